@@ -1,0 +1,227 @@
+//! Applies every bundled SQL file to the bundled SQLite, so that wrong SQL, a statement
+//! that is not idempotent or a name used twice fails the build with its file and line, and
+//! writes down for the binary what it found: the files in their order, their checksums,
+//! and the expected catalogue.
+
+#![forbid(unsafe_code)]
+
+// Shared with the binary; not every item is used here.
+#[allow(dead_code)]
+#[path = "src/catalog.rs"]
+mod catalog;
+#[allow(dead_code)]
+#[path = "src/migration.rs"]
+mod migration;
+#[path = "src/store/sqlite/schema.rs"]
+mod schema;
+
+use std::error::Error;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::{env, fs};
+
+use rusqlite::Connection;
+
+use catalog::{Catalog, Column, Index, Table, Text};
+use migration::{FALLBACK, UNIFIED, checksum, order, statements};
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+struct File {
+    path: PathBuf,
+    name: String,
+    text: String,
+}
+
+fn main() -> Result<()> {
+    println!("cargo:rerun-if-changed=schema");
+    println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-changed=src/catalog.rs");
+    println!("cargo:rerun-if-changed=src/migration.rs");
+    println!("cargo:rerun-if-changed=src/store/sqlite/schema.rs");
+
+    let (fallback, files) = files(Path::new("schema/sqlite"))?;
+    let expected = prove(&fallback, &files)?;
+    let out = Path::new(&env::var("OUT_DIR")?).join("sqlite_schema.rs");
+    fs::write(out, generated(&fallback, &files, &expected)?)?;
+    Ok(())
+}
+
+/// The fallback, and the other files in the order in which they are applied.
+fn files(folder: &Path) -> Result<(File, Vec<File>)> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).map_err(|e| format!("{}: {e}", folder.display()))? {
+        let path = entry?.path();
+        let name = path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        order(&name).map_err(|_| {
+            format!(
+                "{}: a migration is named {UNIFIED} or like 072_add_something.sql",
+                path.display()
+            )
+        })?;
+        let text = fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+        files.push(File { path, name, text });
+    }
+    files.sort_by_key(|file| order(&file.name));
+    if let Some(pair) = files
+        .windows(2)
+        .find(|pair| order(&pair[0].name) == order(&pair[1].name))
+    {
+        return Err(format!("{} and {} have the same number", pair[0].name, pair[1].name).into());
+    }
+    let fallback = files.iter().position(|file| file.name == FALLBACK);
+    let fallback = files.remove(fallback.ok_or(format!("{}: no {FALLBACK}", folder.display()))?);
+    if files.first().is_none_or(|file| file.name != UNIFIED) {
+        return Err(format!("{}: no {UNIFIED}", folder.display()).into());
+    }
+    Ok((fallback, files))
+}
+
+/// Applies the files to an empty database, where each statement must do something, and
+/// once more, where none may; then again behind the fallback, which must end the same.
+fn prove(fallback: &File, files: &[File]) -> Result<Catalog> {
+    let conn = Connection::open_in_memory()?;
+    for file in files {
+        apply(
+            &conn,
+            file,
+            |changed| changed,
+            "makes nothing new: its name is used twice",
+        )?;
+    }
+    let expected = schema::read(&conn, None)?;
+    for file in files {
+        apply(
+            &conn,
+            file,
+            |changed| !changed,
+            "is not idempotent: it changes something each time",
+        )?;
+    }
+    let conn = Connection::open_in_memory()?;
+    for file in std::iter::once(fallback).chain(files) {
+        apply(&conn, file, |_| true, "")?;
+    }
+    for file in std::iter::once(fallback).chain(files) {
+        apply(
+            &conn,
+            file,
+            |changed| !changed,
+            "is not idempotent behind the fallback",
+        )?;
+    }
+    let drift = expected.difference(&schema::read(&conn, None)?);
+    if !drift.is_none() || !drift.extra.is_empty() {
+        return Err(format!(
+            "{}: leads to another schema: {drift:?}",
+            fallback.path.display()
+        )
+        .into());
+    }
+    Ok(expected)
+}
+
+fn apply(
+    conn: &Connection,
+    file: &File,
+    is_right: fn(bool) -> bool,
+    complaint: &str,
+) -> Result<()> {
+    for statement in statements(&file.text) {
+        let place = format!("{}, line {}", file.path.display(), statement.line);
+        let changed = schema::execute(conn, &statement)
+            .map_err(|e| format!("{place}: {e}\n{}", statement.sql))?;
+        if !is_right(changed) {
+            return Err(format!("{place}: {complaint}\n{}", statement.sql).into());
+        }
+    }
+    Ok(())
+}
+
+fn generated(fallback: &File, files: &[File], expected: &Catalog) -> Result<String> {
+    let mut out = String::new();
+    writeln!(out, "const FALLBACK: Bundled = {};", bundled(fallback))?;
+    writeln!(out, "const MIGRATIONS: &[Bundled] = &[")?;
+    for file in files {
+        writeln!(out, "    {},", bundled(file))?;
+    }
+    writeln!(
+        out,
+        "];\nstatic EXPECTED: Catalog = Catalog {{ others: Borrowed(&[]), tables: Borrowed(&["
+    )?;
+    for table in expected.tables.iter() {
+        writeln!(out, "    {},", table_literal(table))?;
+    }
+    writeln!(out, "]) }};")?;
+    Ok(out)
+}
+
+fn bundled(file: &File) -> String {
+    format!(
+        "Bundled {{ name: {:?}, checksum: {:?}, statements: {} }}",
+        file.name,
+        checksum(&file.text),
+        statements(&file.text).len()
+    )
+}
+
+fn table_literal(table: &Table) -> String {
+    let unique = list(&table.unique, |columns| list(columns, text));
+    let keys = list(&table.foreign_keys, |key| {
+        format!(
+            "ForeignKey {{ column: {}, table: {}, references: {}, on_delete: {} }}",
+            text(&key.column),
+            text(&key.table),
+            text(&key.references),
+            text(&key.on_delete)
+        )
+    });
+    format!(
+        "Table {{ name: {}, columns: {}, unique: {unique}, foreign_keys: {keys}, indexes: {}, definition: {} }}",
+        text(&table.name),
+        list(&table.columns, column_literal),
+        list(&table.indexes, index_literal),
+        text(&table.definition)
+    )
+}
+
+fn column_literal(column: &Column) -> String {
+    format!(
+        "Column {{ name: {}, kind: {}, not_null: {}, default: {}, key: {} }}",
+        text(&column.name),
+        text(&column.kind),
+        column.not_null,
+        option(column.default.as_ref()),
+        column.key
+    )
+}
+
+fn index_literal(index: &Index) -> String {
+    format!(
+        "Index {{ name: {}, columns: {}, unique: {}, predicate: {}, definition: {} }}",
+        text(&index.name),
+        list(&index.columns, text),
+        index.unique,
+        option(index.predicate.as_ref()),
+        text(&index.definition)
+    )
+}
+
+fn text(text: &Text) -> String {
+    format!("Borrowed({text:?})")
+}
+
+fn option(value: Option<&Text>) -> String {
+    value.map_or("None".into(), |value| format!("Some({})", text(value)))
+}
+
+fn list<T>(items: &[T], literal: impl Fn(&T) -> String) -> String {
+    format!(
+        "Borrowed(&[{}])",
+        items.iter().map(literal).collect::<Vec<_>>().join(", ")
+    )
+}

@@ -1,0 +1,18 @@
+-- The fallback, applied first where the unified setup cannot be applied to what a database already holds: one of
+-- an older CTS. It prepares the ledger and nothing else. The rest is completed from the catalogue of the other
+-- files. A column that the ledger already has counts as skipped.
+
+-- The ledger, as in the unified setup.
+CREATE TABLE IF NOT EXISTS migrations (
+    id                INTEGER PRIMARY KEY,
+    name              TEXT NOT NULL,
+    checksum          TEXT,
+    executed_at       TEXT NOT NULL DEFAULT (strftime('%Y-%m-%d %H:%M:%f', 'now')),
+    execution_time_ms INTEGER,
+    version           TEXT
+);
+
+-- What the ledger of an older CTS lacks.
+ALTER TABLE migrations ADD COLUMN checksum TEXT;
+ALTER TABLE migrations ADD COLUMN execution_time_ms INTEGER;
+ALTER TABLE migrations ADD COLUMN version TEXT;

@@ -1,0 +1,226 @@
+//! The appliance from start to stop: bind, bring the database up to date, prove it, tell
+//! systemd, serve, and leave everything tidy.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread;
+use std::time::Duration;
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::commands::{initialise, say_waiting};
+use crate::config::Config;
+use crate::error::{Error, Kind, Result};
+use crate::log::Log;
+use crate::prober::Prober;
+use crate::reply::AdminAccess;
+use crate::schema::{SQLITE, VERSION};
+use crate::server::Server;
+use crate::store::{Note, Patience};
+use crate::systemd::Manager;
+
+/// How long requests under way may take after a signal.
+const REQUESTS_END_WITHIN: Duration = Duration::from_secs(5);
+/// How long the database may take to close; systemd's patience is longer.
+const CLOSES_WITHIN: Duration = Duration::from_secs(15);
+/// How often systemd is asked for more time while the database is not ready.
+const BETWEEN_EXTENSIONS: Duration = Duration::from_secs(5);
+/// A look or a write that takes longer counts as a hang.
+const HANGS_AFTER: Duration = Duration::from_secs(20);
+
+enum Event {
+    /// The database is ready.
+    Ready,
+    /// It cannot be made ready.
+    Failed(Error),
+    /// A signal asks to stop.
+    Signal(i32),
+}
+
+/// Runs until a signal. Everything that can fail has a place before `READY=1`.
+pub fn serve(config: &Config, log: Log) -> Result<()> {
+    let manager = Manager::from_environment();
+    let (events, received) = mpsc::channel();
+    let stop = Arc::new(AtomicBool::new(false));
+    watch_signals(events.clone())?;
+
+    let prober = Prober::new(config.backend, &SQLITE);
+    let access = AdminAccess {
+        token: config.admin_token.clone(),
+        loopback: false,
+    };
+    let answers = prober.clone();
+    log.info(format_args!(
+        "Database Type: {}",
+        config.backend.name().to_uppercase()
+    ));
+    let server = Server::start(&config.host, config.port, access, move || answers.report())?;
+    log.info(format_args!("Listening on http://{}", server.address()));
+    own_database(config, log, &prober, &stop, events)?;
+
+    let ended = Appliance {
+        log,
+        manager,
+        server,
+        prober,
+        stop,
+    }
+    .run(&received);
+    log.info("Stopped");
+    ended
+}
+
+/// The first signal is an event; a second one ends the process at once.
+fn watch_signals(events: Sender<Event>) -> Result<()> {
+    let failed =
+        |e: std::io::Error| Error::new(Kind::Io, format!("signals cannot be watched: {e}"));
+    let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(failed)?;
+    let watch = move || {
+        let mut is_first = true;
+        for signal in &mut signals {
+            if !is_first {
+                let _ = signal_hook::low_level::emulate_default_handler(signal);
+            }
+            is_first = false;
+            let _ = events.send(Event::Signal(signal));
+        }
+    };
+    thread::Builder::new()
+        .name("signals".into())
+        .spawn(watch)
+        .map_err(failed)?;
+    Ok(())
+}
+
+/// Starts the thread that owns the database.
+fn own_database(
+    config: &Config,
+    log: Log,
+    prober: &Prober,
+    stop: &Arc<AtomicBool>,
+    events: Sender<Event>,
+) -> Result<()> {
+    let (config, prober, stop) = (config.clone(), prober.clone(), Arc::clone(stop));
+    let own = move || {
+        prober.doing("opening the database and looking for migrations");
+        let on_wait = |holder: Option<&_>, waited| prober.doing(say_waiting(log, holder, waited));
+        let patience = Patience {
+            limit: None,
+            stop: &stop,
+            on_wait: &on_wait,
+        };
+        let ready = initialise(&config, log, &patience).and_then(|(mut store, _)| {
+            store.try_write()?;
+            store.note(&Note {
+                level: "info",
+                message: format!("the service started (cts {VERSION})"),
+            })?;
+            Ok(store)
+        });
+        match ready {
+            Ok(store) => prober.run(store, || drop(events.send(Event::Ready))),
+            Err(error) => drop(events.send(Event::Failed(error))),
+        }
+    };
+    thread::Builder::new()
+        .name("database".into())
+        .spawn(own)
+        .map(|_| ())
+        .map_err(|e| Error::new(Kind::Io, format!("a thread cannot be started: {e}")))
+}
+
+struct Appliance {
+    log: Log,
+    manager: Manager,
+    server: Server,
+    prober: Prober,
+    stop: Arc<AtomicBool>,
+}
+
+impl Appliance {
+    fn run(&self, events: &Receiver<Event>) -> Result<()> {
+        if let Some(signal) = self.until_ready(events)? {
+            return self.end(signal);
+        }
+        self.log.info("✓ Application Ready for Production");
+        self.manager
+            .ready(&format!("serving on {}", self.server.address()));
+        let signal = self.until_signal(events)?;
+        self.end(signal)
+    }
+
+    /// Waits until the database is ready (`None`) or a signal comes.
+    fn until_ready(&self, events: &Receiver<Event>) -> Result<Option<i32>> {
+        let mut asked_to_stop = None;
+        loop {
+            match events.recv_timeout(BETWEEN_EXTENSIONS) {
+                Ok(Event::Ready) => return Ok(asked_to_stop),
+                Ok(Event::Signal(signal)) => {
+                    asked_to_stop = Some(signal);
+                    self.stop.store(true, Ordering::Relaxed);
+                }
+                Ok(Event::Failed(error)) if error.kind == Kind::Stopped => {
+                    return Ok(asked_to_stop);
+                }
+                Ok(Event::Failed(error)) => {
+                    self.manager.status(&error.to_string());
+                    return Err(error);
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    self.manager
+                        .extend_start(BETWEEN_EXTENSIONS * 6, &self.prober.what_is_done());
+                }
+                Err(RecvTimeoutError::Disconnected) => return Err(lost_thread()),
+            }
+        }
+    }
+
+    fn until_signal(&self, events: &Receiver<Event>) -> Result<i32> {
+        let interval = self
+            .manager
+            .watchdog
+            .map_or(Duration::from_secs(60), |every| every / 3);
+        loop {
+            match events.recv_timeout(interval) {
+                Ok(Event::Signal(signal)) => return Ok(signal),
+                Ok(_) => {}
+                Err(RecvTimeoutError::Timeout) => self.tell_watchdog(interval),
+                Err(RecvTimeoutError::Disconnected) => return Err(lost_thread()),
+            }
+        }
+    }
+
+    /// Only while requests get in and the database has lately been looked at.
+    fn tell_watchdog(&self, interval: Duration) {
+        if self.manager.watchdog.is_none() {
+            return;
+        }
+        let silent = self.prober.silent_for();
+        if silent > HANGS_AFTER {
+            self.log.error(format_args!(
+                "the database has not answered for {} s",
+                silent.as_secs()
+            ));
+        } else if !self.server.answers_itself(interval) {
+            self.log
+                .error(format_args!("{} does not answer", self.server.address()));
+        } else {
+            self.manager.alive();
+        }
+    }
+
+    fn end(&self, signal: i32) -> Result<()> {
+        let name = signal_hook::low_level::signal_name(signal).unwrap_or("signal");
+        self.log.info(format_args!("Stopping ({name})"));
+        self.manager
+            .stopping("finishing requests and emptying the WAL");
+        self.server.stop(REQUESTS_END_WITHIN);
+        self.prober.close(CLOSES_WITHIN)
+    }
+}
+
+fn lost_thread() -> Error {
+    Error::new(Kind::Io, "the thread that owns the database has ended").remedy("start cts again")
+}

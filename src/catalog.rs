@@ -1,0 +1,403 @@
+//! What tables, columns and indexes there are or should be, and the difference of two
+//! such catalogues, which is drift. Values only; no database is known here.
+//!
+//! The expected catalogue is computed from the SQL files by `build.rs`, which compiles
+//! this file too. All that Rust adds is the category of each table.
+
+use std::borrow::Cow;
+use std::fmt;
+
+/// Text that is either part of the binary or was read from a database.
+pub type Text = Cow<'static, str>;
+/// A list that is either part of the binary or was read from a database.
+pub type List<T> = Cow<'static, [T]>;
+
+/// The tables of a database.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Catalog {
+    /// The tables that were read in full.
+    pub tables: List<Table>,
+    /// Names of tables that belong to other programs.
+    pub others: List<Text>,
+}
+
+/// A table with all that hangs on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Table {
+    /// Its name.
+    pub name: Text,
+    /// Its columns, in order.
+    pub columns: List<Column>,
+    /// The column lists of its UNIQUE constraints.
+    pub unique: List<List<Text>>,
+    /// Its foreign keys.
+    pub foreign_keys: List<ForeignKey>,
+    /// Its indexes, without those that constraints bring along.
+    pub indexes: List<Index>,
+    /// The statement that made it, as the database keeps it.
+    pub definition: Text,
+}
+
+/// A column.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Column {
+    /// Its name.
+    pub name: Text,
+    /// Its declared type, in upper case.
+    pub kind: Text,
+    /// Whether NULL is refused.
+    pub not_null: bool,
+    /// Its default, as SQL.
+    pub default: Option<Text>,
+    /// Its place in the primary key, from 1; 0 outside it.
+    pub key: u32,
+}
+
+/// An index.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Index {
+    /// Its name.
+    pub name: Text,
+    /// Its columns, in order, with ` DESC` behind a descending one.
+    pub columns: List<Text>,
+    /// Whether it refuses equal entries.
+    pub unique: bool,
+    /// The condition of a partial index, as SQL.
+    pub predicate: Option<Text>,
+    /// The statement that made it, as the database keeps it.
+    pub definition: Text,
+}
+
+/// A foreign key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ForeignKey {
+    /// The column that refers.
+    pub column: Text,
+    /// The table it refers to.
+    pub table: Text,
+    /// The column it refers to.
+    pub references: Text,
+    /// What deleting the parent does: `CASCADE`, `NO ACTION`, …
+    pub on_delete: Text,
+}
+
+/// Something a catalogue can lack.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Object {
+    /// A table.
+    Table(String),
+    /// A column: table, column.
+    Column(String, String),
+    /// An index: table, index.
+    Index(String, String),
+}
+
+impl fmt::Display for Object {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Object::Table(table) => write!(f, "table {table}"),
+            Object::Column(table, column) => write!(f, "column {table}.{column}"),
+            Object::Index(table, index) => write!(f, "index {index} on {table}"),
+        }
+    }
+}
+
+/// Something that is there, but not as it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Alteration {
+    /// What differs.
+    pub object: Object,
+    /// How it should be.
+    pub expected: String,
+    /// How it is.
+    pub found: String,
+}
+
+impl fmt::Display for Alteration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}: expected {}, found {}",
+            self.object, self.expected, self.found
+        )
+    }
+}
+
+/// The difference between what should be and what is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Drift {
+    /// Expected and not there. The columns and indexes of a missing table are not listed.
+    pub missing: Vec<Object>,
+    /// There, and different.
+    pub altered: Vec<Alteration>,
+    /// There, in a table of ours, and not expected. Never a fault.
+    pub extra: Vec<Object>,
+}
+
+impl Drift {
+    /// Whether anything that is expected is missing or different.
+    pub fn is_none(&self) -> bool {
+        self.missing.is_empty() && self.altered.is_empty()
+    }
+}
+
+impl Catalog {
+    /// The table of that name.
+    pub fn table(&self, name: &str) -> Option<&Table> {
+        self.tables.iter().find(|table| table.name == name)
+    }
+
+    /// Whether there is no table at all, of ours or of others.
+    pub fn is_empty(&self) -> bool {
+        self.tables.is_empty() && self.others.is_empty()
+    }
+
+    /// What `actual` lacks, has otherwise, or has beside what `self` expects. Tables of
+    /// other programs are no difference.
+    pub fn difference(&self, actual: &Catalog) -> Drift {
+        let mut drift = Drift::default();
+        for expected in self.tables.iter() {
+            match actual.table(&expected.name) {
+                None => drift.missing.push(Object::Table(expected.name.to_string())),
+                Some(found) => expected.difference(found, &mut drift),
+            }
+        }
+        drift
+    }
+}
+
+impl Table {
+    fn difference(&self, found: &Table, drift: &mut Drift) {
+        self.compare_columns(found, drift);
+        self.compare_constraints(found, drift);
+        self.compare_indexes(found, drift);
+    }
+
+    fn compare_columns(&self, found: &Table, drift: &mut Drift) {
+        let object =
+            |column: &Column| Object::Column(self.name.to_string(), column.name.to_string());
+        for column in self.columns.iter() {
+            match found
+                .columns
+                .iter()
+                .find(|c| c.name.eq_ignore_ascii_case(&column.name))
+            {
+                None => drift.missing.push(object(column)),
+                Some(other) if other.same_as(column) => {}
+                Some(other) => drift.altered.push(Alteration {
+                    object: object(column),
+                    expected: column.to_string(),
+                    found: other.to_string(),
+                }),
+            }
+        }
+        let ours = |name: &str| {
+            self.columns
+                .iter()
+                .any(|c| c.name.eq_ignore_ascii_case(name))
+        };
+        drift
+            .extra
+            .extend(found.columns.iter().filter(|c| !ours(&c.name)).map(object));
+    }
+
+    fn compare_constraints(&self, found: &Table, drift: &mut Drift) {
+        let text = |table: &Table| {
+            let mut parts: Vec<String> = table
+                .unique
+                .iter()
+                .map(|columns| format!("UNIQUE ({})", columns.join(", ")))
+                .collect();
+            parts.extend(table.foreign_keys.iter().map(ToString::to_string));
+            parts.sort();
+            if parts.is_empty() {
+                "no constraint".into()
+            } else {
+                parts.join(", ")
+            }
+        };
+        let (expected, found) = (text(self), text(found));
+        if expected != found {
+            let object = Object::Table(self.name.to_string());
+            drift.altered.push(Alteration {
+                object,
+                expected,
+                found,
+            });
+        }
+    }
+
+    fn compare_indexes(&self, found: &Table, drift: &mut Drift) {
+        let object = |index: &Index| Object::Index(self.name.to_string(), index.name.to_string());
+        for index in self.indexes.iter() {
+            match found.indexes.iter().find(|i| i.name == index.name) {
+                None => drift.missing.push(object(index)),
+                Some(other) if other.to_string() == index.to_string() => {}
+                Some(other) => drift.altered.push(Alteration {
+                    object: object(index),
+                    expected: index.to_string(),
+                    found: other.to_string(),
+                }),
+            }
+        }
+        let ours = |name: &str| self.indexes.iter().any(|i| i.name == name);
+        drift
+            .extra
+            .extend(found.indexes.iter().filter(|i| !ours(&i.name)).map(object));
+    }
+}
+
+impl Column {
+    fn same_as(&self, other: &Column) -> bool {
+        self.kind == other.kind
+            && self.not_null == other.not_null
+            && self.default == other.default
+            && self.key == other.key
+    }
+}
+
+impl fmt::Display for Column {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.kind.is_empty() {
+            "no type"
+        } else {
+            &self.kind
+        })?;
+        if self.not_null {
+            f.write_str(" NOT NULL")?;
+        }
+        if let Some(default) = &self.default {
+            write!(f, " DEFAULT {default}")?;
+        }
+        match self.key {
+            0 => Ok(()),
+            1 => f.write_str(" PRIMARY KEY"),
+            place => write!(f, " PRIMARY KEY (part {place})"),
+        }
+    }
+}
+
+impl fmt::Display for ForeignKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ForeignKey {
+            column,
+            table,
+            references,
+            on_delete,
+        } = self;
+        write!(
+            f,
+            "FOREIGN KEY ({column}) REFERENCES {table}({references}) ON DELETE {on_delete}"
+        )
+    }
+}
+
+impl fmt::Display for Index {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let unique = if self.unique { "UNIQUE " } else { "" };
+        write!(f, "{unique}({})", self.columns.join(", "))?;
+        match &self.predicate {
+            Some(predicate) => write!(f, " WHERE {predicate}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Part of the system a table belongs to; the key under which the status shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Category {
+    /// Key in the status JSON.
+    pub key: &'static str,
+    /// Its tables.
+    pub tables: &'static [&'static str],
+    /// Whether its tables count among the core tables.
+    pub core: bool,
+}
+
+/// The seven categories, in the order in which they are shown.
+pub const CATEGORIES: [Category; 7] = [
+    Category {
+        key: "system",
+        tables: &["users", "system_settings", "site_logs", "migrations"],
+        core: true,
+    },
+    Category {
+        key: "connections",
+        tables: &["exchange_connections"],
+        core: true,
+    },
+    Category {
+        key: "indications",
+        tables: &[
+            "indications_direction",
+            "indications_move",
+            "indications_active",
+            "indications_optimal",
+            "indications_auto",
+        ],
+        core: true,
+    },
+    Category {
+        key: "strategies",
+        tables: &[
+            "strategies_base",
+            "strategies_main",
+            "strategies_real",
+            "strategies_block",
+            "strategies_dca",
+            "strategies_trailing",
+        ],
+        core: true,
+    },
+    Category {
+        key: "positions",
+        tables: &[
+            "pseudo_positions",
+            "real_pseudo_positions",
+            "exchange_positions",
+        ],
+        core: true,
+    },
+    Category {
+        key: "statistics",
+        tables: &[
+            "statistics_indication",
+            "statistics_strategy",
+            "statistics_daily",
+        ],
+        core: true,
+    },
+    Category {
+        key: "coordination",
+        tables: &["connection_coordination", "indication_states"],
+        core: false,
+    },
+];
+
+/// The tables without which no trading program can work.
+pub const CRITICAL: [&str; 5] = [
+    "users",
+    "system_settings",
+    "site_logs",
+    "exchange_connections",
+    "migrations",
+];
+
+/// The names of the core tables, which `tableCount` and `total` count.
+pub fn core_tables() -> impl Iterator<Item = &'static str> {
+    CATEGORIES
+        .iter()
+        .filter(|c| c.core)
+        .flat_map(|c| c.tables)
+        .copied()
+}
+
+/// Whether a database with these tables is one of CTS: it holds a table whose name no
+/// other program is likely to use, or nothing but system tables with a ledger of ours
+/// (`ledger` tells whether `migrations` has the columns `name` and `executed_at`).
+pub fn is_cts(tables: &[&str], ledger: bool) -> bool {
+    let generic = CATEGORIES[0].tables;
+    let telling = CATEGORIES.iter().skip(1).flat_map(|c| c.tables);
+    telling.into_iter().any(|name| tables.contains(name))
+        || (ledger && tables.iter().all(|name| generic.contains(name)))
+}

@@ -1,0 +1,349 @@
+//! The configuration: one typed value, made once from flags, environment and defaults, in
+//! that order. One function a variable; each message names its variable.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::error::{Error, Kind, Result};
+use crate::log::Verbosity;
+use crate::store::Backend;
+use crate::store::sqlite::Access;
+
+/// Path of the SQLite database where none is configured.
+pub const DEFAULT_DB: &str = "/data/cts.db";
+/// Address listened on where none is configured.
+pub const DEFAULT_HOST: &str = "127.0.0.1";
+/// Port listened on where none is configured.
+pub const DEFAULT_PORT: u16 = 3000;
+/// How long a command waits for the migration lock where nothing is configured.
+pub const DEFAULT_LOCK_TIMEOUT: &str = "30s";
+
+/// What the command line gives; everything that is `None` is looked for elsewhere.
+#[derive(Clone, Debug, Default)]
+pub struct Flags {
+    /// `--db`.
+    pub db: Option<PathBuf>,
+    /// `--database-url-file`.
+    pub database_url_file: Option<PathBuf>,
+    /// `--host`.
+    pub host: Option<String>,
+    /// `--port`.
+    pub port: Option<String>,
+    /// `--quiet` or `--verbose`.
+    pub verbosity: Verbosity,
+}
+
+/// The configuration of one run.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The kind of database.
+    pub backend: Backend,
+    /// The SQLite database.
+    pub db: PathBuf,
+    /// How its file may be opened.
+    pub access: Access,
+    /// Address to listen on.
+    pub host: String,
+    /// Port to listen on; 0 lets the system choose one.
+    pub port: u16,
+    /// Token for the administrative paths.
+    pub admin_token: Option<Secret>,
+    /// How long a command waits for the migration lock.
+    pub lock_timeout: Duration,
+    /// How much is said.
+    pub verbosity: Verbosity,
+}
+
+/// A value that is never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The value itself.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// Looks a variable up; a test gives its own.
+pub type Environment<'e> = &'e dyn Fn(&str) -> Option<OsString>;
+
+impl Config {
+    /// Puts the configuration together, or says which variable is wrong.
+    pub fn load(flags: &Flags, environment: Environment<'_>) -> Result<Config> {
+        let env = Env(environment);
+        let backend = backend(flags, &env)?;
+        if backend == Backend::Postgresql {
+            return Err(no_postgres(&env));
+        }
+        Ok(Config {
+            backend,
+            db: flags
+                .db
+                .clone()
+                .or(env.path("SQLITE_DB_PATH"))
+                .unwrap_or(DEFAULT_DB.into()),
+            access: Access {
+                group: env.switch("CTS_GROUP_ACCESS")?,
+                allow_network: env.switch("CTS_ALLOW_NETWORK_FS")?,
+            },
+            host: flags
+                .host
+                .clone()
+                .or(env.text("HOST")?)
+                .unwrap_or(DEFAULT_HOST.into()),
+            port: port(flags, &env)?,
+            admin_token: admin_token(&env)?,
+            lock_timeout: env.duration("CTS_LOCK_TIMEOUT", DEFAULT_LOCK_TIMEOUT)?,
+            verbosity: flags.verbosity,
+        })
+    }
+}
+
+/// An explicit type wins; else a flag tells, else a server's URL.
+fn backend(flags: &Flags, env: &Env<'_>) -> Result<Backend> {
+    let has_url = flags.database_url_file.is_some()
+        || env.path("DATABASE_URL").is_some()
+        || env.path("DATABASE_URL_FILE").is_some();
+    let named = env.text("DATABASE_TYPE")?;
+    match named.as_deref().map(str::to_ascii_lowercase).as_deref() {
+        Some("sqlite") => Ok(Backend::Sqlite),
+        Some("postgresql" | "postgres") if flags.db.is_some() => Err(Error::new(
+            Kind::Config,
+            "DATABASE_TYPE is postgresql, but --db names a SQLite file",
+        )
+        .remedy("leave one of them out")),
+        Some("postgresql" | "postgres") => Ok(Backend::Postgresql),
+        Some(_) => Err(wrong(
+            "DATABASE_TYPE",
+            named.as_deref().unwrap_or_default(),
+            "sqlite or postgresql",
+        )),
+        None if flags.db.is_none() && has_url => Ok(Backend::Postgresql),
+        None => Ok(Backend::Sqlite),
+    }
+}
+
+fn no_postgres(env: &Env<'_>) -> Error {
+    let because = if env.path("DATABASE_TYPE").is_some() {
+        "DATABASE_TYPE says postgresql"
+    } else {
+        "a PostgreSQL URL is configured (DATABASE_URL, DATABASE_URL_FILE or --database-url-file)"
+    };
+    let build = if cfg!(feature = "postgres") {
+        "and the PostgreSQL store is not part of this version of cts yet"
+    } else {
+        "but this cts was built without PostgreSQL; only a build with `--features postgres` has it"
+    };
+    Error::new(Kind::Config, format!("{because}, {build}"))
+        .remedy("use such a build, or set DATABASE_TYPE=sqlite to use the embedded database")
+}
+
+fn port(flags: &Flags, env: &Env<'_>) -> Result<u16> {
+    let (name, value) = match &flags.port {
+        Some(value) => ("--port", Some(value.clone())),
+        None => ("PORT", env.text("PORT")?),
+    };
+    match value {
+        None => Ok(DEFAULT_PORT),
+        Some(value) => value
+            .trim()
+            .parse()
+            .map_err(|_| wrong(name, &value, "a port from 0 to 65535")),
+    }
+}
+
+fn admin_token(env: &Env<'_>) -> Result<Option<Secret>> {
+    if let Some(token) = env.text("CTS_ADMIN_TOKEN")? {
+        return Ok(Some(Secret(token)));
+    }
+    let Some(path) = env.path("CTS_ADMIN_TOKEN_FILE") else {
+        return Ok(None);
+    };
+    let token = read_secret("CTS_ADMIN_TOKEN_FILE", &path)?;
+    Ok(Some(Secret(token)))
+}
+
+fn read_secret(name: &str, path: &Path) -> Result<String> {
+    let text = fs::read_to_string(path).map_err(|e| {
+        Error::new(
+            Kind::Config,
+            format!("{name}: {} cannot be read: {e}", path.display()),
+        )
+        .remedy("correct the path, or the rights of the file")
+    })?;
+    match text.trim() {
+        "" => Err(
+            Error::new(Kind::Config, format!("{name}: {} is empty", path.display()))
+                .remedy("write the token into it, or unset the variable"),
+        ),
+        token => Ok(token.to_string()),
+    }
+}
+
+fn wrong(name: &str, value: &str, expected: &str) -> Error {
+    Error::new(Kind::Config, format!("{name}: {value:?} is not {expected}"))
+        .remedy(format!("correct {name}"))
+}
+
+/// The environment. A variable that is set to nothing counts as not set.
+struct Env<'e>(Environment<'e>);
+
+impl Env<'_> {
+    fn path(&self, name: &str) -> Option<PathBuf> {
+        (self.0)(name)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    }
+
+    fn text(&self, name: &str) -> Result<Option<String>> {
+        let value = (self.0)(name).filter(|value| !value.is_empty());
+        value
+            .map(|value| value.into_string())
+            .transpose()
+            .map_err(|_| {
+                Error::new(Kind::Config, format!("{name}: is not UTF-8"))
+                    .remedy(format!("correct {name}"))
+            })
+    }
+
+    fn switch(&self, name: &str) -> Result<bool> {
+        match self
+            .text(name)?
+            .as_deref()
+            .map(str::to_ascii_lowercase)
+            .as_deref()
+        {
+            None | Some("0" | "off" | "false" | "no") => Ok(false),
+            Some("1" | "on" | "true" | "yes") => Ok(true),
+            Some(other) => Err(wrong(name, other, "1 (on) or 0 (off)")),
+        }
+    }
+
+    fn duration(&self, name: &str, default: &str) -> Result<Duration> {
+        let value = self.text(name)?.unwrap_or(default.into());
+        let seconds = value.parse().map(Duration::from_secs).ok();
+        seconds
+            .or_else(|| humantime::parse_duration(&value).ok())
+            .ok_or_else(|| wrong(name, &value, "a time such as 30s or 2min"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(flags: &Flags, variables: &[(&str, &str)]) -> Result<Config> {
+        Config::load(flags, &|name| {
+            variables
+                .iter()
+                .find(|(n, _)| *n == name)
+                .map(|(_, value)| OsString::from(value))
+        })
+    }
+
+    fn complaint(variables: &[(&str, &str)]) -> String {
+        let error = load(&Flags::default(), variables).unwrap_err();
+        assert_eq!(error.kind, Kind::Config);
+        error.to_string()
+    }
+
+    #[test]
+    fn without_anything_the_defaults_hold() {
+        let config = load(&Flags::default(), &[]).unwrap();
+        assert_eq!(config.backend, Backend::Sqlite);
+        assert_eq!(config.db, Path::new("/data/cts.db"));
+        assert_eq!((config.host.as_str(), config.port), ("127.0.0.1", 3000));
+        assert_eq!(config.lock_timeout, Duration::from_secs(30));
+        assert_eq!(
+            (config.access, config.admin_token),
+            (Access::default(), None)
+        );
+    }
+
+    #[test]
+    fn a_flag_beats_the_environment() {
+        let flags = Flags {
+            db: Some("/flag.db".into()),
+            port: Some("1".into()),
+            ..Flags::default()
+        };
+        let config = load(
+            &flags,
+            &[
+                ("SQLITE_DB_PATH", "/env.db"),
+                ("PORT", "2"),
+                ("HOST", "::1"),
+            ],
+        )
+        .unwrap();
+        assert_eq!(
+            (config.db.to_str(), config.port, config.host.as_str()),
+            (Some("/flag.db"), 1, "::1")
+        );
+    }
+
+    #[test]
+    fn an_empty_variable_is_not_set() {
+        let config = load(
+            &Flags::default(),
+            &[("PORT", ""), ("DATABASE_URL", ""), ("DATABASE_TYPE", "")],
+        );
+        assert_eq!(config.unwrap().port, 3000);
+    }
+
+    #[test]
+    fn nonsense_is_refused_with_the_name_of_its_variable() {
+        for (name, value) in [
+            ("DATABASE_TYPE", "mysql"),
+            ("PORT", "http"),
+            ("PORT", "70000"),
+            ("CTS_LOCK_TIMEOUT", "soon"),
+            ("CTS_GROUP_ACCESS", "maybe"),
+            ("CTS_ALLOW_NETWORK_FS", "2"),
+            ("CTS_ADMIN_TOKEN_FILE", "/nonexistent/token"),
+        ] {
+            let text = complaint(&[(name, value)]);
+            assert!(text.contains(name) && text.contains(value), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_explicit_type_wins_over_a_url() {
+        let url = ("DATABASE_URL", "postgresql://u:secret@h/d");
+        assert!(load(&Flags::default(), &[("DATABASE_TYPE", "sqlite"), url]).is_ok());
+        let text = complaint(&[url]);
+        assert!(
+            text.contains("DATABASE_URL") && !text.contains("secret"),
+            "{text}"
+        );
+        assert!(complaint(&[("DATABASE_TYPE", "postgresql")]).contains("PostgreSQL"));
+    }
+
+    #[test]
+    fn times_are_read_with_and_without_a_unit() {
+        for (text, seconds) in [("5", 5), ("5s", 5), ("2min", 120), ("1m 5s", 65)] {
+            let config = load(&Flags::default(), &[("CTS_LOCK_TIMEOUT", text)]).unwrap();
+            assert_eq!(config.lock_timeout, Duration::from_secs(seconds));
+        }
+    }
+
+    #[test]
+    fn a_token_is_never_shown() {
+        let config = load(&Flags::default(), &[("CTS_ADMIN_TOKEN", "tell-nobody")]).unwrap();
+        assert!(!format!("{config:?}").contains("tell-nobody"));
+        assert_eq!(
+            config.admin_token.as_ref().map(Secret::expose),
+            Some("tell-nobody")
+        );
+    }
+}

@@ -1,0 +1,91 @@
+//! `cts`: the database of a CTS v3.1 trading box in one binary.
+
+#![forbid(unsafe_code)]
+
+mod appliance;
+mod catalog;
+mod cli;
+mod commands;
+mod config;
+mod error;
+mod health;
+mod log;
+mod migrate;
+#[allow(
+    dead_code,
+    reason = "build.rs compiles this file too and uses the rest"
+)]
+mod migration;
+mod prober;
+mod reply;
+mod schema;
+mod server;
+mod store;
+mod systemd;
+
+use std::env;
+use std::process::ExitCode;
+use std::sync::atomic::AtomicBool;
+
+use cli::Command;
+use config::{Config, Flags};
+use error::{Error, Kind, Result};
+use log::Log;
+
+fn main() -> ExitCode {
+    let words: Vec<_> = env::args_os().collect();
+    let checks = words.iter().any(|word| word == "--check");
+    let as_json = words.iter().any(|word| word == "--json");
+    let code = match cli::parse(words) {
+        Ok((command, flags)) => run(&command, &flags).unwrap_or_else(|error| {
+            if checks {
+                return commands::could_not_ask(&error.to_string(), as_json);
+            }
+            Log::new(flags.verbosity).error(&error);
+            error.kind.exit_code()
+        }),
+        Err(said) if !said.use_stderr() => said.print().map_or(Kind::Io.exit_code(), |()| 0),
+        Err(wrong) if checks => commands::could_not_ask(
+            wrong.to_string().lines().next().unwrap_or_default(),
+            as_json,
+        ),
+        Err(wrong) => {
+            // Where standard error cannot be written, the exit code tells it.
+            let _ = wrong.print();
+            Kind::Usage.exit_code()
+        }
+    };
+    code.into()
+}
+
+fn run(command: &Command, flags: &Flags) -> Result<u8> {
+    ignore_file_size_signal()?;
+    if let Command::Check {
+        url: Some(url),
+        json,
+        ..
+    } = command
+    {
+        return commands::check_url(url, *json);
+    }
+    let config = Config::load(flags, &|name| env::var_os(name))?;
+    let log = Log::new(config.verbosity);
+    match command {
+        Command::Serve => appliance::serve(&config, log).map(|()| 0),
+        Command::Check { json, deep, .. } => commands::check(&config, *json, *deep),
+        Command::Migrate { dry_run: true } => commands::plan(&config),
+        Command::Migrate { dry_run: false } => commands::migrate(&config, log),
+        Command::Status { json } => commands::status(&config, *json),
+        Command::Verify => commands::verify(&config),
+        Command::Repair => commands::repair(&config, log),
+    }
+}
+
+/// A write beyond the limit on file sizes is then an error that can be reported, not the
+/// end of the process.
+fn ignore_file_size_signal() -> Result<()> {
+    static SEEN: AtomicBool = AtomicBool::new(false);
+    signal_hook::flag::register(signal_hook::consts::SIGXFSZ, &SEEN)
+        .map(|_| ())
+        .map_err(|e| Error::new(Kind::Io, format!("signals cannot be watched: {e}")))
+}

@@ -1,0 +1,204 @@
+//! The thread that owns the database while the appliance runs: it brings it up to date,
+//! then answers every question with a look of its own and proves now and then that it can
+//! be written. One connection, one thread; a database that hangs hangs nobody else.
+
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, Kind, Result};
+use crate::health::{Report, Surroundings, examine};
+use crate::schema::Schema;
+use crate::store::{Backend, Note, Store};
+
+/// How often writing is proved.
+const BETWEEN_WRITES: Duration = Duration::from_secs(5);
+/// How long a question waits for the database.
+const ANSWER_WITHIN: Duration = Duration::from_secs(3);
+
+enum Question {
+    /// How is it?
+    Report(Sender<Report>),
+    /// Note that the service stops, and close.
+    Close(Sender<Result<()>>),
+}
+
+/// Where everybody else asks how the database is.
+#[derive(Clone)]
+pub struct Prober {
+    backend: Backend,
+    schema: &'static Schema,
+    state: Arc<Mutex<State>>,
+}
+
+struct State {
+    /// What is being done while the database is not ready yet.
+    doing: String,
+    /// The way to the thread, once it is.
+    questions: Option<Sender<Question>>,
+    /// When the thread last finished a look or a write.
+    alive: Instant,
+}
+
+impl Prober {
+    /// A prober whose database is not open yet.
+    pub fn new(backend: Backend, schema: &'static Schema) -> Prober {
+        let doing = "starting".to_string();
+        let state = State {
+            doing,
+            questions: None,
+            alive: Instant::now(),
+        };
+        Prober {
+            backend,
+            schema,
+            state: Arc::new(Mutex::new(state)),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says what is being done until the database is ready.
+    pub fn doing(&self, what: impl Into<String>) {
+        self.state().doing = what.into();
+    }
+
+    /// What is being done until the database is ready.
+    pub fn what_is_done(&self) -> String {
+        self.state().doing.clone()
+    }
+
+    /// How long ago the thread last finished a look or a write.
+    pub fn silent_for(&self) -> Duration {
+        self.state().alive.elapsed()
+    }
+
+    /// Asks how the database is; a look made after the question, or why there is none.
+    pub fn report(&self) -> Report {
+        let (questions, doing) = {
+            let state = self.state();
+            (state.questions.clone(), state.doing.clone())
+        };
+        let Some(questions) = questions else {
+            return Report::initializing(self.schema, self.backend, &doing);
+        };
+        let (answer, answers) = mpsc::channel();
+        let asked = questions.send(Question::Report(answer));
+        let silence = || {
+            let what = format!(
+                "the database did not answer within {} s",
+                ANSWER_WITHIN.as_secs()
+            );
+            let error = Error::new(Kind::Io, what)
+                .remedy("look at the disk (`dmesg`) and at the log of cts");
+            Report::unreachable(self.schema, self.backend, &error)
+        };
+        match asked {
+            Ok(()) => answers
+                .recv_timeout(ANSWER_WITHIN)
+                .unwrap_or_else(|_| silence()),
+            Err(_) => silence(),
+        }
+    }
+
+    /// Notes that the service stops, tidies up and closes; at most `limit`.
+    pub fn close(&self, limit: Duration) -> Result<()> {
+        let Some(questions) = self.state().questions.take() else {
+            return Ok(());
+        };
+        let (answer, answers) = mpsc::channel();
+        match questions.send(Question::Close(answer)) {
+            Ok(()) => answers.recv_timeout(limit).unwrap_or_else(|_| {
+                Err(Error::new(
+                    Kind::Io,
+                    format!("the database was not closed within {} s", limit.as_secs()),
+                ))
+            }),
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Answers questions until it is told to close. Runs on the thread that owns `store`,
+    /// which can be written at this moment.
+    pub fn run(&self, store: Box<dyn Store>, ready: impl FnOnce()) {
+        let (sender, questions) = mpsc::channel();
+        {
+            let mut state = self.state();
+            state.questions = Some(sender);
+            state.alive = Instant::now();
+        }
+        ready();
+        let mut owner = Owner {
+            store,
+            unwritable: None,
+            next_write: Instant::now() + BETWEEN_WRITES,
+        };
+        while let Some(closing) = owner.turn(&questions) {
+            self.state().alive = Instant::now();
+            if let Some(answer) = closing {
+                let _ = answer.send(owner.close());
+                return;
+            }
+        }
+    }
+}
+
+struct Owner {
+    store: Box<dyn Store>,
+    unwritable: Option<String>,
+    next_write: Instant,
+}
+
+impl Owner {
+    /// Waits for questions or for the next proof that writing works, and does it. `None`
+    /// when nobody can ask any more; `Some(Some(_))` when it is time to close.
+    fn turn(&mut self, questions: &Receiver<Question>) -> Option<Option<Sender<Result<()>>>> {
+        let wait = self.next_write.saturating_duration_since(Instant::now());
+        let first = match questions.recv_timeout(wait) {
+            Ok(question) => Some(question),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => return None,
+        };
+        let mut askers = Vec::new();
+        // One look answers all who asked before it.
+        for question in first.into_iter().chain(questions.try_iter()) {
+            match question {
+                Question::Report(answer) => askers.push(answer),
+                Question::Close(answer) => return Some(Some(answer)),
+            }
+        }
+        if !askers.is_empty() {
+            let report = self.report();
+            for answer in askers {
+                // Who asked may have given up.
+                let _ = answer.send(report.clone());
+            }
+        }
+        if Instant::now() >= self.next_write {
+            self.unwritable = self.store.try_write().err().map(|error| error.to_string());
+            self.next_write = Instant::now() + BETWEEN_WRITES;
+        }
+        Some(None)
+    }
+
+    fn report(&mut self) -> Report {
+        let around = Surroundings {
+            unwritable: self.unwritable.clone(),
+            ..Surroundings::default()
+        };
+        let (schema, backend) = (self.store.schema(), self.store.backend());
+        examine(&mut *self.store, around)
+            .unwrap_or_else(|error| Report::unreachable(schema, backend, &error))
+    }
+
+    fn close(mut self) -> Result<()> {
+        // A log line that cannot be written does not keep the service from stopping.
+        let _ = self.store.note(&Note {
+            level: "info",
+            message: "the service stopped".into(),
+        });
+        self.store.close()
+    }
+}

@@ -1,0 +1,139 @@
+//! What is answered to which request, as values: testable without a socket.
+
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+use crate::config::Secret;
+use crate::health::{Report, Status};
+
+/// The parts of a request that matter.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask<'a> {
+    /// The method.
+    pub method: &'a str,
+    /// The path, with its query if there is one.
+    pub target: &'a str,
+    /// The header `Authorization`.
+    pub authorization: Option<&'a str>,
+}
+
+/// Who may see the administrative paths.
+#[derive(Clone, Debug)]
+pub struct AdminAccess {
+    /// The token, where one is configured.
+    pub token: Option<Secret>,
+    /// Whether the listener can be reached from this machine only.
+    pub loopback: bool,
+}
+
+/// An HTTP answer. The body is always JSON.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// Status code.
+    pub code: u16,
+    /// Headers beside those that every answer has.
+    pub headers: Vec<(&'static str, &'static str)>,
+    /// The body.
+    pub body: String,
+}
+
+/// Answers a request; `report` is asked only where the path needs it.
+pub fn answer(ask: Ask<'_>, access: &AdminAccess, report: &dyn Fn() -> Report) -> Reply {
+    let path = ask.target.split('?').next().unwrap_or_default();
+    let is_known = [
+        "/api/health/database",
+        "/api/admin/migrations/status",
+        "/livez",
+        "/readyz",
+    ]
+    .contains(&path);
+    if !is_known {
+        return error(404, &format!("there is nothing at {path}"));
+    }
+    if !matches!(ask.method, "GET" | "HEAD") {
+        let mut reply = error(
+            405,
+            &format!("{} is not served, only GET and HEAD", ask.method),
+        );
+        reply.headers.push(("Allow", "GET, HEAD"));
+        return reply;
+    }
+    match path {
+        "/livez" => ok(true, json!({"status": "alive"}).to_string()),
+        "/readyz" => ready(&report()),
+        "/api/health/database" => {
+            let report = report();
+            ok(report.status().is_usable(), report.health_json())
+        }
+        _ => match access.refusal(ask.authorization) {
+            Some(refusal) => refusal,
+            None => {
+                let report = report();
+                ok(report.connected, report.status_json())
+            }
+        },
+    }
+}
+
+fn ready(report: &Report) -> Reply {
+    let status: Status = report.status();
+    let mut body = json!({"ready": status.is_usable(), "status": status.name()});
+    if !report.findings.is_empty() {
+        body["reasons"] = report.reasons().into();
+    }
+    ok(status.is_usable(), body.to_string())
+}
+
+fn ok(is_ok: bool, body: String) -> Reply {
+    Reply {
+        code: if is_ok { 200 } else { 503 },
+        headers: Vec::new(),
+        body,
+    }
+}
+
+/// A JSON error.
+pub fn error(code: u16, message: &str) -> Reply {
+    let body = json!({"success": false, "error": message}).to_string();
+    Reply {
+        code,
+        headers: Vec::new(),
+        body,
+    }
+}
+
+impl AdminAccess {
+    fn refusal(&self, authorization: Option<&str>) -> Option<Reply> {
+        match &self.token {
+            None if self.loopback => None,
+            None => Some(error(
+                403,
+                "administrative paths answer on a loopback address only, unless CTS_ADMIN_TOKEN is set",
+            )),
+            Some(token) => {
+                let given = authorization.and_then(bearer).unwrap_or_default();
+                if same(given, token.expose()) {
+                    return None;
+                }
+                let mut reply = error(
+                    401,
+                    "a bearer token is needed: Authorization: Bearer CTS_ADMIN_TOKEN",
+                );
+                reply.headers.push(("WWW-Authenticate", "Bearer"));
+                Some(reply)
+            }
+        }
+    }
+}
+
+fn bearer(authorization: &str) -> Option<&str> {
+    let (scheme, token) = authorization.split_once(' ')?;
+    scheme
+        .eq_ignore_ascii_case("bearer")
+        .then_some(token.trim())
+}
+
+/// Compares digests, so that the time taken tells nothing of the token.
+fn same(given: &str, token: &str) -> bool {
+    Sha256::digest(given.as_bytes()) == Sha256::digest(token.as_bytes())
+}

@@ -1,0 +1,232 @@
+//! The one seam between cts and a database: [`Store`], one database that is open, and
+//! [`Tx`], its write transaction under the migration lock. A backend is one file below
+//! this one; nothing above it knows which it has.
+
+pub mod sqlite;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::catalog::{Catalog, Column};
+use crate::error::{Error, Kind, Result};
+use crate::migration::{Applied, Migration, Statement};
+use crate::schema::Schema;
+
+/// The two kinds of database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backend {
+    /// One file, the default.
+    Sqlite,
+    /// A server.
+    Postgresql,
+}
+
+impl Backend {
+    /// Its name in configuration and JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Backend::Sqlite => "sqlite",
+            Backend::Postgresql => "postgresql",
+        }
+    }
+}
+
+/// What one consistent look finds.
+#[derive(Clone, Debug, Default)]
+pub struct Look {
+    /// The rows of the ledger, by id.
+    pub ledger: Vec<Applied>,
+    /// The tables, columns and indexes.
+    pub catalog: Catalog,
+}
+
+/// What can be known about the place a database lies in, without asking the database.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// Why nothing can be written there: a read-only mount, missing rights.
+    pub read_only: Option<String>,
+    /// Free bytes on its disk, where there is one.
+    pub free_bytes: Option<u64>,
+    /// Total bytes of its disk, where there is one.
+    pub total_bytes: Option<u64>,
+    /// Why the open database is no longer the one at its path.
+    pub replaced: Option<String>,
+}
+
+/// What a search for damage found, one line each.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Damage {
+    /// Damaged pages and indexes.
+    pub pages: Vec<String>,
+    /// Rows whose foreign key leads nowhere.
+    pub orphans: Vec<String>,
+}
+
+/// Who holds a lock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// Process id.
+    pub pid: u32,
+    /// Name of the program.
+    pub program: String,
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (pid {})", self.program, self.pid)
+    }
+}
+
+/// How long to wait for a lock, and what to do meanwhile.
+pub struct Patience<'p> {
+    /// When to give up; `None` waits until the lock is free.
+    pub limit: Option<Duration>,
+    /// Ends the waiting, and the work, when it becomes true.
+    pub stop: &'p Arc<AtomicBool>,
+    /// Told every few seconds who is waited for.
+    pub on_wait: &'p dyn Fn(Option<&Holder>, Duration),
+}
+
+impl Patience<'_> {
+    /// Runs `attempt` until it does not end with a lock held by somebody else.
+    pub fn until_free<T>(
+        &self,
+        mut attempt: impl FnMut() -> Result<Option<T>>,
+        holder: impl Fn() -> Option<Holder>,
+    ) -> Result<T> {
+        const SAY_AFTER: Duration = Duration::from_secs(2);
+        let start = Instant::now();
+        let mut said = start;
+        loop {
+            if let Some(value) = attempt()? {
+                return Ok(value);
+            }
+            if self.stop.load(Ordering::Relaxed) {
+                let what = "stopped while waiting for a lock; nothing was changed";
+                return Err(Error::new(Kind::Stopped, what));
+            }
+            if let Some(limit) = self.limit.filter(|limit| start.elapsed() >= *limit) {
+                return Err(locked(holder(), limit));
+            }
+            if said.elapsed() >= SAY_AFTER {
+                said = Instant::now();
+                (self.on_wait)(holder().as_ref(), start.elapsed());
+            }
+        }
+    }
+}
+
+/// The error of work under way that a signal ended.
+pub fn interrupted() -> Error {
+    Error::new(
+        Kind::TryAgain,
+        "interrupted by a signal; nothing was changed",
+    )
+    .remedy("run it again")
+}
+
+fn locked(holder: Option<Holder>, limit: Duration) -> Error {
+    let who = holder
+        .as_ref()
+        .map_or("another program".to_string(), Holder::to_string);
+    let what = format!(
+        "the write lock is held by {who}, waited {}",
+        humantime::format_duration(limit)
+    );
+    let remedy = match holder {
+        Some(Holder { pid, .. }) => {
+            format!(
+                "let it finish or end it (see it with `ps -fp {pid}`), or raise CTS_LOCK_TIMEOUT"
+            )
+        }
+        None => "look for open connections (`fuser` on the file), or raise CTS_LOCK_TIMEOUT".into(),
+    };
+    Error::new(Kind::TryAgain, what)
+        .leaving("nothing was changed")
+        .remedy(remedy)
+}
+
+/// What a statement did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// It changed something.
+    Applied,
+    /// It found its object in place.
+    Skipped,
+}
+
+/// A line for the table `site_logs`.
+#[derive(Clone, Debug)]
+pub struct Note {
+    /// `info`, `warn` or `error`.
+    pub level: &'static str,
+    /// What happened.
+    pub message: String,
+}
+
+/// One database that is open.
+pub trait Store: Send {
+    /// Which kind it is.
+    fn backend(&self) -> Backend;
+
+    /// What the binary bundles for it.
+    fn schema(&self) -> &'static Schema;
+
+    /// Where it is, without secrets.
+    fn location(&self) -> String;
+
+    /// Ledger and catalogue in one consistent look, without a lock.
+    fn look(&mut self) -> Result<Look>;
+
+    /// Takes the write lock. Dropped without a commit, the transaction leaves nothing.
+    fn lock<'s>(&'s mut self, patience: &Patience<'_>) -> Result<Box<dyn Tx + 's>>;
+
+    /// Writes and rolls back, to prove that writing works. A lock held by another program
+    /// is no fault.
+    fn try_write(&mut self) -> Result<()>;
+
+    /// What is known about its place without asking it.
+    fn place(&self) -> Place;
+
+    /// Looks for damage: every page, and with `deep` every index entry and foreign key.
+    fn find_damage(&mut self, deep: bool) -> Result<Damage>;
+
+    /// Makes the open database fit for service after its schema is in place: journal mode,
+    /// file modes. Returns what had to be changed, for the log.
+    fn settle(&mut self, patience: &Patience<'_>) -> Result<Vec<String>>;
+
+    /// Writes one line into `site_logs`.
+    fn note(&mut self, note: &Note) -> Result<()>;
+
+    /// Leaves the database as tidy as other readers allow, and closes it.
+    fn close(self: Box<Self>) -> Result<()>;
+}
+
+/// A write transaction that holds the migration lock.
+pub trait Tx {
+    /// Ledger and catalogue as they are under the lock.
+    fn look(&mut self) -> Result<Look>;
+
+    /// Looks for damaged pages, which forbid a migration.
+    fn find_damage(&mut self) -> Result<Damage>;
+
+    /// Runs one statement. An object that is in place already counts as skipped.
+    fn execute(&mut self, statement: &Statement<'_>) -> Result<Effect>;
+
+    /// Adds a column to a table that has it not.
+    fn add_column(&mut self, table: &str, column: &Column) -> Result<()>;
+
+    /// Runs `work` so that an error of it leaves nothing, and the transaction usable.
+    fn attempt(&mut self, work: &mut dyn FnMut(&mut dyn Tx) -> Result<()>) -> Result<()>;
+
+    /// Writes the ledger row of a migration.
+    fn record(&mut self, migration: &Migration, took: Duration) -> Result<()>;
+
+    /// Writes one line into `site_logs`.
+    fn note(&mut self, note: &Note) -> Result<()>;
+
+    /// Makes it all permanent.
+    fn commit(self: Box<Self>) -> Result<()>;
+}

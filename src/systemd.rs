@@ -1,0 +1,78 @@
+//! What systemd is told: the sd_notify protocol, a datagram to the socket it names.
+
+use std::env;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::time::Duration;
+
+/// The way to the service manager, where there is one.
+pub struct Manager {
+    socket: Option<(UnixDatagram, SocketAddr)>,
+    /// How often the watchdog wants to hear of us, where it does.
+    pub watchdog: Option<Duration>,
+}
+
+impl Manager {
+    /// Reads `NOTIFY_SOCKET`, `WATCHDOG_USEC` and `WATCHDOG_PID`.
+    pub fn from_environment() -> Manager {
+        let number = |name: &str| {
+            env::var(name)
+                .ok()
+                .and_then(|value| value.parse::<u64>().ok())
+        };
+        let is_for_us =
+            number("WATCHDOG_PID").is_none_or(|pid| pid == u64::from(std::process::id()));
+        Manager {
+            socket: connect(),
+            watchdog: number("WATCHDOG_USEC")
+                .filter(|_| is_for_us)
+                .map(Duration::from_micros),
+        }
+    }
+
+    /// Says that the service is ready.
+    pub fn ready(&self, status: &str) {
+        self.send(&format!("READY=1\nSTATUS={status}"));
+    }
+
+    /// Says what the service does.
+    pub fn status(&self, status: &str) {
+        self.send(&format!("STATUS={status}"));
+    }
+
+    /// Asks for more time to start.
+    pub fn extend_start(&self, by: Duration, status: &str) {
+        self.send(&format!(
+            "EXTEND_TIMEOUT_USEC={}\nSTATUS={status}",
+            by.as_micros()
+        ));
+    }
+
+    /// Says that the service is alive.
+    pub fn alive(&self) {
+        self.send("WATCHDOG=1");
+    }
+
+    /// Says that the service is stopping.
+    pub fn stopping(&self, status: &str) {
+        self.send(&format!("STOPPING=1\nSTATUS={status}"));
+    }
+
+    fn send(&self, message: &str) {
+        if let Some((socket, address)) = &self.socket {
+            // A manager that does not listen is no reason to stop.
+            let _ = socket.send_to_addr(message.as_bytes(), address);
+        }
+    }
+}
+
+fn connect() -> Option<(UnixDatagram, SocketAddr)> {
+    let name = env::var_os("NOTIFY_SOCKET")?;
+    let address = match name.as_bytes() {
+        [b'@', abstract_name @ ..] => SocketAddr::from_abstract_name(abstract_name),
+        [b'/', ..] => SocketAddr::from_pathname(&name),
+        _ => return None,
+    };
+    Some((UnixDatagram::unbound().ok()?, address.ok()?))
+}

@@ -1,0 +1,1 @@
+//! cts as its operators meet it: the real binary, real files, real signals.

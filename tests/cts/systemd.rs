@@ -1,0 +1,351 @@
+//! The files in `systemd/`, judged by systemd's own tools in a staged root: the unit loads without a word, its sandbox is
+//! tight, its restart policy follows the exit codes, and the user and the folder come out as the unit expects them.
+//! Nothing here needs a running systemd. A tool that is missing fails the test, because a skipped check looks like a passed one.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use tempfile::TempDir;
+
+/// The highest exposure allowed, as `systemd-analyze security` counts it (0 is best, 10 worst).
+const EXPOSURE_LIMIT: f32 = 2.0;
+
+/// Exit codes that a restart cannot mend, and those that it can (sysexits, as the README lists them).
+const FINAL: [i32; 5] = [64, 65, 73, 77, 78];
+const PASSING: [i32; 3] = [69, 74, 75];
+
+#[test]
+fn unit_passes_systemd_analyze_verify() {
+    let root = StagedRoot::new();
+    assert_eq!(root.complaints(), "", "the unit as shipped");
+}
+
+#[test]
+fn drop_ins_in_the_comments_pass_systemd_analyze_verify() {
+    let drop_ins = documented_drop_ins(&unit_text());
+    assert_eq!(drop_ins.len(), 4, "drop-ins found: {drop_ins:#?}");
+    for (number, text) in drop_ins.iter().enumerate() {
+        let root = StagedRoot::new();
+        root.write("etc/systemd/system/cts.service.d/local.conf", text);
+        assert_eq!(root.complaints(), "", "drop-in {}:\n{text}", number + 1);
+    }
+}
+
+#[test]
+fn verify_would_notice_a_misspelt_setting() {
+    let root = StagedRoot::new();
+    root.write(
+        "etc/systemd/system/cts.service.d/local.conf",
+        "[Service]\nWatchdogSecs=30s\n",
+    );
+    assert!(
+        root.complaints().contains("WatchdogSecs"),
+        "{}",
+        root.complaints()
+    );
+}
+
+#[test]
+fn unit_exposure_is_at_most_two() {
+    let unit = source("cts.service");
+    let output = run(Command::new("systemd-analyze")
+        .args(["security", "--offline=true", "--no-pager"])
+        .arg(unit));
+    let table = both_streams(&output);
+    let exposure =
+        overall_exposure(&table).unwrap_or_else(|| panic!("no overall exposure in:\n{table}"));
+    assert!(
+        exposure <= EXPOSURE_LIMIT,
+        "exposure {exposure} is over {EXPOSURE_LIMIT}:\n{table}"
+    );
+}
+
+#[test]
+fn restart_policy_follows_the_exit_codes() {
+    let unit = unit_text();
+    assert_eq!(values(&unit, "Restart"), ["on-failure"]);
+    assert_eq!(
+        values(&unit, "StartLimitIntervalSec"),
+        ["0"],
+        "with a limit on starts a box may stay down for good"
+    );
+    assert!(
+        values(&unit, "SuccessExitStatus").is_empty(),
+        "an error code taken for success is not restarted"
+    );
+
+    let prevented: Vec<i32> = values(&unit, "RestartPreventExitStatus")
+        .iter()
+        .flat_map(|value| value.split_whitespace())
+        .map(|code| code.parse().expect("a number"))
+        .collect();
+    assert_eq!(prevented, FINAL);
+    for code in PASSING {
+        assert!(
+            !prevented.contains(&code),
+            "{code} passes by itself and must be tried again"
+        );
+    }
+}
+
+#[test]
+fn holder_of_a_lock_stays_visible() {
+    let unit = unit_text();
+    assert_eq!(
+        values(&unit, "ProcSubset"),
+        ["all"],
+        "/proc/locks would be gone"
+    );
+    assert_eq!(
+        values(&unit, "ProtectProc"),
+        ["default"],
+        "other users' /proc/PID/comm would be gone"
+    );
+}
+
+#[test]
+fn every_setting_has_its_reason() {
+    for name in ["cts.service", "sysusers.d/cts.conf", "tmpfiles.d/cts.conf"] {
+        let text = read(name);
+        let mut above = "";
+        for (number, line) in text.lines().enumerate() {
+            let is_setting = !line.is_empty() && !line.starts_with(['#', '[']);
+            let reason = above.strip_prefix('#').map(str::trim).unwrap_or_default();
+            assert!(
+                !is_setting || !reason.is_empty(),
+                "{name}:{}: no reason above `{line}`",
+                number + 1
+            );
+            above = line;
+        }
+    }
+}
+
+#[test]
+fn sysusers_and_tmpfiles_make_the_user_and_folder() {
+    let root = StagedRoot::new();
+    root.copy("sysusers.d/cts.conf", "usr/lib/sysusers.d/cts.conf");
+    root.copy("tmpfiles.d/cts.conf", "usr/lib/tmpfiles.d/cts.conf");
+
+    let sysusers = run(root.tool("systemd-sysusers").arg("cts.conf"));
+    assert!(sysusers.status.success(), "{}", both_streams(&sysusers));
+    let [uid, gid, home, shell] = account(&root.read("etc/passwd"), "cts");
+    assert!(
+        shell.ends_with("nologin") && home == "/",
+        "cts can log in: {shell} in {home}"
+    );
+    assert!(
+        root.read("etc/group").contains(&format!("cts:x:{gid}:")),
+        "{}",
+        root.read("etc/group")
+    );
+
+    if !is_root() {
+        // To give the folder away takes root; the tool at least reads the line without a complaint.
+        let dry = run(root
+            .tool("systemd-tmpfiles")
+            .args(["--cat-config", "cts.conf"]));
+        assert!(
+            dry.status.success() && both_streams(&dry).contains("d /data 0700 cts cts -"),
+            "{}",
+            both_streams(&dry)
+        );
+        return;
+    }
+    for round in ["made", "put right"] {
+        let tmpfiles = run(root.tool("systemd-tmpfiles").args(["--create", "cts.conf"]));
+        assert!(tmpfiles.status.success(), "{}", both_streams(&tmpfiles));
+        let data = fs::metadata(root.path("data")).expect("/data is there");
+        assert!(data.is_dir(), "{round}");
+        assert_eq!(
+            data.mode() & 0o7777,
+            0o700,
+            "{round}: mode is {:o}",
+            data.mode()
+        );
+        assert_eq!(
+            (data.uid().to_string(), data.gid().to_string()),
+            (uid.clone(), gid.clone()),
+            "{round}"
+        );
+        // What somebody loosened by hand is tight again after the next boot.
+        fs::set_permissions(root.path("data"), fs::Permissions::from_mode(0o755))
+            .expect("loosen /data");
+    }
+}
+
+/// A root file system with what the tools look at: the binary, the unit, and the targets every unit hangs on.
+struct StagedRoot(TempDir);
+
+impl StagedRoot {
+    fn new() -> Self {
+        let root = Self(TempDir::new().expect("a temporary folder"));
+        for folder in ["usr/bin", "etc"] {
+            fs::create_dir_all(root.path(folder)).expect("make a folder");
+        }
+        fs::copy(env!("CARGO_BIN_EXE_cts"), root.path("usr/bin/cts")).expect("copy the binary");
+        // Named by the drop-in for a disk; systemd asks only that it can be executed.
+        root.write("usr/bin/systemctl", "#!/bin/sh\n");
+        fs::set_permissions(
+            root.path("usr/bin/systemctl"),
+            fs::Permissions::from_mode(0o755),
+        )
+        .expect("chmod");
+        root.copy("cts.service", "usr/lib/systemd/system/cts.service");
+        for target in ["sysinit", "basic", "shutdown"] {
+            let text = format!(
+                "[Unit]\nDescription=stand-in for {target}.target\nDefaultDependencies=no\n"
+            );
+            root.write(&format!("usr/lib/systemd/system/{target}.target"), &text);
+        }
+        root
+    }
+
+    fn path(&self, inside: &str) -> PathBuf {
+        self.0.path().join(inside)
+    }
+
+    fn write(&self, inside: &str, text: &str) {
+        let path = self.path(inside);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("make the folder");
+        fs::write(&path, text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    }
+
+    fn copy(&self, name: &str, inside: &str) {
+        self.write(inside, &read(name));
+    }
+
+    fn read(&self, inside: &str) -> String {
+        let path = self.path(inside);
+        fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    }
+
+    /// `program --root=HERE`, ready for more arguments.
+    fn tool(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command.arg(format!("--root={}", self.0.path().display()));
+        command
+    }
+
+    /// What `systemd-analyze verify` says of the unit. It exits 0 in spite of an unknown setting, so its words decide,
+    /// and the exit code is put in words too.
+    fn complaints(&self) -> String {
+        let mut command = Command::new("systemd-analyze");
+        command
+            .args(["verify", "--man=no", "--no-pager"])
+            .arg(format!("--root={}", self.0.path().display()));
+        let output = run(command.arg("cts.service"));
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        let mut lines: Vec<&str> = stderr
+            .lines()
+            .filter(|line| line.contains("cts.service"))
+            .collect();
+        if !output.status.success() && lines.is_empty() {
+            lines = stderr
+                .lines()
+                .chain(["and verify did not exit 0"])
+                .collect();
+        }
+        lines.join("\n")
+    }
+}
+
+/// The drop-ins that the last comment of the unit offers, each as the text of a file: its lines are indented by six spaces.
+fn documented_drop_ins(unit: &str) -> Vec<String> {
+    let (_, comment) = unit
+        .split_once("\n# Drop-ins")
+        .expect("a comment on drop-ins");
+    let mut drop_ins: Vec<String> = Vec::new();
+    let mut inside = false;
+    for line in comment.lines() {
+        let setting = line.strip_prefix("#      ");
+        if let Some(setting) = setting {
+            if !inside {
+                drop_ins.push(String::new());
+            }
+            let text = drop_ins.last_mut().expect("pushed above");
+            text.push_str(setting);
+            text.push('\n');
+        }
+        inside = setting.is_some();
+    }
+    drop_ins
+}
+
+/// The number in `→ Overall exposure level for cts.service: 1.1 OK`.
+fn overall_exposure(table: &str) -> Option<f32> {
+    let (_, rest) = table.split_once("Overall exposure level for ")?;
+    rest.split_once(": ")?
+        .1
+        .split_whitespace()
+        .next()?
+        .parse()
+        .ok()
+}
+
+/// All values that a unit file gives to one setting, in order.
+fn values<'a>(unit: &'a str, setting: &str) -> Vec<&'a str> {
+    unit.lines()
+        .filter_map(|line| line.split_once('='))
+        .filter(|(key, _)| *key == setting)
+        .map(|(_, value)| value)
+        .collect()
+}
+
+/// User id, group id, home and shell of one line of a passwd file.
+fn account(passwd: &str, user: &str) -> [String; 4] {
+    let line = passwd
+        .lines()
+        .find(|line| line.split(':').next() == Some(user));
+    let fields: Vec<&str> = line
+        .unwrap_or_else(|| panic!("no {user} in:\n{passwd}"))
+        .split(':')
+        .collect();
+    [fields[2], fields[3], fields[5], fields[6]].map(str::to_owned)
+}
+
+/// Runs one of systemd's tools; where it is missing, says which Debian package has it. All of them are in one.
+fn run(command: &mut Command) -> Output {
+    let program = command.get_program().to_string_lossy().into_owned();
+    match command
+        .env("SYSTEMD_LOG_LEVEL", "info")
+        .env("SYSTEMD_COLORS", "0")
+        .env("LC_ALL", "C.UTF-8")
+        .output()
+    {
+        Ok(output) => output,
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            panic!(
+                "{program} is not installed; it is in Debian's package systemd: apt-get install systemd"
+            )
+        }
+        Err(error) => panic!("{program}: {error}"),
+    }
+}
+
+fn both_streams(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+/// Whether this process may give files away: who owns its entry in /proc is who it runs as.
+fn is_root() -> bool {
+    fs::metadata("/proc/self").is_ok_and(|me| me.uid() == 0)
+}
+
+fn source(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("systemd")
+        .join(name)
+}
+
+fn read(name: &str) -> String {
+    let path = source(name);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn unit_text() -> String {
+    read("cts.service")
+}
