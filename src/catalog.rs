@@ -159,6 +159,7 @@ impl Catalog {
         for expected in self.tables.iter() {
             match actual.table(&expected.name) {
                 None => drift.missing.push(Object::Table(expected.name.to_string())),
+                Some(found) if found == expected => {}
                 Some(found) => expected.difference(found, &mut drift),
             }
         }

@@ -1,6 +1,7 @@
 //! `cts`: the database of a CTS v3.1 trading box in one binary.
 
 #![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
 
 mod appliance;
 mod catalog;

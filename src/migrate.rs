@@ -247,16 +247,24 @@ impl Work<'_> {
     fn heal(&self, tx: &mut dyn Tx, outcome: &mut Outcome) -> Result<()> {
         for step in [is_table, is_column, is_index] {
             let missing = self.schema.expected.difference(&tx.look()?.catalog).missing;
-            for object in missing.into_iter().filter(step) {
-                if outcome.left.iter().any(|(left, _)| *left == object) {
-                    continue;
-                }
-                match tx.attempt(&mut |tx| self.put_back(tx, &object)) {
-                    Ok(()) => outcome.put_back.push(object),
-                    Err(error) if error.kind == Kind::Data => outcome.left.push((object, error)),
-                    Err(error) => return Err(error),
-                }
+            if missing.is_empty() {
+                return Ok(());
             }
+            for object in missing.into_iter().filter(step) {
+                self.mend(tx, object, outcome)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn mend(&self, tx: &mut dyn Tx, object: Object, outcome: &mut Outcome) -> Result<()> {
+        if outcome.left.iter().any(|(left, _)| *left == object) {
+            return Ok(());
+        }
+        match tx.attempt(&mut |tx| self.put_back(tx, &object)) {
+            Ok(()) => outcome.put_back.push(object),
+            Err(error) if error.kind == Kind::Data => outcome.left.push((object, error)),
+            Err(error) => return Err(error),
         }
         Ok(())
     }

@@ -270,8 +270,10 @@ pub fn fold(sql: &str) -> String {
 /// Splits a file at the semicolons that end statements: not those in literals, quoted
 /// names, comments, or the body of a trigger. The line of each statement is kept.
 pub fn statements(text: &str) -> Vec<Statement<'_>> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut found = Vec::new();
     let mut open: Option<Open> = None;
+    let mut line = 1;
     for token in tokens(text) {
         let end = token.start + token.text.len();
         match token.kind {
@@ -280,9 +282,10 @@ pub fn statements(text: &str) -> Vec<Statement<'_>> {
                 found.extend(open.take().map(|o| o.close(text)));
             }
             _ => open
-                .get_or_insert_with(|| Open::at(token.start))
+                .get_or_insert_with(|| Open::at(token.start, line))
                 .take(&token, end),
         }
+        line += token.text.bytes().filter(|byte| *byte == b'\n').count();
     }
     found.extend(open.map(|o| o.close(text)));
     found
@@ -290,6 +293,7 @@ pub fn statements(text: &str) -> Vec<Statement<'_>> {
 
 /// A statement that is being read.
 struct Open {
+    line: usize,
     start: usize,
     end: usize,
     words: usize,
@@ -302,8 +306,9 @@ struct Open {
 }
 
 impl Open {
-    fn at(start: usize) -> Open {
+    fn at(start: usize, line: usize) -> Open {
         Open {
+            line,
             start,
             end: start,
             words: 0,
@@ -332,9 +337,8 @@ impl Open {
     }
 
     fn close(self, text: &str) -> Statement<'_> {
-        let before = text.get(..self.start).unwrap_or_default();
         Statement {
-            line: before.matches('\n').count() + 1,
+            line: self.line,
             sql: text.get(self.start..self.end).unwrap_or_default(),
         }
     }
@@ -370,33 +374,31 @@ fn tokens(text: &str) -> impl Iterator<Item = Spanned<'_>> {
     })
 }
 
-/// Kind and length in bytes of the token at the start of `rest`, which is not empty.
+/// Kind and length in bytes of the token at the start of `rest`, which is not empty. Bytes
+/// beyond ASCII are parts of words, as they are for SQLite.
 fn next_token(rest: &str) -> (Token, usize) {
-    let first = rest.chars().next().unwrap_or(' ');
+    let bytes = rest.as_bytes();
     let until = |from: usize, end: &str| {
-        rest.get(from..)
-            .and_then(|tail| tail.find(end))
-            .map_or(rest.len(), |n| from + n + end.len())
+        let found = rest.get(from..).and_then(|tail| tail.find(end));
+        found.map_or(rest.len(), |n| from + n + end.len())
     };
-    let run = |keep: fn(char) -> bool| rest.find(|c| !keep(c)).unwrap_or(rest.len());
-    match first {
-        c if c.is_whitespace() || c == '\u{feff}' => {
-            (Token::Blank, run(|c| c.is_whitespace() || c == '\u{feff}'))
-        }
-        '-' if rest.starts_with("--") => (Token::Blank, until(2, "\n")),
-        '/' if rest.starts_with("/*") => (Token::Blank, until(2, "*/")),
-        ';' => (Token::Semicolon, 1),
-        '\'' => (Token::Other, until(1, "'")),
-        '"' => (Token::Other, until(1, "\"")),
-        '`' => (Token::Other, until(1, "`")),
-        '[' => (Token::Other, until(1, "]")),
-        c if is_word(c) => (Token::Other, run(is_word)),
-        c => (Token::Other, c.len_utf8()),
+    let run = |is: fn(&u8) -> bool| bytes.iter().position(|b| !is(b)).unwrap_or(bytes.len());
+    match bytes {
+        [b'-', b'-', ..] => (Token::Blank, until(2, "\n")),
+        [b'/', b'*', ..] => (Token::Blank, until(2, "*/")),
+        [b';', ..] => (Token::Semicolon, 1),
+        [b'\'', ..] => (Token::Other, until(1, "'")),
+        [b'"', ..] => (Token::Other, until(1, "\"")),
+        [b'`', ..] => (Token::Other, until(1, "`")),
+        [b'[', ..] => (Token::Other, until(1, "]")),
+        [b, ..] if b.is_ascii_whitespace() => (Token::Blank, run(u8::is_ascii_whitespace)),
+        [b, ..] if is_word(b) => (Token::Other, run(is_word)),
+        _ => (Token::Other, 1),
     }
 }
 
-fn is_word(c: char) -> bool {
-    c.is_alphanumeric() || c == '_' || c == '$'
+fn is_word(byte: &u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$') || !byte.is_ascii()
 }
 
 #[cfg(test)]
@@ -499,17 +501,17 @@ mod tests {
     const A: Migration = Migration {
         name: "a.sql",
         text: "",
-        checksum: &SUM_A,
+        checksum: SUM_A,
     };
     const B: Migration = Migration {
         name: "b.sql",
         text: "",
-        checksum: &SUM_B,
+        checksum: SUM_B,
     };
     const F: Migration = Migration {
         name: FALLBACK,
         text: "",
-        checksum: &SUM_A,
+        checksum: SUM_A,
     };
     static SUM_A: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
     static SUM_B: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";

@@ -23,9 +23,11 @@ use file::{APPLICATION_ID, Found};
 const BUSY_TIMEOUT: Duration = Duration::from_millis(250);
 /// SQLite asks after this many of its instructions whether to stop: about a millisecond.
 const INSTRUCTIONS_BETWEEN_LOOKS: i32 = 10_000;
-/// Pages a connection may keep. So few that a write probe reaches the disk (it spills), and
-/// enough for the ledger and the schema, which are all that cts reads.
-const CACHE_PAGES: u32 = 16;
+/// Pages a connection may keep while it proves that it can write: so few that what it writes
+/// reaches the disk (it spills) before it is undone.
+const PROBE_CACHE_PAGES: u32 = 4;
+/// What is written and undone: several times the cache.
+const PROBE_BYTES: u32 = 64 << 10;
 
 /// How a file may be opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -167,9 +169,7 @@ fn connect(path: &Path, flags: OpenFlags) -> Result<Connection> {
     let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_EXRESCODE;
     let prepared = |conn: Connection| {
         conn.busy_timeout(BUSY_TIMEOUT)?;
-        conn.execute_batch(&format!(
-            "PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF; PRAGMA cache_size = {CACHE_PAGES};"
-        ))?;
+        conn.execute_batch("PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF;")?;
         // The first statement that reads the file, and so the first to find a fault.
         conn.query_row("PRAGMA schema_version", [], |_| Ok(()))?;
         Ok(conn)
@@ -305,10 +305,11 @@ impl Store for Sqlite {
     }
 
     fn try_write(&mut self) -> Result<()> {
-        // More than the cache holds, so that it is written to the WAL before it is undone.
-        let probe = "BEGIN IMMEDIATE; CREATE TABLE cts_write_probe (x); \
-                     INSERT INTO cts_write_probe VALUES (zeroblob(131072));";
-        let tried = self.conn.execute_batch(probe);
+        let tried = self.conn.execute_batch(&format!(
+            "PRAGMA cache_size = {PROBE_CACHE_PAGES}; BEGIN IMMEDIATE; \
+             CREATE TABLE cts_write_probe (x); \
+             INSERT INTO cts_write_probe VALUES (zeroblob({PROBE_BYTES}));"
+        ));
         let undone = if self.conn.is_autocommit() {
             Ok(())
         } else {
