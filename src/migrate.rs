@@ -207,12 +207,17 @@ impl Work<'_> {
             Err(error) if error.kind == Kind::Data => {
                 runs = vec![self.apply_one(tx, &self.schema.fallback)?];
                 self.heal(tx, outcome)?;
+                self.refuse_unconvertible(tx)?;
                 runs.extend(self.apply(tx, pending)?);
             }
             Err(error) => return Err(error),
         }
         outcome.runs = runs;
         self.heal(tx, outcome)?;
+        self.refuse_unconvertible(tx)
+    }
+
+    fn refuse_unconvertible(&self, tx: &mut dyn Tx) -> Result<()> {
         let drift = self.schema.expected.difference(&tx.look()?.catalog);
         if drift.is_none() {
             return Ok(());

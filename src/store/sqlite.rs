@@ -57,10 +57,11 @@ impl Sqlite {
         match file::inspect(&path)? {
             Found::Missing => file::create(&path, access.group)?,
             Found::Empty | Found::Database(None | Some(APPLICATION_ID)) => {}
-            Found::Database(Some(0)) => {
-                recognise(&connect(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)?, &path)?
-            }
+            Found::Database(Some(0)) => recognise(&peek(&path)?, &path)?,
             Found::Database(Some(id)) => return Err(foreign(&path, id)),
+        }
+        if let Some(why) = file::place(&path, None).read_only {
+            return Err(read_only(&path, &why));
         }
         let store = Sqlite::with(path, access, OpenFlags::SQLITE_OPEN_READ_WRITE, stop)?;
         if store
@@ -68,10 +69,7 @@ impl Sqlite {
             .is_readonly("main")
             .map_err(|e| store.error(&e))?
         {
-            let what = format!("{}: can be read but not written", store.path.display());
-            return Err(Error::new(Kind::Permission, what).remedy(
-                "run as the owner of the file, and look whether its disk is mounted read-only",
-            ));
+            return Err(read_only(&store.path, "SQLite can read but not write it"));
         }
         recognise(&store.conn, &store.path)?;
         Ok(store)
@@ -95,7 +93,8 @@ impl Sqlite {
                 return Err(Error::new(Kind::Data, what)
                     .remedy("start cts (or `cts migrate`), which completes it"));
             }
-            Found::Database(Some(0 | APPLICATION_ID)) => {}
+            Found::Database(Some(APPLICATION_ID)) => {}
+            Found::Database(Some(0)) => recognise(&peek(&path)?, &path)?,
             Found::Database(Some(id)) => return Err(foreign(&path, id)),
         }
         let store = Sqlite::with(path, access, OpenFlags::SQLITE_OPEN_READ_ONLY, stop)?;
@@ -160,6 +159,12 @@ impl Sqlite {
     }
 }
 
+fn read_only(path: &Path, why: &str) -> Error {
+    Error::new(Kind::Permission, format!("{}: {why}", path.display())).remedy(
+        "run as the owner of the file, and look whether its disk is mounted read-only (`findmnt`)",
+    )
+}
+
 /// The cts, if there is one, that holds the write lock of the database at the path.
 pub fn migrating(path: &Path) -> Option<Holder> {
     file::holder(&file::resolve(path).ok()?).filter(|holder| holder.program == "cts")
@@ -178,14 +183,30 @@ fn connect(path: &Path, flags: OpenFlags) -> Result<Connection> {
     let is_read_only = flags.contains(OpenFlags::SQLITE_OPEN_READ_ONLY);
     match opened {
         // WAL needs its shared memory file, which cannot be made in a read-only folder.
-        // Without a WAL to read, the file alone is the whole database.
-        Err(e) if is_read_only && is_unopenable(&e) && !has_wal(path) => {
-            Connection::open_with_flags(immutable(path), flags | OpenFlags::SQLITE_OPEN_URI)
-                .and_then(prepared)
-                .map_err(|e| error(path, &e))
-        }
+        Err(e) if is_read_only && is_unopenable(&e) && !has_wal(path) => connect_immutable(path),
         other => other.map_err(|e| error(path, &e)),
     }
+}
+
+/// Opens a file that may be another program's, if possible without leaving a side file.
+fn peek(path: &Path) -> Result<Connection> {
+    let is_at_rest = ["-wal", "-journal"]
+        .iter()
+        .all(|suffix| !file::beside(path, suffix).exists());
+    if is_at_rest {
+        connect_immutable(path)
+    } else {
+        connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)
+    }
+}
+
+/// Opens a database that has no WAL to read, so that its file alone is the whole of it.
+fn connect_immutable(path: &Path) -> Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
+        | OpenFlags::SQLITE_OPEN_URI
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX
+        | OpenFlags::SQLITE_OPEN_EXRESCODE;
+    Connection::open_with_flags(immutable(path), flags).map_err(|e| error(path, &e))
 }
 
 /// Opening reads the header, which another starter may have locked for the moment in which
@@ -221,30 +242,10 @@ fn immutable(path: &Path) -> String {
 
 /// Refuses a database that another program made.
 fn recognise(conn: &Connection, path: &Path) -> Result<()> {
-    let ask = || {
-        let id: i32 = conn.query_row("PRAGMA application_id", [], |row| row.get(0))?;
-        let mut names = conn.prepare(
-            "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'",
-        )?;
-        let names = names
-            .query_map([], |row| row.get(0))?
-            .collect::<rusqlite::Result<Vec<String>>>()?;
-        let ledger: i64 = conn.query_row(
-            "SELECT count(*) FROM pragma_table_xinfo('migrations') WHERE name IN ('name', 'executed_at')",
-            [],
-            |row| row.get(0),
-        )?;
-        Ok((id.cast_unsigned(), names, ledger == 2))
-    };
-    let id: i32 = conn
-        .query_row("PRAGMA application_id", [], |row| row.get(0))
-        .map_err(|e| error(path, &e))?;
-    if id.cast_unsigned() == APPLICATION_ID {
-        return Ok(());
-    }
-    let (id, names, ledger) = ask().map_err(|e: rusqlite::Error| error(path, &e))?;
+    let (id, names, ledger) = identify(conn).map_err(|e| error(path, &e))?;
     let tables: Vec<&str> = names.iter().map(String::as_str).collect();
     match id {
+        APPLICATION_ID => Ok(()),
         0 if tables.is_empty() || is_cts(&tables, ledger) => Ok(()),
         0 => {
             let some = tables
@@ -261,6 +262,28 @@ fn recognise(conn: &Connection, path: &Path) -> Result<()> {
         }
         id => Err(foreign(path, id)),
     }
+}
+
+/// Application id, names of tables, and whether there is a ledger as CTS has it; all of one
+/// moment, because another starter may just be making them.
+fn identify(conn: &Connection) -> rusqlite::Result<(u32, Vec<String>, bool)> {
+    let moment = conn.unchecked_transaction()?;
+    let id: i32 = moment.query_row("PRAGMA application_id", [], |row| row.get(0))?;
+    if id.cast_unsigned() == APPLICATION_ID {
+        return Ok((APPLICATION_ID, Vec::new(), false));
+    }
+    let mut names = moment.prepare(
+        "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'",
+    )?;
+    let names = names
+        .query_map([], |row| row.get(0))?
+        .collect::<rusqlite::Result<Vec<_>>>()?;
+    let columns: i64 = moment.query_row(
+        "SELECT count(*) FROM pragma_table_xinfo('migrations') WHERE name IN ('name', 'executed_at')",
+        [],
+        |row| row.get(0),
+    )?;
+    Ok((id.cast_unsigned(), names, columns == 2))
 }
 
 fn foreign(path: &Path, id: u32) -> Error {

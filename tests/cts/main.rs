@@ -1,1 +1,16 @@
 //! cts as its operators meet it: the real binary, real files, real signals.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod harness;
+
+mod access;
+mod build;
+mod first_run;
+mod healing;
+mod http;
+mod plans;
+mod refusals;
+mod service;
+mod starts;
+mod systemd;

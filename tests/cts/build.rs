@@ -1,0 +1,124 @@
+//! What the build makes of a changed `schema/`: each case is a copy of this project with
+//! one file changed, checked by the real cargo.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+struct Copy {
+    folder: TempDir,
+}
+
+impl Copy {
+    fn new() -> Copy {
+        let folder = TempDir::new().unwrap();
+        let source = Path::new(env!("CARGO_MANIFEST_DIR"));
+        for name in ["Cargo.toml", "Cargo.lock", "build.rs"] {
+            fs::copy(source.join(name), folder.path().join(name)).unwrap();
+        }
+        for name in [
+            "src",
+            "src/store",
+            "src/store/sqlite",
+            "schema/sqlite",
+            "tests/cts",
+        ] {
+            fs::create_dir_all(folder.path().join(name)).unwrap();
+            for entry in fs::read_dir(source.join(name)).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_file() {
+                    fs::copy(
+                        &path,
+                        folder.path().join(name).join(path.file_name().unwrap()),
+                    )
+                    .unwrap();
+                }
+            }
+        }
+        Copy { folder }
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join("schema/sqlite").join(name)
+    }
+
+    /// Whether it builds, and what cargo said. Crates that this build has made are shared.
+    fn check(&self) -> (bool, String) {
+        let target = Path::new(env!("CARGO_BIN_EXE_cts"))
+            .ancestors()
+            .nth(2)
+            .unwrap();
+        let output = Command::new(env!("CARGO"))
+            .args([
+                "build",
+                "--offline",
+                "--locked",
+                "--bin",
+                "cts",
+                "--target-dir",
+            ])
+            .arg(target.join("schema-tests"))
+            .current_dir(self.folder.path())
+            .output()
+            .unwrap();
+        (
+            output.status.success(),
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        )
+    }
+
+    fn refused(&self, parts: &[&str]) {
+        let (built, said) = self.check();
+        assert!(!built, "it was built");
+        for part in parts {
+            assert!(said.contains(part), "{part:?} is missing in:\n{said}");
+        }
+    }
+}
+
+#[test]
+fn the_build_proves_the_schema() {
+    let copy = Copy::new();
+    let extra = copy.file("072_extra.sql");
+    let write = |sql: &str| fs::write(&extra, sql).unwrap();
+
+    write("-- a new one\n\nCREATE TABLE IF NOT EXISTS broken (id INTEGER,);\n");
+    copy.refused(&[
+        "072_extra.sql, line 3",
+        "syntax error",
+        "CREATE TABLE IF NOT EXISTS broken",
+    ]);
+
+    write("CREATE INDEX IF NOT EXISTS idx_users_email ON site_logs (level);\n");
+    copy.refused(&["072_extra.sql, line 1", "used twice"]);
+
+    write("INSERT INTO system_settings (key, value) VALUES (hex(randomblob(8)), 'x');\n");
+    copy.refused(&["072_extra.sql, line 1", "not idempotent"]);
+
+    write("CREATE INDEX idx_new ON site_logs (level);\n");
+    copy.refused(&["072_extra.sql, line 1", "idx_new already exists"]);
+
+    fs::rename(&extra, copy.file("notes.sql")).unwrap();
+    copy.refused(&["notes.sql", "072_add_something.sql"]);
+    fs::remove_file(copy.file("notes.sql")).unwrap();
+
+    write("CREATE INDEX IF NOT EXISTS idx_new ON site_logs (user_id);\n");
+    let (built, said) = copy.check();
+    assert!(built, "{said}");
+    let target = Path::new(env!("CARGO_BIN_EXE_cts"))
+        .ancestors()
+        .nth(2)
+        .unwrap();
+    let output = Command::new(target.join("schema-tests/debug/cts"))
+        .args(["migrate", "--dry-run", "--db"])
+        .arg(copy.folder.path().join("new.db"))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        said.contains("would apply 072_extra.sql (1 statements)"),
+        "{said}"
+    );
+}

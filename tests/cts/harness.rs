@@ -1,0 +1,346 @@
+//! A machine to try cts on: a folder of its own, an environment of its own, and builders
+//! for one run of the binary and for the running service.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::hash::{DefaultHasher, Hasher};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rusqlite::Connection;
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+/// Nothing here takes longer, however busy the machine is.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+pub struct Machine {
+    folder: TempDir,
+}
+
+impl Machine {
+    pub fn new() -> Machine {
+        Machine {
+            folder: TempDir::new().unwrap(),
+        }
+    }
+
+    /// A machine whose database is there, migrated and at rest.
+    pub fn migrated() -> Machine {
+        let machine = Machine::new();
+        machine.cts("migrate").success();
+        machine
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub fn db(&self) -> PathBuf {
+        self.path("cts.db")
+    }
+
+    /// The database, opened as a trading program would.
+    pub fn open(&self) -> Connection {
+        let conn = Connection::open(self.db()).unwrap();
+        conn.busy_timeout(PATIENCE).unwrap();
+        conn
+    }
+
+    pub fn sql(&self, sql: &str) {
+        self.open().execute_batch(sql).unwrap();
+    }
+
+    pub fn number(&self, sql: &str) -> i64 {
+        self.open().query_row(sql, [], |row| row.get(0)).unwrap()
+    }
+
+    pub fn texts(&self, sql: &str) -> Vec<String> {
+        let conn = self.open();
+        let mut statement = conn.prepare(sql).unwrap();
+        let rows = statement.query_map([], |row| row.get(0)).unwrap();
+        rows.map(Result::unwrap).collect()
+    }
+
+    /// Every file in the folder with a hash of its bytes, to see what was touched. Shared
+    /// memory and an empty WAL come and go with every program that looks.
+    pub fn files(&self) -> BTreeMap<PathBuf, u64> {
+        let is_fleeting = |path: &PathBuf| {
+            let name = path.to_string_lossy();
+            name.ends_with("-shm")
+                || (name.ends_with("-wal") && path.metadata().unwrap().len() == 0)
+        };
+        let hash = |path: PathBuf| {
+            let mut hash = DefaultHasher::new();
+            hash.write(&if path.is_file() {
+                fs::read(&path).unwrap()
+            } else {
+                Vec::new()
+            });
+            (path, hash.finish())
+        };
+        let entries = fs::read_dir(self.folder.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().path());
+        entries
+            .filter(|path| !is_fleeting(path))
+            .map(hash)
+            .collect()
+    }
+
+    /// One run of cts with these words, on this machine's database.
+    pub fn cts(&self, words: &str) -> Run {
+        Run::of(Path::new(env!("CARGO_BIN_EXE_cts")), words).env("SQLITE_DB_PATH", self.db())
+    }
+
+    /// The service, on a free port.
+    pub fn serve(&self) -> Run {
+        self.cts("serve --port 0")
+    }
+
+    /// A run as an ordinary user, also where the tests run as root.
+    pub fn cts_as_nobody(&self, words: &str) -> Run {
+        let program = self.path("cts-for-all");
+        fs::copy(env!("CARGO_BIN_EXE_cts"), &program).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        fs::set_permissions(self.folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let mut run = Run::of(&program, words).env("SQLITE_DB_PATH", self.db());
+        if is_root() {
+            run.command.uid(65534).gid(65534);
+        }
+        run
+    }
+}
+
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+pub fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o7777
+}
+
+/// One run of cts.
+pub struct Run {
+    pub command: Command,
+}
+
+impl Run {
+    fn of(program: &Path, words: &str) -> Run {
+        let mut command = Command::new(program);
+        command
+            .args(words.split_whitespace())
+            .env_clear()
+            .stdin(Stdio::null());
+        Run { command }
+    }
+
+    pub fn env(mut self, name: &str, value: impl AsRef<std::ffi::OsStr>) -> Run {
+        self.command.env(name, value);
+        self
+    }
+
+    pub fn db(self, path: &Path) -> Run {
+        self.env("SQLITE_DB_PATH", path)
+    }
+
+    pub fn run(mut self) -> Done {
+        Done(self.command.output().unwrap())
+    }
+
+    /// Runs it and expects exit code 0.
+    pub fn success(self) -> Done {
+        self.status(0)
+    }
+
+    /// Runs it and expects this exit code.
+    pub fn status(self, code: i32) -> Done {
+        let done = self.run();
+        assert_eq!(
+            done.0.status.code(),
+            Some(code),
+            "{}{}",
+            done.out(),
+            done.err()
+        );
+        done
+    }
+
+    /// Starts it and leaves it running.
+    pub fn start(mut self) -> Service {
+        let mut child = self
+            .command
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let log = Arc::new((Mutex::new(String::new()), Condvar::new()));
+        let (lines, shared) = (child.stderr.take().unwrap(), Arc::clone(&log));
+        thread::spawn(move || {
+            for line in BufReader::new(lines).lines().map_while(Result::ok) {
+                shared.0.lock().unwrap().push_str(&(line + "\n"));
+                shared.1.notify_all();
+            }
+        });
+        Service { child, log }
+    }
+}
+
+/// A run that has ended.
+pub struct Done(pub Output);
+
+impl Done {
+    pub fn out(&self) -> String {
+        String::from_utf8_lossy(&self.0.stdout).into_owned()
+    }
+
+    pub fn err(&self) -> String {
+        String::from_utf8_lossy(&self.0.stderr).into_owned()
+    }
+
+    /// Expects each part in what was printed or logged.
+    pub fn says(self, parts: &[&str]) -> Done {
+        let all = self.out() + &self.err();
+        for part in parts {
+            assert!(all.contains(part), "{part:?} is missing in:\n{all}");
+        }
+        self
+    }
+
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.out()).unwrap_or_else(|e| panic!("{e}: {}", self.out()))
+    }
+}
+
+/// A running cts; killed when dropped.
+pub struct Service {
+    pub child: Child,
+    log: Arc<(Mutex<String>, Condvar)>,
+}
+
+impl Service {
+    pub fn log(&self) -> String {
+        self.log.0.lock().unwrap().clone()
+    }
+
+    /// Waits until the log says it.
+    pub fn until(&self, part: &str) -> &Service {
+        let (log, changed) = &*self.log;
+        let (log, wait) = changed
+            .wait_timeout_while(log.lock().unwrap(), PATIENCE, |log| !log.contains(part))
+            .unwrap();
+        assert!(!wait.timed_out(), "{part:?} was not said:\n{log}");
+        self
+    }
+
+    pub fn until_ready(&self) -> &Service {
+        self.until("Application Ready for Production")
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.until("Listening on http://");
+        let log = self.log();
+        let start = log.split("Listening on http://").nth(1).unwrap();
+        start.lines().next().unwrap().trim().parse().unwrap()
+    }
+
+    pub fn get(&self, path: &str) -> Answer {
+        self.ask(&format!(
+            "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        ))
+    }
+
+    /// Sends these bytes and reads the answer to its end.
+    pub fn ask(&self, request: &str) -> Answer {
+        let mut stream = TcpStream::connect(self.address()).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        let (head, body) = text
+            .split_once("\r\n\r\n")
+            .unwrap_or_else(|| panic!("{text:?}"));
+        let code = head.split(' ').nth(1).unwrap().parse().unwrap();
+        Answer {
+            code,
+            head: head.to_string(),
+            body: body.to_string(),
+        }
+    }
+
+    /// Waits until the health answer has this status.
+    pub fn until_status(&self, status: &str) -> Answer {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let answer = self.get("/api/health/database");
+            if answer.json()["status"] == status {
+                return answer;
+            }
+            assert!(Instant::now() < deadline, "not {status}: {}", answer.body);
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    pub fn signal(&self, signal: Signal) -> &Service {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
+        kill_process(pid, signal).unwrap();
+        self
+    }
+
+    /// Waits for the end: exit code (`None` after a signal) and the whole log.
+    pub fn end(mut self) -> (Option<i32>, String) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                // The log's end comes with the end of the process.
+                let deadline = Instant::now() + Duration::from_secs(5);
+                while Arc::strong_count(&self.log) > 1 && Instant::now() < deadline {
+                    thread::yield_now();
+                }
+                return (status.code(), self.log());
+            }
+            assert!(Instant::now() < deadline, "still running:\n{}", self.log());
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// SIGTERM, and the end.
+    pub fn stop(self) -> (Option<i32>, String) {
+        self.signal(Signal::TERM);
+        self.end()
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// An HTTP answer.
+pub struct Answer {
+    pub code: u16,
+    pub head: String,
+    pub body: String,
+}
+
+impl Answer {
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|e| panic!("{e}: {:?}", self.body))
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|line| {
+            let (key, value) = line.split_once(':')?;
+            key.eq_ignore_ascii_case(name).then(|| value.trim())
+        })
+    }
+}

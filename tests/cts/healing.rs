@@ -1,0 +1,208 @@
+//! Drift: seen by `verify`, put back by a start and by `repair`, and old databases.
+
+use crate::harness::Machine;
+
+#[test]
+fn what_somebody_dropped_is_put_back_and_said() {
+    let machine = Machine::migrated();
+    machine.sql(
+        "INSERT INTO users (username, password_hash) VALUES ('kept', 'x'); \
+         DROP TABLE system_settings; DROP TABLE indications_auto; \
+         DROP INDEX idx_pseudo_positions_live; ALTER TABLE users DROP COLUMN role",
+    );
+    machine.cts("verify").status(1).says(&[
+        "missing: table system_settings\n",
+        "missing: table indications_auto\n",
+        "missing: column users.role\n",
+        "missing: index idx_pseudo_positions_live on pseudo_positions\n",
+        "drift: 4 missing, 0 altered",
+    ]);
+    let service = machine.serve().start();
+    service.until_ready().until_status("healthy");
+    let (_, log) = service.stop();
+    for object in [
+        "table system_settings",
+        "column users.role",
+        "index idx_pseudo_positions_live",
+    ] {
+        let said = log
+            .lines()
+            .find(|line| line.contains(object))
+            .unwrap_or(&log);
+        assert!(
+            said.ends_with("was missing and has been put back"),
+            "{said}"
+        );
+    }
+    machine
+        .cts("verify")
+        .success()
+        .says(&["no drift: 24 tables"]);
+    assert!(machine.number("SELECT count(*) FROM system_settings") >= 10);
+    assert_eq!(
+        machine.texts("SELECT username || role FROM users"),
+        ["keptuser"]
+    );
+    assert_eq!(
+        machine.number("SELECT count(*) FROM site_logs WHERE message LIKE 'cts 3.1.0 put back: %'"),
+        1
+    );
+}
+
+#[test]
+fn repair_puts_back_and_reports_what_is_left() {
+    let machine = Machine::migrated();
+    machine.sql(
+        "DROP TABLE statistics_daily; DROP INDEX idx_site_logs_time; \
+         CREATE INDEX idx_site_logs_time ON site_logs (level)",
+    );
+    machine.cts("repair").status(1).says(&[
+        "table statistics_daily was missing and has been put back",
+        "altered: index idx_site_logs_time on site_logs: expected (timestamp DESC, level), found (level)",
+    ]);
+    machine.sql("DROP INDEX idx_site_logs_time");
+    machine.cts("repair").success().says(&["no drift"]);
+    machine.cts("--check").success();
+}
+
+#[test]
+fn a_lost_ledger_is_made_again_without_touching_a_row() {
+    let machine = Machine::migrated();
+    machine.sql(
+        "INSERT INTO users (username, password_hash) VALUES ('kept', 'x'); DROP TABLE migrations",
+    );
+    machine
+        .cts("--check")
+        .status(2)
+        .says(&["critical table migrations is missing"]);
+    machine.cts("migrate").success();
+    assert_eq!(machine.number("SELECT count(*) FROM migrations"), 4);
+    assert_eq!(machine.texts("SELECT username FROM users"), ["kept"]);
+    machine.cts("verify").success();
+}
+
+#[test]
+fn deleted_settings_stay_deleted() {
+    let machine = Machine::migrated();
+    machine.sql("DELETE FROM system_settings; DROP INDEX idx_site_logs_time");
+    machine.cts("migrate").success();
+    assert_eq!(machine.number("SELECT count(*) FROM system_settings"), 0);
+}
+
+#[test]
+fn extra_columns_indexes_and_tables_are_no_drift() {
+    let machine = Machine::migrated();
+    machine.sql(
+        "ALTER TABLE users ADD COLUMN nickname TEXT; CREATE INDEX my_own ON users (role); \
+         CREATE TABLE my_notes (text)",
+    );
+    machine.cts("verify").success().says(&[
+        "extra:   column users.nickname (left alone)",
+        "extra:   index my_own on users (left alone)",
+        "no drift",
+    ]);
+    machine.cts("--check").success();
+}
+
+#[test]
+fn a_column_that_cannot_be_added_is_said_and_stays_degraded() {
+    let machine = Machine::migrated();
+    machine.sql(
+        "INSERT INTO users (username, password_hash) VALUES ('kept', 'x'); \
+         ALTER TABLE users DROP COLUMN created_at",
+    );
+    machine
+        .cts("migrate")
+        .success()
+        .says(&["column users.created_at is missing and cannot be put back"]);
+    machine.cts("repair").status(1);
+    machine
+        .cts("--check")
+        .status(1)
+        .says(&["column users.created_at is missing"]);
+}
+
+#[test]
+fn repair_and_verify_of_nothing_create_nothing() {
+    let machine = Machine::new();
+    for words in ["repair", "verify"] {
+        machine
+            .cts(words)
+            .status(65)
+            .says(&["there is no database"]);
+    }
+    assert!(machine.files().is_empty());
+}
+
+/// What an older CTS leaves: a ledger without checksums, with rows of its own, and fewer
+/// tables, columns and indexes.
+const OLDER: &str = "PRAGMA application_id = 0; DROP INDEX idx_migrations_name; \
+    DELETE FROM migrations; DELETE FROM site_logs; \
+    ALTER TABLE migrations DROP COLUMN checksum; ALTER TABLE migrations DROP COLUMN version; \
+    INSERT INTO migrations (name) VALUES ('unified_complete_setup.sql'), ('unified_003_CREATE'); \
+    DROP TABLE indication_states; DROP INDEX idx_site_logs_category; \
+    DROP INDEX idx_pseudo_positions_closed; ALTER TABLE pseudo_positions DROP COLUMN closed_at; \
+    INSERT INTO exchange_connections (id, name) VALUES ('bybit-x03', 'main'); \
+    INSERT INTO pseudo_positions (connection_id, symbol) VALUES ('bybit-x03', 'BTCUSDT');";
+
+#[test]
+fn an_older_database_that_lacks_things_is_completed_behind_the_fallback() {
+    let machine = Machine::migrated();
+    machine.sql(OLDER);
+    machine
+        .cts("--check")
+        .status(1)
+        .says(&["migration unified_complete_setup.sql is pending"]);
+    machine
+        .cts("migrate")
+        .success()
+        .says(&["✓ 000_master_initialization.sql: 2 applied"]);
+    assert_eq!(
+        machine.texts("SELECT name FROM migrations ORDER BY id"),
+        [
+            "unified_complete_setup.sql",
+            "unified_003_CREATE",
+            "000_master_initialization.sql",
+            "unified_complete_setup.sql",
+            "051_add_performance_indexes.sql",
+            "070_high_frequency_performance_indexes.sql",
+            "071_add_coordination_tables.sql"
+        ]
+    );
+    assert_eq!(
+        machine.number("SELECT count(*) FROM migrations WHERE checksum IS NULL"),
+        2
+    );
+    assert_eq!(
+        machine.texts("SELECT connection_id || symbol FROM pseudo_positions"),
+        ["bybit-x03BTCUSDT"]
+    );
+    machine.cts("verify").success();
+    let status = machine.cts("status --json").success().json();
+    assert_eq!(
+        (&status["migrations"]["total"], &status["status"]),
+        (&5.into(), &"complete".into())
+    );
+    machine.cts("--check").success().says(&["5/5 migrations"]);
+    machine
+        .cts("migrate")
+        .success()
+        .says(&["0 applied, 83 skipped"]);
+}
+
+#[test]
+fn an_older_database_that_cannot_be_converted_is_refused_and_left_alone() {
+    let machine = Machine::new();
+    machine.sql(
+        "CREATE TABLE exchange_connections (id INTEGER PRIMARY KEY, name TEXT); \
+         CREATE TABLE migrations (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT UNIQUE, executed_at TEXT); \
+         INSERT INTO exchange_connections VALUES (1, 'main')",
+    );
+    let before = machine.files();
+    machine.cts("migrate").status(65).says(&[
+        "older CTS",
+        "column exchange_connections.id: expected TEXT NOT NULL PRIMARY KEY, found INTEGER PRIMARY KEY",
+        "nothing was changed",
+    ]);
+    assert_eq!(machine.files(), before);
+}

@@ -1,0 +1,167 @@
+//! The service from start to stop: what systemd is told, and what is left behind.
+
+use std::os::unix::net::UnixDatagram;
+
+use rustix::process::Signal;
+
+use crate::harness::{Machine, PATIENCE};
+
+#[test]
+fn the_log_of_a_start_and_stop_has_the_lines_that_operators_look_for() {
+    let machine = Machine::new();
+    let service = machine.serve().start();
+    service.until_ready();
+    let (code, log) = service.stop();
+    assert_eq!(code, Some(0), "{log}");
+    let lines = [
+        "[v0] Database Type: SQLITE\n",
+        "[v0] ✓ Unified setup complete: 83 applied, 0 skipped\n",
+        "[v0] ✓ All 22 critical tables verified\n",
+        "[v0] ✓ Application Ready for Production\n",
+    ];
+    let places: Vec<_> = lines
+        .iter()
+        .map(|line| log.find(line).unwrap_or_else(|| panic!("{line}{log}")))
+        .collect();
+    assert!(places.is_sorted(), "{log}");
+    assert!(log.lines().all(|line| line.starts_with("[v0] ")), "{log}");
+    let notes = machine
+        .texts("SELECT message FROM site_logs WHERE message LIKE 'the service%' ORDER BY id");
+    assert_eq!(
+        notes,
+        ["the service started (cts 3.1.0)", "the service stopped"]
+    );
+}
+
+#[test]
+fn both_signals_end_it_with_0_and_no_wal() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let machine = Machine::new();
+        let service = machine.serve().start();
+        service.until_ready();
+        machine
+            .sql("INSERT INTO site_logs (level, category, message) VALUES ('info', 'test', 'x')");
+        assert!(machine.path("cts.db-wal").metadata().unwrap().len() > 0);
+        service.signal(signal);
+        assert_eq!(service.end().0, Some(0));
+        assert!(!machine.path("cts.db-wal").exists() && !machine.path("cts.db-shm").exists());
+    }
+}
+
+#[test]
+fn the_wal_is_emptied_though_another_program_has_the_database_open() {
+    let machine = Machine::new();
+    let service = machine.serve().start();
+    service.until_ready();
+    let other = machine.open();
+    other
+        .execute_batch(
+            "INSERT INTO site_logs (level, category, message) VALUES ('info', 'test', 'x')",
+        )
+        .unwrap();
+    assert_eq!(service.stop().0, Some(0));
+    assert_eq!(machine.path("cts.db-wal").metadata().unwrap().len(), 0);
+}
+
+#[test]
+fn a_killed_service_starts_again_and_loses_nothing() {
+    let machine = Machine::new();
+    let service = machine.serve().start();
+    service.until_ready();
+    machine.sql("INSERT INTO site_logs (level, category, message) VALUES ('info', 'test', 'kept')");
+    service.signal(Signal::KILL);
+    assert_eq!(service.end().0, None);
+    let service = machine.serve().start();
+    service.until_ready();
+    assert!(service.log().contains("0 applied, 83 skipped"));
+    assert_eq!(
+        machine.number("SELECT count(*) FROM site_logs WHERE message = 'kept'"),
+        1
+    );
+}
+
+/// The socket of a service manager, as systemd hands it over.
+struct Manager(UnixDatagram);
+
+impl Manager {
+    fn new(machine: &Machine) -> Manager {
+        let socket = UnixDatagram::bind(machine.path("notify")).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        Manager(socket)
+    }
+
+    fn told(&self) -> String {
+        let mut bytes = [0; 4096];
+        let length = self.0.recv(&mut bytes).unwrap();
+        String::from_utf8_lossy(&bytes[..length]).into_owned()
+    }
+
+    fn until(&self, part: &str) -> String {
+        loop {
+            let told = self.told();
+            if told.contains(part) {
+                return told;
+            }
+        }
+    }
+}
+
+#[test]
+fn systemd_is_told_ready_alive_and_stopping() {
+    let machine = Machine::new();
+    let manager = Manager::new(&machine);
+    let service = machine
+        .serve()
+        .env("NOTIFY_SOCKET", machine.path("notify"))
+        .env("WATCHDOG_USEC", "300000")
+        .start();
+    let first = manager.told();
+    assert!(
+        first.contains("READY=1") && first.contains("STATUS=serving on"),
+        "{first}"
+    );
+    service.until_ready();
+    assert_eq!(service.get("/readyz").code, 200);
+    assert_eq!(manager.told(), "WATCHDOG=1");
+    assert_eq!(manager.told(), "WATCHDOG=1");
+    service.signal(Signal::TERM);
+    manager.until("STOPPING=1");
+    assert_eq!(service.end().0, Some(0));
+}
+
+#[test]
+fn systemd_is_not_told_ready_while_the_lock_is_waited_for() {
+    let machine = Machine::migrated();
+    machine.sql("DROP INDEX idx_site_logs_time");
+    let holder = machine.open();
+    holder.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let manager = Manager::new(&machine);
+    let service = machine
+        .serve()
+        .env("NOTIFY_SOCKET", machine.path("notify"))
+        .start();
+    let told = manager.told();
+    assert!(told.starts_with("EXTEND_TIMEOUT_USEC="), "{told}");
+    assert!(told.contains("waiting for the write lock"), "{told}");
+    holder.execute_batch("ROLLBACK").unwrap();
+    manager.until("READY=1");
+    service.until_ready();
+}
+
+#[test]
+fn a_start_that_fails_never_says_ready() {
+    let machine = Machine::new();
+    std::fs::write(machine.db(), "garbage").unwrap();
+    let manager = Manager::new(&machine);
+    machine
+        .serve()
+        .env("NOTIFY_SOCKET", machine.path("notify"))
+        .status(65);
+    let told = manager.told();
+    assert!(
+        told.starts_with("STATUS=") && told.contains("not a SQLite database"),
+        "{told}"
+    );
+    manager.0.set_nonblocking(true).unwrap();
+    assert!(manager.0.recv(&mut [0; 64]).is_err());
+}

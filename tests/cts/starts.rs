@@ -1,0 +1,163 @@
+//! Many starts at once, starts that are killed, and locks that others hold.
+
+use std::os::unix::process::ExitStatusExt;
+use std::process::Stdio;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::harness::Machine;
+
+fn assert_complete(machine: &Machine) {
+    assert_eq!(machine.number("SELECT count(*) FROM migrations"), 4);
+    assert_eq!(
+        machine.number("SELECT count(*) FROM sqlite_schema WHERE type = 'table'"),
+        24
+    );
+    assert_eq!(machine.texts("PRAGMA integrity_check"), ["ok"]);
+    machine.cts("verify").success();
+}
+
+#[test]
+fn starts_at_once_on_an_empty_path_all_end_well() {
+    for round in 0..20 {
+        let machine = Machine::new();
+        let starts: Vec<_> = (0..32)
+            .map(|_| {
+                let mut run = machine.cts("migrate");
+                run.command
+                    .stdout(Stdio::null())
+                    .stderr(Stdio::piped())
+                    .spawn()
+                    .unwrap()
+            })
+            .collect();
+        for start in starts {
+            let output = start.wait_with_output().unwrap();
+            let log = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(0), "round {round}: {log}");
+        }
+        assert_complete(&machine);
+        assert_eq!(machine.number("SELECT count(*) FROM site_logs"), 4);
+    }
+}
+
+#[test]
+fn a_kill_at_any_moment_of_the_first_run_leaves_nothing_half_done() {
+    // A first run takes a few milliseconds; the moments are spread over twice that.
+    let whole = {
+        let start = Instant::now();
+        Machine::migrated();
+        start.elapsed()
+    };
+    let moments = 120;
+    let mut cut_off = 0;
+    for moment in 0..moments {
+        let machine = Machine::new();
+        let mut run = machine.cts("migrate");
+        let mut child = run.command.stderr(Stdio::null()).spawn().unwrap();
+        let at = Instant::now() + whole * 2 * moment / moments;
+        while Instant::now() < at {
+            std::hint::spin_loop();
+        }
+        child.kill().unwrap();
+        cut_off += u32::from(child.wait().unwrap().signal().is_some());
+        if machine.db().exists() {
+            // Whatever is there is a whole database, or nothing yet.
+            let tables = machine.number("SELECT count(*) FROM sqlite_schema WHERE type = 'table'");
+            assert!(
+                matches!(tables, 0 | 24),
+                "{tables} tables after a kill at moment {moment}"
+            );
+        }
+        machine.cts("migrate").success();
+        assert_complete(&machine);
+    }
+    assert!(
+        cut_off >= moments / 10,
+        "only {cut_off} of {moments} were cut off"
+    );
+}
+
+#[test]
+fn a_held_lock_ends_with_75_and_names_its_holder() {
+    let machine = Machine::migrated();
+    machine.sql("DROP INDEX idx_site_logs_time");
+    let holder = machine.open();
+    holder.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let pid = format!("(pid {})", std::process::id());
+    machine
+        .cts("migrate")
+        .env("CTS_LOCK_TIMEOUT", "300ms")
+        .status(75)
+        .says(&[
+            "write lock is held by",
+            &pid,
+            "CTS_LOCK_TIMEOUT",
+            "nothing was changed",
+        ]);
+    holder.execute_batch("ROLLBACK").unwrap();
+    machine
+        .cts("migrate")
+        .success()
+        .says(&["index idx_site_logs_time on site_logs was missing"]);
+}
+
+#[test]
+fn the_service_waits_for_a_lock_says_so_and_goes_on() {
+    let machine = Machine::migrated();
+    machine.sql("DROP INDEX idx_site_logs_time");
+    let holder = machine.open();
+    holder.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let service = machine.serve().env("CTS_LOCK_TIMEOUT", "1ms").start();
+    service.until(&format!("(pid {})", std::process::id()));
+    let answer = service.get("/api/health/database");
+    assert_eq!(
+        (answer.code, answer.json()["status"].as_str()),
+        (503, Some("initializing"))
+    );
+    assert_eq!(service.get("/readyz").code, 503);
+    assert_eq!(service.get("/livez").code, 200);
+    holder.execute_batch("ROLLBACK").unwrap();
+    service.until_ready().until_status("healthy");
+    assert_eq!(service.stop().0, Some(0));
+}
+
+#[test]
+fn a_signal_while_waiting_for_a_lock_ends_at_once() {
+    let machine = Machine::migrated();
+    machine.sql("DROP INDEX idx_site_logs_time");
+    let holder = machine.open();
+    holder.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let command = machine.cts("migrate").start();
+    command
+        .until("waiting for the write lock")
+        .signal(Signal::TERM);
+    assert_eq!(command.end().0, Some(75));
+    let service = machine.serve().start();
+    service
+        .until("waiting for the write lock")
+        .signal(Signal::TERM);
+    assert_eq!(service.end().0, Some(0));
+}
+
+#[test]
+fn a_trading_program_that_writes_all_the_time_stops_no_start() {
+    let machine = Machine::migrated();
+    machine.sql("DROP INDEX idx_site_logs_time");
+    let conn = machine.open();
+    let until = Instant::now() + Duration::from_secs(2);
+    let writer = thread::spawn(move || {
+        while Instant::now() < until {
+            conn.execute_batch(
+                "BEGIN IMMEDIATE; INSERT INTO site_logs (level, category, message) \
+                 VALUES ('info', 'test', 'x'); COMMIT",
+            )
+            .unwrap();
+        }
+    });
+    machine.cts("migrate").success();
+    writer.join().unwrap();
+    machine.cts("verify").success();
+}
