@@ -4,8 +4,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde::{Serialize, Serializer};
 
 use crate::catalog::{CATEGORIES, CRITICAL, core_tables};
 use crate::error::{Error, Result};
@@ -332,13 +331,19 @@ impl Report {
     /// The body of `/api/admin/migrations/status`.
     pub fn status_json(&self) -> String {
         let (expected, existing, _) = self.count(core_tables());
-        let mut categories = Map::new();
-        for category in CATEGORIES {
+        let categories = CATEGORIES.map(|category| {
             let (expected, existing, missing) = self.count(category.tables.iter().copied());
             let complete = missing.is_empty();
-            let value = json!({"expected": expected, "existing": existing, "missing": missing, "complete": complete});
-            categories.insert(category.key.into(), value);
-        }
+            (
+                category.key,
+                CategoryTables {
+                    expected,
+                    existing,
+                    missing,
+                    complete,
+                },
+            )
+        });
         text(&MigrationStatus {
             success: self.connected,
             database: StatusDatabase {
@@ -354,7 +359,7 @@ impl Report {
                 total: expected,
                 expected,
                 existing,
-                categories,
+                categories: Categories(categories),
             },
             status: self.migration_status(),
             reasons: self.reasons(),
@@ -506,7 +511,24 @@ struct Tables {
     total: usize,
     expected: usize,
     existing: usize,
-    categories: Map<String, Value>,
+    categories: Categories,
+}
+
+/// An object whose keys keep the order of [`CATEGORIES`].
+struct Categories([(&'static str, CategoryTables); CATEGORIES.len()]);
+
+impl Serialize for Categories {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(key, tables)| (key, tables)))
+    }
+}
+
+#[derive(Serialize)]
+struct CategoryTables {
+    expected: usize,
+    existing: usize,
+    missing: Vec<&'static str>,
+    complete: bool,
 }
 
 #[derive(Serialize)]

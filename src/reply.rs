@@ -1,6 +1,6 @@
 //! What is answered to which request, as values: testable without a socket.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::config::Secret;
@@ -94,7 +94,7 @@ fn ok(is_ok: bool, body: String) -> Reply {
 
 /// A JSON error.
 pub fn error(code: u16, message: &str) -> Reply {
-    let body = json!({"success": false, "error": message}).to_string();
+    let body = format!("{{\"success\":false,\"error\":{}}}", Value::from(message));
     Reply {
         code,
         headers: Vec::new(),

@@ -1,6 +1,7 @@
 //! From nothing to a database, and what a second run does.
 
 use std::fs;
+use std::process::{Command, Stdio};
 
 use crate::harness::{Machine, mode};
 
@@ -66,6 +67,45 @@ fn a_second_run_changes_nothing_at_all() {
         .success()
         .says(&["Unified setup complete: 0 applied, 83 skipped"]);
     assert_eq!(machine.files(), before);
+}
+
+/// How often cts makes the disk write, by `strace`.
+fn syncs(machine: &Machine, words: &str) -> usize {
+    let trace = machine.path("trace");
+    let status = Command::new("strace")
+        .args([
+            "-f",
+            "-e",
+            "trace=fsync,fdatasync,sync_file_range,sync",
+            "-o",
+        ])
+        .arg(&trace)
+        .arg(env!("CARGO_BIN_EXE_cts"))
+        .args(words.split_whitespace())
+        .env("SQLITE_DB_PATH", machine.db())
+        .stderr(Stdio::null())
+        .stdout(Stdio::null())
+        .status()
+        .expect("strace (Debian package strace)");
+    assert!(status.success());
+    fs::read_to_string(trace).unwrap().matches("sync(").count()
+}
+
+#[test]
+fn the_disk_is_made_to_write_a_few_times_at_first_and_never_for_nothing() {
+    let machine = Machine::new();
+    let first = syncs(&machine, "migrate");
+    assert!((1..=10).contains(&first), "{first} syncs");
+    for words in [
+        "migrate",
+        "--check",
+        "--check --deep",
+        "status",
+        "verify",
+        "migrate --dry-run",
+    ] {
+        assert_eq!(syncs(&machine, words), 0, "{words}");
+    }
 }
 
 #[test]
