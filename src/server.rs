@@ -183,9 +183,11 @@ pub fn get(
             return Err(std::io::ErrorKind::TimedOut.into());
         }
         stream.set_read_timeout(Some(left()))?;
-        match stream.read(&mut buffer)? {
-            0 => break,
-            length => answer.extend_from_slice(buffer.get(..length).unwrap_or_default()),
+        match stream.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(length) => answer.extend_from_slice(buffer.get(..length).unwrap_or_default()),
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
         }
     }
     let text = String::from_utf8_lossy(&answer);

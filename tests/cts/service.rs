@@ -1,5 +1,6 @@
 //! The service from start to stop: what systemd is told, and what is left behind.
 
+use std::io::ErrorKind;
 use std::os::unix::net::UnixDatagram;
 
 use rustix::process::Signal;
@@ -92,8 +93,13 @@ impl Manager {
 
     fn told(&self) -> String {
         let mut bytes = [0; 4096];
-        let length = self.0.recv(&mut bytes).unwrap();
-        String::from_utf8_lossy(&bytes[..length]).into_owned()
+        loop {
+            match self.0.recv(&mut bytes) {
+                // A socket with a timeout is not gone back to after a signal.
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                length => return String::from_utf8_lossy(&bytes[..length.unwrap()]).into_owned(),
+            }
+        }
     }
 
     fn until(&self, part: &str) -> String {
