@@ -52,11 +52,7 @@ fn files(folder: &Path) -> Result<(File, Vec<File>)> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).map_err(|e| format!("{}: {e}", folder.display()))? {
         let path = entry?.path();
-        let name = path
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         order(&name).map_err(|_| {
             format!(
                 "{}: a migration is named {UNIFIED} or like 072_add_something.sql",
@@ -67,10 +63,7 @@ fn files(folder: &Path) -> Result<(File, Vec<File>)> {
         files.push(File { path, name, text });
     }
     files.sort_by_key(|file| order(&file.name));
-    if let Some(pair) = files
-        .windows(2)
-        .find(|pair| order(&pair[0].name) == order(&pair[1].name))
-    {
+    if let Some(pair) = files.windows(2).find(|pair| order(&pair[0].name) == order(&pair[1].name)) {
         return Err(format!("{} and {} have the same number", pair[0].name, pair[1].name).into());
     }
     let fallback = files.iter().position(|file| file.name == FALLBACK);
@@ -86,12 +79,7 @@ fn files(folder: &Path) -> Result<(File, Vec<File>)> {
 fn prove(fallback: &File, files: &[File]) -> Result<Catalog> {
     let conn = Connection::open_in_memory()?;
     for file in files {
-        apply(
-            &conn,
-            file,
-            |changed| changed,
-            "makes nothing new: its name is used twice",
-        )?;
+        apply(&conn, file, |changed| changed, "makes nothing new: its name is used twice")?;
     }
     let expected = schema::read(&conn, None)?;
     for file in files {
@@ -107,20 +95,13 @@ fn prove(fallback: &File, files: &[File]) -> Result<Catalog> {
         apply(&conn, file, |_| true, "")?;
     }
     for file in std::iter::once(fallback).chain(files) {
-        apply(
-            &conn,
-            file,
-            |changed| !changed,
-            "is not idempotent behind the fallback",
-        )?;
+        apply(&conn, file, |changed| !changed, "is not idempotent behind the fallback")?;
     }
     let drift = expected.difference(&schema::read(&conn, None)?);
     if !drift.is_none() || !drift.extra.is_empty() {
-        return Err(format!(
-            "{}: leads to another schema: {drift:?}",
-            fallback.path.display()
-        )
-        .into());
+        return Err(
+            format!("{}: leads to another schema: {drift:?}", fallback.path.display()).into()
+        );
     }
     Ok(expected)
 }
@@ -220,8 +201,5 @@ fn option(value: Option<&Text>) -> String {
 }
 
 fn list<T>(items: &[T], literal: impl Fn(&T) -> String) -> String {
-    format!(
-        "Borrowed(&[{}])",
-        items.iter().map(literal).collect::<Vec<_>>().join(", ")
-    )
+    format!("Borrowed(&[{}])", items.iter().map(literal).collect::<Vec<_>>().join(", "))
 }

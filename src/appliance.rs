@@ -47,27 +47,14 @@ pub fn serve(config: &Config, log: Log) -> Result<()> {
     watch_signals(events.clone())?;
 
     let prober = Prober::new(config.backend, &SQLITE);
-    let access = AdminAccess {
-        token: config.admin_token.clone(),
-        loopback: false,
-    };
+    let access = AdminAccess { token: config.admin_token.clone(), loopback: false };
     let answers = prober.clone();
-    log.info(format_args!(
-        "Database Type: {}",
-        config.backend.name().to_uppercase()
-    ));
+    log.info(format_args!("Database Type: {}", config.backend.name().to_uppercase()));
     let server = Server::start(&config.host, config.port, access, move || answers.report())?;
     log.info(format_args!("Listening on http://{}", server.address()));
     own_database(config, log, &prober, &stop, events)?;
 
-    let ended = Appliance {
-        log,
-        manager,
-        server,
-        prober,
-        stop,
-    }
-    .run(&received);
+    let ended = Appliance { log, manager, server, prober, stop }.run(&received);
     log.info("Stopped");
     ended
 }
@@ -87,10 +74,7 @@ fn watch_signals(events: Sender<Event>) -> Result<()> {
             let _ = events.send(Event::Signal(signal));
         }
     };
-    thread::Builder::new()
-        .name("signals".into())
-        .spawn(watch)
-        .map_err(failed)?;
+    thread::Builder::new().name("signals".into()).spawn(watch).map_err(failed)?;
     Ok(())
 }
 
@@ -106,11 +90,7 @@ fn own_database(
     let own = move || {
         prober.doing("opening the database and looking for migrations");
         let on_wait = |holder: Option<&_>, waited| prober.doing(say_waiting(log, holder, waited));
-        let patience = Patience {
-            limit: None,
-            stop: &stop,
-            on_wait: &on_wait,
-        };
+        let patience = Patience { limit: None, stop: &stop, on_wait: &on_wait };
         let ready = initialise(&config, log, &patience).and_then(|(mut store, _)| {
             store.try_write()?;
             store.note(&Note {
@@ -145,8 +125,7 @@ impl Appliance {
             return self.end(signal);
         }
         self.log.info("✓ Application Ready for Production");
-        self.manager
-            .ready(&format!("serving on {}", self.server.address()));
+        self.manager.ready(&format!("serving on {}", self.server.address()));
         let signal = self.until_signal(events)?;
         self.end(signal)
     }
@@ -169,8 +148,7 @@ impl Appliance {
                     return Err(error);
                 }
                 Err(RecvTimeoutError::Timeout) => {
-                    self.manager
-                        .extend_start(BETWEEN_EXTENSIONS * 6, &self.prober.what_is_done());
+                    self.manager.extend_start(BETWEEN_EXTENSIONS * 6, &self.prober.what_is_done());
                 }
                 Err(RecvTimeoutError::Disconnected) => return Err(lost_thread()),
             }
@@ -178,10 +156,7 @@ impl Appliance {
     }
 
     fn until_signal(&self, events: &Receiver<Event>) -> Result<i32> {
-        let interval = self
-            .manager
-            .watchdog
-            .map_or(Duration::from_secs(60), |every| every / 3);
+        let interval = self.manager.watchdog.map_or(Duration::from_secs(60), |every| every / 3);
         loop {
             match events.recv_timeout(interval) {
                 Ok(Event::Signal(signal)) => return Ok(signal),
@@ -199,13 +174,10 @@ impl Appliance {
         }
         let silent = self.prober.silent_for();
         if silent > HANGS_AFTER {
-            self.log.error(format_args!(
-                "the database has not answered for {} s",
-                silent.as_secs()
-            ));
-        } else if !self.server.answers_itself(interval) {
             self.log
-                .error(format_args!("{} does not answer", self.server.address()));
+                .error(format_args!("the database has not answered for {} s", silent.as_secs()));
+        } else if !self.server.answers_itself(interval) {
+            self.log.error(format_args!("{} does not answer", self.server.address()));
         } else {
             self.manager.alive();
         }
@@ -214,8 +186,7 @@ impl Appliance {
     fn end(&self, signal: i32) -> Result<()> {
         let name = signal_hook::low_level::signal_name(signal).unwrap_or("signal");
         self.log.info(format_args!("Stopping ({name})"));
-        self.manager
-            .stopping("finishing requests and emptying the WAL");
+        self.manager.stopping("finishing requests and emptying the WAL");
         self.server.stop(REQUESTS_END_WITHIN);
         self.prober.close(CLOSES_WITHIN)
     }

@@ -115,11 +115,7 @@ pub struct Alteration {
 
 impl fmt::Display for Alteration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}: expected {}, found {}",
-            self.object, self.expected, self.found
-        )
+        write!(f, "{}: expected {}, found {}", self.object, self.expected, self.found)
     }
 }
 
@@ -178,11 +174,7 @@ impl Table {
         let object =
             |column: &Column| Object::Column(self.name.to_string(), column.name.to_string());
         for column in self.columns.iter() {
-            match found
-                .columns
-                .iter()
-                .find(|c| c.name.eq_ignore_ascii_case(&column.name))
-            {
+            match found.columns.iter().find(|c| c.name.eq_ignore_ascii_case(&column.name)) {
                 None => drift.missing.push(object(column)),
                 Some(other) if other.same_as(column) => {}
                 Some(other) => drift.altered.push(Alteration {
@@ -192,14 +184,8 @@ impl Table {
                 }),
             }
         }
-        let ours = |name: &str| {
-            self.columns
-                .iter()
-                .any(|c| c.name.eq_ignore_ascii_case(name))
-        };
-        drift
-            .extra
-            .extend(found.columns.iter().filter(|c| !ours(&c.name)).map(object));
+        let ours = |name: &str| self.columns.iter().any(|c| c.name.eq_ignore_ascii_case(name));
+        drift.extra.extend(found.columns.iter().filter(|c| !ours(&c.name)).map(object));
     }
 
     fn compare_constraints(&self, found: &Table, drift: &mut Drift) {
@@ -211,20 +197,12 @@ impl Table {
                 .collect();
             parts.extend(table.foreign_keys.iter().map(ToString::to_string));
             parts.sort();
-            if parts.is_empty() {
-                "no constraint".into()
-            } else {
-                parts.join(", ")
-            }
+            if parts.is_empty() { "no constraint".into() } else { parts.join(", ") }
         };
         let (expected, found) = (text(self), text(found));
         if expected != found {
             let object = Object::Table(self.name.to_string());
-            drift.altered.push(Alteration {
-                object,
-                expected,
-                found,
-            });
+            drift.altered.push(Alteration { object, expected, found });
         }
     }
 
@@ -242,9 +220,7 @@ impl Table {
             }
         }
         let ours = |name: &str| self.indexes.iter().any(|i| i.name == name);
-        drift
-            .extra
-            .extend(found.indexes.iter().filter(|i| !ours(&i.name)).map(object));
+        drift.extra.extend(found.indexes.iter().filter(|i| !ours(&i.name)).map(object));
     }
 }
 
@@ -259,11 +235,7 @@ impl Column {
 
 impl fmt::Display for Column {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.kind.is_empty() {
-            "no type"
-        } else {
-            &self.kind
-        })?;
+        f.write_str(if self.kind.is_empty() { "no type" } else { &self.kind })?;
         if self.not_null {
             f.write_str(" NOT NULL")?;
         }
@@ -280,16 +252,8 @@ impl fmt::Display for Column {
 
 impl fmt::Display for ForeignKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ForeignKey {
-            column,
-            table,
-            references,
-            on_delete,
-        } = self;
-        write!(
-            f,
-            "FOREIGN KEY ({column}) REFERENCES {table}({references}) ON DELETE {on_delete}"
-        )
+        let ForeignKey { column, table, references, on_delete } = self;
+        write!(f, "FOREIGN KEY ({column}) REFERENCES {table}({references}) ON DELETE {on_delete}")
     }
 }
 
@@ -322,11 +286,7 @@ pub const CATEGORIES: [Category; 7] = [
         tables: &["users", "system_settings", "site_logs", "migrations"],
         core: true,
     },
-    Category {
-        key: "connections",
-        tables: &["exchange_connections"],
-        core: true,
-    },
+    Category { key: "connections", tables: &["exchange_connections"], core: true },
     Category {
         key: "indications",
         tables: &[
@@ -352,20 +312,12 @@ pub const CATEGORIES: [Category; 7] = [
     },
     Category {
         key: "positions",
-        tables: &[
-            "pseudo_positions",
-            "real_pseudo_positions",
-            "exchange_positions",
-        ],
+        tables: &["pseudo_positions", "real_pseudo_positions", "exchange_positions"],
         core: true,
     },
     Category {
         key: "statistics",
-        tables: &[
-            "statistics_indication",
-            "statistics_strategy",
-            "statistics_daily",
-        ],
+        tables: &["statistics_indication", "statistics_strategy", "statistics_daily"],
         core: true,
     },
     Category {
@@ -376,21 +328,12 @@ pub const CATEGORIES: [Category; 7] = [
 ];
 
 /// The tables without which no trading program can work.
-pub const CRITICAL: [&str; 5] = [
-    "users",
-    "system_settings",
-    "site_logs",
-    "exchange_connections",
-    "migrations",
-];
+pub const CRITICAL: [&str; 5] =
+    ["users", "system_settings", "site_logs", "exchange_connections", "migrations"];
 
 /// The names of the core tables, which `tableCount` and `total` count.
 pub fn core_tables() -> impl Iterator<Item = &'static str> {
-    CATEGORIES
-        .iter()
-        .filter(|c| c.core)
-        .flat_map(|c| c.tables)
-        .copied()
+    CATEGORIES.iter().filter(|c| c.core).flat_map(|c| c.tables).copied()
 }
 
 /// Whether a database with these tables is one of CTS: it holds a table whose name no
@@ -401,4 +344,122 @@ pub fn is_cts(tables: &[&str], ledger: bool) -> bool {
     let telling = CATEGORIES.iter().skip(1).flat_map(|c| c.tables);
     telling.into_iter().any(|name| tables.contains(name))
         || (ledger && tables.iter().all(|name| generic.contains(name)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn column(name: &'static str, kind: &'static str) -> Column {
+        Column { name: name.into(), kind: kind.into(), not_null: false, default: None, key: 0 }
+    }
+
+    fn index(name: &'static str, columns: &[&'static str]) -> Index {
+        Index {
+            name: name.into(),
+            columns: columns.iter().map(|c| Text::from(*c)).collect::<Vec<_>>().into(),
+            unique: false,
+            predicate: None,
+            definition: "".into(),
+        }
+    }
+
+    fn table(name: &'static str, columns: Vec<Column>, indexes: Vec<Index>) -> Table {
+        Table {
+            name: name.into(),
+            columns: columns.into(),
+            unique: List::default(),
+            foreign_keys: List::default(),
+            indexes: indexes.into(),
+            definition: "".into(),
+        }
+    }
+
+    fn catalog(tables: Vec<Table>) -> Catalog {
+        Catalog { tables: tables.into(), others: List::default() }
+    }
+
+    fn expected() -> Catalog {
+        let users = table(
+            "users",
+            vec![column("id", "INTEGER"), column("name", "TEXT")],
+            vec![index("by_name", &["name DESC"])],
+        );
+        catalog(vec![users, table("logs", vec![column("id", "INTEGER")], vec![])])
+    }
+
+    #[test]
+    fn a_catalogue_does_not_differ_from_itself() {
+        let drift = expected().difference(&expected());
+        assert_eq!(drift, Drift::default());
+        assert!(drift.is_none());
+    }
+
+    #[test]
+    fn a_missing_table_is_one_difference() {
+        let actual = catalog(vec![table("logs", vec![column("id", "INTEGER")], vec![])]);
+        assert_eq!(expected().difference(&actual).missing, [Object::Table("users".into())]);
+    }
+
+    #[test]
+    fn missing_columns_and_indexes_are_named() {
+        let mut actual = expected();
+        actual.tables.to_mut()[0] = table("users", vec![column("id", "INTEGER")], vec![]);
+        let missing = expected().difference(&actual).missing;
+        let named: Vec<String> = missing.iter().map(ToString::to_string).collect();
+        assert_eq!(named, ["column users.name", "index by_name on users"]);
+    }
+
+    #[test]
+    fn what_is_otherwise_is_shown_as_expected_and_found() {
+        let mut actual = expected();
+        let mut name = column("NAME", "INTEGER");
+        name.default = Some("0".into());
+        actual.tables.to_mut()[0] = table(
+            "users",
+            vec![name, column("id", "INTEGER")],
+            vec![Index { unique: true, ..index("by_name", &["name"]) }],
+        );
+        actual.tables.to_mut()[1].foreign_keys = vec![ForeignKey {
+            column: "id".into(),
+            table: "users".into(),
+            references: "id".into(),
+            on_delete: "NO ACTION".into(),
+        }]
+        .into();
+        let drift = expected().difference(&actual);
+        let altered: Vec<String> = drift.altered.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            altered,
+            [
+                "column users.name: expected TEXT, found INTEGER DEFAULT 0",
+                "index by_name on users: expected (name DESC), found UNIQUE (name)",
+                "table logs: expected no constraint, found FOREIGN KEY (id) REFERENCES users(id) \
+                 ON DELETE NO ACTION",
+            ]
+        );
+        assert!(drift.missing.is_empty() && !drift.is_none());
+    }
+
+    #[test]
+    fn what_is_more_is_extra_and_no_drift() {
+        let mut actual = expected();
+        actual.tables.to_mut()[1].columns.to_mut().push(column("mine", "TEXT"));
+        actual.tables.to_mut()[1].indexes.to_mut().push(index("own", &["mine"]));
+        actual.tables.to_mut().push(table("notes", vec![], vec![]));
+        let drift = expected().difference(&actual);
+        assert!(drift.is_none());
+        assert_eq!(drift.extra.len(), 2, "{:?}", drift.extra);
+    }
+
+    #[test]
+    fn a_database_of_cts_is_told_from_others() {
+        assert!(is_cts(&["exchange_connections"], false));
+        assert!(is_cts(&["users", "my_own", "pseudo_positions"], false));
+        assert!(is_cts(&["migrations"], true));
+        assert!(is_cts(&["migrations", "users", "site_logs"], true));
+        assert!(!is_cts(&["migrations"], false));
+        assert!(!is_cts(&["users", "migrations", "sessions"], true));
+        assert!(!is_cts(&["users", "site_logs"], false));
+    }
 }

@@ -65,12 +65,8 @@ fn command(matches: &ArgMatches) -> Result<Command, clap::Error> {
         return Err(definition().error(clap::error::ErrorKind::ArgumentConflict, text));
     }
     Ok(match name {
-        "migrate" => Command::Migrate {
-            dry_run: own.get_flag("dry-run"),
-        },
-        "status" => Command::Status {
-            json: own.get_flag("json"),
-        },
+        "migrate" => Command::Migrate { dry_run: own.get_flag("dry-run") },
+        "status" => Command::Status { json: own.get_flag("json") },
         "verify" => Command::Verify,
         "repair" => Command::Repair,
         _ => Command::Serve,
@@ -129,18 +125,10 @@ fn global_flags() -> [Arg; 6] {
             "FILE",
             "File that holds the PostgreSQL URL [DATABASE_URL_FILE]",
         )),
-        value(
-            "host",
-            "ADDRESS",
-            format!("Address to listen on [HOST, default {DEFAULT_HOST}]"),
-        )
-        .global(true),
-        value(
-            "port",
-            "PORT",
-            format!("Port to listen on [PORT, default {DEFAULT_PORT}]"),
-        )
-        .global(true),
+        value("host", "ADDRESS", format!("Address to listen on [HOST, default {DEFAULT_HOST}]"))
+            .global(true),
+        value("port", "PORT", format!("Port to listen on [PORT, default {DEFAULT_PORT}]"))
+            .global(true),
         switch("quiet", "Say only warnings and errors")
             .short('q')
             .global(true)
@@ -150,17 +138,11 @@ fn global_flags() -> [Arg; 6] {
 }
 
 fn switch(name: &'static str, help: &'static str) -> Arg {
-    Arg::new(name)
-        .long(name)
-        .action(ArgAction::SetTrue)
-        .help(help)
+    Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
 }
 
 fn value(name: &'static str, placeholder: &'static str, help: impl Into<String>) -> Arg {
-    Arg::new(name)
-        .long(name)
-        .value_name(placeholder)
-        .help(help.into())
+    Arg::new(name).long(name).value_name(placeholder).help(help.into())
 }
 
 fn after_help() -> String {
@@ -187,11 +169,7 @@ mod tests {
     use super::*;
 
     fn parsed(line: &str) -> Result<(Command, Flags), clap::Error> {
-        parse(
-            std::iter::once("cts")
-                .chain(line.split_whitespace())
-                .map(OsString::from),
-        )
+        parse(std::iter::once("cts").chain(line.split_whitespace()).map(OsString::from))
     }
 
     #[test]
@@ -207,16 +185,10 @@ mod tests {
 
     #[test]
     fn check_takes_its_own_flags() {
-        let check = |json, deep, url: Option<&str>| Command::Check {
-            json,
-            deep,
-            url: url.map(Into::into),
-        };
+        let check =
+            |json, deep, url: Option<&str>| Command::Check { json, deep, url: url.map(Into::into) };
         assert_eq!(parsed("--check").unwrap().0, check(false, false, None));
-        assert_eq!(
-            parsed("--check --json --deep").unwrap().0,
-            check(true, true, None)
-        );
+        assert_eq!(parsed("--check --json --deep").unwrap().0, check(true, true, None));
         assert_eq!(
             parsed("--check --url http://h").unwrap().0,
             check(false, false, Some("http://h"))

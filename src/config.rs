@@ -87,20 +87,12 @@ impl Config {
         }
         Ok(Config {
             backend,
-            db: flags
-                .db
-                .clone()
-                .or(env.path("SQLITE_DB_PATH"))
-                .unwrap_or(DEFAULT_DB.into()),
+            db: flags.db.clone().or(env.path("SQLITE_DB_PATH")).unwrap_or(DEFAULT_DB.into()),
             access: Access {
                 group: env.switch("CTS_GROUP_ACCESS")?,
                 allow_network: env.switch("CTS_ALLOW_NETWORK_FS")?,
             },
-            host: flags
-                .host
-                .clone()
-                .or(env.text("HOST")?)
-                .unwrap_or(DEFAULT_HOST.into()),
+            host: flags.host.clone().or(env.text("HOST")?).unwrap_or(DEFAULT_HOST.into()),
             port: port(flags, &env)?,
             admin_token: admin_token(&env)?,
             lock_timeout: env.duration("CTS_LOCK_TIMEOUT", DEFAULT_LOCK_TIMEOUT)?,
@@ -155,10 +147,9 @@ fn port(flags: &Flags, env: &Env<'_>) -> Result<u16> {
     };
     match value {
         None => Ok(DEFAULT_PORT),
-        Some(value) => value
-            .trim()
-            .parse()
-            .map_err(|_| wrong(name, &value, "a port from 0 to 65535")),
+        Some(value) => {
+            value.trim().parse().map_err(|_| wrong(name, &value, "a port from 0 to 65535"))
+        }
     }
 }
 
@@ -175,17 +166,12 @@ fn admin_token(env: &Env<'_>) -> Result<Option<Secret>> {
 
 fn read_secret(name: &str, path: &Path) -> Result<String> {
     let text = fs::read_to_string(path).map_err(|e| {
-        Error::new(
-            Kind::Config,
-            format!("{name}: {} cannot be read: {e}", path.display()),
-        )
-        .remedy("correct the path, or the rights of the file")
+        Error::new(Kind::Config, format!("{name}: {} cannot be read: {e}", path.display()))
+            .remedy("correct the path, or the rights of the file")
     })?;
     match text.trim() {
-        "" => Err(
-            Error::new(Kind::Config, format!("{name}: {} is empty", path.display()))
-                .remedy("write the token into it, or unset the variable"),
-        ),
+        "" => Err(Error::new(Kind::Config, format!("{name}: {} is empty", path.display()))
+            .remedy("write the token into it, or unset the variable")),
         token => Ok(token.to_string()),
     }
 }
@@ -200,29 +186,19 @@ struct Env<'e>(Environment<'e>);
 
 impl Env<'_> {
     fn path(&self, name: &str) -> Option<PathBuf> {
-        (self.0)(name)
-            .filter(|value| !value.is_empty())
-            .map(PathBuf::from)
+        (self.0)(name).filter(|value| !value.is_empty()).map(PathBuf::from)
     }
 
     fn text(&self, name: &str) -> Result<Option<String>> {
         let value = (self.0)(name).filter(|value| !value.is_empty());
-        value
-            .map(|value| value.into_string())
-            .transpose()
-            .map_err(|_| {
-                Error::new(Kind::Config, format!("{name}: is not UTF-8"))
-                    .remedy(format!("correct {name}"))
-            })
+        value.map(|value| value.into_string()).transpose().map_err(|_| {
+            Error::new(Kind::Config, format!("{name}: is not UTF-8"))
+                .remedy(format!("correct {name}"))
+        })
     }
 
     fn switch(&self, name: &str) -> Result<bool> {
-        match self
-            .text(name)?
-            .as_deref()
-            .map(str::to_ascii_lowercase)
-            .as_deref()
-        {
+        match self.text(name)?.as_deref().map(str::to_ascii_lowercase).as_deref() {
             None | Some("0" | "off" | "false" | "no") => Ok(false),
             Some("1" | "on" | "true" | "yes") => Ok(true),
             Some(other) => Err(wrong(name, other, "1 (on) or 0 (off)")),
@@ -244,10 +220,7 @@ mod tests {
 
     fn load(flags: &Flags, variables: &[(&str, &str)]) -> Result<Config> {
         Config::load(flags, &|name| {
-            variables
-                .iter()
-                .find(|(n, _)| *n == name)
-                .map(|(_, value)| OsString::from(value))
+            variables.iter().find(|(n, _)| *n == name).map(|(_, value)| OsString::from(value))
         })
     }
 
@@ -264,28 +237,15 @@ mod tests {
         assert_eq!(config.db, Path::new("/data/cts.db"));
         assert_eq!((config.host.as_str(), config.port), ("127.0.0.1", 3000));
         assert_eq!(config.lock_timeout, Duration::from_secs(30));
-        assert_eq!(
-            (config.access, config.admin_token),
-            (Access::default(), None)
-        );
+        assert_eq!((config.access, config.admin_token), (Access::default(), None));
     }
 
     #[test]
     fn a_flag_beats_the_environment() {
-        let flags = Flags {
-            db: Some("/flag.db".into()),
-            port: Some("1".into()),
-            ..Flags::default()
-        };
-        let config = load(
-            &flags,
-            &[
-                ("SQLITE_DB_PATH", "/env.db"),
-                ("PORT", "2"),
-                ("HOST", "::1"),
-            ],
-        )
-        .unwrap();
+        let flags =
+            Flags { db: Some("/flag.db".into()), port: Some("1".into()), ..Flags::default() };
+        let config =
+            load(&flags, &[("SQLITE_DB_PATH", "/env.db"), ("PORT", "2"), ("HOST", "::1")]).unwrap();
         assert_eq!(
             (config.db.to_str(), config.port, config.host.as_str()),
             (Some("/flag.db"), 1, "::1")
@@ -294,10 +254,8 @@ mod tests {
 
     #[test]
     fn an_empty_variable_is_not_set() {
-        let config = load(
-            &Flags::default(),
-            &[("PORT", ""), ("DATABASE_URL", ""), ("DATABASE_TYPE", "")],
-        );
+        let config =
+            load(&Flags::default(), &[("PORT", ""), ("DATABASE_URL", ""), ("DATABASE_TYPE", "")]);
         assert_eq!(config.unwrap().port, 3000);
     }
 
@@ -322,10 +280,7 @@ mod tests {
         let url = ("DATABASE_URL", "postgresql://u:secret@h/d");
         assert!(load(&Flags::default(), &[("DATABASE_TYPE", "sqlite"), url]).is_ok());
         let text = complaint(&[url]);
-        assert!(
-            text.contains("DATABASE_URL") && !text.contains("secret"),
-            "{text}"
-        );
+        assert!(text.contains("DATABASE_URL") && !text.contains("secret"), "{text}");
         assert!(complaint(&[("DATABASE_TYPE", "postgresql")]).contains("PostgreSQL"));
     }
 
@@ -341,9 +296,6 @@ mod tests {
     fn a_token_is_never_shown() {
         let config = load(&Flags::default(), &[("CTS_ADMIN_TOKEN", "tell-nobody")]).unwrap();
         assert!(!format!("{config:?}").contains("tell-nobody"));
-        assert_eq!(
-            config.admin_token.as_ref().map(Secret::expose),
-            Some("tell-nobody")
-        );
+        assert_eq!(config.admin_token.as_ref().map(Secret::expose), Some("tell-nobody"));
     }
 }

@@ -59,11 +59,7 @@ pub struct Error {
 impl Error {
     /// A fault: `what` names the object (path, table, variable) first and the cause last.
     pub fn new(kind: Kind, what: impl Into<String>) -> Error {
-        Error {
-            kind,
-            what: what.into(),
-            remedy: None,
-        }
+        Error { kind, what: what.into(), remedy: None }
     }
 
     /// Adds what to do about it.

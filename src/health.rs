@@ -4,13 +4,13 @@
 
 use std::time::{Duration, SystemTime};
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
-use crate::catalog::{CATEGORIES, CRITICAL, core_tables};
+use crate::catalog::CRITICAL;
 use crate::error::{Error, Result};
 use crate::migrate::Plan;
 use crate::migration::Applied;
-use crate::schema::{Schema, VERSION};
+use crate::schema::Schema;
 use crate::store::{Backend, Damage, Look, Place};
 
 /// Below this many free bytes a database cannot be used: the WAL and the shared memory of
@@ -103,13 +103,13 @@ pub struct Report {
     /// What is not as it should be.
     pub findings: Vec<Finding>,
     /// The expected tables that exist.
-    tables: Vec<&'static str>,
+    pub tables: Vec<&'static str>,
     /// The ledger's rows of ours.
-    applied: Vec<Applied>,
+    pub applied: Vec<Applied>,
     /// Migrations that are pending and objects that are missing, by name.
-    pending: Vec<String>,
+    pub pending: Vec<String>,
     /// The number of migrations a complete ledger holds.
-    expected_migrations: usize,
+    pub expected_migrations: usize,
 }
 
 impl Report {
@@ -131,12 +131,7 @@ impl Report {
             .map(|table| &*table.name)
             .filter(|name| look.catalog.table(name).is_some())
             .collect();
-        report.applied = look
-            .ledger
-            .iter()
-            .filter(|row| row.is_ours())
-            .cloned()
-            .collect();
+        report.applied = look.ledger.iter().filter(|row| row.is_ours()).cloned().collect();
         report.judge_schema(schema, look);
         report.judge_surroundings(around);
         report
@@ -167,20 +162,14 @@ impl Report {
             findings: Vec::new(),
             tables: Vec::new(),
             applied: Vec::new(),
-            pending: schema
-                .migrations
-                .iter()
-                .map(|m| m.name.to_string())
-                .collect(),
+            pending: schema.migrations.iter().map(|m| m.name.to_string()).collect(),
             expected_migrations: schema.migrations.len(),
         }
     }
 
     fn judge_schema(&mut self, schema: &'static Schema, look: &Look) {
         for table in CRITICAL.iter().filter(|table| !self.tables.contains(table)) {
-            self.findings.push(Finding::Critical(format!(
-                "critical table {table} is missing"
-            )));
+            self.findings.push(Finding::Critical(format!("critical table {table} is missing")));
         }
         let drift = match Plan::of(schema, look) {
             Ok(plan) => {
@@ -197,65 +186,38 @@ impl Report {
                 schema.expected.difference(&look.catalog)
             }
         };
-        if self
-            .applied
-            .iter()
-            .any(|row| row.name == schema.fallback.name)
-        {
+        if self.applied.iter().any(|row| row.name == schema.fallback.name) {
             self.expected_migrations += 1;
         }
-        let is_critical = |text: &str| {
-            CRITICAL
-                .iter()
-                .any(|table| text == format!("table {table}"))
-        };
+        let is_critical =
+            |text: &str| CRITICAL.iter().any(|table| text == format!("table {table}"));
         for object in drift.missing.iter().map(ToString::to_string) {
             if !is_critical(&object) {
-                self.findings
-                    .push(Finding::Warning(format!("{object} is missing")));
+                self.findings.push(Finding::Warning(format!("{object} is missing")));
             }
             self.pending.push(object);
         }
         self.findings.extend(
-            drift
-                .altered
-                .iter()
-                .map(|alteration| Finding::Warning(alteration.to_string())),
+            drift.altered.iter().map(|alteration| Finding::Warning(alteration.to_string())),
         );
     }
 
     fn judge_surroundings(&mut self, around: &Surroundings) {
-        let Surroundings {
-            place,
-            unwritable,
-            damage,
-        } = around;
+        let Surroundings { place, unwritable, damage } = around;
         let mut critical: Vec<String> = Vec::new();
         critical.extend(place.replaced.clone());
         critical.extend(place.read_only.clone().or(unwritable.clone()));
-        critical.extend(
-            damage
-                .pages
-                .iter()
-                .take(3)
-                .map(|line| format!("damaged: {line}")),
-        );
-        self.findings
-            .extend(critical.into_iter().map(Finding::Critical));
+        critical.extend(damage.pages.iter().take(3).map(|line| format!("damaged: {line}")));
+        self.findings.extend(critical.into_iter().map(Finding::Critical));
         self.findings.extend(disk_finding(place));
-        self.findings
-            .extend(damage.orphans.iter().cloned().map(Finding::Warning));
+        self.findings.extend(damage.orphans.iter().cloned().map(Finding::Warning));
     }
 
     /// The one decision.
     pub fn status(&self) -> Status {
         if self.initializing {
             Status::Initializing
-        } else if !self.connected
-            || self
-                .findings
-                .iter()
-                .any(|f| matches!(f, Finding::Critical(_)))
+        } else if !self.connected || self.findings.iter().any(|f| matches!(f, Finding::Critical(_)))
         {
             Status::Unhealthy
         } else if self.findings.is_empty() {
@@ -279,163 +241,22 @@ impl Report {
         }
     }
 
-    fn count(
+    /// How many of these tables there should be, how many there are, and which are missing.
+    pub fn count(
         &self,
         tables: impl Iterator<Item = &'static str>,
     ) -> (usize, usize, Vec<&'static str>) {
         let all: Vec<&str> = tables.collect();
-        let missing: Vec<&str> = all
-            .iter()
-            .copied()
-            .filter(|name| !self.tables.contains(name))
-            .collect();
+        let missing: Vec<&str> =
+            all.iter().copied().filter(|name| !self.tables.contains(name)).collect();
         (all.len(), all.len() - missing.len(), missing)
     }
 
     /// The findings, the critical ones first.
     pub fn reasons(&self) -> Vec<&str> {
-        let (critical, rest): (Vec<&Finding>, Vec<&Finding>) = self
-            .findings
-            .iter()
-            .partition(|f| matches!(f, Finding::Critical(_)));
-        critical
-            .into_iter()
-            .chain(rest)
-            .map(Finding::text)
-            .collect()
-    }
-
-    /// The body of `/api/health/database`.
-    pub fn health_json(&self) -> String {
-        let (_, core, _) = self.count(core_tables());
-        let (total, existing, missing) = self.count(CRITICAL.iter().copied());
-        text(&Health {
-            status: self.status(),
-            database: HealthDatabase {
-                kind: self.backend.name(),
-                connected: self.connected,
-                response_time: milliseconds(self.response_time, 1),
-                table_count: core,
-                critical_tables: CriticalTables {
-                    total,
-                    existing,
-                    missing,
-                },
-            },
-            reasons: self.reasons(),
-            version: VERSION,
-            timestamp: timestamp(self.at),
-        })
-    }
-
-    /// The body of `/api/admin/migrations/status`.
-    pub fn status_json(&self) -> String {
-        let (expected, existing, _) = self.count(core_tables());
-        let categories = CATEGORIES.map(|category| {
-            let (expected, existing, missing) = self.count(category.tables.iter().copied());
-            let complete = missing.is_empty();
-            (
-                category.key,
-                CategoryTables {
-                    expected,
-                    existing,
-                    missing,
-                    complete,
-                },
-            )
-        });
-        text(&MigrationStatus {
-            success: self.connected,
-            database: StatusDatabase {
-                kind: self.backend.name(),
-                connected: self.connected,
-            },
-            migrations: Migrations {
-                total: self.applied.len(),
-                applied: self.applied.iter().map(AppliedRow::from).collect(),
-                pending: &self.pending,
-            },
-            tables: Tables {
-                total: expected,
-                expected,
-                existing,
-                categories: Categories(categories),
-            },
-            status: self.migration_status(),
-            reasons: self.reasons(),
-            version: VERSION,
-            timestamp: timestamp(self.at),
-        })
-    }
-
-    /// The status for a person; `location` says where the database is.
-    pub fn status_text(&self, location: &str) -> String {
-        let mut text = format!("Database:   {}, {location}\n", self.backend.name());
-        text += &format!(
-            "Migrations: {} of {} applied\n",
-            self.applied.len(),
-            self.expected_migrations
-        );
-        for row in self.applied.iter().map(AppliedRow::from) {
-            text += &format!(
-                "  {:<45} {}  {:>6}\n",
-                row.name, row.executed_at, row.execution_time
-            );
-        }
-        let (expected, existing, _) = self.count(core_tables());
-        text += &format!("Tables:     {existing} of {expected} core tables\n");
-        for category in CATEGORIES {
-            let (expected, existing, _) = self.count(category.tables.iter().copied());
-            text += &format!("  {:<14} {existing}/{expected}\n", category.key);
-        }
-        text += &format!("Status:     {}\n", self.migration_status());
-        for reason in self.reasons() {
-            text += &format!("  {reason}\n");
-        }
-        text
-    }
-
-    /// The line of `--check`, in the form of the Monitoring Plugins guidelines.
-    pub fn check_line(&self) -> String {
-        let word = match self.status() {
-            Status::Healthy => "OK",
-            Status::Degraded | Status::Initializing => "WARNING",
-            Status::Unhealthy => "CRITICAL",
-        };
-        let mut line = format!("CTS {word} - {}", self.backend.name());
-        let (expected, existing, _) = self.count(core_tables());
-        if self.connected {
-            line += &format!(
-                ", {existing}/{expected} core tables, {}/{} migrations",
-                self.applied.len(),
-                self.expected_migrations
-            );
-        }
-        let reasons = self.reasons();
-        if !reasons.is_empty() {
-            let more = reasons.len().saturating_sub(3);
-            line += &format!(
-                ": {}",
-                reasons
-                    .iter()
-                    .take(3)
-                    .copied()
-                    .collect::<Vec<_>>()
-                    .join("; ")
-            );
-            if more > 0 {
-                line += &format!("; and {more} more");
-            }
-        }
-        // A bar begins the performance data, and a line end the long text.
-        line = line.replace('|', "/").replace(['\n', '\r'], " ");
-        if self.connected {
-            line += &format!(
-                " | response_time={:.4}s;;;0 tables={existing};;;0",
-                self.response_time.as_secs_f64()
-            );
-        }
-        line
+        let (critical, rest): (Vec<&Finding>, Vec<&Finding>) =
+            self.findings.iter().partition(|f| matches!(f, Finding::Critical(_)));
+        critical.into_iter().chain(rest).map(Finding::text).collect()
     }
 }
 
@@ -449,147 +270,155 @@ fn disk_finding(place: &Place) -> Option<Finding> {
     }
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Health<'r> {
-    status: Status,
-    database: HealthDatabase,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    reasons: Vec<&'r str>,
-    version: &'static str,
-    timestamp: String,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct HealthDatabase {
-    #[serde(rename = "type")]
-    kind: &'static str,
-    connected: bool,
-    response_time: String,
-    table_count: usize,
-    critical_tables: CriticalTables,
-}
-
-#[derive(Serialize)]
-struct CriticalTables {
-    total: usize,
-    existing: usize,
-    missing: Vec<&'static str>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct MigrationStatus<'r> {
-    success: bool,
-    database: StatusDatabase,
-    migrations: Migrations<'r>,
-    tables: Tables,
-    status: &'static str,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    reasons: Vec<&'r str>,
-    version: &'static str,
-    timestamp: String,
-}
-
-#[derive(Serialize)]
-struct StatusDatabase {
-    #[serde(rename = "type")]
-    kind: &'static str,
-    connected: bool,
-}
-
-#[derive(Serialize)]
-struct Migrations<'r> {
-    total: usize,
-    applied: Vec<AppliedRow>,
-    pending: &'r [String],
-}
-
-#[derive(Serialize)]
-struct Tables {
-    total: usize,
-    expected: usize,
-    existing: usize,
-    categories: Categories,
-}
-
-/// An object whose keys keep the order of [`CATEGORIES`].
-struct Categories([(&'static str, CategoryTables); CATEGORIES.len()]);
-
-impl Serialize for Categories {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter().map(|(key, tables)| (key, tables)))
-    }
-}
-
-#[derive(Serialize)]
-struct CategoryTables {
-    expected: usize,
-    existing: usize,
-    missing: Vec<&'static str>,
-    complete: bool,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct AppliedRow {
-    id: i64,
-    name: String,
-    checksum: String,
-    executed_at: String,
-    execution_time: String,
-}
-
-impl From<&Applied> for AppliedRow {
-    fn from(row: &Applied) -> AppliedRow {
-        let took = u64::try_from(row.execution_time_ms.unwrap_or_default()).unwrap_or_default();
-        AppliedRow {
-            id: row.id,
-            name: row.name.clone(),
-            checksum: row.checksum.clone().unwrap_or_default(),
-            executed_at: iso(row.executed_at.as_deref().unwrap_or_default()),
-            execution_time: milliseconds(Duration::from_millis(took), 0),
-        }
-    }
-}
-
-fn text(value: &impl Serialize) -> String {
-    // Plain structs of strings and numbers; there is nothing in them that cannot be written.
-    serde_json::to_string(value).unwrap_or_default()
-}
-
-fn milliseconds(time: Duration, decimals: usize) -> String {
-    format!("{:.decimals$}ms", time.as_secs_f64() * 1000.0)
-}
-
-/// RFC 3339, UTC, with milliseconds.
-pub fn timestamp(at: SystemTime) -> String {
-    humantime::format_rfc3339_millis(at).to_string()
-}
-
-/// A time as the database keeps it, as JSON shows it.
-fn iso(stored: &str) -> String {
-    match stored.split_once(' ') {
-        Some((day, time)) => format!("{day}T{time}Z"),
-        None => stored.to_string(),
-    }
-}
-
 /// A store that can be asked for reports.
 pub fn examine(store: &mut dyn crate::store::Store, around: Surroundings) -> Result<Report> {
     let start = std::time::Instant::now();
     let look = store.look()?;
     let took = start.elapsed();
-    let around = Surroundings {
-        place: store.place(),
-        ..around
-    };
-    Ok(Report::of(
-        store.schema(),
-        store.backend(),
-        &look,
-        &around,
-        took,
-    ))
+    let around = Surroundings { place: store.place(), ..around };
+    Ok(Report::of(store.schema(), store.backend(), &look, &around, took))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+    use crate::schema::SQLITE;
+
+    type Change = fn(&mut Look, &mut Surroundings);
+
+    /// A database in which everything is in place.
+    fn whole() -> Look {
+        let applied = |(id, m): (i64, &crate::migration::Migration)| Applied {
+            id,
+            name: m.name.into(),
+            checksum: Some(m.checksum.into()),
+            executed_at: Some("2026-11-23 05:43:00.123".into()),
+            execution_time_ms: Some(12),
+            version: Some("3.1.0".into()),
+        };
+        Look {
+            ledger: (1..).zip(&SQLITE.migrations).map(applied).collect(),
+            catalog: SQLITE.expected.clone(),
+        }
+    }
+
+    fn report(look: &Look, around: &Surroundings) -> Report {
+        Report::of(&SQLITE, Backend::Sqlite, look, around, Duration::from_micros(400))
+    }
+
+    fn without(look: &mut Look, table: &str) {
+        look.catalog.tables.to_mut().retain(|t| t.name != table);
+    }
+
+    fn status_of(change: impl Fn(&mut Look, &mut Surroundings)) -> (Status, Vec<String>) {
+        let (mut look, mut around) = (whole(), Surroundings::default());
+        change(&mut look, &mut around);
+        let report = report(&look, &around);
+        (report.status(), report.reasons().iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn everything_in_place_is_healthy() {
+        assert_eq!(status_of(|_, _| {}), (Status::Healthy, Vec::new()));
+    }
+
+    #[test]
+    fn what_a_person_should_look_at_is_degraded() {
+        let cases: [(Change, &str); 6] = [
+            (|look, _| without(look, "statistics_daily"), "table statistics_daily is missing"),
+            (
+                |look, _| look.catalog.tables.to_mut()[0].columns.to_mut().truncate(1),
+                "column connection_coordination.",
+            ),
+            (
+                |look, _| look.catalog.tables.to_mut()[0].indexes = Default::default(),
+                "index idx_connection_coordination_heartbeat on connection_coordination is missing",
+            ),
+            (
+                |look, _| drop(look.ledger.pop()),
+                "migration 071_add_coordination_tables.sql is pending",
+            ),
+            (
+                |look, _| look.ledger[0].checksum = Some("0".repeat(64)),
+                "unified_complete_setup.sql",
+            ),
+            (
+                |_, around| {
+                    around.place.free_bytes = Some(900 << 20);
+                    around.place.total_bytes = Some(100 << 30);
+                },
+                "900 MiB are free",
+            ),
+        ];
+        for (change, reason) in cases {
+            let (status, reasons) = status_of(change);
+            assert_eq!(status, Status::Degraded, "{reasons:?}");
+            assert!(reasons[0].contains(reason), "{reasons:?}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_unhealthy() {
+        let cases: [(Change, &str); 6] = [
+            (|look, _| without(look, "users"), "critical table users is missing"),
+            (|_, around| around.place.read_only = Some("read-only".into()), "read-only"),
+            (|_, around| around.place.replaced = Some("replaced".into()), "replaced"),
+            (|_, around| around.unwritable = Some("disk full".into()), "disk full"),
+            (|_, around| around.damage.pages = vec!["page 7".into()], "damaged: page 7"),
+            (
+                |_, around| {
+                    around.place.free_bytes = Some(15 << 20);
+                    around.place.total_bytes = Some(1 << 30);
+                },
+                "15 MiB are free",
+            ),
+        ];
+        for (change, reason) in cases {
+            let (status, reasons) = status_of(change);
+            assert_eq!(status, Status::Unhealthy, "{reasons:?}");
+            assert!(reasons[0].contains(reason), "{reasons:?}");
+        }
+    }
+
+    #[test]
+    fn a_large_disk_may_be_fuller_in_percent_and_a_small_one_in_bytes() {
+        for (free, total) in [(2_u64 << 30, 100_u64 << 30), (500 << 20, 8 << 30)] {
+            let place =
+                Place { free_bytes: Some(free), total_bytes: Some(total), ..Place::default() };
+            assert_eq!(disk_finding(&place), None);
+        }
+    }
+
+    #[test]
+    fn without_an_answer_it_is_unhealthy_and_while_migrating_initializing() {
+        let error = Error::new(Kind::Io, "gone");
+        let unreachable = Report::unreachable(&SQLITE, Backend::Sqlite, &error);
+        assert_eq!((unreachable.status(), unreachable.is_complete()), (Status::Unhealthy, false));
+        let initializing = Report::initializing(&SQLITE, Backend::Sqlite, "starting");
+        assert_eq!(initializing.status(), Status::Initializing);
+        assert_eq!(initializing.migration_status(), "initializing");
+    }
+
+    #[test]
+    fn the_check_line_has_the_form_that_monitoring_reads() {
+        let (mut look, around) = (whole(), Surroundings::default());
+        assert_eq!(
+            report(&look, &around).check_line(),
+            "CTS OK - sqlite, 22/22 core tables, 4/4 migrations | response_time=0.0004s;;;0 tables=22;;;0"
+        );
+        without(&mut look, "users");
+        let line = report(&look, &around).check_line();
+        assert!(line.starts_with("CTS CRITICAL - sqlite, 21/22 core tables"), "{line}");
+        let error = Error::new(Kind::Io, "a | b\nc");
+        let line = Report::unreachable(&SQLITE, Backend::Sqlite, &error).check_line();
+        assert_eq!(line, "CTS CRITICAL - sqlite: a / b c");
+    }
+
+    #[test]
+    fn exit_codes_of_a_check_follow_the_status() {
+        let codes = [Status::Healthy, Status::Degraded, Status::Initializing, Status::Unhealthy]
+            .map(Status::exit_code);
+        assert_eq!(codes, [0, 1, 1, 2]);
+    }
 }

@@ -29,10 +29,7 @@ impl Log {
     /// journald reads it (a terminal opened from a service inherits that variable).
     pub fn new(verbosity: Verbosity) -> Log {
         let journal = env::var_os("JOURNAL_STREAM").is_some_and(|stream| !stream.is_empty());
-        Log {
-            verbosity,
-            priorities: journal && !io::stderr().is_terminal(),
-        }
+        Log { verbosity, priorities: journal && !io::stderr().is_terminal() }
     }
 
     /// A detail, said only when asked for.

@@ -5,6 +5,7 @@
 
 mod appliance;
 mod catalog;
+mod check;
 mod cli;
 mod commands;
 mod config;
@@ -12,12 +13,10 @@ mod error;
 mod health;
 mod log;
 mod migrate;
-#[allow(
-    dead_code,
-    reason = "build.rs compiles this file too and uses the rest"
-)]
+#[allow(dead_code, reason = "build.rs compiles this file too and uses the rest")]
 mod migration;
 mod prober;
+mod render;
 mod reply;
 mod schema;
 mod server;
@@ -40,16 +39,15 @@ fn main() -> ExitCode {
     let code = match cli::parse(words) {
         Ok((command, flags)) => run(&command, &flags).unwrap_or_else(|error| {
             if checks {
-                return commands::could_not_ask(&error.to_string(), as_json);
+                return check::could_not_ask(&error.to_string(), as_json);
             }
             Log::new(flags.verbosity).error(&error);
             error.kind.exit_code()
         }),
         Err(said) if !said.use_stderr() => said.print().map_or(Kind::Io.exit_code(), |()| 0),
-        Err(wrong) if checks => commands::could_not_ask(
-            wrong.to_string().lines().next().unwrap_or_default(),
-            as_json,
-        ),
+        Err(wrong) if checks => {
+            check::could_not_ask(wrong.to_string().lines().next().unwrap_or_default(), as_json)
+        }
         Err(wrong) => {
             // Where standard error cannot be written, the exit code tells it.
             let _ = wrong.print();
@@ -61,19 +59,14 @@ fn main() -> ExitCode {
 
 fn run(command: &Command, flags: &Flags) -> Result<u8> {
     ignore_file_size_signal()?;
-    if let Command::Check {
-        url: Some(url),
-        json,
-        ..
-    } = command
-    {
-        return commands::check_url(url, *json);
+    if let Command::Check { url: Some(url), json, .. } = command {
+        return check::at_url(url, *json);
     }
     let config = Config::load(flags, &|name| env::var_os(name))?;
     let log = Log::new(config.verbosity);
     match command {
         Command::Serve => appliance::serve(&config, log).map(|()| 0),
-        Command::Check { json, deep, .. } => commands::check(&config, *json, *deep),
+        Command::Check { json, deep, .. } => check::database(&config, *json, *deep),
         Command::Migrate { dry_run: true } => commands::plan(&config),
         Command::Migrate { dry_run: false } => commands::migrate(&config, log),
         Command::Status { json } => commands::status(&config, *json),

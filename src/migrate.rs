@@ -25,10 +25,7 @@ impl Plan {
     pub fn of(schema: &Schema, look: &Look) -> Result<Plan> {
         let pending = pending(&schema.migrations, &schema.fallback, &look.ledger)
             .map_err(|refusal| refused(&refusal))?;
-        Ok(Plan {
-            pending,
-            drift: schema.expected.difference(&look.catalog),
-        })
+        Ok(Plan { pending, drift: schema.expected.difference(&look.catalog) })
     }
 
     /// Whether nothing is pending and nothing is missing.
@@ -45,11 +42,8 @@ fn refused(refusal: &Refusal) -> Error {
             format!("start cts {newer} or later, or restore a backup made before the upgrade")
         }
     };
-    Error::new(
-        Kind::Data,
-        format!("{refusal} (this is cts {VERSION}); nothing was changed"),
-    )
-    .remedy(remedy)
+    Error::new(Kind::Data, format!("{refusal} (this is cts {VERSION}); nothing was changed"))
+        .remedy(remedy)
 }
 
 /// A migration that was applied.
@@ -93,10 +87,7 @@ pub fn bring_up_to_date(store: &mut dyn Store, patience: &Patience<'_>) -> Resul
         Ok(look) => {
             let plan = Plan::of(schema, &look)?;
             if plan.is_empty() {
-                return Ok(Outcome {
-                    drift: plan.drift,
-                    ..Outcome::default()
-                });
+                return Ok(Outcome { drift: plan.drift, ..Outcome::default() });
             }
         }
         // Somebody is writing; the lock below waits for it.
@@ -106,9 +97,7 @@ pub fn bring_up_to_date(store: &mut dyn Store, patience: &Patience<'_>) -> Resul
     let location = store.location();
     let mut tx = store.lock(patience)?;
     let work = Work { schema, patience };
-    let outcome = work
-        .run(&mut *tx)
-        .map_err(|error| unchanged(error, &location))?;
+    let outcome = work.run(&mut *tx).map_err(|error| unchanged(error, &location))?;
     if !outcome.runs.is_empty() || !outcome.put_back.is_empty() {
         tx.commit().map_err(|error| unchanged(error, &location))?;
     }
@@ -117,11 +106,7 @@ pub fn bring_up_to_date(store: &mut dyn Store, patience: &Patience<'_>) -> Resul
 
 /// Everything runs in one transaction, so an error leaves what was there before.
 fn unchanged(error: Error, location: &str) -> Error {
-    let error = if error.what.contains(location) {
-        error
-    } else {
-        error.at(location)
-    };
+    let error = if error.what.contains(location) { error } else { error.at(location) };
     if error.what.contains("nothing was changed") {
         error
     } else {
@@ -140,10 +125,7 @@ impl Work<'_> {
         let look = tx.look()?;
         let plan = Plan::of(self.schema, &look)?;
         if plan.is_empty() {
-            return Ok(Outcome {
-                drift: plan.drift,
-                ..Outcome::default()
-            });
+            return Ok(Outcome { drift: plan.drift, ..Outcome::default() });
         }
         if !plan.pending.is_empty() && !look.catalog.is_empty() {
             refuse_damage(tx)?;
@@ -162,10 +144,7 @@ impl Work<'_> {
     }
 
     fn apply(&self, tx: &mut dyn Tx, migrations: &[Migration]) -> Result<Vec<Run>> {
-        migrations
-            .iter()
-            .map(|migration| self.apply_one(tx, migration))
-            .collect()
+        migrations.iter().map(|migration| self.apply_one(tx, migration)).collect()
     }
 
     fn apply_one(&self, tx: &mut dyn Tx, migration: &Migration) -> Result<Run> {
@@ -175,9 +154,8 @@ impl Work<'_> {
             if self.patience.stop.load(Ordering::Relaxed) {
                 return Err(interrupted());
             }
-            let effect = tx
-                .execute(&statement)
-                .map_err(|error| error.at(place(migration, &statement)))?;
+            let effect =
+                tx.execute(&statement).map_err(|error| error.at(place(migration, &statement)))?;
             match effect {
                 Effect::Applied => applied += 1,
                 Effect::Skipped => skipped += 1,
@@ -185,12 +163,7 @@ impl Work<'_> {
         }
         let took = start.elapsed();
         tx.record(migration, took)?;
-        Ok(Run {
-            name: migration.name,
-            applied,
-            skipped,
-            took,
-        })
+        Ok(Run { name: migration.name, applied, skipped, took })
     }
 
     /// A database of an older CTS. Where the unified setup does not fit what is there, the
@@ -226,19 +199,9 @@ impl Work<'_> {
             .altered
             .iter()
             .map(ToString::to_string)
-            .chain(
-                drift
-                    .missing
-                    .iter()
-                    .map(|object| format!("{object} is missing")),
-            )
+            .chain(drift.missing.iter().map(|object| format!("{object} is missing")))
             .collect::<Vec<_>>();
-        let first = differences
-            .iter()
-            .take(3)
-            .cloned()
-            .collect::<Vec<_>>()
-            .join("; ");
+        let first = differences.iter().take(3).cloned().collect::<Vec<_>>().join("; ");
         let what = format!(
             "this database of an older CTS differs in {} places that cts {VERSION} cannot convert: {first}",
             differences.len()
@@ -291,13 +254,8 @@ impl Work<'_> {
     /// Runs the bundled statements that make `subject` once more.
     fn rerun(&self, tx: &mut dyn Tx, subject: &Subject) -> Result<()> {
         for migration in &self.schema.migrations {
-            for statement in migration
-                .statements()
-                .iter()
-                .filter(|s| s.subject() == *subject)
-            {
-                tx.execute(statement)
-                    .map_err(|error| error.at(place(migration, statement)))?;
+            for statement in migration.statements().iter().filter(|s| s.subject() == *subject) {
+                tx.execute(statement).map_err(|error| error.at(place(migration, statement)))?;
             }
         }
         Ok(())
@@ -317,11 +275,7 @@ fn is_index(object: &Object) -> bool {
 }
 
 fn column_of<'c>(catalog: &'c Catalog, table: &str, column: &str) -> Option<&'c Column> {
-    catalog
-        .table(table)?
-        .columns
-        .iter()
-        .find(|c| c.name == column)
+    catalog.table(table)?.columns.iter().find(|c| c.name == column)
 }
 
 /// File, line and statement, for an error.
@@ -344,33 +298,17 @@ fn refuse_damage(tx: &mut dyn Tx) -> Result<()> {
 }
 
 fn write_notes(tx: &mut dyn Tx, outcome: &Outcome) -> Result<()> {
-    for Run {
-        name,
-        applied,
-        skipped,
-        took,
-    } in &outcome.runs
-    {
+    for Run { name, applied, skipped, took } in &outcome.runs {
         let message = format!(
             "cts {VERSION} applied {name}: {applied} applied, {skipped} skipped, {} ms",
             took.as_millis()
         );
-        tx.note(&Note {
-            level: "info",
-            message,
-        })?;
+        tx.note(&Note { level: "info", message })?;
     }
     if !outcome.put_back.is_empty() {
-        let objects = outcome
-            .put_back
-            .iter()
-            .map(ToString::to_string)
-            .collect::<Vec<_>>()
-            .join(", ");
-        tx.note(&Note {
-            level: "warn",
-            message: format!("cts {VERSION} put back: {objects}"),
-        })?;
+        let objects =
+            outcome.put_back.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        tx.note(&Note { level: "warn", message: format!("cts {VERSION} put back: {objects}") })?;
     }
     Ok(())
 }

@@ -85,12 +85,7 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let version = |by: &Option<String>| by.clone().unwrap_or_else(|| "unknown".into());
         match self {
-            Refusal::Edited {
-                name,
-                bundled,
-                recorded,
-                by,
-            } => write!(
+            Refusal::Edited { name, bundled, recorded, by } => write!(
                 f,
                 "migration {name} is not the one that was applied (by cts {}): its checksum is {}… here and {}… in the ledger",
                 version(by),
@@ -119,17 +114,11 @@ pub fn pending(
 ) -> Result<Vec<Migration>, Refusal> {
     let ours = || ledger.iter().filter(|row| row.is_ours());
     for row in ours() {
-        let known = all
-            .iter()
-            .chain(std::iter::once(fallback))
-            .find(|m| m.name == row.name);
+        let known = all.iter().chain(std::iter::once(fallback)).find(|m| m.name == row.name);
         let recorded = row.checksum.clone().unwrap_or_default();
         match known {
             None => {
-                return Err(Refusal::Unknown {
-                    name: row.name.clone(),
-                    by: row.version.clone(),
-                });
+                return Err(Refusal::Unknown { name: row.name.clone(), by: row.version.clone() });
             }
             Some(m) if m.checksum != recorded => {
                 return Err(Refusal::Edited {
@@ -142,11 +131,7 @@ pub fn pending(
             Some(_) => {}
         }
     }
-    Ok(all
-        .iter()
-        .filter(|m| !ours().any(|row| row.name == m.name))
-        .copied()
-        .collect())
+    Ok(all.iter().filter(|m| !ours().any(|row| row.name == m.name)).copied().collect())
 }
 
 /// The order in which files are applied: the unified setup, then by number.
@@ -155,19 +140,14 @@ pub fn order(name: &str) -> Result<u32, String> {
     if name == UNIFIED {
         return Ok(0);
     }
-    let number = name
-        .strip_suffix(".sql")
-        .and_then(|stem| stem.split_once('_'));
+    let number = name.strip_suffix(".sql").and_then(|stem| stem.split_once('_'));
     match number {
         Some((digits, rest))
             if digits.len() == 3
                 && !rest.is_empty()
                 && digits.bytes().all(|b| b.is_ascii_digit()) =>
         {
-            digits
-                .parse::<u32>()
-                .map(|number| number + 1)
-                .map_err(|_| name.to_string())
+            digits.parse::<u32>().map(|number| number + 1).map_err(|_| name.to_string())
         }
         _ => Err(name.to_string()),
     }
@@ -242,10 +222,7 @@ pub fn checksum(text: &str) -> String {
         hash.update(fold(statement.sql).as_bytes());
         hash.update(b";\n");
     }
-    hash.finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// `sql` with comments dropped and runs of white space made one blank, literals and quoted
@@ -281,9 +258,7 @@ pub fn statements(text: &str) -> Vec<Statement<'_>> {
             Token::Semicolon if open.as_ref().is_none_or(Open::may_end) => {
                 found.extend(open.take().map(|o| o.close(text)));
             }
-            _ => open
-                .get_or_insert_with(|| Open::at(token.start, line))
-                .take(&token, end),
+            _ => open.get_or_insert_with(|| Open::at(token.start, line)).take(&token, end),
         }
         line += token.text.bytes().filter(|byte| *byte == b'\n').count();
     }
@@ -337,10 +312,7 @@ impl Open {
     }
 
     fn close(self, text: &str) -> Statement<'_> {
-        Statement {
-            line: self.line,
-            sql: text.get(self.start..self.end).unwrap_or_default(),
-        }
+        Statement { line: self.line, sql: text.get(self.start..self.end).unwrap_or_default() }
     }
 }
 
@@ -366,11 +338,7 @@ fn tokens(text: &str) -> impl Iterator<Item = Spanned<'_>> {
         let (kind, length) = next_token(rest);
         let start = at;
         at += length;
-        Some(Spanned {
-            kind,
-            start,
-            text: rest.get(..length).unwrap_or(rest),
-        })
+        Some(Spanned { kind, start, text: rest.get(..length).unwrap_or(rest) })
     })
 }
 
@@ -412,20 +380,14 @@ mod tests {
     #[test]
     fn semicolons_in_literals_names_and_comments_end_nothing() {
         let sql = "-- a; b\nINSERT INTO t VALUES ('x;''y', \"a;b\"); /* ; */ SELECT [c;d] -- ;\n;";
-        assert_eq!(
-            texts(sql),
-            ["INSERT INTO t VALUES ('x;''y', \"a;b\")", "SELECT [c;d]"]
-        );
+        assert_eq!(texts(sql), ["INSERT INTO t VALUES ('x;''y', \"a;b\")", "SELECT [c;d]"]);
     }
 
     #[test]
     fn trigger_bodies_stay_whole() {
         let trigger = "CREATE TRIGGER t AFTER INSERT ON a BEGIN \
                        UPDATE a SET b = CASE WHEN 1 THEN 2 END; DELETE FROM c; END";
-        assert_eq!(
-            texts(&format!("{trigger}; SELECT 1")),
-            [trigger, "SELECT 1"]
-        );
+        assert_eq!(texts(&format!("{trigger}; SELECT 1")), [trigger, "SELECT 1"]);
     }
 
     #[test]
@@ -453,11 +415,7 @@ mod tests {
     #[test]
     fn a_changed_meaning_moves_the_checksum() {
         let plain = checksum("INSERT INTO t VALUES ('a b');");
-        for other in [
-            "INSERT INTO t VALUES ('a  b');",
-            "INSERT INTO t VALUES ('A b');",
-            "",
-        ] {
+        for other in ["INSERT INTO t VALUES ('a  b');", "INSERT INTO t VALUES ('A b');", ""] {
             assert_ne!(checksum(other), plain, "{other}");
         }
     }
@@ -475,44 +433,23 @@ mod tests {
     #[test]
     fn subjects_are_read_from_the_first_words() {
         let subject = |sql: &str| statements(sql)[0].subject();
-        assert_eq!(
-            subject("create table if not exists \"a b\"(x)"),
-            Subject::Table("a b".into())
-        );
+        assert_eq!(subject("create table if not exists \"a b\"(x)"), Subject::Table("a b".into()));
         assert_eq!(
             subject("CREATE UNIQUE INDEX IF NOT EXISTS i ON t(x)"),
             Subject::Index("i".into())
         );
-        assert_eq!(
-            subject("CREATE INDEX i ON t(x)"),
-            Subject::Index("i".into())
-        );
+        assert_eq!(subject("CREATE INDEX i ON t(x)"), Subject::Index("i".into()));
         assert_eq!(
             subject("ALTER TABLE t ADD COLUMN c TEXT"),
             Subject::Column("t".into(), "c".into())
         );
-        assert_eq!(
-            subject("INSERT OR IGNORE INTO t (a) VALUES (1)"),
-            Subject::Rows("t".into())
-        );
+        assert_eq!(subject("INSERT OR IGNORE INTO t (a) VALUES (1)"), Subject::Rows("t".into()));
         assert_eq!(subject("DROP TABLE t"), Subject::Other);
     }
 
-    const A: Migration = Migration {
-        name: "a.sql",
-        text: "",
-        checksum: SUM_A,
-    };
-    const B: Migration = Migration {
-        name: "b.sql",
-        text: "",
-        checksum: SUM_B,
-    };
-    const F: Migration = Migration {
-        name: FALLBACK,
-        text: "",
-        checksum: SUM_A,
-    };
+    const A: Migration = Migration { name: "a.sql", text: "", checksum: SUM_A };
+    const B: Migration = Migration { name: "b.sql", text: "", checksum: SUM_B };
+    const F: Migration = Migration { name: FALLBACK, text: "", checksum: SUM_A };
     static SUM_A: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
     static SUM_B: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
 
@@ -543,20 +480,13 @@ mod tests {
 
     #[test]
     fn rows_of_an_older_cts_are_not_taken_for_ours() {
-        let ledger = [
-            row("a.sql", None),
-            row("b.sql", Some("md5")),
-            row("old_003", None),
-        ];
+        let ledger = [row("a.sql", None), row("b.sql", Some("md5")), row("old_003", None)];
         assert_eq!(names(&ledger), Ok(vec!["a.sql", "b.sql"]));
     }
 
     #[test]
     fn the_fallback_in_a_ledger_is_known() {
-        assert_eq!(
-            names(&[row(FALLBACK, Some(SUM_A))]),
-            Ok(vec!["a.sql", "b.sql"])
-        );
+        assert_eq!(names(&[row(FALLBACK, Some(SUM_A))]), Ok(vec!["a.sql", "b.sql"]));
     }
 
     #[test]
@@ -569,13 +499,8 @@ mod tests {
 
     #[test]
     fn an_unknown_migration_is_refused_by_name() {
-        let refusal = names(&[row("072_new.sql", Some(SUM_B))])
-            .unwrap_err()
-            .to_string();
-        assert!(
-            refusal.contains("072_new.sql") && refusal.contains("3.1.0"),
-            "{refusal}"
-        );
+        let refusal = names(&[row("072_new.sql", Some(SUM_B))]).unwrap_err().to_string();
+        assert!(refusal.contains("072_new.sql") && refusal.contains("3.1.0"), "{refusal}");
     }
 
     #[test]
@@ -583,13 +508,7 @@ mod tests {
         let mut files = ["071_b.sql", UNIFIED, "051_a.sql"];
         files.sort_by_key(|name| order(name));
         assert_eq!(files, [UNIFIED, "051_a.sql", "071_b.sql"]);
-        for odd in [
-            "notes.sql",
-            "71_b.sql",
-            "071_.sql",
-            "071_b.txt",
-            "0x1_b.sql",
-        ] {
+        for odd in ["notes.sql", "71_b.sql", "071_.sql", "071_b.txt", "0x1_b.sql"] {
             assert_eq!(order(odd), Err(odd.to_string()));
         }
     }

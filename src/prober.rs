@@ -44,16 +44,8 @@ impl Prober {
     /// A prober whose database is not open yet.
     pub fn new(backend: Backend, schema: &'static Schema) -> Prober {
         let doing = "starting".to_string();
-        let state = State {
-            doing,
-            questions: None,
-            alive: Instant::now(),
-        };
-        Prober {
-            backend,
-            schema,
-            state: Arc::new(Mutex::new(state)),
-        }
+        let state = State { doing, questions: None, alive: Instant::now() };
+        Prober { backend, schema, state: Arc::new(Mutex::new(state)) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -87,18 +79,13 @@ impl Prober {
         let (answer, answers) = mpsc::channel();
         let asked = questions.send(Question::Report(answer));
         let silence = || {
-            let what = format!(
-                "the database did not answer within {} s",
-                ANSWER_WITHIN.as_secs()
-            );
+            let what = format!("the database did not answer within {} s", ANSWER_WITHIN.as_secs());
             let error = Error::new(Kind::Io, what)
                 .remedy("look at the disk (`dmesg`) and at the log of cts");
             Report::unreachable(self.schema, self.backend, &error)
         };
         match asked {
-            Ok(()) => answers
-                .recv_timeout(ANSWER_WITHIN)
-                .unwrap_or_else(|_| silence()),
+            Ok(()) => answers.recv_timeout(ANSWER_WITHIN).unwrap_or_else(|_| silence()),
             Err(_) => silence(),
         }
     }
@@ -130,11 +117,8 @@ impl Prober {
             state.alive = Instant::now();
         }
         ready();
-        let mut owner = Owner {
-            store,
-            unwritable: None,
-            next_write: Instant::now() + BETWEEN_WRITES,
-        };
+        let mut owner =
+            Owner { store, unwritable: None, next_write: Instant::now() + BETWEEN_WRITES };
         while let Some(closing) = owner.turn(&questions) {
             self.state().alive = Instant::now();
             if let Some(answer) = closing {
@@ -184,10 +168,8 @@ impl Owner {
     }
 
     fn report(&mut self) -> Report {
-        let around = Surroundings {
-            unwritable: self.unwritable.clone(),
-            ..Surroundings::default()
-        };
+        let around =
+            Surroundings { unwritable: self.unwritable.clone(), ..Surroundings::default() };
         let (schema, backend) = (self.store.schema(), self.store.backend());
         examine(&mut *self.store, around)
             .unwrap_or_else(|error| Report::unreachable(schema, backend, &error))
@@ -195,10 +177,7 @@ impl Owner {
 
     fn close(mut self) -> Result<()> {
         // A log line that cannot be written does not keep the service from stopping.
-        let _ = self.store.note(&Note {
-            level: "info",
-            message: "the service stopped".into(),
-        });
+        let _ = self.store.note(&Note { level: "info", message: "the service stopped".into() });
         self.store.close()
     }
 }

@@ -40,21 +40,13 @@ pub struct Reply {
 /// Answers a request; `report` is asked only where the path needs it.
 pub fn answer(ask: Ask<'_>, access: &AdminAccess, report: &dyn Fn() -> Report) -> Reply {
     let path = ask.target.split('?').next().unwrap_or_default();
-    let is_known = [
-        "/api/health/database",
-        "/api/admin/migrations/status",
-        "/livez",
-        "/readyz",
-    ]
-    .contains(&path);
+    let is_known = ["/api/health/database", "/api/admin/migrations/status", "/livez", "/readyz"]
+        .contains(&path);
     if !is_known {
         return error(404, &format!("there is nothing at {path}"));
     }
     if !matches!(ask.method, "GET" | "HEAD") {
-        let mut reply = error(
-            405,
-            &format!("{} is not served, only GET and HEAD", ask.method),
-        );
+        let mut reply = error(405, &format!("{} is not served, only GET and HEAD", ask.method));
         reply.headers.push(("Allow", "GET, HEAD"));
         return reply;
     }
@@ -85,21 +77,13 @@ fn ready(report: &Report) -> Reply {
 }
 
 fn ok(is_ok: bool, body: String) -> Reply {
-    Reply {
-        code: if is_ok { 200 } else { 503 },
-        headers: Vec::new(),
-        body,
-    }
+    Reply { code: if is_ok { 200 } else { 503 }, headers: Vec::new(), body }
 }
 
 /// A JSON error.
 pub fn error(code: u16, message: &str) -> Reply {
     let body = format!("{{\"success\":false,\"error\":{}}}", Value::from(message));
-    Reply {
-        code,
-        headers: Vec::new(),
-        body,
-    }
+    Reply { code, headers: Vec::new(), body }
 }
 
 impl AdminAccess {
@@ -115,10 +99,8 @@ impl AdminAccess {
                 if same(given, token.expose()) {
                     return None;
                 }
-                let mut reply = error(
-                    401,
-                    "a bearer token is needed: Authorization: Bearer CTS_ADMIN_TOKEN",
-                );
+                let mut reply =
+                    error(401, "a bearer token is needed: Authorization: Bearer CTS_ADMIN_TOKEN");
                 reply.headers.push(("WWW-Authenticate", "Bearer"));
                 Some(reply)
             }
@@ -128,12 +110,77 @@ impl AdminAccess {
 
 fn bearer(authorization: &str) -> Option<&str> {
     let (scheme, token) = authorization.split_once(' ')?;
-    scheme
-        .eq_ignore_ascii_case("bearer")
-        .then_some(token.trim())
+    scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
 }
 
 /// Compares digests, so that the time taken tells nothing of the token.
 fn same(given: &str, token: &str) -> bool {
     Sha256::digest(given.as_bytes()) == Sha256::digest(token.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::SQLITE;
+    use crate::store::Backend;
+
+    const HEALTH: &str = "/api/health/database";
+    const STATUS: &str = "/api/admin/migrations/status";
+
+    fn reply(
+        method: &str,
+        target: &str,
+        authorization: Option<&str>,
+        access: &AdminAccess,
+    ) -> Reply {
+        let report = || Report::initializing(&SQLITE, Backend::Sqlite, "starting");
+        answer(Ask { method, target, authorization }, access, &report)
+    }
+
+    fn local() -> AdminAccess {
+        AdminAccess { token: None, loopback: true }
+    }
+
+    #[test]
+    fn livez_does_not_ask_the_database() {
+        let ask = Ask { method: "GET", target: "/livez", authorization: None };
+        let reply = answer(ask, &local(), &|| unreachable!("the database was asked"));
+        assert_eq!((reply.code, reply.body.as_str()), (200, r#"{"status":"alive"}"#));
+    }
+
+    #[test]
+    fn while_initializing_nothing_but_livez_is_200() {
+        for path in [HEALTH, STATUS, "/readyz"] {
+            assert_eq!(reply("GET", path, None, &local()).code, 503, "{path}");
+        }
+    }
+
+    #[test]
+    fn unknown_paths_are_404_and_other_methods_405() {
+        assert_eq!(reply("POST", "/", None, &local()).code, 404);
+        let refused = reply("PUT", HEALTH, None, &local());
+        assert_eq!((refused.code, refused.headers), (405, vec![("Allow", "GET, HEAD")]));
+        assert_eq!(error(404, "a \"b\"").body, r#"{"success":false,"error":"a \"b\""}"#);
+    }
+
+    #[test]
+    fn administrative_paths_are_for_loopback_or_the_token() {
+        let token = crate::config::Config::load(&Default::default(), &|name| {
+            (name == "CTS_ADMIN_TOKEN").then(|| "right".into())
+        })
+        .unwrap()
+        .admin_token;
+        let open = AdminAccess { token: None, loopback: false };
+        let closed = AdminAccess { token, loopback: true };
+        assert_eq!(reply("GET", STATUS, None, &open).code, 403);
+        for wrong in
+            [None, Some("right"), Some("Bearer"), Some("Bearer wrong"), Some("Basic right")]
+        {
+            assert_eq!(reply("GET", STATUS, wrong, &closed).code, 401, "{wrong:?}");
+        }
+        for right in ["Bearer right", "bearer right"] {
+            assert_eq!(reply("GET", STATUS, Some(right), &closed).code, 503, "{right}");
+        }
+        assert_eq!(reply("GET", HEALTH, None, &closed).code, 503);
+    }
 }

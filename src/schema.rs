@@ -43,14 +43,9 @@ pub static SQLITE: LazyLock<Schema> = LazyLock::new(|| Schema {
     expected: &EXPECTED,
 });
 
-#[expect(
-    clippy::expect_used,
-    reason = "both lists come from one folder at build time"
-)]
+#[expect(clippy::expect_used, reason = "both lists come from one folder at build time")]
 fn migration(file: &Bundled) -> Migration {
-    let text = FILES
-        .get_file(file.name)
-        .and_then(include_dir::File::contents_utf8);
+    let text = FILES.get_file(file.name).and_then(include_dir::File::contents_utf8);
     Migration {
         name: file.name,
         text: text.expect("build.rs lists exactly the files that include_dir bundles"),
@@ -71,29 +66,16 @@ mod tests {
         let expected: Vec<&str> = SQLITE.expected.tables.iter().map(|t| &*t.name).collect();
         assert_eq!(named, expected);
         assert_eq!((core_tables().count(), expected.len()), (22, 24));
-        assert!(
-            CRITICAL
-                .iter()
-                .all(|critical| core_tables().any(|core| core == *critical))
-        );
+        assert!(CRITICAL.iter().all(|critical| core_tables().any(|core| core == *critical)));
     }
 
     #[test]
     fn bundled_checksums_are_those_of_the_bundled_texts() {
         for migration in SQLITE.migrations.iter().chain([&SQLITE.fallback]) {
-            assert_eq!(
-                checksum(migration.text),
-                migration.checksum,
-                "{}",
-                migration.name
-            );
+            assert_eq!(checksum(migration.text), migration.checksum, "{}", migration.name);
         }
         assert_eq!(
-            SQLITE
-                .migrations
-                .iter()
-                .map(|m| m.statements().len())
-                .sum::<usize>(),
+            SQLITE.migrations.iter().map(|m| m.statements().len()).sum::<usize>(),
             SQLITE.statements
         );
     }

@@ -32,22 +32,12 @@ impl Server {
     {
         let listener = bind(host, port)?;
         let failed = |cause: &dyn std::fmt::Display| {
-            Error::new(
-                Kind::Unavailable,
-                format!("{host}:{port}: cannot listen: {cause}"),
-            )
+            Error::new(Kind::Unavailable, format!("{host}:{port}: cannot listen: {cause}"))
         };
         let address = listener.local_addr().map_err(|e| failed(&e))?;
-        let access = AdminAccess {
-            loopback: address.ip().is_loopback(),
-            ..access
-        };
+        let access = AdminAccess { loopback: address.ip().is_loopback(), ..access };
         let http = tiny_http::Server::from_listener(listener, None).map_err(|e| failed(&e))?;
-        let server = Server {
-            http: Arc::new(http),
-            address,
-            under_way: Arc::default(),
-        };
+        let server = Server { http: Arc::new(http), address, under_way: Arc::default() };
         let (http, under_way) = (Arc::clone(&server.http), Arc::clone(&server.under_way));
         let answers = Arc::new((access, report));
         thread::Builder::new()
@@ -82,11 +72,8 @@ impl Server {
 
 fn bind(host: &str, port: u16) -> Result<TcpListener> {
     let addresses = (host, port).to_socket_addrs().map_err(|e| {
-        Error::new(
-            Kind::Config,
-            format!("HOST (or --host): {host:?} is no address: {e}"),
-        )
-        .remedy("use an address of this machine, such as 127.0.0.1")
+        Error::new(Kind::Config, format!("HOST (or --host): {host:?} is no address: {e}"))
+            .remedy("use an address of this machine, such as 127.0.0.1")
     })?;
     TcpListener::bind(addresses.collect::<Vec<_>>().as_slice()).map_err(|e| {
         let what = format!("{host}:{port}: cannot listen: {e}");
@@ -116,15 +103,14 @@ where
         };
         let answers = Arc::clone(answers);
         // Where no thread can be made, the request is dropped and its connection closed.
-        let _ = thread::Builder::new()
-            .name("request".into())
-            .stack_size(STACK_BYTES)
-            .spawn(move || {
+        let _ = thread::Builder::new().name("request".into()).stack_size(STACK_BYTES).spawn(
+            move || {
                 let (access, report) = &*answers;
                 let reply = answer_to(&request, access, report);
                 respond(request, &reply);
                 drop(place);
-            });
+            },
+        );
     }
 }
 
@@ -134,11 +120,7 @@ fn answer_to(request: &Request, access: &AdminAccess, report: &dyn Fn() -> Repor
         .iter()
         .find(|header| header.field.equiv("Authorization"))
         .map(|h| h.value.as_str());
-    let ask = Ask {
-        method: request.method().as_str(),
-        target: request.url(),
-        authorization,
-    };
+    let ask = Ask { method: request.method().as_str(), target: request.url(), authorization };
     answer(ask, access, report)
 }
 
@@ -166,11 +148,7 @@ pub fn get(
     limit: Duration,
 ) -> std::io::Result<(u16, String)> {
     let deadline = Instant::now() + limit;
-    let left = || {
-        deadline
-            .saturating_duration_since(Instant::now())
-            .max(Duration::from_millis(1))
-    };
+    let left = || deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
     let mut stream = TcpStream::connect_timeout(&address, left())?;
     stream.set_write_timeout(Some(left()))?;
     stream.write_all(
@@ -191,14 +169,9 @@ pub fn get(
         }
     }
     let text = String::from_utf8_lossy(&answer);
-    let (head, body) = text
-        .split_once("\r\n\r\n")
-        .ok_or(std::io::ErrorKind::InvalidData)?;
+    let (head, body) = text.split_once("\r\n\r\n").ok_or(std::io::ErrorKind::InvalidData)?;
     let code = head.split(' ').nth(1).and_then(|code| code.parse().ok());
-    Ok((
-        code.ok_or(std::io::ErrorKind::InvalidData)?,
-        body.to_string(),
-    ))
+    Ok((code.ok_or(std::io::ErrorKind::InvalidData)?, body.to_string()))
 }
 
 /// Counts the requests that are being answered.
@@ -225,9 +198,7 @@ impl UnderWay {
     }
 
     fn wait_until_none(&self, limit: Duration) {
-        let waited = self
-            .changed
-            .wait_timeout_while(self.count(), limit, |count| *count > 0);
+        let waited = self.changed.wait_timeout_while(self.count(), limit, |count| *count > 0);
         drop(waited);
     }
 }

@@ -120,21 +120,14 @@ impl Patience<'_> {
 
 /// The error of work under way that a signal ended.
 pub fn interrupted() -> Error {
-    Error::new(
-        Kind::TryAgain,
-        "interrupted by a signal; nothing was changed",
-    )
-    .remedy("run it again")
+    Error::new(Kind::TryAgain, "interrupted by a signal; nothing was changed")
+        .remedy("run it again")
 }
 
 fn locked(holder: Option<Holder>, limit: Duration) -> Error {
-    let who = holder
-        .as_ref()
-        .map_or("another program".to_string(), Holder::to_string);
-    let what = format!(
-        "the write lock is held by {who}, waited {}",
-        humantime::format_duration(limit)
-    );
+    let who = holder.as_ref().map_or("another program".to_string(), Holder::to_string);
+    let what =
+        format!("the write lock is held by {who}, waited {}", humantime::format_duration(limit));
     let remedy = match holder {
         Some(Holder { pid, .. }) => {
             format!(
@@ -143,9 +136,7 @@ fn locked(holder: Option<Holder>, limit: Duration) -> Error {
         }
         None => "look for open connections (`fuser` on the file), or raise CTS_LOCK_TIMEOUT".into(),
     };
-    Error::new(Kind::TryAgain, what)
-        .leaving("nothing was changed")
-        .remedy(remedy)
+    Error::new(Kind::TryAgain, what).leaving("nothing was changed").remedy(remedy)
 }
 
 /// What a statement did.

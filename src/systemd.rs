@@ -16,18 +16,12 @@ pub struct Manager {
 impl Manager {
     /// Reads `NOTIFY_SOCKET`, `WATCHDOG_USEC` and `WATCHDOG_PID`.
     pub fn from_environment() -> Manager {
-        let number = |name: &str| {
-            env::var(name)
-                .ok()
-                .and_then(|value| value.parse::<u64>().ok())
-        };
+        let number = |name: &str| env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
         let is_for_us =
             number("WATCHDOG_PID").is_none_or(|pid| pid == u64::from(std::process::id()));
         Manager {
             socket: connect(),
-            watchdog: number("WATCHDOG_USEC")
-                .filter(|_| is_for_us)
-                .map(Duration::from_micros),
+            watchdog: number("WATCHDOG_USEC").filter(|_| is_for_us).map(Duration::from_micros),
         }
     }
 
@@ -43,10 +37,7 @@ impl Manager {
 
     /// Asks for more time to start.
     pub fn extend_start(&self, by: Duration, status: &str) {
-        self.send(&format!(
-            "EXTEND_TIMEOUT_USEC={}\nSTATUS={status}",
-            by.as_micros()
-        ));
+        self.send(&format!("EXTEND_TIMEOUT_USEC={}\nSTATUS={status}", by.as_micros()));
     }
 
     /// Says that the service is alive.

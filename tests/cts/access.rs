@@ -13,16 +13,10 @@ fn with_token(service: &Service, token: &str) -> Answer {
 #[test]
 fn a_token_that_is_set_is_needed_on_loopback_too() {
     let machine = Machine::new();
-    let service = machine
-        .serve()
-        .env("CTS_ADMIN_TOKEN", "open sesame")
-        .start();
+    let service = machine.serve().env("CTS_ADMIN_TOKEN", "open sesame").start();
     service.until_ready();
     let refused = service.get(STATUS);
-    assert_eq!(
-        (refused.code, refused.header("WWW-Authenticate")),
-        (401, Some("Bearer"))
-    );
+    assert_eq!((refused.code, refused.header("WWW-Authenticate")), (401, Some("Bearer")));
     assert_eq!(refused.json()["success"], false);
     assert_eq!(with_token(&service, "open sesam").code, 401);
     assert_eq!(with_token(&service, "open sesame").code, 200);
@@ -34,10 +28,7 @@ fn a_token_that_is_set_is_needed_on_loopback_too() {
 fn a_token_is_read_from_its_file() {
     let machine = Machine::new();
     std::fs::write(machine.path("token"), "from-a-file\n").unwrap();
-    let service = machine
-        .serve()
-        .env("CTS_ADMIN_TOKEN_FILE", machine.path("token"))
-        .start();
+    let service = machine.serve().env("CTS_ADMIN_TOKEN_FILE", machine.path("token")).start();
     service.until_ready();
     assert_eq!(service.get(STATUS).code, 401);
     assert_eq!(with_token(&service, "from-a-file").code, 200);

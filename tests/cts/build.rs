@@ -18,22 +18,13 @@ impl Copy {
         for name in ["Cargo.toml", "Cargo.lock", "build.rs"] {
             fs::copy(source.join(name), folder.path().join(name)).unwrap();
         }
-        for name in [
-            "src",
-            "src/store",
-            "src/store/sqlite",
-            "schema/sqlite",
-            "tests/cts",
-        ] {
+        for name in ["src", "src/store", "src/store/sqlite", "schema/sqlite", "tests/cts"] {
             fs::create_dir_all(folder.path().join(name)).unwrap();
             for entry in fs::read_dir(source.join(name)).unwrap() {
                 let path = entry.unwrap().path();
                 if path.is_file() {
-                    fs::copy(
-                        &path,
-                        folder.path().join(name).join(path.file_name().unwrap()),
-                    )
-                    .unwrap();
+                    fs::copy(&path, folder.path().join(name).join(path.file_name().unwrap()))
+                        .unwrap();
                 }
             }
         }
@@ -46,27 +37,14 @@ impl Copy {
 
     /// Whether it builds, and what cargo said. Crates that this build has made are shared.
     fn check(&self) -> (bool, String) {
-        let target = Path::new(env!("CARGO_BIN_EXE_cts"))
-            .ancestors()
-            .nth(2)
-            .unwrap();
+        let target = Path::new(env!("CARGO_BIN_EXE_cts")).ancestors().nth(2).unwrap();
         let output = Command::new(env!("CARGO"))
-            .args([
-                "build",
-                "--offline",
-                "--locked",
-                "--bin",
-                "cts",
-                "--target-dir",
-            ])
+            .args(["build", "--offline", "--locked", "--bin", "cts", "--target-dir"])
             .arg(target.join("schema-tests"))
             .current_dir(self.folder.path())
             .output()
             .unwrap();
-        (
-            output.status.success(),
-            String::from_utf8_lossy(&output.stderr).into_owned(),
-        )
+        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
     }
 
     fn refused(&self, parts: &[&str]) {
@@ -85,11 +63,7 @@ fn the_build_proves_the_schema() {
     let write = |sql: &str| fs::write(&extra, sql).unwrap();
 
     write("-- a new one\n\nCREATE TABLE IF NOT EXISTS broken (id INTEGER,);\n");
-    copy.refused(&[
-        "072_extra.sql, line 3",
-        "syntax error",
-        "CREATE TABLE IF NOT EXISTS broken",
-    ]);
+    copy.refused(&["072_extra.sql, line 3", "syntax error", "CREATE TABLE IF NOT EXISTS broken"]);
 
     write("CREATE INDEX IF NOT EXISTS idx_users_email ON site_logs (level);\n");
     copy.refused(&["072_extra.sql, line 1", "used twice"]);
@@ -107,18 +81,12 @@ fn the_build_proves_the_schema() {
     write("CREATE INDEX IF NOT EXISTS idx_new ON site_logs (user_id);\n");
     let (built, said) = copy.check();
     assert!(built, "{said}");
-    let target = Path::new(env!("CARGO_BIN_EXE_cts"))
-        .ancestors()
-        .nth(2)
-        .unwrap();
+    let target = Path::new(env!("CARGO_BIN_EXE_cts")).ancestors().nth(2).unwrap();
     let output = Command::new(target.join("schema-tests/debug/cts"))
         .args(["migrate", "--dry-run", "--db"])
         .arg(copy.folder.path().join("new.db"))
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        said.contains("would apply 072_extra.sql (1 statements)"),
-        "{said}"
-    );
+    assert!(said.contains("would apply 072_extra.sql (1 statements)"), "{said}");
 }

@@ -19,18 +19,10 @@ fn first_run_makes_a_private_migrated_wal_database() {
         assert_eq!(mode(&machine.path(folder)), 0o700, "{folder}");
     }
     let conn = rusqlite::Connection::open(&db).unwrap();
-    let ask = |sql: &str| {
-        conn.query_row(sql, [], |row| row.get::<_, String>(0))
-            .unwrap()
-    };
+    let ask = |sql: &str| conn.query_row(sql, [], |row| row.get::<_, String>(0)).unwrap();
     assert_eq!(ask("PRAGMA journal_mode"), "wal");
-    assert_eq!(
-        ask("SELECT count(*) || '' FROM sqlite_schema WHERE type = 'table'"),
-        "24"
-    );
-    let id: u32 = conn
-        .query_row("PRAGMA application_id", [], |row| row.get(0))
-        .unwrap();
+    assert_eq!(ask("SELECT count(*) || '' FROM sqlite_schema WHERE type = 'table'"), "24");
+    let id: u32 = conn.query_row("PRAGMA application_id", [], |row| row.get(0)).unwrap();
     assert_eq!(id, 0x4354_5333);
 }
 
@@ -51,10 +43,7 @@ fn the_ledger_tells_the_whole_story() {
                  OR execution_time_ms NOT BETWEEN 0 AND 60000 \
                  OR abs(julianday(executed_at) - julianday('now')) > 0.01 OR length(executed_at) <> 23";
     assert_eq!(machine.number(wrong), 0);
-    assert_eq!(
-        machine.number("SELECT count(*) FROM site_logs WHERE category = 'database'"),
-        4
-    );
+    assert_eq!(machine.number("SELECT count(*) FROM site_logs WHERE category = 'database'"), 4);
     assert!(machine.number("SELECT count(*) FROM system_settings") >= 10);
 }
 
@@ -62,10 +51,7 @@ fn the_ledger_tells_the_whole_story() {
 fn a_second_run_changes_nothing_at_all() {
     let machine = Machine::migrated();
     let before = machine.files();
-    machine
-        .cts("migrate")
-        .success()
-        .says(&["Unified setup complete: 0 applied, 83 skipped"]);
+    machine.cts("migrate").success().says(&["Unified setup complete: 0 applied, 83 skipped"]);
     assert_eq!(machine.files(), before);
 }
 
@@ -73,12 +59,7 @@ fn a_second_run_changes_nothing_at_all() {
 fn syncs(machine: &Machine, words: &str) -> usize {
     let trace = machine.path("trace");
     let status = Command::new("strace")
-        .args([
-            "-f",
-            "-e",
-            "trace=fsync,fdatasync,sync_file_range,sync",
-            "-o",
-        ])
+        .args(["-f", "-e", "trace=fsync,fdatasync,sync_file_range,sync", "-o"])
         .arg(&trace)
         .arg(env!("CARGO_BIN_EXE_cts"))
         .args(words.split_whitespace())
@@ -96,14 +77,7 @@ fn the_disk_is_made_to_write_a_few_times_at_first_and_never_for_nothing() {
     let machine = Machine::new();
     let first = syncs(&machine, "migrate");
     assert!((1..=10).contains(&first), "{first} syncs");
-    for words in [
-        "migrate",
-        "--check",
-        "--check --deep",
-        "status",
-        "verify",
-        "migrate --dry-run",
-    ] {
+    for words in ["migrate", "--check", "--check --deep", "status", "verify", "migrate --dry-run"] {
         assert_eq!(syncs(&machine, words), 0, "{words}");
     }
 }
@@ -112,12 +86,7 @@ fn the_disk_is_made_to_write_a_few_times_at_first_and_never_for_nothing() {
 fn a_dry_run_prints_the_plan_and_creates_nothing() {
     let machine = Machine::new();
     let done = machine.cts("migrate --dry-run").success();
-    assert_eq!(
-        done.out().matches("would apply").count(),
-        4,
-        "{}",
-        done.out()
-    );
+    assert_eq!(done.out().matches("would apply").count(), 4, "{}", done.out());
     done.says(&["would be created", "nothing was changed"]);
     assert!(machine.files().is_empty());
 
@@ -147,10 +116,7 @@ fn a_mode_that_lets_others_in_is_tightened_and_said() {
     use std::os::unix::fs::PermissionsExt;
     let machine = Machine::migrated();
     fs::set_permissions(machine.db(), fs::Permissions::from_mode(0o644)).unwrap();
-    machine
-        .cts("migrate")
-        .success()
-        .says(&["mode 0644 changed to 0600"]);
+    machine.cts("migrate").success().says(&["mode 0644 changed to 0600"]);
     assert_eq!(mode(&machine.db()), 0o600);
 }
 
@@ -158,30 +124,16 @@ fn a_mode_that_lets_others_in_is_tightened_and_said() {
 fn group_access_opens_the_file_and_its_folder_to_the_group() {
     let machine = Machine::new();
     let db = machine.path("shared/cts.db");
-    machine
-        .cts("migrate")
-        .db(&db)
-        .env("CTS_GROUP_ACCESS", "1")
-        .success();
+    machine.cts("migrate").db(&db).env("CTS_GROUP_ACCESS", "1").success();
     assert_eq!((mode(&db), mode(&machine.path("shared"))), (0o660, 0o2770));
-    machine
-        .cts("migrate")
-        .db(&db)
-        .success()
-        .says(&["mode 0660 changed to 0600"]);
+    machine.cts("migrate").db(&db).success().says(&["mode 0660 changed to 0600"]);
 }
 
 #[test]
 fn odd_names_of_files_are_taken_as_they_are() {
     let machine = Machine::new();
-    for name in [
-        "with space.db",
-        "what?.db",
-        "100%25.db",
-        "a#b.db",
-        "ünï.db",
-        "file:x?mode=memory",
-    ] {
+    for name in ["with space.db", "what?.db", "100%25.db", "a#b.db", "ünï.db", "file:x?mode=memory"]
+    {
         let db = machine.path(name);
         machine.cts("migrate").db(&db).success();
         assert_eq!(mode(&db), 0o600, "{name}");
@@ -198,11 +150,7 @@ fn a_link_to_the_database_is_followed() {
     let machine = Machine::migrated();
     let link = machine.path("link.db");
     std::os::unix::fs::symlink(machine.db(), &link).unwrap();
-    machine
-        .cts("migrate")
-        .db(&link)
-        .success()
-        .says(&["0 applied, 83 skipped"]);
+    machine.cts("migrate").db(&link).success().says(&["0 applied, 83 skipped"]);
     machine.cts("--check").db(&link).success();
 }
 
@@ -211,37 +159,15 @@ fn quiet_says_nothing_and_verbose_says_more() {
     let machine = Machine::new();
     assert_eq!(machine.cts("migrate --quiet").success().err(), "");
     let normal = machine.cts("migrate").success().err().lines().count();
-    assert!(
-        machine
-            .cts("migrate --verbose")
-            .success()
-            .err()
-            .lines()
-            .count()
-            > normal
-    );
+    assert!(machine.cts("migrate --verbose").success().err().lines().count() > normal);
 }
 
 #[test]
 fn under_journald_each_line_has_its_priority() {
     let machine = Machine::new();
-    let log = machine
-        .cts("migrate")
-        .env("JOURNAL_STREAM", "8:1")
-        .success()
-        .err();
-    assert!(
-        log.lines().all(|line| line.starts_with("<6>[v0] ")),
-        "{log}"
-    );
+    let log = machine.cts("migrate").env("JOURNAL_STREAM", "8:1").success().err();
+    assert!(log.lines().all(|line| line.starts_with("<6>[v0] ")), "{log}");
     fs::write(machine.db(), "garbage").unwrap();
-    let log = machine
-        .cts("migrate")
-        .env("JOURNAL_STREAM", "8:1")
-        .status(65)
-        .err();
-    assert!(
-        log.lines().last().unwrap().starts_with("<3>[v0] ✗ "),
-        "{log}"
-    );
+    let log = machine.cts("migrate").env("JOURNAL_STREAM", "8:1").status(65).err();
+    assert!(log.lines().last().unwrap().starts_with("<3>[v0] ✗ "), "{log}");
 }

@@ -27,9 +27,7 @@ pub struct Machine {
 
 impl Machine {
     pub fn new() -> Machine {
-        Machine {
-            folder: TempDir::new().unwrap(),
-        }
+        Machine { folder: TempDir::new().unwrap() }
     }
 
     /// A machine whose database is there, migrated and at rest.
@@ -79,20 +77,11 @@ impl Machine {
         };
         let hash = |path: PathBuf| {
             let mut hash = DefaultHasher::new();
-            hash.write(&if path.is_file() {
-                fs::read(&path).unwrap()
-            } else {
-                Vec::new()
-            });
+            hash.write(&if path.is_file() { fs::read(&path).unwrap() } else { Vec::new() });
             (path, hash.finish())
         };
-        let entries = fs::read_dir(self.folder.path())
-            .unwrap()
-            .map(|entry| entry.unwrap().path());
-        entries
-            .filter(|path| !is_fleeting(path))
-            .map(hash)
-            .collect()
+        let entries = fs::read_dir(self.folder.path()).unwrap().map(|entry| entry.unwrap().path());
+        entries.filter(|path| !is_fleeting(path)).map(hash).collect()
     }
 
     /// One run of cts with these words, on this machine's database.
@@ -135,10 +124,7 @@ pub struct Run {
 impl Run {
     fn of(program: &Path, words: &str) -> Run {
         let mut command = Command::new(program);
-        command
-            .args(words.split_whitespace())
-            .env_clear()
-            .stdin(Stdio::null());
+        command.args(words.split_whitespace()).env_clear().stdin(Stdio::null());
         Run { command }
     }
 
@@ -163,24 +149,13 @@ impl Run {
     /// Runs it and expects this exit code.
     pub fn status(self, code: i32) -> Done {
         let done = self.run();
-        assert_eq!(
-            done.0.status.code(),
-            Some(code),
-            "{}{}",
-            done.out(),
-            done.err()
-        );
+        assert_eq!(done.0.status.code(), Some(code), "{}{}", done.out(), done.err());
         done
     }
 
     /// Starts it and leaves it running.
     pub fn start(mut self) -> Service {
-        let mut child = self
-            .command
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child = self.command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let log = Arc::new((Mutex::new(String::new()), Condvar::new()));
         let (lines, shared) = (child.stderr.take().unwrap(), Arc::clone(&log));
         thread::spawn(move || {
@@ -252,9 +227,7 @@ impl Service {
     }
 
     pub fn get(&self, path: &str) -> Answer {
-        self.ask(&format!(
-            "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
-        ))
+        self.ask(&format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"))
     }
 
     /// Sends these bytes and reads the answer to its end.
@@ -264,15 +237,9 @@ impl Service {
         stream.write_all(request.as_bytes()).unwrap();
         let mut text = String::new();
         stream.read_to_string(&mut text).unwrap();
-        let (head, body) = text
-            .split_once("\r\n\r\n")
-            .unwrap_or_else(|| panic!("{text:?}"));
+        let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{text:?}"));
         let code = head.split(' ').nth(1).unwrap().parse().unwrap();
-        Answer {
-            code,
-            head: head.to_string(),
-            body: body.to_string(),
-        }
+        Answer { code, head: head.to_string(), body: body.to_string() }
     }
 
     /// Waits until the health answer has this status.

@@ -20,29 +20,14 @@ fn what_somebody_dropped_is_put_back_and_said() {
     let service = machine.serve().start();
     service.until_ready().until_status("healthy");
     let (_, log) = service.stop();
-    for object in [
-        "table system_settings",
-        "column users.role",
-        "index idx_pseudo_positions_live",
-    ] {
-        let said = log
-            .lines()
-            .find(|line| line.contains(object))
-            .unwrap_or(&log);
-        assert!(
-            said.ends_with("was missing and has been put back"),
-            "{said}"
-        );
+    for object in ["table system_settings", "column users.role", "index idx_pseudo_positions_live"]
+    {
+        let said = log.lines().find(|line| line.contains(object)).unwrap_or(&log);
+        assert!(said.ends_with("was missing and has been put back"), "{said}");
     }
-    machine
-        .cts("verify")
-        .success()
-        .says(&["no drift: 24 tables"]);
+    machine.cts("verify").success().says(&["no drift: 24 tables"]);
     assert!(machine.number("SELECT count(*) FROM system_settings") >= 10);
-    assert_eq!(
-        machine.texts("SELECT username || role FROM users"),
-        ["keptuser"]
-    );
+    assert_eq!(machine.texts("SELECT username || role FROM users"), ["keptuser"]);
     assert_eq!(
         machine.number("SELECT count(*) FROM site_logs WHERE message LIKE 'cts 3.1.0 put back: %'"),
         1
@@ -71,10 +56,7 @@ fn a_lost_ledger_is_made_again_without_touching_a_row() {
     machine.sql(
         "INSERT INTO users (username, password_hash) VALUES ('kept', 'x'); DROP TABLE migrations",
     );
-    machine
-        .cts("--check")
-        .status(2)
-        .says(&["critical table migrations is missing"]);
+    machine.cts("--check").status(2).says(&["critical table migrations is missing"]);
     machine.cts("migrate").success();
     assert_eq!(machine.number("SELECT count(*) FROM migrations"), 4);
     assert_eq!(machine.texts("SELECT username FROM users"), ["kept"]);
@@ -116,20 +98,14 @@ fn a_column_that_cannot_be_added_is_said_and_stays_degraded() {
         .success()
         .says(&["column users.created_at is missing and cannot be put back"]);
     machine.cts("repair").status(1);
-    machine
-        .cts("--check")
-        .status(1)
-        .says(&["column users.created_at is missing"]);
+    machine.cts("--check").status(1).says(&["column users.created_at is missing"]);
 }
 
 #[test]
 fn repair_and_verify_of_nothing_create_nothing() {
     let machine = Machine::new();
     for words in ["repair", "verify"] {
-        machine
-            .cts(words)
-            .status(65)
-            .says(&["there is no database"]);
+        machine.cts(words).status(65).says(&["there is no database"]);
     }
     assert!(machine.files().is_empty());
 }
@@ -149,14 +125,8 @@ const OLDER: &str = "PRAGMA application_id = 0; DROP INDEX idx_migrations_name; 
 fn an_older_database_that_lacks_things_is_completed_behind_the_fallback() {
     let machine = Machine::migrated();
     machine.sql(OLDER);
-    machine
-        .cts("--check")
-        .status(1)
-        .says(&["migration unified_complete_setup.sql is pending"]);
-    machine
-        .cts("migrate")
-        .success()
-        .says(&["✓ 000_master_initialization.sql: 2 applied"]);
+    machine.cts("--check").status(1).says(&["migration unified_complete_setup.sql is pending"]);
+    machine.cts("migrate").success().says(&["✓ 000_master_initialization.sql: 2 applied"]);
     assert_eq!(
         machine.texts("SELECT name FROM migrations ORDER BY id"),
         [
@@ -169,10 +139,7 @@ fn an_older_database_that_lacks_things_is_completed_behind_the_fallback() {
             "071_add_coordination_tables.sql"
         ]
     );
-    assert_eq!(
-        machine.number("SELECT count(*) FROM migrations WHERE checksum IS NULL"),
-        2
-    );
+    assert_eq!(machine.number("SELECT count(*) FROM migrations WHERE checksum IS NULL"), 2);
     assert_eq!(
         machine.texts("SELECT connection_id || symbol FROM pseudo_positions"),
         ["bybit-x03BTCUSDT"]
@@ -184,10 +151,7 @@ fn an_older_database_that_lacks_things_is_completed_behind_the_fallback() {
         (&5.into(), &"complete".into())
     );
     machine.cts("--check").success().says(&["5/5 migrations"]);
-    machine
-        .cts("migrate")
-        .success()
-        .says(&["0 applied, 83 skipped"]);
+    machine.cts("migrate").success().says(&["0 applied, 83 skipped"]);
 }
 
 #[test]

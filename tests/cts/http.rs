@@ -6,13 +6,8 @@ use crate::harness::{Machine, Service};
 
 fn check(machine: &Machine, service: &Service) -> (i32, i32) {
     let direct = machine.cts("--check").run();
-    let by_url = machine
-        .cts(&format!("--check --url http://{}", service.address()))
-        .run();
-    (
-        direct.0.status.code().unwrap(),
-        by_url.0.status.code().unwrap(),
-    )
+    let by_url = machine.cts(&format!("--check --url http://{}", service.address())).run();
+    (direct.0.status.code().unwrap(), by_url.0.status.code().unwrap())
 }
 
 #[test]
@@ -31,17 +26,10 @@ fn the_health_answer_has_its_exact_shape() {
     assert_eq!(database["tableCount"], 22);
     let critical = serde_json::json!({"total": 5, "existing": 5, "missing": []});
     assert_eq!(database["criticalTables"], critical);
-    let took = database["responseTime"]
-        .as_str()
-        .unwrap()
-        .strip_suffix("ms")
-        .unwrap();
+    let took = database["responseTime"].as_str().unwrap().strip_suffix("ms").unwrap();
     assert!(took.parse::<f64>().unwrap() < 1000.0);
     let time = json["timestamp"].as_str().unwrap();
-    assert!(
-        time.len() == 24 && time.ends_with('Z') && time.contains('T'),
-        "{time}"
-    );
+    assert!(time.len() == 24 && time.ends_with('Z') && time.contains('T'), "{time}");
 }
 
 #[test]
@@ -51,20 +39,11 @@ fn the_status_answer_has_its_exact_shape() {
     let answer = service.until_ready().get("/api/admin/migrations/status");
     assert_eq!(answer.code, 200);
     let json = answer.json();
-    assert_eq!(
-        (&json["success"], &json["status"]),
-        (&true.into(), &"complete".into())
-    );
-    assert_eq!(
-        json["database"],
-        serde_json::json!({"type": "sqlite", "connected": true})
-    );
+    assert_eq!((&json["success"], &json["status"]), (&true.into(), &"complete".into()));
+    assert_eq!(json["database"], serde_json::json!({"type": "sqlite", "connected": true}));
     assert_eq!(json["migrations"]["total"], 4);
     let first = &json["migrations"]["applied"][0];
-    assert_eq!(
-        (&first["id"], &first["name"]),
-        (&1.into(), &"unified_complete_setup.sql".into())
-    );
+    assert_eq!((&first["id"], &first["name"]), (&1.into(), &"unified_complete_setup.sql".into()));
     assert_eq!(first["checksum"].as_str().unwrap().len(), 64);
     assert!(first["executionTime"].as_str().unwrap().ends_with("ms"));
     assert!(first["executedAt"].as_str().unwrap().ends_with('Z'));
@@ -81,10 +60,7 @@ fn the_status_answer_has_its_exact_shape() {
         ("statistics", 3),
         ("coordination", 2),
     ];
-    assert_eq!(
-        tables["categories"].as_object().unwrap().len(),
-        expected.len()
-    );
+    assert_eq!(tables["categories"].as_object().unwrap().len(), expected.len());
     for (key, count) in expected {
         let whole = serde_json::json!({"expected": count, "existing": count, "missing": [], "complete": true});
         assert_eq!(tables["categories"][key], whole, "{key}");
@@ -99,29 +75,15 @@ fn other_paths_and_methods_are_refused_in_json() {
     let machine = Machine::new();
     let service = machine.serve().start();
     service.until_ready();
-    for path in [
-        "/",
-        "/api",
-        "/api/health/database/",
-        "/metrics",
-        "/livez/..",
-    ] {
+    for path in ["/", "/api", "/api/health/database/", "/metrics", "/livez/.."] {
         let answer = service.get(path);
-        assert_eq!(
-            (answer.code, answer.json()["success"].as_bool()),
-            (404, Some(false)),
-            "{path}"
-        );
+        assert_eq!((answer.code, answer.json()["success"].as_bool()), (404, Some(false)), "{path}");
     }
     for method in ["POST", "DELETE", "OPTIONS"] {
         let answer = service.ask(&format!(
             "{method} /livez HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
         ));
-        assert_eq!(
-            (answer.code, answer.header("Allow")),
-            (405, Some("GET, HEAD")),
-            "{method}"
-        );
+        assert_eq!((answer.code, answer.header("Allow")), (405, Some("GET, HEAD")), "{method}");
         assert!(answer.json()["error"].as_str().unwrap().contains(method));
     }
     assert_eq!(service.get("/api/health/database?from=nagios").code, 200);
@@ -133,21 +95,10 @@ fn head_has_the_head_of_get_and_no_body() {
     let service = machine.serve().start();
     service.until_ready();
     for path in ["/livez", "/readyz", "/api/health/database", "/nowhere"] {
-        let head = service.ask(&format!(
-            "HEAD {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
-        ));
-        assert_eq!(
-            (head.code, head.body.as_str()),
-            (service.get(path).code, ""),
-            "{path}"
-        );
-        assert!(
-            head.header("Content-Length")
-                .unwrap()
-                .parse::<usize>()
-                .unwrap()
-                > 0
-        );
+        let head = service
+            .ask(&format!("HEAD {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"));
+        assert_eq!((head.code, head.body.as_str()), (service.get(path).code, ""), "{path}");
+        assert!(head.header("Content-Length").unwrap().parse::<usize>().unwrap() > 0);
     }
 }
 
@@ -161,45 +112,24 @@ fn the_three_answers_agree_as_the_database_falls_apart() {
     machine.sql("DROP INDEX idx_site_logs_time");
     let answer = service.until_status("degraded");
     assert_eq!(answer.code, 200);
-    assert_eq!(
-        answer.json()["reasons"][0],
-        "index idx_site_logs_time on site_logs is missing"
-    );
+    assert_eq!(answer.json()["reasons"][0], "index idx_site_logs_time on site_logs is missing");
     assert_eq!(check(&machine, &service), (1, 1));
     assert_eq!(service.get("/readyz").code, 200);
 
     machine.sql("DROP TABLE exchange_positions");
     let answer = service.get("/api/health/database");
-    assert_eq!(
-        (answer.code, &answer.json()["database"]["tableCount"]),
-        (200, &21.into())
-    );
+    assert_eq!((answer.code, &answer.json()["database"]["tableCount"]), (200, &21.into()));
     let status = service.get("/api/admin/migrations/status").json();
     assert_eq!(status["status"], "incomplete");
-    assert_eq!(
-        status["tables"]["categories"]["positions"]["missing"][0],
-        "exchange_positions"
-    );
-    assert_eq!(
-        machine.cts("status --json").status(1).json()["status"],
-        "incomplete"
-    );
+    assert_eq!(status["tables"]["categories"]["positions"]["missing"][0], "exchange_positions");
+    assert_eq!(machine.cts("status --json").status(1).json()["status"], "incomplete");
 
     machine.sql("DROP TABLE users");
     let answer = service.get("/api/health/database");
-    assert_eq!(
-        (answer.code, answer.json()["status"].as_str()),
-        (503, Some("unhealthy"))
-    );
-    assert_eq!(
-        answer.json()["database"]["criticalTables"]["missing"][0],
-        "users"
-    );
+    assert_eq!((answer.code, answer.json()["status"].as_str()), (503, Some("unhealthy")));
+    assert_eq!(answer.json()["database"]["criticalTables"]["missing"][0], "users");
     assert_eq!(check(&machine, &service), (2, 2));
-    assert_eq!(
-        (service.get("/readyz").code, service.get("/livez").code),
-        (503, 200)
-    );
+    assert_eq!((service.get("/readyz").code, service.get("/livez").code), (503, 200));
 }
 
 #[test]
@@ -210,18 +140,9 @@ fn a_deleted_or_replaced_file_is_not_called_healthy() {
     fs::rename(machine.db(), machine.path("away")).unwrap();
     let answer = service.get("/api/health/database");
     assert_eq!(answer.code, 503);
-    assert!(
-        answer.body.contains("was deleted while it was open"),
-        "{}",
-        answer.body
-    );
+    assert!(answer.body.contains("was deleted while it was open"), "{}", answer.body);
     fs::copy(machine.path("away"), machine.db()).unwrap();
-    assert!(
-        service
-            .get("/api/health/database")
-            .body
-            .contains("was replaced")
-    );
+    assert!(service.get("/api/health/database").body.contains("was replaced"));
     fs::rename(machine.path("away"), machine.db()).unwrap();
     service.until_status("healthy");
 }
@@ -233,24 +154,15 @@ fn tables_of_other_programs_are_neither_counted_nor_drift() {
     service.until_ready();
     machine.sql("CREATE TABLE _litestream_seq (id); CREATE TABLE _litestream_lock (id)");
     let json = service.get("/api/health/database").json();
-    assert_eq!(
-        (&json["status"], &json["database"]["tableCount"]),
-        (&"healthy".into(), &22.into())
-    );
+    assert_eq!((&json["status"], &json["database"]["tableCount"]), (&"healthy".into(), &22.into()));
     machine.cts("verify").success();
 }
 
 #[test]
 fn a_check_creates_nothing_and_changes_no_byte() {
     let machine = Machine::new();
-    machine
-        .cts("--check")
-        .status(2)
-        .says(&["CTS CRITICAL", "there is no database"]);
-    assert_eq!(
-        machine.cts("--check --json").status(2).json()["status"],
-        "unhealthy"
-    );
+    machine.cts("--check").status(2).says(&["CTS CRITICAL", "there is no database"]);
+    assert_eq!(machine.cts("--check --json").status(2).json()["status"], "unhealthy");
     assert!(machine.files().is_empty());
     machine.cts("migrate").success();
     let before = machine.files();
@@ -263,10 +175,7 @@ fn a_check_creates_nothing_and_changes_no_byte() {
     );
     machine.cts("--check --deep").success();
     assert_eq!(machine.files(), before);
-    machine
-        .cts("--check --url http://127.0.0.1:1")
-        .status(2)
-        .says(&["does not answer"]);
+    machine.cts("--check --url http://127.0.0.1:1").status(2).says(&["does not answer"]);
 }
 
 #[test]

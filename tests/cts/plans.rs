@@ -18,10 +18,9 @@ fn shapes() -> Vec<Shape> {
     let mut shapes: Vec<Shape> = Vec::new();
     for line in text.lines() {
         match line.strip_prefix("-- ") {
-            Some(title) if title.starts_with('H') => shapes.push(Shape {
-                title,
-                sql: String::new(),
-            }),
+            Some(title) if title.starts_with('H') => {
+                shapes.push(Shape { title, sql: String::new() })
+            }
             Some(_) => {}
             None => {
                 if let Some(shape) = shapes.last_mut() {
@@ -37,10 +36,7 @@ fn shapes() -> Vec<Shape> {
 /// The steps of the plan. Parameters are left unbound, as they are when a program prepares.
 fn plan(conn: &Connection, sql: &str) -> Vec<String> {
     let mut statement = conn.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
-    let rows = statement
-        .raw_query()
-        .mapped(|row| row.get(3))
-        .collect::<Result<_, _>>();
+    let rows = statement.raw_query().mapped(|row| row.get(3)).collect::<Result<_, _>>();
     rows.unwrap()
 }
 
@@ -62,10 +58,7 @@ fn all_shapes_are_tried() {
     let shapes = shapes();
     for number in 1..=32 {
         let label = format!("H{number:02} ");
-        assert!(
-            shapes.iter().any(|shape| shape.title.starts_with(&label)),
-            "{label} is missing"
-        );
+        assert!(shapes.iter().any(|shape| shape.title.starts_with(&label)), "{label} is missing");
     }
     assert!(shapes.len() >= 54, "only {} statements", shapes.len());
 }
@@ -92,15 +85,9 @@ fn every_shape_is_answered_from_an_index() {
 fn a_shape_without_its_index_would_be_noticed() {
     let machine = Machine::migrated();
     machine.sql("DROP INDEX idx_site_logs_connection");
-    let shape = shapes()
-        .into_iter()
-        .find(|shape| shape.title.starts_with("H25 "))
-        .unwrap();
+    let shape = shapes().into_iter().find(|shape| shape.title.starts_with("H25 ")).unwrap();
     let plan = plan(&machine.open(), &shape.sql).join("\n");
-    assert!(
-        plan.contains("SCAN site_logs") || plan.contains("TEMP B-TREE FOR ORDER BY"),
-        "{plan}"
-    );
+    assert!(plan.contains("SCAN site_logs") || plan.contains("TEMP B-TREE FOR ORDER BY"), "{plan}");
 }
 
 #[test]
@@ -110,23 +97,17 @@ fn every_column_that_the_trading_programs_use_exists() {
     let mut columns: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let sql = "SELECT t.name, c.name FROM sqlite_schema t, pragma_table_xinfo(t.name) c WHERE t.type = 'table'";
     let mut statement = conn.prepare(sql).unwrap();
-    let rows = statement
-        .query_map([], |row| Ok((row.get::<_, String>(0)?, row.get(1)?)))
-        .unwrap();
+    let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get(1)?))).unwrap();
     for (table, column) in rows.map(Result::unwrap) {
         columns.entry(table).or_default().push(column);
     }
     let mut used = 0;
-    for line in include_str!("application_columns.txt")
-        .lines()
-        .filter(|line| !line.starts_with('#'))
+    for line in
+        include_str!("application_columns.txt").lines().filter(|line| !line.starts_with('#'))
     {
         let (table, names) = line.split_once(':').unwrap();
         for name in names.split_whitespace() {
-            assert!(
-                columns[table].iter().any(|column| column == name),
-                "{table}.{name}"
-            );
+            assert!(columns[table].iter().any(|column| column == name), "{table}.{name}");
             used += 1;
         }
     }
@@ -137,10 +118,7 @@ fn every_column_that_the_trading_programs_use_exists() {
 fn foreign_keys_cascade_and_each_has_an_index() {
     let machine = Machine::migrated();
     let keys = "SELECT t.name FROM sqlite_schema t, pragma_foreign_key_list(t.name) f WHERE t.type = 'table'";
-    assert_eq!(
-        machine.number(&format!("SELECT count(*) FROM ({keys})")),
-        19
-    );
+    assert_eq!(machine.number(&format!("SELECT count(*) FROM ({keys})")), 19);
     let wrong =
         format!("{keys} AND (f.on_delete <> 'CASCADE' OR f.\"table\" <> 'exchange_connections')");
     assert!(machine.texts(&wrong).is_empty());
@@ -167,16 +145,9 @@ fn what_the_trading_programs_bind_is_taken() {
                 VALUES ('bybit-x03', 'BTCUSDT', 'active_advanced', 1.5) RETURNING id || status";
     let made: String = conn.query_row(open, [], |row| row.get(0)).unwrap();
     assert_eq!(made, "1active");
-    let time: String = conn
-        .query_row("SELECT created_at FROM pseudo_positions", [], |row| {
-            row.get(0)
-        })
-        .unwrap();
-    assert!(
-        time.len() == 23 && &time[10..11] == " " && &time[19..20] == ".",
-        "{time}"
-    );
-    conn.execute_batch("DELETE FROM exchange_connections")
-        .unwrap();
+    let time: String =
+        conn.query_row("SELECT created_at FROM pseudo_positions", [], |row| row.get(0)).unwrap();
+    assert!(time.len() == 23 && &time[10..11] == " " && &time[19..20] == ".", "{time}");
+    conn.execute_batch("DELETE FROM exchange_connections").unwrap();
     assert_eq!(machine.number("SELECT count(*) FROM pseudo_positions"), 0);
 }

@@ -24,15 +24,8 @@ fn a_file_that_is_no_database_is_refused() {
         "not a database, but long enough to hold a header of one hundred bytes, which this line is for",
     ] {
         fs::write(machine.db(), garbage).unwrap();
-        refused(
-            &machine,
-            65,
-            &["cts.db: is not a SQLite database", "left as it is"],
-        );
-        machine
-            .cts("--check")
-            .status(2)
-            .says(&["CTS CRITICAL", "is not a SQLite database"]);
+        refused(&machine, 65, &["cts.db: is not a SQLite database", "left as it is"]);
+        machine.cts("--check").status(2).says(&["CTS CRITICAL", "is not a SQLite database"]);
     }
 }
 
@@ -40,15 +33,8 @@ fn a_file_that_is_no_database_is_refused() {
 fn another_programs_database_is_refused() {
     let machine = Machine::new();
     machine.sql("PRAGMA application_id = 252006673; CREATE TABLE users (id, name)");
-    refused(
-        &machine,
-        65,
-        &["another program's database", "0x0f055111", "left as it is"],
-    );
-    machine
-        .cts("--check")
-        .status(2)
-        .says(&["another program's database"]);
+    refused(&machine, 65, &["another program's database", "0x0f055111", "left as it is"]);
+    machine.cts("--check").status(2).says(&["another program's database"]);
 }
 
 #[test]
@@ -59,11 +45,7 @@ fn another_programs_database_without_an_id_is_known_by_its_tables() {
          CREATE TABLE migrations (id INTEGER PRIMARY KEY, migration TEXT, batch INTEGER); \
          INSERT INTO migrations VALUES (1, 'create_users', 1)",
     );
-    refused(
-        &machine,
-        65,
-        &["another program's database", "no table of CTS"],
-    );
+    refused(&machine, 65, &["another program's database", "no table of CTS"]);
 }
 
 #[test]
@@ -71,14 +53,7 @@ fn an_empty_file_beside_a_wal_is_not_begun_anew() {
     let machine = Machine::new();
     fs::write(machine.db(), "").unwrap();
     fs::write(machine.path("cts.db-wal"), "the last open positions").unwrap();
-    refused(
-        &machine,
-        65,
-        &[
-            "the file is empty",
-            "cts.db-wal tells that there was a database",
-        ],
-    );
+    refused(&machine, 65, &["the file is empty", "cts.db-wal tells that there was a database"]);
     machine.cts("--check").status(2).says(&["cts.db-wal"]);
     fs::remove_file(machine.db()).unwrap();
     refused(&machine, 65, &["there is no such file", "cts.db-wal"]);
@@ -87,16 +62,8 @@ fn an_empty_file_beside_a_wal_is_not_begun_anew() {
 #[test]
 fn an_empty_or_missing_file_beside_a_backup_is_not_begun_anew() {
     let machine = Machine::new();
-    fs::write(
-        machine.path("cts.db.before-3.1.0-20261123T120000Z"),
-        "a backup",
-    )
-    .unwrap();
-    refused(
-        &machine,
-        65,
-        &["there is no such file", "cts.db.before-3.1.0", "restore"],
-    );
+    fs::write(machine.path("cts.db.before-3.1.0-20261123T120000Z"), "a backup").unwrap();
+    refused(&machine, 65, &["there is no such file", "cts.db.before-3.1.0", "restore"]);
     fs::write(machine.db(), "").unwrap();
     refused(&machine, 65, &["the file is empty", "cts.db.before-3.1.0"]);
 }
@@ -105,57 +72,32 @@ fn an_empty_or_missing_file_beside_a_backup_is_not_begun_anew() {
 fn an_empty_file_alone_is_begun() {
     let machine = Machine::new();
     fs::write(machine.db(), "").unwrap();
-    machine
-        .cts("--check")
-        .status(2)
-        .says(&["there is no database"]);
-    machine
-        .cts("migrate")
-        .success()
-        .says(&["83 applied, 0 skipped"]);
+    machine.cts("--check").status(2).says(&["there is no database"]);
+    machine.cts("migrate").success().says(&["83 applied, 0 skipped"]);
 }
 
 #[test]
 fn what_is_not_a_file_is_refused() {
     let machine = Machine::new();
     fs::create_dir(machine.db()).unwrap();
-    refused(
-        &machine,
-        78,
-        &["cts.db: is a directory, not a file", "SQLITE_DB_PATH"],
-    );
+    refused(&machine, 78, &["cts.db: is a directory, not a file", "SQLITE_DB_PATH"]);
     fs::remove_dir(machine.db()).unwrap();
-    assert!(
-        Command::new("mkfifo")
-            .arg(machine.db())
-            .status()
-            .unwrap()
-            .success()
-    );
+    assert!(Command::new("mkfifo").arg(machine.db()).status().unwrap().success());
     refused(&machine, 78, &["cts.db: is a pipe, not a file"]);
     fs::remove_file(machine.db()).unwrap();
     std::os::unix::fs::symlink("/nonexistent/cts.db", machine.db()).unwrap();
-    refused(
-        &machine,
-        65,
-        &["cts.db: a symbolic link that leads nowhere"],
-    );
+    refused(&machine, 65, &["cts.db: a symbolic link that leads nowhere"]);
     fs::remove_file(machine.db()).unwrap();
     fs::write(machine.path("file"), "").unwrap();
-    machine
-        .cts("migrate")
-        .db(&machine.path("file/cts.db"))
-        .status(78)
-        .says(&["file/cts.db"]);
+    machine.cts("migrate").db(&machine.path("file/cts.db")).status(78).says(&["file/cts.db"]);
 }
 
 #[test]
 fn an_edited_migration_is_refused_by_name() {
     let machine = Machine::migrated();
     let sum = "f".repeat(64);
-    machine.sql(&format!(
-        "UPDATE migrations SET checksum = '{sum}', version = '3.0.9' WHERE id = 2"
-    ));
+    machine
+        .sql(&format!("UPDATE migrations SET checksum = '{sum}', version = '3.0.9' WHERE id = 2"));
     refused(
         &machine,
         65,
@@ -167,10 +109,7 @@ fn an_edited_migration_is_refused_by_name() {
             "nothing was changed",
         ],
     );
-    machine
-        .cts("--check")
-        .status(1)
-        .says(&["CTS WARNING", "051_add_performance_indexes.sql"]);
+    machine.cts("--check").status(1).says(&["CTS WARNING", "051_add_performance_indexes.sql"]);
 }
 
 #[test]
@@ -180,16 +119,7 @@ fn a_newer_database_is_refused_by_name_with_both_versions() {
     machine.sql(&format!(
         "INSERT INTO migrations (name, checksum, version) VALUES ('072_later.sql', '{sum}', '3.2.0')"
     ));
-    refused(
-        &machine,
-        65,
-        &[
-            "072_later.sql",
-            "cts 3.2.0",
-            "cts 3.1.0",
-            "nothing was changed",
-        ],
-    );
+    refused(&machine, 65, &["072_later.sql", "cts 3.2.0", "cts 3.1.0", "nothing was changed"]);
 }
 
 #[test]
@@ -205,17 +135,9 @@ fn a_damaged_database_is_not_migrated() {
     refused(
         &machine,
         65,
-        &[
-            "the database is damaged",
-            "is not migrated",
-            "nothing was changed",
-            "restore",
-        ],
+        &["the database is damaged", "is not migrated", "nothing was changed", "restore"],
     );
-    machine
-        .cts("--check --deep")
-        .status(2)
-        .says(&["CTS CRITICAL", "damaged"]);
+    machine.cts("--check --deep").status(2).says(&["CTS CRITICAL", "damaged"]);
 }
 
 #[test]
@@ -227,11 +149,12 @@ fn a_folder_that_cannot_be_written_shows_the_way_out() {
     std::os::unix::fs::PermissionsExt::set_mode(&mut permissions, 0o555);
     fs::set_permissions(&locked, permissions).unwrap();
     for path in ["locked/cts.db", "locked/data/cts.db"] {
-        machine
-            .cts_as_nobody("migrate")
-            .db(&machine.path(path))
-            .status(77)
-            .says(&[path, "cannot create", "ermission denied", "SQLITE_DB_PATH"]);
+        machine.cts_as_nobody("migrate").db(&machine.path(path)).status(77).says(&[
+            path,
+            "cannot create",
+            "ermission denied",
+            "SQLITE_DB_PATH",
+        ]);
     }
     assert_eq!(fs::read_dir(&locked).unwrap().count(), 0);
 }
@@ -243,14 +166,8 @@ fn a_file_of_another_user_is_refused_and_cannot_be_checked() {
         eprintln!("NOT TRIED: only root can run cts as another user");
         return;
     }
-    machine
-        .cts_as_nobody("migrate")
-        .status(77)
-        .says(&["cts.db: cannot be read"]);
-    machine
-        .cts_as_nobody("--check")
-        .status(3)
-        .says(&["CTS UNKNOWN", "--url"]);
+    machine.cts_as_nobody("migrate").status(77).says(&["cts.db: cannot be read"]);
+    machine.cts_as_nobody("--check").status(3).says(&["CTS UNKNOWN", "--url"]);
 }
 
 #[test]
@@ -265,9 +182,7 @@ fn a_full_disk_leaves_nothing_and_says_how_much_is_missing() {
             .env("SQLITE_DB_PATH", machine.db());
         Run { command }
     };
-    limited()
-        .status(74)
-        .says(&["cts.db", "nothing was changed"]);
+    limited().status(74).says(&["cts.db", "nothing was changed"]);
     assert_eq!(machine.number("SELECT count(*) FROM sqlite_schema"), 0);
     machine.cts("migrate").success();
 
@@ -277,43 +192,20 @@ fn a_full_disk_leaves_nothing_and_says_how_much_is_missing() {
     }
     let disk = machine.path("disk");
     fs::create_dir(&disk).unwrap();
-    let mount = |arguments: &[&str]| {
-        Command::new("mount")
-            .args(arguments)
-            .status()
-            .unwrap()
-            .success()
-    };
-    assert!(mount(&[
-        "-t",
-        "tmpfs",
-        "-o",
-        "size=200k",
-        "tmpfs",
-        disk.to_str().unwrap()
-    ]));
+    let mount =
+        |arguments: &[&str]| Command::new("mount").args(arguments).status().unwrap().success();
+    assert!(mount(&["-t", "tmpfs", "-o", "size=200k", "tmpfs", disk.to_str().unwrap()]));
     let full = machine.cts("migrate").db(&disk.join("cts.db")).run();
     assert!(mount(&["-o", "remount,size=64m", disk.to_str().unwrap()]));
     let again = machine.cts("migrate").db(&disk.join("cts.db")).run();
-    assert!(
-        Command::new("umount")
-            .arg(&disk)
-            .status()
-            .unwrap()
-            .success()
-    );
+    assert!(Command::new("umount").arg(&disk).status().unwrap().success());
     assert_eq!(
         (full.0.status.code(), again.0.status.code()),
         (Some(74), Some(0)),
         "{}",
         full.err()
     );
-    full.says(&[
-        "the disk is full",
-        "KiB are free",
-        "KiB are needed",
-        "nothing was changed",
-    ]);
+    full.says(&["the disk is full", "KiB are free", "KiB are needed", "nothing was changed"]);
 }
 
 #[test]
@@ -325,29 +217,16 @@ fn a_read_only_disk_is_said() {
     let machine = Machine::new();
     let disk = machine.path("disk");
     fs::create_dir(&disk).unwrap();
-    let mount = |arguments: &[&str]| {
-        Command::new("mount")
-            .args(arguments)
-            .status()
-            .unwrap()
-            .success()
-    };
+    let mount =
+        |arguments: &[&str]| Command::new("mount").args(arguments).status().unwrap().success();
     assert!(mount(&["-t", "tmpfs", "tmpfs", disk.to_str().unwrap()]));
     let db = disk.join("cts.db");
     machine.cts("migrate").db(&db).success();
     assert!(mount(&["-o", "remount,ro", disk.to_str().unwrap()]));
-    let (check, migrate) = (
-        machine.cts("--check").db(&db).run(),
-        machine.cts("serve --port 0").db(&db).run(),
-    );
+    let (check, migrate) =
+        (machine.cts("--check").db(&db).run(), machine.cts("serve --port 0").db(&db).run());
     let new = machine.cts("migrate").db(&disk.join("new.db")).run();
-    assert!(
-        Command::new("umount")
-            .arg(&disk)
-            .status()
-            .unwrap()
-            .success()
-    );
+    assert!(Command::new("umount").arg(&disk).status().unwrap().success());
     assert_eq!(check.0.status.code(), Some(2), "{}", check.out());
     check.says(&["CTS CRITICAL", "mounted read-only", "22/22 core tables"]);
     assert_eq!(migrate.0.status.code(), Some(77), "{}", migrate.err());
@@ -358,29 +237,16 @@ fn a_read_only_disk_is_said() {
 #[test]
 fn wrong_words_and_settings_have_their_own_codes() {
     let machine = Machine::new();
-    machine
-        .cts("migrate --dry-runn")
-        .status(64)
-        .says(&["--dry-run"]);
+    machine.cts("migrate --dry-runn").status(64).says(&["--dry-run"]);
     machine.cts("backup").status(64).says(&["backup"]);
-    machine
-        .cts("--check --jsn")
-        .status(3)
-        .says(&["CTS UNKNOWN", "--jsn"]);
-    machine
-        .cts("migrate")
-        .env("PORT", "x")
-        .status(78)
-        .says(&["PORT"]);
+    machine.cts("--check --jsn").status(3).says(&["CTS UNKNOWN", "--jsn"]);
+    machine.cts("migrate").env("PORT", "x").status(78).says(&["PORT"]);
     machine
         .cts("--check")
         .env("DATABASE_TYPE", "mysql")
         .status(3)
         .says(&["DATABASE_TYPE", "mysql"]);
-    machine
-        .cts("--check --url ftp://x")
-        .status(3)
-        .says(&["--url"]);
+    machine.cts("--check --url ftp://x").status(3).says(&["--url"]);
     machine
         .cts("serve --port 0 --host nowhere.invalid")
         .status(78)
@@ -397,16 +263,8 @@ fn postgresql_is_refused_with_the_build_that_has_it_and_no_secret() {
         assert!(!done.err().contains("s3cr3t"));
         done.says(&["DATABASE_URL", "PostgreSQL"]);
     }
-    machine
-        .cts("migrate")
-        .env("DATABASE_TYPE", "postgresql")
-        .status(78)
-        .says(&["DATABASE_TYPE"]);
-    machine
-        .cts("migrate")
-        .env("DATABASE_URL", secret)
-        .env("DATABASE_TYPE", "sqlite")
-        .success();
+    machine.cts("migrate").env("DATABASE_TYPE", "postgresql").status(78).says(&["DATABASE_TYPE"]);
+    machine.cts("migrate").env("DATABASE_URL", secret).env("DATABASE_TYPE", "sqlite").success();
 }
 
 #[test]
@@ -427,9 +285,10 @@ fn a_port_in_use_is_said() {
     let machine = Machine::new();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
-    machine
-        .cts(&format!("serve --port {port}"))
-        .status(69)
-        .says(&[&format!("127.0.0.1:{port}"), "cannot listen", "ss -ltnp"]);
+    machine.cts(&format!("serve --port {port}")).status(69).says(&[
+        &format!("127.0.0.1:{port}"),
+        "cannot listen",
+        "ss -ltnp",
+    ]);
     assert!(machine.files().is_empty());
 }

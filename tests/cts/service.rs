@@ -20,18 +20,13 @@ fn the_log_of_a_start_and_stop_has_the_lines_that_operators_look_for() {
         "[v0] ✓ All 22 critical tables verified\n",
         "[v0] ✓ Application Ready for Production\n",
     ];
-    let places: Vec<_> = lines
-        .iter()
-        .map(|line| log.find(line).unwrap_or_else(|| panic!("{line}{log}")))
-        .collect();
+    let places: Vec<_> =
+        lines.iter().map(|line| log.find(line).unwrap_or_else(|| panic!("{line}{log}"))).collect();
     assert!(places.is_sorted(), "{log}");
     assert!(log.lines().all(|line| line.starts_with("[v0] ")), "{log}");
     let notes = machine
         .texts("SELECT message FROM site_logs WHERE message LIKE 'the service%' ORDER BY id");
-    assert_eq!(
-        notes,
-        ["the service started (cts 3.1.0)", "the service stopped"]
-    );
+    assert_eq!(notes, ["the service started (cts 3.1.0)", "the service stopped"]);
 }
 
 #[test]
@@ -75,10 +70,7 @@ fn a_killed_service_starts_again_and_loses_nothing() {
     let service = machine.serve().start();
     service.until_ready();
     assert!(service.log().contains("0 applied, 83 skipped"));
-    assert_eq!(
-        machine.number("SELECT count(*) FROM site_logs WHERE message = 'kept'"),
-        1
-    );
+    assert_eq!(machine.number("SELECT count(*) FROM site_logs WHERE message = 'kept'"), 1);
 }
 
 /// The socket of a service manager, as systemd hands it over.
@@ -122,10 +114,7 @@ fn systemd_is_told_ready_alive_and_stopping() {
         .env("WATCHDOG_USEC", "300000")
         .start();
     let first = manager.told();
-    assert!(
-        first.contains("READY=1") && first.contains("STATUS=serving on"),
-        "{first}"
-    );
+    assert!(first.contains("READY=1") && first.contains("STATUS=serving on"), "{first}");
     service.until_ready();
     assert_eq!(service.get("/readyz").code, 200);
     assert_eq!(manager.told(), "WATCHDOG=1");
@@ -142,10 +131,7 @@ fn systemd_is_not_told_ready_while_the_lock_is_waited_for() {
     let holder = machine.open();
     holder.execute_batch("BEGIN IMMEDIATE").unwrap();
     let manager = Manager::new(&machine);
-    let service = machine
-        .serve()
-        .env("NOTIFY_SOCKET", machine.path("notify"))
-        .start();
+    let service = machine.serve().env("NOTIFY_SOCKET", machine.path("notify")).start();
     let told = manager.told();
     assert!(told.starts_with("EXTEND_TIMEOUT_USEC="), "{told}");
     assert!(told.contains("waiting for the write lock"), "{told}");
@@ -159,15 +145,9 @@ fn a_start_that_fails_never_says_ready() {
     let machine = Machine::new();
     std::fs::write(machine.db(), "garbage").unwrap();
     let manager = Manager::new(&machine);
-    machine
-        .serve()
-        .env("NOTIFY_SOCKET", machine.path("notify"))
-        .status(65);
+    machine.serve().env("NOTIFY_SOCKET", machine.path("notify")).status(65);
     let told = manager.told();
-    assert!(
-        told.starts_with("STATUS=") && told.contains("not a SQLite database"),
-        "{told}"
-    );
+    assert!(told.starts_with("STATUS=") && told.contains("not a SQLite database"), "{told}");
     manager.0.set_nonblocking(true).unwrap();
     assert!(manager.0.recv(&mut [0; 64]).is_err());
 }

@@ -11,10 +11,7 @@ use crate::harness::Machine;
 
 fn assert_complete(machine: &Machine) {
     assert_eq!(machine.number("SELECT count(*) FROM migrations"), 4);
-    assert_eq!(
-        machine.number("SELECT count(*) FROM sqlite_schema WHERE type = 'table'"),
-        24
-    );
+    assert_eq!(machine.number("SELECT count(*) FROM sqlite_schema WHERE type = 'table'"), 24);
     assert_eq!(machine.texts("PRAGMA integrity_check"), ["ok"]);
     machine.cts("verify").success();
 }
@@ -26,11 +23,7 @@ fn starts_at_once_on_an_empty_path_all_end_well() {
         let starts: Vec<_> = (0..32)
             .map(|_| {
                 let mut run = machine.cts("migrate");
-                run.command
-                    .stdout(Stdio::null())
-                    .stderr(Stdio::piped())
-                    .spawn()
-                    .unwrap()
+                run.command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
             })
             .collect();
         for start in starts {
@@ -66,18 +59,12 @@ fn a_kill_at_any_moment_of_the_first_run_leaves_nothing_half_done() {
         if machine.db().exists() {
             // Whatever is there is a whole database, or nothing yet.
             let tables = machine.number("SELECT count(*) FROM sqlite_schema WHERE type = 'table'");
-            assert!(
-                matches!(tables, 0 | 24),
-                "{tables} tables after a kill at moment {moment}"
-            );
+            assert!(matches!(tables, 0 | 24), "{tables} tables after a kill at moment {moment}");
         }
         machine.cts("migrate").success();
         assert_complete(&machine);
     }
-    assert!(
-        cut_off >= moments / 10,
-        "only {cut_off} of {moments} were cut off"
-    );
+    assert!(cut_off >= moments / 10, "only {cut_off} of {moments} were cut off");
 }
 
 #[test]
@@ -87,21 +74,14 @@ fn a_held_lock_ends_with_75_and_names_its_holder() {
     let holder = machine.open();
     holder.execute_batch("BEGIN IMMEDIATE").unwrap();
     let pid = format!("(pid {})", std::process::id());
-    machine
-        .cts("migrate")
-        .env("CTS_LOCK_TIMEOUT", "300ms")
-        .status(75)
-        .says(&[
-            "write lock is held by",
-            &pid,
-            "CTS_LOCK_TIMEOUT",
-            "nothing was changed",
-        ]);
+    machine.cts("migrate").env("CTS_LOCK_TIMEOUT", "300ms").status(75).says(&[
+        "write lock is held by",
+        &pid,
+        "CTS_LOCK_TIMEOUT",
+        "nothing was changed",
+    ]);
     holder.execute_batch("ROLLBACK").unwrap();
-    machine
-        .cts("migrate")
-        .success()
-        .says(&["index idx_site_logs_time on site_logs was missing"]);
+    machine.cts("migrate").success().says(&["index idx_site_logs_time on site_logs was missing"]);
 }
 
 #[test]
@@ -113,10 +93,7 @@ fn the_service_waits_for_a_lock_says_so_and_goes_on() {
     let service = machine.serve().env("CTS_LOCK_TIMEOUT", "1ms").start();
     service.until(&format!("(pid {})", std::process::id()));
     let answer = service.get("/api/health/database");
-    assert_eq!(
-        (answer.code, answer.json()["status"].as_str()),
-        (503, Some("initializing"))
-    );
+    assert_eq!((answer.code, answer.json()["status"].as_str()), (503, Some("initializing")));
     assert_eq!(service.get("/readyz").code, 503);
     assert_eq!(service.get("/livez").code, 200);
     holder.execute_batch("ROLLBACK").unwrap();
@@ -131,14 +108,10 @@ fn a_signal_while_waiting_for_a_lock_ends_at_once() {
     let holder = machine.open();
     holder.execute_batch("BEGIN IMMEDIATE").unwrap();
     let command = machine.cts("migrate").start();
-    command
-        .until("waiting for the write lock")
-        .signal(Signal::TERM);
+    command.until("waiting for the write lock").signal(Signal::TERM);
     assert_eq!(command.end().0, Some(75));
     let service = machine.serve().start();
-    service
-        .until("waiting for the write lock")
-        .signal(Signal::TERM);
+    service.until("waiting for the write lock").signal(Signal::TERM);
     assert_eq!(service.end().0, Some(0));
 }
 

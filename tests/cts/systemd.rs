@@ -37,15 +37,8 @@ fn drop_ins_in_the_comments_pass_systemd_analyze_verify() {
 #[test]
 fn verify_would_notice_a_misspelt_setting() {
     let root = StagedRoot::new();
-    root.write(
-        "etc/systemd/system/cts.service.d/local.conf",
-        "[Service]\nWatchdogSecs=30s\n",
-    );
-    assert!(
-        root.complaints().contains("WatchdogSecs"),
-        "{}",
-        root.complaints()
-    );
+    root.write("etc/systemd/system/cts.service.d/local.conf", "[Service]\nWatchdogSecs=30s\n");
+    assert!(root.complaints().contains("WatchdogSecs"), "{}", root.complaints());
 }
 
 #[test]
@@ -57,10 +50,7 @@ fn unit_exposure_is_at_most_two() {
     let table = both_streams(&output);
     let exposure =
         overall_exposure(&table).unwrap_or_else(|| panic!("no overall exposure in:\n{table}"));
-    assert!(
-        exposure <= EXPOSURE_LIMIT,
-        "exposure {exposure} is over {EXPOSURE_LIMIT}:\n{table}"
-    );
+    assert!(exposure <= EXPOSURE_LIMIT, "exposure {exposure} is over {EXPOSURE_LIMIT}:\n{table}");
 }
 
 #[test]
@@ -84,21 +74,14 @@ fn restart_policy_follows_the_exit_codes() {
         .collect();
     assert_eq!(prevented, FINAL);
     for code in PASSING {
-        assert!(
-            !prevented.contains(&code),
-            "{code} passes by itself and must be tried again"
-        );
+        assert!(!prevented.contains(&code), "{code} passes by itself and must be tried again");
     }
 }
 
 #[test]
 fn holder_of_a_lock_stays_visible() {
     let unit = unit_text();
-    assert_eq!(
-        values(&unit, "ProcSubset"),
-        ["all"],
-        "/proc/locks would be gone"
-    );
+    assert_eq!(values(&unit, "ProcSubset"), ["all"], "/proc/locks would be gone");
     assert_eq!(
         values(&unit, "ProtectProc"),
         ["default"],
@@ -133,10 +116,7 @@ fn sysusers_and_tmpfiles_make_the_user_and_folder() {
     let sysusers = run(root.tool("systemd-sysusers").arg("cts.conf"));
     assert!(sysusers.status.success(), "{}", both_streams(&sysusers));
     let [uid, gid, home, shell] = account(&root.read("etc/passwd"), "cts");
-    assert!(
-        shell.ends_with("nologin") && home == "/",
-        "cts can log in: {shell} in {home}"
-    );
+    assert!(shell.ends_with("nologin") && home == "/", "cts can log in: {shell} in {home}");
     assert!(
         root.read("etc/group").contains(&format!("cts:x:{gid}:")),
         "{}",
@@ -145,9 +125,7 @@ fn sysusers_and_tmpfiles_make_the_user_and_folder() {
 
     if !is_root() {
         // To give the folder away takes root; the tool at least reads the line without a complaint.
-        let dry = run(root
-            .tool("systemd-tmpfiles")
-            .args(["--cat-config", "cts.conf"]));
+        let dry = run(root.tool("systemd-tmpfiles").args(["--cat-config", "cts.conf"]));
         assert!(
             dry.status.success() && both_streams(&dry).contains("d /data 0700 cts cts -"),
             "{}",
@@ -160,12 +138,7 @@ fn sysusers_and_tmpfiles_make_the_user_and_folder() {
         assert!(tmpfiles.status.success(), "{}", both_streams(&tmpfiles));
         let data = fs::metadata(root.path("data")).expect("/data is there");
         assert!(data.is_dir(), "{round}");
-        assert_eq!(
-            data.mode() & 0o7777,
-            0o700,
-            "{round}: mode is {:o}",
-            data.mode()
-        );
+        assert_eq!(data.mode() & 0o7777, 0o700, "{round}: mode is {:o}", data.mode());
         assert_eq!(
             (data.uid().to_string(), data.gid().to_string()),
             (uid.clone(), gid.clone()),
@@ -189,11 +162,8 @@ impl StagedRoot {
         fs::copy(env!("CARGO_BIN_EXE_cts"), root.path("usr/bin/cts")).expect("copy the binary");
         // Named by the drop-in for a disk; systemd asks only that it can be executed.
         root.write("usr/bin/systemctl", "#!/bin/sh\n");
-        fs::set_permissions(
-            root.path("usr/bin/systemctl"),
-            fs::Permissions::from_mode(0o755),
-        )
-        .expect("chmod");
+        fs::set_permissions(root.path("usr/bin/systemctl"), fs::Permissions::from_mode(0o755))
+            .expect("chmod");
         root.copy("cts.service", "usr/lib/systemd/system/cts.service");
         for target in ["sysinit", "basic", "shutdown"] {
             let text = format!(
@@ -239,15 +209,10 @@ impl StagedRoot {
             .arg(format!("--root={}", self.0.path().display()));
         let output = run(command.arg("cts.service"));
         let stderr = String::from_utf8_lossy(&output.stderr);
-        let mut lines: Vec<&str> = stderr
-            .lines()
-            .filter(|line| line.contains("cts.service"))
-            .collect();
+        let mut lines: Vec<&str> =
+            stderr.lines().filter(|line| line.contains("cts.service")).collect();
         if !output.status.success() && lines.is_empty() {
-            lines = stderr
-                .lines()
-                .chain(["and verify did not exit 0"])
-                .collect();
+            lines = stderr.lines().chain(["and verify did not exit 0"]).collect();
         }
         lines.join("\n")
     }
@@ -255,9 +220,7 @@ impl StagedRoot {
 
 /// The drop-ins that the last comment of the unit offers, each as the text of a file: its lines are indented by six spaces.
 fn documented_drop_ins(unit: &str) -> Vec<String> {
-    let (_, comment) = unit
-        .split_once("\n# Drop-ins")
-        .expect("a comment on drop-ins");
+    let (_, comment) = unit.split_once("\n# Drop-ins").expect("a comment on drop-ins");
     let mut drop_ins: Vec<String> = Vec::new();
     let mut inside = false;
     for line in comment.lines() {
@@ -278,12 +241,7 @@ fn documented_drop_ins(unit: &str) -> Vec<String> {
 /// The number in `→ Overall exposure level for cts.service: 1.1 OK`.
 fn overall_exposure(table: &str) -> Option<f32> {
     let (_, rest) = table.split_once("Overall exposure level for ")?;
-    rest.split_once(": ")?
-        .1
-        .split_whitespace()
-        .next()?
-        .parse()
-        .ok()
+    rest.split_once(": ")?.1.split_whitespace().next()?.parse().ok()
 }
 
 /// All values that a unit file gives to one setting, in order.
@@ -297,13 +255,9 @@ fn values<'a>(unit: &'a str, setting: &str) -> Vec<&'a str> {
 
 /// User id, group id, home and shell of one line of a passwd file.
 fn account(passwd: &str, user: &str) -> [String; 4] {
-    let line = passwd
-        .lines()
-        .find(|line| line.split(':').next() == Some(user));
-    let fields: Vec<&str> = line
-        .unwrap_or_else(|| panic!("no {user} in:\n{passwd}"))
-        .split(':')
-        .collect();
+    let line = passwd.lines().find(|line| line.split(':').next() == Some(user));
+    let fields: Vec<&str> =
+        line.unwrap_or_else(|| panic!("no {user} in:\n{passwd}")).split(':').collect();
     [fields[2], fields[3], fields[5], fields[6]].map(str::to_owned)
 }
 
@@ -336,9 +290,7 @@ fn is_root() -> bool {
 }
 
 fn source(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("systemd")
-        .join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd").join(name)
 }
 
 fn read(name: &str) -> String {

@@ -45,10 +45,7 @@ pub fn resolve(path: &Path) -> Result<PathBuf> {
         return Ok(absolute);
     }
     fs::canonicalize(&absolute).map_err(|e| {
-        let what = format!(
-            "{}: a symbolic link that leads nowhere: {e}",
-            absolute.display()
-        );
+        let what = format!("{}: a symbolic link that leads nowhere: {e}", absolute.display());
         Error::new(Kind::Data, what).remedy("mount what it points to, or correct the link")
     })
 }
@@ -69,11 +66,8 @@ pub fn inspect(path: &Path) -> Result<Found> {
             t if t.is_socket() => "a socket",
             _ => "a device",
         };
-        return Err(Error::new(
-            Kind::Config,
-            format!("{}: is {kind}, not a file", path.display()),
-        )
-        .remedy("set SQLITE_DB_PATH (or --db) to the path of a file"));
+        return Err(Error::new(Kind::Config, format!("{}: is {kind}, not a file", path.display()))
+            .remedy("set SQLITE_DB_PATH (or --db) to the path of a file"));
     }
     if meta.len() == 0 {
         let lost = former_database(path, "the file is empty");
@@ -128,15 +122,11 @@ fn former_database(path: &Path, state: &str) -> Option<Error> {
 fn backup_of(path: &Path) -> Option<PathBuf> {
     let name = path.file_name()?.to_str()?;
     let prefixes = [format!("{name}.before-"), format!("{name}.backup")];
-    let mut entries = fs::read_dir(path.parent()?)
-        .ok()?
-        .filter_map(|entry| Some(entry.ok()?.path()));
+    let mut entries =
+        fs::read_dir(path.parent()?).ok()?.filter_map(|entry| Some(entry.ok()?.path()));
     entries.find(|entry| {
         let is_filled = || fs::metadata(entry).is_ok_and(|m| m.is_file() && m.len() > 0);
-        let name = entry
-            .file_name()
-            .and_then(|n| n.to_str())
-            .unwrap_or_default();
+        let name = entry.file_name().and_then(|n| n.to_str()).unwrap_or_default();
         prefixes.iter().any(|prefix| name.starts_with(prefix)) && is_filled()
     })
 }
@@ -179,12 +169,7 @@ pub fn create(path: &Path, group: bool) -> Result<()> {
             .map_err(|e| cannot_create(path, &format!("the folder {}", folder.display()), &e))?;
     }
     let mode = if group { 0o660 } else { 0o600 };
-    match OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(mode)
-        .open(path)
-    {
+    match OpenOptions::new().write(true).create_new(true).mode(mode).open(path) {
         // The umask may have taken the group's bits.
         Ok(file) if group => file
             .set_permissions(Permissions::from_mode(mode))
@@ -200,35 +185,22 @@ pub fn create(path: &Path, group: bool) -> Result<()> {
 pub fn tighten(path: &Path, group: bool) -> Vec<String> {
     let allowed = if group { 0o660 } else { 0o600 };
     let mut said = Vec::new();
-    for file in [
-        path.to_path_buf(),
-        beside(path, "-wal"),
-        beside(path, "-shm"),
-    ] {
+    for file in [path.to_path_buf(), beside(path, "-wal"), beside(path, "-shm")] {
         let Ok(meta) = fs::metadata(&file) else {
             continue;
         };
         let mode = meta.permissions().mode() & 0o777;
-        let is_right = if group {
-            mode == allowed
-        } else {
-            mode & !allowed == 0
-        };
+        let is_right = if group { mode == allowed } else { mode & !allowed == 0 };
         if is_right {
             continue;
         }
-        said.push(
-            match fs::set_permissions(&file, Permissions::from_mode(allowed)) {
-                Ok(()) => format!(
-                    "{}: mode {mode:04o} changed to {allowed:04o}",
-                    file.display()
-                ),
-                Err(e) => format!(
-                    "{}: mode {mode:04o} lets others in and cannot be changed: {e}",
-                    file.display()
-                ),
-            },
-        );
+        said.push(match fs::set_permissions(&file, Permissions::from_mode(allowed)) {
+            Ok(()) => format!("{}: mode {mode:04o} changed to {allowed:04o}", file.display()),
+            Err(e) => format!(
+                "{}: mode {mode:04o} lets others in and cannot be changed: {e}",
+                file.display()
+            ),
+        });
     }
     said
 }
@@ -249,20 +221,15 @@ pub fn place(path: &Path, identity: Option<(u64, u64)>) -> Place {
         place.read_only = [path, folder]
             .into_iter()
             .filter(|p| p.exists())
-            .find_map(|p| {
-                rustix::fs::access(p, Access::WRITE_OK)
-                    .err()
-                    .map(|e| (p, e))
-            })
+            .find_map(|p| rustix::fs::access(p, Access::WRITE_OK).err().map(|e| (p, e)))
             .map(|(p, e)| format!("{} cannot be written: {}", p.display(), io::Error::from(e)));
     }
     if let Some(opened) = identity {
         place.replaced = match self::identity(path) {
             None => Some(format!("{} was deleted while it was open", path.display())),
-            Some(now) if now != opened => Some(format!(
-                "{} was replaced by another file while it was open",
-                path.display()
-            )),
+            Some(now) if now != opened => {
+                Some(format!("{} was replaced by another file while it was open", path.display()))
+            }
             Some(_) => None,
         };
     }
@@ -316,26 +283,16 @@ pub fn holder(path: &Path) -> Option<Holder> {
     const PENDING_TO_SHARED: (u64, u64) = (0x4000_0000, 0x4000_0000 + 511);
     let locks = fs::read_to_string("/proc/locks").ok()?;
     let own = std::process::id();
-    let pid = [
-        (beside(path, "-shm"), WAL_WRITE),
-        (path.to_path_buf(), PENDING_TO_SHARED),
-    ]
-    .iter()
-    .filter_map(|(file, range)| Some((fs::metadata(file).ok()?, range)))
-    .find_map(|(meta, range)| {
-        let device = (rustix::fs::major(meta.dev()), rustix::fs::minor(meta.dev()));
-        write_lock(&locks, device, meta.ino(), *range, own)
-    })?;
+    let pid = [(beside(path, "-shm"), WAL_WRITE), (path.to_path_buf(), PENDING_TO_SHARED)]
+        .iter()
+        .filter_map(|(file, range)| Some((fs::metadata(file).ok()?, range)))
+        .find_map(|(meta, range)| {
+            let device = (rustix::fs::major(meta.dev()), rustix::fs::minor(meta.dev()));
+            write_lock(&locks, device, meta.ino(), *range, own)
+        })?;
     let program = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-    let program = if program.trim().is_empty() {
-        "a program"
-    } else {
-        program.trim()
-    };
-    Some(Holder {
-        pid,
-        program: program.to_string(),
-    })
+    let program = if program.trim().is_empty() { "a program" } else { program.trim() };
+    Some(Holder { pid, program: program.to_string() })
 }
 
 /// The process, other than `own`, that holds a write lock on a byte of the range.
@@ -364,21 +321,14 @@ fn write_lock(
         })
         .collect();
     // Some file systems (btrfs, overlayfs) show another device there than stat(2) does.
-    held.iter()
-        .find(|(same, _)| *same)
-        .or(held.first())
-        .map(|(_, pid)| *pid)
+    held.iter().find(|(same, _)| *same).or(held.first()).map(|(_, pid)| *pid)
 }
 
 /// "… free, about … needed", for errors of a full disk.
 pub fn room(path: &Path, needed: Option<u64>) -> String {
     let free = place(path, None).free_bytes.unwrap_or_default();
     let needed = needed.unwrap_or(FIRST_RUN_BYTES);
-    format!(
-        "{} KiB are free there, about {} KiB are needed",
-        free >> 10,
-        needed >> 10
-    )
+    format!("{} KiB are free there, about {} KiB are needed", free >> 10, needed >> 10)
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> Error {

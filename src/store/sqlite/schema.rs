@@ -54,16 +54,10 @@ pub fn read(conn: &Connection, expected: Option<&Catalog>) -> Result<Catalog> {
                     catalog.tables.to_mut().push(known.clone());
                 }
                 Some(known) => {
-                    catalog
-                        .tables
-                        .to_mut()
-                        .push(table(conn, &entry, own(), Some(known))?)
+                    catalog.tables.to_mut().push(table(conn, &entry, own(), Some(known))?)
                 }
             },
-            None => catalog
-                .tables
-                .to_mut()
-                .push(table(conn, &entry, own(), None)?),
+            None => catalog.tables.to_mut().push(table(conn, &entry, own(), None)?),
         }
     }
     Ok(catalog)
@@ -74,11 +68,7 @@ fn entries(conn: &Connection, kind: &str) -> Result<Vec<Entry>> {
                WHERE type = ?1 AND sql IS NOT NULL AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY name";
     let mut statement = conn.prepare(sql)?;
     let rows = statement.query_map([kind], |row| {
-        Ok(Entry {
-            name: row.get(0)?,
-            table: row.get(1)?,
-            sql: row.get(2)?,
-        })
+        Ok(Entry { name: row.get(0)?, table: row.get(1)?, sql: row.get(2)? })
     })?;
     rows.collect()
 }
@@ -87,10 +77,7 @@ fn is_same<'e>(known: &Table, entry: &Entry, indexes: impl Iterator<Item = &'e E
     let mut found = 0;
     known.definition == entry.sql
         && indexes.inspect(|_| found += 1).all(|index| {
-            known
-                .indexes
-                .iter()
-                .any(|i| i.name == index.name && i.definition == index.sql)
+            known.indexes.iter().any(|i| i.name == index.name && i.definition == index.sql)
         })
         && found == known.indexes.len()
 }
@@ -104,11 +91,7 @@ fn table<'e>(
     // An index that was changed alone does not make its table's parts worth reading.
     let known = known.filter(|known| known.definition == entry.sql);
     let (columns, unique, foreign_keys) = match known {
-        Some(known) => (
-            known.columns.clone(),
-            known.unique.clone(),
-            known.foreign_keys.clone(),
-        ),
+        Some(known) => (known.columns.clone(), known.unique.clone(), known.foreign_keys.clone()),
         None => (
             columns(conn, &entry.name)?.into(),
             unique(conn, &entry.name)?.into(),
@@ -120,10 +103,7 @@ fn table<'e>(
         columns,
         unique,
         foreign_keys,
-        indexes: indexes
-            .map(|index| self::index(conn, index))
-            .collect::<Result<Vec<_>>>()?
-            .into(),
+        indexes: indexes.map(|index| self::index(conn, index)).collect::<Result<Vec<_>>>()?.into(),
         definition: entry.sql.clone().into(),
     })
 }
@@ -146,9 +126,7 @@ fn columns(conn: &Connection, table: &str) -> Result<Vec<Column>> {
             name: text(row, 0)?,
             kind: text(row, 1)?,
             not_null: row.get(2)?,
-            default: row
-                .get::<_, Option<String>>(3)?
-                .map(|sql| fold(&sql).into()),
+            default: row.get::<_, Option<String>>(3)?.map(|sql| fold(&sql).into()),
             key: row.get(4)?,
         })
     })
@@ -157,10 +135,7 @@ fn columns(conn: &Connection, table: &str) -> Result<Vec<Column>> {
 fn unique(conn: &Connection, table: &str) -> Result<Vec<Cow<'static, [Text]>>> {
     let sql = "SELECT name FROM pragma_index_list(?1) WHERE origin = 'u' ORDER BY name";
     let names = rows(conn, sql, table, |row| row.get::<_, String>(0))?;
-    names
-        .iter()
-        .map(|name| Ok(index_columns(conn, name)?.into()))
-        .collect()
+    names.iter().map(|name| Ok(index_columns(conn, name)?.into())).collect()
 }
 
 fn foreign_keys(conn: &Connection, table: &str) -> Result<Vec<ForeignKey>> {

@@ -1,0 +1,154 @@
+//! `cts --check`: one look for monitoring, at the database itself or at a running cts, in
+//! the form and with the exit codes of the Monitoring Plugins guidelines.
+
+use std::fmt::Write as _;
+use std::io;
+use std::net::ToSocketAddrs;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::catalog::core_tables;
+use crate::commands::{no_database, open_read_only, print};
+use crate::config::Config;
+use crate::error::{Error, Kind, Result};
+use crate::health::{Report, Status, Surroundings, examine};
+use crate::schema::SQLITE;
+use crate::server::get;
+use crate::store::sqlite::migrating;
+
+/// `--check` never takes 5 s, `--deep` excepted, which reads the whole file.
+const CHECK_WITHIN: Duration = Duration::from_millis(4500);
+/// Exit code of `--check` where the database could not be asked.
+const COULD_NOT_ASK: u8 = 3;
+
+/// `cts --check`.
+pub fn database(config: &Config, as_json: bool, deep: bool) -> Result<u8> {
+    let (sender, receiver) = mpsc::channel();
+    let asked = config.clone();
+    let look = move || {
+        // Nobody waits for an answer that comes too late.
+        let _ = sender.send(examine_once(&asked, deep));
+    };
+    thread::Builder::new()
+        .spawn(look)
+        .map_err(|e| Error::new(Kind::Io, format!("a thread cannot be started: {e}")))?;
+    let limit = if deep { Duration::MAX } else { CHECK_WITHIN };
+    let late = || {
+        let what =
+            format!("{}: no answer within {} s", config.db.display(), CHECK_WITHIN.as_secs_f32());
+        Err(Error::new(Kind::Io, what)
+            .remedy("look at the disk (`dmesg`) and for a program that holds the file"))
+    };
+    let report = match receiver.recv_timeout(limit).unwrap_or_else(|_| late()) {
+        Ok(report) => report,
+        Err(error) if matches!(error.kind, Kind::Permission | Kind::Config) => return Err(error),
+        Err(error) => Report::unreachable(&SQLITE, config.backend, &error),
+    };
+    print(&format!("{}\n", if as_json { report.health_json() } else { report.check_line() }))?;
+    Ok(report.status().exit_code())
+}
+
+fn examine_once(config: &Config, deep: bool) -> Result<Report> {
+    let in_progress =
+        || migrating(&config.db).map(|holder| format!("migrations are run by {holder}"));
+    let Some(mut store) = open_read_only(config)? else {
+        return Ok(match in_progress() {
+            Some(doing) => Report::initializing(&SQLITE, config.backend, &doing),
+            None => Report::unreachable(&SQLITE, config.backend, &no_database(config)),
+        });
+    };
+    let damage = if deep { store.find_damage(true)? } else { Default::default() };
+    let report = examine(&mut *store, Surroundings { damage, ..Surroundings::default() })?;
+    match in_progress() {
+        Some(doing) if !report.is_complete() => {
+            Ok(Report::initializing(&SQLITE, config.backend, &doing))
+        }
+        _ => Ok(report),
+    }
+}
+
+/// `cts --check --url`.
+pub fn at_url(url: &str, as_json: bool) -> Result<u8> {
+    let (host, path) = split_url(url)?;
+    let with_port = if host.rsplit(']').next().is_some_and(|tail| tail.contains(':')) {
+        host.to_string()
+    } else {
+        format!("{host}:80")
+    };
+    let asked = with_port
+        .to_socket_addrs()
+        .and_then(|mut all| all.next().ok_or_else(|| io::ErrorKind::NotFound.into()))
+        .and_then(|address| get(address, host, path, CHECK_WITHIN));
+    let (status, line) = match asked {
+        Ok((_, body)) => match told(&body) {
+            Some((status, line)) => {
+                print(&format!("{}\n", if as_json { body.trim() } else { &line }))?;
+                return Ok(status);
+            }
+            None => (2, format!("{url} answers, but not as cts does")),
+        },
+        Err(e) => (2, format!("{url} does not answer: {e}")),
+    };
+    print(&match as_json {
+        true => format!("{}\n", json!({"status": Status::Unhealthy.name(), "reasons": [line]})),
+        false => format!("CTS CRITICAL - {line}\n"),
+    })?;
+    Ok(status)
+}
+
+fn split_url(url: &str) -> Result<(&str, &str)> {
+    let wrong = |why: &str| {
+        Error::new(Kind::Usage, format!("--url: {url:?} {why}"))
+            .remedy("give it like http://127.0.0.1:3000")
+    };
+    let rest = url.strip_prefix("http://").ok_or_else(|| wrong("is not an http:// address"))?;
+    let (host, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
+    if host.is_empty() || host.contains(['@', ' ', '?', '#']) || path.contains([' ', '\r', '\n']) {
+        return Err(wrong("is not an address"));
+    }
+    Ok((host, if matches!(path, "" | "/") { "/api/health/database" } else { path }))
+}
+
+/// Exit code and line for a health answer of a running cts.
+fn told(body: &str) -> Option<(u8, String)> {
+    let json: serde_json::Value = serde_json::from_str(body).ok()?;
+    let status = json["status"].as_str()?;
+    let (code, word) = match status {
+        "healthy" => (0, "OK"),
+        "degraded" | "initializing" => (1, "WARNING"),
+        "unhealthy" => (2, "CRITICAL"),
+        _ => return None,
+    };
+    let database = &json["database"];
+    let tables = database["tableCount"].as_u64()?;
+    let mut line = format!(
+        "CTS {word} - {}, {tables}/{} core tables",
+        database["type"].as_str()?,
+        core_tables().count()
+    );
+    let reasons: Vec<&str> =
+        json["reasons"].as_array().into_iter().flatten().filter_map(|r| r.as_str()).collect();
+    if !reasons.is_empty() {
+        let _ =
+            write!(line, ": {}", reasons.iter().take(3).copied().collect::<Vec<_>>().join("; "));
+    }
+    line = line.replace('|', "/").replace(['\n', '\r'], " ");
+    let took = database["responseTime"].as_str()?.strip_suffix("ms")?.parse::<f64>().ok()? / 1000.0;
+    let _ = write!(line, " | response_time={took:.4}s;;;0 tables={tables};;;0");
+    Some((code, line))
+}
+
+/// What `--check` says where it could not ask, with its exit code.
+pub fn could_not_ask(error: &str, as_json: bool) -> u8 {
+    let text = if as_json {
+        json!({"status": "unknown", "error": error}).to_string()
+    } else {
+        format!("CTS UNKNOWN - {}", error.replace('|', "/").replace(['\n', '\r'], " "))
+    };
+    // The exit code tells it all the same.
+    let _ = print(&(text + "\n"));
+    COULD_NOT_ASK
+}

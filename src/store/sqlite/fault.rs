@@ -1,0 +1,58 @@
+//! What an error of SQLite means: its kind, and what to do about it.
+
+use std::path::Path;
+
+use rusqlite::ErrorCode;
+
+use super::file;
+use crate::error::{Error, Kind};
+use crate::store::interrupted;
+
+/// Whether somebody else holds a lock.
+pub fn is_busy(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
+}
+
+/// Whether the file, or one that must be made beside it, cannot be opened.
+pub fn is_unopenable(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly))
+}
+
+/// An error of SQLite with its kind and remedy, the path first.
+pub fn error(path: &Path, cause: &rusqlite::Error) -> Error {
+    use ErrorCode as Code;
+    let text = match cause {
+        rusqlite::Error::SqliteFailure(_, Some(message)) => message.clone(),
+        rusqlite::Error::SqlInputError { msg, .. } => msg.clone(),
+        other => other.to_string(),
+    };
+    let (kind, remedy) = match cause.sqlite_error_code() {
+        Some(Code::OperationInterrupted) => return interrupted().at(path.display()),
+        Some(Code::DiskFull) => {
+            let what = format!("{}: the disk is full ({})", path.display(), file::room(path, None));
+            return Error::new(Kind::Io, what)
+                .remedy("free some space on that disk and run it again");
+        }
+        Some(Code::SystemIoFailure) => {
+            (Kind::Io, "look at the disk (`dmesg`, `df`), then run it again")
+        }
+        Some(Code::DatabaseBusy | Code::DatabaseLocked) => {
+            (Kind::TryAgain, "run it again when the other program has finished")
+        }
+        Some(Code::DatabaseCorrupt | Code::NotADatabase) => (
+            Kind::Data,
+            "stop the trading programs, keep a copy of the file, and restore a backup (`cts --check --deep` tells what is damaged)",
+        ),
+        Some(Code::ReadOnly | Code::PermissionDenied | Code::AuthorizationForStatementDenied) => (
+            Kind::Permission,
+            "run as the owner of the file, and look whether its disk is mounted read-only",
+        ),
+        Some(Code::CannotOpen) => (
+            Kind::Permission,
+            "look at the rights of the file and its folder, or set SQLITE_DB_PATH (or --db) to another file",
+        ),
+        _ => (Kind::Data, ""),
+    };
+    let error = Error::new(kind, format!("{}: {text}", path.display()));
+    if remedy.is_empty() { error } else { error.remedy(remedy) }
+}

@@ -1,0 +1,123 @@
+//! Reads what a SQLite database holds: the catalogue and the ledger in one look, and
+//! damage where there is some.
+
+use std::path::Path;
+
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, ErrorCode, Row, TransactionState};
+
+use super::fault::error;
+use super::schema;
+use crate::catalog::Catalog;
+use crate::error::Result;
+use crate::migration::Applied;
+use crate::schema::SQLITE;
+use crate::store::{Damage, Look, Note};
+
+/// Ledger and catalogue in one read transaction. `known` keeps the catalogue for as long as the
+/// schema does not change.
+pub fn look(conn: &Connection, known: &mut Option<(i64, Catalog)>) -> rusqlite::Result<Look> {
+    // Inside a migration the transaction is open already.
+    let own =
+        conn.transaction_state(Some("main"))? == TransactionState::None && conn.is_autocommit();
+    if own {
+        conn.execute_batch("BEGIN")?;
+    }
+    let found = (|| {
+        let version: i64 = conn.query_row("PRAGMA schema_version", [], |row| row.get(0))?;
+        if known.as_ref().is_none_or(|(at, _)| *at != version) {
+            *known = Some((version, schema::read(conn, Some(SQLITE.expected))?));
+        }
+        let catalog = known.as_ref().map(|(_, catalog)| catalog.clone()).unwrap_or_default();
+        Ok(Look { ledger: ledger(conn, &catalog)?, catalog })
+    })();
+    if own && !conn.is_autocommit() {
+        conn.execute_batch("COMMIT")?;
+    }
+    found
+}
+
+/// Reads the ledger, whatever columns it has, and damaged rows too.
+fn ledger(conn: &Connection, catalog: &Catalog) -> rusqlite::Result<Vec<Applied>> {
+    let Some(table) = catalog.table("migrations") else {
+        return Ok(Vec::new());
+    };
+    let column = |name: &str| {
+        let is_there = table.columns.iter().any(|column| column.name == name);
+        if is_there { name.to_string() } else { format!("NULL AS {name}") }
+    };
+    let columns =
+        ["id", "name", "checksum", "executed_at", "execution_time_ms", "version"].map(column);
+    let mut statement = conn
+        .prepare(&format!("SELECT {}, rowid FROM migrations ORDER BY rowid", columns.join(", ")))?;
+    let rows = statement.query_map([], |row| {
+        Ok(Applied {
+            id: integer(row, 0)?.or(integer(row, 6)?).unwrap_or_default(),
+            name: words(row, 1)?.unwrap_or_default(),
+            checksum: words(row, 2)?,
+            executed_at: words(row, 3)?,
+            execution_time_ms: integer(row, 4)?,
+            version: words(row, 5)?,
+        })
+    })?;
+    rows.collect()
+}
+
+fn integer(row: &Row<'_>, at: usize) -> rusqlite::Result<Option<i64>> {
+    Ok(match row.get_ref(at)? {
+        ValueRef::Integer(value) => Some(value),
+        _ => None,
+    })
+}
+
+fn words(row: &Row<'_>, at: usize) -> rusqlite::Result<Option<String>> {
+    Ok(match row.get_ref(at)? {
+        ValueRef::Text(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
+        _ => None,
+    })
+}
+
+/// Writes one line into `site_logs`.
+pub fn write_note(conn: &Connection, note: &Note) -> rusqlite::Result<()> {
+    conn.execute(
+        "INSERT INTO site_logs (level, category, message) VALUES (?1, 'database', ?2)",
+        (note.level, &note.message),
+    )
+    .map(|_| ())
+}
+
+/// Looks for damage; a file that SQLite calls corrupt is a finding, not an error.
+pub fn find_damage(conn: &Connection, path: &Path, deep: bool) -> Result<Damage> {
+    let ask = |sql: &str, make: fn(&Row<'_>) -> rusqlite::Result<String>| {
+        let rows = conn.prepare(sql).and_then(|mut statement| {
+            let rows = statement.query_map([], make)?;
+            rows.collect::<rusqlite::Result<Vec<String>>>()
+        });
+        match rows {
+            Ok(rows) => Ok(rows.into_iter().filter(|line| line != "ok").collect()),
+            Err(e)
+                if matches!(
+                    e.sqlite_error_code(),
+                    Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
+                ) =>
+            {
+                Ok(vec![e.to_string()])
+            }
+            Err(e) => Err(error(path, &e)),
+        }
+    };
+    if !deep {
+        return Ok(Damage {
+            pages: ask("PRAGMA quick_check(20)", |row| row.get(0))?,
+            orphans: Vec::new(),
+        });
+    }
+    Ok(Damage {
+        pages: ask("PRAGMA integrity_check(20)", |row| row.get(0))?,
+        orphans: ask(
+            "SELECT printf('%s: %d rows refer to rows of %s that are gone', \"table\", count(*), parent) \
+             FROM pragma_foreign_key_check GROUP BY \"table\", parent",
+            |row| row.get(0),
+        )?,
+    })
+}

@@ -1,0 +1,213 @@
+//! Opens a SQLite database with care: what is not ours is refused and left as it is, a look
+//! leaves no trace, and a moment in which others have it locked is waited out.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::fault::{error, is_busy, is_unopenable};
+use super::file::{self, APPLICATION_ID, Found};
+use super::{Access, Sqlite};
+use crate::catalog::is_cts;
+use crate::error::{Error, Kind, Result};
+use crate::store::Holder;
+
+/// How long SQLite itself waits for a lock before it says so; longer waits are [`Patience`].
+const BUSY_TIMEOUT: Duration = Duration::from_millis(250);
+/// SQLite asks after this many of its instructions whether to stop: about a millisecond.
+const INSTRUCTIONS_BETWEEN_LOOKS: i32 = 10_000;
+impl Sqlite {
+    /// Opens the database for writing, and creates the file where there is none. Refuses
+    /// what is not ours and leaves it byte for byte as it was. `stop` ends long work.
+    pub fn open(path: &Path, access: Access, stop: &Arc<AtomicBool>) -> Result<Sqlite> {
+        let path = file::resolve(path)?;
+        file::refuse_network(&path, access.allow_network)?;
+        match file::inspect(&path)? {
+            Found::Missing => file::create(&path, access.group)?,
+            Found::Empty | Found::Database(None | Some(APPLICATION_ID)) => {}
+            Found::Database(Some(0)) => recognise(&peek(&path)?, &path)?,
+            Found::Database(Some(id)) => return Err(foreign(&path, id)),
+        }
+        if let Some(why) = file::place(&path, None).read_only {
+            return Err(read_only(&path, &why));
+        }
+        let store = Sqlite::with(path, access, OpenFlags::SQLITE_OPEN_READ_WRITE, stop)?;
+        if store.conn.is_readonly("main").map_err(|e| store.error(&e))? {
+            return Err(read_only(&store.path, "SQLite can read but not write it"));
+        }
+        recognise(&store.conn, &store.path)?;
+        Ok(store)
+    }
+
+    /// Opens the database for a look that changes no byte of it; `None` where there is none.
+    pub fn open_read_only(
+        path: &Path,
+        access: Access,
+        stop: &Arc<AtomicBool>,
+    ) -> Result<Option<Sqlite>> {
+        let path = file::resolve(path)?;
+        file::refuse_network(&path, access.allow_network)?;
+        match file::inspect(&path)? {
+            Found::Missing | Found::Empty => return Ok(None),
+            Found::Database(None) => {
+                let what = format!(
+                    "{}: its last write was cut off, and is not rolled back yet",
+                    path.display()
+                );
+                return Err(Error::new(Kind::Data, what)
+                    .remedy("start cts (or `cts migrate`), which completes it"));
+            }
+            Found::Database(Some(APPLICATION_ID)) => {}
+            Found::Database(Some(0)) => recognise(&peek(&path)?, &path)?,
+            Found::Database(Some(id)) => return Err(foreign(&path, id)),
+        }
+        let store = Sqlite::with(path, access, OpenFlags::SQLITE_OPEN_READ_ONLY, stop)?;
+        recognise(&store.conn, &store.path)?;
+        Ok(Some(store))
+    }
+
+    fn with(
+        path: PathBuf,
+        access: Access,
+        flags: OpenFlags,
+        stop: &Arc<AtomicBool>,
+    ) -> Result<Sqlite> {
+        let mut conn = connect(&path, flags)?;
+        let stop = Arc::clone(stop);
+        let is_stopped = move || stop.load(Ordering::Relaxed);
+        conn.progress_handler(INSTRUCTIONS_BETWEEN_LOOKS, Some(is_stopped))
+            .map_err(|e| error(&path, &e))?;
+        let identity = file::identity(&path);
+        Ok(Sqlite { conn, path, identity, access, known: None })
+    }
+}
+
+fn read_only(path: &Path, why: &str) -> Error {
+    Error::new(Kind::Permission, format!("{}: {why}", path.display())).remedy(
+        "run as the owner of the file, and look whether its disk is mounted read-only (`findmnt`)",
+    )
+}
+
+/// The cts, if there is one, that holds the write lock of the database at the path.
+pub fn migrating(path: &Path) -> Option<Holder> {
+    file::holder(&file::resolve(path).ok()?).filter(|holder| holder.program == "cts")
+}
+
+fn connect(path: &Path, flags: OpenFlags) -> Result<Connection> {
+    let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_EXRESCODE;
+    let prepared = |conn: Connection| {
+        conn.busy_timeout(BUSY_TIMEOUT)?;
+        conn.execute_batch("PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF;")?;
+        // The first statement that reads the file, and so the first to find a fault.
+        conn.query_row("PRAGMA schema_version", [], |_| Ok(()))?;
+        Ok(conn)
+    };
+    let opened = retry_while_busy(|| Connection::open_with_flags(path, flags).and_then(prepared));
+    let is_read_only = flags.contains(OpenFlags::SQLITE_OPEN_READ_ONLY);
+    match opened {
+        // WAL needs its shared memory file, which cannot be made in a read-only folder.
+        Err(e) if is_read_only && is_unopenable(&e) && !has_wal(path) => connect_immutable(path),
+        other => other.map_err(|e| error(path, &e)),
+    }
+}
+
+/// Opens a file that may be another program's, if possible without leaving a side file.
+fn peek(path: &Path) -> Result<Connection> {
+    let is_at_rest = ["-wal", "-journal"].iter().all(|suffix| !file::beside(path, suffix).exists());
+    if is_at_rest {
+        connect_immutable(path)
+    } else {
+        connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)
+    }
+}
+
+/// Opens a database that has no WAL to read, so that its file alone is the whole of it.
+fn connect_immutable(path: &Path) -> Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
+        | OpenFlags::SQLITE_OPEN_URI
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX
+        | OpenFlags::SQLITE_OPEN_EXRESCODE;
+    Connection::open_with_flags(immutable(path), flags).map_err(|e| error(path, &e))
+}
+
+/// Opening reads the header, which another starter may have locked for the moment in which
+/// it switches to WAL; that is answered without the busy timeout.
+pub fn retry_while_busy<T>(mut open: impl FnMut() -> rusqlite::Result<T>) -> rusqlite::Result<T> {
+    let mut tries = 0;
+    loop {
+        match open() {
+            Err(e) if is_busy(&e) && tries < 100 => {
+                tries += 1;
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            other => return other,
+        }
+    }
+}
+
+/// Whether a WAL with something in it lies beside the database.
+pub fn has_wal(path: &Path) -> bool {
+    std::fs::metadata(file::beside(path, "-wal")).is_ok_and(|meta| meta.len() > 0)
+}
+
+fn immutable(path: &Path) -> String {
+    let mut uri = String::from("file:");
+    for byte in path.as_os_str().as_encoded_bytes() {
+        match byte {
+            b'/' | b'.' | b'-' | b'_' => uri.push(char::from(*byte)),
+            b if b.is_ascii_alphanumeric() => uri.push(char::from(*b)),
+            b => uri.push_str(&format!("%{b:02X}")),
+        }
+    }
+    uri + "?immutable=1"
+}
+
+/// Refuses a database that another program made.
+fn recognise(conn: &Connection, path: &Path) -> Result<()> {
+    let (id, names, ledger) = identify(conn).map_err(|e| error(path, &e))?;
+    let tables: Vec<&str> = names.iter().map(String::as_str).collect();
+    match id {
+        APPLICATION_ID => Ok(()),
+        0 if tables.is_empty() || is_cts(&tables, ledger) => Ok(()),
+        0 => {
+            let some = tables.iter().take(3).copied().collect::<Vec<_>>().join(", ");
+            let what = format!(
+                "{}: is another program's database (it holds {some}, and no table of CTS); it was left as it is",
+                path.display()
+            );
+            Err(Error::new(Kind::Data, what).remedy("set SQLITE_DB_PATH (or --db) to another file"))
+        }
+        id => Err(foreign(path, id)),
+    }
+}
+
+/// Application id, names of tables, and whether there is a ledger as CTS has it; all of one
+/// moment, because another starter may just be making them.
+fn identify(conn: &Connection) -> rusqlite::Result<(u32, Vec<String>, bool)> {
+    let moment = conn.unchecked_transaction()?;
+    let id: i32 = moment.query_row("PRAGMA application_id", [], |row| row.get(0))?;
+    if id.cast_unsigned() == APPLICATION_ID {
+        return Ok((APPLICATION_ID, Vec::new(), false));
+    }
+    let mut names = moment.prepare(
+        "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'",
+    )?;
+    let names = names.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<Vec<_>>>()?;
+    let columns: i64 = moment.query_row(
+        "SELECT count(*) FROM pragma_table_xinfo('migrations') WHERE name IN ('name', 'executed_at')",
+        [],
+        |row| row.get(0),
+    )?;
+    Ok((id.cast_unsigned(), names, columns == 2))
+}
+
+fn foreign(path: &Path, id: u32) -> Error {
+    let what = format!(
+        "{}: is another program's database (its application id is 0x{id:08x}, ours is 0x{APPLICATION_ID:08x}); it was left as it is",
+        path.display()
+    );
+    Error::new(Kind::Data, what).remedy("set SQLITE_DB_PATH (or --db) to another file")
+}
