@@ -241,15 +241,16 @@ impl Report {
         }
     }
 
-    /// How many of these tables there should be, how many there are, and which are missing.
+    /// How many of these tables there should be, how many there are, and which are missing;
+    /// none is called missing where the database could not be asked.
     pub fn count(
         &self,
         tables: impl Iterator<Item = &'static str>,
     ) -> (usize, usize, Vec<&'static str>) {
-        let all: Vec<&str> = tables.collect();
-        let missing: Vec<&str> =
-            all.iter().copied().filter(|name| !self.tables.contains(name)).collect();
-        (all.len(), all.len() - missing.len(), missing)
+        let (existing, missing): (Vec<&str>, Vec<&str>) =
+            tables.partition(|name| self.tables.contains(name));
+        let all = existing.len() + missing.len();
+        (all, existing.len(), if self.connected { missing } else { Vec::new() })
     }
 
     /// The findings, the critical ones first.

@@ -85,7 +85,7 @@ pub struct Patience<'p> {
     pub limit: Option<Duration>,
     /// Ends the waiting, and the work, when it becomes true.
     pub stop: &'p Arc<AtomicBool>,
-    /// Told every few seconds who is waited for.
+    /// Told now and then, at first after 2 s, who is waited for.
     pub on_wait: &'p dyn Fn(Option<&Holder>, Duration),
 }
 
@@ -96,9 +96,8 @@ impl Patience<'_> {
         mut attempt: impl FnMut() -> Result<Option<T>>,
         holder: impl Fn() -> Option<Holder>,
     ) -> Result<T> {
-        const SAY_AFTER: Duration = Duration::from_secs(2);
         let start = Instant::now();
-        let mut said = start;
+        let (mut said, mut pause) = (start, Duration::from_secs(2));
         loop {
             if let Some(value) = attempt()? {
                 return Ok(value);
@@ -110,8 +109,9 @@ impl Patience<'_> {
             if let Some(limit) = self.limit.filter(|limit| start.elapsed() >= *limit) {
                 return Err(locked(holder(), limit));
             }
-            if said.elapsed() >= SAY_AFTER {
+            if said.elapsed() >= pause {
                 said = Instant::now();
+                pause = (pause * 2).min(Duration::from_secs(60));
                 (self.on_wait)(holder().as_ref(), start.elapsed());
             }
         }
