@@ -152,8 +152,8 @@ def install_dbmate() -> Path | None:
     pattern = "node_modules/@dbmate/*/bin/dbmate"
     if not any(TOOLS.glob(pattern)) and shutil.which("npm"):
         TOOLS.mkdir(parents=True, exist_ok=True)
-        install = ["npm", "install", "--prefix", str(TOOLS), "--no-save", "--no-audit", "--no-fund", "dbmate"]
-        subprocess.run(install, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+        quietly = ["--no-save", "--no-audit", "--no-fund", "--fetch-retries=1", "--silent"]
+        subprocess.run(["npm", "install", "--prefix", str(TOOLS), *quietly, "dbmate"], check=False)
     return next(TOOLS.glob(pattern), None)
 
 
@@ -261,14 +261,14 @@ def nothing_to_do(folder: Path, runs: int) -> list[Row]:
 
 @dataclass(frozen=True)
 class Traffic:
-    """What a program asked of the disk: syncs of any file, bytes written to the database and its side files."""
+    """What a program asked of the disk: syncs of any file, bytes written to the database, its WAL and its journal."""
 
     syncs: int
     written: int
 
 
 SYNC = re.compile(r"(fsync|fdatasync|sync_file_range|syncfs|sync)\(")
-WRITE = re.compile(r"p?write\w*\(\d+<(?P<path>[^>]*)>.*\) += (?P<bytes>\d+)")
+WRITE = re.compile(r"p?write\w*\(\d+<(?P<path>[^>]*)>.*\) += (?P<bytes>\d+)$")
 
 
 def traced(folder: Path, db: Path, argv: Sequence[object], stdin: object = os.devnull) -> Traffic | None:
@@ -284,7 +284,8 @@ def traced(folder: Path, db: Path, argv: Sequence[object], stdin: object = os.de
     lines = [line for file in files for line in file.read_text().splitlines()]
     for file in files:
         file.unlink()
-    writes = [match for match in map(WRITE.match, lines) if match and match["path"].startswith(str(db))]
+    kept = {f"{db}{suffix}" for suffix in ("", "-wal", "-journal")}
+    writes = [match for match in map(WRITE.match, lines) if match and match["path"] in kept]
     return Traffic(sum(bool(SYNC.match(line)) for line in lines), sum(int(match["bytes"]) for match in writes))
 
 
@@ -312,12 +313,12 @@ def traffic(folder: Path, script: Path) -> list[Row]:
 
 
 def unused_port() -> int:
-    """A port that nobody has. It lies below those that the kernel hands to clients, because a client that knocks at
-    such a port before the server is there can end up connected to itself."""
+    """A port that nobody has, and that no connection has lately been closed on: a client that meets what is left of one
+    waits for a second try, 10 ms later. It lies below the ports that the kernel hands to clients, because one that
+    knocks at such a port before the server is there can end up connected to itself."""
     lowest_of_clients = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     for port in range(lowest_of_clients - 1, 1024, -1):
         with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:
@@ -339,33 +340,50 @@ def answers_200(port: int, path: str) -> bool:
     return reply.startswith(b"HTTP/1.1 200 ")
 
 
-def await_200(pid: int, port: int, path: str) -> None:
-    """Asks without a pause until the answer is 200."""
-    deadline = time.monotonic() + GIVE_UP_AFTER
-    while not answers_200(port, path):
-        if time.monotonic() > deadline or os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
-            raise Failed(f"cts serve: {path} was never answered with 200")
+@dataclass(frozen=True)
+class Server:
+    """A running cts, ready or not."""
+
+    pid: int
+    port: int
+    started: float
+
+    def await_200(self, path: str) -> float:
+        """Asks without a pause until the answer is 200; how long after exec that was, in milliseconds."""
+        deadline = self.started + GIVE_UP_AFTER
+        while not answers_200(self.port, path):
+            has_ended = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            if has_ended or time.perf_counter() > deadline:
+                raise Failed(f"cts serve: {path} was never answered with 200")
+        return (time.perf_counter() - self.started) * 1000
+
+    def resident(self, field: str) -> float:
+        """A figure of /proc/PID/status, in MiB."""
+        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
+            if line.startswith(f"{field}:"):
+                return int(line.split()[1]) / 1024
+        raise Failed(f"/proc/{self.pid}/status has no {field}")
 
 
 @contextmanager
-def serving(db: Path) -> Iterator[tuple[int, int]]:
-    """A server from exec on, ready or not: its process id and port. It is asked to stop, and has to stop well."""
+def serving(db: Path) -> Iterator[Server]:
+    """A server from exec on. In the end it is asked to stop, and has to stop well."""
     port = unused_port()
-    pid = spawn([CTS, "serve", "--quiet", "--db", db, "--port", port], environment())
+    argv = [CTS, "serve", "--quiet", "--db", db, "--port", port]
+    started = time.perf_counter()
+    server = Server(spawn(argv, environment()), port, started)
     try:
-        yield pid, port
+        yield server
     finally:
-        os.kill(pid, signal.SIGTERM)
-        _, status = os.waitpid(pid, 0)
+        os.kill(server.pid, signal.SIGTERM)
+        _, status = os.waitpid(server.pid, 0)
     if code := os.waitstatus_to_exitcode(status):
         raise Failed(f"cts serve: ended with {code}")
 
 
 def time_to_200(db: Path) -> float:
-    start = time.perf_counter()
-    with serving(db) as (pid, port):
-        await_200(pid, port, HEALTH)
-        return (time.perf_counter() - start) * 1000
+    with serving(db) as server:
+        return server.await_200(HEALTH)
 
 
 def starts(folder: Path, runs: int) -> list[Row]:
@@ -382,34 +400,34 @@ def starts(folder: Path, runs: int) -> list[Row]:
     ]
 
 
-def resident(pid: int, field: str) -> float:
-    """A figure of /proc/PID/status, in MiB."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith(field + ":"):
-            return int(line.split()[1]) / 1024
-    raise Failed(f"/proc/{pid}/status has no {field}")
-
-
-def memory(folder: Path) -> list[Row]:
+def memory_of(db: Path, *, is_new: bool) -> list[Row]:
     fields = {"VmRSS": 6, "RssAnon": None}
     idle: dict[str, list[float]] = {field: [] for field in fields}
     asked: dict[str, list[float]] = {field: [] for field in fields}
     for _ in range(MEMORY_STARTS):
-        with serving(folder / "memory.db") as (pid, port):
-            await_200(pid, port, "/readyz")
+        if is_new:
+            remove(db)
+        with serving(db) as server:
+            server.await_200("/readyz")
             time.sleep(2)
             for field, figures in idle.items():
-                figures.append(resident(pid, field))
+                figures.append(server.resident(field))
             for _ in range(MEMORY_REQUESTS):
-                if not answers_200(port, HEALTH):
+                if not answers_200(server.port, HEALTH):
                     raise Failed(f"cts serve: {HEALTH} was not answered with 200")
             for field, figures in asked.items():
-                figures.append(resident(pid, field))
+                figures.append(server.resident(field))
+    which = "new" if is_new else "existing"
     return [
-        Row(f"idle server, {field}{when}", "MiB", Spread.of(figures[field]), goal=goal)
-        for when, figures in (("", idle), (f" after {MEMORY_REQUESTS} requests", asked))
+        Row(f"server, {which} database, {when}: {field}", "MiB", Spread.of(figures[field]), goal=goal)
+        for when, figures in (("idle", idle), (f"{MEMORY_REQUESTS} requests later", asked))
         for field, goal in fields.items()
     ]
+
+
+def memory(folder: Path) -> list[Row]:
+    db = folder / "memory.db"
+    return [*memory_of(db, is_new=True), *memory_of(db, is_new=False)]
 
 
 def size() -> Row:
@@ -423,11 +441,11 @@ def load(folder: Path) -> list[Row]:
     name = f"health, {WRK_CLIENTS} clients, a connection each"
     if not shutil.which("wrk"):
         return [Row(name, not_measured="wrk is not installed")]
-    with serving(folder / "load.db") as (pid, port):
-        await_200(pid, port, "/readyz")
+    with serving(folder / "load.db") as server:
+        server.await_200("/readyz")
         close = ["-H", "Connection: close"]
         clients = ["-t1", f"-c{WRK_CLIENTS}", f"-d{WRK_SECONDS}s", "--latency"]
-        told = output(["wrk", *clients, *close, f"http://127.0.0.1:{port}{HEALTH}"])
+        told = output(["wrk", *clients, *close, f"http://127.0.0.1:{server.port}{HEALTH}"])
     rate = re.search(r"Requests/sec: +([\d.]+)", told)
     tail = re.search(r" 99% +([\d.]+)(us|ms|s|m)\b", told)
     # A connection that ends without the answer having said `Connection: close` counts as a read error; it is none.
@@ -471,9 +489,9 @@ def machine(folder: Path, dbmate: Path | None) -> dict[str, str]:
         "machine": f"{len(os.sched_getaffinity(0))} cores, {cpu[1] if cpu else platform.machine()}",
         "kernel": f"{platform.system()} {platform.release()}, load {os.getloadavg()[0]:.2f} before the run",
         "files": f"{folder.parent} on {file_system(folder)}, 4 KiB write + fdatasync {shown(sync_time(folder), 'ms')}",
-        "cts": output([CTS, "--version"]),
-        "sqlite3": output(["sqlite3", "--version"]).split(" ")[0],
-        "dbmate": output([dbmate, "--version"]) if dbmate else "none",
+        "cts": output([CTS, "--version"]).split()[-1],
+        "sqlite3": output(["sqlite3", "--version"]).split()[0],
+        "dbmate": output([dbmate, "--version"]).split()[-1] if dbmate else "none",
     }
 
 
@@ -481,7 +499,7 @@ def machine(folder: Path, dbmate: Path | None) -> dict[str, str]:
 
 
 def number(value: float) -> str:
-    return f"{value:.0f}" if value >= 100 or value == int(value) else f"{value:.2f}"
+    return f"{value:.0f}" if isinstance(value, int) or value >= 100 else f"{value:.2f}"
 
 
 def shown(spread: Spread | None, unit: str = "") -> str:
@@ -495,7 +513,7 @@ def shown(spread: Spread | None, unit: str = "") -> str:
 def cells(row: Row) -> list[str]:
     if row.not_measured:
         return [row.what, f"not measured: {row.not_measured}", "-", "-", "-", "-"]
-    goal = "-" if row.goal is None else f"{'ratio ' if row.ratio else ''}<= {number(row.goal)}"
+    goal = "-" if row.goal is None else f"{'ratio ' if row.ratio else ''}<= {row.goal:g}"
     reached = {None: "-", True: "yes", False: "no"}[row.reached]
     return [row.what, shown(row.ours, row.unit), shown(row.theirs, row.unit), shown(row.ratio), goal, reached]
 
@@ -533,7 +551,9 @@ def positive(text: str) -> int:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--runs", type=positive, default=50, metavar="N", help="turns of each side (default: 50)")
-    parser.add_argument("--dir", type=Path, default=Path("/var/tmp"), help="where the databases lie (default: /var/tmp)")
+    parser.add_argument(
+        "--dir", type=Path, default=Path("/var/tmp"), metavar="FOLDER", help="for the databases (default: /var/tmp)"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
     options = parser.parse_args()
     try:

@@ -9,7 +9,10 @@ use crate::harness::{Machine, mode};
 fn first_run_makes_a_private_migrated_wal_database() {
     let machine = Machine::new();
     let db = machine.path("made/by/cts/cts.db");
-    machine.cts("migrate").db(&db).success().says(&[
+    let done = machine.cts("migrate").db(&db).success();
+    // It is made with the right mode, not given it afterwards.
+    assert!(!done.err().contains("changed to"), "{}", done.err());
+    done.says(&[
         "[v0] Database Type: SQLITE\n",
         "[v0] ✓ Unified setup complete: 83 applied, 0 skipped\n",
         "[v0] ✓ All 22 critical tables verified\n",

@@ -38,6 +38,20 @@ fn another_programs_database_is_refused() {
 }
 
 #[test]
+fn the_wal_of_another_programs_database_is_left_as_it_is() {
+    let source = Machine::new();
+    source.sql("PRAGMA application_id = 252006673; PRAGMA journal_mode = WAL; CREATE TABLE t (x)");
+    let open = source.open();
+    open.execute_batch("INSERT INTO t VALUES (1)").unwrap();
+    let machine = Machine::new();
+    for name in ["cts.db", "cts.db-wal"] {
+        fs::copy(source.path(name), machine.path(name)).unwrap();
+    }
+    assert!(fs::metadata(machine.path("cts.db-wal")).unwrap().len() > 0);
+    refused(&machine, 65, &["another program's database"]);
+}
+
+#[test]
 fn another_programs_database_without_an_id_is_known_by_its_tables() {
     let machine = Machine::new();
     machine.sql(
