@@ -33,14 +33,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 CTS = ROOT / "target/release/cts"
 TOOLS = ROOT / "target/bench"
+SCHEMA = ROOT / "schema/sqlite"
 MIGRATIONS = [
-    ROOT / "schema/sqlite" / name
-    for name in (
-        "unified_complete_setup.sql",
-        "051_add_performance_indexes.sql",
-        "070_high_frequency_performance_indexes.sql",
-        "071_add_coordination_tables.sql",
-    )
+    SCHEMA / "unified_complete_setup.sql",
+    *sorted(file for file in SCHEMA.glob("[0-9]*.sql") if not file.name.startswith("000")),
 ]
 HEALTH = "/api/health/database"
 MEMORY_STARTS = 3

@@ -20,6 +20,7 @@ use crate::schema::{SQLITE, VERSION};
 use crate::server::Server;
 use crate::store::{Note, Patience};
 use crate::systemd::Manager;
+use crate::upkeep::Keeper;
 
 /// How long requests under way may take after a signal.
 const REQUESTS_END_WITHIN: Duration = Duration::from_secs(5);
@@ -97,10 +98,11 @@ fn own_database(
                 level: "info",
                 message: format!("the service started (cts {VERSION})"),
             })?;
-            Ok(store)
+            let keeper = store.upkeep()?.map(|upkeep| Keeper::start(upkeep, log)).transpose()?;
+            Ok((store, keeper))
         });
         match ready {
-            Ok(store) => prober.run(store, || drop(events.send(Event::Ready))),
+            Ok((store, keeper)) => prober.run(store, keeper, || drop(events.send(Event::Ready))),
             Err(error) => drop(events.send(Event::Failed(error))),
         }
     };

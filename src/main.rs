@@ -22,6 +22,7 @@ mod schema;
 mod server;
 mod store;
 mod systemd;
+mod upkeep;
 
 use std::env;
 use std::process::ExitCode;

@@ -10,6 +10,7 @@ use crate::error::{Error, Kind, Result};
 use crate::health::{Report, Surroundings, examine};
 use crate::schema::Schema;
 use crate::store::{Backend, Note, Store};
+use crate::upkeep::Keeper;
 
 /// How often writing is proved.
 const BETWEEN_WRITES: Duration = Duration::from_secs(5);
@@ -108,8 +109,8 @@ impl Prober {
     }
 
     /// Answers questions until it is told to close. Runs on the thread that owns `store`,
-    /// which can be written at this moment.
-    pub fn run(&self, store: Box<dyn Store>, ready: impl FnOnce()) {
+    /// which can be written at this moment; `keeper` ends before the store is closed.
+    pub fn run(&self, store: Box<dyn Store>, keeper: Option<Keeper>, ready: impl FnOnce()) {
         let (sender, questions) = mpsc::channel();
         {
             let mut state = self.state();
@@ -122,6 +123,7 @@ impl Prober {
         while let Some(closing) = owner.turn(&questions) {
             self.state().alive = Instant::now();
             if let Some(answer) = closing {
+                drop(keeper);
                 let _ = answer.send(owner.close());
                 return;
             }

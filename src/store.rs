@@ -191,8 +191,18 @@ pub trait Store: Send {
     /// Writes one line into `site_logs`.
     fn note(&mut self, note: &Note) -> Result<()>;
 
+    /// The upkeep that this kind of database wants while programs work on it, on a connection
+    /// of its own.
+    fn upkeep(&self) -> Result<Option<Box<dyn Upkeep>>>;
+
     /// Leaves the database as tidy as other readers allow, and closes it.
     fn close(self: Box<Self>) -> Result<()>;
+}
+
+/// Work that keeps a database fit while programs work on it, so that they need not do it.
+pub trait Upkeep: Send {
+    /// Does what is due. Called about once a second.
+    fn turn(&mut self) -> Result<()>;
 }
 
 /// A write transaction that holds the migration lock.

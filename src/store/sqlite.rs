@@ -1,6 +1,7 @@
 //! The SQLite backend: one file, opened with care, in WAL mode. The only file of the
 //! binary, with those in `sqlite/`, that knows rusqlite.
 
+mod checkpoint;
 mod fault;
 mod file;
 mod look;
@@ -12,11 +13,12 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 
-use super::{Backend, Damage, Effect, Look, Note, Patience, Place, Store, Tx};
+use super::{Backend, Damage, Effect, Look, Note, Patience, Place, Store, Tx, Upkeep};
 use crate::catalog::{Catalog, Column};
 use crate::error::{Error, Kind, Result};
 use crate::migration::{Migration, Statement};
 use crate::schema::{SQLITE, Schema, VERSION};
+use checkpoint::Checkpointer;
 use fault::{error, is_busy};
 use file::APPLICATION_ID;
 use look::{find_damage, look, write_note};
@@ -141,6 +143,10 @@ impl Store for Sqlite {
 
     fn note(&mut self, note: &Note) -> Result<()> {
         write_note(&self.conn, note).map_err(|e| self.error(&e))
+    }
+
+    fn upkeep(&self) -> Result<Option<Box<dyn Upkeep>>> {
+        Ok(Some(Box::new(Checkpointer::open(&self.path)?)))
     }
 
     fn close(self: Box<Self>) -> Result<()> {

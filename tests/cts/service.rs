@@ -5,7 +5,7 @@ use std::os::unix::net::UnixDatagram;
 
 use rustix::process::Signal;
 
-use crate::harness::{Machine, PATIENCE};
+use crate::harness::{Machine, PATIENCE, await_that};
 
 #[test]
 fn the_log_of_a_start_and_stop_has_the_lines_that_operators_look_for() {
@@ -57,6 +57,31 @@ fn the_wal_is_emptied_though_another_program_has_the_database_open() {
         .unwrap();
     assert_eq!(service.stop().0, Some(0));
     assert_eq!(machine.path("cts.db-wal").metadata().unwrap().len(), 0);
+}
+
+#[test]
+fn the_wal_is_checkpointed_for_programs_that_never_do() {
+    let machine = Machine::new();
+    let service = machine.serve().start();
+    service.until_ready();
+    let program = machine.open();
+    program.execute_batch("PRAGMA wal_autocheckpoint = 0").unwrap();
+    let fill = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000) \
+                INSERT INTO site_logs (level, category, message) SELECT 'info', 'test', hex(randomblob(400)) FROM n";
+    let (db, wal) = (machine.db(), machine.path("cts.db-wal"));
+    let length = |path: &std::path::Path| path.metadata().unwrap().len();
+    program.execute_batch(fill).unwrap();
+    assert!(length(&wal) > 16 << 20);
+    // What was written reaches the database, and later writing begins the WAL anew.
+    await_that("the rows are in the database", || length(&db) > 16 << 20);
+    let longest = length(&wal);
+    await_that("the WAL is used again", || {
+        program.execute_batch("UPDATE system_settings SET value = value").unwrap();
+        let first =
+            program.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get::<_, i64>(1));
+        first.unwrap() < 1000
+    });
+    assert_eq!(length(&wal), longest);
 }
 
 #[test]

@@ -96,7 +96,8 @@ pub fn migrating(path: &Path) -> Option<Holder> {
     file::holder(&file::resolve(path).ok()?).filter(|holder| holder.program == "cts")
 }
 
-fn connect(path: &Path, flags: OpenFlags) -> Result<Connection> {
+/// Opens a connection with the settings that all of ours have.
+pub fn connect(path: &Path, flags: OpenFlags) -> Result<Connection> {
     let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_EXRESCODE;
     let prepared = |conn: Connection| {
         conn.busy_timeout(BUSY_TIMEOUT)?;
