@@ -16,7 +16,7 @@ use crate::health::{Report, Surroundings, examine};
 use crate::log::Log;
 use crate::migrate::{Outcome, Plan, bring_up_to_date};
 use crate::schema::{SQLITE, VERSION};
-use crate::store::sqlite::Sqlite;
+use crate::store::sqlite::{Draft, Sqlite};
 use crate::store::{Holder, Look, Patience, Store};
 
 /// Opens the database, creating it where there is none, brings it up to date and makes it
@@ -26,6 +26,7 @@ pub fn initialise(
     log: Log,
     patience: &Patience<'_>,
 ) -> Result<(Box<dyn Store>, Outcome)> {
+    let drafted = draft(config, patience)?;
     let mut store: Box<dyn Store> =
         Box::new(Sqlite::open(&config.db, config.access, patience.stop)?);
     log.info(format_args!("Database: {}", store.location()));
@@ -34,12 +35,25 @@ pub fn initialise(
     log.detail(format_args!(
         "cts {VERSION} brings {files} migrations with {statements} statements"
     ));
-    let outcome = bring_up_to_date(&mut *store, patience)?;
+    // With a draft of ours in place there is nothing left to do; it is looked at all the same.
+    let done = bring_up_to_date(&mut *store, patience)?;
+    let outcome = drafted.filter(|_| done.applied() == 0).unwrap_or(done);
     for said in store.settle(patience)? {
         log.info(said);
     }
     say_outcome(log, &*store, &outcome);
     Ok((store, outcome))
+}
+
+/// Makes the whole database where there is none, if this file system allows it; what was
+/// done, if it is ours that is there now.
+fn draft(config: &Config, patience: &Patience<'_>) -> Result<Option<Outcome>> {
+    let Some(mut draft) = Draft::begin(&config.db, config.access, patience)? else {
+        return Ok(None);
+    };
+    let outcome = bring_up_to_date(draft.store(), patience)?;
+    let is_there = draft.publish().map_err(|error| error.leaving("nothing was changed"))?;
+    Ok(is_there.then_some(outcome))
 }
 
 fn say_outcome(log: Log, store: &dyn Store, outcome: &Outcome) {

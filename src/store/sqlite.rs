@@ -2,6 +2,7 @@
 //! binary, with those in `sqlite/`, that knows rusqlite.
 
 mod checkpoint;
+mod draft;
 mod fault;
 mod file;
 mod look;
@@ -19,6 +20,7 @@ use crate::error::{Error, Kind, Result};
 use crate::migration::{Migration, Statement};
 use crate::schema::{SQLITE, Schema, VERSION};
 use checkpoint::Checkpointer;
+pub use draft::Draft;
 use fault::{error, is_busy};
 use file::APPLICATION_ID;
 use look::{find_damage, look, write_note};

@@ -155,35 +155,49 @@ pub fn beside(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-/// Creates the file, 0600 (0660 with `group`), and its folder, 0700 (2770), where missing.
-/// SQLite gives its side files the mode of the database.
-pub fn create(path: &Path, group: bool) -> Result<()> {
+/// The mode of the database, which SQLite gives its side files too.
+pub fn mode(group: bool) -> u32 {
+    if group { 0o660 } else { 0o600 }
+}
+
+/// Creates the folder, 0700 (2770 with `group`), where it is missing.
+pub fn create_folder(path: &Path, group: bool) -> Result<()> {
     let folder = path.parent().unwrap_or(Path::new("/"));
-    if !folder.exists() {
-        let mode = if group { 0o2770 } else { 0o700 };
-        DirBuilder::new()
-            .recursive(true)
-            .mode(mode)
-            .create(folder)
-            .and_then(|()| fs::set_permissions(folder, Permissions::from_mode(mode)))
-            .map_err(|e| cannot_create(path, &format!("the folder {}", folder.display()), &e))?;
+    if folder.exists() {
+        return Ok(());
     }
-    let mode = if group { 0o660 } else { 0o600 };
-    match OpenOptions::new().write(true).create_new(true).mode(mode).open(path) {
-        // The umask may have taken the group's bits.
-        Ok(file) if group => file
-            .set_permissions(Permissions::from_mode(mode))
-            .map_err(|e| cannot_create(path, "the file", &e)),
-        Ok(_) => Ok(()),
+    let mode = if group { 0o2770 } else { 0o700 };
+    DirBuilder::new()
+        .recursive(true)
+        .mode(mode)
+        .create(folder)
+        .and_then(|()| fs::set_permissions(folder, Permissions::from_mode(mode)))
+        .map_err(|e| cannot_create(path, &format!("the folder {}", folder.display()), &e))
+}
+
+/// Creates the file, empty, with its [`mode`], and its folder where missing.
+pub fn create(path: &Path, group: bool) -> Result<()> {
+    create_folder(path, group)?;
+    match OpenOptions::new().write(true).create_new(true).mode(mode(group)).open(path) {
+        Ok(file) => set_mode(&file, path, group),
         Err(e) if e.kind() == ErrorKind::AlreadyExists => Ok(()),
         Err(e) => Err(cannot_create(path, "the file", &e)),
     }
 }
 
+/// Gives a new file the group's bits, which the umask may have taken.
+pub fn set_mode(file: &File, path: &Path, group: bool) -> Result<()> {
+    if !group {
+        return Ok(());
+    }
+    file.set_permissions(Permissions::from_mode(mode(group)))
+        .map_err(|e| cannot_create(path, "the file", &e))
+}
+
 /// Tightens modes that let others in, of a file that has been recognised as ours.
 /// Returns what was done, for the log.
 pub fn tighten(path: &Path, group: bool) -> Vec<String> {
-    let allowed = if group { 0o660 } else { 0o600 };
+    let allowed = mode(group);
     let mut said = Vec::new();
     for file in [path.to_path_buf(), beside(path, "-wal"), beside(path, "-shm")] {
         let Ok(meta) = fs::metadata(&file) else {
@@ -344,27 +358,40 @@ fn unreadable(path: &Path, error: &io::Error) -> Error {
     })
 }
 
-fn cannot_create(path: &Path, object: &str, error: &io::Error) -> Error {
+/// The error of a file or folder that cannot be made.
+pub fn cannot_create(path: &Path, object: &str, error: &io::Error) -> Error {
     let kind = match error.kind() {
         ErrorKind::PermissionDenied => Kind::Permission,
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Kind::Io,
-        _ if is_disk_fault(error) => Kind::Io,
+        _ if is_disk_fault(error) => return cannot_write(path, FIRST_RUN_BYTES, error),
         _ => Kind::CannotCreate,
     };
-    let error = if kind == Kind::Io {
-        format!("{error} ({})", room(path, None))
-    } else {
-        error.to_string()
-    };
-    Error::new(kind, format!("{}: cannot create {object}: {error}", path.display())).remedy(match kind {
-        Kind::Io => "free some space on that disk",
-        _ => "set SQLITE_DB_PATH (or --db) to a file that this user may write, such as $HOME/cts.db, or run as a user who may write there",
-    })
+    Error::new(kind, format!("{}: cannot create {object}: {error}", path.display())).remedy(
+        "set SQLITE_DB_PATH (or --db) to a file that this user may write, such as $HOME/cts.db, or run as a user who may write there",
+    )
 }
 
-/// A disk that fails may be back after a restart, unlike a wrong path.
+/// The error of a write of `needed` bytes that failed.
+pub fn cannot_write(path: &Path, needed: u64, error: &io::Error) -> Error {
+    let is_full = matches!(
+        error.kind(),
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge
+    );
+    let (what, remedy) = if is_full {
+        let room = room(path, Some(needed));
+        (
+            format!("the disk is full: {error} ({room})"),
+            "free some space on that disk and run it again",
+        )
+    } else {
+        (error.to_string(), "look at the disk (`dmesg`, `df`), then run it again")
+    };
+    Error::new(Kind::Io, format!("{}: {what}", path.display())).remedy(remedy)
+}
+
+/// A disk that fails or is full may be well again after a restart, unlike a wrong path.
 fn is_disk_fault(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
+    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
+        || error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
 }
 
 #[cfg(test)]

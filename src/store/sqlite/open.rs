@@ -76,13 +76,17 @@ impl Sqlite {
         stop: &Arc<AtomicBool>,
     ) -> Result<Sqlite> {
         let mut conn = connect(&path, flags)?;
-        let stop = Arc::clone(stop);
-        let is_stopped = move || stop.load(Ordering::Relaxed);
-        conn.progress_handler(INSTRUCTIONS_BETWEEN_LOOKS, Some(is_stopped))
-            .map_err(|e| error(&path, &e))?;
+        watch(&mut conn, stop).map_err(|e| error(&path, &e))?;
         let identity = file::identity(&path);
         Ok(Sqlite { conn, path, identity, access, known: None })
     }
+}
+
+/// Makes `stop` end long work of the connection.
+pub fn watch(conn: &mut Connection, stop: &Arc<AtomicBool>) -> rusqlite::Result<()> {
+    let stop = Arc::clone(stop);
+    let is_stopped = move || stop.load(Ordering::Relaxed);
+    conn.progress_handler(INSTRUCTIONS_BETWEEN_LOOKS, Some(is_stopped))
 }
 
 fn read_only(path: &Path, why: &str) -> Error {
