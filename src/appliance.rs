@@ -18,7 +18,7 @@ use crate::prober::Prober;
 use crate::reply::AdminAccess;
 use crate::schema::{SQLITE, VERSION};
 use crate::server::Server;
-use crate::store::{Note, Patience};
+use crate::store::{Note, Patience, Store, note};
 use crate::systemd::Manager;
 use crate::upkeep::Keeper;
 
@@ -93,12 +93,9 @@ fn own_database(
         let on_wait = |holder: Option<&_>, waited| prober.doing(say_waiting(log, holder, waited));
         let patience = Patience { limit: None, stop: &stop, on_wait: &on_wait };
         let ready = initialise(&config, log, &patience).and_then(|(mut store, _)| {
-            store.try_write()?;
-            store.note(&Note {
-                level: "info",
-                message: format!("the service started (cts {VERSION})"),
-            })?;
-            let keeper = store.upkeep()?.map(|upkeep| Keeper::start(upkeep, log)).transpose()?;
+            prove_writing(&mut *store, log, &patience)?;
+            let upkeep = store.upkeep(&patience)?;
+            let keeper = upkeep.map(|upkeep| Keeper::start(upkeep, log)).transpose()?;
             Ok((store, keeper))
         });
         match ready {
@@ -111,6 +108,19 @@ fn own_database(
         .spawn(own)
         .map(|_| ())
         .map_err(|e| Error::new(Kind::Io, format!("a thread cannot be started: {e}")))
+}
+
+/// Notes the start, which takes the write lock and a commit, and undoes a write that is
+/// larger than a cache. A `site_logs` that somebody has changed must not stop the box.
+fn prove_writing(store: &mut dyn Store, log: Log, patience: &Patience<'_>) -> Result<()> {
+    let message = format!("the service started (cts {VERSION})");
+    match note(store, patience, &Note { level: "info", message }) {
+        Err(error) if error.kind == Kind::Data => {
+            log.warn(format_args!("table site_logs does not take a line: {error}"));
+        }
+        other => other?,
+    }
+    store.try_write()
 }
 
 struct Appliance {

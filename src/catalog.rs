@@ -140,7 +140,7 @@ impl Drift {
 impl Catalog {
     /// The table of that name.
     pub fn table(&self, name: &str) -> Option<&Table> {
-        self.tables.iter().find(|table| table.name == name)
+        self.tables.iter().find(|table| table.name.eq_ignore_ascii_case(name))
     }
 
     /// Whether there is no table at all, of ours or of others.
@@ -209,7 +209,7 @@ impl Table {
     fn compare_indexes(&self, found: &Table, drift: &mut Drift) {
         let object = |index: &Index| Object::Index(self.name.to_string(), index.name.to_string());
         for index in self.indexes.iter() {
-            match found.indexes.iter().find(|i| i.name == index.name) {
+            match found.indexes.iter().find(|i| i.name.eq_ignore_ascii_case(&index.name)) {
                 None => drift.missing.push(object(index)),
                 Some(other) if other.to_string() == index.to_string() => {}
                 Some(other) => drift.altered.push(Alteration {
@@ -219,7 +219,7 @@ impl Table {
                 }),
             }
         }
-        let ours = |name: &str| self.indexes.iter().any(|i| i.name == name);
+        let ours = |name: &str| self.indexes.iter().any(|i| i.name.eq_ignore_ascii_case(name));
         drift.extra.extend(found.indexes.iter().filter(|i| !ours(&i.name)).map(object));
     }
 }
@@ -340,10 +340,11 @@ pub fn core_tables() -> impl Iterator<Item = &'static str> {
 /// other program is likely to use, or nothing but system tables with a ledger of ours
 /// (`ledger` tells whether `migrations` has the columns `name` and `executed_at`).
 pub fn is_cts(tables: &[&str], ledger: bool) -> bool {
+    let is_one_of =
+        |names: &[&str], table: &str| names.iter().any(|name| name.eq_ignore_ascii_case(table));
     let generic = CATEGORIES[0].tables;
-    let telling = CATEGORIES.iter().skip(1).flat_map(|c| c.tables);
-    telling.into_iter().any(|name| tables.contains(name))
-        || (ledger && tables.iter().all(|name| generic.contains(name)))
+    tables.iter().any(|table| CATEGORIES.iter().skip(1).any(|c| is_one_of(c.tables, table)))
+        || (ledger && tables.iter().all(|table| is_one_of(generic, table)))
 }
 
 #[cfg(test)]

@@ -1,7 +1,6 @@
 //! `cts --check`: one look for monitoring, at the database itself or at a running cts, in
 //! the form and with the exit codes of the Monitoring Plugins guidelines.
 
-use std::fmt::Write as _;
 use std::io;
 use std::net::ToSocketAddrs;
 use std::sync::mpsc;
@@ -10,17 +9,19 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::catalog::core_tables;
 use crate::commands::{no_database, open_read_only, print};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::health::{Report, Status, Surroundings, examine};
+use crate::render::{Counts, check_line};
 use crate::schema::SQLITE;
 use crate::server::get;
 use crate::store::sqlite::migrating;
 
 /// `--check` never takes 5 s, `--deep` excepted, which reads the whole file.
 const CHECK_WITHIN: Duration = Duration::from_millis(4500);
+/// How long it waits for who has locked the whole database, `--deep` too.
+const LOCKED_FOR: Duration = Duration::from_millis(3500);
 /// Exit code of `--check` where the database could not be asked.
 const COULD_NOT_ASK: u8 = 3;
 
@@ -54,7 +55,7 @@ pub fn database(config: &Config, as_json: bool, deep: bool) -> Result<u8> {
 fn examine_once(config: &Config, deep: bool) -> Result<Report> {
     let in_progress =
         || migrating(&config.db).map(|holder| format!("migrations are run by {holder}"));
-    let Some(mut store) = open_read_only(config)? else {
+    let Some(mut store) = open_read_only(config, LOCKED_FOR)? else {
         return Ok(match in_progress() {
             Some(doing) => Report::initializing(&SQLITE, config.backend, &doing),
             None => Report::unreachable(&SQLITE, config.backend, &no_database(config)),
@@ -82,6 +83,9 @@ pub fn at_url(url: &str, as_json: bool) -> Result<u8> {
         .to_socket_addrs()
         .and_then(|mut all| all.next().ok_or_else(|| io::ErrorKind::NotFound.into()))
         .and_then(|address| get(address, host, path, CHECK_WITHIN));
+    if asked.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::InvalidInput) {
+        return Err(wrong_url(url, "has no port that could be"));
+    }
     let (status, line) = match asked {
         Ok((_, body)) => match told(&body) {
             Some((status, line)) => {
@@ -99,15 +103,17 @@ pub fn at_url(url: &str, as_json: bool) -> Result<u8> {
     Ok(status)
 }
 
+fn wrong_url(url: &str, why: &str) -> Error {
+    Error::new(Kind::Usage, format!("--url: {url:?} {why}"))
+        .remedy("give it like http://127.0.0.1:3000")
+}
+
 fn split_url(url: &str) -> Result<(&str, &str)> {
-    let wrong = |why: &str| {
-        Error::new(Kind::Usage, format!("--url: {url:?} {why}"))
-            .remedy("give it like http://127.0.0.1:3000")
-    };
-    let rest = url.strip_prefix("http://").ok_or_else(|| wrong("is not an http:// address"))?;
+    let rest =
+        url.strip_prefix("http://").ok_or_else(|| wrong_url(url, "is not an http:// address"))?;
     let (host, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
     if host.is_empty() || host.contains(['@', ' ', '?', '#']) || path.contains([' ', '\r', '\n']) {
-        return Err(wrong("is not an address"));
+        return Err(wrong_url(url, "is not an address"));
     }
     Ok((host, if matches!(path, "" | "/") { "/api/health/database" } else { path }))
 }
@@ -115,30 +121,22 @@ fn split_url(url: &str) -> Result<(&str, &str)> {
 /// Exit code and line for a health answer of a running cts.
 fn told(body: &str) -> Option<(u8, String)> {
     let json: serde_json::Value = serde_json::from_str(body).ok()?;
-    let status = json["status"].as_str()?;
-    let (code, word) = match status {
-        "healthy" => (0, "OK"),
-        "degraded" | "initializing" => (1, "WARNING"),
-        "unhealthy" => (2, "CRITICAL"),
-        _ => return None,
-    };
+    let status = [Status::Healthy, Status::Degraded, Status::Unhealthy, Status::Initializing]
+        .into_iter()
+        .find(|status| json["status"] == status.name())?;
     let database = &json["database"];
-    let tables = database["tableCount"].as_u64()?;
-    let mut line = format!(
-        "CTS {word} - {}, {tables}/{} core tables",
-        database["type"].as_str()?,
-        core_tables().count()
-    );
-    let reasons: Vec<&str> =
-        json["reasons"].as_array().into_iter().flatten().filter_map(|r| r.as_str()).collect();
-    if !reasons.is_empty() {
-        let _ =
-            write!(line, ": {}", reasons.iter().take(3).copied().collect::<Vec<_>>().join("; "));
-    }
-    line = line.replace('|', "/").replace(['\n', '\r'], " ");
-    let took = database["responseTime"].as_str()?.strip_suffix("ms")?.parse::<f64>().ok()? / 1000.0;
-    let _ = write!(line, " | response_time={took:.4}s;;;0 tables={tables};;;0");
-    Some((code, line))
+    let number = |value: &serde_json::Value| usize::try_from(value.as_u64()?).ok();
+    let took = database["responseTime"].as_str()?.strip_suffix("ms")?.parse::<f64>().ok()?;
+    let counts = Counts {
+        tables: number(&database["tableCount"])?,
+        applied: number(&json["migrations"]["applied"])?,
+        migrations: number(&json["migrations"]["expected"])?,
+        seconds: took / 1000.0,
+    };
+    let reasons = json["reasons"].as_array().into_iter().flatten().filter_map(|r| r.as_str());
+    let counts = (database["connected"] == true).then_some(counts);
+    let line = check_line(status, database["type"].as_str()?, counts, &reasons.collect::<Vec<_>>());
+    Some((status.exit_code(), line))
 }
 
 /// What `--check` says where it could not ask, with its exit code.

@@ -100,7 +100,11 @@ fn definition() -> clap::Command {
         .arg(switch("check", "Look at the database once and exit 0, 1, 2 or 3, for monitoring"))
         .arg(json().requires("check"))
         .arg(switch("deep", "With --check: read every page, index entry and foreign key").requires("check"))
-        .arg(value("url", "URL", "With --check: ask the running cts there").requires("check"))
+        .arg(
+            value("url", "URL", "With --check: ask the running cts there")
+                .requires("check")
+                .conflicts_with("deep"),
+        )
         .subcommands([
             clap::Command::new("serve").about("Run the appliance: migrate, verify, serve (the default)"),
             clap::Command::new("migrate")

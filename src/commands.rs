@@ -14,8 +14,8 @@ use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::health::{Report, Surroundings, examine};
 use crate::log::Log;
-use crate::migrate::{Outcome, Plan, bring_up_to_date};
-use crate::schema::{SQLITE, VERSION};
+use crate::migrate::{Outcome, Plan, bring_up_to_date, unconvertible};
+use crate::schema::{SQLITE, Schema, VERSION};
 use crate::store::sqlite::{Draft, Sqlite};
 use crate::store::{Holder, Look, Patience, Store};
 
@@ -27,8 +27,7 @@ pub fn initialise(
     patience: &Patience<'_>,
 ) -> Result<(Box<dyn Store>, Outcome)> {
     let drafted = draft(config, patience)?;
-    let mut store: Box<dyn Store> =
-        Box::new(Sqlite::open(&config.db, config.access, patience.stop)?);
+    let mut store: Box<dyn Store> = Box::new(Sqlite::open(&config.db, config.access, patience)?);
     log.info(format_args!("Database: {}", store.location()));
     let schema = store.schema();
     let (files, statements) = (schema.migrations.len(), schema.statements);
@@ -38,10 +37,11 @@ pub fn initialise(
     // With a draft of ours in place there is nothing left to do; it is looked at all the same.
     let done = bring_up_to_date(&mut *store, patience)?;
     let outcome = drafted.filter(|_| done.applied() == 0).unwrap_or(done);
+    say_work(log, &outcome);
     for said in store.settle(patience)? {
         log.info(said);
     }
-    say_outcome(log, &*store, &outcome);
+    say_sum(log, schema, &outcome);
     Ok((store, outcome))
 }
 
@@ -56,7 +56,7 @@ fn draft(config: &Config, patience: &Patience<'_>) -> Result<Option<Outcome>> {
     Ok(is_there.then_some(outcome))
 }
 
-fn say_outcome(log: Log, store: &dyn Store, outcome: &Outcome) {
+fn say_work(log: Log, outcome: &Outcome) {
     for run in &outcome.runs {
         let (name, applied, skipped) = (run.name, run.applied, run.skipped);
         let took = run.took.as_millis();
@@ -71,8 +71,14 @@ fn say_outcome(log: Log, store: &dyn Store, outcome: &Outcome) {
     for alteration in &outcome.drift.altered {
         log.warn(alteration);
     }
+    if let Some(error) = &outcome.unnoted {
+        log.warn(format_args!("table site_logs does not take a line of it: {error}"));
+    }
+}
+
+fn say_sum(log: Log, schema: &Schema, outcome: &Outcome) {
     let applied = outcome.applied();
-    let skipped = store.schema().statements.saturating_sub(applied);
+    let skipped = schema.statements.saturating_sub(applied);
     log.info(format_args!("✓ Unified setup complete: {applied} applied, {skipped} skipped"));
     let core = core_tables().count();
     let missing =
@@ -123,7 +129,7 @@ pub fn migrate(config: &Config, log: Log) -> Result<u8> {
 pub fn plan(config: &Config) -> Result<u8> {
     let path = config.db.display();
     let mut text = String::new();
-    let look = match open_read_only(config)? {
+    let look = match open_read_only(config, config.lock_timeout)? {
         Some(mut store) => store.look()?,
         None => {
             let _ = writeln!(
@@ -134,11 +140,20 @@ pub fn plan(config: &Config) -> Result<u8> {
         }
     };
     let plan = Plan::of(&SQLITE, &look)?;
+    let is_older = !look.catalog.is_empty() && !look.ledger.iter().any(|row| row.is_ours());
+    if is_older && !plan.drift.altered.is_empty() {
+        return Err(unconvertible(&plan.drift).at(path).leaving("nothing was changed"));
+    }
+    if is_older {
+        let name = SQLITE.fallback.name;
+        let _ =
+            writeln!(text, "{path}: of an older CTS; would be completed, if need be behind {name}");
+    }
     for migration in &plan.pending {
         let count = migration.statements().len();
         let _ = writeln!(text, "would apply {} ({count} statements)", migration.name);
     }
-    if plan.pending.is_empty() {
+    if plan.pending.is_empty() || is_older {
         for object in &plan.drift.missing {
             let _ = writeln!(text, "would put back {object}");
         }
@@ -159,7 +174,7 @@ pub fn plan(config: &Config) -> Result<u8> {
 
 /// `cts status`.
 pub fn status(config: &Config, as_json: bool) -> Result<u8> {
-    let report = match open_read_only(config)? {
+    let report = match open_read_only(config, config.lock_timeout)? {
         Some(mut store) => examine(&mut *store, Surroundings::default())?,
         None => Report::unreachable(&SQLITE, config.backend, &no_database(config)),
     };
@@ -173,7 +188,7 @@ pub fn status(config: &Config, as_json: bool) -> Result<u8> {
 
 /// `cts verify`.
 pub fn verify(config: &Config) -> Result<u8> {
-    let Some(mut store) = open_read_only(config)? else {
+    let Some(mut store) = open_read_only(config, config.lock_timeout)? else {
         return Err(no_database(config));
     };
     let drift = store.schema().expected.difference(&store.look()?.catalog);
@@ -183,7 +198,7 @@ pub fn verify(config: &Config) -> Result<u8> {
 
 /// `cts repair`.
 pub fn repair(config: &Config, log: Log) -> Result<u8> {
-    if open_read_only(config).is_ok_and(|store| store.is_none()) {
+    if open_read_only(config, Duration::ZERO).is_ok_and(|store| store.is_none()) {
         return Err(no_database(config));
     }
     interruptible(config, log, |patience| {
@@ -224,10 +239,12 @@ fn drift_text(drift: &Drift) -> String {
     text
 }
 
-/// Opens the database for a look; `None` where there is none.
-pub fn open_read_only(config: &Config) -> Result<Option<Box<dyn Store>>> {
+/// Opens the database for a look, waiting at most `limit` for who has locked all of it;
+/// `None` where there is none.
+pub fn open_read_only(config: &Config, limit: Duration) -> Result<Option<Box<dyn Store>>> {
     let stop = Arc::new(AtomicBool::new(false));
-    let store = Sqlite::open_read_only(&config.db, config.access, &stop)?;
+    let patience = Patience { limit: Some(limit), stop: &stop, on_wait: &|_, _| {} };
+    let store = Sqlite::open_read_only(&config.db, config.access, &patience)?;
     Ok(store.map(|store| Box::new(store) as Box<dyn Store>))
 }
 

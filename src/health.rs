@@ -181,7 +181,7 @@ impl Report {
                 plan.drift
             }
             Err(error) => {
-                self.pending = Vec::new();
+                self.pending = vec![error.what.clone()];
                 self.findings.push(Finding::Warning(error.to_string()));
                 schema.expected.difference(&look.catalog)
             }

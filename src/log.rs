@@ -56,7 +56,7 @@ impl Log {
         if self.verbosity < at_least {
             return;
         }
-        let text = event.to_string().replace('\n', " ");
+        let text = event.to_string().replace(char::is_control, " ");
         let line = if self.priorities {
             format!("<{priority}>[v0] {text}\n")
         } else {

@@ -25,6 +25,7 @@ mod systemd;
 mod upkeep;
 
 use std::env;
+use std::io::ErrorKind;
 use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
 
@@ -45,7 +46,10 @@ fn main() -> ExitCode {
             Log::new(flags.verbosity).error(&error);
             error.kind.exit_code()
         }),
-        Err(said) if !said.use_stderr() => said.print().map_or(Kind::Io.exit_code(), |()| 0),
+        Err(said) if !said.use_stderr() => match said.print() {
+            Err(e) if e.kind() != ErrorKind::BrokenPipe => Kind::Io.exit_code(),
+            _ => 0,
+        },
         Err(wrong) if checks => {
             check::could_not_ask(wrong.to_string().lines().next().unwrap_or_default(), as_json)
         }

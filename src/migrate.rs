@@ -42,8 +42,7 @@ fn refused(refusal: &Refusal) -> Error {
             format!("start cts {newer} or later, or restore a backup made before the upgrade")
         }
     };
-    Error::new(Kind::Data, format!("{refusal} (this is cts {VERSION}); nothing was changed"))
-        .remedy(remedy)
+    Error::new(Kind::Data, format!("{refusal} (this is cts {VERSION})")).remedy(remedy)
 }
 
 /// A migration that was applied.
@@ -70,6 +69,8 @@ pub struct Outcome {
     pub left: Vec<(Object, Error)>,
     /// The difference that remains.
     pub drift: Drift,
+    /// Why what was done could not be noted in `site_logs`.
+    pub unnoted: Option<Error>,
 }
 
 impl Outcome {
@@ -82,10 +83,10 @@ impl Outcome {
 /// Brings the database up to date. Whether there is work is first looked up without the
 /// lock; what the work is, is decided under it.
 pub fn bring_up_to_date(store: &mut dyn Store, patience: &Patience<'_>) -> Result<Outcome> {
-    let schema = store.schema();
+    let (schema, location) = (store.schema(), store.location());
     match store.look() {
         Ok(look) => {
-            let plan = Plan::of(schema, &look)?;
+            let plan = Plan::of(schema, &look).map_err(|error| unchanged(error, &location))?;
             if plan.is_empty() {
                 return Ok(Outcome { drift: plan.drift, ..Outcome::default() });
             }
@@ -94,12 +95,11 @@ pub fn bring_up_to_date(store: &mut dyn Store, patience: &Patience<'_>) -> Resul
         Err(error) if error.kind == Kind::TryAgain && !patience.stop.load(Ordering::Relaxed) => {}
         Err(error) => return Err(error),
     }
-    let location = store.location();
     let mut tx = store.lock(patience)?;
     let work = Work { schema, patience };
     let outcome = work.run(&mut *tx).map_err(|error| unchanged(error, &location))?;
     if !outcome.runs.is_empty() || !outcome.put_back.is_empty() {
-        tx.commit().map_err(|error| unchanged(error, &location))?;
+        tx.commit(patience).map_err(|error| unchanged(error, &location))?;
     }
     Ok(outcome)
 }
@@ -127,7 +127,7 @@ impl Work<'_> {
         if plan.is_empty() {
             return Ok(Outcome { drift: plan.drift, ..Outcome::default() });
         }
-        if !plan.pending.is_empty() && !look.catalog.is_empty() {
+        if !look.catalog.is_empty() {
             refuse_damage(tx)?;
         }
         let is_first = !look.ledger.iter().any(|row| row.is_ours());
@@ -139,7 +139,12 @@ impl Work<'_> {
             self.heal(tx, &mut outcome)?;
         }
         outcome.drift = self.schema.expected.difference(&tx.look()?.catalog);
-        write_notes(tx, &outcome)?;
+        match tx.attempt(&mut |tx| write_notes(tx, &outcome)) {
+            Ok(()) => {}
+            // A `site_logs` that somebody has changed must not stop the box.
+            Err(error) if error.kind == Kind::Data => outcome.unnoted = Some(error),
+            Err(error) => return Err(error),
+        }
         Ok(outcome)
     }
 
@@ -192,23 +197,7 @@ impl Work<'_> {
 
     fn refuse_unconvertible(&self, tx: &mut dyn Tx) -> Result<()> {
         let drift = self.schema.expected.difference(&tx.look()?.catalog);
-        if drift.is_none() {
-            return Ok(());
-        }
-        let differences = drift
-            .altered
-            .iter()
-            .map(ToString::to_string)
-            .chain(drift.missing.iter().map(|object| format!("{object} is missing")))
-            .collect::<Vec<_>>();
-        let first = differences.iter().take(3).cloned().collect::<Vec<_>>().join("; ");
-        let what = format!(
-            "this database of an older CTS differs in {} places that cts {VERSION} cannot convert: {first}",
-            differences.len()
-        );
-        Err(Error::new(Kind::Data, what)
-            .leaving("nothing was changed")
-            .remedy("keep it, start cts on a new file, and copy the rows that you need"))
+        if drift.is_none() { Ok(()) } else { Err(unconvertible(&drift)) }
     }
 
     /// Puts back what is missing: tables and their rows, then columns, then indexes.
@@ -221,6 +210,13 @@ impl Work<'_> {
             for object in missing.into_iter().filter(step) {
                 self.mend(tx, object, outcome)?;
             }
+        }
+        // What is believed is what a look finds.
+        let missing = self.schema.expected.difference(&tx.look()?.catalog).missing;
+        for object in outcome.put_back.extract_if(.., |object| missing.contains(object)) {
+            let what = "something else has its name".to_string();
+            let error = Error::new(Kind::Data, what).remedy("rename what has its name");
+            outcome.left.push((object, error));
         }
         Ok(())
     }
@@ -260,6 +256,23 @@ impl Work<'_> {
         }
         Ok(())
     }
+}
+
+/// The error of a database of an older CTS that would still differ.
+pub fn unconvertible(drift: &Drift) -> Error {
+    let differences = drift
+        .altered
+        .iter()
+        .map(ToString::to_string)
+        .chain(drift.missing.iter().map(|object| format!("{object} is missing")))
+        .collect::<Vec<_>>();
+    let first = differences.iter().take(3).cloned().collect::<Vec<_>>().join("; ");
+    let what = format!(
+        "this database of an older CTS differs in {} places that cts {VERSION} cannot convert: {first}",
+        differences.len()
+    );
+    Error::new(Kind::Data, what)
+        .remedy("keep it, start cts on a new file, and copy the rows that you need")
 }
 
 fn is_table(object: &Object) -> bool {

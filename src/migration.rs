@@ -52,9 +52,10 @@ impl Applied {
     /// Whether cts wrote this row: only ours carry a SHA-256 checksum. Rows of an
     /// older CTS are kept, and never taken for ours.
     pub fn is_ours(&self) -> bool {
-        self.checksum.as_deref().is_some_and(|sum| {
+        let is_sum = |sum: &str| {
             sum.len() == 64 && sum.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
-        })
+        };
+        !self.name.is_empty() && self.checksum.as_deref().is_some_and(is_sum)
     }
 }
 
@@ -113,8 +114,11 @@ pub fn pending(
     ledger: &[Applied],
 ) -> Result<Vec<Migration>, Refusal> {
     let ours = || ledger.iter().filter(|row| row.is_ours());
-    for row in ours() {
+    for row in ledger.iter().filter(|row| row.checksum.is_some()) {
         let known = all.iter().chain(std::iter::once(fallback)).find(|m| m.name == row.name);
+        if known.is_none() && !row.is_ours() {
+            continue;
+        }
         let recorded = row.checksum.clone().unwrap_or_default();
         match known {
             None => {
@@ -480,8 +484,14 @@ mod tests {
 
     #[test]
     fn rows_of_an_older_cts_are_not_taken_for_ours() {
-        let ledger = [row("a.sql", None), row("b.sql", Some("md5")), row("old_003", None)];
+        let ledger = [row("a.sql", None), row("old_003", Some("md5")), row("", Some(SUM_A))];
         assert_eq!(names(&ledger), Ok(vec!["a.sql", "b.sql"]));
+    }
+
+    #[test]
+    fn a_checksum_of_ours_that_was_damaged_is_refused() {
+        let refusal = names(&[row("a.sql", Some("AAAA"))]).unwrap_err().to_string();
+        assert!(refusal.contains("AAAA… in the ledger"), "{refusal}");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! then answers every question with a look of its own and proves now and then that it can
 //! be written. One connection, one thread; a database that hangs hangs nobody else.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -9,11 +10,13 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, Kind, Result};
 use crate::health::{Report, Surroundings, examine};
 use crate::schema::Schema;
-use crate::store::{Backend, Note, Store};
+use crate::store::{Backend, Note, Patience, Store, note};
 use crate::upkeep::Keeper;
 
 /// How often writing is proved.
 const BETWEEN_WRITES: Duration = Duration::from_secs(5);
+/// How long the note of the stop waits for other writers.
+const NOTES_WITHIN: Duration = Duration::from_secs(1);
 /// How long a question waits for the database.
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 
@@ -173,13 +176,20 @@ impl Owner {
         let around =
             Surroundings { unwritable: self.unwritable.clone(), ..Surroundings::default() };
         let (schema, backend) = (self.store.schema(), self.store.backend());
-        examine(&mut *self.store, around)
-            .unwrap_or_else(|error| Report::unreachable(schema, backend, &error))
+        examine(&mut *self.store, around).unwrap_or_else(|error| {
+            // What became of the file says more than the error that follows from it.
+            let replaced = self.store.place().replaced;
+            let error = replaced.map_or(error, |why| Error::new(Kind::Io, why));
+            Report::unreachable(schema, backend, &error)
+        })
     }
 
     fn close(mut self) -> Result<()> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let patience = Patience { limit: Some(NOTES_WITHIN), stop: &stop, on_wait: &|_, _| {} };
+        let last = Note { level: "info", message: "the service stopped".into() };
         // A log line that cannot be written does not keep the service from stopping.
-        let _ = self.store.note(&Note { level: "info", message: "the service stopped".into() });
+        let _ = note(&mut *self.store, &patience, &last);
         self.store.close()
     }
 }

@@ -24,6 +24,7 @@ impl Report {
                 table_count: core,
                 critical_tables: CriticalTables { total, existing, missing },
             },
+            migrations: Counted { applied: self.applied.len(), expected: self.expected_migrations },
             reasons: self.reasons(),
             version: VERSION,
             timestamp: timestamp(self.at),
@@ -83,41 +84,65 @@ impl Report {
         text
     }
 
-    /// The line of `--check`, in the form of the Monitoring Plugins guidelines.
+    /// The line of `--check`.
     pub fn check_line(&self) -> String {
-        let word = match self.status() {
-            Status::Healthy => "OK",
-            Status::Degraded | Status::Initializing => "WARNING",
-            Status::Unhealthy => "CRITICAL",
+        let (_, tables, _) = self.count(core_tables());
+        let counts = Counts {
+            tables,
+            applied: self.applied.len(),
+            migrations: self.expected_migrations,
+            seconds: self.response_time.as_secs_f64(),
         };
-        let mut line = format!("CTS {word} - {}", self.backend.name());
-        let (expected, existing, _) = self.count(core_tables());
-        if self.connected {
-            line += &format!(
-                ", {existing}/{expected} core tables, {}/{} migrations",
-                self.applied.len(),
-                self.expected_migrations
-            );
-        }
-        let reasons = self.reasons();
-        if !reasons.is_empty() {
-            let more = reasons.len().saturating_sub(3);
-            line +=
-                &format!(": {}", reasons.iter().take(3).copied().collect::<Vec<_>>().join("; "));
-            if more > 0 {
-                line += &format!("; and {more} more");
-            }
-        }
-        // A bar begins the performance data, and a line end the long text.
-        line = line.replace('|', "/").replace(['\n', '\r'], " ");
-        if self.connected {
-            line += &format!(
-                " | response_time={:.4}s;;;0 tables={existing};;;0",
-                self.response_time.as_secs_f64()
-            );
-        }
-        line
+        let counts = self.connected.then_some(counts);
+        check_line(self.status(), self.backend.name(), counts, &self.reasons())
     }
+}
+
+/// What the line of `--check` counts.
+#[derive(Clone, Copy, Debug)]
+pub struct Counts {
+    /// Core tables that exist.
+    pub tables: usize,
+    /// Migrations that are applied.
+    pub applied: usize,
+    /// Migrations that should be.
+    pub migrations: usize,
+    /// How long the database took to answer, in seconds.
+    pub seconds: f64,
+}
+
+/// The line of `--check`, in the form of the Monitoring Plugins guidelines; without `counts`
+/// where the database did not answer.
+pub fn check_line(
+    status: Status,
+    backend: &str,
+    counts: Option<Counts>,
+    reasons: &[&str],
+) -> String {
+    const SHOWN: usize = 3;
+    let word = match status {
+        Status::Healthy => "OK",
+        Status::Degraded | Status::Initializing => "WARNING",
+        Status::Unhealthy => "CRITICAL",
+    };
+    let mut line = format!("CTS {word} - {backend}");
+    if let Some(Counts { tables, applied, migrations, .. }) = counts {
+        let expected = core_tables().count();
+        line += &format!(", {tables}/{expected} core tables, {applied}/{migrations} migrations");
+    }
+    if !reasons.is_empty() {
+        let shown: Vec<&str> = reasons.iter().take(SHOWN).copied().collect();
+        line += &format!(": {}", shown.join("; "));
+    }
+    if reasons.len() > SHOWN {
+        line += &format!("; and {} more", reasons.len() - SHOWN);
+    }
+    // A bar begins the performance data, and a line end the long text.
+    line = line.replace('|', "/").replace(char::is_control, " ");
+    if let Some(Counts { tables, seconds, .. }) = counts {
+        line += &format!(" | response_time={seconds:.4}s;;;0 tables={tables};;;0");
+    }
+    line
 }
 
 #[derive(Serialize)]
@@ -125,6 +150,7 @@ impl Report {
 struct Health<'r> {
     status: Status,
     database: HealthDatabase,
+    migrations: Counted,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     reasons: Vec<&'r str>,
     version: &'static str,
@@ -140,6 +166,12 @@ struct HealthDatabase {
     response_time: String,
     table_count: usize,
     critical_tables: CriticalTables,
+}
+
+#[derive(Serialize)]
+struct Counted {
+    applied: usize,
+    expected: usize,
 }
 
 #[derive(Serialize)]

@@ -140,7 +140,8 @@ fn respond(request: Request, reply: &Reply) {
     let _ = request.respond(response);
 }
 
-/// Asks a server for a path: status code and body.
+/// Asks a server for a path: status code and body. HTTP/1.0, so that a long answer is not
+/// sent in chunks.
 pub fn get(
     address: SocketAddr,
     host: &str,
@@ -152,7 +153,7 @@ pub fn get(
     let mut stream = TcpStream::connect_timeout(&address, left())?;
     stream.set_write_timeout(Some(left()))?;
     stream.write_all(
-        format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").as_bytes(),
+        format!("GET {path} HTTP/1.0\r\nHost: {host}\r\nConnection: close\r\n\r\n").as_bytes(),
     )?;
     let mut answer = Vec::new();
     let mut buffer = [0; 4096];

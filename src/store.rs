@@ -126,8 +126,7 @@ pub fn interrupted() -> Error {
 
 fn locked(holder: Option<Holder>, limit: Duration) -> Error {
     let who = holder.as_ref().map_or("another program".to_string(), Holder::to_string);
-    let what =
-        format!("the write lock is held by {who}, waited {}", humantime::format_duration(limit));
+    let what = format!("the lock is held by {who}, waited {}", humantime::format_duration(limit));
     let remedy = match holder {
         Some(Holder { pid, .. }) => {
             format!(
@@ -188,12 +187,9 @@ pub trait Store: Send {
     /// file modes. Returns what had to be changed, for the log.
     fn settle(&mut self, patience: &Patience<'_>) -> Result<Vec<String>>;
 
-    /// Writes one line into `site_logs`.
-    fn note(&mut self, note: &Note) -> Result<()>;
-
     /// The upkeep that this kind of database wants while programs work on it, on a connection
     /// of its own.
-    fn upkeep(&self) -> Result<Option<Box<dyn Upkeep>>>;
+    fn upkeep(&self, patience: &Patience<'_>) -> Result<Option<Box<dyn Upkeep>>>;
 
     /// Leaves the database as tidy as other readers allow, and closes it.
     fn close(self: Box<Self>) -> Result<()>;
@@ -229,5 +225,12 @@ pub trait Tx {
     fn note(&mut self, note: &Note) -> Result<()>;
 
     /// Makes it all permanent.
-    fn commit(self: Box<Self>) -> Result<()>;
+    fn commit(self: Box<Self>, patience: &Patience<'_>) -> Result<()>;
+}
+
+/// Writes one line into `site_logs`, in a transaction of its own.
+pub fn note(store: &mut dyn Store, patience: &Patience<'_>, note: &Note) -> Result<()> {
+    let mut tx = store.lock(patience)?;
+    tx.note(note)?;
+    tx.commit(patience)
 }

@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 # program:package, for what the build and the tests call.
-needed=(cc:gcc strace:strace systemd-analyze:systemd systemd-sysusers:systemd
+needed=(cc:gcc strace:strace sqlite3:sqlite3 systemd-analyze:systemd systemd-sysusers:systemd
     systemd-tmpfiles:systemd mount:mount mkfifo:coreutils)
 packages=()
 for pair in "${needed[@]}"; do

@@ -25,7 +25,7 @@ use fault::{error, is_busy};
 use file::APPLICATION_ID;
 use look::{find_damage, look, write_note};
 pub use open::migrating;
-use open::{has_wal, retry_while_busy};
+use open::{has_wal, until_free};
 
 /// Pages a connection may keep while it proves that it can write: so few that what it writes
 /// reaches the disk (it spills) before it is undone.
@@ -48,6 +48,8 @@ pub struct Sqlite {
     path: PathBuf,
     identity: Option<(u64, u64)>,
     access: Access,
+    /// Whether the schema is in place, so that the file cannot be empty.
+    settled: bool,
     /// The catalogue as it was at this `schema_version`.
     known: Option<(i64, Catalog)>,
 }
@@ -57,21 +59,22 @@ impl Sqlite {
         error(&self.path, cause)
     }
 
-    fn ask_journal_mode(&self, sql: &str) -> Result<Option<String>> {
-        match self.conn.query_row(sql, [], |row| row.get::<_, String>(0)) {
-            Ok(mode) => Ok(Some(mode)),
-            // Answered at once whatever the busy timeout says.
-            Err(e) if is_busy(&e) => {
-                std::thread::sleep(Duration::from_millis(5));
-                Ok(None)
-            }
-            Err(e) => Err(self.error(&e)),
+    /// Refuses to write where the file at the path is another one by now: its WAL may be
+    /// the one beside ours, and what is written or copied there would be lost to one of them.
+    fn refuse_replaced(&self) -> Result<()> {
+        match self.place().replaced {
+            None => Ok(()),
+            Some(why) => Err(Error::new(Kind::Io, why)
+                .remedy("start cts again, which opens the file that is there now")),
         }
     }
 
     fn use_wal(&self, patience: &Patience<'_>) -> Result<Option<String>> {
-        let until_answered =
-            |sql| patience.until_free(|| self.ask_journal_mode(sql), || file::holder(&self.path));
+        let until_answered = |sql| {
+            until_free(&self.path, patience, || {
+                self.conn.query_row(sql, [], |row| row.get::<_, String>(0))
+            })
+        };
         if until_answered("PRAGMA journal_mode")? == "wal" {
             return Ok(None);
         }
@@ -104,18 +107,13 @@ impl Store for Sqlite {
     }
 
     fn lock<'s>(&'s mut self, patience: &Patience<'_>) -> Result<Box<dyn Tx + 's>> {
-        patience.until_free(
-            || match self.conn.execute_batch("BEGIN IMMEDIATE") {
-                Ok(()) => Ok(Some(())),
-                Err(e) if is_busy(&e) => Ok(None),
-                Err(e) => Err(self.error(&e)),
-            },
-            || file::holder(&self.path),
-        )?;
+        self.refuse_replaced()?;
+        until_free(&self.path, patience, || self.conn.execute_batch("BEGIN IMMEDIATE"))?;
         Ok(Box::new(SqliteTx { conn: &self.conn, path: &self.path, known: None }))
     }
 
     fn try_write(&mut self) -> Result<()> {
+        self.refuse_replaced()?;
         let tried = self.conn.execute_batch(&format!(
             "PRAGMA cache_size = {PROBE_CACHE_PAGES}; BEGIN IMMEDIATE; \
              CREATE TABLE cts_write_probe (x); \
@@ -130,7 +128,12 @@ impl Store for Sqlite {
     }
 
     fn place(&self) -> Place {
-        file::place(&self.path, self.identity)
+        let place = file::place(&self.path, self.identity);
+        if self.settled && file::is_empty(&self.path) && place.replaced.is_none() {
+            let why = format!("{} was emptied while it was open", self.path.display());
+            return Place { replaced: Some(why), ..place };
+        }
+        place
     }
 
     fn find_damage(&mut self, deep: bool) -> Result<Damage> {
@@ -140,18 +143,21 @@ impl Store for Sqlite {
     fn settle(&mut self, patience: &Patience<'_>) -> Result<Vec<String>> {
         let mut said: Vec<String> = self.use_wal(patience)?.into_iter().collect();
         said.extend(file::tighten(&self.path, self.access.group));
+        self.settled = true;
         Ok(said)
     }
 
-    fn note(&mut self, note: &Note) -> Result<()> {
-        write_note(&self.conn, note).map_err(|e| self.error(&e))
-    }
-
-    fn upkeep(&self) -> Result<Option<Box<dyn Upkeep>>> {
-        Ok(Some(Box::new(Checkpointer::open(&self.path)?)))
+    fn upkeep(&self, patience: &Patience<'_>) -> Result<Option<Box<dyn Upkeep>>> {
+        Ok(Some(Box::new(Checkpointer::open(&self.path, patience)?)))
     }
 
     fn close(self: Box<Self>) -> Result<()> {
+        if self.place().replaced.is_some() {
+            // Closing would empty or delete a WAL that is no longer ours; the end of the
+            // process does not.
+            std::mem::forget(self.conn);
+            return Ok(());
+        }
         if has_wal(&self.path) {
             // Other readers may keep it from being emptied; that is no fault.
             match self.conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())) {
@@ -206,6 +212,8 @@ impl Tx for SqliteTx<'_> {
 
     fn add_column(&mut self, table: &str, column: &Column) -> Result<()> {
         let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
+        let default = column.default.as_ref().map(|sql| format!("({sql})").into());
+        let column = &Column { default, ..column.clone() };
         self.run(&format!(
             "ALTER TABLE {} ADD COLUMN {} {column}",
             quoted(table),
@@ -242,9 +250,9 @@ impl Tx for SqliteTx<'_> {
         write_note(self.conn, note).map_err(|e| error(self.path, &e))
     }
 
-    fn commit(self: Box<Self>) -> Result<()> {
+    fn commit(self: Box<Self>, patience: &Patience<'_>) -> Result<()> {
         self.run(&format!("PRAGMA application_id = {APPLICATION_ID}"))?;
         // In rollback mode a commit waits for readers; they are short, but may be many.
-        retry_while_busy(|| self.conn.execute_batch("COMMIT")).map_err(|e| error(self.path, &e))
+        until_free(self.path, patience, || self.conn.execute_batch("COMMIT"))
     }
 }

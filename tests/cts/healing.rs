@@ -172,3 +172,98 @@ fn an_older_database_that_cannot_be_converted_is_refused_and_left_alone() {
     ]);
     assert_eq!(machine.files(), before);
 }
+
+#[test]
+fn a_damaged_database_is_not_healed() {
+    let machine = Machine::migrated();
+    let root = machine.number("SELECT rootpage FROM sqlite_schema WHERE name = 'system_settings'");
+    machine.sql("DROP INDEX idx_site_logs_time; PRAGMA wal_checkpoint(TRUNCATE)");
+    let mut bytes = std::fs::read(machine.db()).unwrap();
+    let page = usize::try_from(root - 1).unwrap() * 4096;
+    bytes[page..page + 64].fill(0xee);
+    std::fs::write(machine.db(), bytes).unwrap();
+    let before = machine.files();
+    machine.cts("migrate").status(65).says(&["the database is damaged", "nothing was changed"]);
+    assert_eq!(machine.files(), before);
+}
+
+#[test]
+fn what_has_the_name_of_a_missing_table_is_said_and_nothing_is_claimed() {
+    let machine = Machine::migrated();
+    machine.sql(
+        "ALTER TABLE statistics_daily RENAME TO mine; CREATE VIEW statistics_daily AS SELECT 1",
+    );
+    machine.cts("migrate").success();
+    let before = machine.files();
+    let done = machine.cts("migrate").success();
+    assert!(!done.err().contains("put back\n"), "{}", done.err());
+    done.says(&[
+        "table statistics_daily is missing and cannot be put back",
+        "something else has its name",
+    ]);
+    assert_eq!(machine.files(), before);
+}
+
+#[test]
+fn the_case_of_a_name_does_not_matter() {
+    let machine = Machine::migrated();
+    machine.sql("ALTER TABLE users RENAME TO other; ALTER TABLE other RENAME TO USERS");
+    machine.cts("--check").success().says(&["22/22"]);
+    machine.cts("verify").success();
+}
+
+#[test]
+fn texts_that_are_not_utf8_disturb_nothing() {
+    let machine = Machine::migrated();
+    let mut sql = b"CREATE TABLE theirs (a TEXT DEFAULT 'caf\xe9'); ALTER TABLE users ADD COLUMN b TEXT DEFAULT '\xff';".to_vec();
+    sql.push(b'\n');
+    let mut shell = std::process::Command::new("sqlite3")
+        .arg(machine.db())
+        .stdin(std::process::Stdio::piped())
+        .spawn()
+        .expect("sqlite3 (Debian package sqlite3)");
+    std::io::Write::write_all(&mut shell.stdin.take().unwrap(), &sql).unwrap();
+    assert!(shell.wait().unwrap().success());
+    machine.cts("migrate").success();
+    machine.cts("--check").success();
+}
+
+#[test]
+fn a_site_logs_that_takes_no_line_stops_nothing() {
+    let machine = Machine::migrated();
+    machine.sql(
+        "CREATE TRIGGER no BEFORE INSERT ON site_logs BEGIN SELECT raise(ABORT, 'no logs'); END; \
+         DROP TABLE statistics_daily",
+    );
+    let service = machine.serve().start();
+    service.until_ready().until_status("healthy");
+    let (code, log) = service.stop();
+    assert_eq!(code, Some(0));
+    assert!(log.contains("site_logs does not take a line") && log.contains("no logs"), "{log}");
+    machine.cts("verify").success();
+}
+
+#[test]
+fn a_status_is_not_complete_where_the_ledger_is_refused() {
+    let machine = Machine::migrated();
+    machine.sql(&format!("UPDATE migrations SET checksum = '{}' WHERE id = 1", "0".repeat(64)));
+    let status = machine.cts("status --json").status(1).json();
+    assert_eq!(status["status"], "incomplete");
+    assert!(
+        status["migrations"]["pending"][0].as_str().unwrap().contains("unified_complete_setup.sql")
+    );
+}
+
+#[test]
+fn damaged_rows_of_the_ledger_are_told_from_ours() {
+    for (damage, code) in [
+        ("INSERT INTO migrations (name) VALUES ('old_1'), ('old_1')", 0),
+        ("INSERT INTO migrations (name, checksum) VALUES ('', 'x'), (x'ff', 5)", 0),
+        ("UPDATE migrations SET checksum = upper(checksum) WHERE id = 1", 65),
+        ("UPDATE migrations SET checksum = x'00ff' WHERE id = 2", 65),
+    ] {
+        let machine = Machine::migrated();
+        machine.sql(damage);
+        machine.cts("migrate").status(code);
+    }
+}

@@ -191,3 +191,52 @@ fn orphans_are_found_by_a_deep_check() {
         .status(1)
         .says(&["CTS WARNING", "indications_move: 1 rows refer"]);
 }
+
+#[test]
+fn a_file_that_was_put_in_its_place_keeps_what_is_written_to_it() {
+    let machine = Machine::new();
+    let service = machine.serve().start();
+    service.until_ready();
+    // As a restore does it while the service runs.
+    let other = Machine::migrated();
+    fs::copy(other.db(), machine.path("new.db")).unwrap();
+    fs::rename(machine.path("new.db"), machine.db()).unwrap();
+    let program = machine.open();
+    program
+        .execute_batch(
+            "INSERT INTO site_logs (level, category, message) VALUES ('info', 'test', 'kept')",
+        )
+        .unwrap();
+    service.until_status("unhealthy");
+    assert_eq!(service.stop().0, Some(0));
+    let kept = "SELECT count(*) FROM site_logs WHERE message = 'kept'";
+    assert_eq!(program.query_row(kept, [], |row| row.get::<_, i64>(0)), Ok(1));
+    drop(program);
+    assert_eq!(machine.number(kept), 1);
+    assert_eq!(machine.texts("PRAGMA integrity_check"), ["ok"]);
+}
+
+#[test]
+fn an_emptied_file_is_not_called_healthy() {
+    let machine = Machine::new();
+    let service = machine.serve().start();
+    service.until_ready();
+    fs::File::create(machine.db()).unwrap();
+    assert!(service.get("/api/health/database").body.contains("was emptied while it was open"));
+}
+
+#[test]
+fn a_long_answer_is_read_by_a_check_too() {
+    let machine = Machine::migrated();
+    for table in
+        machine.texts("SELECT name FROM sqlite_schema WHERE type = 'table' AND name LIKE 'ind%'")
+    {
+        machine.sql(&format!("PRAGMA foreign_keys = OFF; DROP TABLE {table}"));
+        let columns: Vec<String> = (0..200).map(|i| format!("column_number_{i} TEXT")).collect();
+        machine.sql(&format!("CREATE TABLE {table} ({})", columns.join(", ")));
+    }
+    let service = machine.serve().start();
+    service.until_ready();
+    machine.sql("ALTER TABLE users RENAME COLUMN role TO rank");
+    assert_eq!(check(&machine, &service), (1, 1));
+}

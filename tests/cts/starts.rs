@@ -75,7 +75,7 @@ fn a_held_lock_ends_with_75_and_names_its_holder() {
     holder.execute_batch("BEGIN IMMEDIATE").unwrap();
     let pid = format!("(pid {})", std::process::id());
     machine.cts("migrate").env("CTS_LOCK_TIMEOUT", "300ms").status(75).says(&[
-        "write lock is held by",
+        "the lock is held by",
         &pid,
         "CTS_LOCK_TIMEOUT",
         "nothing was changed",
@@ -133,4 +133,58 @@ fn a_trading_program_that_writes_all_the_time_stops_no_start() {
     machine.cts("migrate").success();
     writer.join().unwrap();
     machine.cts("verify").success();
+}
+
+#[test]
+fn the_service_waits_for_the_lock_when_it_has_nothing_else_to_do() {
+    let machine = Machine::migrated();
+    let holder = machine.open();
+    holder.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let service = machine.serve().start();
+    service.until(&format!("(pid {})", std::process::id()));
+    assert!(!service.log().contains("Ready"), "{}", service.log());
+    holder.execute_batch("ROLLBACK").unwrap();
+    service.until_ready();
+}
+
+#[test]
+fn a_program_that_locks_the_whole_database_is_named_and_waited_for() {
+    let machine = Machine::migrated();
+    let holder = machine.open();
+    holder
+        .execute_batch(
+            "PRAGMA locking_mode = EXCLUSIVE; BEGIN IMMEDIATE; UPDATE users SET id = id; COMMIT",
+        )
+        .unwrap();
+    let pid = format!("(pid {})", std::process::id());
+    machine.cts("migrate").env("CTS_LOCK_TIMEOUT", "600ms").status(75).says(&["held by", &pid]);
+    let start = Instant::now();
+    machine.cts("--check").status(2).says(&["held by", &pid]);
+    machine.cts("--check --deep").status(2).says(&["held by", &pid]);
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    let service = machine.serve().start();
+    service.until("waiting for the write lock").until(&pid).signal(Signal::TERM);
+    assert_eq!(service.end().0, Some(0));
+}
+
+#[test]
+fn a_first_run_that_was_cut_off_is_not_called_healthy() {
+    let machine = Machine::new();
+    std::fs::write(machine.db(), "").unwrap();
+    // Killed when it is about to delete the journal, which is what commits.
+    let strace = std::process::Command::new("strace")
+        .args(["-f", "-o", "/dev/null", "-e", "inject=unlink:signal=KILL:when=1"])
+        .args([env!("CARGO_BIN_EXE_cts"), "migrate"])
+        .env("SQLITE_DB_PATH", machine.db())
+        .stderr(Stdio::null())
+        .status()
+        .expect("strace (Debian package strace)");
+    assert!(!strace.success());
+    assert!(machine.path("cts.db-journal").exists());
+    let before = machine.files();
+    machine.cts("--check").status(2).says(&["was cut off", "cts migrate"]);
+    machine.cts("status").status(65).says(&["was cut off"]);
+    assert_eq!(machine.files(), before);
+    machine.cts("migrate").success().says(&["83 applied"]);
+    assert_complete(&machine);
 }

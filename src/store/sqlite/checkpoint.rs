@@ -13,9 +13,10 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags};
 
 use super::fault::{error, is_busy};
+use super::file;
 use super::open::connect;
 use crate::error::Result;
-use crate::store::Upkeep;
+use crate::store::{Patience, Upkeep};
 
 /// Frames, of a page each, beyond which the WAL is begun anew: 16 MiB.
 const LONG: i64 = 4096;
@@ -26,14 +27,15 @@ const HOLD_UP: Duration = Duration::from_millis(10);
 pub struct Checkpointer {
     conn: Connection,
     path: PathBuf,
+    identity: Option<(u64, u64)>,
 }
 
 impl Checkpointer {
     /// Opens its connection.
-    pub fn open(path: &Path) -> Result<Checkpointer> {
-        let conn = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    pub fn open(path: &Path, patience: &Patience<'_>) -> Result<Checkpointer> {
+        let conn = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE, patience)?;
         conn.busy_timeout(HOLD_UP).map_err(|e| error(path, &e))?;
-        Ok(Checkpointer { conn, path: path.to_path_buf() })
+        Ok(Checkpointer { conn, path: path.to_path_buf(), identity: file::identity(path) })
     }
 
     /// Frames in the WAL; 0 where somebody else is at it.
@@ -48,6 +50,10 @@ impl Checkpointer {
 
 impl Upkeep for Checkpointer {
     fn turn(&mut self) -> Result<()> {
+        if file::identity(&self.path) != self.identity {
+            // The WAL may belong to the file that is there now.
+            return Ok(());
+        }
         if self.checkpoint("PASSIVE")? > LONG {
             self.checkpoint("RESTART")?;
         }

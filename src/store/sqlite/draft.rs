@@ -46,7 +46,7 @@ impl Draft {
         let Some(file) = unnamed(&path, access.group)? else { return Ok(None) };
         let mut conn = Connection::open_in_memory().map_err(|e| error(&path, &e))?;
         watch(&mut conn, patience.stop).map_err(|e| error(&path, &e))?;
-        let store = Sqlite { conn, path, identity: None, access, known: None };
+        let store = Sqlite { conn, path, identity: None, access, settled: false, known: None };
         Ok(Some(Draft { store, file }))
     }
 

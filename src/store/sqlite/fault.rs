@@ -28,11 +28,8 @@ pub fn error(path: &Path, cause: &rusqlite::Error) -> Error {
     };
     let (kind, remedy) = match cause.sqlite_error_code() {
         Some(Code::OperationInterrupted) => return interrupted().at(path.display()),
-        Some(Code::DiskFull) => {
-            let what = format!("{}: the disk is full ({})", path.display(), file::room(path, None));
-            return Error::new(Kind::Io, what)
-                .remedy("free some space on that disk and run it again");
-        }
+        Some(Code::DiskFull) => return disk_full(path),
+        Some(Code::SystemIoFailure) if file::is_full(path) => return disk_full(path),
         Some(Code::SystemIoFailure) => {
             (Kind::Io, "look at the disk (`dmesg`, `df`), then run it again")
         }
@@ -47,12 +44,20 @@ pub fn error(path: &Path, cause: &rusqlite::Error) -> Error {
             Kind::Permission,
             "run as the owner of the file, and look whether its disk is mounted read-only",
         ),
-        Some(Code::CannotOpen) => (
+        Some(Code::CannotOpen) if file::place(path, None).read_only.is_some() => (
             Kind::Permission,
             "look at the rights of the file and its folder, or set SQLITE_DB_PATH (or --db) to another file",
         ),
+        Some(Code::CannotOpen) => {
+            (Kind::Io, "look whether file descriptors or memory ran out (`ulimit -n`, `free`)")
+        }
         _ => (Kind::Data, ""),
     };
     let error = Error::new(kind, format!("{}: {text}", path.display()));
     if remedy.is_empty() { error } else { error.remedy(remedy) }
+}
+
+fn disk_full(path: &Path) -> Error {
+    let what = format!("{}: the disk is full ({})", path.display(), file::room(path, None));
+    Error::new(Kind::Io, what).remedy("free some space on that disk and run it again")
 }

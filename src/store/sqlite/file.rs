@@ -19,6 +19,10 @@ pub const APPLICATION_ID: u32 = 0x4354_5333;
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 const JOURNAL_MAGIC: [u8; 8] = [0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7];
 
+/// The longest path, in bytes, that SQLite opens with the names of its side files
+/// (`MAX_PATHNAME` in os_unix.c is 512).
+const LONGEST: usize = 500;
+
 /// Room that a new database needs, journal included, in bytes: twice its measured size.
 const FIRST_RUN_BYTES: u64 = 2 << 20;
 
@@ -38,6 +42,13 @@ pub enum Found {
 /// beside it are looked for where SQLite puts them.
 pub fn resolve(path: &Path) -> Result<PathBuf> {
     let absolute = std::path::absolute(path).map_err(|e| unreadable(path, &e))?;
+    if absolute.as_os_str().len() > LONGEST {
+        let what =
+            format!("{}: is longer than the {LONGEST} bytes that SQLite takes", absolute.display());
+        return Err(
+            Error::new(Kind::Config, what).remedy("set SQLITE_DB_PATH (or --db) to a shorter path")
+        );
+    }
     let Ok(meta) = fs::symlink_metadata(&absolute) else {
         return Ok(absolute);
     };
@@ -73,7 +84,7 @@ pub fn inspect(path: &Path) -> Result<Found> {
         let lost = former_database(path, "the file is empty");
         // Another starter may have filled the file since.
         return match lost {
-            Some(error) if fs::metadata(path).is_ok_and(|m| m.len() == 0) => Err(error),
+            Some(error) if is_empty(path) => Err(error),
             Some(_) => inspect(path),
             None => Ok(Found::Empty),
         };
@@ -250,6 +261,11 @@ pub fn place(path: &Path, identity: Option<(u64, u64)>) -> Place {
     place
 }
 
+/// Whether there is a file without a byte at the path.
+pub fn is_empty(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|meta| meta.len() == 0)
+}
+
 /// Device and inode of the file at the path.
 pub fn identity(path: &Path) -> Option<(u64, u64)> {
     fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()))
@@ -336,6 +352,11 @@ fn write_lock(
         .collect();
     // Some file systems (btrfs, overlayfs) show another device there than stat(2) does.
     held.iter().find(|(same, _)| *same).or(held.first()).map(|(_, pid)| *pid)
+}
+
+/// Whether the disk has no room left for the shared memory and a page.
+pub fn is_full(path: &Path) -> bool {
+    place(path, None).free_bytes.is_some_and(|free| free < 64 << 10)
 }
 
 /// "… free, about … needed", for errors of a full disk.

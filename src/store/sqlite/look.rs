@@ -43,16 +43,16 @@ fn ledger(conn: &Connection, catalog: &Catalog) -> rusqlite::Result<Vec<Applied>
         return Ok(Vec::new());
     };
     let column = |name: &str| {
-        let is_there = table.columns.iter().any(|column| column.name == name);
+        let is_there = table.columns.iter().any(|column| column.name.eq_ignore_ascii_case(name));
         if is_there { name.to_string() } else { format!("NULL AS {name}") }
     };
     let columns =
         ["id", "name", "checksum", "executed_at", "execution_time_ms", "version"].map(column);
-    let mut statement = conn
-        .prepare(&format!("SELECT {}, rowid FROM migrations ORDER BY rowid", columns.join(", ")))?;
+    let sql = format!("SELECT {} FROM migrations ORDER BY 1", columns.join(", "));
+    let mut statement = conn.prepare(&sql)?;
     let rows = statement.query_map([], |row| {
         Ok(Applied {
-            id: integer(row, 0)?.or(integer(row, 6)?).unwrap_or_default(),
+            id: integer(row, 0)?.unwrap_or_default(),
             name: words(row, 1)?.unwrap_or_default(),
             checksum: words(row, 2)?,
             executed_at: words(row, 3)?,
@@ -70,10 +70,15 @@ fn integer(row: &Row<'_>, at: usize) -> rusqlite::Result<Option<i64>> {
     })
 }
 
+/// A text, or anything else but NULL as text, so that a damaged row is seen as one.
 fn words(row: &Row<'_>, at: usize) -> rusqlite::Result<Option<String>> {
     Ok(match row.get_ref(at)? {
-        ValueRef::Text(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
-        _ => None,
+        ValueRef::Null => None,
+        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => {
+            Some(String::from_utf8_lossy(bytes).into_owned())
+        }
+        ValueRef::Integer(value) => Some(value.to_string()),
+        ValueRef::Real(value) => Some(value.to_string()),
     })
 }
 

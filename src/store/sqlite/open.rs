@@ -13,28 +13,29 @@ use super::file::{self, APPLICATION_ID, Found};
 use super::{Access, Sqlite};
 use crate::catalog::is_cts;
 use crate::error::{Error, Kind, Result};
-use crate::store::Holder;
+use crate::store::{Holder, Patience};
 
 /// How long SQLite itself waits for a lock before it says so; longer waits are [`Patience`].
 const BUSY_TIMEOUT: Duration = Duration::from_millis(250);
 /// SQLite asks after this many of its instructions whether to stop: about a millisecond.
 const INSTRUCTIONS_BETWEEN_LOOKS: i32 = 10_000;
+
 impl Sqlite {
     /// Opens the database for writing, and creates the file where there is none. Refuses
-    /// what is not ours and leaves it byte for byte as it was. `stop` ends long work.
-    pub fn open(path: &Path, access: Access, stop: &Arc<AtomicBool>) -> Result<Sqlite> {
+    /// what is not ours and leaves it byte for byte as it was.
+    pub fn open(path: &Path, access: Access, patience: &Patience<'_>) -> Result<Sqlite> {
         let path = file::resolve(path)?;
         file::refuse_network(&path, access.allow_network)?;
         match file::inspect(&path)? {
             Found::Missing => file::create(&path, access.group)?,
             Found::Empty | Found::Database(None | Some(APPLICATION_ID)) => {}
-            Found::Database(Some(0)) => recognise(&peek(&path)?, &path)?,
+            Found::Database(Some(0)) => recognise(&peek(&path, patience)?, &path)?,
             Found::Database(Some(id)) => return Err(foreign(&path, id)),
         }
         if let Some(why) = file::place(&path, None).read_only {
             return Err(read_only(&path, &why));
         }
-        let store = Sqlite::with(path, access, OpenFlags::SQLITE_OPEN_READ_WRITE, stop)?;
+        let store = Sqlite::with(path, access, OpenFlags::SQLITE_OPEN_READ_WRITE, patience)?;
         if store.conn.is_readonly("main").map_err(|e| store.error(&e))? {
             return Err(read_only(&store.path, "SQLite can read but not write it"));
         }
@@ -46,25 +47,18 @@ impl Sqlite {
     pub fn open_read_only(
         path: &Path,
         access: Access,
-        stop: &Arc<AtomicBool>,
+        patience: &Patience<'_>,
     ) -> Result<Option<Sqlite>> {
         let path = file::resolve(path)?;
         file::refuse_network(&path, access.allow_network)?;
         match file::inspect(&path)? {
             Found::Missing | Found::Empty => return Ok(None),
-            Found::Database(None) => {
-                let what = format!(
-                    "{}: its last write was cut off, and is not rolled back yet",
-                    path.display()
-                );
-                return Err(Error::new(Kind::Data, what)
-                    .remedy("start cts (or `cts migrate`), which completes it"));
-            }
+            Found::Database(None) => return Err(cut_off(&path)),
             Found::Database(Some(APPLICATION_ID)) => {}
-            Found::Database(Some(0)) => recognise(&peek(&path)?, &path)?,
+            Found::Database(Some(0)) => recognise(&peek(&path, patience)?, &path)?,
             Found::Database(Some(id)) => return Err(foreign(&path, id)),
         }
-        let store = Sqlite::with(path, access, OpenFlags::SQLITE_OPEN_READ_ONLY, stop)?;
+        let store = Sqlite::with(path, access, OpenFlags::SQLITE_OPEN_READ_ONLY, patience)?;
         recognise(&store.conn, &store.path)?;
         Ok(Some(store))
     }
@@ -73,12 +67,12 @@ impl Sqlite {
         path: PathBuf,
         access: Access,
         flags: OpenFlags,
-        stop: &Arc<AtomicBool>,
+        patience: &Patience<'_>,
     ) -> Result<Sqlite> {
-        let mut conn = connect(&path, flags)?;
-        watch(&mut conn, stop).map_err(|e| error(&path, &e))?;
+        let mut conn = connect(&path, flags, patience)?;
+        watch(&mut conn, patience.stop).map_err(|e| error(&path, &e))?;
         let identity = file::identity(&path);
-        Ok(Sqlite { conn, path, identity, access, known: None })
+        Ok(Sqlite { conn, path, identity, access, settled: false, known: None })
     }
 }
 
@@ -101,7 +95,7 @@ pub fn migrating(path: &Path) -> Option<Holder> {
 }
 
 /// Opens a connection with the settings that all of ours have.
-pub fn connect(path: &Path, flags: OpenFlags) -> Result<Connection> {
+pub fn connect(path: &Path, flags: OpenFlags, patience: &Patience<'_>) -> Result<Connection> {
     let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_EXRESCODE;
     let prepared = |conn: Connection| {
         conn.busy_timeout(BUSY_TIMEOUT)?;
@@ -110,22 +104,74 @@ pub fn connect(path: &Path, flags: OpenFlags) -> Result<Connection> {
         conn.query_row("PRAGMA schema_version", [], |_| Ok(()))?;
         Ok(conn)
     };
-    let opened = retry_while_busy(|| Connection::open_with_flags(path, flags).and_then(prepared));
-    let is_read_only = flags.contains(OpenFlags::SQLITE_OPEN_READ_ONLY);
+    let opened = until_free(path, patience, || {
+        match Connection::open_with_flags(path, flags).and_then(prepared) {
+            Err(e) if !is_busy(&e) => Ok(Err(e)),
+            other => other.map(Ok),
+        }
+    })?;
     match opened {
-        // WAL needs its shared memory file, which cannot be made in a read-only folder.
-        Err(e) if is_read_only && is_unopenable(&e) && !has_wal(path) => connect_immutable(path),
+        Err(e) if is_unopenable(&e) && flags.contains(OpenFlags::SQLITE_OPEN_READ_ONLY) => {
+            connect_without_side_files(path, &e)
+        }
         other => other.map_err(|e| error(path, &e)),
     }
 }
 
+/// What cannot be opened read-only as usual: WAL needs its shared memory file, which cannot
+/// be made in a folder that cannot be written; without a WAL the file alone is the whole
+/// database. A journal has to be rolled back, which a look does not do.
+fn connect_without_side_files(path: &Path, cause: &rusqlite::Error) -> Result<Connection> {
+    if file::beside(path, "-journal").exists() {
+        return Err(cut_off(path));
+    }
+    if !has_wal(path) {
+        return connect_immutable(path);
+    }
+    Err(match file::place(path, None).read_only {
+        Some(why) => Error::new(
+            Kind::Io,
+            format!(
+                "{}: {why}, and its WAL cannot be read without writing beside it",
+                path.display()
+            ),
+        )
+        .remedy("mount the disk so that it can be written (`findmnt`)"),
+        None => error(path, cause),
+    })
+}
+
+fn cut_off(path: &Path) -> Error {
+    let what =
+        format!("{}: its last write was cut off, and is not rolled back yet", path.display());
+    Error::new(Kind::Data, what).remedy("start cts (or `cts migrate`), which completes it")
+}
+
+/// Asks again as long as somebody else holds a lock. Some answers come at once whatever the
+/// busy timeout says: those to a switch to WAL, and to whoever meets one.
+pub fn until_free<T>(
+    path: &Path,
+    patience: &Patience<'_>,
+    mut ask: impl FnMut() -> rusqlite::Result<T>,
+) -> Result<T> {
+    let attempt = || match ask() {
+        Ok(answer) => Ok(Some(answer)),
+        Err(e) if is_busy(&e) => {
+            std::thread::sleep(Duration::from_millis(5));
+            Ok(None)
+        }
+        Err(e) => Err(error(path, &e)),
+    };
+    patience.until_free(attempt, || file::holder(path))
+}
+
 /// Opens a file that may be another program's, if possible without leaving a side file.
-fn peek(path: &Path) -> Result<Connection> {
+fn peek(path: &Path, patience: &Patience<'_>) -> Result<Connection> {
     let is_at_rest = ["-wal", "-journal"].iter().all(|suffix| !file::beside(path, suffix).exists());
     if is_at_rest {
         connect_immutable(path)
     } else {
-        connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)
+        connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY, patience)
     }
 }
 
@@ -136,21 +182,6 @@ fn connect_immutable(path: &Path) -> Result<Connection> {
         | OpenFlags::SQLITE_OPEN_NO_MUTEX
         | OpenFlags::SQLITE_OPEN_EXRESCODE;
     Connection::open_with_flags(immutable(path), flags).map_err(|e| error(path, &e))
-}
-
-/// Opening reads the header, which another starter may have locked for the moment in which
-/// it switches to WAL; that is answered without the busy timeout.
-pub fn retry_while_busy<T>(mut open: impl FnMut() -> rusqlite::Result<T>) -> rusqlite::Result<T> {
-    let mut tries = 0;
-    loop {
-        match open() {
-            Err(e) if is_busy(&e) && tries < 100 => {
-                tries += 1;
-                std::thread::sleep(Duration::from_millis(5));
-            }
-            other => return other,
-        }
-    }
 }
 
 /// Whether a WAL with something in it lies beside the database.

@@ -4,6 +4,7 @@
 
 use std::borrow::Cow;
 
+use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Result, Row};
 
 use crate::catalog::{Catalog, Column, ForeignKey, Index, Table, Text};
@@ -46,7 +47,7 @@ pub fn read(conn: &Connection, expected: Option<&Catalog>) -> Result<Catalog> {
     let indexes = entries(conn, "index")?;
     let mut catalog = Catalog::default();
     for entry in tables {
-        let own = || indexes.iter().filter(|index| index.table == entry.name);
+        let own = || indexes.iter().filter(|i| i.table.eq_ignore_ascii_case(&entry.name));
         match expected {
             Some(expected) => match expected.table(&entry.name) {
                 None => catalog.others.to_mut().push(entry.name.into()),
@@ -68,7 +69,7 @@ fn entries(conn: &Connection, kind: &str) -> Result<Vec<Entry>> {
                WHERE type = ?1 AND sql IS NOT NULL AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY name";
     let mut statement = conn.prepare(sql)?;
     let rows = statement.query_map([kind], |row| {
-        Ok(Entry { name: row.get(0)?, table: row.get(1)?, sql: row.get(2)? })
+        Ok(Entry { name: words(row, 0)?, table: words(row, 1)?, sql: words(row, 2)? })
     })?;
     rows.collect()
 }
@@ -126,7 +127,7 @@ fn columns(conn: &Connection, table: &str) -> Result<Vec<Column>> {
             name: text(row, 0)?,
             kind: text(row, 1)?,
             not_null: row.get(2)?,
-            default: row.get::<_, Option<String>>(3)?.map(|sql| fold(&sql).into()),
+            default: default(row, 3)?,
             key: row.get(4)?,
         })
     })
@@ -134,7 +135,7 @@ fn columns(conn: &Connection, table: &str) -> Result<Vec<Column>> {
 
 fn unique(conn: &Connection, table: &str) -> Result<Vec<Cow<'static, [Text]>>> {
     let sql = "SELECT name FROM pragma_index_list(?1) WHERE origin = 'u' ORDER BY name";
-    let names = rows(conn, sql, table, |row| row.get::<_, String>(0))?;
+    let names = rows(conn, sql, table, |row| words(row, 0))?;
     names.iter().map(|name| Ok(index_columns(conn, name)?.into())).collect()
 }
 
@@ -170,6 +171,17 @@ fn index_columns(conn: &Connection, index: &str) -> Result<Vec<Text>> {
     rows(conn, sql, index, |row| text(row, 0))
 }
 
+fn default(row: &Row<'_>, at: usize) -> Result<Option<Text>> {
+    let is_none = row.get_ref(at)? == ValueRef::Null;
+    Ok(if is_none { None } else { Some(fold(&words(row, at)?).into()) })
+}
+
 fn text(row: &Row<'_>, at: usize) -> Result<Text> {
-    row.get::<_, String>(at).map(Cow::Owned)
+    words(row, at).map(Cow::Owned)
+}
+
+/// A text that may not be UTF-8, as other programs may have written it.
+fn words(row: &Row<'_>, at: usize) -> Result<String> {
+    let bytes = row.get_ref(at)?.as_bytes().unwrap_or_default();
+    Ok(String::from_utf8_lossy(bytes).into_owned())
 }
