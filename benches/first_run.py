@@ -281,7 +281,12 @@ def traced(folder: Path, db: Path, argv: Sequence[object], stdin: object = os.de
     for file in files:
         file.unlink()
     kept = {f"{db}{suffix}" for suffix in ("", "-wal", "-journal")}
-    writes = [match for match in map(WRITE.match, lines) if match and match["path"] in kept]
+    unnamed = f"{db.parent}/#"  # a file that is linked to its path when it is complete
+    writes = [
+        match
+        for match in map(WRITE.match, lines)
+        if match and (match["path"] in kept or match["path"].startswith(unnamed))
+    ]
     return Traffic(sum(bool(SYNC.match(line)) for line in lines), sum(int(match["bytes"]) for match in writes))
 
 
