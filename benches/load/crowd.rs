@@ -1,0 +1,136 @@
+//! Many processes at work on one database: eight that write, four that read, and the appliance,
+//! which checkpoints for them, or which is not there.
+
+use std::env;
+use std::io::{self, BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use crate::Result;
+use crate::figures::{Goal, Line, Spread, quantile};
+use crate::settings::{DEFAULTS, Settings};
+use crate::side::{CTS, Side};
+use crate::worker::{Role, Seen, Task};
+
+const WRITERS: u64 = 8;
+const READERS: u64 = 4;
+const SECONDS: u64 = 5;
+/// From spawning the processes to their first statement.
+const HEAD_START: Duration = Duration::from_millis(500);
+
+/// What all processes of one run saw.
+struct Crowd {
+    writers: Seen,
+    readers: Seen,
+    largest_wal: u64,
+}
+
+pub fn measure(ours: &Side, baseline: &Side, rows: u64) -> Result<Vec<Line>> {
+    let by_clients = Settings { wal_autocheckpoint: DEFAULTS.wal_autocheckpoint, ..ours.settings };
+    let theirs = Crowd::work(baseline, baseline.settings, rows)?;
+    let alone = Crowd::work(ours, by_clients, rows)?;
+    let appliance = Appliance::start(ours)?;
+    let served = Crowd::work(ours, ours.settings, rows)?;
+    appliance.stop()?;
+    let alone = alone.lines("clients checkpoint", &theirs, rows);
+    let served = served.lines("appliance checkpoints", &theirs, rows);
+    Ok(alone.into_iter().chain(served).collect())
+}
+
+/// `cts serve` at work on a database.
+struct Appliance(Child);
+
+impl Appliance {
+    /// Returns when it answers.
+    fn start(side: &Side) -> Result<Self> {
+        let mut child = Command::new(CTS)
+            .args(["serve", "--port", "0", "--db"])
+            .arg(&side.path)
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let mut log = BufReader::new(child.stderr.take().ok_or("cts serve: no standard error")?);
+        let mut line = String::new();
+        while !line.contains("http://") {
+            line.clear();
+            if log.read_line(&mut line)? == 0 {
+                return Err(format!("cts serve: {}", child.wait()?).into());
+            }
+        }
+        // What it says later has to go somewhere.
+        thread::spawn(move || io::copy(&mut log, &mut io::sink()));
+        Ok(Self(child))
+    }
+
+    fn stop(mut self) -> Result<()> {
+        let term = Command::new("kill").arg(self.0.id().to_string()).status()?;
+        let end = self.0.wait()?;
+        if term.success() && end.success() { Ok(()) } else { Err(format!("cts serve: {end}").into()) }
+    }
+}
+
+impl Crowd {
+    fn work(side: &Side, settings: Settings, rows: u64) -> Result<Self> {
+        let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
+        let start_ms = (since_epoch + HEAD_START).as_millis() as u64;
+        let task = |role, number| Task {
+            role,
+            number,
+            path: side.path.clone(),
+            settings,
+            rows,
+            start_ms,
+            seconds: SECONDS,
+        };
+        let writers = (0..WRITERS).map(|number| task(Role::Writer, number));
+        let readers = (0..READERS).map(|number| task(Role::Reader, number));
+        let spawned: Result<Vec<_>> =
+            writers.chain(readers).map(|task| Ok((spawn(&task)?, task.role))).collect();
+        let mut crowd = Self { writers: Seen::default(), readers: Seen::default(), largest_wal: 0 };
+        for (child, role) in spawned? {
+            let seen = result(child)?;
+            crowd.largest_wal = crowd.largest_wal.max(seen.largest_wal);
+            match role {
+                Role::Writer => crowd.writers.add(seen),
+                Role::Reader => crowd.readers.add(seen),
+            }
+        }
+        Ok(crowd)
+    }
+
+    fn lines(&self, how: &str, baseline: &Self, rows: u64) -> Vec<Line> {
+        let title = |what: &str| format!("{WRITERS} writers, {READERS} readers, {how}: {what}");
+        let line = |what: &str, unit, figure: fn(&Self) -> Spread| {
+            Line::new(title(what), rows, unit, figure(self)).beside(figure(baseline))
+        };
+        vec![
+            line("insert transaction", "ms", |crowd| Spread::of(&crowd.writers.ms))
+                .goal(Goal::OursP99AtMost(5.0)),
+            line("longest wait", "ms", |crowd| quantile(&crowd.writers.ms, 1.0).into()),
+            line("SQLITE_BUSY", "errors", |crowd| {
+                ((crowd.writers.busy + crowd.readers.busy) as f64).into()
+            })
+            .goal(Goal::OursAtMost(0.0)),
+            line("read", "ms", |crowd| Spread::of(&crowd.readers.ms)),
+            line("transactions", "per s", |crowd| {
+                (crowd.writers.ms.len() as f64 / SECONDS as f64).into()
+            }),
+            line("largest WAL", "MiB", |crowd| {
+                (crowd.largest_wal as f64 / f64::from(1 << 20)).into()
+            }),
+        ]
+    }
+}
+
+fn spawn(task: &Task) -> Result<Child> {
+    let words = ["--worker", &serde_json::to_string(task)?];
+    Ok(Command::new(env::current_exe()?).args(words).stdout(Stdio::piped()).spawn()?)
+}
+
+fn result(child: Child) -> Result<Seen> {
+    let output = child.wait_with_output()?;
+    if !output.status.success() {
+        return Err(format!("a worker process: {}", output.status).into());
+    }
+    Ok(serde_json::from_slice(&output.stdout)?)
+}

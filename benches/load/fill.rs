@@ -1,0 +1,126 @@
+//! Fills a database with rows, in the order of their time.
+//!
+//! What is history when the tables are full is written as history: the programs would write it as
+//! live and update it later, which `expire` measures.
+
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, params_from_iter};
+
+use crate::Result;
+use crate::rows::{Order, TABLES};
+use crate::settings::UNSAFE_BUT_FAST;
+use crate::side::{Side, checkpoint};
+use crate::world::{CATEGORIES, Moment, World};
+
+/// Rows of the big tables in one transaction.
+const CHUNK: u64 = 10_000;
+pub const SETTINGS: u64 = 200;
+pub const STATES: u64 = 2000;
+
+/// Tells how far the run is, on standard error.
+pub struct Progress {
+    /// Rows in the end, or nothing where the run is too short to tell.
+    pub rows: Option<u64>,
+    begun: Instant,
+    told: Instant,
+}
+
+impl Progress {
+    pub fn new(rows: Option<u64>) -> Self {
+        Self { rows, begun: Instant::now(), told: Instant::now() }
+    }
+
+    /// Says what is being done, at once.
+    pub fn tell(&mut self, what: &str) {
+        if self.rows.is_some() {
+            eprintln!("{:>6.0} s  {what}", self.begun.elapsed().as_secs_f64());
+        }
+        self.told = Instant::now();
+    }
+
+    /// Says from time to time how many rows one side has.
+    fn row(&mut self, side: &str, done: u64, next: u64, rate: f64) {
+        if self.told.elapsed() > Duration::from_secs(5) {
+            let left = (next - done) as f64 / rate;
+            self.tell(&format!(
+                "{side}: {done} of {next} rows, {rate:.0} a second, {left:.0} s left"
+            ));
+        }
+    }
+}
+
+/// Rows that are there from the start, on every side.
+pub fn furnish(conn: &Connection, world: &World) -> Result<()> {
+    let now = Moment(0).text();
+    conn.execute_batch("BEGIN IMMEDIATE")?;
+    let mut connection = conn.prepare(
+        "INSERT INTO exchange_connections (id, name, exchange, is_enabled, is_active) VALUES (?1, ?2, 'bybit', ?3, 1)",
+    )?;
+    let mut coordination =
+        conn.prepare("INSERT INTO connection_coordination (connection_id, status, last_heartbeat) VALUES (?1, 'running', ?2)")?;
+    for (number, id) in world.connections.iter().enumerate() {
+        connection.execute((id, format!("Account {number}"), number as i64 % 2))?;
+        coordination.execute((id, &now))?;
+    }
+    let mut setting =
+        conn.prepare("INSERT INTO system_settings (key, value, category) VALUES (?1, ?2, ?3)")?;
+    for number in 0..SETTINGS {
+        let category = CATEGORIES[number as usize % CATEGORIES.len()];
+        setting.execute((setting_key(number), number.to_string(), category))?;
+    }
+    let mut state =
+        conn.prepare("INSERT INTO indication_states (state_key, validated_at) VALUES (?1, ?2)")?;
+    for number in 0..STATES {
+        state.execute((state_key(world, number), &now))?;
+    }
+    conn.execute_batch("COMMIT")?;
+    Ok(())
+}
+
+pub fn setting_key(number: u64) -> String {
+    format!("engineParameter{number}")
+}
+
+/// As the engine composes them: connection, symbol, type.
+pub fn state_key(world: &World, number: u64) -> String {
+    let connection = &world.connections[number as usize % world.connections.len()];
+    let symbol = &world.symbols[number as usize / world.connections.len() % world.symbols.len()];
+    format!("{connection}:{symbol}:direction")
+}
+
+/// Goes on from `before` rows to `after` rows.
+pub fn grow(
+    side: &Side,
+    world: &World,
+    before: u64,
+    after: u64,
+    progress: &mut Progress,
+) -> Result<()> {
+    let conn = side.open(UNSAFE_BUT_FAST)?;
+    if before == 0 {
+        furnish(&conn, world)?;
+    }
+    for sql in TABLES.iter().filter_map(|table| table.retire()) {
+        conn.execute(&sql, [])?;
+    }
+    let mut inserts = Vec::new();
+    for table in &TABLES {
+        inserts.push((table, conn.prepare(&table.insert())?));
+    }
+    let begun = Instant::now();
+    for start in (before..after).step_by(CHUNK as usize) {
+        let end = after.min(start + CHUNK);
+        conn.execute_batch("BEGIN IMMEDIATE")?;
+        for (table, insert) in &mut inserts {
+            for number in table.count(start)..table.count(end) {
+                let is_live = number >= table.first_live(after);
+                insert.execute(params_from_iter(table.row(world, number, is_live, Order::Cycles)))?;
+            }
+        }
+        conn.execute_batch("COMMIT")?;
+        let rate = (end - before) as f64 / begun.elapsed().as_secs_f64();
+        progress.row(side.name, end, after, rate);
+    }
+    checkpoint(&conn, "TRUNCATE")
+}

@@ -1,0 +1,167 @@
+//! The databases that are compared, and how their tables come to be.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use include_dir::{Dir, include_dir};
+use rusqlite::Connection;
+
+use crate::Result;
+use crate::settings::{DEFAULTS, RECOMMENDED, Settings};
+use crate::world::INDICATION_TYPES;
+
+/// The appliance.
+pub const CTS: &str = env!("CARGO_BIN_EXE_cts");
+
+static SCHEMA: Dir = include_dir!("$CARGO_MANIFEST_DIR/schema/sqlite");
+const UNIFIED: &str = "unified_complete_setup.sql";
+/// Only for what an older CTS left behind.
+const FALLBACK: &str = "000_master_initialization.sql";
+
+/// The tables for which the baseline has indexes of its own.
+const REINDEXED: [&str; 3] = ["indications_", "pseudo_positions", "exchange_positions"];
+/// Full indexes on positions, such as one writes before measuring. The names do not matter.
+const BASELINE_POSITIONS: &str = "
+    CREATE INDEX b_positions_symbol ON pseudo_positions (connection_id, symbol, created_at DESC);
+    CREATE INDEX b_positions_status ON pseudo_positions (connection_id, status, opened_at DESC);
+    CREATE INDEX b_positions_type ON pseudo_positions (connection_id, indication_type, side);
+    CREATE INDEX b_positions_closed ON pseudo_positions (status, closed_at DESC);
+    CREATE INDEX b_real_symbol ON real_pseudo_positions (connection_id, symbol, created_at DESC);
+    CREATE INDEX b_real_status ON real_pseudo_positions (connection_id, status, created_at DESC);
+    CREATE INDEX b_exchange_symbol ON exchange_positions (connection_id, symbol, opened_at DESC);
+    CREATE INDEX b_exchange_status ON exchange_positions (connection_id, status, opened_at DESC);";
+
+#[derive(Clone, Copy, PartialEq)]
+pub enum Schema {
+    Ours,
+    Baseline,
+    /// No index but the keys: how fast rows can be written at all.
+    Bare,
+}
+
+pub struct Side {
+    pub name: &'static str,
+    pub path: PathBuf,
+    /// What its programs set.
+    pub settings: Settings,
+}
+
+impl Side {
+    /// Creates the database in `folder`; `more` is SQL to try out on our side.
+    pub fn create(folder: &Path, schema: Schema, more: &str) -> Result<Self> {
+        let (name, settings) = match schema {
+            Schema::Ours => ("ours", RECOMMENDED),
+            Schema::Baseline => ("baseline", DEFAULTS),
+            Schema::Bare => ("bare", RECOMMENDED),
+        };
+        let side = Self { name, path: folder.join(format!("{name}.db")), settings };
+        if schema == Schema::Ours {
+            cts(&["migrate", "--quiet"], &side.path)?;
+            side.open(settings)?.execute_batch(more)?;
+            return Ok(side);
+        }
+        let conn = side.open(settings)?;
+        conn.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
+        for made in our_objects()? {
+            if let Some(sql) = made.on(schema) {
+                conn.execute_batch(&sql)?;
+            }
+        }
+        if schema == Schema::Baseline {
+            conn.execute_batch(BASELINE_POSITIONS)?;
+            for name in INDICATION_TYPES {
+                for second in ["symbol", "status"] {
+                    let sql = format!(
+                        "CREATE INDEX b_{name}_{second} ON indications_{name} (connection_id, {second}, calculated_at DESC)"
+                    );
+                    conn.execute_batch(&sql)?;
+                }
+            }
+        }
+        Ok(side)
+    }
+
+    pub fn open(&self, settings: Settings) -> Result<Connection> {
+        open(&self.path, settings)
+    }
+
+    /// Size of the WAL file, in bytes.
+    pub fn wal_bytes(&self) -> Result<u64> {
+        wal_bytes(&self.path)
+    }
+}
+
+pub fn open(path: &Path, settings: Settings) -> Result<Connection> {
+    let conn = Connection::open(path)?;
+    settings.apply(&conn)?;
+    Ok(conn)
+}
+
+pub fn wal_bytes(path: &Path) -> Result<u64> {
+    let mut wal = path.as_os_str().to_owned();
+    wal.push("-wal");
+    Ok(std::fs::metadata(wal)?.len())
+}
+
+/// Writes the WAL into the database as far as readers allow; `mode` as in sqlite.org/pragma.html.
+pub fn checkpoint(conn: &Connection, mode: &str) -> Result<()> {
+    conn.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |_| Ok(()))?;
+    Ok(())
+}
+
+/// The SQL files in the order in which the appliance applies them.
+fn our_sql() -> Result<String> {
+    let mut files: Vec<_> =
+        SCHEMA.files().filter(|file| !file.path().ends_with(FALLBACK)).collect();
+    files.sort_by_key(|file| (!file.path().ends_with(UNIFIED), file.path()));
+    let texts: Option<Vec<_>> = files.iter().map(|file| file.contents_utf8()).collect();
+    Ok(texts.ok_or("a file under schema/sqlite is not UTF-8")?.concat())
+}
+
+/// A table or an index of our schema.
+struct Made {
+    is_index: bool,
+    table: String,
+    sql: String,
+}
+
+impl Made {
+    /// How it is on another side, if at all.
+    fn on(&self, side: Schema) -> Option<String> {
+        let is_key = self.sql.starts_with("CREATE UNIQUE");
+        let is_reindexed = is_reindexed(&self.table);
+        match side {
+            _ if !self.is_index || is_key => Some(self.sql.clone()),
+            Schema::Baseline if !is_reindexed => Some(full(&self.sql)),
+            _ => None,
+        }
+    }
+}
+
+pub fn is_reindexed(table: &str) -> bool {
+    REINDEXED.iter().any(|name| table.contains(name))
+}
+
+/// The index over all rows.
+fn full(index: &str) -> String {
+    index.split("WHERE").next().unwrap_or(index).to_owned()
+}
+
+fn our_objects() -> Result<Vec<Made>> {
+    let conn = Connection::open_in_memory()?;
+    conn.execute_batch(&our_sql()?)?;
+    let sql =
+        "SELECT type = 'index', tbl_name, sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY rowid";
+    let mut statement = conn.prepare(sql)?;
+    let made = |row: &rusqlite::Row| {
+        Ok(Made { is_index: row.get(0)?, table: row.get(1)?, sql: row.get(2)? })
+    };
+    let objects = statement.query_map([], made)?.collect::<rusqlite::Result<_>>()?;
+    Ok(objects)
+}
+
+/// Runs the appliance on a database.
+fn cts(words: &[&str], path: &Path) -> Result<()> {
+    let status = Command::new(CTS).args(words).arg("--db").arg(path).status()?;
+    if status.success() { Ok(()) } else { Err(format!("cts {}: {status}", words.join(" ")).into()) }
+}
