@@ -197,8 +197,8 @@ pub trait Store: Send {
 
 /// Work that keeps a database fit while programs work on it, so that they need not do it.
 pub trait Upkeep: Send {
-    /// Does what is due. Called about once a second.
-    fn turn(&mut self) -> Result<()>;
+    /// Does what is due. Returns after how long to call it again.
+    fn turn(&mut self) -> Result<Duration>;
 }
 
 /// A write transaction that holds the migration lock.

@@ -8,8 +8,8 @@ use crate::error::{Error, Kind, Result};
 use crate::log::Log;
 use crate::store::Upkeep;
 
-/// How often it has its turn.
-const BETWEEN_TURNS: Duration = Duration::from_secs(1);
+/// Before its first turn, and after one that failed.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// A running upkeep; dropped, it ends with the turn that is under way.
 pub struct Keeper {
@@ -23,15 +23,14 @@ impl Keeper {
         let (stop, stopped) = mpsc::channel();
         let turns = move || {
             let mut failing = false;
-            while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(BETWEEN_TURNS) {
-                match upkeep.turn() {
-                    Err(error) if !failing => {
-                        failing = true;
-                        log.error(format_args!("upkeep failed, and is tried again: {error}"));
-                    }
-                    Err(_) => {}
-                    Ok(()) => failing = false,
+            let mut pause = PAUSE;
+            while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(pause) {
+                let turn = upkeep.turn();
+                if let (Err(error), false) = (&turn, failing) {
+                    log.error(format_args!("upkeep failed, and is tried again: {error}"));
                 }
+                failing = turn.is_err();
+                pause = turn.unwrap_or(PAUSE);
             }
         };
         let thread = thread::Builder::new().name("upkeep".into()).spawn(turns);
