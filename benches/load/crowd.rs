@@ -65,7 +65,11 @@ impl Appliance {
     fn stop(mut self) -> Result<()> {
         let term = Command::new("kill").arg(self.0.id().to_string()).status()?;
         let end = self.0.wait()?;
-        if term.success() && end.success() { Ok(()) } else { Err(format!("cts serve: {end}").into()) }
+        if term.success() && end.success() {
+            Ok(())
+        } else {
+            Err(format!("cts serve: {end}").into())
+        }
     }
 }
 

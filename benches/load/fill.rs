@@ -115,7 +115,12 @@ pub fn grow(
         for (table, insert) in &mut inserts {
             for number in table.count(start)..table.count(end) {
                 let is_live = number >= table.first_live(after);
-                insert.execute(params_from_iter(table.row(world, number, is_live, Order::Cycles)))?;
+                insert.execute(params_from_iter(table.row(
+                    world,
+                    number,
+                    is_live,
+                    Order::Cycles,
+                )))?;
             }
         }
         conn.execute_batch("COMMIT")?;

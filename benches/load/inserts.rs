@@ -50,7 +50,9 @@ pub fn measure(
         _ => &[Order::Cycles],
     };
     let kinds = BIG.iter().filter_map(|name| Table::named(name));
-    for (table, &order) in kinds.flat_map(|table| orders(table.name).iter().map(move |o| (table, o))) {
+    for (table, &order) in
+        kinds.flat_map(|table| orders(table.name).iter().map(move |o| (table, o)))
+    {
         for (size, many) in BATCHES {
             let batch = Batch::new(table, world, rows, size, many, order);
             let rates = Rounds::take(ROUNDS, sides.len(), |_, side| {

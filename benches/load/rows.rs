@@ -127,14 +127,7 @@ pub const TABLES: [Table; 15] = [
 ];
 
 const fn indication(name: &'static str) -> Table {
-    Table {
-        name,
-        share: 5,
-        columns: INDICATION,
-        live: PAIRS / 10,
-        past: EXPIRED,
-        row: expiring,
-    }
+    Table { name, share: 5, columns: INDICATION, live: PAIRS / 10, past: EXPIRED, row: expiring }
 }
 
 const fn strategy(name: &'static str, share: u64) -> Table {

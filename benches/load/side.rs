@@ -150,8 +150,7 @@ fn full(index: &str) -> String {
 fn our_objects() -> Result<Vec<Made>> {
     let conn = Connection::open_in_memory()?;
     conn.execute_batch(&our_sql()?)?;
-    let sql =
-        "SELECT type = 'index', tbl_name, sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY rowid";
+    let sql = "SELECT type = 'index', tbl_name, sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY rowid";
     let mut statement = conn.prepare(sql)?;
     let made = |row: &rusqlite::Row| {
         Ok(Made { is_index: row.get(0)?, table: row.get(1)?, sql: row.get(2)? })

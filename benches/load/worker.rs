@@ -109,8 +109,10 @@ impl Task {
                 break;
             }
             let number = |table: &Table| table.count(self.rows) + turn * 100 + self.number;
-            let rows: Vec<_> =
-                tables.iter().map(|table| table.row(&world, number(table), true, Order::Scattered)).collect();
+            let rows: Vec<_> = tables
+                .iter()
+                .map(|table| table.row(&world, number(table), true, Order::Scattered))
+                .collect();
             let question = binder.draw(&limit);
             seen.time(|| {
                 conn.execute_batch(self.settings.begin())?;

@@ -546,15 +546,17 @@ CREATE INDEX IF NOT EXISTS idx_strategies_trailing_status
 CREATE INDEX IF NOT EXISTS idx_strategies_real_status
     ON strategies_real (connection_id, status, profit_loss);
 
--- How many positions of this connection are in which status, and which were validated or opened last? Also the
--- foreign keys. profit_factor is there for its average: it costs a tick one index entry, and spares the totals from
--- reading every position of the connection.
+-- How many positions of this connection are in which status, and which were validated last? Also the foreign keys.
+-- profit_factor is there for its average: it costs a tick one index entry, and spares the totals from reading every
+-- position of the connection.
 CREATE INDEX IF NOT EXISTS idx_pseudo_positions_status
     ON pseudo_positions (connection_id, status, profit_factor);
 CREATE INDEX IF NOT EXISTS idx_real_pseudo_positions_status
-    ON real_pseudo_positions (connection_id, status, validated_at DESC);
-CREATE INDEX IF NOT EXISTS idx_exchange_positions_status
-    ON exchange_positions (connection_id, status, opened_at DESC);
+    ON real_pseudo_positions (connection_id, status, validated_at);
+
+-- The foreign key: which positions at the exchange go with a connection?
+CREATE INDEX IF NOT EXISTS idx_exchange_positions_connection
+    ON exchange_positions (connection_id);
 
 -- The settings of a new box. OR IGNORE, because a value that a person has changed must survive.
 INSERT OR IGNORE INTO system_settings (key, value, category, subcategory, value_type, description) VALUES
