@@ -5,7 +5,7 @@ cd "$(dirname "$0")/.."
 
 # program:package, for what the build and the tests call.
 needed=(cc:gcc strace:strace sqlite3:sqlite3 systemd-analyze:systemd systemd-sysusers:systemd
-    systemd-tmpfiles:systemd mount:mount mkfifo:coreutils)
+    systemd-tmpfiles:systemd mount:mount mkfifo:coreutils python3:python3)
 packages=()
 for pair in "${needed[@]}"; do
     PATH="$PATH:/usr/sbin:/sbin" command -v "${pair%%:*}" >/dev/null || packages+=("${pair##*:}")
@@ -17,6 +17,12 @@ if [ ${#packages[@]} -gt 0 ]; then
     "${as_root[@]}" apt-get update -q
     "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
         apt-get install -q -y --no-install-recommends "${packages[@]}"
+fi
+
+# The trading program in Node is tried where Node is installed; its SQLite is compiled for it.
+if command -v node >/dev/null && command -v npm >/dev/null && [ ! -d target/clients/node_modules ]; then
+    NPM_CONFIG_NODEDIR=/usr npm install --no-audit --no-fund --silent --prefix target/clients \
+        better-sqlite3@11.10.0 || echo "NOT TRIED: better-sqlite3 cannot be installed for Node"
 fi
 
 exec cargo test --locked "$@"

@@ -2,20 +2,19 @@
 //! which checkpoints for them, or which is not there.
 
 use std::env;
-use std::io::{self, BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
-use std::thread;
 use std::time::{Duration, SystemTime};
 
 use crate::Result;
+use crate::appliance::Appliance;
 use crate::figures::{Goal, Line, Spread, quantile};
 use crate::settings::{DEFAULTS, Settings};
-use crate::side::{CTS, Side};
+use crate::side::Side;
 use crate::worker::{Role, Seen, Task};
 
 const WRITERS: u64 = 8;
 const READERS: u64 = 4;
-const SECONDS: u64 = 5;
+const SECONDS: u64 = 4;
 /// From spawning the processes to their first statement.
 const HEAD_START: Duration = Duration::from_millis(500);
 
@@ -36,41 +35,6 @@ pub fn measure(ours: &Side, baseline: &Side, rows: u64) -> Result<Vec<Line>> {
     let alone = alone.lines("clients checkpoint", &theirs, rows);
     let served = served.lines("appliance checkpoints", &theirs, rows);
     Ok(alone.into_iter().chain(served).collect())
-}
-
-/// `cts serve` at work on a database.
-struct Appliance(Child);
-
-impl Appliance {
-    /// Returns when it answers.
-    fn start(side: &Side) -> Result<Self> {
-        let mut child = Command::new(CTS)
-            .args(["serve", "--port", "0", "--db"])
-            .arg(&side.path)
-            .stderr(Stdio::piped())
-            .spawn()?;
-        let mut log = BufReader::new(child.stderr.take().ok_or("cts serve: no standard error")?);
-        let mut line = String::new();
-        while !line.contains("http://") {
-            line.clear();
-            if log.read_line(&mut line)? == 0 {
-                return Err(format!("cts serve: {}", child.wait()?).into());
-            }
-        }
-        // What it says later has to go somewhere.
-        thread::spawn(move || io::copy(&mut log, &mut io::sink()));
-        Ok(Self(child))
-    }
-
-    fn stop(mut self) -> Result<()> {
-        let term = Command::new("kill").arg(self.0.id().to_string()).status()?;
-        let end = self.0.wait()?;
-        if term.success() && end.success() {
-            Ok(())
-        } else {
-            Err(format!("cts serve: {end}").into())
-        }
-    }
 }
 
 impl Crowd {

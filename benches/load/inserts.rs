@@ -4,21 +4,25 @@
 //! Every figure pays its debts: the checkpoint after the last row is timed too. The rows are
 //! deleted again, untimed, so that the tables keep their size.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
 
 use crate::Result;
+use crate::appliance::Appliance;
 use crate::figures::{Goal, Line, Rounds};
 use crate::rows::{BIG, Order, Table};
-use crate::settings::Settings;
+use crate::settings::{DEFAULTS, Settings};
 use crate::side::{Side, checkpoint};
 use crate::world::World;
 
 const ROUNDS: usize = 5;
+/// Of the inserts that go on and on, and how long each.
+const LONG_ROUNDS: usize = 1;
+const LONG: Duration = Duration::from_secs(2);
 /// Rows in a transaction, and rows in a measurement.
-const BATCHES: [(usize, usize); 3] = [(1, 400), (100, 4000), (1000, 8000)];
+const BATCHES: [(usize, usize); 3] = [(1, 300), (100, 3000), (1000, 6000)];
 
 /// An insert statement, its rows, and after which row they come.
 struct Batch {
@@ -71,6 +75,108 @@ pub fn measure(
     Ok(lines)
 }
 
+/// Inserts for so long, by 100, while the appliance checkpoints for us and the baseline for itself.
+pub fn sustained(ours: &Side, baseline: &Side, world: &World, rows: u64) -> Result<Vec<Line>> {
+    let appliance = Appliance::start(ours)?;
+    let mut lines = Vec::new();
+    let mut largest_wal = 0;
+    for table in [BIG[0], BIG[1]].iter().filter_map(|name| Table::named(name)) {
+        let rates = Rounds::take(LONG_ROUNDS, 2, |_, side| {
+            let side = [ours, baseline][side];
+            let rate = insert_for(LONG, side, table, world, rows)?;
+            largest_wal = if side.name == ours.name {
+                largest_wal.max(side.wal_bytes()?)
+            } else {
+                largest_wal
+            };
+            Ok(vec![rate])
+        })?;
+        let title = format!("insert {} for {} s, by 100, own settings", table.name, LONG.as_secs());
+        lines.push(rates.line(1, title, rows, "rows/s").goal(Goal::RatioAtLeast(1.0)));
+    }
+    let largest_wal = largest_wal as f64 / f64::from(1 << 20);
+    lines.push(Line::new("insert on and on, largest WAL", rows, "MiB", largest_wal.into()));
+    appliance.stop()?;
+    Ok(lines)
+}
+
+/// Rows a second, of the time that the transactions took.
+fn insert_for(
+    time: Duration,
+    side: &Side,
+    table: &'static Table,
+    world: &World,
+    rows: u64,
+) -> Result<f64> {
+    const SIZE: u64 = 100;
+    let conn = side.open(side.settings)?;
+    let (begun, mut spent, mut done) = (Instant::now(), Duration::ZERO, 0);
+    let before = highest(&conn, table.name)?;
+    let mut insert = conn.prepare(&table.insert())?;
+    let mut retire = table.retire_some().map(|sql| conn.prepare(&sql)).transpose()?;
+    while begun.elapsed() < time {
+        let first = table.count(rows) + done;
+        let new: Vec<_> = (first..first + SIZE)
+            .map(|number| table.row(world, number, true, Order::Cycles))
+            .collect();
+        let begun = Instant::now();
+        conn.execute_batch(side.settings.begin())?;
+        for row in &new {
+            insert.execute(params_from_iter(row))?;
+        }
+        conn.execute_batch("COMMIT")?;
+        spent += begun.elapsed();
+        done += SIZE;
+        // As many become history, untimed.
+        if let Some(retire) = &mut retire {
+            let last = (table.first_live(rows) + done) as i64;
+            retire.execute([last - SIZE as i64, last])?;
+        }
+    }
+    drop((insert, retire));
+    take_back(&conn, table.name, before)?;
+    Ok(done as f64 / spent.as_secs_f64())
+}
+
+/// What each of our settings does by itself: ours, beside ours with that one left as SQLite has it.
+pub fn settings(ours: &Side, world: &World, rows: u64) -> Result<Vec<Line>> {
+    let all = ours.settings;
+    let without = [
+        ("synchronous", Settings { synchronous: DEFAULTS.synchronous, ..all }),
+        ("cache_size", Settings { cache: DEFAULTS.cache, ..all }),
+        ("wal_autocheckpoint", Settings { wal_autocheckpoint: DEFAULTS.wal_autocheckpoint, ..all }),
+    ];
+    let conn = ours.open(all)?;
+    let table = Table::named(BIG[0]).ok_or("no such table")?;
+    let mut lines = Vec::new();
+    for (size, many) in BATCHES {
+        let batch = Batch::new(table, world, rows, size, many, Order::Cycles);
+        let rates = Rounds::take(ROUNDS, 1 + without.len(), |_, side| {
+            let settings = if side == 0 { all } else { without[side - 1].1 };
+            Ok(vec![batch.rate(&conn, settings)?])
+        })?;
+        for (number, (name, _)) in without.iter().enumerate() {
+            lines.push(rates.line(
+                number + 1,
+                batch.title(&format!("default {name}")),
+                rows,
+                "rows/s",
+            ));
+        }
+    }
+    Ok(lines)
+}
+
+fn highest(conn: &Connection, table: &str) -> Result<i64> {
+    Ok(conn.query_row(&format!("SELECT coalesce(max(id), 0) FROM {table}"), [], |row| row.get(0))?)
+}
+
+/// Deletes what came after, untimed.
+fn take_back(conn: &Connection, table: &str, before: i64) -> Result<()> {
+    conn.execute(&format!("DELETE FROM {table} WHERE id > ?1"), [before])?;
+    checkpoint(conn, "PASSIVE")
+}
+
 impl Batch {
     /// Rows that go on where the table ends when the big tables together hold `rows`.
     fn new(
@@ -98,7 +204,7 @@ impl Batch {
         let before = self.insert(conn, settings)?;
         checkpoint(conn, "PASSIVE")?;
         let rate = self.rows.len() as f64 / begun.elapsed().as_secs_f64();
-        self.take_back(conn, before)?;
+        take_back(conn, self.table, before)?;
         Ok(rate)
     }
 
@@ -108,14 +214,13 @@ impl Batch {
         checkpoint(conn, "TRUNCATE")?;
         let before = self.insert(conn, settings)?;
         let bytes = side.wal_bytes()?;
-        self.take_back(conn, before)?;
+        take_back(conn, self.table, before)?;
         Ok(bytes as f64 / self.rows.len() as f64)
     }
 
     /// Returns the highest id there was.
     fn insert(&self, conn: &Connection, settings: Settings) -> Result<i64> {
-        let highest = format!("SELECT coalesce(max(id), 0) FROM {}", self.table);
-        let before = conn.query_row(&highest, [], |row| row.get(0))?;
+        let before = highest(conn, self.table)?;
         let mut insert = conn.prepare(&self.sql)?;
         for transaction in self.rows.chunks(self.size) {
             conn.execute_batch(settings.begin())?;
@@ -125,10 +230,5 @@ impl Batch {
             conn.execute_batch("COMMIT")?;
         }
         Ok(before)
-    }
-
-    fn take_back(&self, conn: &Connection, before: i64) -> Result<()> {
-        conn.execute(&format!("DELETE FROM {} WHERE id > ?1", self.table), [before])?;
-        checkpoint(conn, "PASSIVE")
     }
 }

@@ -13,6 +13,7 @@
 
 #![forbid(unsafe_code)]
 
+mod appliance;
 mod chart;
 mod crowd;
 mod figures;
@@ -133,6 +134,10 @@ fn measure(args: &ArgMatches, folder: &Path, databases: &Path) -> Result<()> {
         lines.extend(inserts::measure(&ours, &baseline, &bare, &world, rows)?);
         before = rows;
     }
+    progress.tell("measuring inserts that go on and on");
+    lines.extend(inserts::sustained(&ours, &baseline, &world, most)?);
+    progress.tell("measuring what each setting does");
+    lines.extend(inserts::settings(&ours, &world, most)?);
     progress.tell("measuring many processes at once");
     lines.extend(crowd::measure(&ours, &baseline, most)?);
     lines.extend(lookups::growth(&lines));

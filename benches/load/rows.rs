@@ -15,7 +15,7 @@ use crate::world::{
 /// The tables whose rows are counted when a size is given.
 pub const BIG: [&str; 3] = ["indications_direction", "pseudo_positions", "site_logs"];
 /// Base configurations are taken up again for as long as so many positions are opened.
-const BASES_FOR: u64 = 10_000;
+pub const BASES_FOR: u64 = 10_000;
 const BASES_AT_ONCE: u64 = 20;
 
 pub struct Table {
@@ -166,6 +166,11 @@ impl Table {
         }
         let live = "('active', 'open', 'validated', 'main_active')";
         Some(format!("UPDATE {} SET {} WHERE status IN {live}", self.name, self.past))
+    }
+
+    /// Makes history of the rows from one number to before another.
+    pub fn retire_some(&self) -> Option<String> {
+        Some(self.retire()? + " AND id > ?1 AND id <= ?2")
     }
 
     /// The values of row `number`, counted from 0, in the order of [`Table::insert`].

@@ -4,7 +4,7 @@ use rusqlite::types::Value;
 
 use crate::fill::{SETTINGS, STATES, setting_key, state_key};
 use crate::random::Random;
-use crate::rows::{Table, base_id};
+use crate::rows::{BASES_FOR, Table, base_id};
 use crate::side::is_reindexed;
 use crate::world::{
     CATEGORIES, INDICATION_TYPES, LEVELS, Moment, SIDES, STOP_LOSSES, STRATEGY_TYPES, TAKE_PROFITS,
@@ -154,9 +154,10 @@ impl Binder<'_> {
         (*self.random.pick(self.live)).into()
     }
 
+    /// Asked for after one of its positions was closed, so it is one of the newest.
     fn base(&mut self, shape: &Shape) -> Value {
         let positions = Table::named(shape.table).map_or(1, |table| table.count(self.now.0));
-        let number = self.random.below(positions);
+        let number = positions - 1 - self.random.below(positions.min(BASES_FOR));
         base_id(number, self.random.next()).into()
     }
 

@@ -1,17 +1,13 @@
 //! The databases that are compared, and how their tables come to be.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use include_dir::{Dir, include_dir};
 use rusqlite::Connection;
 
-use crate::Result;
 use crate::settings::{DEFAULTS, RECOMMENDED, Settings};
 use crate::world::INDICATION_TYPES;
-
-/// The appliance.
-pub const CTS: &str = env!("CARGO_BIN_EXE_cts");
+use crate::{Result, appliance};
 
 static SCHEMA: Dir = include_dir!("$CARGO_MANIFEST_DIR/schema/sqlite");
 const UNIFIED: &str = "unified_complete_setup.sql";
@@ -56,7 +52,7 @@ impl Side {
         };
         let side = Self { name, path: folder.join(format!("{name}.db")), settings };
         if schema == Schema::Ours {
-            cts(&["migrate", "--quiet"], &side.path)?;
+            appliance::migrate(&side.path)?;
             side.open(settings)?.execute_batch(more)?;
             return Ok(side);
         }
@@ -142,9 +138,10 @@ pub fn is_reindexed(table: &str) -> bool {
     REINDEXED.iter().any(|name| table.contains(name))
 }
 
-/// The index over all rows.
+/// The index over all rows, and with the newest first, as the published ones have it.
 fn full(index: &str) -> String {
-    index.split("WHERE").next().unwrap_or(index).to_owned()
+    let index = index.split("WHERE").next().unwrap_or(index);
+    index.replace("created_at", "created_at DESC").replace("timestamp", "timestamp DESC")
 }
 
 fn our_objects() -> Result<Vec<Made>> {
@@ -157,10 +154,4 @@ fn our_objects() -> Result<Vec<Made>> {
     };
     let objects = statement.query_map([], made)?.collect::<rusqlite::Result<_>>()?;
     Ok(objects)
-}
-
-/// Runs the appliance on a database.
-fn cts(words: &[&str], path: &Path) -> Result<()> {
-    let status = Command::new(CTS).args(words).arg("--db").arg(path).status()?;
-    if status.success() { Ok(()) } else { Err(format!("cts {}: {status}", words.join(" ")).into()) }
 }

@@ -6,6 +6,7 @@ mod harness;
 
 mod access;
 mod build;
+mod clients;
 mod first_run;
 mod healing;
 mod http;

@@ -16,7 +16,7 @@ fn the_log_of_a_start_and_stop_has_the_lines_that_operators_look_for() {
     assert_eq!(code, Some(0), "{log}");
     let lines = [
         "[v0] Database Type: SQLITE\n",
-        "[v0] ✓ Unified setup complete: 83 applied, 0 skipped\n",
+        "[v0] ✓ Unified setup complete: 88 applied, 0 skipped\n",
         "[v0] ✓ All 22 critical tables verified\n",
         "[v0] ✓ Application Ready for Production\n",
     ];
@@ -94,7 +94,7 @@ fn a_killed_service_starts_again_and_loses_nothing() {
     assert_eq!(service.end().0, None);
     let service = machine.serve().start();
     service.until_ready();
-    assert!(service.log().contains("0 applied, 83 skipped"));
+    assert!(service.log().contains("0 applied, 88 skipped"));
     assert_eq!(machine.number("SELECT count(*) FROM site_logs WHERE message = 'kept'"), 1);
 }
 
