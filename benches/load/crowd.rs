@@ -14,7 +14,6 @@ use crate::worker::{Role, Seen, Task};
 
 const WRITERS: u64 = 8;
 const READERS: u64 = 4;
-const SECONDS: u64 = 4;
 /// From spawning the processes to their first statement.
 const HEAD_START: Duration = Duration::from_millis(500);
 
@@ -23,14 +22,16 @@ struct Crowd {
     writers: Seen,
     readers: Seen,
     largest_wal: u64,
+    seconds: u64,
 }
 
-pub fn measure(ours: &Side, baseline: &Side, rows: u64) -> Result<Vec<Line>> {
+/// Each crowd is at work for so many seconds.
+pub fn measure(ours: &Side, baseline: &Side, rows: u64, seconds: u64) -> Result<Vec<Line>> {
     let by_clients = Settings { wal_autocheckpoint: DEFAULTS.wal_autocheckpoint, ..ours.settings };
-    let theirs = Crowd::work(baseline, baseline.settings, rows)?;
-    let alone = Crowd::work(ours, by_clients, rows)?;
+    let theirs = Crowd::work(baseline, baseline.settings, rows, seconds)?;
+    let alone = Crowd::work(ours, by_clients, rows, seconds)?;
     let appliance = Appliance::start(ours)?;
-    let served = Crowd::work(ours, ours.settings, rows)?;
+    let served = Crowd::work(ours, ours.settings, rows, seconds)?;
     appliance.stop()?;
     let alone = alone.lines("clients checkpoint", &theirs, rows);
     let served = served.lines("appliance checkpoints", &theirs, rows);
@@ -38,7 +39,7 @@ pub fn measure(ours: &Side, baseline: &Side, rows: u64) -> Result<Vec<Line>> {
 }
 
 impl Crowd {
-    fn work(side: &Side, settings: Settings, rows: u64) -> Result<Self> {
+    fn work(side: &Side, settings: Settings, rows: u64, seconds: u64) -> Result<Self> {
         let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
         let start_ms = (since_epoch + HEAD_START).as_millis() as u64;
         let task = |role, number| Task {
@@ -48,13 +49,14 @@ impl Crowd {
             settings,
             rows,
             start_ms,
-            seconds: SECONDS,
+            seconds,
         };
         let writers = (0..WRITERS).map(|number| task(Role::Writer, number));
         let readers = (0..READERS).map(|number| task(Role::Reader, number));
         let spawned: Result<Vec<_>> =
             writers.chain(readers).map(|task| Ok((spawn(&task)?, task.role))).collect();
-        let mut crowd = Self { writers: Seen::default(), readers: Seen::default(), largest_wal: 0 };
+        let mut crowd =
+            Self { seconds, writers: Seen::default(), readers: Seen::default(), largest_wal: 0 };
         for (child, role) in spawned? {
             let seen = result(child)?;
             crowd.largest_wal = crowd.largest_wal.max(seen.largest_wal);
@@ -81,7 +83,7 @@ impl Crowd {
             .goal(Goal::OursAtMost(0.0)),
             line("read", "ms", |crowd| Spread::of(&crowd.readers.ms)),
             line("transactions", "per s", |crowd| {
-                (crowd.writers.ms.len() as f64 / SECONDS as f64).into()
+                (crowd.writers.ms.len() as f64 / crowd.seconds as f64).into()
             }),
             line("largest WAL", "MiB", |crowd| {
                 (crowd.largest_wal as f64 / f64::from(1 << 20)).into()

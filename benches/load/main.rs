@@ -139,7 +139,7 @@ fn measure(args: &ArgMatches, folder: &Path, databases: &Path) -> Result<()> {
     progress.tell("measuring what each setting does");
     lines.extend(inserts::settings(&ours, &world, most)?);
     progress.tell("measuring many processes at once");
-    lines.extend(crowd::measure(&ours, &baseline, most)?);
+    lines.extend(crowd::measure(&ours, &baseline, most, if most > SHORT { 20 } else { 4 })?);
     lines.extend(lookups::growth(&lines));
 
     lines.sort_by_key(|line: &Line| line.rows);
