@@ -37,10 +37,14 @@ pub fn draw(file: &Path, lines: &[Line]) -> Result<()> {
     let root = SVGBackend::new(file, SIZE).into_drawing_area();
     root.fill(&WHITE)?;
     let (left, right) = root.split_horizontally(SIZE.0 / 2);
-    plot(&left, "p50 of a look-up, in microseconds, against rows", &curves(lines, &LOOKUPS))?;
+    plot(
+        &left,
+        "p50 of a look-up, in microseconds, against rows (dashed: baseline)",
+        &curves(lines, &LOOKUPS),
+    )?;
     plot(
         &right,
-        "rows inserted a second, 100 a transaction, against rows",
+        "rows inserted a second, 100 a transaction (dashed: baseline)",
         &curves(lines, &INSERTS),
     )?;
     root.present()?;
