@@ -10,6 +10,9 @@
 #[path = "src/catalog.rs"]
 mod catalog;
 #[allow(dead_code)]
+#[path = "src/definition.rs"]
+mod definition;
+#[allow(dead_code)]
 #[path = "src/migration.rs"]
 mod migration;
 #[path = "src/store/sqlite/schema.rs"]
@@ -37,6 +40,7 @@ fn main() -> Result<()> {
     println!("cargo:rerun-if-changed=schema");
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed=src/catalog.rs");
+    println!("cargo:rerun-if-changed=src/definition.rs");
     println!("cargo:rerun-if-changed=src/migration.rs");
     println!("cargo:rerun-if-changed=src/store/sqlite/schema.rs");
 
@@ -162,9 +166,10 @@ fn table_literal(table: &Table) -> String {
         )
     });
     format!(
-        "Table {{ name: {}, columns: {}, unique: {unique}, foreign_keys: {keys}, indexes: {}, definition: {} }}",
+        "Table {{ name: {}, columns: {}, unique: {unique}, foreign_keys: {keys}, checks: {}, indexes: {}, definition: {} }}",
         text(&table.name),
         list(&table.columns, column_literal),
+        list(&table.checks, text),
         list(&table.indexes, index_literal),
         text(&table.definition)
     )

@@ -91,7 +91,7 @@ fn own_database(
     let own = move || {
         prober.doing("opening the database and looking for migrations");
         let on_wait = |holder: Option<&_>, waited| prober.doing(say_waiting(log, holder, waited));
-        let patience = Patience { limit: None, stop: &stop, on_wait: &on_wait };
+        let patience = Patience { limit: None, stop: &stop, on_wait: &on_wait, on_progress: &|_| {} };
         let ready = initialise(&config, log, &patience).and_then(|(mut store, _)| {
             prove_writing(&mut *store, log, &patience)?;
             let upkeep = store.upkeep(&patience)?;

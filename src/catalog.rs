@@ -32,6 +32,8 @@ pub struct Table {
     pub unique: List<List<Text>>,
     /// Its foreign keys.
     pub foreign_keys: List<ForeignKey>,
+    /// The conditions of its CHECK constraints.
+    pub checks: List<Text>,
     /// Its indexes, without those that constraints bring along.
     pub indexes: List<Index>,
     /// The statement that made it, as the database keeps it.
@@ -196,6 +198,7 @@ impl Table {
                 .map(|columns| format!("UNIQUE ({})", columns.join(", ")))
                 .collect();
             parts.extend(table.foreign_keys.iter().map(ToString::to_string));
+            parts.extend(table.checks.iter().map(|condition| format!("CHECK {condition}")));
             parts.sort();
             if parts.is_empty() { "no constraint".into() } else { parts.join(", ") }
         };
@@ -371,6 +374,7 @@ mod tests {
             columns: columns.into(),
             unique: List::default(),
             foreign_keys: List::default(),
+            checks: List::default(),
             indexes: indexes.into(),
             definition: "".into(),
         }

@@ -112,7 +112,7 @@ fn interruptible<T>(
             .map_err(|e| Error::new(Kind::Io, format!("signals cannot be watched: {e}")))?;
     }
     let on_wait = |holder: Option<&_>, waited| drop(say_waiting(log, holder, waited));
-    work(&Patience { limit: Some(config.lock_timeout), stop: &stop, on_wait: &on_wait })
+    work(&Patience { limit: Some(config.lock_timeout), stop: &stop, on_wait: &on_wait, on_progress: &|_| {} })
 }
 
 /// `cts migrate`.
@@ -243,7 +243,7 @@ fn drift_text(drift: &Drift) -> String {
 /// `None` where there is none.
 pub fn open_read_only(config: &Config, limit: Duration) -> Result<Option<Box<dyn Store>>> {
     let stop = Arc::new(AtomicBool::new(false));
-    let patience = Patience { limit: Some(limit), stop: &stop, on_wait: &|_, _| {} };
+    let patience = Patience { limit: Some(limit), stop: &stop, on_wait: &|_, _| {}, on_progress: &|_| {} };
     let store = Sqlite::open_read_only(&config.db, config.access, &patience)?;
     Ok(store.map(|store| Box::new(store) as Box<dyn Store>))
 }

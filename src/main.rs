@@ -9,6 +9,7 @@ mod check;
 mod cli;
 mod commands;
 mod config;
+mod definition;
 mod error;
 mod health;
 mod log;
@@ -16,6 +17,7 @@ mod migrate;
 #[allow(dead_code, reason = "build.rs compiles this file too and uses the rest")]
 mod migration;
 mod prober;
+mod relaxation;
 mod render;
 mod reply;
 mod schema;

@@ -207,7 +207,8 @@ impl Statement<'_> {
     }
 }
 
-fn unquote(word: &str) -> String {
+/// A name without its quotes.
+pub fn unquote(word: &str) -> String {
     let inner = match (word.chars().next(), word.chars().last()) {
         (Some('"'), Some('"')) | (Some('`'), Some('`')) | (Some('['), Some(']')) => {
             word.get(1..word.len().saturating_sub(1))
@@ -329,13 +330,24 @@ enum Token {
     Other,
 }
 
-struct Spanned<'a> {
+/// A token and where it stands.
+pub struct Spanned<'a> {
     kind: Token,
-    start: usize,
-    text: &'a str,
+    /// Its first byte.
+    pub start: usize,
+    /// Its text.
+    pub text: &'a str,
 }
 
-fn tokens(text: &str) -> impl Iterator<Item = Spanned<'_>> {
+impl Spanned<'_> {
+    /// Whether it is white space or a comment.
+    pub fn is_blank(&self) -> bool {
+        self.kind == Token::Blank
+    }
+}
+
+/// The tokens of SQL text, blanks among them.
+pub fn tokens(text: &str) -> impl Iterator<Item = Spanned<'_>> {
     let mut at = 0;
     std::iter::from_fn(move || {
         let rest = text.get(at..).filter(|rest| !rest.is_empty())?;

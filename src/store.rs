@@ -9,9 +9,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::catalog::{Catalog, Column};
+use crate::catalog::{Catalog, Column, Drift, Index, Table};
 use crate::error::{Error, Kind, Result};
 use crate::migration::{Applied, Migration, Statement};
+use crate::relaxation::{Relaxation, Rule, relaxed};
 use crate::schema::Schema;
 
 /// The two kinds of database.
@@ -40,6 +41,35 @@ pub struct Look {
     pub ledger: Vec<Applied>,
     /// The tables, columns and indexes.
     pub catalog: Catalog,
+    /// The rules of the expected schema that do not hold in this database.
+    pub relaxations: Vec<Relaxation>,
+}
+
+impl Look {
+    /// What differs from the expected catalogue, relaxed rules apart.
+    pub fn drift(&self, schema: &Schema) -> Drift {
+        relaxed(schema.expected, &self.relaxations).difference(&self.catalog)
+    }
+}
+
+/// How far the rebuilding of a table is.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress<'p> {
+    /// The table.
+    pub table: &'p str,
+    /// Rows that are copied.
+    pub done: u64,
+    /// Rows in all.
+    pub total: u64,
+}
+
+/// A table that was rebuilt.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rebuilt {
+    /// Its rows, all of them kept.
+    pub rows: u64,
+    /// The rules that they break.
+    pub relaxations: Vec<Relaxation>,
 }
 
 /// What can be known about the place a database lies in, without asking the database.
@@ -87,6 +117,8 @@ pub struct Patience<'p> {
     pub stop: &'p Arc<AtomicBool>,
     /// Told now and then, at first after 2 s, who is waited for.
     pub on_wait: &'p dyn Fn(Option<&Holder>, Duration),
+    /// Told again and again how far a table's rebuilding is.
+    pub on_progress: &'p dyn Fn(Progress<'_>),
 }
 
 impl Patience<'_> {
@@ -214,6 +246,25 @@ pub trait Tx {
 
     /// Adds a column to a table that has it not.
     fn add_column(&mut self, table: &str, column: &Column) -> Result<()>;
+
+    /// Copies the database as it is under the lock to a file of its own beside it, and proves
+    /// the copy. Returns where it is.
+    fn back_up(&mut self) -> Result<String>;
+
+    /// Gives a table the expected shape and keeps every row. Rules that rows break are relaxed.
+    fn rebuild(&mut self, expected: &Table, patience: &Patience<'_>) -> Result<Rebuilt>;
+
+    /// Makes an index anew; not unique, where rows share a key.
+    fn put_index(&mut self, table: &str, index: &Index) -> Result<Option<Relaxation>>;
+
+    /// How many rows break a rule of the table by now.
+    fn breaking(&mut self, expected: &Table, rule: &Rule) -> Result<u64>;
+
+    /// Records a rule as relaxed.
+    fn relax(&mut self, relaxation: &Relaxation) -> Result<()>;
+
+    /// Takes a relaxed rule off the record.
+    fn tighten(&mut self, relaxation: &Relaxation) -> Result<()>;
 
     /// Runs `work` so that an error of it leaves nothing, and the transaction usable.
     fn attempt(&mut self, work: &mut dyn FnMut(&mut dyn Tx) -> Result<()>) -> Result<()>;

@@ -6,7 +6,10 @@ mod draft;
 mod fault;
 mod file;
 mod look;
+mod backup;
 mod open;
+mod rebuild;
+mod relaxations;
 mod schema;
 
 use std::path::{Path, PathBuf};
@@ -14,10 +17,11 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 
-use super::{Backend, Damage, Effect, Look, Note, Patience, Place, Store, Tx, Upkeep};
-use crate::catalog::{Catalog, Column};
+use super::{Backend, Damage, Effect, Look, Note, Patience, Place, Rebuilt, Store, Tx, Upkeep};
+use crate::catalog::{Catalog, Column, Index, Table};
 use crate::error::{Error, Kind, Result};
 use crate::migration::{Migration, Statement};
+use crate::relaxation::{Relaxation, Rule};
 use crate::schema::{SQLITE, Schema, VERSION};
 use checkpoint::Checkpointer;
 pub use draft::Draft;
@@ -26,6 +30,7 @@ use file::APPLICATION_ID;
 use look::{find_damage, look, write_note};
 pub use open::migrating;
 use open::{has_wal, until_free};
+use rebuild::quoted;
 
 /// Pages a connection may keep while it proves that it can write: so few that what it writes
 /// reaches the disk (it spills) before it is undone.
@@ -109,7 +114,7 @@ impl Store for Sqlite {
     fn lock<'s>(&'s mut self, patience: &Patience<'_>) -> Result<Box<dyn Tx + 's>> {
         self.refuse_replaced()?;
         until_free(&self.path, patience, || self.conn.execute_batch("BEGIN IMMEDIATE"))?;
-        Ok(Box::new(SqliteTx { conn: &self.conn, path: &self.path, known: None }))
+        Ok(Box::new(SqliteTx { conn: &self.conn, path: &self.path, group: self.access.group, known: None }))
     }
 
     fn try_write(&mut self) -> Result<()> {
@@ -174,6 +179,7 @@ impl Store for Sqlite {
 struct SqliteTx<'s> {
     conn: &'s Connection,
     path: &'s Path,
+    group: bool,
     known: Option<(i64, Catalog)>,
 }
 
@@ -211,7 +217,6 @@ impl Tx for SqliteTx<'_> {
     }
 
     fn add_column(&mut self, table: &str, column: &Column) -> Result<()> {
-        let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
         let default = column.default.as_ref().map(|sql| format!("({sql})").into());
         let column = &Column { default, ..column.clone() };
         self.run(&format!(
@@ -219,6 +224,32 @@ impl Tx for SqliteTx<'_> {
             quoted(table),
             quoted(&column.name)
         ))
+    }
+
+    fn back_up(&mut self) -> Result<String> {
+        backup::beside(self.path, self.group)
+    }
+
+    fn rebuild(&mut self, expected: &Table, patience: &Patience<'_>) -> Result<Rebuilt> {
+        self.known = None;
+        rebuild::rebuild(self.conn, expected, &mut |progress| (patience.on_progress)(progress))
+            .map_err(|e| error(self.path, &e))
+    }
+
+    fn put_index(&mut self, table: &str, index: &Index) -> Result<Option<Relaxation>> {
+        rebuild::put_index(self.conn, table, index).map_err(|e| error(self.path, &e))
+    }
+
+    fn breaking(&mut self, expected: &Table, rule: &Rule) -> Result<u64> {
+        rebuild::breaking(self.conn, expected, rule).map_err(|e| error(self.path, &e))
+    }
+
+    fn relax(&mut self, relaxation: &Relaxation) -> Result<()> {
+        relaxations::write(self.conn, relaxation).map_err(|e| error(self.path, &e))
+    }
+
+    fn tighten(&mut self, relaxation: &Relaxation) -> Result<()> {
+        relaxations::remove(self.conn, relaxation).map_err(|e| error(self.path, &e))
     }
 
     fn attempt(&mut self, work: &mut dyn FnMut(&mut dyn Tx) -> Result<()>) -> Result<()> {

@@ -7,7 +7,7 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, ErrorCode, Row, TransactionState};
 
 use super::fault::error;
-use super::schema;
+use super::{relaxations, schema};
 use crate::catalog::Catalog;
 use crate::error::Result;
 use crate::migration::Applied;
@@ -29,7 +29,8 @@ pub fn look(conn: &Connection, known: &mut Option<(i64, Catalog)>) -> rusqlite::
             *known = Some((version, schema::read(conn, Some(SQLITE.expected))?));
         }
         let catalog = known.as_ref().map(|(_, catalog)| catalog.clone()).unwrap_or_default();
-        Ok(Look { ledger: ledger(conn, &catalog)?, catalog })
+        let relaxations = relaxations::read(conn, &catalog)?;
+        Ok(Look { ledger: ledger(conn, &catalog)?, catalog, relaxations })
     })();
     if own && !conn.is_autocommit() {
         conn.execute_batch("COMMIT")?;

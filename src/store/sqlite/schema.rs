@@ -8,6 +8,7 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Result, Row};
 
 use crate::catalog::{Catalog, Column, ForeignKey, Index, Table, Text};
+use crate::definition::checks;
 use crate::migration::{Statement, Subject, fold};
 
 /// Runs a statement; whether it changed anything. A column that is there already is no
@@ -64,6 +65,17 @@ pub fn read(conn: &Connection, expected: Option<&Catalog>) -> Result<Catalog> {
     Ok(catalog)
 }
 
+/// Reads one table in full.
+#[allow(dead_code)] // Not used at build time.
+pub fn read_table(conn: &Connection, name: &str) -> Result<Table> {
+    let is_it = |entry: &Entry| entry.name.eq_ignore_ascii_case(name);
+    let entry = entries(conn, "table")?.into_iter().find(is_it);
+    let entry = entry.ok_or(rusqlite::Error::QueryReturnedNoRows)?;
+    let indexes = entries(conn, "index")?;
+    let own = indexes.iter().filter(|index| index.table.eq_ignore_ascii_case(name));
+    table(conn, &entry, own, None)
+}
+
 fn entries(conn: &Connection, kind: &str) -> Result<Vec<Entry>> {
     let sql = "SELECT name, tbl_name, sql FROM sqlite_schema \
                WHERE type = ?1 AND sql IS NOT NULL AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY name";
@@ -91,20 +103,17 @@ fn table<'e>(
 ) -> Result<Table> {
     // An index that was changed alone does not make its table's parts worth reading.
     let known = known.filter(|known| known.definition == entry.sql);
-    let (columns, unique, foreign_keys) = match known {
-        Some(known) => (known.columns.clone(), known.unique.clone(), known.foreign_keys.clone()),
-        None => (
-            columns(conn, &entry.name)?.into(),
-            unique(conn, &entry.name)?.into(),
-            foreign_keys(conn, &entry.name)?.into(),
-        ),
-    };
+    let indexes = indexes.map(|index| self::index(conn, index)).collect::<Result<Vec<_>>>()?.into();
+    if let Some(known) = known {
+        return Ok(Table { indexes, ..known.clone() });
+    }
     Ok(Table {
         name: entry.name.clone().into(),
-        columns,
-        unique,
-        foreign_keys,
-        indexes: indexes.map(|index| self::index(conn, index)).collect::<Result<Vec<_>>>()?.into(),
+        columns: columns(conn, &entry.name)?.into(),
+        unique: unique(conn, &entry.name)?.into(),
+        foreign_keys: foreign_keys(conn, &entry.name)?.into(),
+        checks: checks(&entry.sql).into_iter().map(Cow::Owned).collect::<Vec<_>>().into(),
+        indexes,
         definition: entry.sql.clone().into(),
     })
 }

@@ -1,0 +1,183 @@
+//! Rules of the expected schema that do not hold in one database, because rows that came from
+//! an older CTS break them: the rows are kept, the rule is relaxed there, and both are said.
+//! Values only; no database is known here.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use crate::catalog::{Catalog, Index, Table};
+
+/// Gives a row an id where the primary key cannot be an INTEGER: it holds texts. A positive
+/// number that every language can hold without loss, drawn, since a default cannot count.
+pub const DRAWN_ID: &str = "abs(random() % 9007199254740991)";
+
+/// A rule that is relaxed.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Relaxation {
+    /// The table.
+    pub table: String,
+    /// What does not hold there.
+    pub rule: Rule,
+    /// How many rows break it.
+    pub rows: u64,
+}
+
+/// What does not hold.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Rule {
+    /// The column may be NULL.
+    NotNull(String),
+    /// The column keeps another type than the expected one: column, type.
+    Type(String, String),
+    /// The primary key holds texts beside numbers, and new rows draw a number.
+    Key(String),
+    /// The index allows equal entries.
+    Unique(String),
+    /// Rows refer to rows of this table that are gone. New rows cannot.
+    References(String),
+}
+
+impl Rule {
+    /// The name under which it is recorded.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Rule::NotNull(_) => "not null",
+            Rule::Type(..) => "type",
+            Rule::Key(_) => "key",
+            Rule::Unique(_) => "unique",
+            Rule::References(_) => "references",
+        }
+    }
+
+    /// The column, index or table that it is about.
+    pub fn object(&self) -> &str {
+        match self {
+            Rule::NotNull(name)
+            | Rule::Type(name, _)
+            | Rule::Key(name)
+            | Rule::Unique(name)
+            | Rule::References(name) => name,
+        }
+    }
+
+    /// The rule as it is recorded; none where a later cts knows more of them.
+    pub fn recorded(kind: &str, object: String, detail: String) -> Option<Rule> {
+        Some(match kind {
+            "not null" => Rule::NotNull(object),
+            "type" => Rule::Type(object, detail),
+            "key" => Rule::Key(object),
+            "unique" => Rule::Unique(object),
+            "references" => Rule::References(object),
+            _ => return None,
+        })
+    }
+}
+
+impl fmt::Display for Relaxation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Relaxation { table, rule, rows } = self;
+        match rule {
+            Rule::NotNull(column) => write!(f, "{table}.{column} may be NULL ({rows} rows)"),
+            Rule::Type(column, kind) => {
+                let kind = if kind.is_empty() { "no type" } else { kind };
+                write!(f, "{table}.{column} keeps its type {kind} ({rows} rows)")
+            }
+            Rule::Key(column) => {
+                write!(f, "{table}.{column} holds texts beside numbers ({rows} rows)")
+            }
+            Rule::Unique(index) => {
+                write!(f, "index {index} on {table} is not unique ({rows} rows share a key)")
+            }
+            Rule::References(parent) => {
+                write!(f, "{table} refers to rows of {parent} that are gone ({rows} rows)")
+            }
+        }
+    }
+}
+
+/// The catalogue as it is expected where these rules are relaxed.
+pub fn relaxed<'c>(expected: &'c Catalog, relaxations: &[Relaxation]) -> Cow<'c, Catalog> {
+    if relaxations.is_empty() {
+        return Cow::Borrowed(expected);
+    }
+    let mut expected = expected.clone();
+    for relaxation in relaxations {
+        let is_it = |table: &&mut Table| table.name.eq_ignore_ascii_case(&relaxation.table);
+        if let Some(table) = expected.tables.to_mut().iter_mut().find(is_it) {
+            relax(table, &relaxation.rule);
+        }
+    }
+    Cow::Owned(expected)
+}
+
+/// Takes the rule out of the table, and with it the statement that holds it.
+fn relax(table: &mut Table, rule: &Rule) {
+    table.definition = Cow::Borrowed("");
+    let columns = table.columns.to_mut().iter_mut();
+    let column = |name: &String| columns.into_iter().find(|c| c.name == *name);
+    match rule {
+        Rule::NotNull(name) => {
+            if let Some(column) = column(name) {
+                column.not_null = false;
+            }
+        }
+        Rule::Type(name, kind) => {
+            if let Some(column) = column(name) {
+                column.kind = kind.clone().into();
+            }
+        }
+        Rule::Key(name) => {
+            if let Some(column) = column(name) {
+                column.kind = "".into();
+                column.default = Some(DRAWN_ID.into());
+            }
+        }
+        Rule::Unique(name) => {
+            let is_it = |index: &&mut Index| index.name == *name;
+            if let Some(index) = table.indexes.to_mut().iter_mut().find(is_it) {
+                index.unique = false;
+                index.definition = Cow::Borrowed("");
+            }
+        }
+        Rule::References(_) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::SQLITE;
+
+    fn relaxation(table: &str, rule: Rule) -> Relaxation {
+        Relaxation { table: table.into(), rule, rows: 2 }
+    }
+
+    #[test]
+    fn a_relaxed_rule_is_not_expected() {
+        let rules = [
+            relaxation("site_logs", Rule::NotNull("level".into())),
+            relaxation("indications_move", Rule::Key("id".into())),
+            relaxation("indication_states", Rule::Unique("idx_indication_states_key".into())),
+        ];
+        let drift = SQLITE.expected.difference(&relaxed(SQLITE.expected, &rules));
+        assert_eq!(drift.altered.len(), 3, "{drift:?}");
+        assert!(drift.missing.is_empty());
+        assert!(relaxed(SQLITE.expected, &rules).difference(&relaxed(SQLITE.expected, &rules)).is_none());
+    }
+
+    #[test]
+    fn what_is_recorded_is_read_again() {
+        for rule in [
+            Rule::NotNull("a".into()),
+            Rule::Type("a".into(), "REAL".into()),
+            Rule::Key("id".into()),
+            Rule::Unique("i".into()),
+            Rule::References("t".into()),
+        ] {
+            let detail = if let Rule::Type(_, kind) = &rule { kind.clone() } else { String::new() };
+            let read = Rule::recorded(rule.kind(), rule.object().into(), detail);
+            assert_eq!(read, Some(rule));
+        }
+        assert_eq!(Rule::recorded("later", String::new(), String::new()), None);
+    }
+}

@@ -1,0 +1,420 @@
+//! Gives a table another shape and keeps every row, as sqlite.org/lang_altertable.html
+//! prescribes ("Making Other Kinds Of Table Schema Changes"): a new table, the rows copied, the
+//! old one dropped, the new one renamed, its indexes and triggers made again. Foreign keys are
+//! off on this connection, or the drop would delete the rows of other tables.
+//!
+//! Everything comes from the catalogue and from the table itself; no table is known by name.
+//! What somebody has added to the table stays: columns, their constraints, indexes, triggers,
+//! and an AUTOINCREMENT with its counter.
+
+use rusqlite::{Connection, OptionalExtension, Result};
+
+use super::schema;
+use crate::catalog::{Catalog, Column, Index, List, Table};
+use crate::definition::{holds, items};
+use crate::relaxation::{Relaxation, Rule, relaxed};
+use crate::store::{Progress, Rebuilt};
+
+/// Rows that are copied between two words on how far it is.
+const CHUNK: i64 = 20_000;
+
+/// A name for SQL.
+pub fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// Makes the table as expected, but for rules that its rows break, which are relaxed.
+pub fn rebuild(
+    conn: &Connection,
+    expected: &Table,
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Result<Rebuilt> {
+    let old = Old::read(conn, &expected.name)?;
+    let mut rules = old.misfits(conn, expected)?;
+    let new = format!("cts_rebuilt_{}", expected.name);
+    let rows = loop {
+        let target = relaxed_table(expected, &rules);
+        conn.execute_batch(&old.create(&new, &target))?;
+        let rows = old.copy(conn, &new, &target, progress)?;
+        let changed = old.changed(conn, &new, &target, rows)?;
+        if changed.is_empty() {
+            old.replace(conn, &new, &target)?;
+            break rows;
+        }
+        // A type that would alter what is stored is not taken over.
+        conn.execute_batch(&format!("DROP TABLE {}", quoted(&new)))?;
+        rules.extend(changed);
+    };
+    for index in expected.indexes.iter() {
+        rules.extend(put_index(conn, &expected.name, index)?);
+    }
+    Ok(Rebuilt { rows, relaxations: rules })
+}
+
+/// Makes an index anew, whatever has its name on this table; not unique, where rows share a key.
+pub fn put_index(conn: &Connection, table: &str, index: &Index) -> Result<Option<Relaxation>> {
+    let rows = if index.unique { duplicates(conn, table, index)? } else { 0 };
+    let unique = if index.unique && rows == 0 { "UNIQUE " } else { "" };
+    let predicate = index.predicate.as_ref().map(|sql| format!(" WHERE {sql}")).unwrap_or_default();
+    let (name, columns) = (quoted(&index.name), keys(index).join(", "));
+    let made = if index.unique && rows > 0 || index.definition.is_empty() {
+        format!("CREATE {unique}INDEX {name} ON {} ({columns}){predicate}", quoted(table))
+    } else {
+        index.definition.to_string()
+    };
+    conn.execute_batch(&format!("DROP INDEX IF EXISTS {name}; {made}"))?;
+    let rule = Rule::Unique(index.name.to_string());
+    Ok((rows > 0).then(|| Relaxation { table: table.into(), rule, rows }))
+}
+
+/// The columns of an index, for SQL.
+fn keys(index: &Index) -> Vec<String> {
+    let key = |column: &str| match column.strip_suffix(" DESC") {
+        Some(name) => format!("{} DESC", quoted(name)),
+        None => quoted(column),
+    };
+    index.columns.iter().map(|column| key(column)).collect()
+}
+
+/// How many rows share a key of a unique index. NULLs are never equal there.
+fn duplicates(conn: &Connection, table: &str, index: &Index) -> Result<u64> {
+    let names: Vec<_> = index.columns.iter().map(|c| quoted(c.trim_end_matches(" DESC"))).collect();
+    let mut conditions: Vec<_> = names.iter().map(|name| format!("{name} IS NOT NULL")).collect();
+    conditions.extend(index.predicate.as_ref().map(|sql| format!("({sql})")));
+    let sql = format!(
+        "SELECT coalesce(sum(n), 0) FROM (SELECT count(*) AS n FROM {} WHERE {} GROUP BY {} HAVING n > 1)",
+        quoted(table),
+        conditions.join(" AND "),
+        names.join(", ")
+    );
+    conn.query_row(&sql, [], |row| row.get(0))
+}
+
+fn count(conn: &Connection, sql: &str) -> Result<u64> {
+    conn.query_row(sql, [], |row| row.get(0))
+}
+
+fn relaxed_table(expected: &Table, rules: &[Relaxation]) -> Table {
+    let catalog = Catalog { tables: vec![expected.clone()].into(), others: List::default() };
+    let tables = relaxed(&catalog, rules).into_owned().tables.into_owned();
+    tables.into_iter().next().unwrap_or_else(|| expected.clone())
+}
+
+/// How many rows break a rule that was relaxed, by now. `expected` is the table without it.
+pub fn breaking(conn: &Connection, expected: &Table, rule: &Rule) -> Result<u64> {
+    let table = quoted(&expected.name);
+    let column = |name: &str| expected.columns.iter().find(|column| column.name == name);
+    match rule {
+        Rule::NotNull(name) => {
+            count(conn, &format!("SELECT count(*) FROM {table} WHERE {} IS NULL", quoted(name)))
+        }
+        Rule::Key(name) => count(conn, &no_integers(&expected.name, name)),
+        Rule::Unique(name) => match expected.indexes.iter().find(|index| index.name == *name) {
+            Some(index) => duplicates(conn, &expected.name, index),
+            None => Ok(0),
+        },
+        Rule::Type(name, _) => match column(name) {
+            Some(column) => altered_by_type(conn, &expected.name, column),
+            None => Ok(0),
+        },
+        Rule::References(parent) => {
+            let sql = "SELECT count(*) FROM pragma_foreign_key_check(?1) WHERE parent = ?2 COLLATE NOCASE";
+            conn.query_row(sql, [&*expected.name, parent], |row| row.get(0))
+        }
+    }
+}
+
+/// Rows whose id could not be an INTEGER PRIMARY KEY, or not beside another one.
+fn no_integers(table: &str, column: &str) -> String {
+    let (table, column) = (quoted(table), quoted(column));
+    let is_integer = format!(
+        "(typeof({column}) = 'integer' OR typeof({column}) = 'text' AND CAST(CAST({column} AS INTEGER) AS TEXT) = {column})"
+    );
+    format!(
+        "SELECT count(*) - count(DISTINCT CASE WHEN {is_integer} THEN CAST({column} AS INTEGER) END) FROM {table}"
+    )
+}
+
+/// How many values another type would alter, found by storing them in it.
+fn altered_by_type(conn: &Connection, table: &str, column: &Column) -> Result<u64> {
+    let (table, name) = (quoted(table), quoted(&column.name));
+    conn.execute_batch(&format!(
+        "CREATE TABLE cts_tried (row, value {}); INSERT INTO cts_tried SELECT rowid, {name} FROM {table}",
+        column.kind
+    ))?;
+    let altered = format!(
+        "SELECT count(*) FROM {table} AS o JOIN cts_tried AS n ON n.row = o.rowid WHERE NOT ({})",
+        same(&name, "value")
+    );
+    let altered = count(conn, &altered)?;
+    conn.execute_batch("DROP TABLE cts_tried")?;
+    Ok(altered)
+}
+
+/// Whether a value is the same in the old and in the new table: equal, or a number that has
+/// become its own text, or a text its own number, where the type of the column has changed.
+fn same(old: &str, new: &str) -> String {
+    let (o, n) = (format!("o.{old}"), format!("n.{new}"));
+    format!(
+        "CASE typeof({o}) || ' ' || typeof({n}) \
+         WHEN 'integer text' THEN CAST({o} AS TEXT) = {n} \
+         WHEN 'text integer' THEN {o} = CAST({n} AS TEXT) \
+         WHEN 'integer real' THEN {o} = {n} WHEN 'real integer' THEN {o} = {n} \
+         ELSE typeof({o}) = typeof({n}) AND {o} IS {n} END"
+    )
+}
+
+/// A table as it is.
+struct Old {
+    table: Table,
+    /// Columns that hold values; generated ones do not.
+    stored: Vec<String>,
+    has_rowid: bool,
+}
+
+impl Old {
+    fn read(conn: &Connection, name: &str) -> Result<Old> {
+        let table = schema::read_table(conn, name)?;
+        let mut statement =
+            conn.prepare("SELECT name FROM pragma_table_xinfo(?1) WHERE hidden = 0 ORDER BY cid")?;
+        let stored = statement.query_map([name], |row| row.get(0))?.collect::<Result<_>>()?;
+        let sql = "SELECT NOT wr FROM pragma_table_list(?1) WHERE schema = 'main'";
+        let has_rowid = conn.query_row(sql, [name], |row| row.get(0))?;
+        Ok(Old { table, stored, has_rowid })
+    }
+
+    fn column(&self, name: &str) -> Option<&Column> {
+        self.table.columns.iter().find(|column| column.name.eq_ignore_ascii_case(name))
+    }
+
+    /// The rules of columns that the rows break.
+    fn misfits(&self, conn: &Connection, expected: &Table) -> Result<Vec<Relaxation>> {
+        let mut misfits = Vec::new();
+        for column in expected.columns.iter() {
+            let name = column.name.to_string();
+            let (sql, rule) = if is_integer_key(column) && self.column(&name).is_some() {
+                (no_integers(&self.table.name, &name), Rule::Key(name))
+            } else if !column.not_null {
+                continue;
+            } else if self.column(&name).is_some() {
+                let sql = format!(
+                    "SELECT count(*) FROM {} WHERE {} IS NULL",
+                    quoted(&self.table.name),
+                    quoted(&name)
+                );
+                (sql, Rule::NotNull(name))
+            } else if column.default.is_none() {
+                (format!("SELECT count(*) FROM {}", quoted(&self.table.name)), Rule::NotNull(name))
+            } else {
+                continue;
+            };
+            let rows = count(conn, &sql)?;
+            if rows > 0 {
+                misfits.push(Relaxation { table: expected.name.to_string(), rule, rows });
+            }
+        }
+        Ok(misfits)
+    }
+
+    /// The statement for the new table: the expected columns, then what somebody has added.
+    fn create(&self, name: &str, target: &Table) -> String {
+        let is_ours =
+            |name: &str| target.columns.iter().any(|c| c.name.eq_ignore_ascii_case(name));
+        let counts = holds(&self.table.definition, "AUTOINCREMENT");
+        let mut parts: Vec<String> =
+            target.columns.iter().map(|column| define(target, column, counts)).collect();
+        let found = items(&self.table.definition);
+        let added: Vec<&str> =
+            found.iter().filter_map(|item| item.column.as_deref()).filter(|c| !is_ours(c)).collect();
+        for item in &found {
+            match &item.column {
+                Some(column) if is_ours(column) => {}
+                // It has one primary key.
+                Some(column) if holds(item.text, "PRIMARY") => {
+                    let kind = self.column(column).map(|c| c.kind.to_string()).unwrap_or_default();
+                    parts.push(format!("{} {kind}", quoted(column)));
+                }
+                Some(_) => parts.push(item.text.to_string()),
+                None if !holds(item.text, "PRIMARY") && added.iter().any(|c| holds(item.text, c)) => {
+                    parts.push(item.text.to_string());
+                }
+                None => {}
+            }
+        }
+        format!("CREATE TABLE {} (\n    {}\n)", quoted(name), parts.join(",\n    "))
+    }
+
+    /// What each column of the new table is filled with: itself, or NULL where it was not there
+    /// and its default would make up a value, such as the present time. A column that is left out
+    /// gets its default.
+    fn values(&self, target: &Table) -> Vec<(String, String)> {
+        let mut values: Vec<_> =
+            self.stored.iter().map(|name| (quoted(name), quoted(name))).collect();
+        for column in target.columns.iter().filter(|column| self.column(&column.name).is_none()) {
+            let is_made_up = column.default.as_ref().is_some_and(|sql| sql.contains('('));
+            if is_made_up && !column.not_null && column.key == 0 {
+                values.push((quoted(&column.name), "NULL".into()));
+            }
+        }
+        values
+    }
+
+    /// Copies the rows, in their order and with their rowids. Returns how many.
+    fn copy(
+        &self,
+        conn: &Connection,
+        new: &str,
+        target: &Table,
+        progress: &mut dyn FnMut(Progress<'_>),
+    ) -> Result<u64> {
+        let old = quoted(&self.table.name);
+        let total = count(conn, &format!("SELECT count(*) FROM {old}"))?;
+        let mut values = self.values(target);
+        if self.has_rowid && !target.columns.iter().any(is_integer_key) {
+            values.push(("rowid".into(), "rowid".into()));
+        }
+        let (into, from): (Vec<_>, Vec<_>) = values.into_iter().unzip();
+        let insert = format!(
+            "INSERT INTO {} ({}) SELECT {} FROM {old}",
+            quoted(new),
+            into.join(", "),
+            from.join(", ")
+        );
+        if !self.has_rowid {
+            conn.execute(&insert, [])?;
+            return Ok(total);
+        }
+        let end = format!("SELECT max(rowid) FROM (SELECT rowid FROM {old} WHERE rowid > ?1 ORDER BY rowid LIMIT {CHUNK})");
+        let mut end = conn.prepare(&end)?;
+        let mut insert =
+            conn.prepare(&format!("{insert} WHERE rowid > ?1 AND rowid <= ?2 ORDER BY rowid"))?;
+        // The lowest rowid there can be is left out by nobody who did not mean to.
+        let (mut after, mut done) = (i64::MIN, 0);
+        while let Some(last) = end.query_row([after], |row| row.get::<_, Option<i64>>(0))? {
+            done += insert.execute([after, last])? as u64;
+            after = last;
+            progress(Progress { table: &self.table.name, done, total });
+        }
+        Ok(total)
+    }
+
+    /// The columns in which a value would not be the same, as rules to relax.
+    fn changed(
+        &self,
+        conn: &Connection,
+        new: &str,
+        target: &Table,
+        rows: u64,
+    ) -> Result<Vec<Relaxation>> {
+        let key = target.columns.iter().find(|column| is_integer_key(column));
+        let key = match key.filter(|key| self.column(&key.name).is_some()) {
+            Some(key) => format!("n.{0} = CAST(o.{0} AS INTEGER)", quoted(&key.name)),
+            None if self.has_rowid => "n.rowid = o.rowid".into(),
+            None => {
+                let keys = self.table.columns.iter().filter(|column| column.key > 0);
+                let keys = keys.map(|key| format!("n.{0} IS o.{0}", quoted(&key.name)));
+                keys.collect::<Vec<_>>().join(" AND ")
+            }
+        };
+        let sums = self.stored.iter().map(|name| {
+            let name = quoted(name);
+            format!("coalesce(sum(NOT ({})), 0)", same(&name, &name))
+        });
+        let sql = format!(
+            "SELECT count(*), {} FROM {} AS o JOIN {} AS n ON {key}",
+            sums.collect::<Vec<_>>().join(", "),
+            quoted(&self.table.name),
+            quoted(new)
+        );
+        let mut changed = Vec::new();
+        let found: u64 = conn.query_row(&sql, [], |row| {
+            for (at, name) in self.stored.iter().enumerate() {
+                let rows: u64 = row.get(at + 1)?;
+                if rows > 0 {
+                    let kind = self.column(name).map(|c| c.kind.to_string()).unwrap_or_default();
+                    let rule = Rule::Type(name.clone(), kind);
+                    changed.push(Relaxation { table: self.table.name.to_string(), rule, rows });
+                }
+            }
+            row.get(0)
+        })?;
+        let copied = count(conn, &format!("SELECT count(*) FROM {}", quoted(new)))?;
+        let is_known = |rule: &Relaxation| {
+            let Rule::Type(name, kind) = &rule.rule else { return false };
+            target.columns.iter().all(|c| c.name != *name || c.kind == *kind)
+        };
+        if found != rows || copied != rows || changed.iter().any(is_known) {
+            let what = format!("{}: the rows could not be copied without a change", self.table.name);
+            return Err(rusqlite::Error::ToSqlConversionFailure(what.into()));
+        }
+        Ok(changed)
+    }
+
+    /// Puts the new table in the place of the old one, with all that hung on that.
+    fn replace(&self, conn: &Connection, new: &str, target: &Table) -> Result<()> {
+        let name = &self.table.name;
+        let counter: Option<i64> = if holds(&self.table.definition, "AUTOINCREMENT") {
+            let sql = "SELECT seq FROM sqlite_sequence WHERE name = ?1";
+            conn.query_row(sql, [name], |row| row.get(0)).optional()?
+        } else {
+            None
+        };
+        let sql = "SELECT name, sql FROM sqlite_schema WHERE tbl_name = ?1 COLLATE NOCASE \
+                   AND type IN ('index', 'trigger') AND sql IS NOT NULL ORDER BY rowid";
+        let mut statement = conn.prepare(sql)?;
+        let hung: Vec<(String, String)> =
+            statement.query_map([name], |row| row.try_into())?.collect::<Result<_>>()?;
+        // As it was before SQLite 3.26: a rename that leaves views and other tables alone.
+        conn.execute_batch(&format!(
+            "PRAGMA legacy_alter_table = ON; DROP TABLE {0}; ALTER TABLE {1} RENAME TO {0}; PRAGMA legacy_alter_table = OFF",
+            quoted(name),
+            quoted(new)
+        ))?;
+        let is_ours = |name: &str| target.indexes.iter().any(|i| i.name.eq_ignore_ascii_case(name));
+        for (_, sql) in hung.iter().filter(|(name, _)| !is_ours(name)) {
+            conn.execute_batch(sql)?;
+        }
+        let Some(counter) = counter.filter(|_| target.columns.iter().any(is_integer_key)) else {
+            return Ok(());
+        };
+        let moved = conn.execute(
+            "UPDATE sqlite_sequence SET seq = max(seq, ?2) WHERE name = ?1",
+            (name, counter),
+        )?;
+        if moved == 0 {
+            conn.execute("INSERT INTO sqlite_sequence (name, seq) VALUES (?1, ?2)", (name, counter))?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether the column is the rowid by another name.
+fn is_integer_key(column: &Column) -> bool {
+    column.key == 1 && column.kind == "INTEGER"
+}
+
+/// A column for a `CREATE TABLE` statement. Ours have one key column at most.
+fn define(table: &Table, column: &Column, counts: bool) -> String {
+    let mut sql = format!("{} {}", quoted(&column.name), column.kind);
+    if column.key > 0 {
+        sql += " PRIMARY KEY";
+        if counts && is_integer_key(column) {
+            sql += " AUTOINCREMENT";
+        }
+    }
+    if column.not_null {
+        sql += " NOT NULL";
+    }
+    if let Some(default) = &column.default {
+        sql += &format!(" DEFAULT ({default})");
+    }
+    for key in table.foreign_keys.iter().filter(|key| key.column == column.name) {
+        sql += &format!(
+            " REFERENCES {} ({}) ON DELETE {}",
+            quoted(&key.table),
+            quoted(&key.references),
+            key.on_delete
+        );
+    }
+    sql
+}
