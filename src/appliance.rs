@@ -14,6 +14,7 @@ use crate::commands::{initialise, say_waiting};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::log::Log;
+use crate::migrate::bring_up_to_date;
 use crate::prober::Prober;
 use crate::reply::AdminAccess;
 use crate::schema::{SQLITE, VERSION};
@@ -91,13 +92,15 @@ fn own_database(
     let own = move || {
         prober.doing("opening the database and looking for migrations");
         let on_wait = |holder: Option<&_>, waited| prober.doing(say_waiting(log, holder, waited));
-        let patience = Patience { limit: None, stop: &stop, on_wait: &on_wait, on_progress: &|_| {} };
-        let ready = initialise(&config, log, &patience).and_then(|(mut store, _)| {
-            prove_writing(&mut *store, log, &patience)?;
-            let upkeep = store.upkeep(&patience)?;
-            let keeper = upkeep.map(|upkeep| Keeper::start(upkeep, log)).transpose()?;
-            Ok((store, keeper))
-        });
+        let patience =
+            Patience { limit: None, stop: &stop, on_wait: &on_wait, on_progress: &|_| {} };
+        let ready =
+            initialise(&config, log, &patience, bring_up_to_date).and_then(|(mut store, _)| {
+                prove_writing(&mut *store, log, &patience)?;
+                let upkeep = store.upkeep(&patience)?;
+                let keeper = upkeep.map(|upkeep| Keeper::start(upkeep, log)).transpose()?;
+                Ok((store, keeper))
+            });
         match ready {
             Ok((store, keeper)) => prober.run(store, keeper, || drop(events.send(Event::Ready))),
             Err(error) => drop(events.send(Event::Failed(error))),

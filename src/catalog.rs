@@ -94,6 +94,14 @@ pub enum Object {
     Index(String, String),
 }
 
+impl Object {
+    /// The table that it is, or belongs to.
+    pub fn table(&self) -> &str {
+        let (Object::Table(table) | Object::Column(table, _) | Object::Index(table, _)) = self;
+        table
+    }
+}
+
 impl fmt::Display for Object {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -166,6 +174,11 @@ impl Catalog {
 }
 
 impl Table {
+    /// The index of that name.
+    pub fn index(&self, name: &str) -> Option<&Index> {
+        self.indexes.iter().find(|index| index.name.eq_ignore_ascii_case(name))
+    }
+
     fn difference(&self, found: &Table, drift: &mut Drift) {
         self.compare_columns(found, drift);
         self.compare_constraints(found, drift);

@@ -34,7 +34,10 @@ pub enum Command {
         json: bool,
     },
     /// Compare with the expected catalogue.
-    Verify,
+    Verify {
+        /// Print JSON.
+        json: bool,
+    },
     /// Put back what is missing.
     Repair,
 }
@@ -67,7 +70,7 @@ fn command(matches: &ArgMatches) -> Result<Command, clap::Error> {
     Ok(match name {
         "migrate" => Command::Migrate { dry_run: own.get_flag("dry-run") },
         "status" => Command::Status { json: own.get_flag("json") },
-        "verify" => Command::Verify,
+        "verify" => Command::Verify { json: own.get_flag("json") },
         "repair" => Command::Repair,
         _ => Command::Serve,
     })
@@ -111,7 +114,9 @@ fn definition() -> clap::Command {
                 .about("Bring the schema up to date and stop")
                 .arg(switch("dry-run", "Print what would be done and change nothing")),
             clap::Command::new("status").about("Show the migration status").arg(json()),
-            clap::Command::new("verify").about("Compare the database with the expected catalogue"),
+            clap::Command::new("verify")
+                .about("Compare the database with the expected catalogue")
+                .arg(json()),
             clap::Command::new("repair").about("Put back what is missing"),
         ])
 }

@@ -9,22 +9,25 @@ use std::time::Duration;
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-use crate::catalog::{Drift, core_tables};
+use crate::catalog::{Drift, Object, core_tables};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::health::{Report, Surroundings, examine};
 use crate::log::Log;
-use crate::migrate::{Outcome, Plan, bring_up_to_date, unconvertible};
+use crate::migrate::{Outcome, Plan, bring_up_to_date, repair as repair_all};
+use crate::relaxation::Relaxation;
+use crate::render::drift_json;
 use crate::schema::{SQLITE, Schema, VERSION};
 use crate::store::sqlite::{Draft, Sqlite};
 use crate::store::{Holder, Look, Patience, Store};
 
-/// Opens the database, creating it where there is none, brings it up to date and makes it
-/// fit for service. What was done is logged after it is done.
+/// Opens the database, creating it where there is none, brings it up to date by `work` and makes
+/// it fit for service. What was done is logged after it is done.
 pub fn initialise(
     config: &Config,
     log: Log,
     patience: &Patience<'_>,
+    work: fn(&mut dyn Store, &Patience<'_>) -> Result<Outcome>,
 ) -> Result<(Box<dyn Store>, Outcome)> {
     let drafted = draft(config, patience)?;
     let mut store: Box<dyn Store> = Box::new(Sqlite::open(&config.db, config.access, patience)?);
@@ -35,7 +38,7 @@ pub fn initialise(
         "cts {VERSION} brings {files} migrations with {statements} statements"
     ));
     // With a draft of ours in place there is nothing left to do; it is looked at all the same.
-    let done = bring_up_to_date(&mut *store, patience)?;
+    let done = work(&mut *store, patience)?;
     let outcome = drafted.filter(|_| done.applied() == 0).unwrap_or(done);
     say_work(log, &outcome);
     for said in store.settle(patience)? {
@@ -57,6 +60,12 @@ fn draft(config: &Config, patience: &Patience<'_>) -> Result<Option<Outcome>> {
 }
 
 fn say_work(log: Log, outcome: &Outcome) {
+    if let Some(backup) = &outcome.backup {
+        log.info(format_args!("✓ The database as it was: {backup}"));
+    }
+    for (table, rows) in &outcome.rebuilt {
+        log.info(format_args!("✓ table {table} was rebuilt, {rows} rows, all kept"));
+    }
     for run in &outcome.runs {
         let (name, applied, skipped) = (run.name, run.applied, run.skipped);
         let took = run.took.as_millis();
@@ -70,6 +79,12 @@ fn say_work(log: Log, outcome: &Outcome) {
     }
     for alteration in &outcome.drift.altered {
         log.warn(alteration);
+    }
+    for relaxation in &outcome.relaxed {
+        log.warn(format_args!("relaxed, so that no row is lost: {relaxation}"));
+    }
+    for relaxation in &outcome.tightened {
+        log.info(format_args!("✓ holds again: {}", relaxation.rule_text()));
     }
     if let Some(error) = &outcome.unnoted {
         log.warn(format_args!("table site_logs does not take a line of it: {error}"));
@@ -112,14 +127,19 @@ fn interruptible<T>(
             .map_err(|e| Error::new(Kind::Io, format!("signals cannot be watched: {e}")))?;
     }
     let on_wait = |holder: Option<&_>, waited| drop(say_waiting(log, holder, waited));
-    work(&Patience { limit: Some(config.lock_timeout), stop: &stop, on_wait: &on_wait, on_progress: &|_| {} })
+    work(&Patience {
+        limit: Some(config.lock_timeout),
+        stop: &stop,
+        on_wait: &on_wait,
+        on_progress: &|_| {},
+    })
 }
 
 /// `cts migrate`.
 pub fn migrate(config: &Config, log: Log) -> Result<u8> {
     log.info(format_args!("Database Type: {}", config.backend.name().to_uppercase()));
     interruptible(config, log, |patience| {
-        let (store, _) = initialise(config, log, patience)?;
+        let (store, _) = initialise(config, log, patience, bring_up_to_date)?;
         store.close()?;
         Ok(0)
     })
@@ -141,22 +161,22 @@ pub fn plan(config: &Config) -> Result<u8> {
     };
     let plan = Plan::of(&SQLITE, &look)?;
     let is_older = !look.catalog.is_empty() && !look.ledger.iter().any(|row| row.is_ours());
-    if is_older && !plan.drift.altered.is_empty() {
-        return Err(unconvertible(&plan.drift).at(path).leaving("nothing was changed"));
-    }
     if is_older {
-        let name = SQLITE.fallback.name;
         let _ =
-            writeln!(text, "{path}: of an older CTS; would be completed, if need be behind {name}");
+            writeln!(text, "{path}: of an older CTS; would be copied beside itself and adopted");
     }
     for migration in &plan.pending {
         let count = migration.statements().len();
         let _ = writeln!(text, "would apply {} ({count} statements)", migration.name);
     }
-    if plan.pending.is_empty() || is_older {
-        for object in &plan.drift.missing {
-            let _ = writeln!(text, "would put back {object}");
+    match open_read_only(config, config.lock_timeout)? {
+        Some(mut store) if is_older => plan_adoption(&mut *store, &plan.drift, &mut text)?,
+        _ if plan.pending.is_empty() => {
+            for object in &plan.drift.missing {
+                let _ = writeln!(text, "would put back {object}");
+            }
         }
+        _ => {}
     }
     if plan.is_empty() {
         let _ = writeln!(
@@ -165,11 +185,47 @@ pub fn plan(config: &Config) -> Result<u8> {
             SQLITE.migrations.len()
         );
     }
-    for alteration in plan.drift.altered {
-        let _ = writeln!(text, "differs and would stay as it is: {alteration}");
+    if !is_older {
+        for alteration in plan.drift.altered {
+            let _ = writeln!(text, "differs and would stay as it is: {alteration}");
+        }
     }
     print(&(text + "nothing was changed\n"))?;
     Ok(0)
+}
+
+/// What adoption would do, table by table, with the rows that are there.
+fn plan_adoption(store: &mut dyn Store, drift: &Drift, text: &mut String) -> Result<()> {
+    for table in SQLITE.expected.tables.iter() {
+        let of_it = |object: &&Object| object.table().eq_ignore_ascii_case(&table.name);
+        let missing: Vec<&Object> = drift.missing.iter().filter(of_it).collect();
+        let altered: Vec<&Object> = drift.altered.iter().map(|a| &a.object).filter(of_it).collect();
+        if let [Object::Table(name)] = missing.as_slice() {
+            let _ = writeln!(text, "would create table {name}");
+            continue;
+        }
+        if missing.is_empty() && altered.is_empty() {
+            continue;
+        }
+        let forecast = store.forecast(table)?;
+        let is_index = |object: &&&Object| matches!(object, Object::Index(..));
+        let indexes = missing.iter().chain(&altered).filter(is_index).count();
+        let changed = altered.iter().filter(|object| !is_index(object)).count();
+        let added = missing.iter().filter(|object| !is_index(object)).count();
+        let (name, rows) = (&table.name, forecast.rows);
+        let _ = if changed + added > 0 {
+            writeln!(
+                text,
+                "would rebuild table {name} ({rows} rows, all kept): {added} columns added, {changed} columns or constraints changed, {indexes} indexes made"
+            )
+        } else {
+            writeln!(text, "would make {indexes} indexes on table {name} ({rows} rows)")
+        };
+        for relaxation in forecast.relaxations {
+            let _ = writeln!(text, "  would relax: {relaxation}");
+        }
+    }
+    Ok(())
 }
 
 /// `cts status`.
@@ -187,12 +243,17 @@ pub fn status(config: &Config, as_json: bool) -> Result<u8> {
 }
 
 /// `cts verify`.
-pub fn verify(config: &Config) -> Result<u8> {
+pub fn verify(config: &Config, as_json: bool) -> Result<u8> {
     let Some(mut store) = open_read_only(config, config.lock_timeout)? else {
         return Err(no_database(config));
     };
-    let drift = store.schema().expected.difference(&store.look()?.catalog);
-    print(&drift_text(&drift))?;
+    let look = store.look()?;
+    let drift = look.drift(store.schema());
+    print(&if as_json {
+        drift_json(&drift, &look.relaxations) + "\n"
+    } else {
+        drift_text(&drift, &look.relaxations)
+    })?;
     Ok(u8::from(!drift.is_none()))
 }
 
@@ -202,14 +263,15 @@ pub fn repair(config: &Config, log: Log) -> Result<u8> {
         return Err(no_database(config));
     }
     interruptible(config, log, |patience| {
-        let (store, outcome) = initialise(config, log, patience)?;
+        let (mut store, outcome) = initialise(config, log, patience, repair_all)?;
+        let relaxations = store.look()?.relaxations;
         store.close()?;
-        print(&drift_text(&outcome.drift))?;
+        print(&drift_text(&outcome.drift, &relaxations))?;
         Ok(u8::from(!outcome.drift.is_none()))
     })
 }
 
-fn drift_text(drift: &Drift) -> String {
+fn drift_text(drift: &Drift, relaxations: &[Relaxation]) -> String {
     let mut text = String::new();
     for object in &drift.missing {
         let _ = writeln!(text, "missing: {object}");
@@ -219,6 +281,9 @@ fn drift_text(drift: &Drift) -> String {
     }
     for object in &drift.extra {
         let _ = writeln!(text, "extra:   {object} (left alone)");
+    }
+    for relaxation in relaxations {
+        let _ = writeln!(text, "relaxed: {relaxation}");
     }
     let expected = SQLITE.expected;
     let indexes: usize = expected.tables.iter().map(|table| table.indexes.len()).sum();
@@ -243,7 +308,8 @@ fn drift_text(drift: &Drift) -> String {
 /// `None` where there is none.
 pub fn open_read_only(config: &Config, limit: Duration) -> Result<Option<Box<dyn Store>>> {
     let stop = Arc::new(AtomicBool::new(false));
-    let patience = Patience { limit: Some(limit), stop: &stop, on_wait: &|_, _| {}, on_progress: &|_| {} };
+    let patience =
+        Patience { limit: Some(limit), stop: &stop, on_wait: &|_, _| {}, on_progress: &|_| {} };
     let store = Sqlite::open_read_only(&config.db, config.access, &patience)?;
     Ok(store.map(|store| Box::new(store) as Box<dyn Store>))
 }

@@ -10,6 +10,7 @@ use crate::catalog::CRITICAL;
 use crate::error::{Error, Result};
 use crate::migrate::Plan;
 use crate::migration::Applied;
+use crate::relaxation::{Relaxation, Rule};
 use crate::schema::Schema;
 use crate::store::{Backend, Damage, Look, Place};
 
@@ -110,6 +111,8 @@ pub struct Report {
     pub pending: Vec<String>,
     /// The number of migrations a complete ledger holds.
     pub expected_migrations: usize,
+    /// Rules that do not hold in this database, which is no fault.
+    pub relaxations: Vec<Relaxation>,
 }
 
 impl Report {
@@ -132,6 +135,7 @@ impl Report {
             .filter(|name| look.catalog.table(name).is_some())
             .collect();
         report.applied = look.ledger.iter().filter(|row| row.is_ours()).cloned().collect();
+        report.relaxations = look.relaxations.clone();
         report.judge_schema(schema, look);
         report.judge_surroundings(around);
         report
@@ -164,6 +168,7 @@ impl Report {
             applied: Vec::new(),
             pending: schema.migrations.iter().map(|m| m.name.to_string()).collect(),
             expected_migrations: schema.migrations.len(),
+            relaxations: Vec::new(),
         }
     }
 
@@ -183,7 +188,7 @@ impl Report {
             Err(error) => {
                 self.pending = vec![error.what.clone()];
                 self.findings.push(Finding::Warning(error.to_string()));
-                schema.expected.difference(&look.catalog)
+                look.drift(schema)
             }
         };
         if self.applied.iter().any(|row| row.name == schema.fallback.name) {
@@ -210,7 +215,15 @@ impl Report {
         critical.extend(damage.pages.iter().take(3).map(|line| format!("damaged: {line}")));
         self.findings.extend(critical.into_iter().map(Finding::Critical));
         self.findings.extend(disk_finding(place));
-        self.findings.extend(damage.orphans.iter().cloned().map(Finding::Warning));
+        let is_known = |line: &&String| {
+            let tells = |r: &Relaxation| {
+                matches!(r.rule, Rule::References(_)) && line.starts_with(&format!("{}:", r.table))
+            };
+            self.relaxations.iter().any(tells)
+        };
+        let orphans: Vec<String> =
+            damage.orphans.iter().filter(|line| !is_known(line)).cloned().collect();
+        self.findings.extend(orphans.into_iter().map(Finding::Warning));
     }
 
     /// The one decision.
@@ -301,6 +314,7 @@ mod tests {
         Look {
             ledger: (1..).zip(&SQLITE.migrations).map(applied).collect(),
             catalog: SQLITE.expected.clone(),
+            relaxations: Vec::new(),
         }
     }
 

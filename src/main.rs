@@ -77,7 +77,7 @@ fn run(command: &Command, flags: &Flags) -> Result<u8> {
         Command::Migrate { dry_run: true } => commands::plan(&config),
         Command::Migrate { dry_run: false } => commands::migrate(&config, log),
         Command::Status { json } => commands::status(&config, *json),
-        Command::Verify => commands::verify(&config),
+        Command::Verify { json } => commands::verify(&config, *json),
         Command::Repair => commands::repair(&config, log),
     }
 }

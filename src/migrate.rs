@@ -2,12 +2,14 @@
 //! and does it in one transaction under the write lock. Knows the store only through its
 //! seam, and says nothing; what was done is its result.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::catalog::{Catalog, Column, Drift, Object};
 use crate::error::{Error, Kind, Result};
 use crate::migration::{Migration, Refusal, Statement, Subject, pending};
+use crate::relaxation::{Relaxation, Rule};
 use crate::schema::{Schema, VERSION};
 use crate::store::{Effect, Look, Note, Patience, Store, Tx, interrupted};
 
@@ -25,7 +27,7 @@ impl Plan {
     pub fn of(schema: &Schema, look: &Look) -> Result<Plan> {
         let pending = pending(&schema.migrations, &schema.fallback, &look.ledger)
             .map_err(|refusal| refused(&refusal))?;
-        Ok(Plan { pending, drift: schema.expected.difference(&look.catalog) })
+        Ok(Plan { pending, drift: look.drift(schema) })
     }
 
     /// Whether nothing is pending and nothing is missing.
@@ -67,6 +69,14 @@ pub struct Outcome {
     pub put_back: Vec<Object>,
     /// What is missing and could not be put back, and why.
     pub left: Vec<(Object, Error)>,
+    /// Where the database was copied to before its tables were given another shape.
+    pub backup: Option<String>,
+    /// Tables that were given the expected shape, and their rows, all of them kept.
+    pub rebuilt: Vec<(String, u64)>,
+    /// Rules that were relaxed, because rows break them.
+    pub relaxed: Vec<Relaxation>,
+    /// Rules that hold again.
+    pub tightened: Vec<Relaxation>,
     /// The difference that remains.
     pub drift: Drift,
     /// Why what was done could not be noted in `site_logs`.
@@ -78,16 +88,33 @@ impl Outcome {
     pub fn applied(&self) -> usize {
         self.runs.iter().map(|run| run.applied).sum::<usize>() + self.put_back.len()
     }
+
+    fn has_changed_anything(&self) -> bool {
+        !self.runs.is_empty()
+            || !self.put_back.is_empty()
+            || !self.rebuilt.is_empty()
+            || !self.tightened.is_empty()
+    }
 }
 
 /// Brings the database up to date. Whether there is work is first looked up without the
 /// lock; what the work is, is decided under it.
 pub fn bring_up_to_date(store: &mut dyn Store, patience: &Patience<'_>) -> Result<Outcome> {
+    work(store, patience, false)
+}
+
+/// The same, and tightens the rules that were relaxed and that no row breaks any longer.
+pub fn repair(store: &mut dyn Store, patience: &Patience<'_>) -> Result<Outcome> {
+    work(store, patience, true)
+}
+
+fn work(store: &mut dyn Store, patience: &Patience<'_>, tightens: bool) -> Result<Outcome> {
     let (schema, location) = (store.schema(), store.location());
+    let work = Work { schema, patience, tightens };
     match store.look() {
         Ok(look) => {
             let plan = Plan::of(schema, &look).map_err(|error| unchanged(error, &location))?;
-            if plan.is_empty() {
+            if work.is_idle(&plan, &look) {
                 return Ok(Outcome { drift: plan.drift, ..Outcome::default() });
             }
         }
@@ -96,9 +123,8 @@ pub fn bring_up_to_date(store: &mut dyn Store, patience: &Patience<'_>) -> Resul
         Err(error) => return Err(error),
     }
     let mut tx = store.lock(patience)?;
-    let work = Work { schema, patience };
     let outcome = work.run(&mut *tx).map_err(|error| unchanged(error, &location))?;
-    if !outcome.runs.is_empty() || !outcome.put_back.is_empty() {
+    if outcome.has_changed_anything() {
         tx.commit(patience).map_err(|error| unchanged(error, &location))?;
     }
     Ok(outcome)
@@ -118,13 +144,19 @@ fn unchanged(error: Error, location: &str) -> Error {
 struct Work<'w> {
     schema: &'static Schema,
     patience: &'w Patience<'w>,
+    /// Whether relaxed rules are tried again.
+    tightens: bool,
 }
 
 impl Work<'_> {
+    fn is_idle(&self, plan: &Plan, look: &Look) -> bool {
+        plan.is_empty() && (!self.tightens || look.relaxations.is_empty())
+    }
+
     fn run(&self, tx: &mut dyn Tx) -> Result<Outcome> {
         let look = tx.look()?;
         let plan = Plan::of(self.schema, &look)?;
-        if plan.is_empty() {
+        if self.is_idle(&plan, &look) {
             return Ok(Outcome { drift: plan.drift, ..Outcome::default() });
         }
         if !look.catalog.is_empty() {
@@ -135,10 +167,14 @@ impl Work<'_> {
         if is_first && !look.catalog.is_empty() {
             self.adopt(tx, &plan.pending, &mut outcome)?;
         } else {
-            outcome.runs = self.apply(tx, &plan.pending)?;
+            outcome.runs = self.apply(tx, &plan.pending, &[])?;
             self.heal(tx, &mut outcome)?;
+            self.rebuild_for_columns(tx, &mut outcome)?;
+            if self.tightens {
+                self.tighten(tx, &look.relaxations, &mut outcome)?;
+            }
         }
-        outcome.drift = self.schema.expected.difference(&tx.look()?.catalog);
+        outcome.drift = tx.look()?.drift(self.schema);
         match tx.attempt(&mut |tx| write_notes(tx, &outcome)) {
             Ok(()) => {}
             // A `site_logs` that somebody has changed must not stop the box.
@@ -148,16 +184,30 @@ impl Work<'_> {
         Ok(outcome)
     }
 
-    fn apply(&self, tx: &mut dyn Tx, migrations: &[Migration]) -> Result<Vec<Run>> {
-        migrations.iter().map(|migration| self.apply_one(tx, migration)).collect()
+    fn apply(
+        &self,
+        tx: &mut dyn Tx,
+        migrations: &[Migration],
+        relaxed: &[Relaxation],
+    ) -> Result<Vec<Run>> {
+        migrations.iter().map(|migration| self.apply_one(tx, migration, relaxed)).collect()
     }
 
-    fn apply_one(&self, tx: &mut dyn Tx, migration: &Migration) -> Result<Run> {
+    fn apply_one(
+        &self,
+        tx: &mut dyn Tx,
+        migration: &Migration,
+        relaxed: &[Relaxation],
+    ) -> Result<Run> {
         let start = Instant::now();
         let (mut applied, mut skipped) = (0, 0);
         for statement in migration.statements() {
             if self.patience.stop.load(Ordering::Relaxed) {
                 return Err(interrupted());
+            }
+            if would_repeat(&statement, relaxed) {
+                skipped += 1;
+                continue;
             }
             let effect =
                 tx.execute(&statement).map_err(|error| error.at(place(migration, &statement)))?;
@@ -172,38 +222,152 @@ impl Work<'_> {
     }
 
     /// A database of an older CTS. Where the unified setup does not fit what is there, the
-    /// fallback prepares the ledger and the rest is completed from the catalogue first. What
-    /// would still differ after that is refused: nothing is adopted by halves.
+    /// fallback prepares the ledger, and the tables are given their shape first. What would
+    /// still differ after that is refused: nothing is adopted by halves.
     fn adopt(&self, tx: &mut dyn Tx, pending: &[Migration], outcome: &mut Outcome) -> Result<()> {
+        outcome.backup = Some(tx.back_up()?);
         let mut runs = Vec::new();
         let fits = tx.attempt(&mut |tx| {
-            runs = self.apply(tx, pending)?;
+            runs = self.apply(tx, pending, &[])?;
             Ok(())
         });
         match fits {
             Ok(()) => {}
             Err(error) if error.kind == Kind::Data => {
-                runs = vec![self.apply_one(tx, &self.schema.fallback)?];
-                self.heal(tx, outcome)?;
-                self.refuse_unconvertible(tx)?;
-                runs.extend(self.apply(tx, pending)?);
+                runs = vec![self.apply_one(tx, &self.schema.fallback, &[])?];
+                self.reshape(tx, outcome)?;
+                runs.extend(self.apply(tx, pending, &outcome.relaxed)?);
             }
             Err(error) => return Err(error),
         }
         outcome.runs = runs;
-        self.heal(tx, outcome)?;
-        self.refuse_unconvertible(tx)
+        self.reshape(tx, outcome)?;
+        for table in self.schema.expected.tables.iter() {
+            for key in table.foreign_keys.iter() {
+                let rule = Rule::References(key.table.to_string());
+                let rows = tx.breaking(table, &rule)?;
+                if rows > 0 {
+                    let table = table.name.to_string();
+                    self.relax(tx, Relaxation { table, rule, rows }, outcome)?;
+                }
+            }
+        }
+        let drift = tx.look()?.drift(self.schema);
+        if drift.is_none() { Ok(()) } else { Err(unconvertible(&drift)) }
     }
 
-    fn refuse_unconvertible(&self, tx: &mut dyn Tx) -> Result<()> {
-        let drift = self.schema.expected.difference(&tx.look()?.catalog);
-        if drift.is_none() { Ok(()) } else { Err(unconvertible(&drift)) }
+    /// Gives every table the expected columns, constraints and indexes, and makes what is missing.
+    fn reshape(&self, tx: &mut dyn Tx, outcome: &mut Outcome) -> Result<()> {
+        for object in tx.look()?.drift(self.schema).missing.into_iter().filter(is_table) {
+            self.put_back(tx, &object)?;
+            outcome.put_back.push(object);
+        }
+        let drift = tx.look()?.drift(self.schema);
+        let altered = drift.altered.iter().map(|alteration| &alteration.object);
+        let differing = altered.chain(&drift.missing).filter(|object| !is_index(object));
+        let names: BTreeSet<&str> = differing.map(Object::table).collect();
+        for name in names {
+            self.rebuild(tx, name, outcome)?;
+        }
+        let drift = tx.look()?.drift(self.schema);
+        let altered = drift.altered.into_iter().map(|alteration| alteration.object);
+        for object in altered.chain(drift.missing).filter(is_index) {
+            let Object::Index(table, name) = &object else { continue };
+            let index = self.schema.expected.table(table).and_then(|table| table.index(name));
+            if let Some(index) = index {
+                let relaxed = tx.put_index(table, index)?;
+                outcome.put_back.push(object);
+                self.relax_all(tx, relaxed, outcome)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Columns that cannot be added to a table with rows: the table is made anew with them.
+    fn rebuild_for_columns(&self, tx: &mut dyn Tx, outcome: &mut Outcome) -> Result<()> {
+        let columns: Vec<Object> =
+            outcome.left.extract_if(.., |(object, _)| is_column(object)).map(|(o, _)| o).collect();
+        let tables: BTreeSet<&str> = columns.iter().map(Object::table).collect();
+        for table in tables {
+            self.back_up_once(tx, outcome)?;
+            self.rebuild(tx, table, outcome)?;
+        }
+        outcome.put_back.extend(columns);
+        if outcome.rebuilt.is_empty() { Ok(()) } else { self.heal(tx, outcome) }
+    }
+
+    fn back_up_once(&self, tx: &mut dyn Tx, outcome: &mut Outcome) -> Result<()> {
+        if outcome.backup.is_none() {
+            outcome.backup = Some(tx.back_up()?);
+        }
+        Ok(())
+    }
+
+    /// Makes a table anew, with as many of its rules as its rows allow.
+    fn rebuild(&self, tx: &mut dyn Tx, name: &str, outcome: &mut Outcome) -> Result<()> {
+        let Some(table) = self.schema.expected.table(name) else { return Ok(()) };
+        for relaxation in tx.look()?.relaxations {
+            if relaxation.table == *table.name && !matches!(relaxation.rule, Rule::References(_)) {
+                tx.tighten(&relaxation)?;
+            }
+        }
+        let rebuilt = tx.rebuild(table, self.patience)?;
+        outcome.rebuilt.push((table.name.to_string(), rebuilt.rows));
+        self.relax_all(tx, rebuilt.relaxations, outcome)
+    }
+
+    fn relax_all(
+        &self,
+        tx: &mut dyn Tx,
+        relaxations: impl IntoIterator<Item = Relaxation>,
+        outcome: &mut Outcome,
+    ) -> Result<()> {
+        relaxations.into_iter().try_for_each(|relaxation| self.relax(tx, relaxation, outcome))
+    }
+
+    fn relax(&self, tx: &mut dyn Tx, relaxation: Relaxation, outcome: &mut Outcome) -> Result<()> {
+        tx.relax(&relaxation)?;
+        outcome.relaxed.push(relaxation);
+        Ok(())
+    }
+
+    /// Lets rules hold again that no row breaks any longer.
+    fn tighten(
+        &self,
+        tx: &mut dyn Tx,
+        relaxations: &[Relaxation],
+        outcome: &mut Outcome,
+    ) -> Result<()> {
+        for relaxation in relaxations {
+            let Some(table) = self.schema.expected.table(&relaxation.table) else { continue };
+            if tx.breaking(table, &relaxation.rule)? > 0 {
+                continue;
+            }
+            tx.tighten(relaxation)?;
+            match &relaxation.rule {
+                Rule::References(_) => {}
+                Rule::Unique(name) => {
+                    if let Some(index) = table.index(name) {
+                        tx.put_index(&table.name, index)?;
+                    }
+                }
+                Rule::NotNull(_) | Rule::Type(..) | Rule::Key(_) => {
+                    let is_done = outcome.rebuilt.iter().any(|(name, _)| *name == *table.name);
+                    if !is_done {
+                        self.back_up_once(tx, outcome)?;
+                        self.rebuild(tx, &table.name, outcome)?;
+                    }
+                }
+            }
+            outcome.tightened.push(relaxation.clone());
+        }
+        Ok(())
     }
 
     /// Puts back what is missing: tables and their rows, then columns, then indexes.
     fn heal(&self, tx: &mut dyn Tx, outcome: &mut Outcome) -> Result<()> {
         for step in [is_table, is_column, is_index] {
-            let missing = self.schema.expected.difference(&tx.look()?.catalog).missing;
+            let missing = tx.look()?.drift(self.schema).missing;
             if missing.is_empty() {
                 return Ok(());
             }
@@ -212,7 +376,7 @@ impl Work<'_> {
             }
         }
         // What is believed is what a look finds.
-        let missing = self.schema.expected.difference(&tx.look()?.catalog).missing;
+        let missing = tx.look()?.drift(self.schema).missing;
         for object in outcome.put_back.extract_if(.., |object| missing.contains(object)) {
             let what = "something else has its name".to_string();
             let error = Error::new(Kind::Data, what).remedy("rename what has its name");
@@ -275,6 +439,12 @@ pub fn unconvertible(drift: &Drift) -> Error {
         .remedy("keep it, start cts on a new file, and copy the rows that you need")
 }
 
+/// Default rows are kept apart by a unique index; where that is relaxed they would come twice.
+fn would_repeat(statement: &Statement<'_>, relaxed: &[Relaxation]) -> bool {
+    let Subject::Rows(table) = statement.subject() else { return false };
+    relaxed.iter().any(|r| r.table == table && matches!(r.rule, Rule::Unique(_)))
+}
+
 fn is_table(object: &Object) -> bool {
     matches!(object, Object::Table(_))
 }
@@ -317,6 +487,23 @@ fn write_notes(tx: &mut dyn Tx, outcome: &Outcome) -> Result<()> {
             took.as_millis()
         );
         tx.note(&Note { level: "info", message })?;
+    }
+    if let Some(backup) = &outcome.backup {
+        let message = format!("cts {VERSION} copied the database to {backup} first");
+        tx.note(&Note { level: "info", message })?;
+    }
+    for (table, rows) in &outcome.rebuilt {
+        let message = format!("cts {VERSION} rebuilt table {table}: {rows} rows, all kept");
+        tx.note(&Note { level: "warn", message })?;
+    }
+    for relaxation in &outcome.relaxed {
+        tx.note(&Note { level: "warn", message: format!("cts {VERSION} relaxed: {relaxation}") })?;
+    }
+    for relaxation in &outcome.tightened {
+        tx.note(&Note {
+            level: "info",
+            message: format!("cts {VERSION} tightened: {relaxation}"),
+        })?;
     }
     if !outcome.put_back.is_empty() {
         let objects =

@@ -186,7 +186,12 @@ impl Owner {
 
     fn close(mut self) -> Result<()> {
         let stop = Arc::new(AtomicBool::new(false));
-        let patience = Patience { limit: Some(NOTES_WITHIN), stop: &stop, on_wait: &|_, _| {}, on_progress: &|_| {} };
+        let patience = Patience {
+            limit: Some(NOTES_WITHIN),
+            stop: &stop,
+            on_wait: &|_, _| {},
+            on_progress: &|_| {},
+        };
         let last = Note { level: "info", message: "the service stopped".into() };
         // A log line that cannot be written does not keep the service from stopping.
         let _ = note(&mut *self.store, &patience, &last);

@@ -73,6 +73,20 @@ impl Rule {
     }
 }
 
+impl Relaxation {
+    /// What holds once no row breaks it.
+    pub fn rule_text(&self) -> String {
+        let Relaxation { table, rule, .. } = self;
+        match rule {
+            Rule::NotNull(column) => format!("{table}.{column} is never NULL"),
+            Rule::Type(column, _) => format!("{table}.{column} has the expected type"),
+            Rule::Key(column) => format!("{table}.{column} is a number"),
+            Rule::Unique(index) => format!("index {index} on {table} is unique"),
+            Rule::References(parent) => format!("every row of {table} has its row of {parent}"),
+        }
+    }
+}
+
 impl fmt::Display for Relaxation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Relaxation { table, rule, rows } = self;
@@ -162,7 +176,11 @@ mod tests {
         let drift = SQLITE.expected.difference(&relaxed(SQLITE.expected, &rules));
         assert_eq!(drift.altered.len(), 3, "{drift:?}");
         assert!(drift.missing.is_empty());
-        assert!(relaxed(SQLITE.expected, &rules).difference(&relaxed(SQLITE.expected, &rules)).is_none());
+        assert!(
+            relaxed(SQLITE.expected, &rules)
+                .difference(&relaxed(SQLITE.expected, &rules))
+                .is_none()
+        );
     }
 
     #[test]

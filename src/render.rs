@@ -4,10 +4,12 @@
 use std::time::{Duration, SystemTime};
 
 use serde::{Serialize, Serializer};
+use serde_json::{Value, json};
 
-use crate::catalog::{CATEGORIES, CRITICAL, core_tables};
+use crate::catalog::{Alteration, CATEGORIES, CRITICAL, Drift, Object, core_tables};
 use crate::health::{Report, Status};
 use crate::migration::Applied;
+use crate::relaxation::Relaxation;
 use crate::schema::VERSION;
 
 impl Report {
@@ -78,6 +80,9 @@ impl Report {
             text += &format!("  {:<14} {existing}/{expected}\n", category.key);
         }
         text += &format!("Status:     {}\n", self.migration_status());
+        for relaxation in &self.relaxations {
+            text += &format!("  relaxed: {relaxation}\n");
+        }
         for reason in self.reasons() {
             text += &format!("  {reason}\n");
         }
@@ -96,6 +101,32 @@ impl Report {
         let counts = self.connected.then_some(counts);
         check_line(self.status(), self.backend.name(), counts, &self.reasons())
     }
+}
+
+/// The drift and the relaxed rules as JSON.
+pub fn drift_json(drift: &Drift, relaxations: &[Relaxation]) -> String {
+    let object = |object: &Object| match object {
+        Object::Table(table) => json!({ "kind": "table", "table": table }),
+        Object::Column(table, name) => json!({ "kind": "column", "table": table, "name": name }),
+        Object::Index(table, name) => json!({ "kind": "index", "table": table, "name": name }),
+    };
+    let altered = |alteration: &Alteration| {
+        let Alteration { object: what, expected, found } = alteration;
+        json!({ "object": object(what), "expected": expected, "found": found })
+    };
+    json!({
+        "drift": !drift.is_none(),
+        "missing": drift.missing.iter().map(object).collect::<Vec<_>>(),
+        "altered": drift.altered.iter().map(altered).collect::<Vec<_>>(),
+        "extra": drift.extra.iter().map(object).collect::<Vec<_>>(),
+        "relaxed": relaxations.iter().map(relaxation_json).collect::<Vec<_>>(),
+    })
+    .to_string()
+}
+
+fn relaxation_json(relaxation: &Relaxation) -> Value {
+    let Relaxation { table, rule, rows } = relaxation;
+    json!({ "table": table, "rule": rule.kind(), "object": rule.object(), "rows": rows })
 }
 
 /// What the line of `--check` counts.

@@ -212,6 +212,10 @@ pub trait Store: Send {
     /// What is known about its place without asking it.
     fn place(&self) -> Place;
 
+    /// What rebuilding a table would find: its rows, and rules that they break, as far as can be
+    /// seen without doing it.
+    fn forecast(&mut self, expected: &Table) -> Result<Rebuilt>;
+
     /// Looks for damage: every page, and with `deep` every index entry and foreign key.
     fn find_damage(&mut self, deep: bool) -> Result<Damage>;
 

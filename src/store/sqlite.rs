@@ -1,12 +1,12 @@
 //! The SQLite backend: one file, opened with care, in WAL mode. The only file of the
 //! binary, with those in `sqlite/`, that knows rusqlite.
 
+mod backup;
 mod checkpoint;
 mod draft;
 mod fault;
 mod file;
 mod look;
-mod backup;
 mod open;
 mod rebuild;
 mod relaxations;
@@ -114,7 +114,12 @@ impl Store for Sqlite {
     fn lock<'s>(&'s mut self, patience: &Patience<'_>) -> Result<Box<dyn Tx + 's>> {
         self.refuse_replaced()?;
         until_free(&self.path, patience, || self.conn.execute_batch("BEGIN IMMEDIATE"))?;
-        Ok(Box::new(SqliteTx { conn: &self.conn, path: &self.path, group: self.access.group, known: None }))
+        Ok(Box::new(SqliteTx {
+            conn: &self.conn,
+            path: &self.path,
+            group: self.access.group,
+            known: None,
+        }))
     }
 
     fn try_write(&mut self) -> Result<()> {
@@ -139,6 +144,10 @@ impl Store for Sqlite {
             return Place { replaced: Some(why), ..place };
         }
         place
+    }
+
+    fn forecast(&mut self, expected: &Table) -> Result<Rebuilt> {
+        rebuild::forecast(&self.conn, expected).map_err(|e| error(&self.path, &e))
     }
 
     fn find_damage(&mut self, deep: bool) -> Result<Damage> {

@@ -51,6 +51,26 @@ pub fn rebuild(
     Ok(Rebuilt { rows, relaxations: rules })
 }
 
+/// The rows of a table, and the rules that they break, as far as can be seen from them.
+pub fn forecast(conn: &Connection, expected: &Table) -> Result<Rebuilt> {
+    let old = Old::read(conn, &expected.name)?;
+    let rows = count(conn, &format!("SELECT count(*) FROM {}", quoted(&expected.name)))?;
+    let mut relaxations = old.misfits(conn, expected)?;
+    for index in expected.indexes.iter().filter(|index| index.unique) {
+        let names = index.columns.iter().map(|name| name.trim_end_matches(" DESC"));
+        let rows = match names.into_iter().all(|name| old.column(name).is_some()) {
+            // A predicate may name a column that is not there yet; then no row meets it.
+            true => duplicates(conn, &expected.name, index).unwrap_or(0),
+            false => 0,
+        };
+        if rows > 0 {
+            let rule = Rule::Unique(index.name.to_string());
+            relaxations.push(Relaxation { table: expected.name.to_string(), rule, rows });
+        }
+    }
+    Ok(Rebuilt { rows, relaxations })
+}
+
 /// Makes an index anew, whatever has its name on this table; not unique, where rows share a key.
 pub fn put_index(conn: &Connection, table: &str, index: &Index) -> Result<Option<Relaxation>> {
     let rows = if index.unique { duplicates(conn, table, index)? } else { 0 };
@@ -218,14 +238,16 @@ impl Old {
 
     /// The statement for the new table: the expected columns, then what somebody has added.
     fn create(&self, name: &str, target: &Table) -> String {
-        let is_ours =
-            |name: &str| target.columns.iter().any(|c| c.name.eq_ignore_ascii_case(name));
+        let is_ours = |name: &str| target.columns.iter().any(|c| c.name.eq_ignore_ascii_case(name));
         let counts = holds(&self.table.definition, "AUTOINCREMENT");
         let mut parts: Vec<String> =
             target.columns.iter().map(|column| define(target, column, counts)).collect();
         let found = items(&self.table.definition);
-        let added: Vec<&str> =
-            found.iter().filter_map(|item| item.column.as_deref()).filter(|c| !is_ours(c)).collect();
+        let added: Vec<&str> = found
+            .iter()
+            .filter_map(|item| item.column.as_deref())
+            .filter(|c| !is_ours(c))
+            .collect();
         for item in &found {
             match &item.column {
                 Some(column) if is_ours(column) => {}
@@ -235,7 +257,9 @@ impl Old {
                     parts.push(format!("{} {kind}", quoted(column)));
                 }
                 Some(_) => parts.push(item.text.to_string()),
-                None if !holds(item.text, "PRIMARY") && added.iter().any(|c| holds(item.text, c)) => {
+                None if !holds(item.text, "PRIMARY")
+                    && added.iter().any(|c| holds(item.text, c)) =>
+                {
                     parts.push(item.text.to_string());
                 }
                 None => {}
@@ -284,7 +308,9 @@ impl Old {
             conn.execute(&insert, [])?;
             return Ok(total);
         }
-        let end = format!("SELECT max(rowid) FROM (SELECT rowid FROM {old} WHERE rowid > ?1 ORDER BY rowid LIMIT {CHUNK})");
+        let end = format!(
+            "SELECT max(rowid) FROM (SELECT rowid FROM {old} WHERE rowid > ?1 ORDER BY rowid LIMIT {CHUNK})"
+        );
         let mut end = conn.prepare(&end)?;
         let mut insert =
             conn.prepare(&format!("{insert} WHERE rowid > ?1 AND rowid <= ?2 ORDER BY rowid"))?;
@@ -344,7 +370,8 @@ impl Old {
             target.columns.iter().all(|c| c.name != *name || c.kind == *kind)
         };
         if found != rows || copied != rows || changed.iter().any(is_known) {
-            let what = format!("{}: the rows could not be copied without a change", self.table.name);
+            let what =
+                format!("{}: the rows could not be copied without a change", self.table.name);
             return Err(rusqlite::Error::ToSqlConversionFailure(what.into()));
         }
         Ok(changed)
@@ -382,7 +409,10 @@ impl Old {
             (name, counter),
         )?;
         if moved == 0 {
-            conn.execute("INSERT INTO sqlite_sequence (name, seq) VALUES (?1, ?2)", (name, counter))?;
+            conn.execute(
+                "INSERT INTO sqlite_sequence (name, seq) VALUES (?1, ?2)",
+                (name, counter),
+            )?;
         }
         Ok(())
     }

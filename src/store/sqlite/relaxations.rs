@@ -12,7 +12,8 @@ pub fn read(conn: &Connection, catalog: &Catalog) -> Result<Vec<Relaxation>> {
     if !catalog.others.iter().any(|name| name.eq_ignore_ascii_case(TABLE)) {
         return Ok(Vec::new());
     }
-    let sql = format!("SELECT table_name, rule, object, detail, row_count FROM {TABLE} ORDER BY 1, 2, 3");
+    let sql =
+        format!("SELECT table_name, rule, object, detail, row_count FROM {TABLE} ORDER BY 1, 2, 3");
     let mut statement = conn.prepare(&sql)?;
     let rows = statement.query_map([], |row| {
         let kind: String = row.get(1)?;
