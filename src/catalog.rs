@@ -7,6 +7,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use crate::definition::holds;
+
 /// Text that is either part of the binary or was read from a database.
 pub type Text = Cow<'static, str>;
 /// A list that is either part of the binary or was read from a database.
@@ -200,18 +202,42 @@ impl Table {
             }
         }
         let ours = |name: &str| self.columns.iter().any(|c| c.name.eq_ignore_ascii_case(name));
-        drift.extra.extend(found.columns.iter().filter(|c| !ours(&c.name)).map(object));
+        for column in found.columns.iter().filter(|c| !ours(&c.name)) {
+            if column.must_be_given() {
+                drift.altered.push(Alteration {
+                    object: object(column),
+                    expected: "a column that may be left out".into(),
+                    found: column.to_string(),
+                });
+            }
+            drift.extra.push(object(column));
+        }
     }
 
     fn compare_constraints(&self, found: &Table, drift: &mut Drift) {
+        // What concerns columns that somebody has added is theirs.
+        let is_added = |name: &str| {
+            let is_it = |table: &Table| {
+                table.columns.iter().any(|column| column.name.eq_ignore_ascii_case(name))
+            };
+            is_it(found) && !is_it(self)
+        };
+        let added: Vec<&str> = found
+            .columns
+            .iter()
+            .map(|column| &*column.name)
+            .filter(|name| is_added(name))
+            .collect();
         let text = |table: &Table| {
-            let mut parts: Vec<String> = table
-                .unique
-                .iter()
-                .map(|columns| format!("UNIQUE ({})", columns.join(", ")))
-                .collect();
-            parts.extend(table.foreign_keys.iter().map(ToString::to_string));
-            parts.extend(table.checks.iter().map(|condition| format!("CHECK {condition}")));
+            let unique = table.unique.iter();
+            let unique = unique.filter(|columns| !columns.iter().all(|name| is_added(name)));
+            let mut parts: Vec<String> =
+                unique.map(|columns| format!("UNIQUE ({})", columns.join(", "))).collect();
+            let keys = table.foreign_keys.iter().filter(|key| !is_added(&key.column));
+            parts.extend(keys.map(ToString::to_string));
+            let checks = table.checks.iter();
+            let checks = checks.filter(|check| !added.iter().any(|name| holds(check, name)));
+            parts.extend(checks.map(|condition| format!("CHECK {condition}")));
             parts.sort();
             if parts.is_empty() { "no constraint".into() } else { parts.join(", ") }
         };
@@ -241,6 +267,11 @@ impl Table {
 }
 
 impl Column {
+    /// Whether no row can be written that does not name it.
+    pub fn must_be_given(&self) -> bool {
+        self.not_null && self.default.is_none() && self.key == 0
+    }
+
     fn same_as(&self, other: &Column) -> bool {
         self.kind == other.kind
             && self.not_null == other.not_null

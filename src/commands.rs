@@ -84,7 +84,7 @@ fn say_work(log: Log, outcome: &Outcome) {
         log.warn(format_args!("relaxed, so that no row is lost: {relaxation}"));
     }
     for relaxation in &outcome.tightened {
-        log.info(format_args!("✓ holds again: {}", relaxation.rule_text()));
+        log.info(format_args!("✓ tightened: {}", relaxation.rule_text()));
     }
     if let Some(error) = &outcome.unnoted {
         log.warn(format_args!("table site_logs does not take a line of it: {error}"));

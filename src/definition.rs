@@ -69,9 +69,16 @@ pub fn checks(sql: &str) -> Vec<String> {
     checks
 }
 
-/// Whether the word stands in it outside literals, quoted names and comments.
+/// Whether the word, or a quoted name that is it, stands in it outside literals and comments.
 pub fn holds(sql: &str, word: &str) -> bool {
-    tokens(sql).any(|token| token.text.eq_ignore_ascii_case(word))
+    tokens(sql).any(|token| unquote(token.text).eq_ignore_ascii_case(word))
+}
+
+/// The names in the first parentheses of a constraint.
+pub fn names(constraint: &str) -> Vec<String> {
+    let inside = tokens(constraint).skip_while(|token| token.text != "(").skip(1);
+    let names = inside.take_while(|token| token.text != ")");
+    names.filter(|t| !t.is_blank() && t.text != ",").map(|t| unquote(t.text)).collect()
 }
 
 #[cfg(test)]

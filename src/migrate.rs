@@ -122,12 +122,21 @@ fn work(store: &mut dyn Store, patience: &Patience<'_>, tightens: bool) -> Resul
         Err(error) if error.kind == Kind::TryAgain && !patience.stop.load(Ordering::Relaxed) => {}
         Err(error) => return Err(error),
     }
+    let mut outcome = Outcome::default();
     let mut tx = store.lock(patience)?;
-    let outcome = work.run(&mut *tx).map_err(|error| unchanged(error, &location))?;
-    if outcome.has_changed_anything() {
-        tx.commit(patience).map_err(|error| unchanged(error, &location))?;
+    let done = work
+        .run(&mut *tx, &mut outcome)
+        .and_then(|()| if outcome.has_changed_anything() { tx.commit(patience) } else { Ok(()) });
+    match (done, &outcome.backup) {
+        (Ok(()), _) => Ok(outcome),
+        (Err(error), backup) => {
+            // Nothing was changed, so there is nothing to go back to.
+            if let Some(backup) = backup {
+                store.discard_backup(backup);
+            }
+            Err(unchanged(error, &location))
+        }
     }
-    Ok(outcome)
 }
 
 /// Everything runs in one transaction, so an error leaves what was there before.
@@ -153,35 +162,35 @@ impl Work<'_> {
         plan.is_empty() && (!self.tightens || look.relaxations.is_empty())
     }
 
-    fn run(&self, tx: &mut dyn Tx) -> Result<Outcome> {
+    fn run(&self, tx: &mut dyn Tx, outcome: &mut Outcome) -> Result<()> {
         let look = tx.look()?;
         let plan = Plan::of(self.schema, &look)?;
         if self.is_idle(&plan, &look) {
-            return Ok(Outcome { drift: plan.drift, ..Outcome::default() });
+            outcome.drift = plan.drift;
+            return Ok(());
         }
         if !look.catalog.is_empty() {
             refuse_damage(tx)?;
         }
         let is_first = !look.ledger.iter().any(|row| row.is_ours());
-        let mut outcome = Outcome::default();
         if is_first && !look.catalog.is_empty() {
-            self.adopt(tx, &plan.pending, &mut outcome)?;
+            self.adopt(tx, &plan.pending, outcome)?;
         } else {
             outcome.runs = self.apply(tx, &plan.pending, &[])?;
-            self.heal(tx, &mut outcome)?;
-            self.rebuild_for_columns(tx, &mut outcome)?;
+            self.heal(tx, outcome)?;
+            self.rebuild_for_columns(tx, outcome)?;
             if self.tightens {
-                self.tighten(tx, &look.relaxations, &mut outcome)?;
+                self.tighten(tx, &look.relaxations, outcome)?;
             }
         }
         outcome.drift = tx.look()?.drift(self.schema);
-        match tx.attempt(&mut |tx| write_notes(tx, &outcome)) {
+        match tx.attempt(&mut |tx| write_notes(tx, outcome)) {
             Ok(()) => {}
             // A `site_logs` that somebody has changed must not stop the box.
             Err(error) if error.kind == Kind::Data => outcome.unnoted = Some(error),
             Err(error) => return Err(error),
         }
-        Ok(outcome)
+        Ok(())
     }
 
     fn apply(
@@ -263,6 +272,10 @@ impl Work<'_> {
             outcome.put_back.push(object);
         }
         let drift = tx.look()?.drift(self.schema);
+        if let Some(table) = drift.missing.iter().find(|object| is_table(object)) {
+            let what = format!("{table} cannot be made: something else has its name");
+            return Err(Error::new(Kind::Data, what).remedy("rename what has its name"));
+        }
         let altered = drift.altered.iter().map(|alteration| &alteration.object);
         let differing = altered.chain(&drift.missing).filter(|object| !is_index(object));
         let names: BTreeSet<&str> = differing.map(Object::table).collect();

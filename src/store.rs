@@ -216,6 +216,9 @@ pub trait Store: Send {
     /// seen without doing it.
     fn forecast(&mut self, expected: &Table) -> Result<Rebuilt>;
 
+    /// Takes away the copy of a database that was not changed after all.
+    fn discard_backup(&self, backup: &str);
+
     /// Looks for damage: every page, and with `deep` every index entry and foreign key.
     fn find_damage(&mut self, deep: bool) -> Result<Damage>;
 

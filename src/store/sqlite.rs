@@ -150,6 +150,11 @@ impl Store for Sqlite {
         rebuild::forecast(&self.conn, expected).map_err(|e| error(&self.path, &e))
     }
 
+    fn discard_backup(&self, backup: &str) {
+        // One that stays is only in the way.
+        let _ = std::fs::remove_file(backup);
+    }
+
     fn find_damage(&mut self, deep: bool) -> Result<Damage> {
         find_damage(&self.conn, &self.path, deep)
     }

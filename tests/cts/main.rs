@@ -3,8 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod harness;
+mod old;
 
 mod access;
+mod adoption;
 mod build;
 mod clients;
 mod first_run;

@@ -2,6 +2,7 @@
 //! a connection of its own that reads what is there before the transaction under way.
 
 use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -54,7 +55,7 @@ fn name(path: &Path) -> PathBuf {
 
 fn copy(path: &Path, to: &Path, group: bool) -> Result<()> {
     let size = fs::metadata(path).map_or(0, |file| file.len());
-    let made = OpenOptions::new().write(true).create_new(true).open(to);
+    let made = OpenOptions::new().write(true).create_new(true).mode(file::mode(group)).open(to);
     let file = made.map_err(|e| file::cannot_create(to, "the backup", &e))?;
     file::set_mode(&file, to, group)?;
     let from = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)

@@ -11,7 +11,8 @@ use rusqlite::{Connection, OptionalExtension, Result};
 
 use super::schema;
 use crate::catalog::{Catalog, Column, Index, List, Table};
-use crate::definition::{holds, items};
+use crate::definition::{holds, items, names};
+use crate::migration::tokens;
 use crate::relaxation::{Relaxation, Rule, relaxed};
 use crate::store::{Progress, Rebuilt};
 
@@ -164,20 +165,20 @@ fn altered_by_type(conn: &Connection, table: &str, column: &Column) -> Result<u6
     ))?;
     let altered = format!(
         "SELECT count(*) FROM {table} AS o JOIN cts_tried AS n ON n.row = o.rowid WHERE NOT ({})",
-        same(&name, "value")
+        same(&name, "value", false)
     );
     let altered = count(conn, &altered)?;
     conn.execute_batch("DROP TABLE cts_tried")?;
     Ok(altered)
 }
 
-/// Whether a value is the same in the old and in the new table: equal, or a number that has
-/// become its own text, or a text its own number, where the type of the column has changed.
-fn same(old: &str, new: &str) -> String {
+/// Whether a value is the same in the old and in the new table: equal, or a text that has become
+/// its own number, or, where the column held integers, a number its own text.
+fn same(old: &str, new: &str, held_integers: bool) -> String {
     let (o, n) = (format!("o.{old}"), format!("n.{new}"));
     format!(
         "CASE typeof({o}) || ' ' || typeof({n}) \
-         WHEN 'integer text' THEN CAST({o} AS TEXT) = {n} \
+         WHEN 'integer text' THEN {held_integers} AND CAST({o} AS TEXT) = {n} \
          WHEN 'text integer' THEN {o} = CAST({n} AS TEXT) \
          WHEN 'integer real' THEN {o} = {n} WHEN 'real integer' THEN {o} = {n} \
          ELSE typeof({o}) = typeof({n}) AND {o} IS {n} END"
@@ -248,6 +249,13 @@ impl Old {
             .filter_map(|item| item.column.as_deref())
             .filter(|c| !is_ours(c))
             .collect();
+        let is_theirs = |constraint: &str| {
+            if holds(constraint, "CHECK") {
+                added.iter().any(|column| holds(constraint, column))
+            } else {
+                names(constraint).iter().all(|name| !is_ours(name))
+            }
+        };
         for item in &found {
             match &item.column {
                 Some(column) if is_ours(column) => {}
@@ -256,10 +264,11 @@ impl Old {
                     let kind = self.column(column).map(|c| c.kind.to_string()).unwrap_or_default();
                     parts.push(format!("{} {kind}", quoted(column)));
                 }
+                Some(column) if self.column(column).is_some_and(Column::must_be_given) => {
+                    parts.push(without_not_null(item.text));
+                }
                 Some(_) => parts.push(item.text.to_string()),
-                None if !holds(item.text, "PRIMARY")
-                    && added.iter().any(|c| holds(item.text, c)) =>
-                {
+                None if !holds(item.text, "PRIMARY") && is_theirs(item.text) => {
                     parts.push(item.text.to_string());
                 }
                 None => {}
@@ -343,8 +352,9 @@ impl Old {
             }
         };
         let sums = self.stored.iter().map(|name| {
+            let held_integers = self.column(name).is_some_and(|c| c.kind.contains("INT"));
             let name = quoted(name);
-            format!("coalesce(sum(NOT ({})), 0)", same(&name, &name))
+            format!("coalesce(sum(NOT ({})), 0)", same(&name, &name, held_integers))
         });
         let sql = format!(
             "SELECT count(*), {} FROM {} AS o JOIN {} AS n ON {key}",
@@ -416,6 +426,20 @@ impl Old {
         }
         Ok(())
     }
+}
+
+/// The words of a column without NOT NULL.
+fn without_not_null(item: &str) -> String {
+    let words: Vec<_> = tokens(item).filter(|token| !token.is_blank()).map(|t| t.text).collect();
+    let mut kept: Vec<&str> = Vec::new();
+    for word in words {
+        let is_null = word.eq_ignore_ascii_case("NULL");
+        match kept.last() {
+            Some(last) if is_null && last.eq_ignore_ascii_case("NOT") => drop(kept.pop()),
+            _ => kept.push(word),
+        }
+    }
+    kept.join(" ")
 }
 
 /// Whether the column is the rowid by another name.
