@@ -16,10 +16,11 @@ use crate::error::{Error, Kind, Result};
 use crate::log::Log;
 use crate::migrate::bring_up_to_date;
 use crate::prober::Prober;
+use crate::progress::Teller;
 use crate::reply::AdminAccess;
 use crate::schema::{SQLITE, VERSION};
 use crate::server::Server;
-use crate::store::{Note, Patience, Store, note};
+use crate::store::{Note, Patience, Progress, Store, note};
 use crate::systemd::Manager;
 use crate::upkeep::Keeper;
 
@@ -92,8 +93,14 @@ fn own_database(
     let own = move || {
         prober.doing("opening the database and looking for migrations");
         let on_wait = |holder: Option<&_>, waited| prober.doing(say_waiting(log, holder, waited));
+        let teller = Teller::new(log);
+        let on_progress = |progress: Progress<'_>| {
+            if let Some(text) = teller.tell(progress) {
+                prober.doing(text);
+            }
+        };
         let patience =
-            Patience { limit: None, stop: &stop, on_wait: &on_wait, on_progress: &|_| {} };
+            Patience { limit: None, stop: &stop, on_wait: &on_wait, on_progress: &on_progress };
         let ready =
             initialise(&config, log, &patience, bring_up_to_date).and_then(|(mut store, _)| {
                 prove_writing(&mut *store, log, &patience)?;
@@ -102,7 +109,9 @@ fn own_database(
                 Ok((store, keeper))
             });
         match ready {
-            Ok((store, keeper)) => prober.run(store, keeper, || drop(events.send(Event::Ready))),
+            Ok((store, keeper)) => {
+                prober.run(store, keeper, log, || drop(events.send(Event::Ready)))
+            }
             Err(error) => drop(events.send(Event::Failed(error))),
         }
     };

@@ -15,11 +15,12 @@ use crate::error::{Error, Kind, Result};
 use crate::health::{Report, Surroundings, examine};
 use crate::log::Log;
 use crate::migrate::{Outcome, Plan, bring_up_to_date, repair as repair_all};
+use crate::progress::Teller;
 use crate::relaxation::Relaxation;
 use crate::render::drift_json;
 use crate::schema::{SQLITE, Schema, VERSION};
 use crate::store::sqlite::{Draft, Sqlite};
-use crate::store::{Holder, Look, Patience, Store};
+use crate::store::{Holder, Look, Patience, Progress, Store};
 
 /// Opens the database, creating it where there is none, brings it up to date by `work` and makes
 /// it fit for service. What was done is logged after it is done.
@@ -127,11 +128,13 @@ fn interruptible<T>(
             .map_err(|e| Error::new(Kind::Io, format!("signals cannot be watched: {e}")))?;
     }
     let on_wait = |holder: Option<&_>, waited| drop(say_waiting(log, holder, waited));
+    let teller = Teller::new(log);
+    let on_progress = |progress: Progress<'_>| drop(teller.tell(progress));
     work(&Patience {
         limit: Some(config.lock_timeout),
         stop: &stop,
         on_wait: &on_wait,
-        on_progress: &|_| {},
+        on_progress: &on_progress,
     })
 }
 

@@ -32,6 +32,11 @@ impl Log {
         Log { verbosity, priorities: journal && !io::stderr().is_terminal() }
     }
 
+    /// Whether a person watches it grow.
+    pub fn is_watched(&self) -> bool {
+        self.verbosity >= Verbosity::Normal && io::stderr().is_terminal()
+    }
+
     /// A detail, said only when asked for.
     pub fn detail(&self, event: impl Display) {
         self.line(Verbosity::Verbose, 7, &event);

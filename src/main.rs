@@ -17,6 +17,7 @@ mod migrate;
 #[allow(dead_code, reason = "build.rs compiles this file too and uses the rest")]
 mod migration;
 mod prober;
+mod progress;
 mod relaxation;
 mod render;
 mod reply;

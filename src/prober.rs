@@ -9,12 +9,18 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, Kind, Result};
 use crate::health::{Report, Surroundings, examine};
+use crate::log::Log;
+use crate::migrate::heal_in_passing;
 use crate::schema::Schema;
 use crate::store::{Backend, Note, Patience, Store, note};
 use crate::upkeep::Keeper;
 
 /// How often writing is proved.
 const BETWEEN_WRITES: Duration = Duration::from_secs(5);
+/// How often what is missing is looked for.
+const BETWEEN_HEALINGS: Duration = Duration::from_secs(60);
+/// How long putting it back waits for other writers.
+const HEALING_WITHIN: Duration = Duration::from_millis(500);
 /// How long the note of the stop waits for other writers.
 const NOTES_WITHIN: Duration = Duration::from_secs(1);
 /// How long a question waits for the database.
@@ -113,7 +119,13 @@ impl Prober {
 
     /// Answers questions until it is told to close. Runs on the thread that owns `store`,
     /// which can be written at this moment; `keeper` ends before the store is closed.
-    pub fn run(&self, store: Box<dyn Store>, keeper: Option<Keeper>, ready: impl FnOnce()) {
+    pub fn run(
+        &self,
+        store: Box<dyn Store>,
+        keeper: Option<Keeper>,
+        log: Log,
+        ready: impl FnOnce(),
+    ) {
         let (sender, questions) = mpsc::channel();
         {
             let mut state = self.state();
@@ -121,8 +133,14 @@ impl Prober {
             state.alive = Instant::now();
         }
         ready();
-        let mut owner =
-            Owner { store, unwritable: None, next_write: Instant::now() + BETWEEN_WRITES };
+        let now = Instant::now();
+        let mut owner = Owner {
+            store,
+            log,
+            unwritable: None,
+            next_write: now + BETWEEN_WRITES,
+            next_healing: now + BETWEEN_HEALINGS,
+        };
         while let Some(closing) = owner.turn(&questions) {
             self.state().alive = Instant::now();
             if let Some(answer) = closing {
@@ -136,8 +154,10 @@ impl Prober {
 
 struct Owner {
     store: Box<dyn Store>,
+    log: Log,
     unwritable: Option<String>,
     next_write: Instant,
+    next_healing: Instant,
 }
 
 impl Owner {
@@ -169,7 +189,28 @@ impl Owner {
             self.unwritable = self.store.try_write().err().map(|error| error.to_string());
             self.next_write = Instant::now() + BETWEEN_WRITES;
         }
+        if Instant::now() >= self.next_healing {
+            self.heal();
+            self.next_healing = Instant::now() + BETWEEN_HEALINGS;
+        }
         Some(None)
+    }
+
+    /// Puts back what is missing, where that is done in a moment. What could not be done, or
+    /// not in passing, is in every report.
+    fn heal(&mut self) {
+        let stop = Arc::new(AtomicBool::new(false));
+        let patience = Patience {
+            limit: Some(HEALING_WITHIN),
+            stop: &stop,
+            on_wait: &|_, _| {},
+            on_progress: &|_| {},
+        };
+        if let Ok(outcome) = heal_in_passing(&mut *self.store, &patience) {
+            for object in outcome.put_back {
+                self.log.warn(format_args!("{object} was missing and has been put back"));
+            }
+        }
     }
 
     fn report(&mut self) -> Report {

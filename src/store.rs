@@ -248,6 +248,10 @@ pub trait Tx {
     /// Looks for damaged pages, which forbid a migration.
     fn find_damage(&mut self) -> Result<Damage>;
 
+    /// Whether a table has at most so many rows and none of its pages is damaged, nor those
+    /// of the schema; found in a moment.
+    fn is_light(&mut self, table: &str, rows: u32) -> Result<bool>;
+
     /// Runs one statement. An object that is in place already counts as skipped.
     fn execute(&mut self, statement: &Statement<'_>) -> Result<Effect>;
 

@@ -27,7 +27,7 @@ use checkpoint::Checkpointer;
 pub use draft::Draft;
 use fault::{error, is_busy};
 use file::APPLICATION_ID;
-use look::{find_damage, look, write_note};
+use look::{find_damage, is_light, look, write_note};
 pub use open::migrating;
 use open::{has_wal, until_free};
 use rebuild::quoted;
@@ -220,6 +220,10 @@ impl Tx for SqliteTx<'_> {
 
     fn find_damage(&mut self) -> Result<Damage> {
         find_damage(self.conn, self.path, false)
+    }
+
+    fn is_light(&mut self, table: &str, rows: u32) -> Result<bool> {
+        is_light(self.conn, table, rows).map_err(|e| error(self.path, &e))
     }
 
     fn execute(&mut self, statement: &Statement<'_>) -> Result<Effect> {

@@ -109,8 +109,12 @@ impl Machine {
 }
 
 /// Waits until it is so.
-pub fn await_that(what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
+pub fn await_that(what: &str, is_so: impl FnMut() -> bool) {
+    await_within(PATIENCE, what, is_so);
+}
+
+pub fn await_within(patience: Duration, what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + patience;
     while !is_so() {
         assert!(Instant::now() < deadline, "never: {what}");
         thread::sleep(Duration::from_millis(20));

@@ -1,6 +1,8 @@
 //! Drift: seen by `verify`, put back by a start and by `repair`, and old databases.
 
-use crate::harness::Machine;
+use std::time::Duration;
+
+use crate::harness::{Machine, await_within};
 
 #[test]
 fn what_somebody_dropped_is_put_back_and_said() {
@@ -271,4 +273,38 @@ fn damaged_rows_of_the_ledger_are_told_from_ours() {
         machine.sql(damage);
         machine.cts("migrate").status(code);
     }
+}
+
+#[test]
+fn the_running_appliance_puts_back_what_is_done_in_a_moment() {
+    let machine = Machine::new();
+    let service = machine.serve().start();
+    service.until_ready();
+    machine.sql(
+        "DROP TABLE statistics_daily; DROP INDEX idx_exchange_positions_real; DROP INDEX idx_site_logs_time; \
+         ALTER TABLE users DROP COLUMN role; \
+         WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 30000) \
+         INSERT INTO site_logs (level, category, message) SELECT 'info', 'test', i FROM n",
+    );
+    let missing = || {
+        let found = machine.cts("verify").run().out();
+        found
+            .lines()
+            .filter(|line| line.starts_with("missing:"))
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    // It looks once a minute.
+    await_within(Duration::from_secs(100), "what is small is there again", || missing().len() == 1);
+    assert_eq!(missing(), ["missing: index idx_site_logs_time on site_logs"]);
+    let log = service.log();
+    for object in
+        ["table statistics_daily", "column users.role", "index idx_exchange_positions_real"]
+    {
+        let said = log.lines().any(|line| line.contains(object) && line.contains("put back"));
+        assert!(said, "{object}: {log}");
+    }
+    machine.cts("--check").status(1).says(&["index idx_site_logs_time on site_logs is missing"]);
+    machine.cts("repair").success();
+    machine.cts("--check").success();
 }

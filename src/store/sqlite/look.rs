@@ -7,6 +7,7 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, ErrorCode, Row, TransactionState};
 
 use super::fault::error;
+use super::rebuild::quoted;
 use super::{relaxations, schema};
 use crate::catalog::Catalog;
 use crate::error::Result;
@@ -126,4 +127,27 @@ pub fn find_damage(conn: &Connection, path: &Path, deep: bool) -> Result<Damage>
             |row| row.get(0),
         )?,
     })
+}
+
+/// Whether a table, if it is there, has at most so many rows and is whole, and the schema too.
+pub fn is_light(conn: &Connection, table: &str, rows: u32) -> rusqlite::Result<bool> {
+    let is_whole = |name: &str| {
+        let sql = format!("PRAGMA quick_check({})", quoted(name));
+        conn.query_row(&sql, [], |row| row.get::<_, String>(0)).map(|said| said == "ok")
+    };
+    if !is_whole("sqlite_schema")? {
+        return Ok(false);
+    }
+    let sql =
+        "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = ?1 COLLATE NOCASE";
+    if conn.query_row(sql, [table], |row| row.get::<_, i64>(0))? == 0 {
+        return Ok(true);
+    }
+    let sql = format!(
+        "SELECT count(*) FROM (SELECT 1 FROM {} LIMIT {})",
+        quoted(table),
+        u64::from(rows) + 1
+    );
+    let few = conn.query_row(&sql, [], |row| row.get::<_, i64>(0))? <= i64::from(rows);
+    Ok(few && is_whole(table)?)
 }

@@ -1,0 +1,61 @@
+//! Tells how far long work is: a bar on a terminal, else a line every few seconds.
+
+use std::cell::{Cell, RefCell};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::log::Log;
+use crate::store::Progress;
+
+/// Between two lines; work that is done sooner says nothing.
+const PAUSE: Duration = Duration::from_secs(5);
+const BAR: &str = "{msg} {wide_bar} {percent} %, {eta} left";
+
+/// Tells it.
+pub struct Teller {
+    log: Log,
+    bar: RefCell<Option<ProgressBar>>,
+    said: Cell<Instant>,
+}
+
+impl Teller {
+    /// One that has said nothing yet.
+    pub fn new(log: Log) -> Teller {
+        Teller { log, bar: RefCell::new(None), said: Cell::new(Instant::now()) }
+    }
+
+    /// Tells how far it is, if it is time to. Returns the sentence then.
+    pub fn tell(&self, progress: Progress<'_>) -> Option<String> {
+        let Progress { table, done, total } = progress;
+        if self.log.is_watched() {
+            self.draw(progress);
+        } else if self.said.get().elapsed() >= PAUSE {
+            self.said.set(Instant::now());
+            let percent = done * 100 / total.max(1);
+            let text = format!("rebuilding table {table}: {done} of {total} rows, {percent} %");
+            self.log.info(&text);
+            return Some(text);
+        }
+        None
+    }
+
+    fn draw(&self, Progress { table, done, total }: Progress<'_>) {
+        let mut bar = self.bar.borrow_mut();
+        let bar = bar.get_or_insert_with(|| {
+            let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
+            match ProgressStyle::with_template(BAR) {
+                Ok(style) => bar.with_style(style),
+                Err(_) => bar,
+            }
+        });
+        bar.set_message(table.to_string());
+        bar.set_length(total);
+        bar.set_position(done);
+        if done >= total {
+            // It makes room for the line that says what was done.
+            bar.finish_and_clear();
+            bar.reset();
+        }
+    }
+}
