@@ -135,7 +135,7 @@ impl Work<'_> {
         if is_first && !look.catalog.is_empty() {
             self.adopt(tx, &plan.pending, &mut outcome)?;
         } else {
-            outcome.runs = self.apply(tx, &plan.pending)?;
+            outcome.runs = self.apply_where_things_may_lack(tx, &plan.pending, &mut outcome)?;
             self.heal(tx, &mut outcome)?;
         }
         outcome.drift = self.schema.expected.difference(&tx.look()?.catalog);
@@ -150,6 +150,27 @@ impl Work<'_> {
 
     fn apply(&self, tx: &mut dyn Tx, migrations: &[Migration]) -> Result<Vec<Run>> {
         migrations.iter().map(|migration| self.apply_one(tx, migration)).collect()
+    }
+
+    /// What is pending may build on what somebody has dropped: that is put back first then.
+    fn apply_where_things_may_lack(
+        &self,
+        tx: &mut dyn Tx,
+        pending: &[Migration],
+        outcome: &mut Outcome,
+    ) -> Result<Vec<Run>> {
+        let mut runs = Vec::new();
+        let fits = tx.attempt(&mut |tx| {
+            runs = self.apply(tx, pending)?;
+            Ok(())
+        });
+        match fits {
+            Err(error) if error.kind == Kind::Data => {
+                self.heal(tx, outcome)?;
+                self.apply(tx, pending)
+            }
+            other => other.map(|()| runs),
+        }
     }
 
     fn apply_one(&self, tx: &mut dyn Tx, migration: &Migration) -> Result<Run> {
