@@ -131,14 +131,13 @@ fn former_database(path: &Path, state: &str) -> Option<Error> {
 
 /// A backup that lies beside the database: `cts.db.before-…` or `cts.db.backup…`.
 fn backup_of(path: &Path) -> Option<PathBuf> {
-    let name = path.file_name()?.to_str()?;
-    let prefixes = [format!("{name}.before-"), format!("{name}.backup")];
+    let prefixes = [beside(path, ".before-"), beside(path, ".backup")];
     let mut entries =
         fs::read_dir(path.parent()?).ok()?.filter_map(|entry| Some(entry.ok()?.path()));
     entries.find(|entry| {
         let is_filled = || fs::metadata(entry).is_ok_and(|m| m.is_file() && m.len() > 0);
-        let name = entry.file_name().and_then(|n| n.to_str()).unwrap_or_default();
-        prefixes.iter().any(|prefix| name.starts_with(prefix)) && is_filled()
+        let path = entry.as_os_str().as_encoded_bytes();
+        prefixes.iter().any(|p| path.starts_with(p.as_os_str().as_encoded_bytes())) && is_filled()
     })
 }
 
