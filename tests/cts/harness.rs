@@ -10,6 +10,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -117,6 +118,21 @@ pub fn await_that(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
+/// Does the work for each item, on as many threads as there are processors.
+pub fn for_each<T: Sync>(items: &[T], work: impl Fn(&T) + Sync) {
+    let next = AtomicUsize::new(0);
+    let turns = || {
+        while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
+            work(item);
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(2, usize::from) {
+            scope.spawn(turns);
+        }
+    });
+}
+
 pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
@@ -148,6 +164,21 @@ impl Run {
 
     pub fn run(mut self) -> Done {
         Done(self.command.output().unwrap())
+    }
+
+    /// Runs it and expects it to end by itself before that.
+    pub fn within(mut self, limit: Duration) -> Done {
+        let mut child = self.command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let deadline = Instant::now() + limit;
+        while child.try_wait().unwrap().is_none() {
+            if Instant::now() >= deadline {
+                child.kill().unwrap();
+                let done = Done(child.wait_with_output().unwrap());
+                panic!("still running after {limit:?}:\n{}{}", done.out(), done.err());
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        Done(child.wait_with_output().unwrap())
     }
 
     /// Runs it and expects exit code 0.

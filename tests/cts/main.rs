@@ -3,13 +3,18 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod harness;
+mod scenario;
 
 mod access;
 mod build;
 mod clients;
+mod damage;
+mod faults;
 mod first_run;
+mod full_disk;
 mod healing;
 mod http;
+mod kills;
 mod plans;
 mod refusals;
 mod service;
