@@ -10,7 +10,6 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -98,7 +97,9 @@ impl Machine {
     /// A run as an ordinary user, also where the tests run as root.
     pub fn cts_as_nobody(&self, words: &str) -> Run {
         let program = self.path("cts-for-all");
-        fs::copy(env!("CARGO_BIN_EXE_cts"), &program).unwrap();
+        if !program.exists() {
+            fs::copy(env!("CARGO_BIN_EXE_cts"), &program).unwrap();
+        }
         fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
         fs::set_permissions(self.folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let mut run = Run::of(&program, words).env("SQLITE_DB_PATH", self.db());
@@ -119,10 +120,11 @@ pub fn await_that(what: &str, mut is_so: impl FnMut() -> bool) {
 }
 
 /// Does the work for each item, on as many threads as there are processors.
-pub fn for_each<T: Sync>(items: &[T], work: impl Fn(&T) + Sync) {
-    let next = AtomicUsize::new(0);
+pub fn for_each<I: IntoIterator<IntoIter: Send>>(items: I, work: impl Fn(I::Item) + Sync) {
+    let items = Mutex::new(items.into_iter());
+    let next = || items.lock().unwrap().next();
     let turns = || {
-        while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
+        while let Some(item) = next() {
             work(item);
         }
     };
