@@ -206,7 +206,8 @@ impl Work<'_> {
         if is_first && !look.catalog.is_empty() {
             self.adopt(tx, &plan.pending, outcome)?;
         } else {
-            outcome.runs = self.apply(tx, &plan.pending, &[])?;
+            let relaxed = &look.relaxations;
+            outcome.runs = self.apply_where_things_may_lack(tx, &plan.pending, relaxed, outcome)?;
             self.heal(tx, outcome)?;
             self.rebuild_for_columns(tx, outcome)?;
             if self.tightens {
@@ -230,6 +231,28 @@ impl Work<'_> {
         relaxed: &[Relaxation],
     ) -> Result<Vec<Run>> {
         migrations.iter().map(|migration| self.apply_one(tx, migration, relaxed)).collect()
+    }
+
+    /// What is pending may build on what somebody has dropped: that is put back first then.
+    fn apply_where_things_may_lack(
+        &self,
+        tx: &mut dyn Tx,
+        pending: &[Migration],
+        relaxed: &[Relaxation],
+        outcome: &mut Outcome,
+    ) -> Result<Vec<Run>> {
+        let mut runs = Vec::new();
+        let fits = tx.attempt(&mut |tx| {
+            runs = self.apply(tx, pending, relaxed)?;
+            Ok(())
+        });
+        match fits {
+            Err(error) if error.kind == Kind::Data => {
+                self.heal(tx, outcome)?;
+                self.apply(tx, pending, relaxed)
+            }
+            other => other.map(|()| runs),
+        }
     }
 
     fn apply_one(

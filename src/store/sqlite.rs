@@ -162,6 +162,7 @@ impl Store for Sqlite {
     fn settle(&mut self, patience: &Patience<'_>) -> Result<Vec<String>> {
         let mut said: Vec<String> = self.use_wal(patience)?.into_iter().collect();
         said.extend(file::tighten(&self.path, self.access.group));
+        self.keep_wal(false)?;
         self.settled = true;
         Ok(said)
     }

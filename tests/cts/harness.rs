@@ -97,7 +97,9 @@ impl Machine {
     /// A run as an ordinary user, also where the tests run as root.
     pub fn cts_as_nobody(&self, words: &str) -> Run {
         let program = self.path("cts-for-all");
-        fs::copy(env!("CARGO_BIN_EXE_cts"), &program).unwrap();
+        if !program.exists() {
+            fs::copy(env!("CARGO_BIN_EXE_cts"), &program).unwrap();
+        }
         fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
         fs::set_permissions(self.folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let mut run = Run::of(&program, words).env("SQLITE_DB_PATH", self.db());
@@ -119,6 +121,22 @@ pub fn await_within(patience: Duration, what: &str, mut is_so: impl FnMut() -> b
         assert!(Instant::now() < deadline, "never: {what}");
         thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// Does the work for each item, on as many threads as there are processors.
+pub fn for_each<I: IntoIterator<IntoIter: Send>>(items: I, work: impl Fn(I::Item) + Sync) {
+    let items = Mutex::new(items.into_iter());
+    let next = || items.lock().unwrap().next();
+    let turns = || {
+        while let Some(item) = next() {
+            work(item);
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(2, usize::from) {
+            scope.spawn(turns);
+        }
+    });
 }
 
 pub fn is_root() -> bool {
@@ -152,6 +170,21 @@ impl Run {
 
     pub fn run(mut self) -> Done {
         Done(self.command.output().unwrap())
+    }
+
+    /// Runs it and expects it to end by itself before that.
+    pub fn within(mut self, limit: Duration) -> Done {
+        let mut child = self.command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let deadline = Instant::now() + limit;
+        while child.try_wait().unwrap().is_none() {
+            if Instant::now() >= deadline {
+                child.kill().unwrap();
+                let done = Done(child.wait_with_output().unwrap());
+                panic!("still running after {limit:?}:\n{}{}", done.out(), done.err());
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        Done(child.wait_with_output().unwrap())
     }
 
     /// Runs it and expects exit code 0.

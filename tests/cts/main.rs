@@ -4,14 +4,19 @@
 
 mod harness;
 mod old;
+mod scenario;
 
 mod access;
 mod adoption;
 mod build;
 mod clients;
+mod damage;
+mod faults;
 mod first_run;
+mod full_disk;
 mod healing;
 mod http;
+mod kills;
 mod plans;
 mod refusals;
 mod service;

@@ -1,6 +1,5 @@
-//! Many starts at once, starts that are killed, and locks that others hold.
+//! Many starts at once, a start that was cut off, and locks that others hold.
 
-use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -34,37 +33,6 @@ fn starts_at_once_on_an_empty_path_all_end_well() {
         assert_complete(&machine);
         assert_eq!(machine.number("SELECT count(*) FROM site_logs"), 4);
     }
-}
-
-#[test]
-fn a_kill_at_any_moment_of_the_first_run_leaves_nothing_half_done() {
-    // A first run takes a few milliseconds; the moments are spread over twice that.
-    let whole = {
-        let start = Instant::now();
-        Machine::migrated();
-        start.elapsed()
-    };
-    let moments = 120;
-    let mut cut_off = 0;
-    for moment in 0..moments {
-        let machine = Machine::new();
-        let mut run = machine.cts("migrate");
-        let mut child = run.command.stderr(Stdio::null()).spawn().unwrap();
-        let at = Instant::now() + whole * 2 * moment / moments;
-        while Instant::now() < at {
-            std::hint::spin_loop();
-        }
-        child.kill().unwrap();
-        cut_off += u32::from(child.wait().unwrap().signal().is_some());
-        if machine.db().exists() {
-            // Whatever is there is a whole database, or nothing yet.
-            let tables = machine.number("SELECT count(*) FROM sqlite_schema WHERE type = 'table'");
-            assert!(matches!(tables, 0 | 24), "{tables} tables after a kill at moment {moment}");
-        }
-        machine.cts("migrate").success();
-        assert_complete(&machine);
-    }
-    assert!(cut_off >= moments / 10, "only {cut_off} of {moments} were cut off");
 }
 
 #[test]

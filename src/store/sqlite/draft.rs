@@ -61,11 +61,11 @@ impl Draft {
         let data = self.store.conn.serialize(MAIN_DB).map_err(|e| error(&path, &e))?;
         let mut bytes = data.to_vec();
         bytes.get_mut(VERSIONS).unwrap_or_default().fill(WAL_VERSION);
-        let size = bytes.len() as u64;
+        let needed = bytes.len() as u64 + file::SIDE_FILES_BYTES;
         self.file
             .write_all(&bytes)
             .and_then(|()| self.file.sync_all())
-            .map_err(|e| file::cannot_write(&path, size, &e))?;
+            .map_err(|e| file::cannot_write(&path, needed, &e))?;
         link(&self.file, &path)
     }
 }

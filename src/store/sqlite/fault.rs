@@ -30,6 +30,9 @@ pub fn error(path: &Path, cause: &rusqlite::Error) -> Error {
         Some(Code::OperationInterrupted) => return interrupted().at(path.display()),
         Some(Code::DiskFull) => return disk_full(path),
         Some(Code::SystemIoFailure) if file::is_full(path) => return disk_full(path),
+        Some(Code::SystemIoFailure) if file::size_limit().is_some() => {
+            return file::limited(path, &text, None);
+        }
         Some(Code::SystemIoFailure) => {
             (Kind::Io, "look at the disk (`dmesg`, `df`), then run it again")
         }

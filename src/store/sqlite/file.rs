@@ -9,6 +9,7 @@ use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt,
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, StatVfsMountFlags};
+use rustix::process::{Resource, getrlimit};
 
 use crate::error::{Error, Kind, Result};
 use crate::store::{Holder, Place};
@@ -25,6 +26,9 @@ const LONGEST: usize = 500;
 
 /// Room that a new database needs, journal included, in bytes: twice its measured size.
 const FIRST_RUN_BYTES: u64 = 2 << 20;
+
+/// Room that the shared memory and a page of the WAL need, in bytes.
+pub const SIDE_FILES_BYTES: u64 = 64 << 10;
 
 /// What is at the path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,14 +135,13 @@ fn former_database(path: &Path, state: &str) -> Option<Error> {
 
 /// A backup that lies beside the database: `cts.db.before-…` or `cts.db.backup…`.
 fn backup_of(path: &Path) -> Option<PathBuf> {
-    let name = path.file_name()?.to_str()?;
-    let prefixes = [format!("{name}.before-"), format!("{name}.backup")];
+    let prefixes = [beside(path, ".before-"), beside(path, ".backup")];
     let mut entries =
         fs::read_dir(path.parent()?).ok()?.filter_map(|entry| Some(entry.ok()?.path()));
     entries.find(|entry| {
         let is_filled = || fs::metadata(entry).is_ok_and(|m| m.is_file() && m.len() > 0);
-        let name = entry.file_name().and_then(|n| n.to_str()).unwrap_or_default();
-        prefixes.iter().any(|prefix| name.starts_with(prefix)) && is_filled()
+        let path = entry.as_os_str().as_encoded_bytes();
+        prefixes.iter().any(|p| path.starts_with(p.as_os_str().as_encoded_bytes())) && is_filled()
     })
 }
 
@@ -354,15 +357,21 @@ fn write_lock(
     held.iter().find(|(same, _)| *same).or(held.first()).map(|(_, pid)| *pid)
 }
 
-/// Whether the disk has no room left for the shared memory and a page.
+/// Whether the disk has no room left for the files that SQLite keeps beside a database.
 pub fn is_full(path: &Path) -> bool {
-    place(path, None).free_bytes.is_some_and(|free| free < 64 << 10)
+    place(path, None).free_bytes.is_some_and(|free| free < SIDE_FILES_BYTES)
+}
+
+/// About what a run may write: all that a new database holds, and, where indexes are put
+/// back, at most about as much as is there.
+fn usual_need(path: &Path) -> u64 {
+    FIRST_RUN_BYTES + fs::metadata(path).map_or(0, |meta| meta.len())
 }
 
 /// "… free, about … needed", for errors of a full disk.
 pub fn room(path: &Path, needed: Option<u64>) -> String {
     let free = place(path, None).free_bytes.unwrap_or_default();
-    let needed = needed.unwrap_or(FIRST_RUN_BYTES);
+    let needed = needed.unwrap_or_else(|| usual_need(path));
     format!("{} KiB are free there, about {} KiB are needed", free >> 10, needed >> 10)
 }
 
@@ -393,10 +402,10 @@ pub fn cannot_create(path: &Path, object: &str, error: &io::Error) -> Error {
 
 /// The error of a write of `needed` bytes that failed.
 pub fn cannot_write(path: &Path, needed: u64, error: &io::Error) -> Error {
-    let is_full = matches!(
-        error.kind(),
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge
-    );
+    if error.kind() == ErrorKind::FileTooLarge {
+        return limited(path, &error.to_string(), Some(needed));
+    }
+    let is_full = matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
     let (what, remedy) = if is_full {
         let room = room(path, Some(needed));
         (
@@ -407,6 +416,23 @@ pub fn cannot_write(path: &Path, needed: u64, error: &io::Error) -> Error {
         (error.to_string(), "look at the disk (`dmesg`, `df`), then run it again")
     };
     Error::new(Kind::Io, format!("{}: {what}", path.display())).remedy(remedy)
+}
+
+/// The size beyond which this process may not write files, if there is one.
+pub fn size_limit() -> Option<u64> {
+    getrlimit(Resource::Fsize).current
+}
+
+/// The error of a write beyond the [`size_limit`].
+pub fn limited(path: &Path, cause: &str, needed: Option<u64>) -> Error {
+    let limit = size_limit().unwrap_or_default() >> 10;
+    let needed = needed.unwrap_or_else(|| usual_need(path)) >> 10;
+    let what = format!(
+        "{}: {cause}; files may not grow beyond {limit} KiB here, about {needed} KiB are needed",
+        path.display()
+    );
+    Error::new(Kind::Io, what)
+        .remedy("raise the limit on the size of files (`ulimit -f`, LimitFSIZE=) and run it again")
 }
 
 /// A disk that fails or is full may be well again after a restart, unlike a wrong path.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::fault::{error, is_busy, is_unopenable};
@@ -40,7 +41,17 @@ impl Sqlite {
             return Err(read_only(&store.path, "SQLite can read but not write it"));
         }
         recognise(&store.conn, &store.path)?;
+        store.keep_wal(has_wal(&store.path))?;
         Ok(store)
+    }
+
+    /// Whether the WAL stays as it is when the connection is dropped. What is refused, for
+    /// damage for example, keeps the WAL that it had.
+    pub(super) fn keep_wal(&self, keep: bool) -> Result<()> {
+        self.conn
+            .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, keep)
+            .map(|_| ())
+            .map_err(|e| error(&self.path, &e))
     }
 
     /// Opens the database for a look that changes no byte of it; `None` where there is none.
