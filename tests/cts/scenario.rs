@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 
 use crate::harness::{Machine, Run};
+use crate::old::Old;
 
 /// A database as it is found, and the words that bring it up to date.
 pub struct Scenario {
@@ -17,7 +18,7 @@ pub struct Scenario {
     pub make: fn(&Machine),
 }
 
-pub const SCENARIOS: [Scenario; 4] = [
+pub const SCENARIOS: [Scenario; 6] = [
     Scenario { name: "a first run", words: "migrate", make: |_| () },
     Scenario {
         name: "a first run in an empty file",
@@ -32,6 +33,16 @@ pub const SCENARIOS: [Scenario; 4] = [
             made_of(machine, LOST);
             machine.sql("DELETE FROM migrations WHERE id > 1");
         },
+    },
+    Scenario {
+        name: "an adoption, from rollback mode",
+        words: "migrate",
+        make: |machine| Old::Master.make(&machine.db()),
+    },
+    Scenario {
+        name: "an adoption, from WAL mode",
+        words: "migrate",
+        make: |machine| Old::Unified.make(&machine.db()),
     },
 ];
 
@@ -185,6 +196,7 @@ impl Trial {
                 ),
             );
             let columns = &columns[0];
+            let table = table.replace('"', "\"\"");
             let lost = format!(
                 "SELECT count(*) FROM (SELECT {columns} FROM old.\"{table}\" \
                  EXCEPT SELECT {columns} FROM main.\"{table}\")"
