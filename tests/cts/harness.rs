@@ -98,7 +98,10 @@ impl Machine {
     pub fn cts_as_nobody(&self, words: &str) -> Run {
         let program = self.path("cts-for-all");
         if !program.exists() {
-            fs::copy(env!("CARGO_BIN_EXE_cts"), &program).unwrap();
+            // A copy made here could be open for writing in a child that another test forks
+            // just then, and a program that is open for writing cannot be run.
+            let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_cts")).arg(&program).status();
+            assert!(copied.unwrap().success());
         }
         fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
         fs::set_permissions(self.folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
