@@ -64,6 +64,9 @@ fn say_work(log: Log, outcome: &Outcome) {
     if let Some(backup) = &outcome.backup {
         log.info(format_args!("✓ The database as it was: {backup}"));
     }
+    for index in &outcome.reindexed {
+        log.warn(format_args!("index {index} was damaged and has been built anew"));
+    }
     for (table, rows) in &outcome.rebuilt {
         log.info(format_args!("✓ table {table} was rebuilt, {rows} rows, all kept"));
     }

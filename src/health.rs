@@ -12,7 +12,7 @@ use crate::migrate::Plan;
 use crate::migration::Applied;
 use crate::relaxation::{Relaxation, Rule};
 use crate::schema::Schema;
-use crate::store::{Backend, Damage, Look, Place};
+use crate::store::{Backend, Damage, Look, Orphans, Place};
 
 /// Below this many free bytes a database cannot be used: the WAL and the shared memory of
 /// a busy box need about as much.
@@ -137,7 +137,7 @@ impl Report {
         report.applied = look.ledger.iter().filter(|row| row.is_ours()).cloned().collect();
         report.relaxations = look.relaxations.clone();
         report.judge_schema(schema, look);
-        report.judge_surroundings(around);
+        report.judge_surroundings(schema, around);
         report
     }
 
@@ -207,23 +207,32 @@ impl Report {
         );
     }
 
-    fn judge_surroundings(&mut self, around: &Surroundings) {
+    fn judge_surroundings(&mut self, schema: &Schema, around: &Surroundings) {
         let Surroundings { place, unwritable, damage } = around;
         let mut critical: Vec<String> = Vec::new();
         critical.extend(place.replaced.clone());
         critical.extend(place.read_only.clone().or(unwritable.clone()));
         critical.extend(damage.pages.iter().take(3).map(|line| format!("damaged: {line}")));
+        if let Some(index) = damage.indexes.first() {
+            let remedy = "no row is damaged, and `cts repair` builds the index anew";
+            critical.push(format!("index {index}: {remedy}"));
+        }
         self.findings.extend(critical.into_iter().map(Finding::Critical));
         self.findings.extend(disk_finding(place));
-        let is_known = |line: &&String| {
-            let tells = |r: &Relaxation| {
-                matches!(r.rule, Rule::References(_)) && line.starts_with(&format!("{}:", r.table))
-            };
-            self.relaxations.iter().any(tells)
+        // Rows of other programs' tables are theirs, and what was adopted so is known.
+        let is_ours = |orphans: &&Orphans| {
+            let is_relaxed =
+                |r: &Relaxation| r.table == orphans.table && matches!(r.rule, Rule::References(_));
+            schema.expected.table(&orphans.table).is_some()
+                && !self.relaxations.iter().any(is_relaxed)
         };
-        let orphans: Vec<String> =
-            damage.orphans.iter().filter(|line| !is_known(line)).cloned().collect();
-        self.findings.extend(orphans.into_iter().map(Finding::Warning));
+        let orphans: Vec<Finding> = damage
+            .orphans
+            .iter()
+            .filter(is_ours)
+            .map(|orphans| Finding::Warning(orphans.to_string()))
+            .collect();
+        self.findings.extend(orphans);
     }
 
     /// The one decision.

@@ -11,7 +11,7 @@ use crate::error::{Error, Kind, Result};
 use crate::migration::{Migration, Refusal, Statement, Subject, pending};
 use crate::relaxation::{Relaxation, Rule};
 use crate::schema::{Schema, VERSION};
-use crate::store::{Effect, Look, Note, Patience, Store, Tx, interrupted};
+use crate::store::{Damage, Effect, Look, Note, Patience, Store, Tx, interrupted};
 
 /// What is to be done, as one look shows it.
 #[derive(Debug)]
@@ -77,6 +77,8 @@ pub struct Outcome {
     pub relaxed: Vec<Relaxation>,
     /// Rules that hold again.
     pub tightened: Vec<Relaxation>,
+    /// Damaged indexes that were built anew.
+    pub reindexed: Vec<String>,
     /// The difference that remains.
     pub drift: Drift,
     /// Why what was done could not be noted in `site_logs`.
@@ -94,6 +96,7 @@ impl Outcome {
             || !self.put_back.is_empty()
             || !self.rebuilt.is_empty()
             || !self.tightened.is_empty()
+            || !self.reindexed.is_empty()
     }
 }
 
@@ -103,18 +106,21 @@ pub fn bring_up_to_date(store: &mut dyn Store, patience: &Patience<'_>) -> Resul
     work(store, patience, false)
 }
 
-/// The same, and tightens the rules that were relaxed and that no row breaks any longer.
+/// The same, and builds damaged indexes anew, and tightens the rules that were relaxed and that
+/// no row breaks any longer.
 pub fn repair(store: &mut dyn Store, patience: &Patience<'_>) -> Result<Outcome> {
     work(store, patience, true)
 }
 
-fn work(store: &mut dyn Store, patience: &Patience<'_>, tightens: bool) -> Result<Outcome> {
+fn work(store: &mut dyn Store, patience: &Patience<'_>, repairs: bool) -> Result<Outcome> {
     let (schema, location) = (store.schema(), store.location());
-    let work = Work { schema, patience, tightens };
+    let work = Work { schema, patience, repairs };
     match store.look() {
+        // What repairs looks for damage, too, and that only under the lock.
+        Ok(_) if repairs => {}
         Ok(look) => {
             let plan = Plan::of(schema, &look).map_err(|error| unchanged(error, &location))?;
-            if work.is_idle(&plan, &look) {
+            if plan.is_empty() {
                 return Ok(Outcome { drift: plan.drift, ..Outcome::default() });
             }
         }
@@ -152,7 +158,7 @@ pub fn heal_in_passing(store: &mut dyn Store, patience: &Patience<'_>) -> Result
     }
     let mut outcome = Outcome::default();
     let mut tx = store.lock(patience)?;
-    let work = Work { schema, patience, tightens: false };
+    let work = Work { schema, patience, repairs: false };
     for step in [is_table, is_column, is_index] {
         for object in tx.look()?.drift(schema).missing.into_iter().filter(step) {
             if tx.is_light(object.table(), LIGHT)? {
@@ -183,24 +189,23 @@ fn unchanged(error: Error, location: &str) -> Error {
 struct Work<'w> {
     schema: &'static Schema,
     patience: &'w Patience<'w>,
-    /// Whether relaxed rules are tried again.
-    tightens: bool,
+    /// Whether damaged indexes are mended and relaxed rules tried again.
+    repairs: bool,
 }
 
 impl Work<'_> {
-    fn is_idle(&self, plan: &Plan, look: &Look) -> bool {
-        plan.is_empty() && (!self.tightens || look.relaxations.is_empty())
-    }
-
     fn run(&self, tx: &mut dyn Tx, outcome: &mut Outcome) -> Result<()> {
         let look = tx.look()?;
         let plan = Plan::of(self.schema, &look)?;
-        if self.is_idle(&plan, &look) {
+        if plan.is_empty() && !self.repairs {
             outcome.drift = plan.drift;
             return Ok(());
         }
         if !look.catalog.is_empty() {
-            refuse_damage(tx)?;
+            refuse_damage(&tx.find_damage(false)?)?;
+        }
+        if self.repairs {
+            self.mend_indexes(tx, outcome)?;
         }
         let is_first = !look.ledger.iter().any(|row| row.is_ours());
         if is_first && !look.catalog.is_empty() {
@@ -210,7 +215,7 @@ impl Work<'_> {
             outcome.runs = self.apply_where_things_may_lack(tx, &plan.pending, relaxed, outcome)?;
             self.heal(tx, outcome)?;
             self.rebuild_for_columns(tx, outcome)?;
-            if self.tightens {
+            if self.repairs {
                 self.tighten(tx, &look.relaxations, outcome)?;
             }
         }
@@ -430,6 +435,20 @@ impl Work<'_> {
         Ok(())
     }
 
+    /// Builds damaged indexes anew, where no row is damaged.
+    fn mend_indexes(&self, tx: &mut dyn Tx, outcome: &mut Outcome) -> Result<()> {
+        let damage = tx.find_damage(true)?;
+        if damage.indexes.is_empty() {
+            return refuse_damage(&damage);
+        }
+        self.back_up_once(tx, outcome)?;
+        for index in damage.indexes {
+            tx.reindex(&index)?;
+            outcome.reindexed.push(index);
+        }
+        refuse_damage(&tx.find_damage(true)?)
+    }
+
     /// Puts back what is missing: tables and their rows, then columns, then indexes.
     fn heal(&self, tx: &mut dyn Tx, outcome: &mut Outcome) -> Result<()> {
         for step in [is_table, is_column, is_index] {
@@ -537,8 +556,8 @@ fn place(migration: &Migration, statement: &Statement<'_>) -> String {
     format!("{}, line {}: {short}", migration.name, statement.line)
 }
 
-fn refuse_damage(tx: &mut dyn Tx) -> Result<()> {
-    match tx.find_damage()?.pages.first() {
+fn refuse_damage(damage: &Damage) -> Result<()> {
+    match damage.pages.first() {
         None => Ok(()),
         Some(first) => Err(Error::new(Kind::Data, format!("the database is damaged ({first}) and is not migrated"))
             .leaving("nothing was changed")
@@ -557,6 +576,10 @@ fn write_notes(tx: &mut dyn Tx, outcome: &Outcome) -> Result<()> {
     if let Some(backup) = &outcome.backup {
         let message = format!("cts {VERSION} copied the database to {backup} first");
         tx.note(&Note { level: "info", message })?;
+    }
+    for index in &outcome.reindexed {
+        let message = format!("cts {VERSION} built damaged index {index} anew");
+        tx.note(&Note { level: "warn", message })?;
     }
     for (table, rows) in &outcome.rebuilt {
         let message = format!("cts {VERSION} rebuilt table {table}: {rows} rows, all kept");

@@ -90,8 +90,28 @@ pub struct Place {
 pub struct Damage {
     /// Damaged pages and indexes.
     pub pages: Vec<String>,
+    /// The indexes that are damaged, where nothing else is: no row is touched by that.
+    pub indexes: Vec<String>,
     /// Rows whose foreign key leads nowhere.
-    pub orphans: Vec<String>,
+    pub orphans: Vec<Orphans>,
+}
+
+/// Rows of a table that refer to rows of another that are gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Orphans {
+    /// The table.
+    pub table: String,
+    /// The table they refer to.
+    pub parent: String,
+    /// How many they are.
+    pub rows: u64,
+}
+
+impl fmt::Display for Orphans {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Orphans { table, parent, rows } = self;
+        write!(f, "{table}: {rows} rows refer to rows of {parent} that are gone")
+    }
 }
 
 /// Who holds a lock.
@@ -245,8 +265,11 @@ pub trait Tx {
     /// Ledger and catalogue as they are under the lock.
     fn look(&mut self) -> Result<Look>;
 
-    /// Looks for damaged pages, which forbid a migration.
-    fn find_damage(&mut self) -> Result<Damage>;
+    /// Looks for damaged pages, which forbid a migration, and with `deep` for damaged indexes.
+    fn find_damage(&mut self, deep: bool) -> Result<Damage>;
+
+    /// Builds an index anew from the rows of its table.
+    fn reindex(&mut self, index: &str) -> Result<()>;
 
     /// Whether a table has at most so many rows and none of its pages is damaged, nor those
     /// of the schema; found in a moment.

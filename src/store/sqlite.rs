@@ -219,8 +219,12 @@ impl Tx for SqliteTx<'_> {
         look(self.conn, &mut self.known).map_err(|e| error(self.path, &e))
     }
 
-    fn find_damage(&mut self) -> Result<Damage> {
-        find_damage(self.conn, self.path, false)
+    fn find_damage(&mut self, deep: bool) -> Result<Damage> {
+        find_damage(self.conn, self.path, deep)
+    }
+
+    fn reindex(&mut self, index: &str) -> Result<()> {
+        self.run(&format!("REINDEX {}", quoted(index)))
     }
 
     fn is_light(&mut self, table: &str, rows: u32) -> Result<bool> {

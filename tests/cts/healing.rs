@@ -308,3 +308,27 @@ fn the_running_appliance_puts_back_what_is_done_in_a_moment() {
     machine.cts("repair").success();
     machine.cts("--check").success();
 }
+
+#[test]
+fn a_damaged_index_alone_is_built_anew() {
+    let machine = Machine::migrated();
+    machine.sql(
+        "INSERT INTO users (username, password_hash) VALUES ('a', 'x'), ('b', 'y'); \
+         PRAGMA wal_checkpoint(TRUNCATE); PRAGMA journal_mode = DELETE; PRAGMA writable_schema = ON; \
+         UPDATE sqlite_schema SET sql = replace(sql, '(username)', '(password_hash)') WHERE name = 'idx_users_username'",
+    );
+    // Rows that come now are entered by another column.
+    machine.sql("INSERT INTO users (username, password_hash) VALUES ('c', 'z')");
+    machine.sql(
+        "PRAGMA writable_schema = ON; \
+         UPDATE sqlite_schema SET sql = replace(sql, '(password_hash)', '(username)') WHERE name = 'idx_users_username'",
+    );
+    machine.cts("--check --deep").status(2).says(&["index idx_users_username", "cts repair"]);
+    machine.cts("repair").success().says(&[
+        "cts.db.before-3.1.0-",
+        "index idx_users_username was damaged and has been built anew",
+        "no drift",
+    ]);
+    machine.cts("--check --deep").success();
+    assert_eq!(machine.texts("SELECT username FROM users ORDER BY username"), ["a", "b", "c"]);
+}

@@ -64,7 +64,7 @@ fn copy(path: &Path, to: &Path, group: bool) -> Result<()> {
         .map_err(|e| error(to, &e))?;
     Backup::new(&from, &mut target)
         .and_then(|backup| backup.run_to_completion(PAGES, Duration::ZERO, None))
-        .map_err(|e| error(to, &e).remedy(format!("about {} MiB are needed for it", size >> 20)))?;
+        .map_err(|e| error(to, &e))?;
     let said: String = target
         .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
         .map_err(|e| error(to, &e))?;

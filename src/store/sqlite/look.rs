@@ -13,7 +13,7 @@ use crate::catalog::Catalog;
 use crate::error::Result;
 use crate::migration::Applied;
 use crate::schema::SQLITE;
-use crate::store::{Damage, Look, Note};
+use crate::store::{Damage, Look, Note, Orphans};
 
 /// Ledger and catalogue in one read transaction. `known` keeps the catalogue for as long as the
 /// schema does not change.
@@ -95,38 +95,54 @@ pub fn write_note(conn: &Connection, note: &Note) -> rusqlite::Result<()> {
 
 /// Looks for damage; a file that SQLite calls corrupt is a finding, not an error.
 pub fn find_damage(conn: &Connection, path: &Path, deep: bool) -> Result<Damage> {
-    let ask = |sql: &str, make: fn(&Row<'_>) -> rusqlite::Result<String>| {
-        let rows = conn.prepare(sql).and_then(|mut statement| {
-            let rows = statement.query_map([], make)?;
-            rows.collect::<rusqlite::Result<Vec<String>>>()
-        });
-        match rows {
-            Ok(rows) => Ok(rows.into_iter().filter(|line| line != "ok").collect()),
-            Err(e)
-                if matches!(
-                    e.sqlite_error_code(),
-                    Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
-                ) =>
-            {
-                Ok(vec![e.to_string()])
-            }
-            Err(e) => Err(error(path, &e)),
-        }
+    let is_damage = |e: &rusqlite::Error| {
+        let codes = [ErrorCode::DatabaseCorrupt, ErrorCode::NotADatabase];
+        e.sqlite_error_code().is_some_and(|code| codes.contains(&code))
     };
-    if !deep {
-        return Ok(Damage {
-            pages: ask("PRAGMA quick_check(20)", |row| row.get(0))?,
-            orphans: Vec::new(),
-        });
+    let pragma = if deep { "integrity_check" } else { "quick_check" };
+    let pages: Vec<String> = match rows(conn, &format!("PRAGMA {pragma}(20)"), |row| row.get(0)) {
+        Ok(lines) => lines.into_iter().filter(|line: &String| line != "ok").collect(),
+        Err(e) if is_damage(&e) => vec![e.to_string()],
+        Err(e) => return Err(error(path, &e)),
+    };
+    let indexes = damaged_indexes(&pages).unwrap_or_default();
+    let orphans = if deep { rows(conn, ORPHANS, orphans) } else { Ok(Vec::new()) };
+    match orphans {
+        Ok(orphans) => Ok(Damage { pages, indexes, orphans }),
+        Err(e) if is_damage(&e) => Ok(Damage { pages, indexes, orphans: Vec::new() }),
+        Err(e) => Err(error(path, &e)),
     }
-    Ok(Damage {
-        pages: ask("PRAGMA integrity_check(20)", |row| row.get(0))?,
-        orphans: ask(
-            "SELECT printf('%s: %d rows refer to rows of %s that are gone', \"table\", count(*), parent) \
-             FROM pragma_foreign_key_check GROUP BY \"table\", parent",
-            |row| row.get(0),
-        )?,
-    })
+}
+
+/// The indexes that these lines of `integrity_check` are about, if they are about nothing else.
+fn damaged_indexes(lines: &[String]) -> Option<Vec<String>> {
+    let index = |line: &String| {
+        let (about, index) = line.split_once(" index ")?;
+        let is_known = about.ends_with("missing from")
+            || about == "wrong # of entries in"
+            || about == "non-unique entry in";
+        is_known.then(|| index.to_string())
+    };
+    let mut indexes = lines.iter().map(index).collect::<Option<Vec<String>>>()?;
+    indexes.sort();
+    indexes.dedup();
+    Some(indexes)
+}
+
+const ORPHANS: &str =
+    "SELECT \"table\", parent, count(*) FROM pragma_foreign_key_check GROUP BY 1, 2";
+
+fn orphans(row: &Row<'_>) -> rusqlite::Result<Orphans> {
+    Ok(Orphans { table: row.get(0)?, parent: row.get(1)?, rows: row.get(2)? })
+}
+
+fn rows<T>(
+    conn: &Connection,
+    sql: &str,
+    make: fn(&Row<'_>) -> rusqlite::Result<T>,
+) -> rusqlite::Result<Vec<T>> {
+    let mut statement = conn.prepare(sql)?;
+    statement.query_map([], make)?.collect()
 }
 
 /// Whether a table, if it is there, has at most so many rows and is whole, and the schema too.
