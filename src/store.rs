@@ -2,6 +2,8 @@
 //! [`Tx`], its write transaction under the migration lock. A backend is one file below
 //! this one; nothing above it knows which it has.
 
+#[cfg(test)]
+pub mod failing;
 pub mod sqlite;
 
 use std::fmt;
