@@ -198,7 +198,9 @@ impl Report {
             |text: &str| CRITICAL.iter().any(|table| text == format!("table {table}"));
         for object in drift.missing.iter().map(ToString::to_string) {
             if !is_critical(&object) {
-                self.findings.push(Finding::Warning(format!("{object} is missing")));
+                self.findings.push(Finding::Warning(format!(
+                    "{object} is missing; `cts repair` puts it back"
+                )));
             }
             self.pending.push(object);
         }

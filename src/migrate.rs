@@ -346,7 +346,7 @@ impl Work<'_> {
             let Object::Index(table, name) = &object else { continue };
             let index = self.schema.expected.table(table).and_then(|table| table.index(name));
             if let Some(index) = index {
-                let relaxed = tx.put_index(table, index)?;
+                let relaxed = tx.put_index(table, index, self.patience)?;
                 outcome.put_back.push(object);
                 self.relax_all(tx, relaxed, outcome)?;
             }
@@ -419,7 +419,7 @@ impl Work<'_> {
                 Rule::References(_) => {}
                 Rule::Unique(name) => {
                     if let Some(index) = table.index(name) {
-                        tx.put_index(&table.name, index)?;
+                        tx.put_index(&table.name, index, self.patience)?;
                     }
                 }
                 Rule::NotNull(_) | Rule::Type(..) | Rule::Key(_) => {

@@ -10,6 +10,8 @@ use crate::store::Progress;
 
 /// Between two lines; work that is done sooner says nothing.
 const PAUSE: Duration = Duration::from_secs(5);
+/// Rows from which on it is said when something begins that tells nothing on its way.
+const MANY: u64 = 500_000;
 const BAR: &str = "{msg} {wide_bar} {percent} %, {eta} left";
 
 /// Tells it.
@@ -27,20 +29,23 @@ impl Teller {
 
     /// Tells how far it is, if it is time to. Returns the sentence then.
     pub fn tell(&self, progress: Progress<'_>) -> Option<String> {
-        let Progress { table, done, total } = progress;
+        let Progress { object, done, total } = progress;
         if self.log.is_watched() {
             self.draw(progress);
-        } else if self.said.get().elapsed() >= PAUSE {
-            self.said.set(Instant::now());
-            let percent = done * 100 / total.max(1);
-            let text = format!("rebuilding table {table}: {done} of {total} rows, {percent} %");
-            self.log.info(&text);
-            return Some(text);
+            return None;
         }
-        None
+        let is_long = done == 0 && total >= MANY;
+        if !is_long && self.said.get().elapsed() < PAUSE {
+            return None;
+        }
+        self.said.set(Instant::now());
+        let percent = done * 100 / total.max(1);
+        let text = format!("making {object}: {done} of {total} rows, {percent} %");
+        self.log.info(&text);
+        Some(text)
     }
 
-    fn draw(&self, Progress { table, done, total }: Progress<'_>) {
+    fn draw(&self, Progress { object, done, total }: Progress<'_>) {
         let mut bar = self.bar.borrow_mut();
         let bar = bar.get_or_insert_with(|| {
             let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
@@ -49,7 +54,7 @@ impl Teller {
                 Err(_) => bar,
             }
         });
-        bar.set_message(table.to_string());
+        bar.set_message(object.to_string());
         bar.set_length(total);
         bar.set_position(done);
         if done >= total {

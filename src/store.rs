@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::catalog::{Catalog, Column, Drift, Index, Table};
+use crate::catalog::{Catalog, Column, Drift, Index, Object, Table};
 use crate::error::{Error, Kind, Result};
 use crate::migration::{Applied, Migration, Statement};
 use crate::relaxation::{Relaxation, Rule, relaxed};
@@ -54,12 +54,12 @@ impl Look {
     }
 }
 
-/// How far the rebuilding of a table is.
+/// How far long work is.
 #[derive(Clone, Copy, Debug)]
 pub struct Progress<'p> {
-    /// The table.
-    pub table: &'p str,
-    /// Rows that are copied.
+    /// What is being made: a table or an index.
+    pub object: &'p Object,
+    /// Rows that are done. Of an index, none or all.
     pub done: u64,
     /// Rows in all.
     pub total: u64,
@@ -139,7 +139,7 @@ pub struct Patience<'p> {
     pub stop: &'p Arc<AtomicBool>,
     /// Told now and then, at first after 2 s, who is waited for.
     pub on_wait: &'p dyn Fn(Option<&Holder>, Duration),
-    /// Told again and again how far a table's rebuilding is.
+    /// Told again and again how far a table's rebuilding, or the building of an index, is.
     pub on_progress: &'p dyn Fn(Progress<'_>),
 }
 
@@ -291,7 +291,12 @@ pub trait Tx {
     fn rebuild(&mut self, expected: &Table, patience: &Patience<'_>) -> Result<Rebuilt>;
 
     /// Makes an index anew; not unique, where rows share a key.
-    fn put_index(&mut self, table: &str, index: &Index) -> Result<Option<Relaxation>>;
+    fn put_index(
+        &mut self,
+        table: &str,
+        index: &Index,
+        patience: &Patience<'_>,
+    ) -> Result<Option<Relaxation>>;
 
     /// How many rows break a rule of the table by now.
     fn breaking(&mut self, expected: &Table, rule: &Rule) -> Result<u64>;

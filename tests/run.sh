@@ -5,7 +5,7 @@ cd "$(dirname "$0")/.."
 
 # program:package, for what the build and the tests call.
 needed=(cc:gcc strace:strace sqlite3:sqlite3 systemd-analyze:systemd systemd-sysusers:systemd
-    systemd-tmpfiles:systemd mount:mount mkfifo:coreutils python3:python3)
+    systemd-tmpfiles:systemd mount:mount mkfifo:coreutils python3:python3 script:bsdutils)
 packages=()
 for pair in "${needed[@]}"; do
     PATH="$PATH:/usr/sbin:/sbin" command -v "${pair%%:*}" >/dev/null || packages+=("${pair##*:}")

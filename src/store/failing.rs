@@ -160,8 +160,13 @@ impl Tx for FailingTx<'_> {
         self.tx()?.rebuild(expected, patience)
     }
 
-    fn put_index(&mut self, table: &str, index: &Index) -> Result<Option<Relaxation>> {
-        self.tx()?.put_index(table, index)
+    fn put_index(
+        &mut self,
+        table: &str,
+        index: &Index,
+        patience: &Patience<'_>,
+    ) -> Result<Option<Relaxation>> {
+        self.tx()?.put_index(table, index, patience)
     }
 
     fn breaking(&mut self, expected: &Table, rule: &Rule) -> Result<u64> {

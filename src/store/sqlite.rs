@@ -255,12 +255,18 @@ impl Tx for SqliteTx<'_> {
 
     fn rebuild(&mut self, expected: &Table, patience: &Patience<'_>) -> Result<Rebuilt> {
         self.known = None;
-        rebuild::rebuild(self.conn, expected, &mut |progress| (patience.on_progress)(progress))
+        rebuild::rebuild(self.conn, expected, patience.on_progress)
             .map_err(|e| error(self.path, &e))
     }
 
-    fn put_index(&mut self, table: &str, index: &Index) -> Result<Option<Relaxation>> {
-        rebuild::put_index(self.conn, table, index).map_err(|e| error(self.path, &e))
+    fn put_index(
+        &mut self,
+        table: &str,
+        index: &Index,
+        patience: &Patience<'_>,
+    ) -> Result<Option<Relaxation>> {
+        rebuild::put_index(self.conn, table, index, patience.on_progress)
+            .map_err(|e| error(self.path, &e))
     }
 
     fn breaking(&mut self, expected: &Table, rule: &Rule) -> Result<u64> {

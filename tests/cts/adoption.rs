@@ -3,13 +3,14 @@
 //! and said.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::thread;
 
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags};
 
-use crate::harness::{Machine, mode};
+use crate::harness::{Machine, Run, mode};
 use crate::old::{self, Old};
 
 /// Runs the test on every old database, each on a machine of its own and in a thread that bears
@@ -337,6 +338,26 @@ fn a_large_table_is_kept_whole() {
     machine.cts("migrate --dry-run").success().says(&["pseudo_positions"]);
     machine.cts("migrate").success();
     assert_eq!(machine.number(sum), before);
+}
+
+#[test]
+fn long_work_says_how_far_it_is() {
+    let machine = Machine::new();
+    Old::Unified.make(&machine.db());
+    old::enlarge(&machine.db(), "pseudo_positions", 500_000);
+    let copy = machine.path("copy.db");
+    fs::copy(machine.db(), &copy).unwrap();
+    let said = machine.cts("migrate").success().err();
+    let is_progress = |line: &&str| line.contains("making index") && line.contains("rows, 0 %");
+    assert!(said.lines().filter(is_progress).count() > 3, "{said}");
+    // On a terminal it is a bar.
+    let mut run = Run::of(Path::new("/usr/bin/script"), "-qec");
+    run.command.arg(format!("{} migrate", env!("CARGO_BIN_EXE_cts"))).arg("/dev/null");
+    let seen = run.db(&copy).env("TERM", "xterm").success().out();
+    for part in ["table pseudo_positions", " %, ", " left"] {
+        assert!(seen.contains(part), "{part:?} is missing in:\n{seen}");
+    }
+    assert!(!seen.contains("making index"), "{seen}");
 }
 
 #[test]

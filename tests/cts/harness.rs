@@ -156,7 +156,7 @@ pub struct Run {
 }
 
 impl Run {
-    fn of(program: &Path, words: &str) -> Run {
+    pub fn of(program: &Path, words: &str) -> Run {
         let mut command = Command::new(program);
         command.args(words.split_whitespace()).env_clear().stdin(Stdio::null());
         Run { command }

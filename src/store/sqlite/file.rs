@@ -100,6 +100,15 @@ pub fn inspect(path: &Path) -> Result<Found> {
 fn header(path: &Path) -> Result<Option<u32>> {
     let bytes = first_bytes::<72>(path).map_err(|e| unreadable(path, &e))?;
     match bytes {
+        Some(bytes) if bytes.starts_with(MAGIC) && (bytes[18] > 2 || bytes[19] > 2) => {
+            let what = format!(
+                "{}: its header asks for a later SQLite (versions {} and {}), or is damaged",
+                path.display(),
+                bytes[18],
+                bytes[19]
+            );
+            Err(Error::new(Kind::Data, what).remedy("keep a copy of the file, and restore a backup"))
+        }
         Some(bytes) if bytes.starts_with(MAGIC) => {
             Ok(Some(u32::from_be_bytes([bytes[68], bytes[69], bytes[70], bytes[71]])))
         }

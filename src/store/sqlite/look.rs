@@ -106,12 +106,21 @@ pub fn find_damage(conn: &Connection, path: &Path, deep: bool) -> Result<Damage>
         Err(e) => return Err(error(path, &e)),
     };
     let indexes = damaged_indexes(&pages).unwrap_or_default();
+    let pages = pages.into_iter().map(|line| line.clone() + &whose(conn, &line)).collect();
     let orphans = if deep { rows(conn, ORPHANS, orphans) } else { Ok(Vec::new()) };
     match orphans {
         Ok(orphans) => Ok(Damage { pages, indexes, orphans }),
         Err(e) if is_damage(&e) => Ok(Damage { pages, indexes, orphans: Vec::new() }),
         Err(e) => Err(error(path, &e)),
     }
+}
+
+/// The table or index whose tree a line is about, where SQLite gives no more than its root page.
+fn whose(conn: &Connection, line: &str) -> String {
+    let root = line.strip_prefix("Tree ").and_then(|rest| rest.split(' ').next());
+    let sql = "SELECT format(' (%s %s)', type, name) FROM sqlite_schema WHERE rootpage = ?1";
+    // A schema that cannot be read says nothing.
+    root.and_then(|root| conn.query_row(sql, [root], |row| row.get(0)).ok()).unwrap_or_default()
 }
 
 /// The indexes that these lines of `integrity_check` are about, if they are about nothing else.

@@ -10,7 +10,7 @@
 use rusqlite::{Connection, OptionalExtension, Result};
 
 use super::schema;
-use crate::catalog::{Catalog, Column, Index, List, Table};
+use crate::catalog::{Catalog, Column, Index, List, Object, Table};
 use crate::definition::{holds, items, names};
 use crate::migration::tokens;
 use crate::relaxation::{Relaxation, Rule, relaxed};
@@ -28,7 +28,7 @@ pub fn quoted(name: &str) -> String {
 pub fn rebuild(
     conn: &Connection,
     expected: &Table,
-    progress: &mut dyn FnMut(Progress<'_>),
+    progress: &dyn Fn(Progress<'_>),
 ) -> Result<Rebuilt> {
     let old = Old::read(conn, &expected.name)?;
     let mut rules = old.misfits(conn, expected)?;
@@ -47,7 +47,7 @@ pub fn rebuild(
         rules.extend(changed);
     };
     for index in expected.indexes.iter() {
-        rules.extend(put_index(conn, &expected.name, index)?);
+        rules.extend(put_index(conn, &expected.name, index, progress)?);
     }
     Ok(Rebuilt { rows, relaxations: rules })
 }
@@ -73,7 +73,15 @@ pub fn forecast(conn: &Connection, expected: &Table) -> Result<Rebuilt> {
 }
 
 /// Makes an index anew, whatever has its name on this table; not unique, where rows share a key.
-pub fn put_index(conn: &Connection, table: &str, index: &Index) -> Result<Option<Relaxation>> {
+pub fn put_index(
+    conn: &Connection,
+    table: &str,
+    index: &Index,
+    progress: &dyn Fn(Progress<'_>),
+) -> Result<Option<Relaxation>> {
+    let object = &Object::Index(table.into(), index.name.to_string());
+    let total = count(conn, &format!("SELECT count(*) FROM {}", quoted(table)))?;
+    progress(Progress { object, done: 0, total });
     let rows = if index.unique { duplicates(conn, table, index)? } else { 0 };
     let unique = if index.unique && rows == 0 { "UNIQUE " } else { "" };
     let predicate = index.predicate.as_ref().map(|sql| format!(" WHERE {sql}")).unwrap_or_default();
@@ -84,6 +92,7 @@ pub fn put_index(conn: &Connection, table: &str, index: &Index) -> Result<Option
         index.definition.to_string()
     };
     conn.execute_batch(&format!("DROP INDEX IF EXISTS {name}; {made}"))?;
+    progress(Progress { object, done: total, total });
     let rule = Rule::Unique(index.name.to_string());
     Ok((rows > 0).then(|| Relaxation { table: table.into(), rule, rows }))
 }
@@ -298,7 +307,7 @@ impl Old {
         conn: &Connection,
         new: &str,
         target: &Table,
-        progress: &mut dyn FnMut(Progress<'_>),
+        progress: &dyn Fn(Progress<'_>),
     ) -> Result<u64> {
         let old = quoted(&self.table.name);
         let total = count(conn, &format!("SELECT count(*) FROM {old}"))?;
@@ -323,12 +332,13 @@ impl Old {
         let mut end = conn.prepare(&end)?;
         let mut insert =
             conn.prepare(&format!("{insert} WHERE rowid > ?1 AND rowid <= ?2 ORDER BY rowid"))?;
-        // The lowest rowid there can be is left out by nobody who did not mean to.
+        // A row with the lowest id there can be would be missed, and then found to be missing.
+        let object = &Object::Table(self.table.name.to_string());
         let (mut after, mut done) = (i64::MIN, 0);
         while let Some(last) = end.query_row([after], |row| row.get::<_, Option<i64>>(0))? {
             done += insert.execute([after, last])? as u64;
             after = last;
-            progress(Progress { table: &self.table.name, done, total });
+            progress(Progress { object, done, total });
         }
         Ok(total)
     }
