@@ -145,34 +145,49 @@ fn work(store: &mut dyn Store, patience: &Patience<'_>, repairs: bool) -> Result
     }
 }
 
-/// Rows up to which an index is built while programs work: 20,000 took 30 ms on a slow disk.
+/// Rows up to which an index is built while programs work. With the look for damage in its
+/// table, 20,000 positions took 20 to 32 ms (ext4, 2 cores).
 const LIGHT: u32 = 20_000;
 
 /// Puts back what is missing, as far as it is done in a moment: tables, columns that need no
-/// rebuild, and indexes on small tables. For the running appliance.
+/// rebuild, and indexes on small tables. For the running appliance: each in a transaction of its
+/// own, so that no program waits for the sum.
 pub fn heal_in_passing(store: &mut dyn Store, patience: &Patience<'_>) -> Result<Outcome> {
-    let schema = store.schema();
-    let plan = Plan::of(schema, &store.look()?)?;
-    if !plan.pending.is_empty() || plan.drift.missing.is_empty() {
-        return Ok(Outcome::default());
+    let plan = Plan::of(store.schema(), &store.look()?)?;
+    let mut all = Outcome::default();
+    if !plan.pending.is_empty() {
+        return Ok(all);
     }
+    let mut missing = plan.drift.missing;
+    missing.sort_by_key(|object| (is_index(object), is_column(object)));
+    for object in missing {
+        all.put_back.extend(heal_one(store, object, patience)?);
+    }
+    Ok(all)
+}
+
+fn heal_one(
+    store: &mut dyn Store,
+    object: Object,
+    patience: &Patience<'_>,
+) -> Result<Option<Object>> {
+    let schema = store.schema();
+    let work = Work { schema, patience, repairs: false };
     let mut outcome = Outcome::default();
     let mut tx = store.lock(patience)?;
-    let work = Work { schema, patience, repairs: false };
-    for step in [is_table, is_column, is_index] {
-        for object in tx.look()?.drift(schema).missing.into_iter().filter(step) {
-            if tx.is_light(object.table(), LIGHT)? {
-                work.mend(&mut *tx, object, &mut outcome)?;
-            }
-        }
+    let is_missing = |tx: &mut dyn Tx| -> Result<bool> {
+        Ok(tx.look()?.drift(schema).missing.contains(&object))
+    };
+    if !is_missing(&mut *tx)? || !tx.is_light(object.table(), LIGHT)? {
+        return Ok(None);
     }
-    let missing = tx.look()?.drift(schema).missing;
-    outcome.put_back.retain(|object| !missing.contains(object));
-    if !outcome.put_back.is_empty() {
-        tx.attempt(&mut |tx| write_notes(tx, &outcome))?;
-        tx.commit(patience)?;
+    work.mend(&mut *tx, object.clone(), &mut outcome)?;
+    if outcome.put_back.is_empty() || is_missing(&mut *tx)? {
+        return Ok(None);
     }
-    Ok(outcome)
+    tx.attempt(&mut |tx| write_notes(tx, &outcome))?;
+    tx.commit(patience)?;
+    Ok(Some(object))
 }
 
 /// Everything runs in one transaction, so an error leaves what was there before.
