@@ -155,13 +155,15 @@ const LIGHT: u32 = 20_000;
 pub fn heal_in_passing(store: &mut dyn Store, patience: &Patience<'_>) -> Result<Outcome> {
     let plan = Plan::of(store.schema(), &store.look()?)?;
     let mut all = Outcome::default();
-    if !plan.pending.is_empty() {
+    if !plan.pending.is_empty() || plan.drift.missing.is_empty() {
         return Ok(all);
     }
-    let mut missing = plan.drift.missing;
-    missing.sort_by_key(|object| (is_index(object), is_column(object)));
-    for object in missing {
-        all.put_back.extend(heal_one(store, object, patience)?);
+    // A table that is back lacks its indexes.
+    for step in [is_table, is_column, is_index] {
+        let missing = store.look()?.drift(store.schema()).missing;
+        for object in missing.into_iter().filter(step) {
+            all.put_back.extend(heal_one(store, object, patience)?);
+        }
     }
     Ok(all)
 }
