@@ -1,0 +1,183 @@
+//! Adoption and what it brings along: tables are given the expected shape, rules that their rows
+//! break are relaxed, and tightened again once no row breaks them.
+
+use std::collections::BTreeSet;
+
+use super::{Outcome, Work, is_column, is_index, is_table};
+use crate::catalog::{Drift, Object};
+use crate::error::{Error, Kind, Result};
+use crate::migration::Migration;
+use crate::relaxation::{Relaxation, Rule};
+use crate::schema::VERSION;
+use crate::store::Tx;
+
+impl Work<'_> {
+    /// A database of an older CTS. Where the unified setup does not fit what is there, the
+    /// fallback prepares the ledger, and the tables are given their shape first. What would
+    /// still differ after that is refused: nothing is adopted by halves.
+    pub(super) fn adopt(
+        &self,
+        tx: &mut dyn Tx,
+        pending: &[Migration],
+        outcome: &mut Outcome,
+    ) -> Result<()> {
+        outcome.backup = Some(tx.back_up()?);
+        let mut runs = Vec::new();
+        let fits = tx.attempt(&mut |tx| {
+            runs = self.apply(tx, pending, &[])?;
+            Ok(())
+        });
+        match fits {
+            Ok(()) => {}
+            Err(error) if error.kind == Kind::Data => {
+                runs = vec![self.apply_one(tx, &self.schema.fallback, &[])?];
+                self.reshape(tx, outcome)?;
+                runs.extend(self.apply(tx, pending, &outcome.relaxed)?);
+            }
+            Err(error) => return Err(error),
+        }
+        outcome.runs = runs;
+        self.reshape(tx, outcome)?;
+        for table in self.schema.expected.tables.iter() {
+            for key in table.foreign_keys.iter() {
+                let rule = Rule::References(key.table.to_string());
+                let rows = tx.breaking(table, &rule)?;
+                if rows > 0 {
+                    let table = table.name.to_string();
+                    self.relax(tx, Relaxation { table, rule, rows }, outcome)?;
+                }
+            }
+        }
+        let drift = tx.look()?.drift(self.schema);
+        if drift.is_none() { Ok(()) } else { Err(unconvertible(&drift)) }
+    }
+
+    /// Gives every table the expected columns, constraints and indexes, and makes what is missing.
+    fn reshape(&self, tx: &mut dyn Tx, outcome: &mut Outcome) -> Result<()> {
+        for object in tx.look()?.drift(self.schema).missing.into_iter().filter(is_table) {
+            self.put_back(tx, &object)?;
+            outcome.put_back.push(object);
+        }
+        let drift = tx.look()?.drift(self.schema);
+        if let Some(table) = drift.missing.iter().find(|object| is_table(object)) {
+            let what = format!("{table} cannot be made: something else has its name");
+            return Err(Error::new(Kind::Data, what).remedy("rename what has its name"));
+        }
+        let altered = drift.altered.iter().map(|alteration| &alteration.object);
+        let differing = altered.chain(&drift.missing).filter(|object| !is_index(object));
+        let names: BTreeSet<&str> = differing.map(Object::table).collect();
+        for name in names {
+            self.rebuild(tx, name, outcome)?;
+        }
+        let drift = tx.look()?.drift(self.schema);
+        let altered = drift.altered.into_iter().map(|alteration| alteration.object);
+        for object in altered.chain(drift.missing).filter(is_index) {
+            let Object::Index(table, name) = &object else { continue };
+            let index = self.schema.expected.table(table).and_then(|table| table.index(name));
+            if let Some(index) = index {
+                let relaxed = tx.put_index(table, index, self.patience)?;
+                outcome.put_back.push(object);
+                self.relax_all(tx, relaxed, outcome)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Columns that cannot be added to a table with rows: the table is made anew with them.
+    pub(super) fn rebuild_for_columns(&self, tx: &mut dyn Tx, outcome: &mut Outcome) -> Result<()> {
+        let columns: Vec<Object> =
+            outcome.left.extract_if(.., |(object, _)| is_column(object)).map(|(o, _)| o).collect();
+        let tables: BTreeSet<&str> = columns.iter().map(Object::table).collect();
+        for table in tables {
+            self.back_up_once(tx, outcome)?;
+            self.rebuild(tx, table, outcome)?;
+        }
+        outcome.put_back.extend(columns);
+        if outcome.rebuilt.is_empty() { Ok(()) } else { self.heal(tx, outcome) }
+    }
+
+    pub(super) fn back_up_once(&self, tx: &mut dyn Tx, outcome: &mut Outcome) -> Result<()> {
+        if outcome.backup.is_none() {
+            outcome.backup = Some(tx.back_up()?);
+        }
+        Ok(())
+    }
+
+    /// Makes a table anew, with as many of its rules as its rows allow.
+    fn rebuild(&self, tx: &mut dyn Tx, name: &str, outcome: &mut Outcome) -> Result<()> {
+        let Some(table) = self.schema.expected.table(name) else { return Ok(()) };
+        for relaxation in tx.look()?.relaxations {
+            if relaxation.table == *table.name && !matches!(relaxation.rule, Rule::References(_)) {
+                tx.tighten(&relaxation)?;
+            }
+        }
+        let rebuilt = tx.rebuild(table, self.patience)?;
+        outcome.rebuilt.push((table.name.to_string(), rebuilt.rows));
+        self.relax_all(tx, rebuilt.relaxations, outcome)
+    }
+
+    fn relax_all(
+        &self,
+        tx: &mut dyn Tx,
+        relaxations: impl IntoIterator<Item = Relaxation>,
+        outcome: &mut Outcome,
+    ) -> Result<()> {
+        relaxations.into_iter().try_for_each(|relaxation| self.relax(tx, relaxation, outcome))
+    }
+
+    fn relax(&self, tx: &mut dyn Tx, relaxation: Relaxation, outcome: &mut Outcome) -> Result<()> {
+        tx.relax(&relaxation)?;
+        outcome.relaxed.push(relaxation);
+        Ok(())
+    }
+
+    /// Lets rules hold again that no row breaks any longer.
+    pub(super) fn tighten(
+        &self,
+        tx: &mut dyn Tx,
+        relaxations: &[Relaxation],
+        outcome: &mut Outcome,
+    ) -> Result<()> {
+        for relaxation in relaxations {
+            let Some(table) = self.schema.expected.table(&relaxation.table) else { continue };
+            if tx.breaking(table, &relaxation.rule)? > 0 {
+                continue;
+            }
+            tx.tighten(relaxation)?;
+            match &relaxation.rule {
+                Rule::References(_) => {}
+                Rule::Unique(name) => {
+                    if let Some(index) = table.index(name) {
+                        tx.put_index(&table.name, index, self.patience)?;
+                    }
+                }
+                Rule::NotNull(_) | Rule::Type(..) | Rule::Key(_) => {
+                    let is_done = outcome.rebuilt.iter().any(|(name, _)| *name == *table.name);
+                    if !is_done {
+                        self.back_up_once(tx, outcome)?;
+                        self.rebuild(tx, &table.name, outcome)?;
+                    }
+                }
+            }
+            outcome.tightened.push(relaxation.clone());
+        }
+        Ok(())
+    }
+}
+
+/// The error of a database of an older CTS that would still differ.
+fn unconvertible(drift: &Drift) -> Error {
+    let differences = drift
+        .altered
+        .iter()
+        .map(ToString::to_string)
+        .chain(drift.missing.iter().map(|object| format!("{object} is missing")))
+        .collect::<Vec<_>>();
+    let first = differences.iter().take(3).cloned().collect::<Vec<_>>().join("; ");
+    let what = format!(
+        "this database of an older CTS differs in {} places that cts {VERSION} cannot convert: {first}",
+        differences.len()
+    );
+    Error::new(Kind::Data, what)
+        .remedy("keep it, start cts on a new file, and copy the rows that you need")
+}
