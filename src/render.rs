@@ -56,6 +56,7 @@ impl Report {
                 categories: Categories(categories),
             },
             status: self.migration_status(),
+            relaxed: self.relaxations.iter().map(relaxation_json).collect(),
             reasons: self.reasons(),
             version: VERSION,
             timestamp: timestamp(self.at),
@@ -220,6 +221,8 @@ struct MigrationStatus<'r> {
     migrations: Migrations<'r>,
     tables: Tables,
     status: &'static str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    relaxed: Vec<Value>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     reasons: Vec<&'r str>,
     version: &'static str,

@@ -762,6 +762,15 @@ fn rows_that_do_not_fit_are_kept_and_listed() {
             assert_listed(&verify, unfit);
             assert_listed(&status, unfit);
         }
+        let json = machine.cts("verify --json").success().json();
+        assert_eq!(json["drift"], false, "{json}");
+        let status_json = machine.cts("status --json").success().json();
+        for unfit in &unfit {
+            for relaxed in [&json["relaxed"], &status_json["relaxed"]] {
+                let listed = relaxed.as_array().unwrap();
+                assert!(listed.iter().any(|one| one["table"] == unfit.table), "{relaxed}");
+            }
+        }
         if unfit.is_empty() {
             assert!(!verify.contains("relaxed") && !status.contains("relaxed"), "{verify}{status}");
         }
