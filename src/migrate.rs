@@ -219,11 +219,10 @@ impl Work<'_> {
             outcome.drift = plan.drift;
             return Ok(());
         }
-        if !look.catalog.is_empty() {
-            refuse_damage(&tx.find_damage(false)?)?;
-        }
         if self.repairs {
             self.mend_indexes(tx, outcome)?;
+        } else if !look.catalog.is_empty() {
+            refuse_damage(&tx.find_damage(false)?)?;
         }
         let is_first = !look.ledger.iter().any(|row| row.is_ours());
         if is_first && !look.catalog.is_empty() {
@@ -284,6 +283,17 @@ impl Work<'_> {
         migration: &Migration,
         relaxed: &[Relaxation],
     ) -> Result<Run> {
+        let run = self.execute(tx, migration, relaxed)?;
+        tx.record(migration, run.took)?;
+        Ok(run)
+    }
+
+    fn execute(
+        &self,
+        tx: &mut dyn Tx,
+        migration: &Migration,
+        relaxed: &[Relaxation],
+    ) -> Result<Run> {
         let start = Instant::now();
         let (mut applied, mut skipped) = (0, 0);
         for statement in migration.statements() {
@@ -301,9 +311,7 @@ impl Work<'_> {
                 Effect::Skipped => skipped += 1,
             }
         }
-        let took = start.elapsed();
-        tx.record(migration, took)?;
-        Ok(Run { name: migration.name, applied, skipped, took })
+        Ok(Run { name: migration.name, applied, skipped, took: start.elapsed() })
     }
 
     /// Builds damaged indexes anew, where no row is damaged.
@@ -363,7 +371,18 @@ impl Work<'_> {
                 Some(column) => tx.add_column(table, column),
                 None => Ok(()),
             },
-            Object::Index(_, index) => self.rerun(tx, &Subject::Index(index.clone())),
+            Object::Index(table, name) => {
+                let is_relaxed = |r: &Relaxation| {
+                    r.table == *table && matches!(&r.rule, Rule::Unique(index) if index == name)
+                };
+                let index = self.schema.expected.table(table).and_then(|table| table.index(name));
+                match index {
+                    Some(index) if tx.look()?.relaxations.iter().any(is_relaxed) => {
+                        tx.put_index(table, index, self.patience).map(|_| ())
+                    }
+                    _ => self.rerun(tx, &Subject::Index(name.clone())),
+                }
+            }
         }
     }
 

@@ -290,6 +290,9 @@ pub trait Tx {
     /// Gives a table the expected shape and keeps every row. Rules that rows break are relaxed.
     fn rebuild(&mut self, expected: &Table, patience: &Patience<'_>) -> Result<Rebuilt>;
 
+    /// Tables whose foreign keys lead to columns that are not unique.
+    fn mismatched(&mut self) -> Result<Vec<String>>;
+
     /// Makes an index anew; not unique, where rows share a key.
     fn put_index(
         &mut self,

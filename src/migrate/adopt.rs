@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use super::{Outcome, Work, is_column, is_index, is_table};
 use crate::catalog::{Drift, Object};
 use crate::error::{Error, Kind, Result};
-use crate::migration::Migration;
+use crate::migration::{Migration, Subject};
 use crate::relaxation::{Relaxation, Rule};
 use crate::schema::VERSION;
 use crate::store::Tx;
@@ -22,6 +22,7 @@ impl Work<'_> {
         outcome: &mut Outcome,
     ) -> Result<()> {
         outcome.backup = Some(tx.back_up()?);
+        let mismatched = tx.mismatched()?;
         let mut runs = Vec::new();
         let fits = tx.attempt(&mut |tx| {
             runs = self.apply(tx, pending, &[])?;
@@ -30,8 +31,11 @@ impl Work<'_> {
         match fits {
             Ok(()) => {}
             Err(error) if error.kind == Kind::Data => {
-                runs = vec![self.apply_one(tx, &self.schema.fallback, &[])?];
+                // The ledger takes a row when it has its shape.
+                let run = self.execute(tx, &self.schema.fallback, &[])?;
                 self.reshape(tx, outcome)?;
+                tx.record(&self.schema.fallback, run.took)?;
+                runs = vec![run];
                 runs.extend(self.apply(tx, pending, &outcome.relaxed)?);
             }
             Err(error) => return Err(error),
@@ -47,6 +51,10 @@ impl Work<'_> {
                     self.relax(tx, Relaxation { table, rule, rows }, outcome)?;
                 }
             }
+        }
+        if let Some(table) = tx.mismatched()?.iter().find(|table| !mismatched.contains(table)) {
+            let what = format!("table {table} refers to a column that would no longer be unique");
+            return Err(Error::new(Kind::Data, what).remedy("drop its foreign key"));
         }
         let drift = tx.look()?.drift(self.schema);
         if drift.is_none() { Ok(()) } else { Err(unconvertible(&drift)) }
@@ -149,6 +157,8 @@ impl Work<'_> {
                 Rule::Unique(name) => {
                     if let Some(index) = table.index(name) {
                         tx.put_index(&table.name, index, self.patience)?;
+                        // Default rows, which would have come twice.
+                        self.rerun(tx, &Subject::Rows(table.name.to_string()))?;
                     }
                 }
                 Rule::NotNull(_) | Rule::Type(..) | Rule::Key(_) => {

@@ -160,6 +160,10 @@ impl Tx for FailingTx<'_> {
         self.tx()?.rebuild(expected, patience)
     }
 
+    fn mismatched(&mut self) -> Result<Vec<String>> {
+        self.tx()?.mismatched()
+    }
+
     fn put_index(
         &mut self,
         table: &str,

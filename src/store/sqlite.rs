@@ -259,6 +259,10 @@ impl Tx for SqliteTx<'_> {
             .map_err(|e| error(self.path, &e))
     }
 
+    fn mismatched(&mut self) -> Result<Vec<String>> {
+        rebuild::mismatched(self.conn).map_err(|e| error(self.path, &e))
+    }
+
     fn put_index(
         &mut self,
         table: &str,
@@ -302,8 +306,12 @@ impl Tx for SqliteTx<'_> {
                  VALUES (?1, ?2, strftime('%Y-%m-%d %H:%M:%f', 'now'), ?3, ?4)",
                 (migration.name, migration.checksum, took, VERSION),
             )
-            .map(|_| ())
             .map_err(|e| error(self.path, &e))
+            .and_then(|rows| match rows {
+                1 => Ok(()),
+                _ => Err(Error::new(Kind::Data, "table migrations takes no row")
+                    .remedy("look for a trigger on it")),
+            })
     }
 
     fn note(&mut self, note: &Note) -> Result<()> {

@@ -897,3 +897,93 @@ fn databases_of_other_programs_are_refused_and_left_alone() {
         }
     }
 }
+
+// What somebody has made, and what lies in the way.
+
+/// An older database with more in it.
+fn older_with(sql: &str) -> Machine {
+    let machine = Machine::new();
+    machine.sql(&format!(
+        "CREATE TABLE exchange_connections (id INTEGER PRIMARY KEY, name TEXT); \
+         CREATE TABLE migrations (id INTEGER PRIMARY KEY, name TEXT, executed_at TEXT); \
+         INSERT INTO exchange_connections VALUES (7, 'main'); {sql}"
+    ));
+    machine
+}
+
+#[test]
+fn what_cannot_be_kept_is_refused_in_a_sentence_and_nothing_is_changed() {
+    for (sql, sentence) in [
+        (
+            "CREATE TABLE users (id INTEGER PRIMARY KEY, username TEXT); CREATE TABLE own (x); \
+             CREATE INDEX idx_users_username ON own (x)",
+            "index idx_users_username cannot be made: something else has its name",
+        ),
+        (
+            "CREATE VIRTUAL TABLE users USING fts5 (id, username, email)",
+            "table users is a virtual table",
+        ),
+        (
+            "DROP TABLE exchange_connections; \
+             CREATE TABLE exchange_connections (id INTEGER PRIMARY KEY, name TEXT UNIQUE); \
+             CREATE TABLE own (n TEXT REFERENCES exchange_connections (name))",
+            "table own refers to a column that would no longer be unique",
+        ),
+        (
+            "CREATE TRIGGER none BEFORE INSERT ON migrations BEGIN SELECT raise(IGNORE); END",
+            "table migrations takes no row",
+        ),
+    ] {
+        let machine = older_with(sql);
+        let before = machine.files();
+        machine.cts("migrate").status(65).says(&[sentence, "nothing was changed"]);
+        assert_eq!(machine.files(), before, "{sql}");
+    }
+}
+
+#[test]
+fn odd_tables_are_adopted_with_what_they_show() {
+    let machine = older_with(
+        "CREATE TABLE users (id INTEGER PRIMARY KEY, username TEXT, email TEXT AS (username || '@x') STORED, \
+                             own TEXT NOT NULL CHECK(own<>'q'), password_hash TEXT); \
+         INSERT INTO users (id, username, own) VALUES (1, 'Bob', 'mine'); \
+         CREATE TABLE site_logs (level TEXT, category TEXT, message TEXT); \
+         INSERT INTO site_logs VALUES ('info', 'a', 'gone'), ('info', 'a', 'kept'); \
+         DELETE FROM site_logs WHERE message = 'gone'; \
+         DROP TABLE migrations; CREATE TABLE migrations (id INTEGER PRIMARY KEY, name TEXT, created_at TEXT, own TEXT NOT NULL); \
+         INSERT INTO migrations VALUES (1, 'unified_001', NULL, 'x'); \
+         CREATE TABLE system_settings (id INTEGER PRIMARY KEY, key TEXT, value TEXT); \
+         INSERT INTO system_settings VALUES (1, 'a', '1'), (2, 'a', '2')",
+    );
+    machine.cts("migrate").success();
+    machine.cts("verify").success();
+    assert_eq!(machine.texts("SELECT username || email || own FROM users"), ["BobBob@xmine"]);
+    machine.sql("INSERT INTO users (username, password_hash) VALUES ('new', 'x')");
+    let own = "INSERT INTO users (username, password_hash, own) VALUES ('q', 'x', 'q')";
+    assert!(machine.open().execute(own, []).is_err(), "the CHECK of an own column is gone");
+    assert_eq!(
+        machine.texts("SELECT id || message FROM site_logs WHERE message = 'kept'"),
+        ["2kept"]
+    );
+    assert_eq!(machine.texts("SELECT name FROM migrations ORDER BY id")[0], "unified_001");
+    // A relaxed index that somebody drops is put back as it was, and tightened when it can be.
+    machine.sql("DROP INDEX idx_system_settings_key");
+    machine.cts("repair").success();
+    machine.sql("DELETE FROM system_settings WHERE id = 1");
+    machine.cts("repair").success().says(&["tightened: index idx_system_settings_key"]);
+    assert_eq!(machine.number("SELECT count(*) FROM system_settings"), 21);
+}
+
+#[test]
+fn a_trigger_with_the_name_of_an_index_stays() {
+    let machine = Machine::migrated();
+    machine.sql(
+        "INSERT INTO users (username, password_hash) VALUES ('a', 'x'); CREATE TABLE own (x); \
+         DROP INDEX idx_users_email; \
+         CREATE TRIGGER idx_users_email AFTER UPDATE ON users BEGIN INSERT INTO own VALUES (1); END; \
+         ALTER TABLE users DROP COLUMN created_at",
+    );
+    machine.cts("repair").run();
+    machine.sql("UPDATE users SET username = 'b'");
+    assert_eq!(machine.number("SELECT count(*) FROM own"), 1);
+}

@@ -332,3 +332,24 @@ fn a_damaged_index_alone_is_built_anew() {
     machine.cts("--check --deep").success();
     assert_eq!(machine.texts("SELECT username FROM users ORDER BY username"), ["a", "b", "c"]);
 }
+
+#[test]
+fn an_index_that_lacks_rows_is_built_anew() {
+    let machine = Machine::migrated();
+    machine.sql(
+        "PRAGMA writable_schema = ON; \
+         UPDATE sqlite_schema SET sql = replace(sql, 'INDEX', 'INDEX') || ' WHERE username <> ''b''' \
+         WHERE name = 'idx_users_username'",
+    );
+    machine.sql("INSERT INTO users (username, password_hash) VALUES ('a', 'x'), ('b', 'y')");
+    machine.sql(
+        "PRAGMA writable_schema = ON; \
+         UPDATE sqlite_schema SET sql = substr(sql, 1, instr(sql, ' WHERE') - 1) WHERE name = 'idx_users_username'",
+    );
+    machine.cts("--check --deep").status(2).says(&["index idx_users_username", "cts repair"]);
+    machine
+        .cts("repair")
+        .success()
+        .says(&["idx_users_username was damaged and has been built anew"]);
+    machine.cts("--check --deep").success();
+}

@@ -24,21 +24,25 @@ pub fn beside(path: &Path, group: bool) -> Result<String> {
     // What a kill left; the lock is ours, so nobody is at it.
     let partial = file::beside(path, &format!(".before-{VERSION}{PARTIAL}"));
     let whole = name(path);
-    for left in ["", "-wal", "-shm", "-journal"] {
-        let _ = fs::remove_file(file::beside(&partial, left));
-    }
+    remove(&partial);
     let made = copy(path, &partial, group).and_then(|()| {
         fs::rename(&partial, &whole).map_err(|e| file::cannot_create(&whole, "the backup", &e))
     });
     if made.is_err() {
         // A copy that is not whole is of no use.
-        let _ = fs::remove_file(&partial);
+        remove(&partial);
     }
     made?;
     if let Some(folder) = whole.parent().and_then(|folder| File::open(folder).ok()) {
         folder.sync_all().map_err(|e| file::cannot_create(&whole, "the backup", &e))?;
     }
     Ok(whole.display().to_string())
+}
+
+fn remove(partial: &Path) {
+    for suffix in ["", "-wal", "-shm", "-journal"] {
+        let _ = fs::remove_file(file::beside(partial, suffix));
+    }
 }
 
 /// The first name that is free.
@@ -65,11 +69,15 @@ fn copy(path: &Path, to: &Path, group: bool) -> Result<()> {
     Backup::new(&from, &mut target)
         .and_then(|backup| backup.run_to_completion(PAGES, Duration::ZERO, None))
         .map_err(|e| error(to, &e))?;
-    let said: String = target
-        .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
-        .map_err(|e| error(to, &e))?;
+    let check = |conn: &Connection, path: &Path| -> Result<String> {
+        let said = conn.query_row("PRAGMA quick_check(1)", [], |row| row.get(0));
+        said.map_err(|e| error(path, &e))
+    };
+    // An index that is to be built anew is in the copy as it is.
+    let said = check(&target, to)?;
+    let is_whole = said == "ok" || said == check(&from, path)?;
     target.close().map_err(|(_, e)| error(to, &e))?;
-    if said != "ok" {
+    if !is_whole {
         let what = format!("{}: the backup is not whole: {said}", to.display());
         return Err(Error::new(Kind::Io, what).remedy("look at the disk (`dmesg`, `df`)"));
     }

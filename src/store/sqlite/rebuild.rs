@@ -30,7 +30,7 @@ pub fn rebuild(
     expected: &Table,
     progress: &dyn Fn(Progress<'_>),
 ) -> Result<Rebuilt> {
-    let old = Old::read(conn, &expected.name)?;
+    let old = Old::read(conn, expected)?;
     let mut rules = old.misfits(conn, expected)?;
     let new = format!("cts_rebuilt_{}", expected.name);
     let rows = loop {
@@ -54,7 +54,7 @@ pub fn rebuild(
 
 /// The rows of a table, and the rules that they break, as far as can be seen from them.
 pub fn forecast(conn: &Connection, expected: &Table) -> Result<Rebuilt> {
-    let old = Old::read(conn, &expected.name)?;
+    let old = Old::read(conn, expected)?;
     let rows = count(conn, &format!("SELECT count(*) FROM {}", quoted(&expected.name)))?;
     let mut relaxations = old.misfits(conn, expected)?;
     for index in expected.indexes.iter().filter(|index| index.unique) {
@@ -79,6 +79,11 @@ pub fn put_index(
     index: &Index,
     progress: &dyn Fn(Progress<'_>),
 ) -> Result<Option<Relaxation>> {
+    let sql = "SELECT count(*) FROM sqlite_schema WHERE name = ?1 COLLATE NOCASE \
+               AND (type <> 'index' OR tbl_name <> ?2 COLLATE NOCASE)";
+    if conn.query_row(sql, [&*index.name, table], |row| row.get::<_, i64>(0))? > 0 {
+        return refuse(format!("index {} cannot be made: something else has its name", index.name));
+    }
     let object = &Object::Index(table.into(), index.name.to_string());
     let total = count(conn, &format!("SELECT count(*) FROM {}", quoted(table)))?;
     progress(Progress { object, done: 0, total });
@@ -95,6 +100,11 @@ pub fn put_index(
     progress(Progress { object, done: total, total });
     let rule = Rule::Unique(index.name.to_string());
     Ok((rows > 0).then(|| Relaxation { table: table.into(), rule, rows }))
+}
+
+/// The error of what cannot be done without a loss.
+fn refuse<T>(why: String) -> Result<T> {
+    Err(rusqlite::Error::ToSqlConversionFailure(why.into()))
 }
 
 /// The columns of an index, for SQL.
@@ -197,17 +207,26 @@ fn same(old: &str, new: &str, held_integers: bool) -> String {
 /// A table as it is.
 struct Old {
     table: Table,
-    /// Columns that hold values; generated ones do not.
+    /// Columns that hold values. Generated ones do not, but what one of ours shows is kept.
     stored: Vec<String>,
     has_rowid: bool,
 }
 
 impl Old {
-    fn read(conn: &Connection, name: &str) -> Result<Old> {
+    fn read(conn: &Connection, expected: &Table) -> Result<Old> {
+        let name = &*expected.name;
         let table = schema::read_table(conn, name)?;
+        if holds(table.definition.split('(').next().unwrap_or_default(), "VIRTUAL") {
+            return refuse(format!("table {name} is a virtual table, which cannot be rebuilt"));
+        }
+        let is_ours =
+            |name: &str| expected.columns.iter().any(|c| c.name.eq_ignore_ascii_case(name));
         let mut statement =
-            conn.prepare("SELECT name FROM pragma_table_xinfo(?1) WHERE hidden = 0 ORDER BY cid")?;
-        let stored = statement.query_map([name], |row| row.get(0))?.collect::<Result<_>>()?;
+            conn.prepare("SELECT name, hidden FROM pragma_table_xinfo(?1) ORDER BY cid")?;
+        let columns: Vec<(String, i64)> =
+            statement.query_map([name], |row| row.try_into())?.collect::<Result<_>>()?;
+        let stored = columns.into_iter().filter(|(name, hidden)| *hidden == 0 || is_ours(name));
+        let stored = stored.map(|(name, _)| name).collect();
         let sql = "SELECT NOT wr FROM pragma_table_list(?1) WHERE schema = 'main'";
         let has_rowid = conn.query_row(sql, [name], |row| row.get(0))?;
         Ok(Old { table, stored, has_rowid })
@@ -312,8 +331,14 @@ impl Old {
         let old = quoted(&self.table.name);
         let total = count(conn, &format!("SELECT count(*) FROM {old}"))?;
         let mut values = self.values(target);
-        if self.has_rowid && !target.columns.iter().any(is_integer_key) {
-            values.push(("rowid".into(), "rowid".into()));
+        // Rows keep their numbers, also where these had no name until now.
+        match target.columns.iter().find(|column| is_integer_key(column)) {
+            _ if !self.has_rowid => {}
+            None => values.push(("rowid".into(), "rowid".into())),
+            Some(key) if self.column(&key.name).is_none() => {
+                values.push((quoted(&key.name), "rowid".into()));
+            }
+            Some(_) => {}
         }
         let (into, from): (Vec<_>, Vec<_>) = values.into_iter().unzip();
         let insert = format!(
@@ -362,7 +387,9 @@ impl Old {
             }
         };
         let sums = self.stored.iter().map(|name| {
-            let held_integers = self.column(name).is_some_and(|c| c.kind.contains("INT"));
+            let is_key = target.columns.iter().any(|c| c.name == *name && c.key > 0)
+                || target.foreign_keys.iter().any(|key| key.column == *name);
+            let held_integers = is_key || self.column(name).is_some_and(|c| c.kind.contains("INT"));
             let name = quoted(name);
             format!("coalesce(sum(NOT ({})), 0)", same(&name, &name, held_integers))
         });
@@ -390,9 +417,8 @@ impl Old {
             target.columns.iter().all(|c| c.name != *name || c.kind == *kind)
         };
         if found != rows || copied != rows || changed.iter().any(is_known) {
-            let what =
-                format!("{}: the rows could not be copied without a change", self.table.name);
-            return Err(rusqlite::Error::ToSqlConversionFailure(what.into()));
+            let why = "the rows could not be copied without a change";
+            return refuse(format!("table {}: {why}", self.table.name));
         }
         Ok(changed)
     }
@@ -406,8 +432,9 @@ impl Old {
         } else {
             None
         };
-        let sql = "SELECT name, sql FROM sqlite_schema WHERE tbl_name = ?1 COLLATE NOCASE \
-                   AND type IN ('index', 'trigger') AND sql IS NOT NULL ORDER BY rowid";
+        let sql = "SELECT iif(type = 'index', name, ''), sql FROM sqlite_schema \
+                   WHERE tbl_name = ?1 COLLATE NOCASE AND type IN ('index', 'trigger') AND sql IS NOT NULL \
+                   ORDER BY rowid";
         let mut statement = conn.prepare(sql)?;
         let hung: Vec<(String, String)> =
             statement.query_map([name], |row| row.try_into())?.collect::<Result<_>>()?;
@@ -438,18 +465,28 @@ impl Old {
     }
 }
 
-/// The words of a column without NOT NULL.
+/// A column without its NOT NULL, and every other byte as it is.
 fn without_not_null(item: &str) -> String {
-    let words: Vec<_> = tokens(item).filter(|token| !token.is_blank()).map(|t| t.text).collect();
-    let mut kept: Vec<&str> = Vec::new();
-    for word in words {
-        let is_null = word.eq_ignore_ascii_case("NULL");
-        match kept.last() {
-            Some(last) if is_null && last.eq_ignore_ascii_case("NOT") => drop(kept.pop()),
-            _ => kept.push(word),
+    let words: Vec<_> = tokens(item).filter(|token| !token.is_blank()).collect();
+    let is = |at: usize, word: &str| {
+        words.get(at).is_some_and(|token| token.text.eq_ignore_ascii_case(word))
+    };
+    let mut depth = 0_usize;
+    for (at, token) in words.iter().enumerate() {
+        match token.text {
+            "(" => depth += 1,
+            ")" => depth = depth.saturating_sub(1),
+            _ if depth == 0 && is(at, "NOT") && is(at + 1, "NULL") => {
+                let conflict = is(at + 2, "ON") && is(at + 3, "CONFLICT");
+                let last = words.get(at + if conflict { 4 } else { 1 });
+                let end = last.map_or(item.len(), |token| token.start + token.text.len());
+                let (before, after) = (item.get(..token.start), item.get(end..));
+                return format!("{}{}", before.unwrap_or_default(), after.unwrap_or_default());
+            }
+            _ => {}
         }
     }
-    kept.join(" ")
+    item.to_owned()
 }
 
 /// Whether the column is the rowid by another name.
@@ -481,4 +518,32 @@ fn define(table: &Table, column: &Column, counts: bool) -> String {
         );
     }
     sql
+}
+
+/// Tables with a foreign key to a column that is not unique, which stops every write to them.
+pub fn mismatched(conn: &Connection) -> Result<Vec<String>> {
+    let mut names = conn.prepare("SELECT name FROM sqlite_schema WHERE type = 'table'")?;
+    let names: Vec<String> = names.query_map([], |row| row.get(0))?.collect::<Result<_>>()?;
+    let is_mismatched = |name: &String| {
+        let sql = "SELECT count(*) FROM pragma_foreign_key_check(?1)";
+        let found = conn.query_row(sql, [name], |row| row.get::<_, i64>(0));
+        found.is_err_and(|error| error.to_string().contains("foreign key mismatch"))
+    };
+    Ok(names.into_iter().filter(is_mismatched).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn not_null_is_taken_out_and_nothing_else() {
+        for (item, left) in [
+            ("own TEXT NOT NULL CHECK(own<>'q')", "own TEXT  CHECK(own<>'q')"),
+            ("own INT not /* x */ null ON CONFLICT FAIL DEFAULT 1.5", "own INT  DEFAULT 1.5"),
+            ("own INT CHECK(own NOT NULL OR a)", "own INT CHECK(own NOT NULL OR a)"),
+        ] {
+            assert_eq!(without_not_null(item), left);
+        }
+    }
 }
