@@ -214,6 +214,23 @@ impl Table {
         }
     }
 
+    /// The constraints that this table has and another has not, unique indexes counted among
+    /// them. Foreign keys to the same table are the same, however they end.
+    pub fn rules_beyond(&self, other: &Table) -> Vec<String> {
+        let is_unique = |columns: &List<Text>| {
+            let indexes = other.indexes.iter().filter(|index| index.unique);
+            other.unique.contains(columns) || indexes.into_iter().any(|i| i.columns == *columns)
+        };
+        let unique = self.unique.iter().filter(|columns| !is_unique(columns));
+        let unique = unique.map(|columns| format!("UNIQUE ({})", columns.join(", ")));
+        let checks = self.checks.iter().filter(|check| !other.checks.contains(check));
+        let checks = checks.map(|check| format!("CHECK {check}"));
+        let keys = self.foreign_keys.iter().filter(|key| {
+            !other.foreign_keys.iter().any(|o| o.column == key.column && o.table == key.table)
+        });
+        unique.chain(checks).chain(keys.map(ToString::to_string)).collect()
+    }
+
     fn compare_constraints(&self, found: &Table, drift: &mut Drift) {
         // What concerns columns that somebody has added is theirs.
         let is_added = |name: &str| {

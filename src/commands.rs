@@ -84,6 +84,11 @@ fn say_work(log: Log, outcome: &Outcome) {
     for alteration in &outcome.drift.altered {
         log.warn(alteration);
     }
+    for rule in &outcome.dropped {
+        log.warn(format_args!(
+            "no longer holds, since the trading programs do not keep to it: {rule}"
+        ));
+    }
     for relaxation in &outcome.relaxed {
         log.warn(format_args!("relaxed, so that no row is lost: {relaxation}"));
     }
@@ -227,6 +232,9 @@ fn plan_adoption(store: &mut dyn Store, drift: &Drift, text: &mut String) -> Res
         } else {
             writeln!(text, "would make {indexes} indexes on table {name} ({rows} rows)")
         };
+        for rule in forecast.dropped {
+            let _ = writeln!(text, "  would no longer hold: {rule}");
+        }
         for relaxation in forecast.relaxations {
             let _ = writeln!(text, "  would relax: {relaxation}");
         }

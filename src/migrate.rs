@@ -78,6 +78,8 @@ pub struct Outcome {
     pub relaxed: Vec<Relaxation>,
     /// Rules that hold again.
     pub tightened: Vec<Relaxation>,
+    /// Rules that older tables had and that no longer hold, with the table.
+    pub dropped: Vec<String>,
     /// Damaged indexes that were built anew.
     pub reindexed: Vec<String>,
     /// The difference that remains.
@@ -457,6 +459,12 @@ fn write_notes(tx: &mut dyn Tx, outcome: &Outcome) -> Result<()> {
     for (table, rows) in &outcome.rebuilt {
         let message = format!("cts {VERSION} rebuilt table {table}: {rows} rows, all kept");
         tx.note(&Note { level: "warn", message })?;
+    }
+    for rule in &outcome.dropped {
+        tx.note(&Note {
+            level: "warn",
+            message: format!("cts {VERSION} no longer holds: {rule}"),
+        })?;
     }
     for relaxation in &outcome.relaxed {
         tx.note(&Note { level: "warn", message: format!("cts {VERSION} relaxed: {relaxation}") })?;

@@ -72,6 +72,8 @@ pub struct Rebuilt {
     pub rows: u64,
     /// The rules that they break.
     pub relaxations: Vec<Relaxation>,
+    /// Rules that the old table had and the new one has not.
+    pub dropped: Vec<String>,
 }
 
 /// What can be known about the place a database lies in, without asking the database.

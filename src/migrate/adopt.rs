@@ -121,6 +121,8 @@ impl Work<'_> {
         }
         let rebuilt = tx.rebuild(table, self.patience)?;
         outcome.rebuilt.push((table.name.to_string(), rebuilt.rows));
+        let dropped = rebuilt.dropped.iter().map(|rule| format!("{rule} on table {}", table.name));
+        outcome.dropped.extend(dropped);
         self.relax_all(tx, rebuilt.relaxations, outcome)
     }
 

@@ -975,6 +975,23 @@ fn odd_tables_are_adopted_with_what_they_show() {
 }
 
 #[test]
+fn rules_that_go_are_said() {
+    let machine = older_with(
+        "CREATE TABLE users (id INTEGER PRIMARY KEY, username TEXT UNIQUE, role TEXT CHECK (role IN ('a')), own TEXT, \
+                             UNIQUE (own, role), UNIQUE (own))",
+    );
+    let gone = ["CHECK (role IN ('a'))", "UNIQUE (own, role)"];
+    let planned = machine.cts("migrate --dry-run").success().says(&gone);
+    let done = machine.cts("migrate").success().says(&gone);
+    for text in [planned.out(), done.err()] {
+        assert!(!text.contains("UNIQUE (username)"), "{text}");
+    }
+    machine.sql("INSERT INTO users (username, password_hash, own) VALUES ('a', 'x', 'y')");
+    let again = "INSERT INTO users (username, password_hash, own) VALUES ('b', 'x', 'y')";
+    assert!(machine.open().execute(again, []).is_err(), "the own UNIQUE is gone");
+}
+
+#[test]
 fn a_trigger_with_the_name_of_an_index_stays() {
     let machine = Machine::migrated();
     machine.sql(

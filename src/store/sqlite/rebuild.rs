@@ -49,7 +49,8 @@ pub fn rebuild(
     for index in expected.indexes.iter() {
         rules.extend(put_index(conn, &expected.name, index, progress)?);
     }
-    Ok(Rebuilt { rows, relaxations: rules })
+    let dropped = old.table.rules_beyond(&schema::read_table(conn, &expected.name)?);
+    Ok(Rebuilt { rows, relaxations: rules, dropped })
 }
 
 /// The rows of a table, and the rules that they break, as far as can be seen from them.
@@ -69,7 +70,7 @@ pub fn forecast(conn: &Connection, expected: &Table) -> Result<Rebuilt> {
             relaxations.push(Relaxation { table: expected.name.to_string(), rule, rows });
         }
     }
-    Ok(Rebuilt { rows, relaxations })
+    Ok(Rebuilt { rows, relaxations, dropped: old.table.rules_beyond(expected) })
 }
 
 /// Makes an index anew, whatever has its name on this table; not unique, where rows share a key.
