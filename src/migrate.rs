@@ -129,7 +129,7 @@ fn work(store: &mut dyn Store, patience: &Patience<'_>, repairs: bool) -> Result
         }
         // Somebody is writing; the lock below waits for it.
         Err(error) if error.kind == Kind::TryAgain && !patience.stop.load(Ordering::Relaxed) => {}
-        Err(error) => return Err(error),
+        Err(error) => return Err(unchanged(error, &location)),
     }
     let mut outcome = Outcome::default();
     let mut tx = store.lock(patience)?;

@@ -929,6 +929,12 @@ fn what_cannot_be_kept_is_refused_in_a_sentence_and_nothing_is_changed() {
              CREATE TABLE own (n TEXT REFERENCES exchange_connections (name))",
             "table own refers to a column that would no longer be unique",
         ),
+        ("CREATE TABLE cts_relaxations (a, b)", "table cts_relaxations is not the one"),
+        (
+            "DROP TABLE migrations; CREATE TABLE migrations (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT); \
+             INSERT INTO migrations VALUES (9223372036854775807, 'x')",
+            "a table has used up its ids",
+        ),
         (
             "CREATE TRIGGER none BEFORE INSERT ON migrations BEGIN SELECT raise(IGNORE); END",
             "table migrations takes no row",

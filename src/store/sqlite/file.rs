@@ -371,6 +371,12 @@ pub fn is_full(path: &Path) -> bool {
     place(path, None).free_bytes.is_some_and(|free| free < SIDE_FILES_BYTES)
 }
 
+/// Whether there is far more room than a run may need.
+pub fn has_plenty(path: &Path) -> bool {
+    let needed = usual_need(path).saturating_mul(8);
+    size_limit().is_none() && place(path, None).free_bytes.is_some_and(|free| free > needed)
+}
+
 /// About what a run may write: all that a new database holds, and, where indexes are put
 /// back, at most about as much as is there.
 fn usual_need(path: &Path) -> u64 {

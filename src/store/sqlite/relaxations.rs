@@ -14,7 +14,10 @@ pub fn read(conn: &Connection, catalog: &Catalog) -> Result<Vec<Relaxation>> {
     }
     let sql =
         format!("SELECT table_name, rule, object, detail, row_count FROM {TABLE} ORDER BY 1, 2, 3");
-    let mut statement = conn.prepare(&sql)?;
+    let mut statement = conn.prepare(&sql).map_err(|_| {
+        let what = format!("table {TABLE} is not the one that cts makes: rename it");
+        rusqlite::Error::ToSqlConversionFailure(what.into())
+    })?;
     let rows = statement.query_map([], |row| {
         let kind: String = row.get(1)?;
         let rule = Rule::recorded(&kind, row.get(2)?, row.get(3)?);
