@@ -31,6 +31,8 @@ pub enum Rule {
     Type(String, String),
     /// The primary key holds texts beside numbers, and new rows draw a number.
     Key(String),
+    /// The column is no key: rows share one.
+    Shared(String),
     /// The index allows equal entries.
     Unique(String),
     /// Rows refer to rows of this table that are gone. New rows cannot.
@@ -44,6 +46,7 @@ impl Rule {
             Rule::NotNull(_) => "not null",
             Rule::Type(..) => "type",
             Rule::Key(_) => "key",
+            Rule::Shared(_) => "shared",
             Rule::Unique(_) => "unique",
             Rule::References(_) => "references",
         }
@@ -55,6 +58,7 @@ impl Rule {
             Rule::NotNull(name)
             | Rule::Type(name, _)
             | Rule::Key(name)
+            | Rule::Shared(name)
             | Rule::Unique(name)
             | Rule::References(name) => name,
         }
@@ -66,6 +70,7 @@ impl Rule {
             "not null" => Rule::NotNull(object),
             "type" => Rule::Type(object, detail),
             "key" => Rule::Key(object),
+            "shared" => Rule::Shared(object),
             "unique" => Rule::Unique(object),
             "references" => Rule::References(object),
             _ => return None,
@@ -81,6 +86,7 @@ impl Relaxation {
             Rule::NotNull(column) => format!("{table}.{column} is never NULL"),
             Rule::Type(column, _) => format!("{table}.{column} has the expected type"),
             Rule::Key(column) => format!("{table}.{column} is a number"),
+            Rule::Shared(column) => format!("{table}.{column} is a key"),
             Rule::Unique(index) => format!("index {index} on {table} is unique"),
             Rule::References(parent) => format!("every row of {table} has its row of {parent}"),
         }
@@ -98,6 +104,9 @@ impl fmt::Display for Relaxation {
             }
             Rule::Key(column) => {
                 write!(f, "{table}.{column} holds texts beside numbers ({rows} rows)")
+            }
+            Rule::Shared(column) => {
+                write!(f, "{table}.{column} is no key ({rows} rows share one)")
             }
             Rule::Unique(index) => {
                 write!(f, "index {index} on {table} is not unique ({rows} rows share a key)")
@@ -146,6 +155,11 @@ fn relax(table: &mut Table, rule: &Rule) {
                 column.default = Some(DRAWN_ID.into());
             }
         }
+        Rule::Shared(name) => {
+            if let Some(column) = column(name) {
+                column.key = 0;
+            }
+        }
         Rule::Unique(name) => {
             let is_it = |index: &&mut Index| index.name == *name;
             if let Some(index) = table.indexes.to_mut().iter_mut().find(is_it) {
@@ -189,6 +203,7 @@ mod tests {
             Rule::NotNull("a".into()),
             Rule::Type("a".into(), "REAL".into()),
             Rule::Key("id".into()),
+            Rule::Shared("id".into()),
             Rule::Unique("i".into()),
             Rule::References("t".into()),
         ] {

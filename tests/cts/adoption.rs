@@ -981,6 +981,31 @@ fn odd_tables_are_adopted_with_what_they_show() {
 }
 
 #[test]
+fn rows_that_share_a_key_are_kept_until_they_are_mended() {
+    let machine = older_with(
+        "CREATE TABLE connection_coordination (id INTEGER PRIMARY KEY, connection_id INTEGER, status TEXT); \
+         INSERT INTO connection_coordination VALUES (1, 7, 'a'), (2, 7, 'b')",
+    );
+    let shared = "connection_coordination.connection_id is no key (2 rows share one)";
+    machine.cts("migrate --dry-run").success().says(&[shared]);
+    machine.cts("migrate").success().says(&[shared]);
+    machine.cts("--check").success();
+    let rows =
+        machine.texts("SELECT connection_id || status FROM connection_coordination ORDER BY id");
+    assert_eq!(rows, ["7a", "7b"]);
+    machine.sql("DELETE FROM connection_coordination WHERE id = 1");
+    machine
+        .cts("repair")
+        .success()
+        .says(&["tightened: connection_coordination.connection_id is a key"]);
+    machine.sql(
+        "INSERT INTO connection_coordination (connection_id) VALUES ('7') \
+         ON CONFLICT (connection_id) DO UPDATE SET status = 'c'",
+    );
+    assert_eq!(machine.texts("SELECT status FROM connection_coordination"), ["c"]);
+}
+
+#[test]
 fn rules_that_go_are_said() {
     let machine = older_with(
         "CREATE TABLE users (id INTEGER PRIMARY KEY, username TEXT UNIQUE, role TEXT CHECK (role IN ('a')), own TEXT, \

@@ -150,6 +150,7 @@ pub fn breaking(conn: &Connection, expected: &Table, rule: &Rule) -> Result<u64>
             count(conn, &format!("SELECT count(*) FROM {table} WHERE {} IS NULL", quoted(name)))
         }
         Rule::Key(name) => count(conn, &no_integers(&expected.name, name)),
+        Rule::Shared(name) => count(conn, &shared(&expected.name, name)),
         Rule::Unique(name) => match expected.indexes.iter().find(|index| index.name == *name) {
             Some(index) => duplicates(conn, &expected.name, index),
             None => Ok(0),
@@ -173,6 +174,15 @@ fn no_integers(table: &str, column: &str) -> String {
     );
     format!(
         "SELECT count(*) - count(DISTINCT CASE WHEN {is_integer} THEN CAST({column} AS INTEGER) END) FROM {table}"
+    )
+}
+
+/// Rows whose key others have as well.
+fn shared(table: &str, column: &str) -> String {
+    let (table, column) = (quoted(table), quoted(column));
+    format!(
+        "SELECT coalesce(sum(n), 0) FROM (SELECT count(*) AS n FROM {table} WHERE {column} IS NOT NULL \
+         GROUP BY CAST({column} AS TEXT) HAVING n > 1)"
     )
 }
 
@@ -242,6 +252,12 @@ impl Old {
         let mut misfits = Vec::new();
         for column in expected.columns.iter() {
             let name = column.name.to_string();
+            if column.key == 1 && !is_integer_key(column) && self.column(&name).is_some() {
+                let rows = count(conn, &shared(&self.table.name, &name))?;
+                let rule = Rule::Shared(name.clone());
+                let table = expected.name.to_string();
+                misfits.extend((rows > 0).then_some(Relaxation { table, rule, rows }));
+            }
             let (sql, rule) = if is_integer_key(column) && self.column(&name).is_some() {
                 (no_integers(&self.table.name, &name), Rule::Key(name))
             } else if !column.not_null {
