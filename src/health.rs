@@ -215,6 +215,11 @@ impl Report {
         critical.extend(place.replaced.clone());
         critical.extend(place.read_only.clone().or(unwritable.clone()));
         critical.extend(damage.pages.iter().take(3).map(|line| format!("damaged: {line}")));
+        if !damage.pages.is_empty() && damage.indexes.is_empty() {
+            let remedy =
+                "restore a backup, or save what can be read with `.recover` of the sqlite3 shell";
+            critical.push(remedy.to_string());
+        }
         if let Some(index) = damage.indexes.first() {
             let remedy = "no row is damaged, and `cts repair` builds the index anew";
             critical.push(format!("index {index}: {remedy}"));
