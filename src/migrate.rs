@@ -237,8 +237,12 @@ impl Work<'_> {
         if is_first && !look.catalog.is_empty() {
             self.adopt(tx, &plan.pending, outcome)?;
         } else {
-            let relaxed = &look.relaxations;
-            outcome.runs = self.apply_where_things_may_lack(tx, &plan.pending, relaxed, outcome)?;
+            let (pending, relaxed) = (&plan.pending, &look.relaxations);
+            outcome.runs = if look.catalog.is_empty() {
+                self.apply(tx, pending, relaxed)?
+            } else {
+                self.apply_where_things_may_lack(tx, pending, relaxed, outcome)?
+            };
             self.heal(tx, outcome)?;
             self.rebuild_for_columns(tx, outcome)?;
             if self.repairs {
