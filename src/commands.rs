@@ -160,8 +160,9 @@ pub fn migrate(config: &Config, log: Log) -> Result<u8> {
 pub fn plan(config: &Config) -> Result<u8> {
     let path = config.db.display();
     let mut text = String::new();
-    let look = match open_read_only(config, config.lock_timeout)? {
-        Some(mut store) => store.look()?,
+    let mut store = open_read_only(config, config.lock_timeout)?;
+    let look = match &mut store {
+        Some(store) => store.look()?,
         None => {
             let _ = writeln!(
                 text,
@@ -180,8 +181,8 @@ pub fn plan(config: &Config) -> Result<u8> {
         let count = migration.statements().len();
         let _ = writeln!(text, "would apply {} ({count} statements)", migration.name);
     }
-    match open_read_only(config, config.lock_timeout)? {
-        Some(mut store) if is_older => plan_adoption(&mut *store, &plan.drift, &mut text)?,
+    match &mut store {
+        Some(store) if is_older => plan_adoption(&mut **store, &plan.drift, &mut text)?,
         _ if plan.pending.is_empty() => {
             for object in &plan.drift.missing {
                 let _ = writeln!(text, "would put back {object}");
@@ -322,8 +323,7 @@ fn drift_text(drift: &Drift, relaxations: &[Relaxation]) -> String {
 /// `None` where there is none.
 pub fn open_read_only(config: &Config, limit: Duration) -> Result<Option<Box<dyn Store>>> {
     let stop = Arc::new(AtomicBool::new(false));
-    let patience =
-        Patience { limit: Some(limit), stop: &stop, on_wait: &|_, _| {}, on_progress: &|_| {} };
+    let patience = Patience::silent(limit, &stop);
     let store = Sqlite::open_read_only(&config.db, config.access, &patience)?;
     Ok(store.map(|store| Box::new(store) as Box<dyn Store>))
 }

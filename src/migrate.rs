@@ -143,7 +143,7 @@ fn work(store: &mut dyn Store, patience: &Patience<'_>, repairs: bool) -> Result
             if let Some(backup) = backup {
                 store.discard_backup(backup);
             }
-            let is_full = error.kind == Kind::Io && error.what.contains("is full");
+            let is_full = error.kind == Kind::Io && error.what.contains("the disk is full");
             let error = unchanged(error, &location);
             // The estimate is that of a run which rebuilds nothing.
             Err(if is_full && backup.is_some() { error.remedy(ROOM) } else { error })
@@ -529,8 +529,7 @@ mod tests {
 
     fn with<T>(work: impl FnOnce(&Patience<'_>) -> T) -> T {
         let stop = Arc::new(AtomicBool::new(false));
-        let limit = Some(Duration::from_secs(5));
-        work(&Patience { limit, stop: &stop, on_wait: &|_, _| {}, on_progress: &|_| {} })
+        work(&Patience::silent(Duration::from_secs(5), &stop))
     }
 
     fn open(path: &Path, patience: &Patience<'_>) -> Box<dyn Store> {

@@ -200,12 +200,7 @@ impl Owner {
     /// not in passing, is in every report.
     fn heal(&mut self) {
         let stop = Arc::new(AtomicBool::new(false));
-        let patience = Patience {
-            limit: Some(HEALING_WITHIN),
-            stop: &stop,
-            on_wait: &|_, _| {},
-            on_progress: &|_| {},
-        };
+        let patience = Patience::silent(HEALING_WITHIN, &stop);
         if let Ok(outcome) = heal_in_passing(&mut *self.store, &patience) {
             for object in outcome.put_back {
                 self.log.warn(format_args!("{object} was missing and has been put back"));
@@ -227,12 +222,7 @@ impl Owner {
 
     fn close(mut self) -> Result<()> {
         let stop = Arc::new(AtomicBool::new(false));
-        let patience = Patience {
-            limit: Some(NOTES_WITHIN),
-            stop: &stop,
-            on_wait: &|_, _| {},
-            on_progress: &|_| {},
-        };
+        let patience = Patience::silent(NOTES_WITHIN, &stop);
         let last = Note { level: "info", message: "the service stopped".into() };
         // A log line that cannot be written does not keep the service from stopping.
         let _ = note(&mut *self.store, &patience, &last);

@@ -145,6 +145,13 @@ pub struct Patience<'p> {
     pub on_progress: &'p dyn Fn(Progress<'_>),
 }
 
+impl<'p> Patience<'p> {
+    /// One that tells nobody.
+    pub fn silent(limit: Duration, stop: &'p Arc<AtomicBool>) -> Patience<'p> {
+        Patience { limit: Some(limit), stop, on_wait: &|_, _| {}, on_progress: &|_| {} }
+    }
+}
+
 impl Patience<'_> {
     /// Runs `attempt` until it does not end with a lock held by somebody else.
     pub fn until_free<T>(

@@ -28,9 +28,10 @@ pub fn error(path: &Path, cause: &rusqlite::Error) -> Error {
     };
     let (kind, remedy) = match cause.sqlite_error_code() {
         Some(Code::OperationInterrupted) => return interrupted().at(path.display()),
+        // SQLite says the same of the disk for temporary files, and of ids that are used up.
         Some(Code::DiskFull) if file::has_plenty(path) => (
-            Kind::Data,
-            "the disk has room: a table has used up its ids; look for one of 9223372036854775807",
+            Kind::Io,
+            "this disk has room: look at the one for temporary files (`df /var/tmp /tmp`), then for a table that has used up its ids (9223372036854775807)",
         ),
         Some(Code::DiskFull) => return disk_full(path),
         Some(Code::SystemIoFailure) if file::is_full(path) => return disk_full(path),
