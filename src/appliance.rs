@@ -18,9 +18,9 @@ use crate::migrate::bring_up_to_date;
 use crate::prober::Prober;
 use crate::progress::Teller;
 use crate::reply::AdminAccess;
-use crate::schema::{SQLITE, VERSION};
+use crate::schema::VERSION;
 use crate::server::Server;
-use crate::store::{Note, Patience, Progress, Store, note};
+use crate::store::{Note, Patience, Progress, Store, Wait, note};
 use crate::systemd::Manager;
 use crate::upkeep::Keeper;
 
@@ -49,10 +49,10 @@ pub fn serve(config: &Config, log: Log) -> Result<()> {
     let stop = Arc::new(AtomicBool::new(false));
     watch_signals(events.clone())?;
 
-    let prober = Prober::new(config.backend, &SQLITE);
+    let prober = Prober::new(Arc::clone(&config.database));
     let access = AdminAccess { token: config.admin_token.clone(), loopback: false };
     let answers = prober.clone();
-    log.info(format_args!("Database Type: {}", config.backend.name().to_uppercase()));
+    log.info(format_args!("Database Type: {}", config.database.backend().name().to_uppercase()));
     let server = Server::start(&config.host, config.port, access, move || answers.report())?;
     log.info(format_args!("Listening on http://{}", server.address()));
     own_database(config, log, &prober, &stop, events)?;
@@ -92,7 +92,7 @@ fn own_database(
     let (config, prober, stop) = (config.clone(), prober.clone(), Arc::clone(stop));
     let own = move || {
         prober.doing("opening the database and looking for migrations");
-        let on_wait = |holder: Option<&_>, waited| prober.doing(say_waiting(log, holder, waited));
+        let on_wait = |wait: &Wait, waited| prober.doing(say_waiting(log, wait, waited));
         let teller = Teller::new(log);
         let on_progress = |progress: Progress<'_>| {
             if let Some(text) = teller.tell(progress) {

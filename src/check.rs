@@ -9,14 +9,12 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::commands::{no_database, open_read_only, print};
+use crate::commands::{open_read_only, print};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::health::{Report, Status, Surroundings, examine};
 use crate::render::{Counts, check_line};
-use crate::schema::SQLITE;
 use crate::server::get;
-use crate::store::sqlite::migrating;
 
 /// `--check` never takes 5 s, `--deep` excepted, which reads the whole file.
 const CHECK_WITHIN: Duration = Duration::from_millis(4500);
@@ -38,35 +36,37 @@ pub fn database(config: &Config, as_json: bool, deep: bool) -> Result<u8> {
         .map_err(|e| Error::new(Kind::Io, format!("a thread cannot be started: {e}")))?;
     let limit = if deep { Duration::MAX } else { CHECK_WITHIN };
     let late = || {
-        let what =
-            format!("{}: no answer within {} s", config.db.display(), CHECK_WITHIN.as_secs_f32());
+        let what = format!(
+            "{}: no answer within {} s",
+            config.database.location(),
+            CHECK_WITHIN.as_secs_f32()
+        );
         Err(Error::new(Kind::Io, what)
             .remedy("look at the disk (`dmesg`) and for a program that holds the file"))
     };
     let report = match receiver.recv_timeout(limit).unwrap_or_else(|_| late()) {
         Ok(report) => report,
         Err(error) if matches!(error.kind, Kind::Permission | Kind::Config) => return Err(error),
-        Err(error) => Report::unreachable(&SQLITE, config.backend, &error),
+        Err(error) => Report::unreachable(&*config.database, &error),
     };
     print(&format!("{}\n", if as_json { report.health_json() } else { report.check_line() }))?;
     Ok(report.status().exit_code())
 }
 
 fn examine_once(config: &Config, deep: bool) -> Result<Report> {
+    let database = &*config.database;
     let in_progress =
-        || migrating(&config.db).map(|holder| format!("migrations are run by {holder}"));
+        || database.migrating().map(|holder| format!("migrations are run by {holder}"));
     let Some(mut store) = open_read_only(config, LOCKED_FOR)? else {
         return Ok(match in_progress() {
-            Some(doing) => Report::initializing(&SQLITE, config.backend, &doing),
-            None => Report::unreachable(&SQLITE, config.backend, &no_database(config)),
+            Some(doing) => Report::initializing(database, &doing),
+            None => Report::unreachable(database, &database.missing()),
         });
     };
     let damage = if deep { store.find_damage(true)? } else { Default::default() };
     let report = examine(&mut *store, Surroundings { damage, ..Surroundings::default() })?;
     match in_progress() {
-        Some(doing) if !report.is_complete() => {
-            Ok(Report::initializing(&SQLITE, config.backend, &doing))
-        }
+        Some(doing) if !report.is_complete() => Ok(Report::initializing(database, &doing)),
         _ => Ok(report),
     }
 }

@@ -18,9 +18,8 @@ use crate::migrate::{Outcome, Plan, bring_up_to_date, repair as repair_all};
 use crate::progress::Teller;
 use crate::relaxation::Relaxation;
 use crate::render::drift_json;
-use crate::schema::{SQLITE, Schema, VERSION};
-use crate::store::sqlite::{Draft, Sqlite};
-use crate::store::{Holder, Look, Patience, Progress, Store};
+use crate::schema::{Schema, VERSION};
+use crate::store::{Look, Patience, Progress, Store, Wait};
 
 /// Opens the database, creating it where there is none, brings it up to date by `work` and makes
 /// it fit for service. What was done is logged after it is done.
@@ -31,7 +30,7 @@ pub fn initialise(
     work: fn(&mut dyn Store, &Patience<'_>) -> Result<Outcome>,
 ) -> Result<(Box<dyn Store>, Outcome)> {
     let drafted = draft(config, patience)?;
-    let mut store: Box<dyn Store> = Box::new(Sqlite::open(&config.db, config.access, patience)?);
+    let mut store = config.database.open(patience)?;
     log.info(format_args!("Database: {}", store.location()));
     let schema = store.schema();
     let (files, statements) = (schema.migrations.len(), schema.statements);
@@ -52,9 +51,7 @@ pub fn initialise(
 /// Makes the whole database where there is none, if this file system allows it; what was
 /// done, if it is ours that is there now.
 fn draft(config: &Config, patience: &Patience<'_>) -> Result<Option<Outcome>> {
-    let Some(mut draft) = Draft::begin(&config.db, config.access, patience)? else {
-        return Ok(None);
-    };
+    let Some(mut draft) = config.database.draft(patience)? else { return Ok(None) };
     let outcome = bring_up_to_date(draft.store(), patience)?;
     let is_there = draft.publish().map_err(|error| error.leaving("nothing was changed"))?;
     Ok(is_there.then_some(outcome))
@@ -77,6 +74,9 @@ fn say_work(log: Log, outcome: &Outcome) {
     }
     for object in &outcome.put_back {
         log.warn(format_args!("{object} was missing and has been put back"));
+    }
+    for object in &outcome.built {
+        log.info(format_args!("✓ {object} was built while programs went on"));
     }
     for (object, error) in &outcome.left {
         log.error(format_args!("{object} is missing and cannot be put back: {error}"));
@@ -113,11 +113,9 @@ fn say_sum(log: Log, schema: &Schema, outcome: &Outcome) {
     }
 }
 
-/// Logs who is waited for, and returns it as a sentence.
-pub fn say_waiting(log: Log, holder: Option<&Holder>, waited: Duration) -> String {
-    let who = holder.map_or("another program".to_string(), Holder::to_string);
-    let text =
-        format!("waiting for the write lock, held by {who}, for {} s so far", waited.as_secs());
+/// Logs what is waited for, and returns it as a sentence.
+pub fn say_waiting(log: Log, wait: &Wait, waited: Duration) -> String {
+    let text = format!("waiting for {wait}, for {} s so far", waited.as_secs());
     log.warn(&text);
     text
 }
@@ -135,7 +133,7 @@ fn interruptible<T>(
             .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&stop)))
             .map_err(|e| Error::new(Kind::Io, format!("signals cannot be watched: {e}")))?;
     }
-    let on_wait = |holder: Option<&_>, waited| drop(say_waiting(log, holder, waited));
+    let on_wait = |wait: &Wait, waited| drop(say_waiting(log, wait, waited));
     let teller = Teller::new(log);
     let on_progress = |progress: Progress<'_>| drop(teller.tell(progress));
     work(&Patience {
@@ -148,7 +146,7 @@ fn interruptible<T>(
 
 /// `cts migrate`.
 pub fn migrate(config: &Config, log: Log) -> Result<u8> {
-    log.info(format_args!("Database Type: {}", config.backend.name().to_uppercase()));
+    log.info(format_args!("Database Type: {}", config.database.backend().name().to_uppercase()));
     interruptible(config, log, |patience| {
         let (store, _) = initialise(config, log, patience, bring_up_to_date)?;
         store.close()?;
@@ -158,20 +156,18 @@ pub fn migrate(config: &Config, log: Log) -> Result<u8> {
 
 /// `cts migrate --dry-run`.
 pub fn plan(config: &Config) -> Result<u8> {
-    let path = config.db.display();
+    let (path, schema) = (config.database.location(), config.database.schema());
     let mut text = String::new();
     let mut store = open_read_only(config, config.lock_timeout)?;
     let look = match &mut store {
         Some(store) => store.look()?,
         None => {
-            let _ = writeln!(
-                text,
-                "{path}: there is no database; it would be created, mode 0600, in WAL mode"
-            );
+            let making = config.database.making();
+            let _ = writeln!(text, "{path}: there is no database; {making}");
             Look::default()
         }
     };
-    let plan = Plan::of(&SQLITE, &look)?;
+    let plan = Plan::of(schema, &look)?;
     let is_older = !look.catalog.is_empty() && !look.ledger.iter().any(|row| row.is_ours());
     if is_older {
         let _ =
@@ -194,7 +190,7 @@ pub fn plan(config: &Config) -> Result<u8> {
         let _ = writeln!(
             text,
             "{path}: nothing to do, {} migrations are applied",
-            SQLITE.migrations.len()
+            schema.migrations.len()
         );
     }
     if !is_older {
@@ -208,7 +204,7 @@ pub fn plan(config: &Config) -> Result<u8> {
 
 /// What adoption would do, table by table, with the rows that are there.
 fn plan_adoption(store: &mut dyn Store, drift: &Drift, text: &mut String) -> Result<()> {
-    for table in SQLITE.expected.tables.iter() {
+    for table in store.schema().expected.tables.iter() {
         let of_it = |object: &&Object| object.table().eq_ignore_ascii_case(&table.name);
         let missing: Vec<&Object> = drift.missing.iter().filter(of_it).collect();
         let altered: Vec<&Object> = drift.altered.iter().map(|a| &a.object).filter(of_it).collect();
@@ -247,12 +243,12 @@ fn plan_adoption(store: &mut dyn Store, drift: &Drift, text: &mut String) -> Res
 pub fn status(config: &Config, as_json: bool) -> Result<u8> {
     let report = match open_read_only(config, config.lock_timeout)? {
         Some(mut store) => examine(&mut *store, Surroundings::default())?,
-        None => Report::unreachable(&SQLITE, config.backend, &no_database(config)),
+        None => Report::unreachable(&*config.database, &config.database.missing()),
     };
     print(&if as_json {
         report.status_json() + "\n"
     } else {
-        report.status_text(&config.db.display().to_string())
+        report.status_text(&config.database.location())
     })?;
     Ok(u8::from(!report.is_complete()))
 }
@@ -260,14 +256,14 @@ pub fn status(config: &Config, as_json: bool) -> Result<u8> {
 /// `cts verify`.
 pub fn verify(config: &Config, as_json: bool) -> Result<u8> {
     let Some(mut store) = open_read_only(config, config.lock_timeout)? else {
-        return Err(no_database(config));
+        return Err(config.database.missing());
     };
     let look = store.look()?;
     let drift = look.drift(store.schema());
     print(&if as_json {
         drift_json(&drift, &look.relaxations) + "\n"
     } else {
-        drift_text(&drift, &look.relaxations)
+        drift_text(store.schema(), &drift, &look.relaxations)
     })?;
     Ok(u8::from(!drift.is_none()))
 }
@@ -275,18 +271,18 @@ pub fn verify(config: &Config, as_json: bool) -> Result<u8> {
 /// `cts repair`.
 pub fn repair(config: &Config, log: Log) -> Result<u8> {
     if open_read_only(config, Duration::ZERO).is_ok_and(|store| store.is_none()) {
-        return Err(no_database(config));
+        return Err(config.database.missing());
     }
     interruptible(config, log, |patience| {
         let (mut store, outcome) = initialise(config, log, patience, repair_all)?;
-        let relaxations = store.look()?.relaxations;
+        let (relaxations, schema) = (store.look()?.relaxations, store.schema());
         store.close()?;
-        print(&drift_text(&outcome.drift, &relaxations))?;
+        print(&drift_text(schema, &outcome.drift, &relaxations))?;
         Ok(u8::from(!outcome.drift.is_none()))
     })
 }
 
-fn drift_text(drift: &Drift, relaxations: &[Relaxation]) -> String {
+fn drift_text(schema: &Schema, drift: &Drift, relaxations: &[Relaxation]) -> String {
     let mut text = String::new();
     for object in &drift.missing {
         let _ = writeln!(text, "missing: {object}");
@@ -300,7 +296,7 @@ fn drift_text(drift: &Drift, relaxations: &[Relaxation]) -> String {
     for relaxation in relaxations {
         let _ = writeln!(text, "relaxed: {relaxation}");
     }
-    let expected = SQLITE.expected;
+    let expected = schema.expected;
     let indexes: usize = expected.tables.iter().map(|table| table.indexes.len()).sum();
     if drift.is_none() {
         let _ = writeln!(
@@ -324,14 +320,7 @@ fn drift_text(drift: &Drift, relaxations: &[Relaxation]) -> String {
 pub fn open_read_only(config: &Config, limit: Duration) -> Result<Option<Box<dyn Store>>> {
     let stop = Arc::new(AtomicBool::new(false));
     let patience = Patience::silent(limit, &stop);
-    let store = Sqlite::open_read_only(&config.db, config.access, &patience)?;
-    Ok(store.map(|store| Box::new(store) as Box<dyn Store>))
-}
-
-/// The error of a command that needs a database.
-pub fn no_database(config: &Config) -> Error {
-    Error::new(Kind::Data, format!("{}: there is no database", config.db.display()))
-        .remedy("create it with `cts migrate` or by starting cts, or set SQLITE_DB_PATH (or --db)")
+    config.database.open_read_only(&patience)
 }
 
 /// Writes to standard output. A reader that has gone is no fault.

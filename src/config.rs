@@ -5,12 +5,13 @@ use std::ffi::OsString;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{Error, Kind, Result};
 use crate::log::Verbosity;
-use crate::store::Backend;
-use crate::store::sqlite::Access;
+use crate::store::sqlite::{Access, DatabaseFile};
+use crate::store::{Backend, Database};
 
 /// Path of the SQLite database where none is configured.
 pub const DEFAULT_DB: &str = "/data/cts.db";
@@ -39,12 +40,8 @@ pub struct Flags {
 /// The configuration of one run.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The kind of database.
-    pub backend: Backend,
-    /// The SQLite database.
-    pub db: PathBuf,
-    /// How its file may be opened.
-    pub access: Access,
+    /// The database.
+    pub database: Arc<dyn Database>,
     /// Address to listen on.
     pub host: String,
     /// Port to listen on; 0 lets the system choose one.
@@ -81,16 +78,10 @@ impl Config {
     /// Puts the configuration together, or says which variable is wrong.
     pub fn load(flags: &Flags, environment: Environment<'_>) -> Result<Config> {
         let env = Env(environment);
-        let backend = backend(flags, &env)?;
-        if backend == Backend::Postgresql {
-            return Err(no_postgres(&env));
-        }
         Ok(Config {
-            backend,
-            db: flags.db.clone().or(env.path("SQLITE_DB_PATH")).unwrap_or(DEFAULT_DB.into()),
-            access: Access {
-                group: env.switch("CTS_GROUP_ACCESS")?,
-                allow_network: env.switch("CTS_ALLOW_NETWORK_FS")?,
+            database: match backend(flags, &env)? {
+                Backend::Sqlite => Arc::new(file(flags, &env)?),
+                Backend::Postgresql => server(flags, &env)?,
             },
             host: flags.host.clone().or(env.text("HOST")?).unwrap_or(DEFAULT_HOST.into()),
             port: port(flags, &env)?,
@@ -125,18 +116,32 @@ fn backend(flags: &Flags, env: &Env<'_>) -> Result<Backend> {
     }
 }
 
+fn file(flags: &Flags, env: &Env<'_>) -> Result<DatabaseFile> {
+    Ok(DatabaseFile {
+        path: flags.db.clone().or(env.path("SQLITE_DB_PATH")).unwrap_or(DEFAULT_DB.into()),
+        access: Access {
+            group: env.switch("CTS_GROUP_ACCESS")?,
+            allow_network: env.switch("CTS_ALLOW_NETWORK_FS")?,
+        },
+    })
+}
+
+#[cfg(not(feature = "postgres"))]
+fn server(_: &Flags, env: &Env<'_>) -> Result<Arc<dyn Database>> {
+    Err(no_postgres(env))
+}
+
+#[cfg(not(feature = "postgres"))]
 fn no_postgres(env: &Env<'_>) -> Error {
     let because = if env.path("DATABASE_TYPE").is_some() {
         "DATABASE_TYPE says postgresql"
     } else {
         "a PostgreSQL URL is configured (DATABASE_URL, DATABASE_URL_FILE or --database-url-file)"
     };
-    let build = if cfg!(feature = "postgres") {
-        "and the PostgreSQL store is not part of this version of cts yet"
-    } else {
-        "but this cts was built without PostgreSQL; only a build with `--features postgres` has it"
-    };
-    Error::new(Kind::Config, format!("{because}, {build}"))
+    let what = format!(
+        "{because}, but this cts was built without PostgreSQL; only a build with `--features postgres` has it"
+    );
+    Error::new(Kind::Config, what)
         .remedy("use such a build, or set DATABASE_TYPE=sqlite to use the embedded database")
 }
 
@@ -233,11 +238,11 @@ mod tests {
     #[test]
     fn without_anything_the_defaults_hold() {
         let config = load(&Flags::default(), &[]).unwrap();
-        assert_eq!(config.backend, Backend::Sqlite);
-        assert_eq!(config.db, Path::new("/data/cts.db"));
+        assert_eq!(config.database.backend(), Backend::Sqlite);
+        assert_eq!(config.database.location(), "/data/cts.db");
         assert_eq!((config.host.as_str(), config.port), ("127.0.0.1", 3000));
         assert_eq!(config.lock_timeout, Duration::from_secs(30));
-        assert_eq!((config.access, config.admin_token), (Access::default(), None));
+        assert_eq!(config.admin_token, None);
     }
 
     #[test]
@@ -247,8 +252,8 @@ mod tests {
         let config =
             load(&flags, &[("SQLITE_DB_PATH", "/env.db"), ("PORT", "2"), ("HOST", "::1")]).unwrap();
         assert_eq!(
-            (config.db.to_str(), config.port, config.host.as_str()),
-            (Some("/flag.db"), 1, "::1")
+            (config.database.location().as_str(), config.port, config.host.as_str()),
+            ("/flag.db", 1, "::1")
         );
     }
 

@@ -21,6 +21,10 @@ pub enum Kind {
     Io,
     /// Locked by another program, or interrupted in the middle: try again.
     TryAgain,
+    /// Held up by a lock in the middle and rolled back; the work can begin anew.
+    Blocked,
+    /// The server was lost at the end of the work: it may be done or not.
+    Unknown,
     /// Told to stop before anything was begun.
     Stopped,
     /// Not permitted.
@@ -35,10 +39,10 @@ impl Kind {
         match self {
             Kind::Usage => 64,
             Kind::Data => 65,
-            Kind::Unavailable => 69,
+            Kind::Unavailable | Kind::Unknown => 69,
             Kind::CannotCreate => 73,
             Kind::Io => 74,
-            Kind::TryAgain | Kind::Stopped => 75,
+            Kind::TryAgain | Kind::Blocked | Kind::Stopped => 75,
             Kind::Permission => 77,
             Kind::Config => 78,
         }
@@ -106,6 +110,8 @@ mod tests {
             (Kind::CannotCreate, 73),
             (Kind::Io, 74),
             (Kind::TryAgain, 75),
+            (Kind::Blocked, 75),
+            (Kind::Unknown, 69),
             (Kind::Stopped, 75),
             (Kind::Permission, 77),
             (Kind::Config, 78),

@@ -12,7 +12,7 @@ use crate::migrate::Plan;
 use crate::migration::Applied;
 use crate::relaxation::{Relaxation, Rule};
 use crate::schema::Schema;
-use crate::store::{Backend, Damage, Look, Orphans, Place};
+use crate::store::{Backend, Damage, Database, Look, Orphans, Place};
 
 /// Below this many free bytes a database cannot be used: the WAL and the shared memory of
 /// a busy box need about as much.
@@ -142,15 +142,15 @@ impl Report {
     }
 
     /// The report where the database could not be asked.
-    pub fn unreachable(schema: &'static Schema, backend: Backend, error: &Error) -> Report {
-        let mut report = Report::without_look(schema, backend);
+    pub fn unreachable(database: &dyn Database, error: &Error) -> Report {
+        let mut report = Report::without_look(database.schema(), database.backend());
         report.findings.push(Finding::Critical(error.to_string()));
         report
     }
 
     /// The report while migrations run.
-    pub fn initializing(schema: &'static Schema, backend: Backend, doing: &str) -> Report {
-        let mut report = Report::without_look(schema, backend);
+    pub fn initializing(database: &dyn Database, doing: &str) -> Report {
+        let mut report = Report::without_look(database.schema(), database.backend());
         report.initializing = true;
         report.findings.push(Finding::Warning(doing.to_string()));
         report
@@ -314,6 +314,7 @@ mod tests {
     use super::*;
     use crate::error::Kind;
     use crate::schema::SQLITE;
+    use crate::store::sqlite::{Access, DatabaseFile};
 
     type Change = fn(&mut Look, &mut Surroundings);
 
@@ -336,6 +337,10 @@ mod tests {
 
     fn report(look: &Look, around: &Surroundings) -> Report {
         Report::of(&SQLITE, Backend::Sqlite, look, around, Duration::from_micros(400))
+    }
+
+    fn database() -> DatabaseFile {
+        DatabaseFile { path: "/data/cts.db".into(), access: Access::default() }
     }
 
     fn without(look: &mut Look, table: &str) {
@@ -424,9 +429,9 @@ mod tests {
     #[test]
     fn without_an_answer_it_is_unhealthy_and_while_migrating_initializing() {
         let error = Error::new(Kind::Io, "gone");
-        let unreachable = Report::unreachable(&SQLITE, Backend::Sqlite, &error);
+        let unreachable = Report::unreachable(&database(), &error);
         assert_eq!((unreachable.status(), unreachable.is_complete()), (Status::Unhealthy, false));
-        let initializing = Report::initializing(&SQLITE, Backend::Sqlite, "starting");
+        let initializing = Report::initializing(&database(), "starting");
         assert_eq!(initializing.status(), Status::Initializing);
         assert_eq!(initializing.migration_status(), "initializing");
     }
@@ -442,7 +447,7 @@ mod tests {
         let line = report(&look, &around).check_line();
         assert!(line.starts_with("CTS CRITICAL - sqlite, 21/22 core tables"), "{line}");
         let error = Error::new(Kind::Io, "a | b\nc");
-        let line = Report::unreachable(&SQLITE, Backend::Sqlite, &error).check_line();
+        let line = Report::unreachable(&database(), &error).check_line();
         assert_eq!(line, "CTS CRITICAL - sqlite: a / b c");
     }
 

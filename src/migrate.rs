@@ -12,7 +12,7 @@ use crate::error::{Error, Kind, Result};
 use crate::migration::{Migration, Refusal, Statement, Subject, pending};
 use crate::relaxation::{Relaxation, Rule};
 use crate::schema::{Schema, VERSION};
-use crate::store::{Damage, Effect, Look, Note, Patience, Store, Tx, interrupted};
+use crate::store::{Damage, Effect, Look, Note, Patience, Store, Tx, interrupted, note};
 
 /// What is to be done, as one look shows it.
 #[derive(Debug)]
@@ -68,6 +68,8 @@ pub struct Outcome {
     pub runs: Vec<Run>,
     /// What was missing and has been put back.
     pub put_back: Vec<Object>,
+    /// Indexes that were built after the transaction, while programs went on writing.
+    pub built: Vec<Object>,
     /// What is missing and could not be put back, and why.
     pub left: Vec<(Object, Error)>,
     /// Where the database was copied to before its tables were given another shape.
@@ -91,7 +93,8 @@ pub struct Outcome {
 impl Outcome {
     /// Statements that changed something, those that put something back included.
     pub fn applied(&self) -> usize {
-        self.runs.iter().map(|run| run.applied).sum::<usize>() + self.put_back.len()
+        let runs = self.runs.iter().map(|run| run.applied).sum::<usize>();
+        runs + self.put_back.len() + self.built.len()
     }
 
     fn has_changed_anything(&self) -> bool {
@@ -116,8 +119,14 @@ pub fn repair(store: &mut dyn Store, patience: &Patience<'_>) -> Result<Outcome>
 }
 
 fn work(store: &mut dyn Store, patience: &Patience<'_>, repairs: bool) -> Result<Outcome> {
+    let mut outcome = patience.until_unblocked(|| work_once(store, patience, repairs))?;
+    build_indexes(store, patience, &mut outcome)?;
+    Ok(outcome)
+}
+
+fn work_once(store: &mut dyn Store, patience: &Patience<'_>, repairs: bool) -> Result<Outcome> {
     let (schema, location) = (store.schema(), store.location());
-    let work = Work { schema, patience, repairs };
+    let work = Work { schema, patience, repairs, heavy: Vec::new() };
     match store.look() {
         // What repairs looks for damage, too, and that only under the lock.
         Ok(_) if repairs => {}
@@ -133,11 +142,13 @@ fn work(store: &mut dyn Store, patience: &Patience<'_>, repairs: bool) -> Result
     }
     let mut outcome = Outcome::default();
     let mut tx = store.lock(patience)?;
-    let done = work
-        .run(&mut *tx, &mut outcome)
-        .and_then(|()| if outcome.has_changed_anything() { tx.commit(patience) } else { Ok(()) });
-    match (done, &outcome.backup) {
+    let done = work.run(&mut *tx, &mut outcome);
+    let changes = outcome.has_changed_anything();
+    let ended = done.and_then(|()| if changes { tx.commit(patience) } else { Ok(()) });
+    match (ended, &outcome.backup) {
         (Ok(()), _) => Ok(outcome),
+        // The server was lost; it knows whether the last word reached it.
+        (Err(error), _) if error.kind == Kind::Unknown => Err(error.at(&location)),
         (Err(error), backup) => {
             // Nothing was changed, so there is nothing to go back to.
             if let Some(backup) = backup {
@@ -149,6 +160,41 @@ fn work(store: &mut dyn Store, patience: &Patience<'_>, repairs: bool) -> Result
             Err(if is_full && backup.is_some() { error.remedy(ROOM) } else { error })
         }
     }
+}
+
+/// Builds what the transaction left out, because it would have kept programs from writing.
+fn build_indexes(
+    store: &mut dyn Store,
+    patience: &Patience<'_>,
+    outcome: &mut Outcome,
+) -> Result<()> {
+    let is_left = |object: &Object| outcome.left.iter().any(|(left, _)| left == object);
+    let due: Vec<Object> =
+        outcome.drift.missing.iter().filter(|o| is_index(o) && !is_left(o)).cloned().collect();
+    if due.is_empty() {
+        return Ok(());
+    }
+    let (schema, location) = (store.schema(), store.location());
+    for object in due {
+        let Object::Index(table, name) = &object else { continue };
+        let index = schema.expected.table(table).and_then(|table| table.index(name));
+        let Some(index) = index else { continue };
+        match store.build_index(table, index, patience) {
+            Ok(relaxed) => {
+                let message = format!("cts {VERSION} built {object} while programs went on");
+                note(store, patience, &Note { level: "info", message })?;
+                outcome.relaxed.extend(relaxed);
+                outcome.built.push(object);
+            }
+            Err(error) if error.kind == Kind::Data => outcome.left.push((object, error)),
+            Err(error) => {
+                let error = error.leaving("everything else is in place").at(&object);
+                return Err(error.at(&location));
+            }
+        }
+    }
+    outcome.drift = store.look()?.drift(schema);
+    Ok(())
 }
 
 /// 2,000,000 indications of 166 MB became 313 MB, beside their copy and the journal of both.
@@ -184,7 +230,7 @@ fn heal_one(
     patience: &Patience<'_>,
 ) -> Result<Option<Object>> {
     let schema = store.schema();
-    let work = Work { schema, patience, repairs: false };
+    let work = Work { schema, patience, repairs: false, heavy: Vec::new() };
     let mut outcome = Outcome::default();
     let mut tx = store.lock(patience)?;
     let is_missing = |tx: &mut dyn Tx| -> Result<bool> {
@@ -218,15 +264,20 @@ struct Work<'w> {
     patience: &'w Patience<'w>,
     /// Whether damaged indexes are mended and relaxed rules tried again.
     repairs: bool,
+    /// Tables whose indexes are built after the transaction.
+    heavy: Vec<String>,
 }
 
 impl Work<'_> {
-    fn run(&self, tx: &mut dyn Tx, outcome: &mut Outcome) -> Result<()> {
+    fn run(mut self, tx: &mut dyn Tx, outcome: &mut Outcome) -> Result<()> {
         let look = tx.look()?;
         let plan = Plan::of(self.schema, &look)?;
         if plan.is_empty() && !self.repairs {
             outcome.drift = plan.drift;
             return Ok(());
+        }
+        if !look.catalog.is_empty() {
+            self.heavy = tx.heavy_tables(LIGHT)?;
         }
         if self.repairs {
             self.mend_indexes(tx, outcome)?;
@@ -308,14 +359,18 @@ impl Work<'_> {
         relaxed: &[Relaxation],
     ) -> Result<Run> {
         let start = Instant::now();
-        let (mut applied, mut skipped) = (0, 0);
-        for statement in migration.statements() {
+        let mut statements = migration.statements();
+        statements.retain(|statement| !self.is_for_later(&statement.subject()));
+        let all = statements.len();
+        statements.retain(|statement| !would_repeat(statement, relaxed));
+        let (mut applied, mut skipped) = (0, all - statements.len());
+        if let Some((did, had)) = tx.execute_all(&statements)? {
+            (applied, skipped) = (did, skipped + had);
+            statements.clear();
+        }
+        for statement in statements {
             if self.patience.stop.load(Ordering::Relaxed) {
                 return Err(interrupted());
-            }
-            if would_repeat(&statement, relaxed) {
-                skipped += 1;
-                continue;
             }
             let effect =
                 tx.execute(&statement).map_err(|error| error.at(place(migration, &statement)))?;
@@ -348,7 +403,8 @@ impl Work<'_> {
             if missing.is_empty() {
                 return Ok(());
             }
-            for object in missing.into_iter().filter(step) {
+            let is_due = |object: &Object| step(object) && !self.is_deferred(object);
+            for object in missing.into_iter().filter(is_due) {
                 self.mend(tx, object, outcome)?;
             }
         }
@@ -397,6 +453,17 @@ impl Work<'_> {
                 }
             }
         }
+    }
+
+    /// Whether it is an index that is built after the transaction.
+    fn is_deferred(&self, object: &Object) -> bool {
+        is_index(object) && self.heavy.iter().any(|table| table == object.table())
+    }
+
+    fn is_for_later(&self, subject: &Subject) -> bool {
+        let Subject::Index(name) = subject else { return false };
+        let tables = self.schema.expected.tables.iter();
+        tables.filter(|t| self.heavy.contains(&t.name.to_string())).any(|t| t.index(name).is_some())
     }
 
     /// Runs the bundled statements that make `subject` once more.

@@ -11,8 +11,7 @@ use crate::error::{Error, Kind, Result};
 use crate::health::{Report, Surroundings, examine};
 use crate::log::Log;
 use crate::migrate::heal_in_passing;
-use crate::schema::Schema;
-use crate::store::{Backend, Note, Patience, Store, note};
+use crate::store::{Database, Note, Patience, Store, note};
 use crate::upkeep::Keeper;
 
 /// How often writing is proved.
@@ -36,8 +35,7 @@ enum Question {
 /// Where everybody else asks how the database is.
 #[derive(Clone)]
 pub struct Prober {
-    backend: Backend,
-    schema: &'static Schema,
+    database: Arc<dyn Database>,
     state: Arc<Mutex<State>>,
 }
 
@@ -52,10 +50,10 @@ struct State {
 
 impl Prober {
     /// A prober whose database is not open yet.
-    pub fn new(backend: Backend, schema: &'static Schema) -> Prober {
+    pub fn new(database: Arc<dyn Database>) -> Prober {
         let doing = "starting".to_string();
         let state = State { doing, questions: None, alive: Instant::now() };
-        Prober { backend, schema, state: Arc::new(Mutex::new(state)) }
+        Prober { database, state: Arc::new(Mutex::new(state)) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -84,7 +82,7 @@ impl Prober {
             (state.questions.clone(), state.doing.clone())
         };
         let Some(questions) = questions else {
-            return Report::initializing(self.schema, self.backend, &doing);
+            return Report::initializing(&*self.database, &doing);
         };
         let (answer, answers) = mpsc::channel();
         let asked = questions.send(Question::Report(answer));
@@ -92,7 +90,7 @@ impl Prober {
             let what = format!("the database did not answer within {} s", ANSWER_WITHIN.as_secs());
             let error = Error::new(Kind::Io, what)
                 .remedy("look at the disk (`dmesg`) and at the log of cts");
-            Report::unreachable(self.schema, self.backend, &error)
+            Report::unreachable(&*self.database, &error)
         };
         match asked {
             Ok(()) => answers.recv_timeout(ANSWER_WITHIN).unwrap_or_else(|_| silence()),
@@ -135,6 +133,7 @@ impl Prober {
         ready();
         let now = Instant::now();
         let mut owner = Owner {
+            database: Arc::clone(&self.database),
             store,
             log,
             unwritable: None,
@@ -153,6 +152,7 @@ impl Prober {
 }
 
 struct Owner {
+    database: Arc<dyn Database>,
     store: Box<dyn Store>,
     log: Log,
     unwritable: Option<String>,
@@ -211,12 +211,11 @@ impl Owner {
     fn report(&mut self) -> Report {
         let around =
             Surroundings { unwritable: self.unwritable.clone(), ..Surroundings::default() };
-        let (schema, backend) = (self.store.schema(), self.store.backend());
         examine(&mut *self.store, around).unwrap_or_else(|error| {
             // What became of the file says more than the error that follows from it.
             let replaced = self.store.place().replaced;
             let error = replaced.map_or(error, |why| Error::new(Kind::Io, why));
-            Report::unreachable(schema, backend, &error)
+            Report::unreachable(&*self.database, &error)
         })
     }
 

@@ -121,8 +121,7 @@ fn same(given: &str, token: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::schema::SQLITE;
-    use crate::store::Backend;
+    use crate::store::sqlite::{Access, DatabaseFile};
 
     const HEALTH: &str = "/api/health/database";
     const STATUS: &str = "/api/admin/migrations/status";
@@ -133,7 +132,10 @@ mod tests {
         authorization: Option<&str>,
         access: &AdminAccess,
     ) -> Reply {
-        let report = || Report::initializing(&SQLITE, Backend::Sqlite, "starting");
+        let report = || {
+            let (path, access) = ("/data/cts.db".into(), Access::default());
+            Report::initializing(&DatabaseFile { path, access }, "starting")
+        };
         answer(Ask { method, target, authorization }, access, &report)
     }
 

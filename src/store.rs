@@ -9,6 +9,7 @@ pub mod sqlite;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::catalog::{Catalog, Column, Drift, Index, Object, Table};
@@ -133,14 +134,33 @@ impl fmt::Display for Holder {
     }
 }
 
+/// What is waited for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// The migration lock, and who holds it, where that can be seen.
+    Lock(Option<Holder>),
+    /// Something else, as a sentence.
+    Other(String),
+}
+
+impl fmt::Display for Wait {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Wait::Lock(Some(holder)) => write!(f, "the write lock, held by {holder}"),
+            Wait::Lock(None) => f.write_str("the write lock, held by another program"),
+            Wait::Other(what) => f.write_str(what),
+        }
+    }
+}
+
 /// How long to wait for a lock, and what to do meanwhile.
 pub struct Patience<'p> {
     /// When to give up; `None` waits until the lock is free.
     pub limit: Option<Duration>,
     /// Ends the waiting, and the work, when it becomes true.
     pub stop: &'p Arc<AtomicBool>,
-    /// Told now and then, at first after 2 s, who is waited for.
-    pub on_wait: &'p dyn Fn(Option<&Holder>, Duration),
+    /// Told now and then, at first after 2 s, what is waited for.
+    pub on_wait: &'p dyn Fn(&Wait, Duration),
     /// Told again and again how far a table's rebuilding, or the building of an index, is.
     pub on_progress: &'p dyn Fn(Progress<'_>),
 }
@@ -165,21 +185,58 @@ impl Patience<'_> {
             if let Some(value) = attempt()? {
                 return Ok(value);
             }
-            if self.stop.load(Ordering::Relaxed) {
-                let what = "stopped while waiting for a lock; nothing was changed";
-                return Err(Error::new(Kind::Stopped, what));
-            }
+            self.go_on()?;
             if let Some(limit) = self.limit.filter(|limit| start.elapsed() >= *limit) {
                 return Err(locked(holder(), limit));
             }
             if said.elapsed() >= pause {
                 said = Instant::now();
                 pause = (pause * 2).min(Duration::from_secs(60));
-                (self.on_wait)(holder().as_ref(), start.elapsed());
+                (self.on_wait)(&Wait::Lock(holder()), start.elapsed());
             }
         }
     }
+
+    /// Runs `attempt` again and again, with pauses, as long as it is held up by locks in its
+    /// middle: who works on the tables meanwhile goes first.
+    pub fn until_unblocked<T>(&self, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
+        let start = Instant::now();
+        let mut pause = BETWEEN_ATTEMPTS;
+        loop {
+            let error = match attempt() {
+                Err(error) if error.kind == Kind::Blocked => error,
+                other => return other,
+            };
+            if self.limit.is_some_and(|limit| start.elapsed() >= limit) {
+                return Err(error);
+            }
+            (self.on_wait)(&Wait::Other(error.what), start.elapsed());
+            self.pause(pause)?;
+            pause = (pause * 2).min(BETWEEN_ATTEMPTS * 16);
+        }
+    }
+
+    /// Sleeps, unless it is told to stop.
+    pub fn pause(&self, time: Duration) -> Result<()> {
+        let until = Instant::now() + time;
+        while Instant::now() < until {
+            self.go_on()?;
+            thread::sleep(time.min(Duration::from_millis(20)));
+        }
+        Ok(())
+    }
+
+    fn go_on(&self) -> Result<()> {
+        if self.stop.load(Ordering::Relaxed) {
+            let what = "stopped while waiting; nothing was changed";
+            return Err(Error::new(Kind::Stopped, what));
+        }
+        Ok(())
+    }
 }
+
+/// The first pause of work that was held up.
+const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(500);
 
 /// The error of work under way that a signal ended.
 pub fn interrupted() -> Error {
@@ -217,6 +274,46 @@ pub struct Note {
     pub level: &'static str,
     /// What happened.
     pub message: String,
+}
+
+/// A database as it is configured. It need not be there yet, nor be within reach.
+pub trait Database: fmt::Debug + Send + Sync {
+    /// Which kind it is.
+    fn backend(&self) -> Backend;
+
+    /// What the binary bundles for it.
+    fn schema(&self) -> &'static Schema;
+
+    /// Where it is, without secrets.
+    fn location(&self) -> String;
+
+    /// How it would be made where there is none.
+    fn making(&self) -> &'static str;
+
+    /// The error of a command that needs one where there is none.
+    fn missing(&self) -> Error;
+
+    /// Begins a draft of it where there is nothing yet; `None` where there is something, or where
+    /// it is to be made in place.
+    fn draft(&self, patience: &Patience<'_>) -> Result<Option<Box<dyn Draft>>>;
+
+    /// Opens it for writing, and makes an empty one where there is none.
+    fn open(&self, patience: &Patience<'_>) -> Result<Box<dyn Store>>;
+
+    /// Opens it for a look that changes nothing; `None` where there is none.
+    fn open_read_only(&self, patience: &Patience<'_>) -> Result<Option<Box<dyn Store>>>;
+
+    /// The cts, if there is one, that holds its migration lock.
+    fn migrating(&self) -> Option<Holder>;
+}
+
+/// A database that is made aside, and appears at its place all at once.
+pub trait Draft {
+    /// The database as it is drafted.
+    fn store(&mut self) -> &mut dyn Store;
+
+    /// Puts it at its place, durably; whether it is now there. Another starter's may be.
+    fn publish(self: Box<Self>) -> Result<bool>;
 }
 
 /// One database that is open.
@@ -261,6 +358,15 @@ pub trait Store: Send {
     /// of its own.
     fn upkeep(&self, patience: &Patience<'_>) -> Result<Option<Box<dyn Upkeep>>>;
 
+    /// Builds an index of a table that [`Tx::heavy_tables`] named, outside any transaction, while
+    /// programs go on writing; not unique, where rows share a key.
+    fn build_index(
+        &mut self,
+        table: &str,
+        index: &Index,
+        patience: &Patience<'_>,
+    ) -> Result<Option<Relaxation>>;
+
     /// Leaves the database as tidy as other readers allow, and closes it.
     fn close(self: Box<Self>) -> Result<()>;
 }
@@ -285,6 +391,15 @@ pub trait Tx {
     /// Whether a table has at most so many rows and none of its pages is damaged, nor those
     /// of the schema; found in a moment.
     fn is_light(&mut self, table: &str, rows: u32) -> Result<bool>;
+
+    /// The tables with more rows than that, if the building of an index on them would keep
+    /// programs from writing and can be done after the transaction instead.
+    fn heavy_tables(&mut self, rows: u32) -> Result<Vec<String>>;
+
+    /// Runs statements in one go, and returns how many changed something and how many found their
+    /// object in place. `None` where that is not to be had, or one of them fails; then nothing was
+    /// done, and one by one they tell more.
+    fn execute_all(&mut self, statements: &[Statement<'_>]) -> Result<Option<(usize, usize)>>;
 
     /// Runs one statement. An object that is in place already counts as skipped.
     fn execute(&mut self, statement: &Statement<'_>) -> Result<Effect>;

@@ -56,7 +56,8 @@ impl Work<'_> {
             let what = format!("table {table} refers to a column that would no longer be unique");
             return Err(Error::new(Kind::Data, what).remedy("drop its foreign key"));
         }
-        let drift = tx.look()?.drift(self.schema);
+        let mut drift = tx.look()?.drift(self.schema);
+        drift.missing.retain(|object| !self.is_deferred(object));
         if drift.is_none() { Ok(()) } else { Err(unconvertible(&drift)) }
     }
 
@@ -79,7 +80,8 @@ impl Work<'_> {
         }
         let drift = tx.look()?.drift(self.schema);
         let altered = drift.altered.into_iter().map(|alteration| alteration.object);
-        for object in altered.chain(drift.missing).filter(is_index) {
+        let missing = drift.missing.into_iter().filter(|object| !self.is_deferred(object));
+        for object in altered.chain(missing).filter(is_index) {
             let Object::Index(table, name) = &object else { continue };
             let index = self.schema.expected.table(table).and_then(|table| table.index(name));
             if let Some(index) = index {

@@ -96,6 +96,16 @@ impl Store for Failing {
         self.store.settle(patience)
     }
 
+    fn build_index(
+        &mut self,
+        table: &str,
+        index: &Index,
+        patience: &Patience<'_>,
+    ) -> Result<Option<Relaxation>> {
+        self.fuse.burn()?;
+        self.store.build_index(table, index, patience)
+    }
+
     fn upkeep(&self, patience: &Patience<'_>) -> Result<Option<Box<dyn Upkeep>>> {
         self.store.upkeep(patience)
     }
@@ -142,6 +152,14 @@ impl Tx for FailingTx<'_> {
 
     fn is_light(&mut self, table: &str, rows: u32) -> Result<bool> {
         self.tx()?.is_light(table, rows)
+    }
+
+    fn heavy_tables(&mut self, rows: u32) -> Result<Vec<String>> {
+        self.tx()?.heavy_tables(rows)
+    }
+
+    fn execute_all(&mut self, statements: &[Statement<'_>]) -> Result<Option<(usize, usize)>> {
+        self.tx()?.execute_all(statements)
     }
 
     fn execute(&mut self, statement: &Statement<'_>) -> Result<Effect> {

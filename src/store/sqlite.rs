@@ -17,19 +17,21 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 
-use super::{Backend, Damage, Effect, Look, Note, Patience, Place, Rebuilt, Store, Tx, Upkeep};
+use super::{
+    Backend, Damage, Database, Draft, Effect, Holder, Look, Note, Patience, Place, Rebuilt, Store,
+    Tx, Upkeep,
+};
 use crate::catalog::{Catalog, Column, Index, Table};
 use crate::error::{Error, Kind, Result};
 use crate::migration::{Migration, Statement};
 use crate::relaxation::{Relaxation, Rule};
 use crate::schema::{SQLITE, Schema, VERSION};
 use checkpoint::Checkpointer;
-pub use draft::Draft;
+use draft::FileDraft;
 use fault::{error, is_busy};
 use file::APPLICATION_ID;
 use look::{find_damage, is_light, look, write_note};
-pub use open::migrating;
-use open::{has_wal, until_free};
+use open::{has_wal, migrating, until_free};
 use rebuild::quoted;
 
 /// Pages a connection may keep while it proves that it can write: so few that what it writes
@@ -45,6 +47,57 @@ pub struct Access {
     pub group: bool,
     /// Open it on a network file system all the same.
     pub allow_network: bool,
+}
+
+/// A SQLite database as it is configured: a file.
+#[derive(Clone, Debug)]
+pub struct DatabaseFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// How it may be opened.
+    pub access: Access,
+}
+
+impl Database for DatabaseFile {
+    fn backend(&self) -> Backend {
+        Backend::Sqlite
+    }
+
+    fn schema(&self) -> &'static Schema {
+        &SQLITE
+    }
+
+    fn location(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    fn making(&self) -> &'static str {
+        "it would be created, mode 0600, in WAL mode"
+    }
+
+    fn missing(&self) -> Error {
+        Error::new(Kind::Data, format!("{}: there is no database", self.path.display())).remedy(
+            "create it with `cts migrate` or by starting cts, or set SQLITE_DB_PATH (or --db)",
+        )
+    }
+
+    fn draft(&self, patience: &Patience<'_>) -> Result<Option<Box<dyn Draft>>> {
+        let draft = FileDraft::begin(&self.path, self.access, patience)?;
+        Ok(draft.map(|draft| Box::new(draft) as Box<dyn Draft>))
+    }
+
+    fn open(&self, patience: &Patience<'_>) -> Result<Box<dyn Store>> {
+        Ok(Box::new(Sqlite::open(&self.path, self.access, patience)?))
+    }
+
+    fn open_read_only(&self, patience: &Patience<'_>) -> Result<Option<Box<dyn Store>>> {
+        let store = Sqlite::open_read_only(&self.path, self.access, patience)?;
+        Ok(store.map(|store| Box::new(store) as Box<dyn Store>))
+    }
+
+    fn migrating(&self) -> Option<Holder> {
+        migrating(&self.path)
+    }
 }
 
 /// An open SQLite database.
@@ -171,6 +224,21 @@ impl Store for Sqlite {
         Ok(Some(Box::new(Checkpointer::open(&self.path, patience)?)))
     }
 
+    fn build_index(
+        &mut self,
+        table: &str,
+        index: &Index,
+        patience: &Patience<'_>,
+    ) -> Result<Option<Relaxation>> {
+        // No table is heavy: SQLite has one writer, and builds an index in its transaction.
+        let mut tx = self.lock(patience)?;
+        let relaxed = tx.put_index(table, index, patience)?;
+        if let Some(relaxation) = &relaxed {
+            tx.relax(relaxation)?;
+        }
+        tx.commit(patience).map(|()| relaxed)
+    }
+
     fn close(self: Box<Self>) -> Result<()> {
         if self.place().replaced.is_some() {
             // Closing would empty or delete a WAL that is no longer ours; the end of the
@@ -229,6 +297,14 @@ impl Tx for SqliteTx<'_> {
 
     fn is_light(&mut self, table: &str, rows: u32) -> Result<bool> {
         is_light(self.conn, table, rows).map_err(|e| error(self.path, &e))
+    }
+
+    fn heavy_tables(&mut self, _: u32) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
+    fn execute_all(&mut self, _: &[Statement<'_>]) -> Result<Option<(usize, usize)>> {
+        Ok(None)
     }
 
     fn execute(&mut self, statement: &Statement<'_>) -> Result<Effect> {

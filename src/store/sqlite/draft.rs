@@ -20,23 +20,27 @@ use super::file::{self, Found};
 use super::open::watch;
 use super::{Access, Sqlite};
 use crate::error::Result;
-use crate::store::{Patience, Store};
+use crate::store::{Draft, Patience, Store};
 
 /// Bytes of the header that tell readers and writers of the WAL from those of a rollback
 /// journal, and what they hold for the WAL. (sqlite.org/fileformat2.html, 1.3.3)
 const VERSIONS: std::ops::RangeInclusive<usize> = 18..=19;
 const WAL_VERSION: u8 = 2;
 
-/// A database that is not at its path yet.
-pub struct Draft {
+/// A database file that is not at its path yet.
+pub struct FileDraft {
     store: Sqlite,
     file: File,
 }
 
-impl Draft {
+impl FileDraft {
     /// Begins a draft where there is nothing at the path; `None` where there is something,
     /// or where the file system has no unnamed files.
-    pub fn begin(path: &Path, access: Access, patience: &Patience<'_>) -> Result<Option<Draft>> {
+    pub fn begin(
+        path: &Path,
+        access: Access,
+        patience: &Patience<'_>,
+    ) -> Result<Option<FileDraft>> {
         let path = file::resolve(path)?;
         file::refuse_network(&path, access.allow_network)?;
         if file::inspect(&path)? != Found::Missing {
@@ -47,26 +51,26 @@ impl Draft {
         let mut conn = Connection::open_in_memory().map_err(|e| error(&path, &e))?;
         watch(&mut conn, patience.stop).map_err(|e| error(&path, &e))?;
         let store = Sqlite { conn, path, identity: None, access, settled: false, known: None };
-        Ok(Some(Draft { store, file }))
+        Ok(Some(FileDraft { store, file }))
     }
+}
 
-    /// The database as it is drafted.
-    pub fn store(&mut self) -> &mut dyn Store {
+impl Draft for FileDraft {
+    fn store(&mut self) -> &mut dyn Store {
         &mut self.store
     }
 
-    /// Puts it at its path, durably; whether it is now there. Another starter's may be.
-    pub fn publish(mut self) -> Result<bool> {
-        let path = self.store.path;
-        let data = self.store.conn.serialize(MAIN_DB).map_err(|e| error(&path, &e))?;
+    fn publish(mut self: Box<Self>) -> Result<bool> {
+        let path = &self.store.path;
+        let data = self.store.conn.serialize(MAIN_DB).map_err(|e| error(path, &e))?;
         let mut bytes = data.to_vec();
         bytes.get_mut(VERSIONS).unwrap_or_default().fill(WAL_VERSION);
         let needed = bytes.len() as u64 + file::SIDE_FILES_BYTES;
         self.file
             .write_all(&bytes)
             .and_then(|()| self.file.sync_all())
-            .map_err(|e| file::cannot_write(&path, needed, &e))?;
-        link(&self.file, &path)
+            .map_err(|e| file::cannot_write(path, needed, &e))?;
+        link(&self.file, path)
     }
 }
 
