@@ -1,7 +1,8 @@
 //! Applies every bundled SQL file to the bundled SQLite, so that wrong SQL, a statement
 //! that is not idempotent or a name used twice fails the build with its file and line, and
 //! writes down for the binary what it found: the files in their order, their checksums,
-//! and the expected catalogue.
+//! and the expected catalogue. The files for PostgreSQL are read instead, since there is no
+//! server to apply them to, and must lead to the same tables.
 
 #![forbid(unsafe_code)]
 
@@ -13,8 +14,16 @@ mod catalog;
 #[path = "src/definition.rs"]
 mod definition;
 #[allow(dead_code)]
+#[path = "src/store/postgres/expected.rs"]
+mod expected;
+#[allow(dead_code)]
+#[path = "src/store/postgres/expression.rs"]
+mod expression;
+#[allow(dead_code)]
 #[path = "src/migration.rs"]
 mod migration;
+#[path = "build/parity.rs"]
+mod parity;
 #[path = "src/store/sqlite/schema.rs"]
 mod schema;
 
@@ -26,6 +35,7 @@ use std::{env, fs};
 use rusqlite::Connection;
 
 use catalog::{Catalog, Column, Index, Table, Text};
+use expected::Source;
 use migration::{FALLBACK, UNIFIED, checksum, order, statements};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -37,18 +47,64 @@ struct File {
 }
 
 fn main() -> Result<()> {
-    println!("cargo:rerun-if-changed=schema");
-    println!("cargo:rerun-if-changed=build.rs");
-    println!("cargo:rerun-if-changed=src/catalog.rs");
-    println!("cargo:rerun-if-changed=src/definition.rs");
-    println!("cargo:rerun-if-changed=src/migration.rs");
-    println!("cargo:rerun-if-changed=src/store/sqlite/schema.rs");
+    for source in [
+        "schema",
+        "build.rs",
+        "build",
+        "src/catalog.rs",
+        "src/definition.rs",
+        "src/migration.rs",
+        "src/store/postgres/expected.rs",
+        "src/store/postgres/expression.rs",
+        "src/store/sqlite/schema.rs",
+    ] {
+        println!("cargo:rerun-if-changed={source}");
+    }
 
-    let (fallback, files) = files(Path::new("schema/sqlite"))?;
+    let (fallback, files) = self::files(Path::new("schema/sqlite"))?;
     let expected = prove(&fallback, &files)?;
-    let out = Path::new(&env::var("OUT_DIR")?).join("sqlite_schema.rs");
-    fs::write(out, generated(&fallback, &files, &expected)?)?;
+    let (other_fallback, others) = self::files(Path::new("schema/postgres"))?;
+    same_names(&files, &others)?;
+    let other = understand(&other_fallback, &others)?;
+    parity::prove(&expected, &other)?;
+
+    let out = env::var("OUT_DIR")?;
+    let out = Path::new(&out);
+    fs::write(out.join("sqlite_schema.rs"), generated(&fallback, &files, &expected)?)?;
+    fs::write(out.join("postgres_schema.rs"), generated(&other_fallback, &others, &other)?)?;
     Ok(())
+}
+
+/// Both folders hold the same migrations.
+fn same_names(files: &[File], others: &[File]) -> Result<()> {
+    for (here, there) in [(files, others), (others, files)] {
+        if let Some(file) = here.iter().find(|file| !there.iter().any(|o| o.name == file.name)) {
+            let folder = there.first().and_then(|file| file.path.parent());
+            let folder = folder.unwrap_or(Path::new("schema")).display();
+            return Err(
+                format!("{}: there is no such file in {folder}", file.path.display()).into()
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Reads the files for PostgreSQL as [`prove`] applies those for SQLite.
+fn understand(fallback: &File, files: &[File]) -> Result<Catalog> {
+    let paths: Vec<String> = std::iter::once(fallback)
+        .chain(files)
+        .map(|file| file.path.display().to_string())
+        .collect();
+    let sources: Vec<Source<'_>> = std::iter::once(fallback)
+        .chain(files)
+        .zip(&paths)
+        .map(|(file, name)| Source { name, text: &file.text })
+        .collect();
+    let expected = expected::read(sources.get(1..).unwrap_or_default(), false)?;
+    if expected::read(&sources, true)? != expected {
+        return Err(format!("{}: leads to another schema", fallback.path.display()).into());
+    }
+    Ok(expected)
 }
 
 /// The fallback, and the other files in the order in which they are applied.
@@ -129,14 +185,14 @@ fn apply(
 
 fn generated(fallback: &File, files: &[File], expected: &Catalog) -> Result<String> {
     let mut out = String::new();
-    writeln!(out, "const FALLBACK: Bundled = {};", bundled(fallback))?;
-    writeln!(out, "const MIGRATIONS: &[Bundled] = &[")?;
+    writeln!(out, "pub const FALLBACK: Bundled = {};", bundled(fallback))?;
+    writeln!(out, "pub const MIGRATIONS: &[Bundled] = &[")?;
     for file in files {
         writeln!(out, "    {},", bundled(file))?;
     }
     writeln!(
         out,
-        "];\nstatic EXPECTED: Catalog = Catalog {{ others: Borrowed(&[]), tables: Borrowed(&["
+        "];\npub static EXPECTED: Catalog = Catalog {{ others: Borrowed(&[]), tables: Borrowed(&["
     )?;
     for table in expected.tables.iter() {
         writeln!(out, "    {},", table_literal(table))?;

@@ -199,6 +199,9 @@ impl Statement<'_> {
             ["CREATE", "INDEX", "IF", "NOT", "EXISTS", ..] => Subject::Index(word(5)),
             ["CREATE", "UNIQUE", "INDEX", ..] => Subject::Index(word(3)),
             ["CREATE", "INDEX", ..] => Subject::Index(word(2)),
+            ["ALTER", "TABLE", _, "ADD", "COLUMN", "IF", "NOT", "EXISTS", ..] => {
+                Subject::Column(word(2), word(8))
+            }
             ["ALTER", "TABLE", _, "ADD", "COLUMN", ..] => Subject::Column(word(2), word(5)),
             ["INSERT", "OR", "IGNORE", "INTO", ..] => Subject::Rows(word(4)),
             ["INSERT", "INTO", ..] => Subject::Rows(word(2)),
@@ -457,6 +460,10 @@ mod tests {
         assert_eq!(subject("CREATE INDEX i ON t(x)"), Subject::Index("i".into()));
         assert_eq!(
             subject("ALTER TABLE t ADD COLUMN c TEXT"),
+            Subject::Column("t".into(), "c".into())
+        );
+        assert_eq!(
+            subject("alter table t add column if not exists c text"),
             Subject::Column("t".into(), "c".into())
         );
         assert_eq!(subject("INSERT OR IGNORE INTO t (a) VALUES (1)"), Subject::Rows("t".into()));

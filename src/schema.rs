@@ -1,18 +1,16 @@
 //! What this binary bundles: the SQL files, their checksums, and the catalogue that
-//! `build.rs` computed by applying them to the bundled SQLite.
+//! `build.rs` computed, for SQLite by applying them to the bundled one, for PostgreSQL by
+//! reading them.
 
-use std::borrow::Cow::Borrowed;
 use std::sync::LazyLock;
 
 use include_dir::{Dir, include_dir};
 
-use crate::catalog::{Catalog, Column, ForeignKey, Index, Table};
+use crate::catalog::Catalog;
 use crate::migration::Migration;
 
 /// The version of cts, which the ledger records beside each migration.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
-
-static FILES: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/schema/sqlite");
 
 /// A bundled file as `build.rs` saw it.
 struct Bundled {
@@ -21,7 +19,26 @@ struct Bundled {
     statements: usize,
 }
 
-include!(concat!(env!("OUT_DIR"), "/sqlite_schema.rs"));
+/// What `build.rs` wrote of `schema/sqlite`.
+mod sqlite {
+    use std::borrow::Cow::Borrowed;
+
+    use super::Bundled;
+    use crate::catalog::{Catalog, Column, ForeignKey, Index, Table};
+
+    include!(concat!(env!("OUT_DIR"), "/sqlite_schema.rs"));
+}
+
+/// What `build.rs` wrote of `schema/postgres`.
+#[cfg(feature = "postgres")]
+mod postgres {
+    use std::borrow::Cow::Borrowed;
+
+    use super::Bundled;
+    use crate::catalog::{Catalog, Column, ForeignKey, Index, Table};
+
+    include!(concat!(env!("OUT_DIR"), "/postgres_schema.rs"));
+}
 
 /// Everything the binary knows of the schema of one backend.
 pub struct Schema {
@@ -36,16 +53,36 @@ pub struct Schema {
 }
 
 /// The schema of the SQLite backend.
-pub static SQLITE: LazyLock<Schema> = LazyLock::new(|| Schema {
-    migrations: MIGRATIONS.iter().map(migration).collect(),
-    fallback: migration(&FALLBACK),
-    statements: MIGRATIONS.iter().map(|file| file.statements).sum(),
-    expected: &EXPECTED,
+pub static SQLITE: LazyLock<Schema> = LazyLock::new(|| {
+    static FILES: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/schema/sqlite");
+    schema(&FILES, sqlite::MIGRATIONS, &sqlite::FALLBACK, &sqlite::EXPECTED)
 });
 
+/// The schema of the PostgreSQL backend.
+#[cfg(feature = "postgres")]
+#[allow(dead_code)] // Until the store is there.
+pub static POSTGRES: LazyLock<Schema> = LazyLock::new(|| {
+    static FILES: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/schema/postgres");
+    schema(&FILES, postgres::MIGRATIONS, &postgres::FALLBACK, &postgres::EXPECTED)
+});
+
+fn schema(
+    files: &'static Dir<'static>,
+    migrations: &[Bundled],
+    fallback: &Bundled,
+    expected: &'static Catalog,
+) -> Schema {
+    Schema {
+        migrations: migrations.iter().map(|file| migration(files, file)).collect(),
+        fallback: migration(files, fallback),
+        statements: migrations.iter().map(|file| file.statements).sum(),
+        expected,
+    }
+}
+
 #[expect(clippy::expect_used, reason = "both lists come from one folder at build time")]
-fn migration(file: &Bundled) -> Migration {
-    let text = FILES.get_file(file.name).and_then(include_dir::File::contents_utf8);
+fn migration(files: &'static Dir<'static>, file: &Bundled) -> Migration {
+    let text = files.get_file(file.name).and_then(include_dir::File::contents_utf8);
     Migration {
         name: file.name,
         text: text.expect("build.rs lists exactly the files that include_dir bundles"),
@@ -59,24 +96,34 @@ mod tests {
     use crate::catalog::{CATEGORIES, CRITICAL, core_tables};
     use crate::migration::checksum;
 
+    fn schemas() -> Vec<&'static Schema> {
+        vec![
+            &SQLITE,
+            #[cfg(feature = "postgres")]
+            &POSTGRES,
+        ]
+    }
+
     #[test]
     fn the_categories_cover_the_expected_catalogue_exactly() {
         let mut named: Vec<&str> = CATEGORIES.iter().flat_map(|c| c.tables).copied().collect();
         named.sort_unstable();
-        let expected: Vec<&str> = SQLITE.expected.tables.iter().map(|t| &*t.name).collect();
-        assert_eq!(named, expected);
-        assert_eq!((core_tables().count(), expected.len()), (22, 24));
+        for schema in schemas() {
+            let expected: Vec<&str> = schema.expected.tables.iter().map(|t| &*t.name).collect();
+            assert_eq!(named, expected);
+            assert_eq!((core_tables().count(), expected.len()), (22, 24));
+        }
         assert!(CRITICAL.iter().all(|critical| core_tables().any(|core| core == *critical)));
     }
 
     #[test]
     fn bundled_checksums_are_those_of_the_bundled_texts() {
-        for migration in SQLITE.migrations.iter().chain([&SQLITE.fallback]) {
-            assert_eq!(checksum(migration.text), migration.checksum, "{}", migration.name);
+        for schema in schemas() {
+            for migration in schema.migrations.iter().chain([&schema.fallback]) {
+                assert_eq!(checksum(migration.text), migration.checksum, "{}", migration.name);
+            }
+            let statements = schema.migrations.iter().map(|m| m.statements().len());
+            assert_eq!(statements.sum::<usize>(), schema.statements);
         }
-        assert_eq!(
-            SQLITE.migrations.iter().map(|m| m.statements().len()).sum::<usize>(),
-            SQLITE.statements
-        );
     }
 }

@@ -18,9 +18,17 @@ impl Copy {
         for name in ["Cargo.toml", "Cargo.lock", "build.rs"] {
             fs::copy(source.join(name), folder.path().join(name)).unwrap();
         }
-        for name in
-            ["src", "src/migrate", "src/store", "src/store/sqlite", "schema/sqlite", "tests/cts"]
-        {
+        for name in [
+            "build",
+            "src",
+            "src/migrate",
+            "src/store",
+            "src/store/postgres",
+            "src/store/sqlite",
+            "schema/postgres",
+            "schema/sqlite",
+            "tests/cts",
+        ] {
             fs::create_dir_all(folder.path().join(name)).unwrap();
             for entry in fs::read_dir(source.join(name)).unwrap() {
                 let path = entry.unwrap().path();
