@@ -4,6 +4,8 @@
 
 #[cfg(test)]
 pub mod failing;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 pub mod sqlite;
 
 use std::fmt;
