@@ -5,7 +5,10 @@ use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, ArgMatches, value_parser};
 
-use crate::config::{DEFAULT_DB, DEFAULT_HOST, DEFAULT_LOCK_TIMEOUT, DEFAULT_PORT, Flags};
+use crate::config::{
+    DEFAULT_DB, DEFAULT_HOST, DEFAULT_LOCK_TIMEOUT, DEFAULT_POOL_CONNECT, DEFAULT_POOL_IDLE,
+    DEFAULT_POOL_MAX, DEFAULT_PORT, DEFAULT_WAIT, Flags,
+};
 use crate::log::Verbosity;
 use crate::schema::VERSION;
 
@@ -165,6 +168,9 @@ Environment (a flag wins over it; README.md says more):
   CTS_GROUP_ACCESS       1: programs of the file's group may open the database
   CTS_LOCK_TIMEOUT       {DEFAULT_LOCK_TIMEOUT}: how long a command waits for the write lock
   CTS_ALLOW_NETWORK_FS   1: open a database on a network file system
+  DATABASE_URL           postgresql://user:password@host:port/database (or DATABASE_URL_FILE)
+  CTS_WAIT               {DEFAULT_WAIT}: how long a PostgreSQL server that is down is waited for
+  CTS_POOL_MAX           {DEFAULT_POOL_MAX}, CTS_POOL_IDLE {DEFAULT_POOL_IDLE}, CTS_POOL_CONNECT {DEFAULT_POOL_CONNECT}: its connections
 
 Exit codes of --check: 0 healthy, 1 degraded or initializing, 2 unhealthy, 3 could not ask.
 Of status: 0 complete, 1 incomplete. Of verify and repair: 0 no drift left, 1 drift.

@@ -22,6 +22,15 @@ pub const DEFAULT_PORT: u16 = 3000;
 /// How long a command waits for the migration lock where nothing is configured.
 pub const DEFAULT_LOCK_TIMEOUT: &str = "30s";
 
+/// How long a PostgreSQL server that is down is waited for where nothing is configured.
+pub const DEFAULT_WAIT: &str = "60s";
+/// Connections of the PostgreSQL pool at most where nothing is configured.
+pub const DEFAULT_POOL_MAX: u32 = 20;
+/// How long the pool keeps an idle connection where nothing is configured.
+pub const DEFAULT_POOL_IDLE: &str = "30s";
+/// How long the pool waits for a connection where nothing is configured.
+pub const DEFAULT_POOL_CONNECT: &str = "10s";
+
 /// What the command line gives; everything that is `None` is looked for elsewhere.
 #[derive(Clone, Debug, Default)]
 pub struct Flags {
@@ -126,6 +135,42 @@ fn file(flags: &Flags, env: &Env<'_>) -> Result<DatabaseFile> {
     })
 }
 
+/// What the URL names, and where it is from; the flag wins.
+#[cfg(feature = "postgres")]
+fn server(flags: &Flags, env: &Env<'_>) -> Result<Arc<dyn Database>> {
+    use crate::store::postgres::{DatabaseServer, PoolSettings, Target};
+    let from_file = |name: &str, path: &Path| -> Result<(String, String)> {
+        Ok((format!("{name}: {}", path.display()), read_secret(name, path)?))
+    };
+    let (source, url) = if let Some(path) = &flags.database_url_file {
+        from_file("--database-url-file", path)?
+    } else if let Some(url) = env.text("DATABASE_URL")? {
+        ("DATABASE_URL".into(), url)
+    } else if let Some(path) = env.path("DATABASE_URL_FILE") {
+        from_file("DATABASE_URL_FILE", &path)?
+    } else {
+        let what = "DATABASE_TYPE is postgresql, but there is no URL of a database";
+        return Err(Error::new(Kind::Config, what)
+            .remedy("set DATABASE_URL, or DATABASE_URL_FILE to a file that holds it"));
+    };
+    let max = env.text("CTS_POOL_MAX")?.unwrap_or(DEFAULT_POOL_MAX.to_string());
+    let is_some = |max: &u32| (1..=1000).contains(max);
+    Ok(Arc::new(DatabaseServer {
+        target: Arc::new(Target::read(&source, &url, env.0)?),
+        wait: env.duration("CTS_WAIT", DEFAULT_WAIT)?,
+        pool: PoolSettings {
+            max: max
+                .trim()
+                .parse()
+                .ok()
+                .filter(is_some)
+                .ok_or_else(|| wrong("CTS_POOL_MAX", &max, "a number from 1 to 1000"))?,
+            idle: env.duration("CTS_POOL_IDLE", DEFAULT_POOL_IDLE)?,
+            connect: env.duration("CTS_POOL_CONNECT", DEFAULT_POOL_CONNECT)?,
+        },
+    }))
+}
+
 #[cfg(not(feature = "postgres"))]
 fn server(_: &Flags, env: &Env<'_>) -> Result<Arc<dyn Database>> {
     Err(no_postgres(env))
@@ -176,7 +221,7 @@ fn read_secret(name: &str, path: &Path) -> Result<String> {
     })?;
     match text.trim() {
         "" => Err(Error::new(Kind::Config, format!("{name}: {} is empty", path.display()))
-            .remedy("write the token into it, or unset the variable")),
+            .remedy("write the secret into it, or unset the variable")),
         token => Ok(token.to_string()),
     }
 }

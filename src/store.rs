@@ -90,6 +90,19 @@ pub struct Place {
     pub total_bytes: Option<u64>,
     /// Why the open database is no longer the one at its path.
     pub replaced: Option<String>,
+    /// The connections to its server, where there is one.
+    pub pool: Option<PoolState>,
+}
+
+/// The connections to a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolState {
+    /// Those that are open.
+    pub connections: u32,
+    /// Those of them that nobody uses.
+    pub idle: u32,
+    /// The most there can be.
+    pub max: u32,
 }
 
 /// What a search for damage found, one line each.
@@ -128,6 +141,8 @@ pub struct Holder {
     pub pid: u32,
     /// Name of the program.
     pub program: String,
+    /// Whether that is a process of the database server, on its machine.
+    pub is_on_server: bool,
 }
 
 impl fmt::Display for Holder {
@@ -228,8 +243,13 @@ impl Patience<'_> {
         Ok(())
     }
 
+    /// Whether it is told to stop.
+    pub fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
     fn go_on(&self) -> Result<()> {
-        if self.stop.load(Ordering::Relaxed) {
+        if self.is_stopped() {
             let what = "stopped while waiting; nothing was changed";
             return Err(Error::new(Kind::Stopped, what));
         }
@@ -250,6 +270,9 @@ fn locked(holder: Option<Holder>, limit: Duration) -> Error {
     let who = holder.as_ref().map_or("another program".to_string(), Holder::to_string);
     let what = format!("the lock is held by {who}, waited {}", humantime::format_duration(limit));
     let remedy = match holder {
+        Some(Holder { pid, is_on_server: true, .. }) => format!(
+            "let it finish or end it (`SELECT pg_terminate_backend({pid})`), or raise CTS_LOCK_TIMEOUT"
+        ),
         Some(Holder { pid, .. }) => {
             format!(
                 "let it finish or end it (see it with `ps -fp {pid}`), or raise CTS_LOCK_TIMEOUT"
@@ -341,6 +364,10 @@ pub trait Store: Send {
 
     /// What is known about its place without asking it.
     fn place(&self) -> Place;
+
+    /// The server that answered last, and when it was started; another one after a restart or a
+    /// failover. `None` where there is no server.
+    fn server(&self) -> Option<(String, String)>;
 
     /// What rebuilding a table would find: its rows, and rules that they break, as far as can be
     /// seen without doing it.

@@ -77,6 +77,10 @@ impl Store for Failing {
         self.store.place()
     }
 
+    fn server(&self) -> Option<(String, String)> {
+        self.store.server()
+    }
+
     fn forecast(&mut self, expected: &Table) -> Result<Rebuilt> {
         self.fuse.burn()?;
         self.store.forecast(expected)

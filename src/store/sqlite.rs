@@ -199,6 +199,10 @@ impl Store for Sqlite {
         place
     }
 
+    fn server(&self) -> Option<(String, String)> {
+        None
+    }
+
     fn forecast(&mut self, expected: &Table) -> Result<Rebuilt> {
         rebuild::forecast(&self.conn, expected).map_err(|e| error(&self.path, &e))
     }

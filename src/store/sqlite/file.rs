@@ -334,7 +334,7 @@ pub fn holder(path: &Path) -> Option<Holder> {
         })?;
     let program = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
     let program = if program.trim().is_empty() { "a program" } else { program.trim() };
-    Some(Holder { pid, program: program.to_string() })
+    Some(Holder { pid, program: program.to_string(), is_on_server: false })
 }
 
 /// The process, other than `own`, that holds a write lock on a byte of the range.

@@ -1,0 +1,167 @@
+//! What an error of PostgreSQL means: its kind, and what to do about it.
+
+use std::error::Error as _;
+use std::io;
+
+use postgres::error::SqlState;
+
+use crate::error::{Error, Kind};
+use crate::store::interrupted;
+
+/// Whether the connection is of no use any more, or there is none.
+pub fn is_lost(error: &Error) -> bool {
+    error.kind == Kind::Unavailable
+}
+
+/// An error of PostgreSQL with its kind and remedy.
+pub fn error(cause: &postgres::Error) -> Error {
+    match cause.as_db_error() {
+        Some(said) => {
+            let (kind, remedy) = meaning(said.code(), said.message());
+            if kind == Kind::TryAgain && said.code() == &SqlState::QUERY_CANCELED {
+                return canceled(said.message());
+            }
+            let error = Error::new(kind, text(said));
+            if remedy.is_empty() { error } else { error.remedy(remedy) }
+        }
+        None => unreached(cause),
+    }
+}
+
+/// What the server said. The detail of a refused row holds the row, keys of an exchange among it,
+/// and is left out.
+fn text(said: &postgres::error::DbError) -> String {
+    let holds_rows = said.code().code().starts_with("22") || said.code().code().starts_with("23");
+    match said.detail().filter(|_| !holds_rows) {
+        Some(detail) => format!("{} ({})", said.message(), detail.trim_end_matches('.')),
+        None => said.message().to_string(),
+    }
+}
+
+/// Kind and remedy by SQLSTATE (PostgreSQL documentation, appendix A).
+fn meaning(state: &SqlState, message: &str) -> (Kind, &'static str) {
+    match *state {
+        SqlState::LOCK_NOT_AVAILABLE
+        | SqlState::T_R_DEADLOCK_DETECTED
+        | SqlState::T_R_SERIALIZATION_FAILURE => (
+            Kind::Blocked,
+            "let the other program finish its transaction, or raise CTS_LOCK_TIMEOUT",
+        ),
+        SqlState::QUERY_CANCELED => (Kind::TryAgain, ""),
+        SqlState::DISK_FULL => (
+            Kind::Io,
+            "free some space on the server, where this tablespace lies, and run it again",
+        ),
+        SqlState::OUT_OF_MEMORY => (Kind::Io, "look at the memory of the server"),
+        SqlState::IO_ERROR | SqlState::SYSTEM_ERROR => {
+            (Kind::Io, "look at the disk and the log of the server")
+        }
+        SqlState::TOO_MANY_CONNECTIONS | SqlState::CONFIGURATION_LIMIT_EXCEEDED => (
+            Kind::Unavailable,
+            "close connections of other programs, or raise max_connections (or the role's CONNECTION LIMIT)",
+        ),
+        SqlState::READ_ONLY_SQL_TRANSACTION => {
+            (Kind::Unavailable, "look which server is the primary, and name it in the URL")
+        }
+        SqlState::INVALID_PASSWORD => {
+            (Kind::Permission, "correct the password in the URL, or in the file of PGPASSFILE")
+        }
+        SqlState::INVALID_AUTHORIZATION_SPECIFICATION => {
+            (Kind::Permission, "look at the user in the URL, and at pg_hba.conf of the server")
+        }
+        SqlState::INVALID_CATALOG_NAME => (
+            Kind::Config,
+            "create the database (`CREATE DATABASE … OWNER …`), or correct its name in the URL",
+        ),
+        SqlState::INSUFFICIENT_PRIVILEGE => (
+            Kind::Permission,
+            "let the user of the URL own the schema and its tables (README, \"Rights\")",
+        ),
+        SqlState::DATA_CORRUPTED | SqlState::INDEX_CORRUPTED => (
+            Kind::Data,
+            "stop the trading programs, keep a copy of the server's data folder, and restore a backup",
+        ),
+        _ => by_class(state.code(), message),
+    }
+}
+
+fn by_class(code: &str, message: &str) -> (Kind, &'static str) {
+    match code.get(..2).unwrap_or_default() {
+        // Connection exceptions and operator intervention: shutting down, starting up.
+        "08" | "57" => (Kind::Unavailable, ""),
+        "53" => (Kind::Io, "look at the resources of the server"),
+        "58" => (Kind::Io, "look at the disk and the log of the server"),
+        // What a damaged file says, for one page or block.
+        _ if message.contains("could not read block") => {
+            (Kind::Data, "keep a copy of the server's data folder, and restore a backup")
+        }
+        _ => (Kind::Data, ""),
+    }
+}
+
+fn canceled(message: &str) -> Error {
+    if message.contains("user request") {
+        return interrupted();
+    }
+    Error::new(Kind::TryAgain, message).remedy("run it again when the server is less busy")
+}
+
+/// The server, or the way to it, is not there.
+fn unreached(cause: &postgres::Error) -> Error {
+    let mut last: &dyn std::error::Error = cause;
+    while let Some(next) = last.source() {
+        last = next;
+    }
+    let is_io = cause.source().is_some_and(|source| source.is::<io::Error>());
+    if is_io || cause.is_closed() {
+        return Error::new(Kind::Unavailable, lost(last));
+    }
+    let text = cause.to_string();
+    match text.as_str() {
+        "authentication error" | "invalid configuration" => {
+            Error::new(Kind::Permission, format!("{text}: {last}"))
+                .remedy("look at user and password in the URL, and at pg_hba.conf of the server")
+        }
+        "timeout waiting for server" => Error::new(Kind::Unavailable, text),
+        _ => Error::new(Kind::Unavailable, format!("{text}: {last}")),
+    }
+}
+
+fn lost(cause: &dyn std::error::Error) -> String {
+    let text = cause.to_string();
+    match text.as_str() {
+        "connection closed" => "the server has closed the connection".into(),
+        _ => match text.split_once(" (os error") {
+            Some((plain, _)) => plain.to_lowercase(),
+            None => text,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_have_their_kinds() {
+        let kinds = [
+            ("55P03", Kind::Blocked),
+            ("40P01", Kind::Blocked),
+            ("53100", Kind::Io),
+            ("53300", Kind::Unavailable),
+            ("57P03", Kind::Unavailable),
+            ("57P01", Kind::Unavailable),
+            ("08006", Kind::Unavailable),
+            ("25006", Kind::Unavailable),
+            ("28P01", Kind::Permission),
+            ("42501", Kind::Permission),
+            ("3D000", Kind::Config),
+            ("XX001", Kind::Data),
+            ("23505", Kind::Data),
+            ("42P01", Kind::Data),
+        ];
+        for (code, kind) in kinds {
+            assert_eq!(meaning(&SqlState::from_code(code), "").0, kind, "{code}");
+        }
+    }
+}

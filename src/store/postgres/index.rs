@@ -1,0 +1,234 @@
+//! Builds indexes while programs go on writing: `CREATE INDEX CONCURRENTLY`, outside any
+//! transaction, under the migration lock. What a cut-off build has left behind, an INVALID index
+//! that costs every write and answers nothing, is dropped and built again.
+//! (PostgreSQL documentation, CREATE INDEX, "Building Indexes Concurrently")
+
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::fault::is_lost;
+use super::lock::{self, Locked};
+use super::look::RELAXATIONS;
+use super::session::{Row, Session, Sessions, literal, quoted};
+use crate::catalog::{Index, Object};
+use crate::error::{Error, Kind, Result};
+use crate::relaxation::{Relaxation, Rule};
+use crate::store::{Patience, Progress, Wait, interrupted};
+
+/// How often the progress of a build is looked at.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(200);
+/// How long taking away what is left of a build waits for locks.
+const DROP_WITHIN: Duration = Duration::from_millis(300);
+
+/// Builds the index if it is not there by now. Not unique, where rows share a key.
+pub fn build(
+    sessions: &Sessions,
+    table: &str,
+    index: &Index,
+    patience: &Patience<'_>,
+) -> Result<Option<Relaxation>> {
+    let mut locked = Locked::take(sessions, patience)?;
+    let session = locked.session();
+    let left = state(session, &index.name)?;
+    if left == Some(true) {
+        return Ok(None);
+    }
+    session.run("SET statement_timeout = 0; SET lock_timeout = 0")?;
+    let rows = if index.unique { duplicates(session, table, index)? } else { 0 };
+    let mut statements = Vec::new();
+    if left == Some(false) {
+        statements.push(format!("DROP INDEX CONCURRENTLY IF EXISTS {}", quoted(&index.name)));
+    }
+    statements.push(create(table, index, rows == 0, "CONCURRENTLY"));
+    let object = Object::Index(table.into(), index.name.to_string());
+    let (pid, token) = (lock::pid(session)?, session.client.cancel_token());
+    let (locked, done) = watched(locked, statements, |doing| {
+        follow(sessions, pid, &object, patience, doing, &|| sessions.cancel(&token))
+    })?;
+    if let Err(error) = done {
+        drop_invalid(locked, &index.name);
+        return Err(error);
+    }
+    relaxed(locked, table, index, rows)
+}
+
+/// Whether there is an index of that name, and whether it is whole.
+fn state(session: &mut Session, name: &str) -> Result<Option<bool>> {
+    let sql = format!(
+        "SELECT x.indisvalid AND x.indisready FROM pg_class c JOIN pg_index x ON x.indexrelid = c.oid \
+         WHERE c.relnamespace = current_schema()::regnamespace AND c.relname = {}",
+        literal(name)
+    );
+    Ok(session.ask(&sql)?.first().and_then(|rows| rows.first()).map(|row| row.is(0)))
+}
+
+/// The statement that makes an index.
+pub fn create(table: &str, index: &Index, unique: bool, how: &str) -> String {
+    let unique = if index.unique && unique { "UNIQUE " } else { "" };
+    let column = |column: &str| match column.strip_suffix(" DESC") {
+        Some(name) => format!("{} DESC", quoted(name)),
+        None => quoted(column),
+    };
+    let columns: Vec<String> = index.columns.iter().map(|name| column(name)).collect();
+    let predicate = index.predicate.as_ref().map(|sql| format!(" WHERE {sql}")).unwrap_or_default();
+    let (name, table) = (quoted(&index.name), quoted(table));
+    format!("CREATE {unique}INDEX {how} {name} ON {table} ({}){predicate}", columns.join(", "))
+}
+
+/// How many rows share a key of a unique index. NULLs are never equal there.
+pub fn duplicates(session: &mut Session, table: &str, index: &Index) -> Result<u64> {
+    let names: Vec<_> = index.columns.iter().map(|c| quoted(c.trim_end_matches(" DESC"))).collect();
+    let mut conditions: Vec<_> = names.iter().map(|name| format!("{name} IS NOT NULL")).collect();
+    conditions.extend(index.predicate.as_ref().map(|sql| format!("({sql})")));
+    let sql = format!(
+        "SELECT coalesce(sum(n), 0) FROM (SELECT count(*) AS n FROM {} WHERE {} GROUP BY {} HAVING count(*) > 1) AS shared",
+        quoted(table),
+        conditions.join(" AND "),
+        names.join(", ")
+    );
+    let found = session.ask(&sql)?;
+    Ok(found.first().and_then(|rows| rows.first()).map(|row| row.number(0)).unwrap_or_default())
+}
+
+/// Runs statements on a thread of their own, and `follow` meanwhile on this one.
+fn watched(
+    locked: Locked,
+    statements: Vec<String>,
+    follow: impl FnOnce(&Receiver<()>) -> Result<()>,
+) -> Result<(Locked, Result<()>)> {
+    let (ended, doing) = mpsc::channel::<()>();
+    let work = move || {
+        let mut locked = locked;
+        let session = locked.session();
+        let done = statements.iter().try_for_each(|statement| session.run(statement));
+        if done.as_ref().is_err_and(is_lost) {
+            session.spoil();
+        }
+        drop(ended);
+        (locked, done)
+    };
+    let worker = thread::Builder::new().name("index".into()).spawn(work);
+    let worker =
+        worker.map_err(|e| Error::new(Kind::Io, format!("a thread cannot be started: {e}")))?;
+    let followed = follow(&doing);
+    let ended = || Error::new(Kind::Io, "the thread that built an index has ended");
+    let (locked, done) = worker.join().map_err(|_| ended())?;
+    // Why it was ended says more than that it was.
+    Ok((locked, if done.is_err() { followed.and(done) } else { done }))
+}
+
+/// Tells how far the build is and what it waits for, until it ends; ends it when it is told to
+/// stop, or when it has waited for too long for one transaction.
+fn follow(
+    sessions: &Sessions,
+    pid: i32,
+    object: &Object,
+    patience: &Patience<'_>,
+    doing: &Receiver<()>,
+    cancel: &dyn Fn(),
+) -> Result<()> {
+    let sql = format!(
+        "SELECT phase, coalesce(tuples_done, 0), coalesce(tuples_total, 0), p.current_locker_pid, a.application_name, \
+             extract(epoch FROM now() - a.xact_start)::bigint \
+         FROM pg_stat_progress_create_index p LEFT JOIN pg_stat_activity a ON a.pid = nullif(p.current_locker_pid, 0) \
+         WHERE p.pid = {pid}"
+    );
+    let mut waiting: Option<(String, Instant)> = None;
+    let mut said = Instant::now();
+    while let Err(RecvTimeoutError::Timeout) = doing.recv_timeout(BETWEEN_LOOKS) {
+        if patience.is_stopped() {
+            cancel();
+            return Err(interrupted());
+        }
+        let question = sql.clone();
+        // Without a second connection nothing is told, and the build goes on.
+        let Ok(found) = sessions.ask(DROP_WITHIN * 10, move |session| session.ask(&question))
+        else {
+            continue;
+        };
+        let Some(row) = found.into_iter().flatten().next() else { continue };
+        (patience.on_progress)(Progress { object, done: row.number(1), total: row.number(2) });
+        let Some(holder) = holder(&row) else {
+            waiting = None;
+            continue;
+        };
+        let since = match &waiting {
+            Some((who, since)) if *who == holder => *since,
+            _ => Instant::now(),
+        };
+        waiting = Some((holder.clone(), since));
+        if patience.limit.is_some_and(|limit| since.elapsed() >= limit) {
+            cancel();
+            return Err(Error::new(Kind::TryAgain, format!("it waits for {holder}"))
+                .remedy("let that transaction end, or raise CTS_LOCK_TIMEOUT, and run it again"));
+        }
+        if said.elapsed() >= Duration::from_secs(2) {
+            said = Instant::now() + Duration::from_secs(8);
+            (patience.on_wait)(
+                &Wait::Other(format!("{holder}, to build {object}")),
+                since.elapsed(),
+            );
+        }
+    }
+    Ok(())
+}
+
+fn holder(row: &Row) -> Option<String> {
+    let pid: i32 = row.number(3);
+    (pid > 0)
+        .then(|| format!("a transaction of {} (pid {pid}), {} s old", row.text(4), row.text(5)))
+}
+
+/// Takes what is left of a build away, if that is done in a moment. What stays is found later.
+fn drop_invalid(mut locked: Locked, name: &str) {
+    let session = locked.session();
+    if state(session, name).is_ok_and(|state| state == Some(false)) {
+        let limit = DROP_WITHIN.as_millis();
+        let _ = session.run(&format!("SET lock_timeout = {limit}; DROP INDEX {}", quoted(name)));
+    }
+    session.spoil();
+}
+
+/// Records that an index is not unique.
+fn relaxed(
+    mut locked: Locked,
+    table: &str,
+    index: &Index,
+    rows: u64,
+) -> Result<Option<Relaxation>> {
+    let session = locked.session();
+    // Its settings were changed for the build.
+    session.spoil();
+    if rows == 0 {
+        return Ok(None);
+    }
+    let rule = Rule::Unique(index.name.to_string());
+    let relaxation = Relaxation { table: table.into(), rule, rows };
+    record(session, &relaxation)?;
+    Ok(Some(relaxation))
+}
+
+/// Records a rule as relaxed; the record is made when the first one is.
+pub fn record(session: &mut Session, relaxation: &Relaxation) -> Result<()> {
+    let Relaxation { table, rule, rows } = relaxation;
+    let detail = if let Rule::Type(_, kind) = rule { kind } else { "" };
+    session.run(&format!(
+        "CREATE TABLE IF NOT EXISTS {RELAXATIONS} ( \
+             table_name TEXT NOT NULL, \
+             rule       TEXT NOT NULL, \
+             object     TEXT NOT NULL, \
+             detail     TEXT NOT NULL DEFAULT '', \
+             row_count  BIGINT NOT NULL, \
+             since      TIMESTAMPTZ NOT NULL DEFAULT CURRENT_TIMESTAMP, \
+             PRIMARY KEY (table_name, rule, object) \
+         ); \
+         INSERT INTO {RELAXATIONS} (table_name, rule, object, detail, row_count) \
+         VALUES ({}, {}, {}, {}, {rows}) ON CONFLICT (table_name, rule, object) \
+         DO UPDATE SET detail = excluded.detail, row_count = excluded.row_count",
+        literal(table),
+        literal(rule.kind()),
+        literal(rule.object()),
+        literal(detail)
+    ))
+}

@@ -1,0 +1,108 @@
+//! The migration lock: an advisory lock of the database, one for each schema. It is asked for
+//! again and again, and never waited for on the server: a starter that waits inside
+//! `pg_advisory_lock` holds a snapshot, for which an index that the holder builds CONCURRENTLY
+//! would wait in turn.
+
+use std::cell::RefCell;
+use std::thread;
+use std::time::Duration;
+
+use super::session::{Pooled, Row, Session, Sessions};
+use crate::error::{Error, Result};
+use crate::store::{Holder, Patience};
+
+/// The first of the lock's two keys, "CTS3" as in the application id of a SQLite file. The second
+/// is the number of the schema.
+const KEY: i32 = 0x4354_5333;
+/// Between two attempts.
+const PAUSE: Duration = Duration::from_millis(50);
+/// How long opening a connection for it may take.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// The key of the lock, for SQL.
+fn key() -> String {
+    format!("{KEY}, current_schema()::regnamespace::oid::int4")
+}
+
+/// A connection that holds the lock until it is dropped.
+pub struct Locked {
+    session: Pooled,
+}
+
+impl Locked {
+    /// Takes the lock, waiting with patience.
+    pub fn take(sessions: &Sessions, patience: &Patience<'_>) -> Result<Locked> {
+        let session = RefCell::new(sessions.get(CONNECT)?);
+        let sql = format!("SELECT pg_try_advisory_lock({})", key());
+        let attempt = || {
+            let rows = session.borrow_mut().ask(&sql)?;
+            if rows.first().and_then(|rows| rows.first()).is_some_and(|row| row.is(0)) {
+                return Ok(Some(()));
+            }
+            thread::sleep(PAUSE);
+            Ok(None)
+        };
+        patience.until_free(attempt, || holder(&mut session.borrow_mut()).ok().flatten())?;
+        Ok(Locked { session: session.into_inner() })
+    }
+
+    /// The connection.
+    pub fn session(&mut self) -> &mut Pooled {
+        &mut self.session
+    }
+}
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        // A lock that cannot be given back is given back by the end of the connection.
+        if self.session.run(&format!("SELECT pg_advisory_unlock({})", key())).is_err() {
+            self.session.spoil();
+        }
+    }
+}
+
+/// Who holds the lock. (PostgreSQL documentation, pg_locks: two keys are classid and objid, with
+/// objsubid 2)
+pub fn holder(session: &mut Session) -> Result<Option<Holder>> {
+    let sql = format!(
+        "SELECT l.pid, coalesce(nullif(a.application_name, ''), 'a program without a name') \
+         FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid \
+         WHERE l.locktype = 'advisory' AND l.granted AND l.classid = {KEY}::oid \
+             AND l.objid = current_schema()::regnamespace::oid AND l.objsubid = 2 \
+             AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
+             AND l.pid <> pg_backend_pid()"
+    );
+    Ok(session.ask(&sql)?.into_iter().flatten().next().map(|row| on_server(&row)))
+}
+
+fn on_server(row: &Row) -> Holder {
+    Holder { pid: row.number(0), program: row.text(1).to_string(), is_on_server: true }
+}
+
+/// Who has locked what an attempt was refused: of the programs that hold locks on tables of the
+/// schema, the one whose transaction is the oldest.
+pub fn in_the_way(session: &mut Session) -> Option<String> {
+    let sql = "SELECT l.pid, coalesce(nullif(a.application_name, ''), 'a program without a name'), c.relname, \
+             extract(epoch FROM now() - a.xact_start)::bigint \
+         FROM pg_locks l JOIN pg_class c ON c.oid = l.relation AND c.relnamespace = current_schema()::regnamespace \
+             LEFT JOIN pg_stat_activity a ON a.pid = l.pid \
+         WHERE l.granted AND l.pid <> pg_backend_pid() AND c.relkind IN ('r', 'p') \
+             AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
+         ORDER BY a.xact_start NULLS LAST LIMIT 1";
+    let row = session.ask(sql).ok()?.into_iter().flatten().next()?;
+    let age = row.get(3).map(|age| format!(", {age} s old")).unwrap_or_default();
+    let (pid, program, table) = (row.text(0), row.text(1), row.text(2));
+    Some(format!("table {table} is used by a transaction of {program} (pid {pid}{age})"))
+}
+
+/// The number of the connection's process on the server.
+pub fn pid(session: &mut Session) -> Result<i32> {
+    let rows = session.ask("SELECT pg_backend_pid()")?;
+    let row = rows.into_iter().flatten().next();
+    row.map(|row| row.number(0)).ok_or_else(|| {
+        Error::new(
+            crate::error::Kind::Data,
+            "the server does not tell the process of the connection",
+        )
+    })
+}

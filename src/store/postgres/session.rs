@@ -1,0 +1,460 @@
+//! Connections: to the first server of the URL that answers and fits, set up for what cts does,
+//! and kept in a pool that opens none in advance. What cts asks is answered within a limit,
+//! whatever the server does: a server that hangs must not hang its watcher.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use postgres::{CancelToken, Client, Config, SimpleQueryMessage};
+use r2d2::{ManageConnection, NopErrorHandler, Pool, PooledConnection};
+
+use super::fault::{self, is_lost};
+use super::tls::Tls;
+use super::url::{ChannelBinding, Host, Place, SessionAttrs, Target};
+use crate::error::{Error, Kind, Result};
+
+/// Locks that a look waits for. A look that is held up longer says so.
+const LOOK_LOCKS: Duration = Duration::from_secs(2);
+/// How long the server works on one statement of a look.
+const LOOK_STATEMENT: Duration = Duration::from_secs(5);
+/// How often the server looks whether we are still there, while it works.
+const CONNECTION_CHECK: Duration = Duration::from_secs(1);
+/// A peer that is silent for so long is gone. (Idle, then probes.)
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+const KEEPALIVE_PROBES: u32 = 3;
+/// What was sent and is not acknowledged for so long is lost.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(15);
+/// Questions that may wait for a hanging server at the same time.
+const HANGING_AT_MOST: usize = 4;
+/// SQLSTATEs of notices which say that an object is in place: duplicate table (and index),
+/// column, object. (PostgreSQL documentation, appendix A)
+const IN_PLACE: [&str; 3] = ["42P07", "42701", "42710"];
+
+/// The settings of the pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolSettings {
+    /// Connections at most.
+    pub max: u32,
+    /// How long an idle one is kept.
+    pub idle: Duration,
+    /// How long to wait for one.
+    pub connect: Duration,
+}
+
+/// What a connection knows of its server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// Host and port, as the URL has them.
+    pub name: String,
+    /// `server_version_num`, such as 150004.
+    pub version: u32,
+    /// When it was started; another one after a restart or a failover.
+    pub started: String,
+    /// Why it cannot be written: a standby, or set read-only.
+    pub read_only: Option<String>,
+    /// The schema in which the tables are.
+    pub schema: String,
+}
+
+/// One connection.
+pub struct Session {
+    /// The connection itself.
+    pub client: Client,
+    /// Its server.
+    pub server: Server,
+    in_place: Arc<AtomicUsize>,
+    is_spoilt: bool,
+}
+
+impl Session {
+    /// Runs statements and gives the rows of each, as text.
+    pub fn ask(&mut self, sql: &str) -> Result<Vec<Vec<Row>>> {
+        let mut results = vec![Vec::new()];
+        for message in self.client.simple_query(sql).map_err(|e| fault::error(&e))? {
+            match message {
+                SimpleQueryMessage::Row(row) => {
+                    let cells = (0..row.len()).map(|at| row.get(at).map(str::to_string));
+                    results.last_mut().map(|rows: &mut Vec<Row>| rows.push(Row(cells.collect())));
+                }
+                SimpleQueryMessage::CommandComplete(_) => results.push(Vec::new()),
+                _ => {}
+            }
+        }
+        Ok(results)
+    }
+
+    /// Runs statements without looking at what they give.
+    pub fn run(&mut self, sql: &str) -> Result<()> {
+        self.client.batch_execute(sql).map_err(|e| fault::error(&e))
+    }
+
+    /// Runs statements, and returns how many rows each of them changed.
+    pub fn count(&mut self, sql: &str) -> Result<Vec<u64>> {
+        let messages = self.client.simple_query(sql).map_err(|e| fault::error(&e))?;
+        let count = |message| match message {
+            SimpleQueryMessage::CommandComplete(rows) => Some(rows),
+            _ => None,
+        };
+        Ok(messages.into_iter().filter_map(count).collect())
+    }
+
+    /// How often the server has said that an object is in place already.
+    pub fn found_in_place(&self) -> usize {
+        self.in_place.load(Ordering::Relaxed)
+    }
+
+    /// Lets the pool close it instead of keeping it.
+    pub fn spoil(&mut self) {
+        self.is_spoilt = true;
+    }
+
+    fn is_usable(&self) -> bool {
+        !self.is_spoilt && !self.client.is_closed()
+    }
+}
+
+/// A row as text; `None` is NULL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row(Vec<Option<String>>);
+
+impl Row {
+    /// A cell; nothing where it is NULL.
+    pub fn text(&self, at: usize) -> &str {
+        self.get(at).unwrap_or_default()
+    }
+
+    /// A cell.
+    pub fn get(&self, at: usize) -> Option<&str> {
+        self.0.get(at)?.as_deref()
+    }
+
+    /// A boolean cell.
+    pub fn is(&self, at: usize) -> bool {
+        self.text(at) == "t"
+    }
+
+    /// A cell that holds a number.
+    pub fn number<N: std::str::FromStr + Default>(&self, at: usize) -> N {
+        self.text(at).parse().unwrap_or_default()
+    }
+}
+
+/// Connects to the first host that answers and fits; else says of each why not.
+fn connect(target: &Target, tls: &Tls) -> Result<Session> {
+    let mut refusals: Vec<Error> = Vec::new();
+    for host in &target.hosts {
+        match connect_to(target, tls, host) {
+            Ok(session) => return Ok(session),
+            Err(error) if error.what.starts_with(&name(host)) => refusals.push(error),
+            Err(error) => refusals.push(error.at(name(host))),
+        }
+    }
+    // One that may be there later decides whether it is worth waiting.
+    let worth_waiting = refusals.iter().position(is_lost).unwrap_or_default();
+    let texts: Vec<&str> = refusals.iter().map(|error| error.what.as_str()).collect();
+    let what = texts.join("; ");
+    match refusals.get(worth_waiting) {
+        Some(error) => Err(Error { what, ..error.clone() }),
+        None => Err(Error::new(Kind::Config, "the URL names no host")),
+    }
+}
+
+/// A host with its port, for people.
+fn name(host: &Host) -> String {
+    match &host.place {
+        Place::Tcp(name) if name.contains(':') => format!("[{name}]:{}", host.port),
+        Place::Tcp(name) => format!("{name}:{}", host.port),
+        Place::Unix(folder) => format!("{}/.s.PGSQL.{}", folder.display(), host.port),
+    }
+}
+
+fn connect_to(target: &Target, tls: &Tls, host: &Host) -> Result<Session> {
+    let mut config = config(target, host);
+    let in_place = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&in_place);
+    config.notice_callback(move |notice| {
+        if IN_PLACE.contains(&notice.code().code()) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    config.ssl_mode(tls.negotiation(host));
+    let refused =
+        |e: postgres::Error| tls.explain(&e, name(host)).unwrap_or_else(|| fault::error(&e));
+    let client = config.connect(tls.connector()).map_err(refused)?;
+    let server = Server {
+        name: name(host),
+        version: 0,
+        started: String::new(),
+        read_only: None,
+        schema: String::new(),
+    };
+    let mut session = Session { client, server, in_place, is_spoilt: false };
+    set_up(&mut session)?;
+    match &session.server.read_only {
+        Some(why) if target.session == SessionAttrs::ReadWrite => {
+            Err(Error::new(Kind::Unavailable, why.clone())
+                .remedy("look which server is the primary, and whether it runs"))
+        }
+        _ => Ok(session),
+    }
+}
+
+fn config(target: &Target, host: &Host) -> Config {
+    let mut config = Config::new();
+    match &host.place {
+        Place::Tcp(name) => config.host(name),
+        Place::Unix(folder) => config.host_path(folder),
+    };
+    if let Some(address) = host.address {
+        config.hostaddr(address);
+    }
+    config.port(host.port).user(&target.user).dbname(&target.database);
+    config.application_name(&target.application_name);
+    if let Some(password) = &host.password {
+        config.password(password.expose());
+    }
+    if let Some(options) = &target.options {
+        config.options(options);
+    }
+    if let Some(limit) = target.connect_timeout {
+        config.connect_timeout(limit);
+    }
+    config.channel_binding(match target.channel_binding {
+        ChannelBinding::Disable => postgres::config::ChannelBinding::Disable,
+        ChannelBinding::Prefer => postgres::config::ChannelBinding::Prefer,
+        ChannelBinding::Require => postgres::config::ChannelBinding::Require,
+    });
+    let keepalives = &target.keepalives;
+    config
+        .keepalives(keepalives.on)
+        .keepalives_idle(keepalives.idle.unwrap_or(KEEPALIVE_IDLE))
+        .keepalives_interval(keepalives.interval.unwrap_or(KEEPALIVE_INTERVAL))
+        .keepalives_retries(keepalives.count.unwrap_or(KEEPALIVE_PROBES))
+        .tcp_user_timeout(target.tcp_user_timeout.unwrap_or(UNACKNOWLEDGED));
+    config
+}
+
+/// Learns what the server is, and sets what every connection of ours has. Names are looked up in
+/// one schema only, the first of the search path that is there.
+fn set_up(session: &mut Session) -> Result<()> {
+    let rows = session.ask(
+        "SELECT current_setting('server_version_num'), pg_postmaster_start_time(), \
+         pg_is_in_recovery(), current_setting('default_transaction_read_only') = 'on', \
+         current_schema(), current_setting('search_path')",
+    )?;
+    let row = rows.into_iter().flatten().next().unwrap_or(Row(Vec::new()));
+    let Some(schema) = row.get(4) else {
+        let what = format!("no schema of the search path ({}) exists", row.text(5));
+        return Err(Error::new(Kind::Config, what).remedy(
+            "create it (`CREATE SCHEMA cts AUTHORIZATION …`), or name one in the URL: options=-csearch_path%3Dcts",
+        ));
+    };
+    let server = &mut session.server;
+    server.version = row.number(0);
+    server.started = row.text(1).to_string();
+    server.read_only = read_only(row.is(2), row.is(3));
+    server.schema = schema.to_string();
+    if server.version < 130_000 {
+        let what = format!("PostgreSQL {} is too old", server.version / 10_000);
+        return Err(Error::new(Kind::Config, what).remedy("use PostgreSQL 13 or later"));
+    }
+    let check = match server.version {
+        140_000.. => {
+            format!("SET client_connection_check_interval = {}; ", CONNECTION_CHECK.as_millis())
+        }
+        _ => String::new(),
+    };
+    let sql = format!(
+        "{check}SET search_path = {}; SET timezone = 'UTC'; SET datestyle = 'ISO'; \
+         SET standard_conforming_strings = on; SET client_min_messages = notice; \
+         SET default_transaction_isolation = 'read committed'; \
+         SET lock_timeout = {}; SET statement_timeout = {}",
+        quoted(schema),
+        LOOK_LOCKS.as_millis(),
+        LOOK_STATEMENT.as_millis()
+    );
+    session.run(&sql)
+}
+
+/// Why such a server cannot be written.
+pub fn read_only(in_recovery: bool, set_so: bool) -> Option<String> {
+    match (in_recovery, set_so) {
+        (true, _) => Some("the server is in recovery (a standby) and cannot be written".into()),
+        (_, true) => Some("the server is set read-only (default_transaction_read_only)".into()),
+        _ => None,
+    }
+}
+
+/// A name for SQL.
+pub fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// A text for SQL. (`standard_conforming_strings` is on.)
+pub fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+/// A connection out of the pool; it goes back when it is dropped.
+pub type Pooled = PooledConnection<Manager>;
+
+/// The pool of connections to one target. The pool's own way of opening connections tries again
+/// and again with growing pauses and tells the last cause as a text; a connection is therefore
+/// opened by who needs it, and handed over.
+#[derive(Clone)]
+pub struct Sessions {
+    target: Arc<Target>,
+    tls: Arc<Tls>,
+    pool: Pool<Manager>,
+    handed: Handed,
+    hanging: Arc<AtomicUsize>,
+    connect: Duration,
+}
+
+type Handed = Arc<Mutex<Vec<Session>>>;
+
+/// Gives the pool the connections that were handed over.
+pub struct Manager {
+    handed: Handed,
+}
+
+fn held(handed: &Handed) -> MutexGuard<'_, Vec<Session>> {
+    handed.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl ManageConnection for Manager {
+    type Connection = Session;
+    type Error = Error;
+
+    fn connect(&self) -> Result<Session> {
+        let none = || Error::new(Kind::Unavailable, "no connection was opened");
+        held(&self.handed).pop().ok_or_else(none)
+    }
+
+    fn is_valid(&self, _: &mut Session) -> Result<()> {
+        Ok(())
+    }
+
+    fn has_broken(&self, session: &mut Session) -> bool {
+        !session.is_usable()
+    }
+}
+
+impl Sessions {
+    /// A pool without a connection. Fails where certificates cannot be read.
+    pub fn new(target: Arc<Target>, settings: PoolSettings) -> Result<Sessions> {
+        let tls = Arc::new(Tls::new(&target.tls)?);
+        let handed = Handed::default();
+        let pool = Pool::builder()
+            .max_size(settings.max)
+            .min_idle(Some(0))
+            .idle_timeout(Some(settings.idle))
+            .connection_timeout(settings.connect)
+            .max_lifetime(None)
+            .test_on_check_out(false)
+            .error_handler(Box::new(NopErrorHandler))
+            .build_unchecked(Manager { handed: Arc::clone(&handed) });
+        Ok(Sessions {
+            target,
+            tls,
+            pool,
+            handed,
+            hanging: Arc::default(),
+            connect: settings.connect,
+        })
+    }
+
+    /// A connection, an idle one or a new one, within `limit` and the pool's own.
+    pub fn get(&self, limit: Duration) -> Result<Pooled> {
+        let limit = limit.min(self.connect);
+        while let Some(idle) = self.pool.try_get() {
+            if idle.is_usable() {
+                return Ok(idle);
+            }
+        }
+        let has_room = self.pool.state().connections < self.pool.max_size();
+        if has_room && held(&self.handed).is_empty() {
+            let (target, tls) = (Arc::clone(&self.target), Arc::clone(&self.tls));
+            let session = self.bounded(limit, move || connect(&target, &tls))?;
+            held(&self.handed).push(session);
+        }
+        self.pool.get_timeout(limit).map_err(|_| {
+            let what = format!("all {} connections of the pool are in use", self.pool.max_size());
+            Error::new(Kind::Unavailable, what).remedy("raise CTS_POOL_MAX")
+        })
+    }
+
+    /// Asks on a connection, within `limit`. One that had been closed meanwhile, by a restart of
+    /// the server for example, is replaced once.
+    pub fn ask<T, W>(&self, limit: Duration, work: W) -> Result<T>
+    where
+        T: Send + 'static,
+        W: Fn(&mut Session) -> Result<T> + Clone + Send + 'static,
+    {
+        let until = Instant::now() + limit;
+        let once = |work: W| {
+            let mut session = self.get(until.saturating_duration_since(Instant::now()))?;
+            self.bounded(until.saturating_duration_since(Instant::now()), move || {
+                let done = work(&mut session);
+                if done.as_ref().is_err_and(is_lost) {
+                    session.spoil();
+                }
+                done
+            })
+        };
+        match once(work.clone()) {
+            Err(error) if is_lost(&error) && Instant::now() < until => once(work),
+            other => other,
+        }
+    }
+
+    /// Does work on a thread of its own, and goes on without it when it takes longer.
+    fn bounded<T: Send + 'static>(
+        &self,
+        limit: Duration,
+        work: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let unanswered = || {
+            let what = format!("the server does not answer within {:.1} s", limit.as_secs_f32());
+            Error::new(Kind::Unavailable, what)
+                .remedy("look at the server, and at the network between")
+        };
+        if self.hanging.fetch_add(1, Ordering::Relaxed) >= HANGING_AT_MOST {
+            self.hanging.fetch_sub(1, Ordering::Relaxed);
+            return Err(unanswered());
+        }
+        let (sender, receiver) = mpsc::channel();
+        let hanging = Arc::clone(&self.hanging);
+        let run = move || {
+            let done = work();
+            hanging.fetch_sub(1, Ordering::Relaxed);
+            // Nobody waits for an answer that comes too late.
+            let _ = sender.send(done);
+        };
+        let started = thread::Builder::new().name("question".into()).spawn(run);
+        started.map_err(|e| Error::new(Kind::Io, format!("a thread cannot be started: {e}")))?;
+        match receiver.recv_timeout(limit) {
+            Ok(done) => done,
+            Err(RecvTimeoutError::Timeout) => Err(unanswered()),
+            Err(RecvTimeoutError::Disconnected) => {
+                Err(Error::new(Kind::Io, "the thread that asked the server has ended"))
+            }
+        }
+    }
+
+    /// Ends what a connection is doing.
+    pub fn cancel(&self, token: &CancelToken) {
+        // What cannot be ended so ends with the connection.
+        let _ = token.cancel_query(self.tls.connector());
+    }
+
+    /// Connections, idle ones among them, and the most there can be.
+    pub fn state(&self) -> (u32, u32, u32) {
+        let state = self.pool.state();
+        (state.connections, state.idle_connections, self.pool.max_size())
+    }
+}

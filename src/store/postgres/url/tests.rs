@@ -1,0 +1,399 @@
+//! What a URL means, and that no complaint about one shows a password.
+
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use super::*;
+
+fn read_with(url: &str, variables: &[(&str, &str)]) -> Result<Target> {
+    Target::read("DATABASE_URL", url, &|name| {
+        variables.iter().find(|(n, _)| *n == name).map(|(_, value)| OsString::from(value))
+    })
+}
+
+fn read(url: &str) -> Target {
+    read_with(url, &[]).unwrap_or_else(|e| panic!("{url}: {e}"))
+}
+
+fn complaint(url: &str) -> String {
+    match read_with(url, &[]) {
+        Ok(target) => panic!("{url} was taken for {target:?}"),
+        Err(error) => {
+            assert_eq!(error.kind, Kind::Config);
+            assert!(error.what.starts_with("DATABASE_URL: "), "{error}");
+            assert!(error.remedy.is_some(), "{error}");
+            error.to_string()
+        }
+    }
+}
+
+fn password(target: &Target) -> Option<&[u8]> {
+    target.hosts[0].password.as_ref().map(Password::expose)
+}
+
+fn places(target: &Target) -> Vec<String> {
+    target.hosts.iter().map(Host::to_string).collect()
+}
+
+#[test]
+fn every_piece_of_a_url_is_read() {
+    let target = read("postgresql://trader:s%65cret@db.example.com:6543/box?connect_timeout=7");
+    assert_eq!((target.user.as_str(), target.database.as_str()), ("trader", "box"));
+    assert_eq!(places(&target), ["db.example.com:6543"]);
+    assert_eq!(password(&target), Some(&b"secret"[..]));
+    assert_eq!(target.connect_timeout, Some(Duration::from_secs(7)));
+    assert_eq!(target.application_name, "cts");
+    assert_eq!(target.location(), "postgresql://trader:***@db.example.com:6543/box");
+}
+
+#[test]
+fn what_is_missing_has_libpqs_defaults() {
+    let target = read("postgres://");
+    assert_eq!(target.hosts[0].place, Place::Unix("/var/run/postgresql".into()));
+    assert_eq!((target.hosts[0].port, password(&target)), (5432, None));
+    assert_eq!(target.database, target.user);
+    assert_eq!((target.session, target.connect_timeout), (SessionAttrs::Any, None));
+    assert_eq!(read("postgresql://u@h").database, "u");
+    assert_eq!(read("postgresql://u@h").location(), "postgresql://u@h:5432/u");
+}
+
+#[test]
+fn the_user_is_the_one_of_the_operating_system() {
+    let passwd = "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n";
+    assert_eq!(name_of(65534, passwd).as_deref(), Some("nobody"));
+    assert_eq!(name_of(6553, passwd), None);
+}
+
+#[test]
+fn several_hosts_have_ports_of_their_own() {
+    let target = read("postgresql://u@one:1,two,[::1]:3,[fe80::1%25eth0]/d");
+    assert_eq!(places(&target), ["one:1", "two:5432", "[::1]:3", "[fe80::1%25eth0]:5432"]);
+    assert_eq!(target.hosts[3].place, Place::Tcp("fe80::1%eth0".into()));
+    assert_eq!(target.session, SessionAttrs::ReadWrite);
+    assert_eq!(target.location(), "postgresql://u@one:1,two:5432,[::1]:3,[fe80::1%25eth0]:5432/d");
+    let shared = read("postgresql:///d?host=one,two&port=7&user=u&target_session_attrs=any");
+    assert_eq!(places(&shared), ["one:7", "two:7"]);
+    assert_eq!(shared.session, SessionAttrs::Any);
+    assert_eq!(places(&read("postgresql://one%2Ctwo/d")), ["one:5432", "two:5432"]);
+}
+
+#[test]
+fn a_socket_is_a_host_that_is_a_path() {
+    for url in ["postgresql://u@%2Frun%2Fpg:1/d", "postgresql://u@/d?host=/run/pg&port=1"] {
+        let target = read(url);
+        assert_eq!(target.hosts[0].place, Place::Unix("/run/pg".into()));
+        assert_eq!(target.location(), "postgresql://u@%2Frun%2Fpg:1/d");
+        assert_eq!(target.tls.mode, SslMode::Prefer);
+    }
+}
+
+#[test]
+fn hostaddr_is_where_to_connect_to() {
+    let target = read("postgresql://u@db.example.com/d?hostaddr=127.0.0.1");
+    assert_eq!(target.hosts[0].place, Place::Tcp("db.example.com".into()));
+    assert_eq!(target.hosts[0].address, "127.0.0.1".parse().ok());
+    assert_eq!(target.tls.mode, SslMode::Prefer);
+    let nameless = read("postgresql:///d?hostaddr=192.0.2.1,::1");
+    assert_eq!(places(&nameless), ["192.0.2.1:5432", "[::1]:5432"]);
+    assert!(complaint("postgresql://a,b/d?hostaddr=::1").contains("hostaddr"));
+    assert!(!complaint("postgresql://a/d?hostaddr=zebra").contains("zebra"));
+}
+
+#[test]
+fn without_sslmode_a_server_elsewhere_must_prove_itself() {
+    for (url, mode) in [
+        ("postgresql://localhost", SslMode::Prefer),
+        ("postgresql://127.3.2.1,[::1],LOCALHOST", SslMode::Prefer),
+        ("postgresql://localhost,db", SslMode::VerifyFull),
+        ("postgresql://127.0.0.1.example.com", SslMode::VerifyFull),
+        ("postgresql://localhost@db", SslMode::VerifyFull),
+        ("postgresql://localhost?hostaddr=192.0.2.1", SslMode::VerifyFull),
+        ("postgresql://localhost?sslrootcert=system", SslMode::VerifyFull),
+        ("postgresql://db?sslmode=allow", SslMode::Prefer),
+        ("postgresql://db?ssl=true", SslMode::Require),
+        ("postgresql://localhost?sslmode=verify-ca", SslMode::VerifyCa),
+    ] {
+        assert_eq!(read(url).tls.mode, mode, "{url}");
+    }
+}
+
+#[test]
+fn the_files_of_tls_are_named_by_the_url() {
+    let tls = read("postgresql://h?sslrootcert=/ca%20s.pem&sslcert=/c.pem&sslkey=/k.pem").tls;
+    assert_eq!(tls.root, Some(Root::File("/ca s.pem".into())));
+    assert_eq!((tls.cert, tls.key), (Some("/c.pem".into()), Some("/k.pem".into())));
+    let home = read_with("postgresql://h?sslrootcert=system", &[("HOME", "/home/x")]).unwrap().tls;
+    assert_eq!((home.root, home.folder), (Some(Root::System), Some("/home/x/.postgresql".into())));
+    assert!(complaint("postgresql://h?sslrootcert=system&sslmode=require").contains("verify-full"));
+}
+
+#[test]
+fn parameters_have_libpqs_meaning() {
+    for (seconds, meant) in
+        [("0", None), ("-3", None), ("1", Some(2)), ("2", Some(2)), ("9", Some(9))]
+    {
+        let target = read(&format!("postgresql://h?connect_timeout={seconds}"));
+        assert_eq!(target.connect_timeout, meant.map(Duration::from_secs), "{seconds}");
+    }
+    let target = read(
+        "postgresql://h?options=-c%20a%3Db&keepalives=1&keepalives_idle=5&keepalives_interval=6\
+         &keepalives_count=7&tcp_user_timeout=8000&channel_binding=require\
+         &fallback_application_name=other&target_session_attrs=primary",
+    );
+    assert_eq!(target.options.as_deref(), Some("-c a=b"));
+    assert_eq!(
+        target.keepalives,
+        Keepalives {
+            on: true,
+            idle: Some(Duration::from_secs(5)),
+            interval: Some(Duration::from_secs(6)),
+            count: Some(7),
+        }
+    );
+    assert_eq!(target.tcp_user_timeout, Some(Duration::from_secs(8)));
+    assert_eq!(target.channel_binding, ChannelBinding::Require);
+    assert_eq!(target.application_name, "other");
+    assert_eq!(target.session, SessionAttrs::ReadWrite);
+    let named = read("postgresql://h?application_name=first&fallback_application_name=second");
+    assert_eq!(named.application_name, "first");
+    assert!(!read("postgresql://h?keepalives=0").keepalives.on);
+    let last = read("postgresql://u:p@h/d?user=u2&dbname=d2&password=p2&host=h2&port=2");
+    assert_eq!(last.location(), "postgresql://u2:***@h2:2/d2");
+    assert_eq!(password(&last), Some(&b"p2"[..]));
+}
+
+#[test]
+fn a_wrong_parameter_is_named_and_its_value_is_not() {
+    for (query, name) in [
+        ("sslmode=zebra", "sslmode"),
+        ("channel_binding=zebra", "channel_binding"),
+        ("target_session_attrs=zebra", "target_session_attrs"),
+        ("connect_timeout=zebra", "connect_timeout"),
+        ("keepalives_idle=zebra", "keepalives_idle"),
+        ("tcp_user_timeout=99999999999", "tcp_user_timeout"),
+        ("ssl=zebra", "ssl"),
+        ("pgbouncer=zebra", "pgbouncer"),
+        ("user=%FF", "user"),
+    ] {
+        let text = complaint(&format!("postgresql://u@h/d?{query}"));
+        assert!(text.contains(name) && !text.contains("zebra"), "{text}");
+    }
+    for attrs in ["read-only", "standby", "prefer-standby"] {
+        let text = complaint(&format!("postgresql://h?target_session_attrs={attrs}"));
+        assert!(text.contains("cts must write") && text.contains("read-write"), "{text}");
+    }
+    let text = complaint("postgresql://h?password=beginning&ending=1");
+    assert!(!text.contains("ending"), "{text}");
+}
+
+#[test]
+fn what_is_not_a_postgresql_url_is_said() {
+    for (url, said) in [
+        ("", "empty"),
+        (" \n", "empty"),
+        ("trader:zebra@db/box", "does not begin with postgresql://"),
+        ("mysql://trader:zebra@db/box", "does not begin with postgresql://"),
+        ("PostgreSQL://trader:zebra@db", "does not begin with postgresql://"),
+        ("postgresql:/trader:zebra@db", "does not begin with postgresql://"),
+        ("jdbc:postgresql://db/box?password=zebra", "jdbc:"),
+        ("host=db password=zebra", "name=value"),
+    ] {
+        let text = complaint(url);
+        assert!(text.contains(said) && text.contains("postgresql://user:password@"), "{text}");
+        assert!(!text.contains("zebra") && !text.contains("trader"), "{text}");
+    }
+}
+
+#[test]
+fn a_line_break_at_the_end_is_the_files() {
+    assert_eq!(password(&read("postgresql://u:p@h/d\r\n")), Some(&b"p"[..]));
+    assert_eq!(read("postgresql://u:p@h/d\n").database, "d");
+}
+
+#[test]
+fn a_delimiter_in_the_wrong_place_is_refused_with_the_remedy() {
+    for (url, remedy) in [
+        ("postgresql://u:pa/ss@h/db", "/ as %2F"),
+        ("postgresql://u:1234/ss@h/db", "/ as %2F"),
+        ("postgresql://u:p@ss@h/db", "@ as %40"),
+        ("postgresql://u:p?x@h/db", "? as %3F"),
+        ("postgresql://u:p@h/d@b", "@ as %40"),
+        ("postgresql://u:p@h?password=a@b", "@ as %40"),
+        ("postgresql://u:p%zz@h", "%25"),
+        ("postgresql://u:p%@h", "%25"),
+        ("postgresql://u:p%00@h", "take it out"),
+        ("postgresql://u:p x@h", "%20"),
+        ("postgresql://u:p\nx@h", "%20"),
+        ("postgresql://u:p\u{7}x@h", "%20"),
+        ("postgresql://u:p@[::1/db", "[::1]:5432"),
+        ("postgresql://u:p@[]/db", "[::1]:5432"),
+        ("postgresql://u:p@[::1]x/db", "[::1]:5432"),
+        ("postgresql://u:p@[zebra]/db", "[::1]:5432"),
+        ("postgresql://u:p@::1/db", "brackets"),
+        ("postgresql://u:p@h:port/db", "host:port"),
+        ("postgresql://u:p@h:99999/db", "host:port"),
+        ("postgresql://u:p@h:0/db", "host:port"),
+        ("postgresql://u:p@h:+5/db", "host:port"),
+        ("postgresql://u:p@h#x/db", "host:port"),
+        ("postgresql://u:p@h,,i/db", "comma"),
+        ("postgresql://u:p@h,/db", "comma"),
+        ("postgresql://u:p@h/db?host=a,b&port=1,2,3", "one port for all"),
+        ("postgresql://u:p@h/db?sslmode", "%26"),
+        ("postgresql://u:p@h/db?password=a=b", "%3D"),
+    ] {
+        let text = complaint(url);
+        assert!(text.contains(remedy), "{url}: {text}");
+        assert!(!text.contains("zebra"), "{text}");
+    }
+}
+
+#[test]
+fn libpq_takes_some_delimiters_in_a_password_and_so_do_we() {
+    for secret in ["a:b", "a#b", "[x]", "a,b", "a&b=c", "a+b", "ü", "a;b$c!"] {
+        let target = read(&format!("postgresql://u:{secret}@h/d"));
+        assert_eq!(password(&target), Some(secret.as_bytes()), "{secret}");
+    }
+    assert_eq!(password(&read("postgresql://u:%FF%FE@h")), Some(&[0xFF, 0xFE][..]));
+    assert_eq!(password(&read("postgresql://u:@h")), None);
+}
+
+/// Passwords of all pairs and some runs of what is special in a URL, between pieces that no
+/// text of ours has.
+fn nasty_passwords() -> Vec<String> {
+    let special: Vec<char> = "/@:?#%[],&=+ \\'\"$!\n\t\u{1}ü;<>*".chars().collect();
+    let mut all = Vec::new();
+    for a in &special {
+        for b in &special {
+            all.push(format!("Xq7w{a}Jk9z{b}Vb3m"));
+            all.push(format!("{a}Xq7w{b}{a}"));
+        }
+        all.push(format!("12987{a}60718{a}1698"));
+        all.push(format!("%4{a}Xq7w%2B{a}Jk9z"));
+    }
+    all
+}
+
+/// Whether `text` shows the password or four characters of it in a row.
+fn shows(text: &str, password: &str) -> bool {
+    let characters: Vec<char> = password.chars().collect();
+    text.contains(password)
+        || characters.windows(4).any(|piece| text.contains(&piece.iter().collect::<String>()))
+}
+
+#[test]
+fn no_password_is_ever_shown() {
+    for secret in nasty_passwords() {
+        for written in [secret.clone(), encoded(&secret)] {
+            for url in [
+                format!("postgresql://user:{written}@host/db"),
+                format!("postgresql://user:{written}@host:99/db?sslmode=require"),
+                format!("postgresql://user:{written}@host:port/db"),
+                format!("postgresql://user:{written}@[::1/db"),
+                format!("postgresql://user:{written}@one,,two/db"),
+                format!("postgresql://user:{written}@host/db?zebra=1"),
+                format!("postgresql://user:{written}@host/db?sslmode=zebra"),
+                format!("postgresql://host/db?password={written}"),
+                format!("postgresql://host/db?password={written}&user=user"),
+                format!("postgresql://host/db?user=user&password={written}&zebra=1"),
+                format!("user:{written}@host/db"),
+                format!("jdbc:postgresql://host/db?password={written}"),
+                format!("host=host password={written}"),
+            ] {
+                let text = match read_with(&url, &[]) {
+                    Ok(target) => format!("{target} {target:?}"),
+                    Err(error) => format!("{error} {error:?}"),
+                };
+                assert!(!shows(&text, &secret), "{url:?}: {text}");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_encoded_password_is_read_back() {
+    for secret in nasty_passwords() {
+        let written = encoded(&secret);
+        for url in [
+            format!("postgresql://user:{written}@host/db"),
+            format!("postgresql://user@host/db?password={written}&sslmode=require"),
+        ] {
+            assert_eq!(password(&read(&url)), Some(secret.as_bytes()), "{url}");
+        }
+    }
+}
+
+#[test]
+fn what_is_shown_reads_back_to_the_same_place() {
+    for url in [
+        "postgresql://a%40b:p@h%2Dx:1,[::1]/d%20%2F%3F",
+        "postgresql://%C3%BC@%2Frun%2Fa%20b/d%25",
+        "postgresql://u@h/a/b#c",
+    ] {
+        let target = read(url);
+        let again = read(&target.location());
+        assert_eq!((&again.user, &again.database), (&target.user, &target.database));
+        assert_eq!(places(&again), places(&target));
+    }
+}
+
+fn password_file(content: &str, mode: u32) -> (tempfile::TempDir, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(".pgpass");
+    fs::write(&path, content).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+    let shown = path.to_str().unwrap().to_string();
+    (folder, shown)
+}
+
+#[test]
+fn each_host_has_its_own_password_of_the_file() {
+    let content = "# one:*:*:*:comment\n\none:1:d:u:first\r\none:*:*:*:other\n\
+                   two:*:*:u:a\\:b\\\\c:rest\nlocalhost:*:*:*:socket\n/run/pg:*:*:*:there\n\
+                   ::1:*:*:*:colons\n\\:\\:1:*:*:*:six\nlast:5432:d:u:no line feed";
+    let (_folder, path) = password_file(content, 0o600);
+    let passwords = |url: &str| {
+        let target = read_with(url, &[("PGPASSFILE", &path)]).unwrap();
+        assert_eq!(target.warnings, Vec::<String>::new());
+        let each = target.hosts.iter().map(|host| host.password.clone());
+        each.map(|p| p.map(|p| String::from_utf8(p.expose().to_vec()).unwrap())).collect::<Vec<_>>()
+    };
+    let some = |text: &str| Some(text.to_string());
+    assert_eq!(
+        passwords("postgresql://u@one:1,one:2,two,three,last/d"),
+        [some("first"), some("other"), some("a:b\\c"), None, some("no line feed")]
+    );
+    assert_eq!(passwords("postgresql:///d"), [some("socket")]);
+    assert_eq!(passwords("postgresql://localhost/d"), [some("socket")]);
+    assert_eq!(passwords("postgresql://[::1]/d"), [some("six")]);
+    assert_eq!(passwords("postgresql:///d?host=/run/pg"), [some("there")]);
+    assert_eq!(passwords("postgresql://u:mine@one:1/d"), [some("mine")]);
+}
+
+#[test]
+fn the_password_file_of_the_url_comes_first_and_the_one_at_home_last() {
+    let (_one, first) = password_file("*:*:*:*:first", 0o600);
+    let (_two, second) = password_file("*:*:*:*:second", 0o600);
+    let (home, _) = password_file("*:*:*:*:third", 0o400);
+    let home = ("HOME", home.path().to_str().unwrap());
+    let url = format!("postgresql://h?passfile={}", encoded(&first));
+    let of =
+        |url, variables: &[_]| password(&read_with(url, variables).unwrap()).map(<[u8]>::to_vec);
+    assert_eq!(of(&url, &[("PGPASSFILE", &second), home]), Some(b"first".to_vec()));
+    assert_eq!(of("postgresql://h", &[("PGPASSFILE", &second), home]), Some(b"second".to_vec()));
+    assert_eq!(of("postgresql://h", &[home]), Some(b"third".to_vec()));
+    assert_eq!(of("postgresql://h", &[("PGPASSFILE", "/nonexistent"), home]), None);
+    let shown = read_with("postgresql://u@h/d", &[home]).unwrap();
+    assert_eq!(shown.location(), "postgresql://u:***@h:5432/d");
+    assert!(!format!("{shown:?}").contains("third"));
+}
+
+#[test]
+fn a_password_file_that_others_may_read_is_ignored_and_said() {
+    let (_folder, path) = password_file("*:*:*:*:zebra", 0o640);
+    let target = read_with("postgresql://h", &[("PGPASSFILE", &path)]).unwrap();
+    assert_eq!(password(&target), None);
+    let [warning] = &target.warnings[..] else { panic!("{:?}", target.warnings) };
+    assert!(warning.contains(&path) && warning.contains("chmod 600"), "{warning}");
+    assert!(!warning.contains("zebra"));
+}
