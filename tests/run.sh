@@ -17,7 +17,7 @@ compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || command -v initdb >/
     packages+=(postgresql)
 as_root=()
 [ "$(id -u)" -eq 0 ] || as_root=(sudo)
-install() {
+get() {
     "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
         apt-get install -q -y --no-install-recommends "$@"
 }
@@ -25,11 +25,11 @@ if [ ${#packages[@]} -gt 0 ]; then
     "${as_root[@]}" apt-get update -q
     # The tests start servers of their own; where PostgreSQL is new, it is to start none.
     if [[ " ${packages[*]} " == *" postgresql "* && ! -e /etc/postgresql-common ]]; then
-        install postgresql-common
+        get postgresql-common
         "${as_root[@]}" sed -i 's/^#create_main_cluster = true/create_main_cluster = false/' \
             /etc/postgresql-common/createcluster.conf
     fi
-    install "${packages[@]}"
+    get "${packages[@]}"
 fi
 
 # The trading program in Node is tried where Node is installed; its SQLite is compiled for it.
