@@ -1,22 +1,35 @@
 #!/usr/bin/env bash
-# Installs what the tests need on Debian, then runs them all. Arguments go to `cargo test`.
+# Installs what the tests need on Debian, then runs them all, those on PostgreSQL last.
+# Arguments go to `cargo test`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 # program:package, for what the build and the tests call.
 needed=(cc:gcc strace:strace sqlite3:sqlite3 systemd-analyze:systemd systemd-sysusers:systemd
-    systemd-tmpfiles:systemd mount:mount mkfifo:coreutils python3:python3 script:bsdutils)
+    systemd-tmpfiles:systemd mount:mount mkfifo:coreutils python3:python3 script:bsdutils
+    openssl:openssl ipcrm:util-linux)
 packages=()
 for pair in "${needed[@]}"; do
     PATH="$PATH:/usr/sbin:/sbin" command -v "${pair%%:*}" >/dev/null || packages+=("${pair##*:}")
 done
 [ -e /usr/include/stdio.h ] || packages+=(libc6-dev)
-if [ ${#packages[@]} -gt 0 ]; then
-    as_root=()
-    [ "$(id -u)" -eq 0 ] || as_root=(sudo)
-    "${as_root[@]}" apt-get update -q
+compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || command -v initdb >/dev/null ||
+    packages+=(postgresql)
+as_root=()
+[ "$(id -u)" -eq 0 ] || as_root=(sudo)
+get() {
     "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
-        apt-get install -q -y --no-install-recommends "${packages[@]}"
+        apt-get install -q -y --no-install-recommends "$@"
+}
+if [ ${#packages[@]} -gt 0 ]; then
+    "${as_root[@]}" apt-get update -q
+    # The tests start servers of their own; where PostgreSQL is new, it is to start none.
+    if [[ " ${packages[*]} " == *" postgresql "* && ! -e /etc/postgresql-common ]]; then
+        get postgresql-common
+        "${as_root[@]}" sed -i 's/^#create_main_cluster = true/create_main_cluster = false/' \
+            /etc/postgresql-common/createcluster.conf
+    fi
+    get "${packages[@]}"
 fi
 
 # The trading program in Node is tried where Node is installed; its SQLite is compiled for it.
@@ -25,4 +38,6 @@ if command -v node >/dev/null && command -v npm >/dev/null && [ ! -d target/clie
         better-sqlite3@11.10.0 || echo "NOT TRIED: better-sqlite3 cannot be installed for Node"
 fi
 
-exec cargo test --locked "$@"
+cargo test --locked "$@"
+# Once more with the PostgreSQL store: what is about it, or what was asked for.
+exec cargo test --locked --features postgres "${@:-postgres}"

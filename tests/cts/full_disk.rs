@@ -2,14 +2,12 @@
 //! enough: a run completes, or leaves the old database and says what is missing.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use rustix::fs::{FallocateFlags, fallocate, statvfs};
-
-use crate::harness::{Done, Machine, Run, for_each, is_root};
+use crate::harness::{Done, Machine, Run, for_each, is_root, leave_free};
 use crate::scenario::{State, Trial};
 
 const LEVELS: u64 = 26;
@@ -164,12 +162,7 @@ impl Disk {
 
     /// Leaves so much free, or all there is.
     fn leave(&self, bytes: u64) {
-        let filler = File::create(self.folder.join("filler")).unwrap();
-        let disk = statvfs(&self.folder).unwrap();
-        let free = disk.f_bavail * disk.f_frsize;
-        if free > bytes {
-            fallocate(&filler, FallocateFlags::empty(), 0, free - bytes).unwrap();
-        }
+        leave_free(&self.folder, bytes);
     }
 }
 

@@ -2,7 +2,7 @@
 //! for one run of the binary and for the running service.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hasher};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -15,6 +15,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
+use rustix::fs::{FallocateFlags, fallocate, statvfs};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
@@ -148,6 +149,16 @@ pub fn is_root() -> bool {
 
 pub fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o7777
+}
+
+/// Leaves so much of a disk free, or all there is, with a file in this folder of it.
+pub fn leave_free(folder: &Path, bytes: u64) {
+    let filler = File::create(folder.join("filler")).unwrap();
+    let disk = statvfs(folder).unwrap();
+    let free = disk.f_bavail * disk.f_frsize;
+    if free > bytes {
+        fallocate(&filler, FallocateFlags::empty(), 0, free - bytes).unwrap();
+    }
 }
 
 /// One run of cts.

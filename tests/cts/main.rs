@@ -2,6 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+#[cfg(feature = "postgres")]
+mod certs;
+#[cfg(feature = "postgres")]
+#[allow(dead_code)]
+mod cluster;
 mod harness;
 mod old;
 mod scenario;

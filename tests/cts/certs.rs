@@ -1,0 +1,100 @@
+//! Certificates for servers to show, made on the fly.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const CONFIGURATION: &str = "
+[req]
+distinguished_name = name
+[name]
+[ca]
+default_ca = authority
+[authority]
+database = index
+rand_serial = yes
+new_certs_dir = .
+default_md = sha256
+unique_subject = no
+policy = policy
+[policy]
+commonName = supplied
+";
+
+/// An authority that signed three certificates, and one that signed none.
+pub struct Certs {
+    /// The certificate of the authority.
+    pub ca: PathBuf,
+    /// That of an authority nobody here is vouched for by.
+    pub other_ca: PathBuf,
+    /// For localhost and 127.0.0.1.
+    pub server: Pair,
+    /// For another host.
+    pub foreign: Pair,
+    /// For localhost and 127.0.0.1, some years ago.
+    pub expired: Pair,
+}
+
+/// A certificate and its key.
+pub struct Pair {
+    pub cert: PathBuf,
+    pub key: PathBuf,
+}
+
+impl Certs {
+    pub fn make(folder: &Path) -> Certs {
+        fs::write(folder.join("openssl.cnf"), CONFIGURATION).unwrap();
+        fs::write(folder.join("index"), "").unwrap();
+        let here = "DNS:localhost,IP:127.0.0.1";
+        let (now, then) =
+            (("20200101000000Z", "20480101000000Z"), ("20200101000000Z", "20210101000000Z"));
+        let ca = authority(folder, "ca");
+        Certs {
+            other_ca: authority(folder, "other-ca"),
+            server: signed(folder, "server", here, now),
+            foreign: signed(folder, "foreign", "DNS:db.example.com", now),
+            expired: signed(folder, "expired", here, then),
+            ca,
+        }
+    }
+}
+
+fn authority(folder: &Path, name: &str) -> PathBuf {
+    openssl(
+        folder,
+        &format!(
+            "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout {name}.key \
+             -out {name}.crt -subj /CN={name} -days 3650 -config openssl.cnf \
+             -addext basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign"
+        ),
+    );
+    folder.join(format!("{name}.crt"))
+}
+
+fn signed(folder: &Path, name: &str, hosts: &str, (from, to): (&str, &str)) -> Pair {
+    let extensions = format!(
+        "basicConstraints=critical,CA:FALSE\nextendedKeyUsage=serverAuth\nsubjectAltName={hosts}\n"
+    );
+    fs::write(folder.join(format!("{name}.ext")), extensions).unwrap();
+    openssl(
+        folder,
+        &format!(
+            "req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout {name}.key \
+             -out {name}.csr -subj /CN={name} -config openssl.cnf"
+        ),
+    );
+    openssl(
+        folder,
+        &format!(
+            "ca -batch -notext -config openssl.cnf -cert ca.crt -keyfile ca.key -in {name}.csr \
+             -out {name}.crt -extfile {name}.ext -startdate {from} -enddate {to}"
+        ),
+    );
+    Pair { cert: folder.join(format!("{name}.crt")), key: folder.join(format!("{name}.key")) }
+}
+
+fn openssl(folder: &Path, words: &str) {
+    let mut command = Command::new("openssl");
+    let done = command.args(words.split_whitespace()).current_dir(folder).output().unwrap();
+    assert!(done.status.success(), "{words}: {}", String::from_utf8_lossy(&done.stderr));
+}
