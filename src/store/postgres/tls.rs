@@ -1,1 +1,225 @@
-//! TLS towards the server.
+//! TLS towards the server, as libpq has it (PostgreSQL documentation, "SSL Support" of libpq):
+//! from [`TlsSettings`] to what `postgres::Config` needs to connect. What the server must prove
+//! is decided here; [`verifier`] makes it prove that, and [`Tls::explain`] says what to do where
+//! it could not.
+//!
+//! Stricter than libpq: `prefer` takes a server without TLS, but where TLS was begun and failed
+//! it does not try again without; a root certificate or a client certificate that the URL names
+//! must be readable; `verify-ca` wants a root certificate of its own, since any site has a
+//! certificate of a public authority. A certificate must carry its name as a subjectAltName.
+
+mod explain;
+#[cfg(test)]
+mod tests;
+mod verifier;
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use postgres::config::SslMode as Negotiation;
+use rustls::client::WantsClientCert;
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::version::{TLS12, TLS13};
+use rustls::{ClientConfig, ConfigBuilder, RootCertStore};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::url::{Host, Place, Root, SslMode, TlsSettings};
+use crate::error::{Error, Kind, Result};
+use verifier::Verifier;
+
+/// How connections are encrypted, with all files read.
+#[derive(Clone)]
+pub struct Tls {
+    connector: MakeRustlsConnect,
+    mode: SslMode,
+    demand: Demand,
+}
+
+/// What the server must prove, and whose word counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Demand {
+    proof: Proof,
+    /// The file of authorities; the system's where there is none.
+    roots: Option<PathBuf>,
+}
+
+/// What the server must prove.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Proof {
+    /// Nothing: whoever answers is believed.
+    Nothing,
+    /// That an authority has signed its certificate.
+    Chain,
+    /// That, and that the certificate is for the host's name.
+    Name,
+}
+
+impl Tls {
+    /// Reads the files that the settings name, or those that libpq looks for at home.
+    pub fn new(settings: &TlsSettings) -> Result<Tls> {
+        let demand = demand(settings)?;
+        let provider = Arc::new(ring::default_provider());
+        let verifier = verifier(&demand, &provider)?;
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&TLS13, &TLS12])
+            .map_err(|e| Error::new(Kind::Config, format!("TLS cannot be set up: {e}")))?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier));
+        let config = with_client_certificate(builder, settings)?;
+        Ok(Tls { connector: MakeRustlsConnect::new(config), mode: settings.mode, demand })
+    }
+
+    /// For `postgres::Config::connect`.
+    pub fn connector(&self) -> MakeRustlsConnect {
+        self.connector.clone()
+    }
+
+    /// For `postgres::Config::ssl_mode`. A Unix socket has no TLS, whatever is configured.
+    pub fn negotiation(&self, host: &Host) -> Negotiation {
+        match (&host.place, self.mode) {
+            (Place::Unix(_), _) | (_, SslMode::Disable) => Negotiation::Disable,
+            (_, SslMode::Prefer) => Negotiation::Prefer,
+            _ => Negotiation::Require,
+        }
+    }
+}
+
+/// PostgreSQL documentation, "SSL Mode Descriptions", with its note that a root certificate
+/// makes `require` the same as `verify-ca`.
+fn demand(settings: &TlsSettings) -> Result<Demand> {
+    let roots = match &settings.root {
+        Some(Root::File(path)) => Some(path.clone()),
+        Some(Root::System) => None,
+        None => at_home(settings, "root.crt"),
+    };
+    let proof = match settings.mode {
+        SslMode::Disable | SslMode::Prefer => Proof::Nothing,
+        SslMode::Require if roots.is_none() => Proof::Nothing,
+        SslMode::Require => Proof::Chain,
+        SslMode::VerifyCa if roots.is_none() => return Err(no_root(settings)),
+        SslMode::VerifyCa => Proof::Chain,
+        SslMode::VerifyFull => Proof::Name,
+    };
+    Ok(Demand { proof, roots })
+}
+
+fn no_root(settings: &TlsSettings) -> Error {
+    let home = match &settings.folder {
+        Some(folder) => format!(", and there is no {}", folder.join("root.crt").display()),
+        None => String::new(),
+    };
+    Error::new(
+        Kind::Config,
+        format!("sslmode=verify-ca: no certificate of an authority is configured{home}"),
+    )
+    .remedy(
+        "set sslrootcert=/path/of/its/CA.pem in the URL, or sslmode=verify-full to trust the \
+         authorities that the system trusts",
+    )
+}
+
+/// A file that libpq looks for, if it is there.
+fn at_home(settings: &TlsSettings, name: &str) -> Option<PathBuf> {
+    settings.folder.as_ref().map(|folder| folder.join(name)).filter(|path| path.exists())
+}
+
+fn verifier(demand: &Demand, provider: &CryptoProvider) -> Result<Verifier> {
+    let given = match (&demand.roots, demand.proof) {
+        (_, Proof::Nothing) => Vec::new(),
+        (Some(path), _) => certificates("sslrootcert", path)?,
+        (None, _) => rustls_native_certs::load_native_certs().certs,
+    };
+    let mut roots = RootCertStore::empty();
+    let (usable, _) = roots.add_parsable_certificates(given.iter().cloned());
+    if usable == 0 && demand.proof != Proof::Nothing {
+        return Err(no_roots(demand));
+    }
+    // Only a file is somebody's choice of this very certificate.
+    let pinned = if demand.roots.is_some() { given } else { Vec::new() };
+    let algorithms = provider.signature_verification_algorithms;
+    Ok(Verifier { proof: demand.proof, roots, pinned, algorithms })
+}
+
+fn no_roots(demand: &Demand) -> Error {
+    let what = match &demand.roots {
+        Some(path) => format!("sslrootcert: {} holds no usable certificate", path.display()),
+        None => "the system has no certificates of authorities to trust".to_string(),
+    };
+    Error::new(Kind::Config, what).remedy(
+        "set sslrootcert=/path/of/its/CA.pem in the URL, or install the system's (on Debian \
+         the package ca-certificates)",
+    )
+}
+
+/// The certificates of a PEM file.
+fn certificates(name: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>> {
+    let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    match read {
+        Ok(found) if !found.is_empty() => Ok(found),
+        Ok(_) => Err(unreadable(name, path, &pem::Error::NoItemsFound)),
+        Err(e) => Err(unreadable(name, path, &e)),
+    }
+}
+
+fn unreadable(name: &str, path: &Path, error: &pem::Error) -> Error {
+    let shown = path.display();
+    let (what, remedy) = match error {
+        pem::Error::Io(e) => (
+            format!("cannot be read: {e}"),
+            format!("correct {name} in the URL, or the rights of the file"),
+        ),
+        pem::Error::NoItemsFound if name == "sslkey" => (
+            "holds no private key that can be used".to_string(),
+            "a PEM file with a key that is not encrypted".to_string(),
+        ),
+        pem::Error::NoItemsFound => (
+            "holds no certificate".to_string(),
+            "a PEM file with -----BEGIN CERTIFICATE-----".to_string(),
+        ),
+        _ => ("is not a PEM file".to_string(), format!("correct {name} in the URL")),
+    };
+    Error::new(Kind::Config, format!("{name}: {shown} {what}")).remedy(remedy)
+}
+
+/// Our own certificate, where there is one and TLS may be used at all.
+fn with_client_certificate(
+    builder: ConfigBuilder<ClientConfig, WantsClientCert>,
+    settings: &TlsSettings,
+) -> Result<ClientConfig> {
+    let cert = settings.cert.clone().or_else(|| at_home(settings, "postgresql.crt"));
+    let Some(cert) = cert.filter(|_| settings.mode != SslMode::Disable) else {
+        return Ok(builder.with_no_client_auth());
+    };
+    let default = || settings.folder.as_ref().map(|folder| folder.join("postgresql.key"));
+    let Some(key) = settings.key.clone().or_else(default) else {
+        return Err(Error::new(
+            Kind::Config,
+            "sslcert: a certificate is configured without its key",
+        )
+        .remedy("set sslkey in the URL too"));
+    };
+    let chain = certificates("sslcert", &cert)?;
+    builder.with_client_auth_cert(chain, private_key(&key)?).map_err(|e| {
+        let (cert, key) = (cert.display(), key.display());
+        Error::new(Kind::Config, format!("sslcert: {cert} cannot be used with the key {key}: {e}"))
+            .remedy("give the certificate and the key that belong together")
+    })
+}
+
+/// A private key, which nobody else may read (PostgreSQL documentation, "Client Certificates").
+fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>> {
+    let failed = |e: io::Error| unreadable("sslkey", path, &pem::Error::Io(e));
+    let found = fs::metadata(path).map_err(failed)?;
+    let others = if found.uid() == 0 { 0o027 } else { 0o077 };
+    if found.mode() & others != 0 {
+        let shown = path.display();
+        return Err(Error::new(Kind::Config, format!("sslkey: {shown} can be read by others"))
+            .remedy(format!("chmod 600 {shown}")));
+    }
+    PrivateKeyDer::from_pem_file(path).map_err(|e| unreadable("sslkey", path, &e))
+}
