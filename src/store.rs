@@ -94,6 +94,15 @@ pub struct Place {
     pub pool: Option<PoolState>,
 }
 
+/// A server, as one that was started at one time: another one after a restart or a failover.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// Host and port.
+    pub name: String,
+    /// When it was started, in its own words.
+    pub started: String,
+}
+
 /// The connections to a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PoolState {
@@ -365,9 +374,8 @@ pub trait Store: Send {
     /// What is known about its place without asking it.
     fn place(&self) -> Place;
 
-    /// The server that answered last, and when it was started; another one after a restart or a
-    /// failover. `None` where there is no server.
-    fn server(&self) -> Option<(String, String)>;
+    /// The server that answered last. `None` where there is no server.
+    fn server(&self) -> Option<Server>;
 
     /// What rebuilding a table would find: its rows, and rules that they break, as far as can be
     /// seen without doing it.

@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use super::{
     Backend, Damage, Database, Draft, Effect, Holder, Look, Note, Patience, Place, PoolState,
-    Rebuilt, Store, Tx, Upkeep, Wait,
+    Rebuilt, Server, Store, Tx, Upkeep, Wait,
 };
 use crate::catalog::{Column, Index, Table};
 use crate::error::{Error, Kind, Result};
@@ -64,7 +64,8 @@ impl DatabaseServer {
     fn connect(&self) -> Result<Postgres> {
         let location = self.target.location();
         let sessions = Sessions::new(Arc::clone(&self.target), self.pool)?;
-        let mut store = Postgres { location, sessions, state: Mutex::default() };
+        let warnings = self.target.warnings.clone();
+        let mut store = Postgres { location, sessions, warnings, state: Mutex::default() };
         store.find(self.pool.connect).map_err(|error| store.at(error))?;
         Ok(store)
     }
@@ -146,6 +147,8 @@ impl Database for DatabaseServer {
 pub struct Postgres {
     location: String,
     sessions: Sessions,
+    /// What in the configuration a person should look at.
+    warnings: Vec<String>,
     state: Mutex<State>,
 }
 
@@ -154,8 +157,7 @@ pub struct Postgres {
 struct State {
     read_only: Option<String>,
     has_tables: bool,
-    /// Name and time of start of the server.
-    server: Option<(String, String)>,
+    server: Option<Server>,
 }
 
 impl Postgres {
@@ -170,7 +172,9 @@ impl Postgres {
     fn find(&mut self, limit: Duration) -> Result<Found> {
         let (found, server) = self.sessions.ask(limit, |session| {
             let found = look::look(session, true)?;
-            Ok((found, (session.server.name.clone(), session.server.started.clone())))
+            let found_at = &session.server;
+            let (name, started) = (found_at.name.clone(), found_at.started.clone());
+            Ok((found, Server { name, started }))
         })?;
         self.state(|state| {
             state.read_only.clone_from(&found.read_only);
@@ -230,7 +234,7 @@ impl Store for Postgres {
         Place { read_only, pool: Some(PoolState { connections, idle, max }), ..Place::default() }
     }
 
-    fn server(&self) -> Option<(String, String)> {
+    fn server(&self) -> Option<Server> {
         self.state(|state| state.server.clone())
     }
 
@@ -254,7 +258,7 @@ impl Store for Postgres {
     }
 
     fn settle(&mut self, _: &Patience<'_>) -> Result<Vec<String>> {
-        Ok(Vec::new())
+        Ok(self.warnings.clone())
     }
 
     fn upkeep(&self, _: &Patience<'_>) -> Result<Option<Box<dyn Upkeep>>> {

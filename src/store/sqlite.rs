@@ -18,8 +18,8 @@ use std::time::Duration;
 use rusqlite::Connection;
 
 use super::{
-    Backend, Damage, Database, Draft, Effect, Holder, Look, Note, Patience, Place, Rebuilt, Store,
-    Tx, Upkeep,
+    Backend, Damage, Database, Draft, Effect, Holder, Look, Note, Patience, Place, Rebuilt, Server,
+    Store, Tx, Upkeep,
 };
 use crate::catalog::{Catalog, Column, Index, Table};
 use crate::error::{Error, Kind, Result};
@@ -199,7 +199,7 @@ impl Store for Sqlite {
         place
     }
 
-    fn server(&self) -> Option<(String, String)> {
+    fn server(&self) -> Option<Server> {
         None
     }
 

@@ -78,7 +78,9 @@ impl Session {
             match message {
                 SimpleQueryMessage::Row(row) => {
                     let cells = (0..row.len()).map(|at| row.get(at).map(str::to_string));
-                    results.last_mut().map(|rows: &mut Vec<Row>| rows.push(Row(cells.collect())));
+                    if let Some(rows) = results.last_mut() {
+                        rows.push(Row(cells.collect()));
+                    }
                 }
                 SimpleQueryMessage::CommandComplete(_) => results.push(Vec::new()),
                 _ => {}
