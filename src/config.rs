@@ -328,10 +328,31 @@ mod tests {
     #[test]
     fn an_explicit_type_wins_over_a_url() {
         let url = ("DATABASE_URL", "postgresql://u:secret@h/d");
-        assert!(load(&Flags::default(), &[("DATABASE_TYPE", "sqlite"), url]).is_ok());
-        let text = complaint(&[url]);
-        assert!(text.contains("DATABASE_URL") && !text.contains("secret"), "{text}");
-        assert!(complaint(&[("DATABASE_TYPE", "postgresql")]).contains("PostgreSQL"));
+        let config = load(&Flags::default(), &[("DATABASE_TYPE", "sqlite"), url]).unwrap();
+        assert_eq!(config.database.backend(), Backend::Sqlite);
+        let text = complaint(&[("DATABASE_TYPE", "postgresql")]);
+        assert!(text.contains("DATABASE_TYPE"), "{text}");
+    }
+
+    #[test]
+    #[cfg(not(feature = "postgres"))]
+    fn a_url_needs_a_build_that_has_the_store() {
+        let text = complaint(&[("DATABASE_URL", "postgresql://u:secret@h/d")]);
+        assert!(text.contains("DATABASE_URL") && text.contains("--features postgres"), "{text}");
+        assert!(!text.contains("secret"), "{text}");
+    }
+
+    #[test]
+    #[cfg(feature = "postgres")]
+    fn a_url_is_enough_and_its_password_is_never_shown() {
+        let url = ("DATABASE_URL", "postgresql://u:secret@h/d");
+        let config = load(&Flags::default(), &[url]).unwrap();
+        assert_eq!(config.database.location(), "postgresql://u:***@h:5432/d");
+        assert!(!format!("{config:?}").contains("secret"));
+        for (name, value) in [("CTS_POOL_MAX", "0"), ("CTS_POOL_IDLE", "x"), ("CTS_WAIT", "ever")] {
+            let text = complaint(&[url, (name, value)]);
+            assert!(text.contains(name) && text.contains(value), "{text}");
+        }
     }
 
     #[test]
