@@ -34,13 +34,10 @@ pub fn look(session: &mut Session, own: bool) -> Result<Found> {
         true => ("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; ", "; COMMIT"),
         false => ("", ""),
     };
-    let first = session.ask(&format!("{begin}{}", catalogue_sql(&session.server.schema)));
+    let first = session.ask(&format!("{begin}{}", state_sql(&session.server.schema)));
     let read = first.and_then(|results| {
-        let mut results = results.into_iter().skip(usize::from(own));
-        let mut next = || results.next().unwrap_or_default();
-        let (state, columns, constraints, indexes) = (next(), next(), next(), next());
-        let state = state.into_iter().next().ok_or_else(nothing)?;
-        let (catalog, invalid) = catalog(&columns, &constraints, &indexes);
+        let state = results.into_iter().flatten().next().ok_or_else(nothing)?;
+        let (catalog, invalid) = catalogue(session, state.text(4))?;
         let has_ledger = catalog.table("migrations").is_some();
         let sql = format!("{}; {}{end}", ledger_sql(has_ledger), relaxations_sql(state.is(2)));
         let mut results = session.ask(&sql)?.into_iter();
@@ -90,21 +87,61 @@ fn names() -> String {
     names.collect::<Vec<_>>().join(", ")
 }
 
-/// State, columns, constraints and indexes of our tables. (PostgreSQL documentation, chapter 53)
-fn catalogue_sql(schema: &str) -> String {
-    let schema = literal(schema);
-    let ours = format!(
-        "c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = {schema}) \
-         AND c.relkind IN ('r', 'p') AND c.relname IN ({})",
-        names()
-    );
+/// The catalogue, and indexes that a cut-off build has left behind; read anew where its rows are
+/// not those of the last time.
+fn catalogue(session: &mut Session, fingerprint: &str) -> Result<(Catalog, Vec<String>)> {
+    if let Some((at, catalog, invalid)) = &session.known
+        && at == fingerprint
+    {
+        return Ok((catalog.clone(), invalid.clone()));
+    }
+    let mut results = session.ask(&catalogue_sql(&session.server.schema))?.into_iter();
+    let mut next = || results.next().unwrap_or_default();
+    let (catalog, invalid) = catalog(&next(), &next(), &next());
+    session.known = Some((fingerprint.to_string(), catalog.clone(), invalid.clone()));
+    Ok((catalog, invalid))
+}
+
+/// Which rows of `pg_class` (as `c`) are our tables.
+fn ours(schema: &str) -> String {
     format!(
-        "SELECT pg_is_in_recovery(), current_setting('default_transaction_read_only') = 'on', \
+        "c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = {}) \
+         AND c.relkind IN ('r', 'p') AND c.relname IN ({})",
+        literal(schema),
+        names()
+    )
+}
+
+/// The server's state, the names of the other tables, and a fingerprint of the catalogue: the
+/// place and the transaction of each of its rows, which move with every change to one. It takes
+/// a fifth of the time of reading them in full.
+fn state_sql(schema: &str) -> String {
+    format!(
+        "WITH ours AS MATERIALIZED (SELECT c.oid, c.xmin, c.ctid FROM pg_class c WHERE {ours}), \
+         own AS MATERIALIZED (SELECT x.xmin, x.ctid, x.indexrelid, x.indisvalid, x.indisready FROM ours JOIN pg_index x ON x.indrelid = ours.oid), \
+         parts AS ( \
+             SELECT hashtextextended(concat(xmin, ctid, oid), 0) AS part FROM ours \
+             UNION ALL SELECT hashtextextended(concat(a.xmin, a.ctid, a.attrelid), 1) FROM ours JOIN pg_attribute a ON a.attrelid = ours.oid \
+             UNION ALL SELECT hashtextextended(concat(d.xmin, d.ctid), 2) FROM ours JOIN pg_attrdef d ON d.adrelid = ours.oid \
+             UNION ALL SELECT hashtextextended(concat(k.xmin, k.ctid), 3) FROM ours JOIN pg_constraint k ON k.conrelid = ours.oid \
+             UNION ALL SELECT hashtextextended(concat(xmin, ctid, indisvalid, indisready), 4) FROM own \
+             UNION ALL SELECT hashtextextended(concat(i.xmin, i.ctid), 5) FROM own JOIN pg_class i ON i.oid = own.indexrelid) \
+         SELECT pg_is_in_recovery(), current_setting('default_transaction_read_only') = 'on', \
              bool_or(relname = '{RELAXATIONS}'), \
-             string_agg(relname, chr(10)) FILTER (WHERE relname <> '{RELAXATIONS}') \
+             string_agg(relname, chr(10)) FILTER (WHERE relname <> '{RELAXATIONS}'), \
+             (SELECT concat(count(*), ' ', sum(part)) FROM parts) \
          FROM pg_class c WHERE relkind IN ('r', 'p') AND relname NOT IN ({}) \
-             AND relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = {schema}); \
-         SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, \
+             AND relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = {})",
+        names(),
+        literal(schema),
+        ours = ours(schema)
+    )
+}
+
+/// Columns, constraints and indexes of our tables. (PostgreSQL documentation, chapter 53)
+fn catalogue_sql(schema: &str) -> String {
+    format!(
+        "SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, \
              a.attidentity, a.attgenerated, pg_get_expr(d.adbin, d.adrelid) \
          FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid \
              LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum \
@@ -129,7 +166,7 @@ fn catalogue_sql(schema: &str) -> String {
              JOIN pg_am m ON m.oid = i.relam \
          WHERE {ours} AND NOT EXISTS (SELECT 1 FROM pg_constraint k WHERE k.conindid = x.indexrelid AND k.contype IN ('p', 'u', 'x')) \
          ORDER BY c.relname, i.relname",
-        names()
+        ours = ours(schema)
     )
 }
 

@@ -14,6 +14,7 @@ use r2d2::{ManageConnection, NopErrorHandler, Pool, PooledConnection};
 use super::fault::{self, is_lost};
 use super::tls::Tls;
 use super::url::{ChannelBinding, Host, Place, SessionAttrs, Target};
+use crate::catalog::Catalog;
 use crate::error::{Error, Kind, Result};
 
 /// Locks that a look waits for. A look that is held up longer says so.
@@ -66,6 +67,8 @@ pub struct Session {
     pub client: Client,
     /// Its server.
     pub server: Server,
+    /// The catalogue as it was last read, with its fingerprint, and indexes that are not whole.
+    pub known: Option<(String, Catalog, Vec<String>)>,
     in_place: Arc<AtomicUsize>,
     is_spoilt: bool,
 }
@@ -194,7 +197,7 @@ fn connect_to(target: &Target, tls: &Tls, host: &Host) -> Result<Session> {
         read_only: None,
         schema: String::new(),
     };
-    let mut session = Session { client, server, in_place, is_spoilt: false };
+    let mut session = Session { client, server, known: None, in_place, is_spoilt: false };
     set_up(&mut session)?;
     match &session.server.read_only {
         Some(why) if target.session == SessionAttrs::ReadWrite => {
