@@ -65,10 +65,13 @@ fn examine_once(config: &Config, deep: bool) -> Result<Report> {
     };
     let damage = if deep { store.find_damage(true)? } else { Default::default() };
     let report = examine(&mut *store, Surroundings { damage, ..Surroundings::default() })?;
-    match in_progress() {
-        Some(doing) if !report.is_complete() => Ok(Report::initializing(database, &doing)),
-        _ => Ok(report),
+    if report.is_complete() {
+        return Ok(report);
     }
+    Ok(match in_progress() {
+        Some(doing) => Report::initializing(database, &doing),
+        None => report,
+    })
 }
 
 /// `cts --check --url`.
