@@ -41,8 +41,9 @@ pub fn database(config: &Config, as_json: bool, deep: bool) -> Result<u8> {
             config.database.location(),
             CHECK_WITHIN.as_secs_f32()
         );
-        Err(Error::new(Kind::Io, what)
-            .remedy("look at the disk (`dmesg`) and for a program that holds the file"))
+        Err(Error::new(Kind::Io, what).remedy(
+            "look at the disk (`dmesg`) or the server, and for a program that holds a lock",
+        ))
     };
     let report = match receiver.recv_timeout(limit).unwrap_or_else(|_| late()) {
         Ok(report) => report,

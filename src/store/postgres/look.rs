@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::expected::{IDENTITY, canonical, kind};
-use super::session::{Row, Session, literal, quoted, read_only};
+use super::session::{Row, SCHEMA, Session, literal, quoted, read_only};
 use crate::catalog::{Catalog, Column, ForeignKey, Index, List, Table, Text, is_cts};
 use crate::error::{Error, Kind, Result};
 use crate::migration::Applied;
@@ -24,8 +24,8 @@ pub struct Found {
     pub look: Look,
     /// Why the server cannot be written.
     pub read_only: Option<String>,
-    /// Indexes of ours that a cut-off build has left behind.
-    pub invalid: Vec<String>,
+    /// Indexes of our tables that a cut-off build has left behind: table, index.
+    pub invalid: Vec<(String, String)>,
 }
 
 /// Ledger and catalogue. `own` begins and ends a transaction for it; else one is open.
@@ -89,7 +89,7 @@ fn names() -> String {
 
 /// The catalogue, and indexes that a cut-off build has left behind; read anew where its rows are
 /// not those of the last time.
-fn catalogue(session: &mut Session, fingerprint: &str) -> Result<(Catalog, Vec<String>)> {
+fn catalogue(session: &mut Session, fingerprint: &str) -> Result<(Catalog, Vec<(String, String)>)> {
     if let Some((at, catalog, invalid)) = &session.known
         && at == fingerprint
     {
@@ -170,7 +170,11 @@ fn catalogue_sql(schema: &str) -> String {
     )
 }
 
-fn catalog(columns: &[Row], constraints: &[Row], indexes: &[Row]) -> (Catalog, Vec<String>) {
+fn catalog(
+    columns: &[Row],
+    constraints: &[Row],
+    indexes: &[Row],
+) -> (Catalog, Vec<(String, String)>) {
     let mut tables: BTreeMap<&str, Table> = BTreeMap::new();
     for row in columns {
         let table = tables.entry(row.text(0)).or_insert_with(|| empty(row.text(0)));
@@ -184,7 +188,9 @@ fn catalog(columns: &[Row], constraints: &[Row], indexes: &[Row]) -> (Catalog, V
     let mut invalid = Vec::new();
     for row in indexes {
         match tables.get_mut(row.text(0)) {
-            Some(_) if !row.is(3) => invalid.push(row.text(1).to_string()),
+            Some(_) if !row.is(3) => {
+                invalid.push((row.text(0).to_string(), row.text(1).to_string()));
+            }
             Some(table) => table.indexes.to_mut().push(index(row)),
             None => {}
         }
@@ -351,7 +357,7 @@ pub fn find_damage(session: &mut Session) -> Result<Damage> {
             damage.pages.push(format!("table {}: {}", table.name, error.what));
         }
     }
-    check_indexes(session, &mut damage)?;
+    check_indexes(session, &mut damage, false)?;
     for table in found.catalog.tables.iter() {
         damage.orphans.extend(orphans(session, table)?);
     }
@@ -362,7 +368,7 @@ pub fn find_damage(session: &mut Session) -> Result<Damage> {
 /// behind a savepoint.
 pub fn find_damaged_indexes(session: &mut Session) -> Result<Damage> {
     let mut damage = Damage::default();
-    check_indexes(session, &mut damage)?;
+    check_indexes(session, &mut damage, true)?;
     Ok(damage)
 }
 
@@ -370,7 +376,7 @@ pub fn find_damaged_indexes(session: &mut Session) -> Result<Damage> {
 pub fn heavy_tables(session: &mut Session, rows: u32) -> Result<Vec<String>> {
     let sql = format!(
         "SELECT c.relname, pg_relation_size(c.oid) FROM pg_class c \
-         WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind IN ('r', 'p') AND c.relname IN ({}) \
+         WHERE c.relnamespace = {SCHEMA} AND c.relkind IN ('r', 'p') AND c.relname IN ({}) \
              AND pg_relation_size(c.oid) > 0",
         names()
     );
@@ -401,24 +407,29 @@ fn has_more(session: &mut Session, table: &str, rows: u32) -> Result<bool> {
 /// documentation, "Database Page Layout")
 const LEAST_ROW_BYTES: u64 = 28;
 
-fn check_indexes(session: &mut Session, damage: &mut Damage) -> Result<()> {
+fn check_indexes(session: &mut Session, damage: &mut Damage, in_transaction: bool) -> Result<()> {
+    let (before, after, undo) = match in_transaction {
+        true => ("SAVEPOINT cts_check; ", "; RELEASE cts_check", "ROLLBACK TO cts_check"),
+        false => ("", "", ""),
+    };
     let sql = format!(
         "SELECT x.indexrelid::regclass::text, e.nspname, x.indexrelid FROM pg_index x JOIN pg_class c ON c.oid = x.indrelid \
          JOIN pg_class i ON i.oid = x.indexrelid JOIN pg_am m ON m.oid = i.relam AND m.amname = 'btree', \
          (SELECT n.nspname FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace \
              WHERE p.proname = 'bt_index_check' AND has_function_privilege(p.oid, 'EXECUTE') LIMIT 1) e \
-         WHERE c.relname IN ({}) AND c.relnamespace = current_schema()::regnamespace AND x.indisvalid AND i.relpersistence = 'p'",
+         WHERE c.relname IN ({}) AND c.relnamespace = {SCHEMA} AND x.indisvalid AND i.relpersistence = 'p'",
         names()
     );
     for row in session.ask(&sql)?.into_iter().flatten() {
         let sql = format!(
-            "SELECT {}.bt_index_check({}::regclass, true)",
+            "{before}SELECT {}.bt_index_check({}::regclass, true){after}",
             quoted(row.text(1)),
             row.text(2)
         );
         match session.ask(&sql) {
             Ok(_) => {}
             Err(error) if error.kind == Kind::Data => {
+                session.run(undo)?;
                 damage.pages.push(format!("index {}: {}", row.text(0), error.what));
                 damage.indexes.push(row.text(0).to_string());
             }

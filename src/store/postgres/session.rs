@@ -68,7 +68,7 @@ pub struct Session {
     /// Its server.
     pub server: Server,
     /// The catalogue as it was last read, with its fingerprint, and indexes that are not whole.
-    pub known: Option<(String, Catalog, Vec<String>)>,
+    pub known: Option<(String, Catalog, Vec<(String, String)>)>,
     in_place: Arc<AtomicUsize>,
     is_spoilt: bool,
 }
@@ -303,6 +303,9 @@ pub fn quoted(name: &str) -> String {
 pub fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
+
+/// The number of the schema, for SQL.
+pub const SCHEMA: &str = "(SELECT oid FROM pg_namespace WHERE nspname = current_schema())";
 
 /// A connection out of the pool; it goes back when it is dropped.
 pub type Pooled = PooledConnection<Manager>;
