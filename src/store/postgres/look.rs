@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::expected::{IDENTITY, canonical, kind};
-use super::session::{Row, SCHEMA, Session, literal, quoted, read_only};
+use super::session::{Known, Row, SCHEMA, Session, literal, quoted, read_only};
 use crate::catalog::{Catalog, Column, ForeignKey, Index, List, Table, Text, is_cts};
 use crate::error::{Error, Kind, Result};
 use crate::migration::Applied;
@@ -37,7 +37,7 @@ pub fn look(session: &mut Session, own: bool) -> Result<Found> {
     let first = session.ask(&format!("{begin}{}", state_sql(&session.server.schema)));
     let read = first.and_then(|results| {
         let state = results.into_iter().flatten().next().ok_or_else(nothing)?;
-        let (catalog, invalid) = catalogue(session, state.text(4))?;
+        let Known { catalog, invalid, .. } = catalogue(session, state.text(4))?;
         let has_ledger = catalog.table("migrations").is_some();
         let sql = format!("{}; {}{end}", ledger_sql(has_ledger), relaxations_sql(state.is(2)));
         let mut results = session.ask(&sql)?.into_iter();
@@ -87,19 +87,16 @@ fn names() -> String {
     names.collect::<Vec<_>>().join(", ")
 }
 
-/// The catalogue, and indexes that a cut-off build has left behind; read anew where its rows are
-/// not those of the last time.
-fn catalogue(session: &mut Session, fingerprint: &str) -> Result<(Catalog, Vec<(String, String)>)> {
-    if let Some((at, catalog, invalid)) = &session.known
-        && at == fingerprint
-    {
-        return Ok((catalog.clone(), invalid.clone()));
+/// The catalogue, read anew where its rows are not those of the last time.
+fn catalogue(session: &mut Session, fingerprint: &str) -> Result<Known> {
+    if let Some(known) = session.known.as_ref().filter(|known| known.fingerprint == fingerprint) {
+        return Ok(known.clone());
     }
     let mut results = session.ask(&catalogue_sql(&session.server.schema))?.into_iter();
     let mut next = || results.next().unwrap_or_default();
     let (catalog, invalid) = catalog(&next(), &next(), &next());
-    session.known = Some((fingerprint.to_string(), catalog.clone(), invalid.clone()));
-    Ok((catalog, invalid))
+    let known = Known { fingerprint: fingerprint.to_string(), catalog, invalid };
+    Ok(session.known.insert(known).clone())
 }
 
 /// Which rows of `pg_class` (as `c`) are our tables.

@@ -67,8 +67,8 @@ pub struct Session {
     pub client: Client,
     /// Its server.
     pub server: Server,
-    /// The catalogue as it was last read, with its fingerprint, and indexes that are not whole.
-    pub known: Option<(String, Catalog, Vec<(String, String)>)>,
+    /// The catalogue as it was last read.
+    pub known: Option<Known>,
     in_place: Arc<AtomicUsize>,
     is_spoilt: bool,
 }
@@ -120,6 +120,17 @@ impl Session {
     fn is_usable(&self) -> bool {
         !self.is_spoilt && !self.client.is_closed()
     }
+}
+
+/// A catalogue that was read.
+#[derive(Clone)]
+pub struct Known {
+    /// Moves with every change to it.
+    pub fingerprint: String,
+    /// The catalogue.
+    pub catalog: Catalog,
+    /// Indexes of our tables that a cut-off build has left behind: table, index.
+    pub invalid: Vec<(String, String)>,
 }
 
 /// A row as text; `None` is NULL.
