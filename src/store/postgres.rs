@@ -46,6 +46,8 @@ const STATEMENT_WITHIN: Duration = Duration::from_secs(60);
 /// The first and the longest pause while a server is waited for.
 const PAUSES: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(100)..=Duration::from_millis(1000);
+/// When it is said for the second time that a server is waited for; then more and more rarely.
+const SAID_AGAIN: Duration = Duration::from_secs(2);
 /// How often a wish to stop is looked for while the server works.
 const BETWEEN_STOPS: Duration = Duration::from_millis(50);
 
@@ -61,18 +63,18 @@ pub struct DatabaseServer {
 }
 
 impl DatabaseServer {
-    fn connect(&self) -> Result<Postgres> {
+    fn connect(&self, limit: Duration) -> Result<Postgres> {
         let location = self.target.location();
         let sessions = Sessions::new(Arc::clone(&self.target), self.pool)?;
         let warnings = self.target.warnings.clone();
         let mut store = Postgres { location, sessions, warnings, state: Mutex::default() };
-        store.find(self.pool.connect).map_err(|error| store.at(error))?;
+        store.find(limit).map_err(|error| store.at(error))?;
         Ok(store)
     }
 
     /// Connects to a server that can be written.
     fn connect_to_write(&self) -> Result<Postgres> {
-        let store = self.connect()?;
+        let store = self.connect(self.pool.connect)?;
         match store.place().read_only {
             None => Ok(store),
             Some(why) => Err(store.at(Error::new(Kind::Unavailable, why)
@@ -98,6 +100,10 @@ impl Database for DatabaseServer {
         "its tables would be created"
     }
 
+    fn silence(&self) -> &'static str {
+        "look at the server, and at the network between"
+    }
+
     fn missing(&self) -> Error {
         let what = format!("{}: there is no table of CTS", self.location());
         Error::new(Kind::Data, what)
@@ -111,10 +117,15 @@ impl Database for DatabaseServer {
     fn open(&self, patience: &Patience<'_>) -> Result<Box<dyn Store>> {
         let start = Instant::now();
         let mut pause = *PAUSES.start();
+        let (mut said, mut next, mut silence) = (String::new(), start, SAID_AGAIN);
         loop {
             match self.connect_to_write() {
                 Err(error) if is_lost(&error) && start.elapsed() < self.wait => {
-                    (patience.on_wait)(&Wait::Other(error.what), start.elapsed());
+                    if said != error.what || Instant::now() >= next {
+                        (next, silence) = (Instant::now() + silence, silence * 2);
+                        said.clone_from(&error.what);
+                        (patience.on_wait)(&Wait::Other(error.what), start.elapsed());
+                    }
                     patience.pause(pause)?;
                     pause = (pause * 2).min(*PAUSES.end());
                 }
@@ -131,8 +142,10 @@ impl Database for DatabaseServer {
         }
     }
 
-    fn open_read_only(&self, _: &Patience<'_>) -> Result<Option<Box<dyn Store>>> {
-        let store = self.connect()?;
+    fn open_read_only(&self, patience: &Patience<'_>) -> Result<Option<Box<dyn Store>>> {
+        // A server, unlike a lock, always takes a moment.
+        let limit = patience.limit.map_or(self.pool.connect, |limit| limit.max(LOOK_WITHIN));
+        let store = self.connect(limit.min(self.pool.connect))?;
         let is_there = store.state(|state| state.has_tables);
         Ok(is_there.then(|| Box::new(store) as Box<dyn Store>))
     }
@@ -172,6 +185,10 @@ impl Postgres {
     fn find(&mut self, limit: Duration) -> Result<Found> {
         let (found, server) = self.sessions.ask(limit, |session| {
             let found = look::look(session, true)?;
+            if found.read_only.is_some() {
+                // What sets it so may hold for this connection only, as a role's setting does.
+                session.spoil();
+            }
             let found_at = &session.server;
             let (name, started) = (found_at.name.clone(), found_at.started.clone());
             Ok((found, Server { name, started }))
