@@ -41,9 +41,7 @@ pub fn database(config: &Config, as_json: bool, deep: bool) -> Result<u8> {
             config.database.location(),
             CHECK_WITHIN.as_secs_f32()
         );
-        Err(Error::new(Kind::Io, what).remedy(
-            "look at the disk (`dmesg`) or the server, and for a program that holds a lock",
-        ))
+        Err(Error::new(Kind::Io, what).remedy(config.database.silence()))
     };
     let report = match receiver.recv_timeout(limit).unwrap_or_else(|_| late()) {
         Ok(report) => report,
@@ -69,10 +67,9 @@ fn examine_once(config: &Config, deep: bool) -> Result<Report> {
     if report.is_complete() {
         return Ok(report);
     }
-    Ok(match in_progress() {
-        Some(doing) => Report::initializing(database, &doing),
-        None => report,
-    })
+    // Its connection is free for the question who migrates.
+    drop(store);
+    Ok(in_progress().map_or(report, |doing| Report::initializing(database, &doing)))
 }
 
 /// `cts --check --url`.

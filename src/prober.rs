@@ -90,8 +90,7 @@ impl Prober {
         let asked = questions.send(Question::Report(answer));
         let silence = || {
             let what = format!("the database did not answer within {} s", ANSWER_WITHIN.as_secs());
-            let error = Error::new(Kind::Io, what)
-                .remedy("look at the disk (`dmesg`) and at the log of cts");
+            let error = Error::new(Kind::Io, what).remedy(self.database.silence());
             Report::unreachable(&*self.database, &error)
         };
         match asked {
@@ -259,8 +258,9 @@ impl Owner {
         let stop = Arc::new(AtomicBool::new(false));
         let patience = Patience::silent(NOTES_WITHIN, &stop);
         let last = Note { level: "info", message: "the service stopped".into() };
-        // A log line that cannot be written does not keep the service from stopping.
-        let _ = note(&mut *self.store, &patience, &last);
+        // A log line that cannot be written does not keep the service from stopping, nor does a
+        // server that hangs: a look ends in time.
+        let _ = self.store.look().and_then(|_| note(&mut *self.store, &patience, &last));
         self.store.close()
     }
 }

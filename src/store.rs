@@ -353,6 +353,9 @@ pub trait Database: fmt::Debug + Send + Sync {
     /// How it would be made where there is none.
     fn making(&self) -> &'static str;
 
+    /// What to look at where it does not answer.
+    fn silence(&self) -> &'static str;
+
     /// The error of a command that needs one where there is none.
     fn missing(&self) -> Error;
 

@@ -46,6 +46,8 @@ const STATEMENT_WITHIN: Duration = Duration::from_secs(60);
 /// The first and the longest pause while a server is waited for.
 const PAUSES: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(100)..=Duration::from_millis(1000);
+/// When it is said for the second time that a server is waited for; then more and more rarely.
+const SAID_AGAIN: Duration = Duration::from_secs(2);
 /// How often a wish to stop is looked for while the server works.
 const BETWEEN_STOPS: Duration = Duration::from_millis(50);
 
@@ -98,6 +100,10 @@ impl Database for DatabaseServer {
         "its tables would be created"
     }
 
+    fn silence(&self) -> &'static str {
+        "look at the server, and at the network between"
+    }
+
     fn missing(&self) -> Error {
         let what = format!("{}: there is no table of CTS", self.location());
         Error::new(Kind::Data, what)
@@ -111,10 +117,15 @@ impl Database for DatabaseServer {
     fn open(&self, patience: &Patience<'_>) -> Result<Box<dyn Store>> {
         let start = Instant::now();
         let mut pause = *PAUSES.start();
+        let (mut said, mut next, mut silence) = (String::new(), start, SAID_AGAIN);
         loop {
             match patience.until_unblocked(|| self.connect_to_write()) {
                 Err(error) if is_lost(&error) && start.elapsed() < self.wait => {
-                    (patience.on_wait)(&Wait::Other(error.what), start.elapsed());
+                    if said != error.what || Instant::now() >= next {
+                        (next, silence) = (Instant::now() + silence, silence * 2);
+                        said.clone_from(&error.what);
+                        (patience.on_wait)(&Wait::Other(error.what), start.elapsed());
+                    }
                     patience.pause(pause)?;
                     pause = (pause * 2).min(*PAUSES.end());
                 }
@@ -133,8 +144,9 @@ impl Database for DatabaseServer {
     }
 
     fn open_read_only(&self, patience: &Patience<'_>) -> Result<Option<Box<dyn Store>>> {
-        let limit = patience.limit.unwrap_or(self.pool.connect).min(self.pool.connect);
-        let store = self.connect(limit)?;
+        // A server, unlike a lock, always takes a moment.
+        let limit = patience.limit.map_or(self.pool.connect, |limit| limit.max(LOOK_WITHIN));
+        let store = self.connect(limit.min(self.pool.connect))?;
         let is_there = store.state(|state| state.has_tables);
         Ok(is_there.then(|| Box::new(store) as Box<dyn Store>))
     }
@@ -174,6 +186,10 @@ impl Postgres {
     fn find(&mut self, limit: Duration) -> Result<Found> {
         let (found, server) = self.sessions.ask(limit, |session| {
             let found = look::look(session, true).map_err(|e| lock::explained(session, e))?;
+            if found.read_only.is_some() {
+                // What sets it so may hold for this connection only, as a role's setting does.
+                session.spoil();
+            }
             let found_at = &session.server;
             let (name, started) = (found_at.name.clone(), found_at.started.clone());
             Ok((found, Server { name, started }))

@@ -75,6 +75,10 @@ impl Database for DatabaseFile {
         "it would be created, mode 0600, in WAL mode"
     }
 
+    fn silence(&self) -> &'static str {
+        "look at the disk (`dmesg`) and for a program that holds the file"
+    }
+
     fn missing(&self) -> Error {
         Error::new(Kind::Data, format!("{}: there is no database", self.path.display())).remedy(
             "create it with `cts migrate` or by starting cts, or set SQLITE_DB_PATH (or --db)",
