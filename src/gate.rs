@@ -123,12 +123,10 @@ impl Shared {
     fn admit(self: &Arc<Shared>, stream: TcpStream, from: SocketAddr) {
         let stream = Arc::new(stream);
         let Some(number) = self.connections().enter(&stream, self.most) else { return };
+        let place = Arc::new(Place { shared: Arc::clone(self), number });
         loop {
-            let (shared, theirs) = (Arc::clone(self), Arc::clone(&stream));
-            let serve = move || {
-                shared.serve(number, &theirs, from);
-                shared.leave(number);
-            };
+            let (place, theirs) = (Arc::clone(&place), Arc::clone(&stream));
+            let serve = move || place.shared.serve(number, &theirs, from);
             let named = thread::Builder::new().name("request".into()).stack_size(STACK_BYTES);
             if named.spawn(serve).is_ok() {
                 return;
@@ -136,15 +134,10 @@ impl Shared {
             // No thread can be made: one that dawdles makes room for it.
             let has_gone = self.connections().evict(Duration::ZERO) == Some(number);
             if has_gone || self.is_closing.load(Ordering::SeqCst) {
-                self.leave(number);
                 return;
             }
             thread::sleep(EXHAUSTED);
         }
-    }
-
-    fn leave(&self, number: u64) {
-        self.connections().open.retain(|open| open.number != number);
     }
 
     /// Reads one request and answers it. A client that has gone is no fault.
@@ -152,36 +145,64 @@ impl Shared {
         let start = Instant::now();
         let mut bytes = Vec::with_capacity(1024);
         let Some(request) = read_head(stream, &mut bytes, start + HEAD_WITHIN) else { return };
-        if !self.begin_answer(number) {
-            return;
-        }
+        let Some(answering) = Answering::begin(self, number) else { return };
         let answer = self.answers.answer(request.as_ref().map_err(|refusal| *refusal), from);
         let is_written = write_all(stream, &answer, start + ALL_WITHIN).is_ok();
+        drop(answering);
         let rest = head::end(&bytes).map_or(bytes.len(), |end| bytes.len() - end);
         let may_send_more = request.is_err() || rest > 0;
         if is_written && may_send_more {
             linger(stream);
         }
-        self.connections().answering -= 1;
-        self.changed.notify_all();
     }
+}
 
-    /// Whether it still has its place; from now on it cannot be taken.
-    fn begin_answer(&self, number: u64) -> bool {
-        let mut connections = self.connections();
-        let Some(open) = connections.open.iter_mut().find(|open| open.number == number) else {
-            return false;
-        };
-        open.is_reading = false;
+/// An answer under way, whose place cannot be taken.
+struct Answering<'s> {
+    shared: &'s Shared,
+    number: u64,
+}
+
+impl<'s> Answering<'s> {
+    /// `None` where the place is taken already.
+    fn begin(shared: &'s Shared, number: u64) -> Option<Answering<'s>> {
+        let mut connections = shared.connections();
+        connections.open.iter_mut().find(|open| open.number == number)?.is_reading = false;
         connections.answering += 1;
-        true
+        Some(Answering { shared, number })
+    }
+}
+
+impl Drop for Answering<'_> {
+    fn drop(&mut self) {
+        let mut connections = self.shared.connections();
+        connections.answering -= 1;
+        if let Some(open) = connections.open.iter_mut().find(|open| open.number == self.number) {
+            open.is_reading = true;
+        }
+        self.shared.changed.notify_all();
+    }
+}
+
+/// A place among the connections, given back however the thread ends.
+struct Place {
+    shared: Arc<Shared>,
+    number: u64,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.shared.connections().open.retain(|open| open.number != self.number);
     }
 }
 
 /// What happens to `accept` without anything being wrong here.
 fn is_passing(error: &io::Error) -> bool {
     use io::ErrorKind as E;
-    matches!(error.kind(), E::ConnectionAborted | E::Interrupted | E::ConnectionReset | E::WouldBlock)
+    matches!(
+        error.kind(),
+        E::ConnectionAborted | E::Interrupted | E::ConnectionReset | E::WouldBlock
+    )
 }
 
 impl Connections {

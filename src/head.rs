@@ -74,8 +74,13 @@ pub fn read(bytes: &[u8]) -> Result<Head, Refusal> {
     let text = text.strip_suffix("\r\n\r\n").ok_or(malformed("the head has no end"))?;
     let mut lines = text.split("\r\n");
     let (method, target, is_1_1) = request_line(lines.next().unwrap_or_default())?;
-    let mut head =
-        Head { method: method.into(), target: target.into(), is_1_1, host: None, authorization: None };
+    let mut head = Head {
+        method: method.into(),
+        target: target.into(),
+        is_1_1,
+        host: None,
+        authorization: None,
+    };
     let mut length = None;
     for (count, line) in lines.enumerate() {
         if count >= LINES {
@@ -133,7 +138,11 @@ fn header(line: &str) -> Result<(&str, &str), Refusal> {
     let malformed = Refusal::Malformed("a header line is not NAME: VALUE");
     let (name, value) = line.split_once(':').ok_or(malformed)?;
     let is_value = !value.contains(['\r', '\n']);
-    if is_token(name) && is_value { Ok((name, value.trim_matches([' ', '\t']))) } else { Err(malformed) }
+    if is_token(name) && is_value {
+        Ok((name, value.trim_matches([' ', '\t'])))
+    } else {
+        Err(malformed)
+    }
 }
 
 /// (RFC 9110, 5.6.2)
@@ -182,7 +191,8 @@ pub fn name(host: &str) -> Option<&str> {
 /// stranger's DNS may lead here.
 pub fn is_address(host: &str) -> bool {
     name(host).is_some_and(|name| {
-        name.parse::<IpAddr>().is_ok() || name.trim_end_matches('.').eq_ignore_ascii_case("localhost")
+        name.parse::<IpAddr>().is_ok()
+            || name.trim_end_matches('.').eq_ignore_ascii_case("localhost")
     })
 }
 
@@ -196,7 +206,8 @@ mod tests {
 
     #[test]
     fn plain_requests_are_read() {
-        let head = of("GET /livez?x HTTP/1.1\r\nHost: a:1\r\nAuthorization:\tBearer x \r\n\r\n").unwrap();
+        let head =
+            of("GET /livez?x HTTP/1.1\r\nHost: a:1\r\nAuthorization:\tBearer x \r\n\r\n").unwrap();
         assert_eq!((head.method.as_str(), head.target.as_str()), ("GET", "/livez?x"));
         assert_eq!((head.host.as_deref(), head.is_1_1), (Some("a:1"), true));
         assert_eq!(head.authorization.as_deref(), Some("Bearer x"));
@@ -210,16 +221,25 @@ mod tests {
     #[test]
     fn what_could_be_read_in_two_ways_is_refused() {
         for text in [
-            "", "\r\n\r\n", "GET /\r\n\r\n", "GET  / HTTP/1.1\r\nHost: a\r\n\r\n",
-            "GET / HTTP/1.1 \r\nHost: a\r\n\r\n", "G T / HTTP/1.1\r\nHost: a\r\n\r\n",
-            "GET / HTTP/1.1\r\n\r\n", "GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n",
-            "GET / HTTP/1.1\r\nHost : a\r\n\r\n", "GET / HTTP/1.1\r\nHost: a\r\n b\r\n\r\n",
-            "GET / HTTP/1.1\nHost: a\n\n", "GET / HTTP/1.1\r\nHost: a\nX: b\r\n\r\n",
+            "",
+            "\r\n\r\n",
+            "GET /\r\n\r\n",
+            "GET  / HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET / HTTP/1.1 \r\nHost: a\r\n\r\n",
+            "G T / HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET / HTTP/1.1\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost : a\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\n b\r\n\r\n",
+            "GET / HTTP/1.1\nHost: a\n\n",
+            "GET / HTTP/1.1\r\nHost: a\nX: b\r\n\r\n",
             "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1, 1\r\n\r\n",
             "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n",
             "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nContent-Length: 0\r\n\r\n",
-            "GET a HTTP/1.1\r\nHost: a\r\n\r\n", "GET * HTTP/1.1\r\nHost: a\r\n\r\n",
-            "GET / HTTP/1.1\r\nHost: \0\r\n\r\n", "GET / http/1.1\r\nHost: a\r\n\r\n",
+            "GET a HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET * HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: \0\r\n\r\n",
+            "GET / http/1.1\r\nHost: a\r\n\r\n",
         ] {
             assert!(matches!(of(text), Err(Refusal::Malformed(_))), "{text:?}: {:?}", of(text));
         }
@@ -228,19 +248,35 @@ mod tests {
     #[test]
     fn bodies_versions_and_lengths_have_their_codes() {
         let code = |text: &str| of(text).unwrap_err().status().0;
-        assert_eq!(code("GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999999\r\n\r\n"), 413);
+        assert_eq!(
+            code("GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999999\r\n\r\n"),
+            413
+        );
         assert_eq!(code("GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"), 413);
         assert_eq!(code("GET / HTTP/2.0\r\nHost: a\r\n\r\n"), 505);
         assert_eq!(code(&format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(MOST))), 431);
-        assert_eq!(code(&format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: y\r\n".repeat(101))), 431);
+        assert_eq!(
+            code(&format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: y\r\n".repeat(101))),
+            431
+        );
     }
 
     #[test]
     fn addresses_are_told_from_names() {
-        for host in ["127.0.0.1", "127.0.0.1:3000", "[::1]:3000", "[::1]", "localhost", "LocalHost:80"] {
+        for host in
+            ["127.0.0.1", "127.0.0.1:3000", "[::1]:3000", "[::1]", "localhost", "LocalHost:80"]
+        {
             assert!(is_address(host), "{host}");
         }
-        for host in ["", "evil.example", "127.0.0.1.evil.example", "localhost.evil", "[::1", "127.0.0.1:x", "a:b:c"] {
+        for host in [
+            "",
+            "evil.example",
+            "127.0.0.1.evil.example",
+            "localhost.evil",
+            "[::1",
+            "127.0.0.1:x",
+            "a:b:c",
+        ] {
             assert!(!is_address(host), "{host}");
         }
     }
