@@ -2,6 +2,8 @@
 //! of the binary, with those in `postgres/`, that knows the crates `postgres`, `r2d2` and
 //! `rustls`; a build without the feature has none of it.
 
+mod backup;
+mod conversion;
 #[allow(dead_code, reason = "build.rs compiles this file too and uses the rest")]
 mod expected;
 mod expression;
@@ -9,6 +11,7 @@ mod fault;
 mod index;
 mod lock;
 mod look;
+mod old;
 mod reshape;
 mod session;
 mod tls;
@@ -236,6 +239,8 @@ impl Store for Postgres {
 
     fn forecast(&mut self, expected: &Table) -> Result<Rebuilt> {
         let mut session = self.sessions.get(LOOK_WITHIN).map_err(|error| self.at(error))?;
+        // Its settings are changed for it: tables may be large.
+        session.spoil();
         reshape::forecast(&mut session, expected).map_err(|error| self.at(error))
     }
 
@@ -415,12 +420,12 @@ impl Tx for PostgresTx {
     }
 
     fn add_column(&mut self, table: &str, column: &Column) -> Result<()> {
-        let sql = reshape::add_column(table, column);
+        let sql = reshape::put_column(table, column);
         self.run(&sql)
     }
 
-    fn back_up(&mut self) -> Result<String> {
-        self.unhurried(reshape::back_up)
+    fn back_up(&mut self) -> Result<Option<String>> {
+        self.unhurried(backup::back_up)
     }
 
     fn rebuild(&mut self, expected: &Table, patience: &Patience<'_>) -> Result<Rebuilt> {
@@ -452,6 +457,9 @@ impl Tx for PostgresTx {
 
     fn tighten(&mut self, relaxation: &Relaxation) -> Result<()> {
         let Relaxation { table, rule, .. } = relaxation;
+        if let Rule::References(parent) = rule {
+            self.unhurried(|session| reshape::validate(session, table, parent))?;
+        }
         self.run(&format!(
             "DELETE FROM {RELAXATIONS} WHERE table_name = {} AND rule = {} AND object = {}",
             literal(table),
