@@ -23,6 +23,8 @@ mod healing;
 mod http;
 mod kills;
 mod plans;
+#[cfg(feature = "postgres")]
+mod postgres_adoption;
 mod refusals;
 mod service;
 mod starts;

@@ -378,18 +378,23 @@ impl<'e> Plan<'e> {
         Ok(())
     }
 
-    /// The server alters no column that a view reads.
+    /// The server alters no column that a view, a generated column, a trigger or a policy reads.
     fn refuse_readers(&self, session: &mut Session) -> Result<()> {
         let names: Vec<String> = self.converted().map(|column| literal(&column.name)).collect();
         if names.is_empty() {
             return Ok(());
         }
         let sql = format!(
-            "SELECT CASE v.relkind WHEN 'm' THEN 'materialized view ' ELSE 'view ' END || v.oid::regclass, a.attname \
-             FROM pg_depend d JOIN pg_rewrite r ON r.oid = d.objid JOIN pg_class v ON v.oid = r.ev_class \
-                 JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid \
-             WHERE d.classid = 'pg_rewrite'::regclass AND d.refclassid = 'pg_class'::regclass \
-                 AND d.refobjid = {}::regclass AND v.oid <> d.refobjid AND a.attname IN ({}) ORDER BY 1, 2 LIMIT 1",
+            "SELECT CASE v.relkind WHEN 'm' THEN 'materialized view ' || v.oid::regclass WHEN 'v' THEN 'view ' || v.oid::regclass \
+                 ELSE pg_describe_object(coalesce(g.classid, d.classid), coalesce(g.objid, d.objid), coalesce(g.objsubid, d.objsubid)) END, a.attname \
+             FROM pg_depend d JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid \
+                 LEFT JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid LEFT JOIN pg_class v ON v.oid = r.ev_class \
+                 LEFT JOIN (SELECT e.oid, 'pg_class'::regclass::oid AS classid, e.adrelid AS objid, e.adnum::int AS objsubid \
+                     FROM pg_attrdef e JOIN pg_attribute b ON b.attrelid = e.adrelid AND b.attnum = e.adnum AND b.attgenerated <> '') g \
+                     ON g.oid = d.objid AND d.classid = 'pg_attrdef'::regclass AND (g.objid, g.objsubid) <> (a.attrelid, a.attnum) \
+             WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = {}::regclass AND a.attname IN ({}) \
+                 AND (g.oid IS NOT NULL OR d.classid IN ('pg_rewrite'::regclass, 'pg_trigger'::regclass, 'pg_policy'::regclass, 'pg_proc'::regclass)) \
+             ORDER BY 1, 2 LIMIT 1",
             literal(&quoted(&self.expected.name)),
             names.join(", ")
         );
