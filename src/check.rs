@@ -41,8 +41,7 @@ pub fn database(config: &Config, as_json: bool, deep: bool) -> Result<u8> {
             config.database.location(),
             CHECK_WITHIN.as_secs_f32()
         );
-        Err(Error::new(Kind::Io, what)
-            .remedy("look at the disk (`dmesg`) and for a program that holds the file"))
+        Err(Error::new(Kind::Io, what).remedy(config.database.silence()))
     };
     let report = match receiver.recv_timeout(limit).unwrap_or_else(|_| late()) {
         Ok(report) => report,
@@ -65,10 +64,12 @@ fn examine_once(config: &Config, deep: bool) -> Result<Report> {
     };
     let damage = if deep { store.find_damage(true)? } else { Default::default() };
     let report = examine(&mut *store, Surroundings { damage, ..Surroundings::default() })?;
-    match in_progress() {
-        Some(doing) if !report.is_complete() => Ok(Report::initializing(database, &doing)),
-        _ => Ok(report),
+    if report.is_complete() {
+        return Ok(report);
     }
+    // Its connection is free for the question who migrates.
+    drop(store);
+    Ok(in_progress().map_or(report, |doing| Report::initializing(database, &doing)))
 }
 
 /// `cts --check --url`.

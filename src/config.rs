@@ -31,6 +31,9 @@ pub const DEFAULT_POOL_IDLE: &str = "30s";
 /// How long the pool waits for a connection where nothing is configured.
 pub const DEFAULT_POOL_CONNECT: &str = "10s";
 
+/// The longest time that is ever waited: one that can be added to any point in time.
+const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
 /// What the command line gives; everything that is `None` is looked for elsewhere.
 #[derive(Clone, Debug, Default)]
 pub struct Flags {
@@ -165,8 +168,8 @@ fn server(flags: &Flags, env: &Env<'_>) -> Result<Arc<dyn Database>> {
                 .ok()
                 .filter(is_some)
                 .ok_or_else(|| wrong("CTS_POOL_MAX", &max, "a number from 1 to 1000"))?,
-            idle: env.duration("CTS_POOL_IDLE", DEFAULT_POOL_IDLE)?,
-            connect: env.duration("CTS_POOL_CONNECT", DEFAULT_POOL_CONNECT)?,
+            idle: env.some_time("CTS_POOL_IDLE", DEFAULT_POOL_IDLE)?,
+            connect: env.some_time("CTS_POOL_CONNECT", DEFAULT_POOL_CONNECT)?,
         },
     }))
 }
@@ -260,7 +263,17 @@ impl Env<'_> {
         let seconds = value.parse().map(Duration::from_secs).ok();
         seconds
             .or_else(|| humantime::parse_duration(&value).ok())
+            .map(|time| time.min(LONGEST))
             .ok_or_else(|| wrong(name, &value, "a time such as 30s or 2min"))
+    }
+
+    /// One that is not zero.
+    #[cfg(feature = "postgres")]
+    fn some_time(&self, name: &str, default: &str) -> Result<Duration> {
+        match self.duration(name, default)? {
+            Duration::ZERO => Err(wrong(name, "0", "a time of which there is some, such as 30s")),
+            time => Ok(time),
+        }
     }
 }
 
@@ -328,10 +341,31 @@ mod tests {
     #[test]
     fn an_explicit_type_wins_over_a_url() {
         let url = ("DATABASE_URL", "postgresql://u:secret@h/d");
-        assert!(load(&Flags::default(), &[("DATABASE_TYPE", "sqlite"), url]).is_ok());
-        let text = complaint(&[url]);
-        assert!(text.contains("DATABASE_URL") && !text.contains("secret"), "{text}");
-        assert!(complaint(&[("DATABASE_TYPE", "postgresql")]).contains("PostgreSQL"));
+        let config = load(&Flags::default(), &[("DATABASE_TYPE", "sqlite"), url]).unwrap();
+        assert_eq!(config.database.backend(), Backend::Sqlite);
+        let text = complaint(&[("DATABASE_TYPE", "postgresql")]);
+        assert!(text.contains("DATABASE_TYPE"), "{text}");
+    }
+
+    #[test]
+    #[cfg(not(feature = "postgres"))]
+    fn a_url_needs_a_build_that_has_the_store() {
+        let text = complaint(&[("DATABASE_URL", "postgresql://u:secret@h/d")]);
+        assert!(text.contains("DATABASE_URL") && text.contains("--features postgres"), "{text}");
+        assert!(!text.contains("secret"), "{text}");
+    }
+
+    #[test]
+    #[cfg(feature = "postgres")]
+    fn a_url_is_enough_and_its_password_is_never_shown() {
+        let url = ("DATABASE_URL", "postgresql://u:secret@h/d");
+        let config = load(&Flags::default(), &[url]).unwrap();
+        assert_eq!(config.database.location(), "postgresql://u:***@h:5432/d");
+        assert!(!format!("{config:?}").contains("secret"));
+        for (name, value) in [("CTS_POOL_MAX", "0"), ("CTS_POOL_IDLE", "x"), ("CTS_WAIT", "ever")] {
+            let text = complaint(&[url, (name, value)]);
+            assert!(text.contains(name) && text.contains(value), "{text}");
+        }
     }
 
     #[test]

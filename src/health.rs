@@ -12,7 +12,7 @@ use crate::migrate::Plan;
 use crate::migration::Applied;
 use crate::relaxation::{Relaxation, Rule};
 use crate::schema::Schema;
-use crate::store::{Backend, Damage, Database, Look, Orphans, Place};
+use crate::store::{Backend, Damage, Database, Look, Orphans, Place, PoolState};
 
 /// Below this many free bytes a database cannot be used: the WAL and the shared memory of
 /// a busy box need about as much.
@@ -113,6 +113,8 @@ pub struct Report {
     pub expected_migrations: usize,
     /// Rules that do not hold in this database, which is no fault.
     pub relaxations: Vec<Relaxation>,
+    /// The connections to its server, where there is one.
+    pub pool: Option<PoolState>,
 }
 
 impl Report {
@@ -136,6 +138,7 @@ impl Report {
             .collect();
         report.applied = look.ledger.iter().filter(|row| row.is_ours()).cloned().collect();
         report.relaxations = look.relaxations.clone();
+        report.pool = around.place.pool;
         report.judge_schema(schema, look);
         report.judge_surroundings(schema, around);
         report
@@ -169,6 +172,7 @@ impl Report {
             pending: schema.migrations.iter().map(|m| m.name.to_string()).collect(),
             expected_migrations: schema.migrations.len(),
             relaxations: Vec::new(),
+            pool: None,
         }
     }
 

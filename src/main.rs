@@ -35,20 +35,26 @@ use std::sync::atomic::AtomicBool;
 use cli::Command;
 use config::{Config, Flags};
 use error::{Error, Kind, Result};
-use log::Log;
+use log::{Log, Verbosity};
 
 fn main() -> ExitCode {
     let words: Vec<_> = env::args_os().collect();
     let checks = words.iter().any(|word| word == "--check");
     let as_json = words.iter().any(|word| word == "--json");
+    let failed = |error: &Error, verbosity| {
+        if checks {
+            return check::could_not_ask(&error.to_string(), as_json);
+        }
+        Log::new(verbosity).error(error);
+        error.kind.exit_code()
+    };
+    if words.iter().any(|word| holds_database_url(&word.to_string_lossy())) {
+        return failed(&url_in_argument(), Verbosity::Normal).into();
+    }
     let code = match cli::parse(words) {
-        Ok((command, flags)) => run(&command, &flags).unwrap_or_else(|error| {
-            if checks {
-                return check::could_not_ask(&error.to_string(), as_json);
-            }
-            Log::new(flags.verbosity).error(&error);
-            error.kind.exit_code()
-        }),
+        Ok((command, flags)) => {
+            run(&command, &flags).unwrap_or_else(|error| failed(&error, flags.verbosity))
+        }
         Err(said) if !said.use_stderr() => match said.print() {
             Err(e) if e.kind() != ErrorKind::BrokenPipe => Kind::Io.exit_code(),
             _ => 0,
@@ -63,6 +69,20 @@ fn main() -> ExitCode {
         }
     };
     code.into()
+}
+
+/// Whether a word of the command line is the URL of a database server, or holds one.
+fn holds_database_url(word: &str) -> bool {
+    ["postgres://", "postgresql://"].iter().any(|scheme| word.contains(scheme))
+}
+
+/// Nothing is done with it, and it is not repeated: it may hold a password.
+fn url_in_argument() -> Error {
+    Error::new(
+        Kind::Usage,
+        "an argument holds a database URL, which every user of this machine can read (`ps`)",
+    )
+    .remedy("set DATABASE_URL, or name a file with --database-url-file; change the password if there was one")
 }
 
 fn run(command: &Command, flags: &Flags) -> Result<u8> {

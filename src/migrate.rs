@@ -12,7 +12,7 @@ use crate::error::{Error, Kind, Result};
 use crate::migration::{Migration, Refusal, Statement, Subject, pending};
 use crate::relaxation::{Relaxation, Rule};
 use crate::schema::{Schema, VERSION};
-use crate::store::{Damage, Effect, Look, Note, Patience, Store, Tx, interrupted, note};
+use crate::store::{Damage, Effect, LIGHT, Look, Note, Patience, Store, Tx, interrupted, note};
 
 /// What is to be done, as one look shows it.
 #[derive(Debug)]
@@ -200,10 +200,6 @@ fn build_indexes(
 /// 2,000,000 indications of 166 MB became 313 MB, beside their copy and the journal of both.
 const ROOM: &str = "free some space: the copy, the tables as they are rebuilt and the journal need about four times the \
                     size of the database. Then run it again";
-
-/// Rows up to which an index is built while programs work. With the look for damage in its
-/// table, 20,000 positions took 20 to 32 ms (ext4, 2 cores).
-const LIGHT: u32 = 20_000;
 
 /// Puts back what is missing, as far as it is done in a moment: tables, columns that need no
 /// rebuild, and indexes on small tables. For the running appliance: each in a transaction of its

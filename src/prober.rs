@@ -10,12 +10,14 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, Kind, Result};
 use crate::health::{Report, Surroundings, examine};
 use crate::log::Log;
-use crate::migrate::heal_in_passing;
-use crate::store::{Database, Note, Patience, Store, note};
+use crate::migrate::{bring_up_to_date, heal_in_passing};
+use crate::store::{Database, Note, Patience, Server, Store, note};
 use crate::upkeep::Keeper;
 
 /// How often writing is proved.
 const BETWEEN_WRITES: Duration = Duration::from_secs(5);
+/// How soon it is tried again where it failed.
+const AFTER_FAILURE: Duration = Duration::from_secs(1);
 /// How often what is missing is looked for.
 const BETWEEN_HEALINGS: Duration = Duration::from_secs(60);
 /// How long putting it back waits for other writers.
@@ -88,8 +90,7 @@ impl Prober {
         let asked = questions.send(Question::Report(answer));
         let silence = || {
             let what = format!("the database did not answer within {} s", ANSWER_WITHIN.as_secs());
-            let error = Error::new(Kind::Io, what)
-                .remedy("look at the disk (`dmesg`) and at the log of cts");
+            let error = Error::new(Kind::Io, what).remedy(self.database.silence());
             Report::unreachable(&*self.database, &error)
         };
         match asked {
@@ -134,6 +135,7 @@ impl Prober {
         let now = Instant::now();
         let mut owner = Owner {
             database: Arc::clone(&self.database),
+            server: store.server(),
             store,
             log,
             unwritable: None,
@@ -154,6 +156,8 @@ impl Prober {
 struct Owner {
     database: Arc<dyn Database>,
     store: Box<dyn Store>,
+    /// The server that was last found up to date.
+    server: Option<Server>,
     log: Log,
     unwritable: Option<String>,
     next_write: Instant,
@@ -186,14 +190,45 @@ impl Owner {
             }
         }
         if Instant::now() >= self.next_write {
+            self.follow();
             self.unwritable = self.store.try_write().err().map(|error| error.to_string());
-            self.next_write = Instant::now() + BETWEEN_WRITES;
+            let pause = if self.unwritable.is_some() { AFTER_FAILURE } else { BETWEEN_WRITES };
+            self.next_write = Instant::now() + pause;
         }
         if Instant::now() >= self.next_healing {
             self.heal();
             self.next_healing = Instant::now() + BETWEEN_HEALINGS;
         }
         Some(None)
+    }
+
+    /// Notices that another server answers by now, after a restart or a failover. What it has is
+    /// brought up to date: a standby that took over may lack what was committed last.
+    fn follow(&mut self) {
+        // A server that is not there, or cannot be written yet, is asked again.
+        let is_ready =
+            |store: &mut dyn Store| store.look().is_ok() && store.place().read_only.is_none();
+        if self.server.is_none()
+            || !is_ready(&mut *self.store)
+            || self.store.server() == self.server
+        {
+            return;
+        }
+        let stop = Arc::new(AtomicBool::new(false));
+        let patience = Patience::silent(HEALING_WITHIN, &stop);
+        let found = self.store.server();
+        let name = found.as_ref().map(|server| server.name.clone()).unwrap_or_default();
+        match bring_up_to_date(&mut *self.store, &patience) {
+            Ok(outcome) => {
+                let done = match outcome.applied() {
+                    0 => "its schema is as expected".to_string(),
+                    count => format!("{count} statements brought its schema up to date"),
+                };
+                self.log.info(format_args!("✓ The server {name} answers; {done}"));
+                self.server = found;
+            }
+            Err(error) => self.log.warn(format_args!("the server {name} answers, but: {error}")),
+        }
     }
 
     /// Puts back what is missing, where that is done in a moment. What could not be done, or
@@ -223,8 +258,9 @@ impl Owner {
         let stop = Arc::new(AtomicBool::new(false));
         let patience = Patience::silent(NOTES_WITHIN, &stop);
         let last = Note { level: "info", message: "the service stopped".into() };
-        // A log line that cannot be written does not keep the service from stopping.
-        let _ = note(&mut *self.store, &patience, &last);
+        // A log line that cannot be written does not keep the service from stopping, nor does a
+        // server that hangs: a look ends in time.
+        let _ = self.store.look().and_then(|_| note(&mut *self.store, &patience, &last));
         self.store.close()
     }
 }

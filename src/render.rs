@@ -11,6 +11,7 @@ use crate::health::{Report, Status};
 use crate::migration::Applied;
 use crate::relaxation::Relaxation;
 use crate::schema::VERSION;
+use crate::store::PoolState;
 
 impl Report {
     /// The body of `/api/health/database`.
@@ -25,6 +26,11 @@ impl Report {
                 response_time: milliseconds(self.response_time, 1),
                 table_count: core,
                 critical_tables: CriticalTables { total, existing, missing },
+                pool: self.pool.map(|PoolState { connections, idle, max }| Pool {
+                    connections,
+                    idle,
+                    max,
+                }),
             },
             migrations: Counted { applied: self.applied.len(), expected: self.expected_migrations },
             reasons: self.reasons(),
@@ -198,6 +204,15 @@ struct HealthDatabase {
     response_time: String,
     table_count: usize,
     critical_tables: CriticalTables,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pool: Option<Pool>,
+}
+
+#[derive(Serialize)]
+struct Pool {
+    connections: u32,
+    idle: u32,
+    max: u32,
 }
 
 #[derive(Serialize)]

@@ -60,7 +60,6 @@ pub static SQLITE: LazyLock<Schema> = LazyLock::new(|| {
 
 /// The schema of the PostgreSQL backend.
 #[cfg(feature = "postgres")]
-#[allow(dead_code)] // Until the store is there.
 pub static POSTGRES: LazyLock<Schema> = LazyLock::new(|| {
     static FILES: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/schema/postgres");
     schema(&FILES, postgres::MIGRATIONS, &postgres::FALLBACK, &postgres::EXPECTED)

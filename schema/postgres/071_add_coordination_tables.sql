@@ -2,8 +2,8 @@
 -- hold the state of the moment, not history.
 
 -- What is being done for a connection at this moment, and when that was last heard of. One row for each connection.
--- A heartbeat changes what its index holds, so it is never written in place; of so few rows the vacuum takes care.
--- From 20 changed rows on, so that the table stays within its first pages.
+-- A heartbeat moves its entry in the index, so no room would keep it in place. The vacuum comes from 20 changed rows
+-- on instead of 50, so that the table stays within its first pages.
 CREATE TABLE IF NOT EXISTS connection_coordination (
     connection_id     TEXT PRIMARY KEY REFERENCES exchange_connections (id) ON DELETE CASCADE,
     status            TEXT DEFAULT 'idle',

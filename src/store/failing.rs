@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use super::{Backend, Damage, Effect, Look, Note, Patience, Place, Rebuilt, Store, Tx, Upkeep};
+use super::{
+    Backend, Damage, Effect, Look, Note, Patience, Place, Rebuilt, Server, Store, Tx, Upkeep,
+};
 use crate::catalog::{Column, Index, Table};
 use crate::error::{Error, Kind, Result};
 use crate::migration::{Migration, Statement};
@@ -77,7 +79,7 @@ impl Store for Failing {
         self.store.place()
     }
 
-    fn server(&self) -> Option<(String, String)> {
+    fn server(&self) -> Option<Server> {
         self.store.server()
     }
 

@@ -17,15 +17,15 @@ mod session;
 mod tls;
 mod url;
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{
-    Backend, Damage, Database, Draft, Effect, Holder, Look, Note, Patience, Place, PoolState,
-    Rebuilt, Store, Tx, Upkeep, Wait,
+    Backend, Damage, Database, Draft, Effect, Holder, LIGHT, Look, Note, Patience, Place,
+    PoolState, Rebuilt, Server, Store, Tx, Upkeep, Wait,
 };
 use crate::catalog::{Column, Index, Table};
 use crate::error::{Error, Kind, Result};
@@ -49,6 +49,8 @@ const STATEMENT_WITHIN: Duration = Duration::from_secs(60);
 /// The first and the longest pause while a server is waited for.
 const PAUSES: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(100)..=Duration::from_millis(1000);
+/// When it is said for the second time that a server is waited for; then more and more rarely.
+const SAID_AGAIN: Duration = Duration::from_secs(2);
 /// How often a wish to stop is looked for while the server works.
 const BETWEEN_STOPS: Duration = Duration::from_millis(50);
 
@@ -64,17 +66,18 @@ pub struct DatabaseServer {
 }
 
 impl DatabaseServer {
-    fn connect(&self) -> Result<Postgres> {
+    fn connect(&self, limit: Duration) -> Result<Postgres> {
         let location = self.target.location();
         let sessions = Sessions::new(Arc::clone(&self.target), self.pool)?;
-        let mut store = Postgres { location, sessions, state: Mutex::default() };
-        store.find(self.pool.connect).map_err(|error| store.at(error))?;
+        let warnings = self.target.warnings.clone();
+        let mut store = Postgres { location, sessions, warnings, state: Mutex::default() };
+        store.find(limit).map_err(|error| store.at(error))?;
         Ok(store)
     }
 
     /// Connects to a server that can be written.
     fn connect_to_write(&self) -> Result<Postgres> {
-        let store = self.connect()?;
+        let store = self.connect(self.pool.connect)?;
         match store.place().read_only {
             None => Ok(store),
             Some(why) => Err(store.at(Error::new(Kind::Unavailable, why)
@@ -100,6 +103,10 @@ impl Database for DatabaseServer {
         "its tables would be created"
     }
 
+    fn silence(&self) -> &'static str {
+        "look at the server, and at the network between"
+    }
+
     fn missing(&self) -> Error {
         let what = format!("{}: there is no table of CTS", self.location());
         Error::new(Kind::Data, what)
@@ -113,10 +120,15 @@ impl Database for DatabaseServer {
     fn open(&self, patience: &Patience<'_>) -> Result<Box<dyn Store>> {
         let start = Instant::now();
         let mut pause = *PAUSES.start();
+        let (mut said, mut next, mut silence) = (String::new(), start, SAID_AGAIN);
         loop {
-            match self.connect_to_write() {
+            match patience.until_unblocked(|| self.connect_to_write()) {
                 Err(error) if is_lost(&error) && start.elapsed() < self.wait => {
-                    (patience.on_wait)(&Wait::Other(error.what), start.elapsed());
+                    if said != error.what || Instant::now() >= next {
+                        (next, silence) = (Instant::now() + silence, silence * 2);
+                        said.clone_from(&error.what);
+                        (patience.on_wait)(&Wait::Other(error.what), start.elapsed());
+                    }
                     patience.pause(pause)?;
                     pause = (pause * 2).min(*PAUSES.end());
                 }
@@ -128,13 +140,16 @@ impl Database for DatabaseServer {
                         Some(_) => error,
                     });
                 }
-                other => return Ok(Box::new(other?)),
+                Err(error) => return Err(error.leaving("nothing was changed")),
+                Ok(store) => return Ok(Box::new(store)),
             }
         }
     }
 
-    fn open_read_only(&self, _: &Patience<'_>) -> Result<Option<Box<dyn Store>>> {
-        let store = self.connect()?;
+    fn open_read_only(&self, patience: &Patience<'_>) -> Result<Option<Box<dyn Store>>> {
+        // A server, unlike a lock, always takes a moment.
+        let limit = patience.limit.map_or(self.pool.connect, |limit| limit.max(LOOK_WITHIN));
+        let store = self.connect(limit.min(self.pool.connect))?;
         let is_there = store.state(|state| state.has_tables);
         Ok(is_there.then(|| Box::new(store) as Box<dyn Store>))
     }
@@ -149,6 +164,8 @@ impl Database for DatabaseServer {
 pub struct Postgres {
     location: String,
     sessions: Sessions,
+    /// What in the configuration a person should look at.
+    warnings: Vec<String>,
     state: Mutex<State>,
 }
 
@@ -157,8 +174,7 @@ pub struct Postgres {
 struct State {
     read_only: Option<String>,
     has_tables: bool,
-    /// Name and time of start of the server.
-    server: Option<(String, String)>,
+    server: Option<Server>,
 }
 
 impl Postgres {
@@ -172,8 +188,14 @@ impl Postgres {
 
     fn find(&mut self, limit: Duration) -> Result<Found> {
         let (found, server) = self.sessions.ask(limit, |session| {
-            let found = look::look(session, true)?;
-            Ok((found, (session.server.name.clone(), session.server.started.clone())))
+            let found = look::look(session, true).map_err(|e| lock::explained(session, e))?;
+            if found.read_only.is_some() {
+                // What sets it so may hold for this connection only, as a role's setting does.
+                session.spoil();
+            }
+            let found_at = &session.server;
+            let (name, started) = (found_at.name.clone(), found_at.started.clone());
+            Ok((found, Server { name, started }))
         })?;
         self.state(|state| {
             state.read_only.clone_from(&found.read_only);
@@ -233,15 +255,17 @@ impl Store for Postgres {
         Place { read_only, pool: Some(PoolState { connections, idle, max }), ..Place::default() }
     }
 
-    fn server(&self) -> Option<(String, String)> {
+    fn server(&self) -> Option<Server> {
         self.state(|state| state.server.clone())
     }
 
     fn forecast(&mut self, expected: &Table) -> Result<Rebuilt> {
         let mut session = self.sessions.get(LOOK_WITHIN).map_err(|error| self.at(error))?;
-        // Its settings are changed for it: tables may be large.
+        // It may take as long as the table is large.
         session.spoil();
-        reshape::forecast(&mut session, expected).map_err(|error| self.at(error))
+        let done = session.run("SET statement_timeout = 0");
+        done.and_then(|()| reshape::forecast(&mut session, expected))
+            .map_err(|error| self.at(error))
     }
 
     fn discard_backup(&self, _: &str) {
@@ -259,7 +283,7 @@ impl Store for Postgres {
     }
 
     fn settle(&mut self, _: &Patience<'_>) -> Result<Vec<String>> {
-        Ok(Vec::new())
+        Ok(self.warnings.clone())
     }
 
     fn upkeep(&self, _: &Patience<'_>) -> Result<Option<Box<dyn Upkeep>>> {
@@ -285,6 +309,7 @@ impl Store for Postgres {
 struct PostgresTx {
     locked: Locked,
     is_open: bool,
+    stop: Arc<AtomicBool>,
     /// Dropped, it ends the thread that ends the server's work when it is told to stop.
     _watch: Sender<()>,
 }
@@ -298,12 +323,12 @@ impl PostgresTx {
         let session = locked.session();
         let (watch, ended) = mpsc::channel::<()>();
         let (token, stop) = (session.client.cancel_token(), Arc::clone(patience.stop));
+        let told = Arc::clone(&stop);
         let sessions = sessions.clone();
         let watching = move || {
             while let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(BETWEEN_STOPS) {
-                if stop.load(Ordering::Relaxed) {
+                if told.load(Ordering::Relaxed) {
                     sessions.cancel(&token);
-                    return;
                 }
             }
         };
@@ -316,7 +341,7 @@ impl PostgresTx {
             LOCKS_WITHIN.as_millis(),
             STATEMENT_WITHIN.as_millis()
         ))?;
-        Ok(PostgresTx { locked, is_open: true, _watch: watch })
+        Ok(PostgresTx { locked, is_open: true, stop, _watch: watch })
     }
 
     fn session(&mut self) -> &mut Session {
@@ -331,10 +356,7 @@ impl PostgresTx {
         // The transaction can do nothing more; outside it the server can be asked.
         let _ = self.session().run("ROLLBACK");
         self.is_open = false;
-        match lock::in_the_way(self.session()) {
-            Some(who) => Error { what: format!("{}: {who}", error.what), ..error },
-            None => error,
-        }
+        lock::explained(self.session(), error)
     }
 
     fn run(&mut self, sql: &str) -> Result<()> {
@@ -354,7 +376,9 @@ impl PostgresTx {
 
 impl Drop for PostgresTx {
     fn drop(&mut self) {
-        if self.is_open && self.session().run("ROLLBACK").is_err() {
+        let is_undone = !self.is_open || self.session().run("ROLLBACK").is_ok();
+        // A wish to end its work may still be on its way to the server.
+        if !is_undone || self.stop.load(Ordering::Relaxed) {
             self.session().spoil();
         }
     }
@@ -363,9 +387,14 @@ impl Drop for PostgresTx {
 impl Tx for PostgresTx {
     fn look(&mut self) -> Result<Look> {
         let found = look::look(self.session(), false).map_err(|error| self.explained(error))?;
-        // What a cut-off build has left is in the way of its name.
-        for name in &found.invalid {
-            self.run(&format!("DROP INDEX {}", quoted(name)))?;
+        if found.invalid.is_empty() {
+            return Ok(found.look);
+        }
+        // What a cut-off build has left is in the way of its name. On a table with many rows it
+        // goes when the index is built.
+        let heavy = self.heavy_tables(LIGHT)?;
+        for (_, index) in found.invalid.iter().filter(|(table, _)| !heavy.contains(table)) {
+            self.run(&format!("DROP INDEX {}", quoted(index)))?;
         }
         Ok(found.look)
     }

@@ -18,8 +18,8 @@ use std::time::Duration;
 use rusqlite::Connection;
 
 use super::{
-    Backend, Damage, Database, Draft, Effect, Holder, Look, Note, Patience, Place, Rebuilt, Store,
-    Tx, Upkeep,
+    Backend, Damage, Database, Draft, Effect, Holder, Look, Note, Patience, Place, Rebuilt, Server,
+    Store, Tx, Upkeep,
 };
 use crate::catalog::{Catalog, Column, Index, Table};
 use crate::error::{Error, Kind, Result};
@@ -73,6 +73,10 @@ impl Database for DatabaseFile {
 
     fn making(&self) -> &'static str {
         "it would be created, mode 0600, in WAL mode"
+    }
+
+    fn silence(&self) -> &'static str {
+        "look at the disk (`dmesg`) and for a program that holds the file"
     }
 
     fn missing(&self) -> Error {
@@ -199,7 +203,7 @@ impl Store for Sqlite {
         place
     }
 
-    fn server(&self) -> Option<(String, String)> {
+    fn server(&self) -> Option<Server> {
         None
     }
 

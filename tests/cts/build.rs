@@ -45,6 +45,10 @@ impl Copy {
         self.folder.path().join("schema/sqlite").join(name)
     }
 
+    fn postgres(&self, name: &str) -> PathBuf {
+        self.folder.path().join("schema/postgres").join(name)
+    }
+
     /// Whether it builds, and what cargo said. Crates that this build has made are shared.
     fn check(&self) -> (bool, String) {
         let target = Path::new(env!("CARGO_BIN_EXE_cts")).ancestors().nth(2).unwrap();
@@ -89,6 +93,26 @@ fn the_build_proves_the_schema() {
     fs::rename(&extra, copy.file("notes.sql")).unwrap();
     copy.refused(&["notes.sql", "072_add_something.sql"]);
     fs::remove_file(copy.file("notes.sql")).unwrap();
+
+    write("CREATE INDEX IF NOT EXISTS idx_new ON site_logs (user_id);\n");
+    copy.refused(&["schema/sqlite/072_extra.sql", "no such file in schema/postgres"]);
+
+    let other = copy.postgres("072_extra.sql");
+    let write = |sql: &str| fs::write(&other, sql).unwrap();
+    write("-- a new one\n\nCREATE INDEX idx_new ON site_logs (user_id);\n");
+    copy.refused(&["schema/postgres/072_extra.sql, line 3", "is not understood"]);
+
+    write("CREATE INDEX IF NOT EXISTS idx_new ON site_logs (user_id DESC);\n");
+    copy.refused(&["index idx_new: (user_id) in schema/sqlite, (user_id DESC) in schema/postgres"]);
+
+    write(
+        "CREATE INDEX IF NOT EXISTS idx_new ON site_logs (user_id);\n\
+         ALTER TABLE users ADD COLUMN IF NOT EXISTS age INTEGER;\n",
+    );
+    copy.refused(&["users: column age is missing in schema/sqlite"]);
+
+    write("SELECT $$;$$;\n");
+    copy.refused(&["schema/postgres/072_extra.sql, line 1", "dollar quotes"]);
 
     write("CREATE INDEX IF NOT EXISTS idx_new ON site_logs (user_id);\n");
     let (built, said) = copy.check();

@@ -25,6 +25,8 @@ mod kills;
 mod plans;
 #[cfg(feature = "postgres")]
 mod postgres_adoption;
+#[cfg(feature = "postgres")]
+mod postgres_outages;
 mod refusals;
 mod service;
 mod starts;

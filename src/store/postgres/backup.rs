@@ -3,7 +3,7 @@
 
 use std::time::SystemTime;
 
-use super::session::{Session, literal, quoted};
+use super::session::{SCHEMA, Session, literal, quoted};
 use super::{look, look::BEFORE};
 use crate::error::{Error, Kind, Result};
 use crate::schema::VERSION;
@@ -82,7 +82,7 @@ fn free_name(session: &mut Session) -> Result<String> {
         let name = if number == 1 { name.clone() } else { format!("{name}_{number}") };
         let sql = format!(
             "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = {0}) OR EXISTS (SELECT FROM pg_class \
-                 WHERE relnamespace = current_schema()::regnamespace AND starts_with(relname, {0}))",
+                 WHERE relnamespace = {SCHEMA} AND starts_with(relname, {0}))",
             literal(&name)
         );
         if !is(session, &sql)? {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::fault::is_lost;
 use super::lock::{self, Locked};
 use super::look::RELAXATIONS;
-use super::session::{Row, Session, Sessions, literal, quoted};
+use super::session::{Row, SCHEMA, Session, Sessions, literal, quoted};
 use crate::catalog::{Index, Object};
 use crate::error::{Error, Kind, Result};
 use crate::relaxation::{Relaxation, Rule};
@@ -57,7 +57,7 @@ pub fn build(
 fn state(session: &mut Session, name: &str) -> Result<Option<bool>> {
     let sql = format!(
         "SELECT x.indisvalid AND x.indisready FROM pg_class c JOIN pg_index x ON x.indexrelid = c.oid \
-         WHERE c.relnamespace = current_schema()::regnamespace AND c.relname = {}",
+         WHERE c.relnamespace = {SCHEMA} AND c.relname = {}",
         literal(name)
     );
     Ok(session.ask(&sql)?.first().and_then(|rows| rows.first()).map(|row| row.is(0)))

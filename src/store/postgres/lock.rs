@@ -7,8 +7,8 @@ use std::cell::RefCell;
 use std::thread;
 use std::time::Duration;
 
-use super::session::{Pooled, Row, Session, Sessions};
-use crate::error::{Error, Result};
+use super::session::{Pooled, Row, SCHEMA, Session, Sessions};
+use crate::error::{Error, Kind, Result};
 use crate::store::{Holder, Patience};
 
 /// The first of the lock's two keys, "CTS3" as in the application id of a SQLite file. The second
@@ -21,7 +21,7 @@ const CONNECT: Duration = Duration::from_secs(10);
 
 /// The key of the lock, for SQL.
 fn key() -> String {
-    format!("{KEY}, current_schema()::regnamespace::oid::int4")
+    format!("{KEY}, {SCHEMA}::int4")
 }
 
 /// A connection that holds the lock until it is dropped.
@@ -68,7 +68,7 @@ pub fn holder(session: &mut Session) -> Result<Option<Holder>> {
         "SELECT l.pid, coalesce(nullif(a.application_name, ''), 'a program without a name') \
          FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid \
          WHERE l.locktype = 'advisory' AND l.granted AND l.classid = {KEY}::oid \
-             AND l.objid = current_schema()::regnamespace::oid AND l.objsubid = 2 \
+             AND l.objid = {SCHEMA} AND l.objsubid = 2 \
              AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
              AND l.pid <> pg_backend_pid()"
     );
@@ -79,17 +79,30 @@ fn on_server(row: &Row) -> Holder {
     Holder { pid: row.number(0), program: row.text(1).to_string(), is_on_server: true }
 }
 
+/// Adds who is in the way to an error of a lock.
+pub fn explained(session: &mut Session, error: Error) -> Error {
+    if error.kind != Kind::Blocked {
+        return error;
+    }
+    match in_the_way(session) {
+        Some(who) => Error { what: format!("{}: {who}", error.what), ..error },
+        None => error,
+    }
+}
+
 /// Who has locked what an attempt was refused: of the programs that hold locks on tables of the
 /// schema, the one whose transaction is the oldest.
-pub fn in_the_way(session: &mut Session) -> Option<String> {
-    let sql = "SELECT l.pid, coalesce(nullif(a.application_name, ''), 'a program without a name'), c.relname, \
+fn in_the_way(session: &mut Session) -> Option<String> {
+    let sql = format!(
+        "SELECT l.pid, coalesce(nullif(a.application_name, ''), 'a program without a name'), c.relname, \
              extract(epoch FROM now() - a.xact_start)::bigint \
-         FROM pg_locks l JOIN pg_class c ON c.oid = l.relation AND c.relnamespace = current_schema()::regnamespace \
+         FROM pg_locks l JOIN pg_class c ON c.oid = l.relation AND c.relnamespace = {SCHEMA} \
              LEFT JOIN pg_stat_activity a ON a.pid = l.pid \
          WHERE l.granted AND l.pid <> pg_backend_pid() AND c.relkind IN ('r', 'p') \
              AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
-         ORDER BY a.xact_start NULLS LAST LIMIT 1";
-    let row = session.ask(sql).ok()?.into_iter().flatten().next()?;
+         ORDER BY a.xact_start NULLS LAST LIMIT 1"
+    );
+    let row = session.ask(&sql).ok()?.into_iter().flatten().next()?;
     let age = row.get(3).map(|age| format!(", {age} s old")).unwrap_or_default();
     let (pid, program, table) = (row.text(0), row.text(1), row.text(2));
     Some(format!("table {table} is used by a transaction of {program} (pid {pid}{age})"))
@@ -100,9 +113,6 @@ pub fn pid(session: &mut Session) -> Result<i32> {
     let rows = session.ask("SELECT pg_backend_pid()")?;
     let row = rows.into_iter().flatten().next();
     row.map(|row| row.number(0)).ok_or_else(|| {
-        Error::new(
-            crate::error::Kind::Data,
-            "the server does not tell the process of the connection",
-        )
+        Error::new(Kind::Data, "the server does not tell the process of the connection")
     })
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::expected::{IDENTITY, canonical, kind};
-use super::session::{Row, Session, literal, quoted, read_only};
+use super::session::{Known, Row, SCHEMA, Session, literal, quoted, read_only};
 use crate::catalog::{Catalog, Column, ForeignKey, Index, List, Table, Text, is_cts};
 use crate::error::{Error, Kind, Result};
 use crate::migration::Applied;
@@ -27,8 +27,8 @@ pub struct Found {
     pub look: Look,
     /// Why the server cannot be written.
     pub read_only: Option<String>,
-    /// Indexes of ours that a cut-off build has left behind.
-    pub invalid: Vec<String>,
+    /// Indexes of our tables that a cut-off build has left behind: table, index.
+    pub invalid: Vec<(String, String)>,
 }
 
 /// Ledger and catalogue. `own` begins and ends a transaction for it; else one is open.
@@ -37,13 +37,10 @@ pub fn look(session: &mut Session, own: bool) -> Result<Found> {
         true => ("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; ", "; COMMIT"),
         false => ("", ""),
     };
-    let first = session.ask(&format!("{begin}{}", catalogue_sql(&session.server.schema)));
+    let first = session.ask(&format!("{begin}{}", state_sql(&session.server.schema)));
     let read = first.and_then(|results| {
-        let mut results = results.into_iter().skip(usize::from(own));
-        let mut next = || results.next().unwrap_or_default();
-        let (state, columns, constraints, indexes) = (next(), next(), next(), next());
-        let state = state.into_iter().next().ok_or_else(nothing)?;
-        let (catalog, invalid) = catalog(&columns, &constraints, &indexes);
+        let state = results.into_iter().flatten().next().ok_or_else(nothing)?;
+        let Known { catalog, invalid, .. } = catalogue(session, state.text(4))?;
         let has_ledger = catalog.table("migrations").is_some();
         let sql = format!("{}; {}{end}", ledger_sql(has_ledger), relaxations_sql(state.is(2)));
         let mut results = session.ask(&sql)?.into_iter();
@@ -93,21 +90,58 @@ fn names() -> String {
     names.collect::<Vec<_>>().join(", ")
 }
 
-/// State, columns, constraints and indexes of our tables. (PostgreSQL documentation, chapter 53)
-fn catalogue_sql(schema: &str) -> String {
-    let schema = literal(schema);
-    let ours = format!(
-        "c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = {schema}) \
-         AND c.relkind IN ('r', 'p') AND c.relname IN ({})",
-        names()
-    );
+/// The catalogue, read anew where its rows are not those of the last time.
+fn catalogue(session: &mut Session, fingerprint: &str) -> Result<Known> {
+    if let Some(known) = session.known.as_ref().filter(|known| known.fingerprint == fingerprint) {
+        return Ok(known.clone());
+    }
+    let mut results = session.ask(&catalogue_sql(&session.server.schema))?.into_iter();
+    let mut next = || results.next().unwrap_or_default();
+    let (catalog, invalid) = catalog(&next(), &next(), &next());
+    let known = Known { fingerprint: fingerprint.to_string(), catalog, invalid };
+    Ok(session.known.insert(known).clone())
+}
+
+/// Which rows of `pg_class` (as `c`) are our tables.
+fn ours(schema: &str) -> String {
     format!(
-        "SELECT pg_is_in_recovery(), current_setting('default_transaction_read_only') = 'on', \
+        "c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = {}) \
+         AND c.relkind IN ('r', 'p') AND c.relname IN ({})",
+        literal(schema),
+        names()
+    )
+}
+
+/// The server's state, the names of the other tables, and a fingerprint of the catalogue: the
+/// place and the transaction of each of its rows, which move with every change to one. It takes
+/// a fifth of the time of reading them in full.
+fn state_sql(schema: &str) -> String {
+    format!(
+        "WITH ours AS MATERIALIZED (SELECT c.oid, c.xmin, c.ctid FROM pg_class c WHERE {ours}), \
+         own AS MATERIALIZED (SELECT x.xmin, x.ctid, x.indexrelid, x.indisvalid, x.indisready FROM ours JOIN pg_index x ON x.indrelid = ours.oid), \
+         parts AS ( \
+             SELECT hashtextextended(concat(xmin, ctid, oid), 0) AS part FROM ours \
+             UNION ALL SELECT hashtextextended(concat(a.xmin, a.ctid, a.attrelid), 1) FROM ours JOIN pg_attribute a ON a.attrelid = ours.oid \
+             UNION ALL SELECT hashtextextended(concat(d.xmin, d.ctid), 2) FROM ours JOIN pg_attrdef d ON d.adrelid = ours.oid \
+             UNION ALL SELECT hashtextextended(concat(k.xmin, k.ctid), 3) FROM ours JOIN pg_constraint k ON k.conrelid = ours.oid \
+             UNION ALL SELECT hashtextextended(concat(xmin, ctid, indisvalid, indisready), 4) FROM own \
+             UNION ALL SELECT hashtextextended(concat(i.xmin, i.ctid), 5) FROM own JOIN pg_class i ON i.oid = own.indexrelid) \
+         SELECT pg_is_in_recovery(), current_setting('default_transaction_read_only') = 'on', \
              bool_or(relname = '{RELAXATIONS}'), \
-             string_agg(relname, chr(10)) FILTER (WHERE relname <> '{RELAXATIONS}' AND NOT starts_with(relname, '{BEFORE}')) \
+             string_agg(relname, chr(10)) FILTER (WHERE relname <> '{RELAXATIONS}' AND NOT starts_with(relname, '{BEFORE}')), \
+             (SELECT concat(count(*), ' ', sum(part)) FROM parts) \
          FROM pg_class c WHERE relkind IN ('r', 'p') AND relname NOT IN ({}) \
-             AND relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = {schema}); \
-         SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, \
+             AND relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = {})",
+        names(),
+        literal(schema),
+        ours = ours(schema)
+    )
+}
+
+/// Columns, constraints and indexes of our tables. (PostgreSQL documentation, chapter 53)
+fn catalogue_sql(schema: &str) -> String {
+    format!(
+        "SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, \
              a.attidentity, a.attgenerated, pg_get_expr(d.adbin, d.adrelid) \
          FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid \
              LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum \
@@ -132,11 +166,15 @@ fn catalogue_sql(schema: &str) -> String {
              JOIN pg_am m ON m.oid = i.relam \
          WHERE {ours} AND NOT EXISTS (SELECT 1 FROM pg_constraint k WHERE k.conindid = x.indexrelid AND k.contype IN ('p', 'u', 'x')) \
          ORDER BY c.relname, i.relname",
-        names()
+        ours = ours(schema)
     )
 }
 
-fn catalog(columns: &[Row], constraints: &[Row], indexes: &[Row]) -> (Catalog, Vec<String>) {
+fn catalog(
+    columns: &[Row],
+    constraints: &[Row],
+    indexes: &[Row],
+) -> (Catalog, Vec<(String, String)>) {
     let mut tables: BTreeMap<&str, Table> = BTreeMap::new();
     for row in columns {
         let table = tables.entry(row.text(0)).or_insert_with(|| empty(row.text(0)));
@@ -150,7 +188,9 @@ fn catalog(columns: &[Row], constraints: &[Row], indexes: &[Row]) -> (Catalog, V
     let mut invalid = Vec::new();
     for row in indexes {
         match tables.get_mut(row.text(0)) {
-            Some(_) if !row.is(3) => invalid.push(row.text(1).to_string()),
+            Some(_) if !row.is(3) => {
+                invalid.push((row.text(0).to_string(), row.text(1).to_string()));
+            }
             Some(table) => table.indexes.to_mut().push(index(row)),
             None => {}
         }
@@ -320,7 +360,7 @@ pub fn find_damage(session: &mut Session) -> Result<Damage> {
             damage.pages.push(format!("table {}: {}", table.name, error.what));
         }
     }
-    check_indexes(session, &mut damage)?;
+    check_indexes(session, &mut damage, false)?;
     for table in found.catalog.tables.iter() {
         damage.orphans.extend(orphans(session, table)?);
     }
@@ -331,7 +371,7 @@ pub fn find_damage(session: &mut Session) -> Result<Damage> {
 /// behind a savepoint.
 pub fn find_damaged_indexes(session: &mut Session) -> Result<Damage> {
     let mut damage = Damage::default();
-    check_indexes(session, &mut damage)?;
+    check_indexes(session, &mut damage, true)?;
     Ok(damage)
 }
 
@@ -339,7 +379,7 @@ pub fn find_damaged_indexes(session: &mut Session) -> Result<Damage> {
 pub fn heavy_tables(session: &mut Session, rows: u32) -> Result<Vec<String>> {
     let sql = format!(
         "SELECT c.relname, pg_relation_size(c.oid) FROM pg_class c \
-         WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind IN ('r', 'p') AND c.relname IN ({}) \
+         WHERE c.relnamespace = {SCHEMA} AND c.relkind IN ('r', 'p') AND c.relname IN ({}) \
              AND pg_relation_size(c.oid) > 0",
         names()
     );
@@ -370,24 +410,29 @@ fn has_more(session: &mut Session, table: &str, rows: u32) -> Result<bool> {
 /// documentation, "Database Page Layout")
 const LEAST_ROW_BYTES: u64 = 28;
 
-fn check_indexes(session: &mut Session, damage: &mut Damage) -> Result<()> {
+fn check_indexes(session: &mut Session, damage: &mut Damage, in_transaction: bool) -> Result<()> {
+    let (before, after, undo) = match in_transaction {
+        true => ("SAVEPOINT cts_check; ", "; RELEASE cts_check", "ROLLBACK TO cts_check"),
+        false => ("", "", ""),
+    };
     let sql = format!(
         "SELECT x.indexrelid::regclass::text, e.nspname, x.indexrelid FROM pg_index x JOIN pg_class c ON c.oid = x.indrelid \
          JOIN pg_class i ON i.oid = x.indexrelid JOIN pg_am m ON m.oid = i.relam AND m.amname = 'btree', \
          (SELECT n.nspname FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace \
              WHERE p.proname = 'bt_index_check' AND has_function_privilege(p.oid, 'EXECUTE') LIMIT 1) e \
-         WHERE c.relname IN ({}) AND c.relnamespace = current_schema()::regnamespace AND x.indisvalid AND i.relpersistence = 'p'",
+         WHERE c.relname IN ({}) AND c.relnamespace = {SCHEMA} AND x.indisvalid AND i.relpersistence = 'p'",
         names()
     );
     for row in session.ask(&sql)?.into_iter().flatten() {
         let sql = format!(
-            "SELECT {}.bt_index_check({}::regclass, true)",
+            "{before}SELECT {}.bt_index_check({}::regclass, true){after}",
             quoted(row.text(1)),
             row.text(2)
         );
         match session.ask(&sql) {
             Ok(_) => {}
             Err(error) if error.kind == Kind::Data => {
+                session.run(undo)?;
                 damage.pages.push(format!("index {}: {}", row.text(0), error.what));
                 damage.indexes.push(row.text(0).to_string());
             }

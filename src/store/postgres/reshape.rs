@@ -6,7 +6,7 @@ use super::expected::IDENTITY;
 use super::index::{self, create, duplicates};
 use super::look::orphaned;
 use super::old::{self, Old, Plan};
-use super::session::{Session, literal, quoted};
+use super::session::{SCHEMA, Session, literal, quoted};
 use crate::catalog::{Column, ForeignKey, Index, Object, Table};
 use crate::error::{Error, Kind, Result};
 use crate::migration::Subject;
@@ -67,7 +67,6 @@ fn add_foreign_key(table: &str, key: &ForeignKey, is_valid: bool) -> String {
 
 /// The rows of a table, and the rules that they break, as far as can be seen from them.
 pub fn forecast(session: &mut Session, expected: &Table) -> Result<Rebuilt> {
-    session.run("SET statement_timeout = 0")?;
     let plan = Plan::make(session, expected)?;
     let mut relaxations = plan.rules.clone();
     relaxations.extend(old::not_unique(session, &plan)?);
@@ -293,7 +292,7 @@ pub fn put_index(
 ) -> Result<Option<Relaxation>> {
     let taken = format!(
         "SELECT count(*) FROM pg_class c LEFT JOIN pg_index x ON x.indexrelid = c.oid \
-         WHERE c.relnamespace = current_schema()::regnamespace AND c.relname = {} \
+         WHERE c.relnamespace = {SCHEMA} AND c.relname = {} \
              AND x.indrelid IS DISTINCT FROM {}::regclass",
         literal(&index.name),
         literal(&quoted(table))

@@ -14,6 +14,7 @@ use r2d2::{ManageConnection, NopErrorHandler, Pool, PooledConnection};
 use super::fault::{self, is_lost};
 use super::tls::Tls;
 use super::url::{ChannelBinding, Host, Place, SessionAttrs, Target};
+use crate::catalog::Catalog;
 use crate::error::{Error, Kind, Result};
 
 /// Locks that a look waits for. A look that is held up longer says so.
@@ -28,7 +29,8 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const KEEPALIVE_PROBES: u32 = 3;
 /// What was sent and is not acknowledged for so long is lost.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(15);
-/// Questions that may wait for a hanging server at the same time.
+/// Questions that may wait for hanging servers at the same time, and attempts to connect that may
+/// wait for one.
 const HANGING_AT_MOST: usize = 4;
 /// SQLSTATEs of notices which say that an object is in place: duplicate table (and index),
 /// column, object. (PostgreSQL documentation, appendix A)
@@ -66,6 +68,8 @@ pub struct Session {
     pub client: Client,
     /// Its server.
     pub server: Server,
+    /// The catalogue as it was last read.
+    pub known: Option<Known>,
     in_place: Arc<AtomicUsize>,
     is_spoilt: bool,
 }
@@ -78,7 +82,9 @@ impl Session {
             match message {
                 SimpleQueryMessage::Row(row) => {
                     let cells = (0..row.len()).map(|at| row.get(at).map(str::to_string));
-                    results.last_mut().map(|rows: &mut Vec<Row>| rows.push(Row(cells.collect())));
+                    if let Some(rows) = results.last_mut() {
+                        rows.push(Row(cells.collect()));
+                    }
                 }
                 SimpleQueryMessage::CommandComplete(_) => results.push(Vec::new()),
                 _ => {}
@@ -117,6 +123,17 @@ impl Session {
     }
 }
 
+/// A catalogue that was read.
+#[derive(Clone)]
+pub struct Known {
+    /// Moves with every change to it.
+    pub fingerprint: String,
+    /// The catalogue.
+    pub catalog: Catalog,
+    /// Indexes of our tables that a cut-off build has left behind: table, index.
+    pub invalid: Vec<(String, String)>,
+}
+
 /// A row as text; `None` is NULL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row(Vec<Option<String>>);
@@ -143,23 +160,15 @@ impl Row {
     }
 }
 
-/// Connects to the first host that answers and fits; else says of each why not.
-fn connect(target: &Target, tls: &Tls) -> Result<Session> {
-    let mut refusals: Vec<Error> = Vec::new();
-    for host in &target.hosts {
-        match connect_to(target, tls, host) {
-            Ok(session) => return Ok(session),
-            Err(error) if error.what.starts_with(&name(host)) => refusals.push(error),
-            Err(error) => refusals.push(error.at(name(host))),
-        }
-    }
+/// The one error of all hosts.
+fn refused(refusals: &[Error]) -> Error {
     // One that may be there later decides whether it is worth waiting.
     let worth_waiting = refusals.iter().position(is_lost).unwrap_or_default();
     let texts: Vec<&str> = refusals.iter().map(|error| error.what.as_str()).collect();
     let what = texts.join("; ");
     match refusals.get(worth_waiting) {
-        Some(error) => Err(Error { what, ..error.clone() }),
-        None => Err(Error::new(Kind::Config, "the URL names no host")),
+        Some(error) => Error { what, ..error.clone() },
+        None => Error::new(Kind::Config, "the URL names no host"),
     }
 }
 
@@ -192,7 +201,7 @@ fn connect_to(target: &Target, tls: &Tls, host: &Host) -> Result<Session> {
         read_only: None,
         schema: String::new(),
     };
-    let mut session = Session { client, server, in_place, is_spoilt: false };
+    let mut session = Session { client, server, known: None, in_place, is_spoilt: false };
     set_up(&mut session)?;
     match &session.server.read_only {
         Some(why) if target.session == SessionAttrs::ReadWrite => {
@@ -299,6 +308,9 @@ pub fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
+/// The number of the schema, for SQL.
+pub const SCHEMA: &str = "(SELECT oid FROM pg_namespace WHERE nspname = current_schema())";
+
 /// A connection out of the pool; it goes back when it is dropped.
 pub type Pooled = PooledConnection<Manager>;
 
@@ -312,6 +324,8 @@ pub struct Sessions {
     pool: Pool<Manager>,
     handed: Handed,
     hanging: Arc<AtomicUsize>,
+    /// The attempts to connect that hang, for each host.
+    connecting: Vec<Arc<AtomicUsize>>,
     connect: Duration,
 }
 
@@ -349,6 +363,7 @@ impl Sessions {
     pub fn new(target: Arc<Target>, settings: PoolSettings) -> Result<Sessions> {
         let tls = Arc::new(Tls::new(&target.tls)?);
         let handed = Handed::default();
+        let connecting = target.hosts.iter().map(|_| Arc::default()).collect();
         let pool = Pool::builder()
             .max_size(settings.max)
             .min_idle(Some(0))
@@ -364,6 +379,7 @@ impl Sessions {
             pool,
             handed,
             hanging: Arc::default(),
+            connecting,
             connect: settings.connect,
         })
     }
@@ -378,14 +394,33 @@ impl Sessions {
         }
         let has_room = self.pool.state().connections < self.pool.max_size();
         if has_room && held(&self.handed).is_empty() {
-            let (target, tls) = (Arc::clone(&self.target), Arc::clone(&self.tls));
-            let session = self.bounded(limit, move || connect(&target, &tls))?;
+            let session = self.open(limit)?;
             held(&self.handed).push(session);
         }
         self.pool.get_timeout(limit).map_err(|_| {
             let what = format!("all {} connections of the pool are in use", self.pool.max_size());
             Error::new(Kind::Unavailable, what).remedy("raise CTS_POOL_MAX")
         })
+    }
+
+    /// Connects to the first host that answers and fits; else says of each why not. One that hangs
+    /// leaves time for those behind it.
+    fn open(&self, limit: Duration) -> Result<Session> {
+        let until = Instant::now() + limit;
+        let mut refusals: Vec<Error> = Vec::new();
+        for (left, (host, hanging)) in (1..=self.connecting.len() as u32)
+            .rev()
+            .zip(self.target.hosts.iter().zip(&self.connecting))
+        {
+            let share = until.saturating_duration_since(Instant::now()) / left;
+            let (target, tls, at) = (Arc::clone(&self.target), Arc::clone(&self.tls), host.clone());
+            match bounded(hanging, share, move || connect_to(&target, &tls, &at)) {
+                Ok(session) => return Ok(session),
+                Err(error) if error.what.starts_with(&name(host)) => refusals.push(error),
+                Err(error) => refusals.push(error.at(name(host))),
+            }
+        }
+        Err(refused(&refusals))
     }
 
     /// Asks on a connection, within `limit`. One that had been closed meanwhile, by a restart of
@@ -398,7 +433,8 @@ impl Sessions {
         let until = Instant::now() + limit;
         let once = |work: W| {
             let mut session = self.get(until.saturating_duration_since(Instant::now()))?;
-            self.bounded(until.saturating_duration_since(Instant::now()), move || {
+            let limit = until.saturating_duration_since(Instant::now());
+            bounded(&self.hanging, limit, move || {
                 let done = work(&mut session);
                 if done.as_ref().is_err_and(is_lost) {
                     session.spoil();
@@ -412,40 +448,6 @@ impl Sessions {
         }
     }
 
-    /// Does work on a thread of its own, and goes on without it when it takes longer.
-    fn bounded<T: Send + 'static>(
-        &self,
-        limit: Duration,
-        work: impl FnOnce() -> Result<T> + Send + 'static,
-    ) -> Result<T> {
-        let unanswered = || {
-            let what = format!("the server does not answer within {:.1} s", limit.as_secs_f32());
-            Error::new(Kind::Unavailable, what)
-                .remedy("look at the server, and at the network between")
-        };
-        if self.hanging.fetch_add(1, Ordering::Relaxed) >= HANGING_AT_MOST {
-            self.hanging.fetch_sub(1, Ordering::Relaxed);
-            return Err(unanswered());
-        }
-        let (sender, receiver) = mpsc::channel();
-        let hanging = Arc::clone(&self.hanging);
-        let run = move || {
-            let done = work();
-            hanging.fetch_sub(1, Ordering::Relaxed);
-            // Nobody waits for an answer that comes too late.
-            let _ = sender.send(done);
-        };
-        let started = thread::Builder::new().name("question".into()).spawn(run);
-        started.map_err(|e| Error::new(Kind::Io, format!("a thread cannot be started: {e}")))?;
-        match receiver.recv_timeout(limit) {
-            Ok(done) => done,
-            Err(RecvTimeoutError::Timeout) => Err(unanswered()),
-            Err(RecvTimeoutError::Disconnected) => {
-                Err(Error::new(Kind::Io, "the thread that asked the server has ended"))
-            }
-        }
-    }
-
     /// Ends what a connection is doing.
     pub fn cancel(&self, token: &CancelToken) {
         // What cannot be ended so ends with the connection.
@@ -456,5 +458,39 @@ impl Sessions {
     pub fn state(&self) -> (u32, u32, u32) {
         let state = self.pool.state();
         (state.connections, state.idle_connections, self.pool.max_size())
+    }
+}
+
+/// Does work on a thread of its own, and goes on without it when it takes longer. `hanging` counts
+/// those that it went on without.
+fn bounded<T: Send + 'static>(
+    hanging: &Arc<AtomicUsize>,
+    limit: Duration,
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let unanswered = || {
+        let what = format!("the server does not answer within {:.1} s", limit.as_secs_f32());
+        Error::new(Kind::Unavailable, what).remedy("look at the server, and at the network between")
+    };
+    if hanging.fetch_add(1, Ordering::Relaxed) >= HANGING_AT_MOST {
+        hanging.fetch_sub(1, Ordering::Relaxed);
+        return Err(unanswered());
+    }
+    let (sender, receiver) = mpsc::channel();
+    let counted = Arc::clone(hanging);
+    let run = move || {
+        let done = work();
+        counted.fetch_sub(1, Ordering::Relaxed);
+        // Nobody waits for an answer that comes too late.
+        let _ = sender.send(done);
+    };
+    let started = thread::Builder::new().name("question".into()).spawn(run);
+    started.map_err(|e| Error::new(Kind::Io, format!("a thread cannot be started: {e}")))?;
+    match receiver.recv_timeout(limit) {
+        Ok(done) => done,
+        Err(RecvTimeoutError::Timeout) => Err(unanswered()),
+        Err(RecvTimeoutError::Disconnected) => {
+            Err(Error::new(Kind::Io, "the thread that asked the server has ended"))
+        }
     }
 }

@@ -9,6 +9,8 @@
 //! certificate of a public authority. A certificate must carry its name as a subjectAltName.
 
 mod explain;
+#[cfg(test)]
+mod tests;
 mod verifier;
 
 use std::fs;

@@ -52,7 +52,7 @@ impl Tls {
         })
     }
 
-    fn explain_tls(&self, error: &rustls::Error) -> Error {
+    pub(super) fn explain_tls(&self, error: &rustls::Error) -> Error {
         match error {
             rustls::Error::InvalidCertificate(why) => self.explain_certificate(why),
             rustls::Error::AlertReceived(
@@ -136,6 +136,8 @@ impl Tls {
     /// How to do without proof. With a root certificate, `require` asks for it still.
     fn without_proof(&self) -> &'static str {
         match (&self.demand.roots, self.demand.proof, self.mode) {
+            // Of TLS 1.3 the signature can be verified whatever the certificate is.
+            (_, Proof::Nothing, _) => "let the server offer TLS 1.3",
             (Some(_), Proof::Chain, SslMode::Require) => {
                 "take the root certificate away to do without proof of whom you talk to"
             }
@@ -168,8 +170,9 @@ fn dates(what: &str) -> Error {
 /// The names of a certificate as people write them, out of webpki's `DnsName("db.example")`
 /// and `IpAddress(192.0.2.1)`.
 fn plain(presented: &[String]) -> Vec<&str> {
-    fn inner(name: &str) -> Option<&str> {
-        Some(name.split_once('(')?.1.strip_suffix(')')?.trim_matches('"'))
-    }
     presented.iter().map(|name| inner(name).unwrap_or(name)).collect()
+}
+
+fn inner(name: &str) -> Option<&str> {
+    Some(name.split_once('(')?.1.strip_suffix(')')?.trim_matches('"'))
 }

@@ -105,7 +105,7 @@ impl ServerCertVerifier for Verifier {
 }
 
 /// The public key of a certificate of any version (RFC 5280, section 4.1), as DER.
-fn public_key(certificate: &[u8]) -> Option<&[u8]> {
+pub fn public_key(certificate: &[u8]) -> Option<&[u8]> {
     let certificate = Element::first(certificate)?;
     let to_be_signed = Element::first(certificate.content)?;
     let mut element = Element::first(to_be_signed.content)?;
