@@ -68,7 +68,13 @@ impl DatabaseServer {
         let sessions = Sessions::new(Arc::clone(&self.target), self.pool)?;
         let warnings = self.target.warnings.clone();
         let mut store = Postgres { location, sessions, warnings, state: Mutex::default() };
-        store.find(limit).map_err(|error| store.at(error))?;
+        store.find(limit).map_err(|error| match error.kind {
+            // An ignored password file may be why.
+            Kind::Permission if !store.warnings.is_empty() => {
+                store.at(error.leaving(&store.warnings.join("; ")))
+            }
+            _ => store.at(error),
+        })?;
         Ok(store)
     }
 
