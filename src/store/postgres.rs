@@ -275,9 +275,12 @@ impl Store for Postgres {
             return Ok(Damage::default());
         }
         let mut session = self.sessions.get(LOOK_WITHIN).map_err(|error| self.at(error))?;
-        // Its settings are changed for it.
-        session.spoil();
-        look::find_damage(&mut session).map_err(|error| self.at(error))
+        let found = look::find_damage(&mut session)
+            .and_then(|damage| session.limit_statements().map(|()| damage));
+        if found.is_err() {
+            session.spoil();
+        }
+        found.map_err(|error| self.at(error))
     }
 
     fn settle(&mut self, _: &Patience<'_>) -> Result<Vec<String>> {
