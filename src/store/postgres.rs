@@ -71,7 +71,13 @@ impl DatabaseServer {
         let sessions = Sessions::new(Arc::clone(&self.target), self.pool)?;
         let warnings = self.target.warnings.clone();
         let mut store = Postgres { location, sessions, warnings, state: Mutex::default() };
-        store.find(limit).map_err(|error| store.at(error))?;
+        store.find(limit).map_err(|error| match error.kind {
+            // An ignored password file may be why.
+            Kind::Permission if !store.warnings.is_empty() => {
+                store.at(error.leaving(&store.warnings.join("; ")))
+            }
+            _ => store.at(error),
+        })?;
         Ok(store)
     }
 
@@ -277,9 +283,12 @@ impl Store for Postgres {
             return Ok(Damage::default());
         }
         let mut session = self.sessions.get(LOOK_WITHIN).map_err(|error| self.at(error))?;
-        // Its settings are changed for it.
-        session.spoil();
-        look::find_damage(&mut session).map_err(|error| self.at(error))
+        let found = look::find_damage(&mut session)
+            .and_then(|damage| session.limit_statements().map(|()| damage));
+        if found.is_err() {
+            session.spoil();
+        }
+        found.map_err(|error| self.at(error))
     }
 
     fn settle(&mut self, _: &Patience<'_>) -> Result<Vec<String>> {
