@@ -13,6 +13,7 @@ mod scenario;
 
 mod access;
 mod adoption;
+mod booted;
 mod build;
 mod clients;
 mod damage;
@@ -25,6 +26,7 @@ mod kills;
 mod plans;
 #[cfg(feature = "postgres")]
 mod postgres_adoption;
+#[cfg(feature = "postgres")]
 mod postgres_failover;
 #[cfg(feature = "postgres")]
 mod postgres_full_disk;
