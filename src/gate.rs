@@ -4,10 +4,14 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::error::{Error, Kind, Result};
 use crate::head::{self, Head, Refusal};
@@ -18,6 +22,8 @@ const HEAD_WITHIN: Duration = Duration::from_secs(5);
 const ALL_WITHIN: Duration = Duration::from_secs(10);
 /// How old an unfinished head must be before its connection may be ended for another.
 const DAWDLES_AFTER: Duration = Duration::from_millis(50);
+/// How long who was let in before the gate closed may still take to ask.
+const LAST_WORDS_WITHIN: Duration = Duration::from_millis(500);
 /// While the system has no descriptors, memory or threads to give.
 const EXHAUSTED: Duration = Duration::from_millis(20);
 /// A thread that answers needs little: it reads a head and writes a short text.
@@ -36,10 +42,11 @@ pub trait Answers: Send + Sync + 'static {
 /// An open gate.
 pub struct Gate {
     shared: Arc<Shared>,
+    /// Wakes the thread that accepts.
+    wake: UnixStream,
 }
 
 struct Shared {
-    listener: TcpListener,
     answers: Box<dyn Answers>,
     most: usize,
     is_closing: AtomicBool,
@@ -52,6 +59,8 @@ struct Shared {
 struct Connections {
     next: u64,
     open: Vec<Open>,
+    /// Whether more may come.
+    is_accepting: bool,
     /// Answers that are being made or written.
     answering: usize,
 }
@@ -73,30 +82,42 @@ impl Gate {
         };
         // The longest queue that the kernel allows: what comes while the process stands still waits.
         rustix::net::listen(&listener, 1024).map_err(|e| failed(&e))?;
+        listener.set_nonblocking(true).map_err(|e| failed(&e))?;
+        let (wake, woken) = UnixStream::pair().map_err(|e| failed(&e))?;
         let shared = Arc::new(Shared {
-            listener,
             answers,
             most,
             is_closing: AtomicBool::new(false),
-            connections: Mutex::default(),
+            connections: Mutex::new(Connections { is_accepting: true, ..Connections::default() }),
             changed: Condvar::new(),
         });
         let accepting = Arc::clone(&shared);
         thread::Builder::new()
             .name("accept".into())
-            .spawn(move || accepting.accept())
+            .spawn(move || accepting.accept(listener, &woken))
             .map_err(|e| failed(&e))?;
-        Ok(Gate { shared })
+        Ok(Gate { shared, wake })
     }
 
-    /// Takes no more requests and waits for the answers under way, at most `limit`.
+    /// Takes no more connections, and waits for the answers under way, at most `limit`.
+    ///
+    /// The listener is closed and not shut down: systemd may have it too, and keeps for the next
+    /// start what is queued there.
     pub fn close(&self, limit: Duration) {
+        let until = Instant::now() + limit;
         self.shared.is_closing.store(true, Ordering::SeqCst);
-        // Wakes the thread that accepts; what is queued is refused by the kernel.
-        let _ = rustix::net::shutdown(&self.shared.listener, rustix::net::Shutdown::Both);
-        let connections = self.shared.connections();
-        let busy = |connections: &mut Connections| connections.answering > 0;
-        drop(self.shared.changed.wait_timeout_while(connections, limit, busy));
+        let _ = self.wake.shutdown(Shutdown::Both);
+        let wait = |connections, limit, is_busy: fn(&mut Connections) -> bool| {
+            let waited = self.shared.changed.wait_timeout_while(connections, limit, is_busy);
+            waited.unwrap_or_else(PoisonError::into_inner).0
+        };
+        let connections =
+            wait(self.shared.connections(), limit.min(LAST_WORDS_WITHIN), |connections| {
+                connections.is_accepting || !connections.open.is_empty()
+            });
+        drop(wait(connections, left(until).unwrap_or_default(), |connections| {
+            connections.answering > 0
+        }));
     }
 }
 
@@ -106,11 +127,15 @@ impl Shared {
     }
 
     /// Never ends by a fault: each of them passes, or is the client's.
-    fn accept(self: &Arc<Shared>) {
+    fn accept(self: &Arc<Shared>, listener: TcpListener, woken: &UnixStream) {
         while !self.is_closing.load(Ordering::SeqCst) {
-            match self.listener.accept() {
+            match listener.accept() {
                 Ok((stream, from)) => self.admit(stream, from),
-                Err(_) if self.is_closing.load(Ordering::SeqCst) => return,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    let wait_for = |fd| PollFd::from_borrowed_fd(fd, PollFlags::IN);
+                    // Where this fails, `accept` tells why.
+                    let _ = poll(&mut [wait_for(listener.as_fd()), wait_for(woken.as_fd())], None);
+                }
                 Err(e) if is_passing(&e) => {}
                 Err(_) => {
                     self.connections().evict(Duration::ZERO);
@@ -118,6 +143,9 @@ impl Shared {
                 }
             }
         }
+        drop(listener);
+        self.connections().is_accepting = false;
+        self.changed.notify_all();
     }
 
     fn admit(self: &Arc<Shared>, stream: TcpStream, from: SocketAddr) {
@@ -193,16 +221,14 @@ struct Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.shared.connections().open.retain(|open| open.number != self.number);
+        self.shared.changed.notify_all();
     }
 }
 
 /// What happens to `accept` without anything being wrong here.
 fn is_passing(error: &io::Error) -> bool {
     use io::ErrorKind as E;
-    matches!(
-        error.kind(),
-        E::ConnectionAborted | E::Interrupted | E::ConnectionReset | E::WouldBlock
-    )
+    matches!(error.kind(), E::ConnectionAborted | E::Interrupted | E::ConnectionReset)
 }
 
 impl Connections {

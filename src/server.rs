@@ -81,13 +81,17 @@ impl Server {
 
 /// The socket of `cts.socket`, where systemd has started us for it.
 fn handed_over() -> Result<Option<TcpListener>> {
-    listenfd::ListenFd::from_env().take_tcp_listener(0).map_err(|cause| {
-        Error::new(
-            Kind::Config,
-            format!("the socket that systemd hands over cannot be used: {cause}"),
-        )
-        .remedy("let cts.socket listen on one TCP address (ListenStream=)")
-    })
+    let refused = |cause: &dyn std::fmt::Display| {
+        let what = format!("the socket that systemd hands over cannot be used: {cause}");
+        Error::new(Kind::Config, what)
+            .remedy("let cts.socket listen on one TCP address (ListenStream=)")
+    };
+    let mut sockets = listenfd::ListenFd::from_env();
+    if sockets.len() > 1 {
+        // Nobody would answer on the others.
+        return Err(refused(&format_args!("there are {}", sockets.len())));
+    }
+    sockets.take_tcp_listener(0).map_err(|cause| refused(&cause))
 }
 
 fn bind(host: &str, port: u16) -> Result<TcpListener> {

@@ -183,18 +183,27 @@ pub fn mode(group: bool) -> u32 {
     if group { 0o660 } else { 0o600 }
 }
 
-/// Creates the folder, 0700 (2770 with `group`), where it is missing.
+/// Creates the folder, 0700 (2770 with `group`), where it is missing. The bit that hands the
+/// group on comes from the folder above where we may not set it (`RestrictSUIDSGID=`).
 pub fn create_folder(path: &Path, group: bool) -> Result<()> {
     let folder = path.parent().unwrap_or(Path::new("/"));
     if folder.exists() {
         return Ok(());
     }
-    let mode = if group { 0o2770 } else { 0o700 };
+    let mode = if group { 0o770 } else { 0o700 };
+    let wanted = if group { 0o2770 } else { 0o700 };
+    let set = |mode| fs::set_permissions(folder, Permissions::from_mode(mode));
+    let complete = || match fs::metadata(folder)?.permissions().mode() & 0o7777 {
+        is if is == wanted => Ok(()),
+        is => {
+            set(wanted).or_else(|e| if is & 0o777 == mode { Ok(()) } else { set(mode).or(Err(e)) })
+        }
+    };
     DirBuilder::new()
         .recursive(true)
         .mode(mode)
         .create(folder)
-        .and_then(|()| fs::set_permissions(folder, Permissions::from_mode(mode)))
+        .and_then(|()| complete())
         .map_err(|e| cannot_create(path, &format!("the folder {}", folder.display()), &e))
 }
 
