@@ -95,7 +95,8 @@ fn flags(matches: &ArgMatches) -> Flags {
     }
 }
 
-fn definition() -> clap::Command {
+/// The words that there are.
+pub fn definition() -> clap::Command {
     let json = || switch("json", "Print JSON");
     clap::Command::new("cts")
         .version(VERSION)

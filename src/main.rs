@@ -11,6 +11,7 @@ mod commands;
 mod config;
 mod definition;
 mod error;
+mod flags;
 mod gate;
 mod head;
 mod health;

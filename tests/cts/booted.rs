@@ -2,6 +2,7 @@
 //! something is wrong.
 
 mod machine;
+mod packages;
 
 use std::thread;
 

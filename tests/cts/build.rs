@@ -7,12 +7,12 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-struct Copy {
-    folder: TempDir,
+pub struct Copy {
+    pub folder: TempDir,
 }
 
 impl Copy {
-    fn new() -> Copy {
+    pub fn new() -> Copy {
         let folder = TempDir::new().unwrap();
         let source = Path::new(env!("CARGO_MANIFEST_DIR"));
         for name in ["Cargo.toml", "Cargo.lock", "build.rs"] {

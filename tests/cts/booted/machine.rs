@@ -51,16 +51,18 @@ impl Plan {
     pub fn boot(self) -> Option<Booted> {
         match self.try_boot() {
             Ok(booted) => Some(booted),
-            Err(why) => {
-                assert!(
-                    std::env::var_os("CTS_BOOTED").is_none_or(|wanted| wanted != "required"),
-                    "CTS_BOOTED=required, but: {why}"
-                );
-                let test = std::thread::current().name().unwrap_or_default().to_string();
-                let _ = writeln!(std::io::stderr(), "NOT TRIED: {test}: {why}");
-                None
-            }
+            Err(why) => Plan::impossible(&why),
         }
+    }
+
+    /// Says that nothing is tried; with `CTS_BOOTED=required` that is a failure.
+    pub fn impossible(why: &str) -> Option<Booted> {
+        let is_required = std::env::var_os("CTS_BOOTED").is_some_and(|wanted| wanted == "required");
+        assert!(!is_required, "CTS_BOOTED=required, but: {why}");
+        let thread = std::thread::current();
+        let test = thread.name().unwrap_or_default();
+        let _ = writeln!(std::io::stderr(), "NOT TRIED: {test}: {why}");
+        None
     }
 
     fn try_boot(self) -> Result<Booted, String> {
@@ -204,6 +206,12 @@ impl Booted {
     pub fn write(&self, path: &str, text: &str) {
         assert!(!text.contains("EOF"));
         self.ok(&format!("mkdir -p $(dirname {path}); cat >{path} <<'EOF'\n{text}EOF"));
+    }
+
+    /// Copies a file of this machine to one inside.
+    pub fn put(&self, from: &Path, to: &str) {
+        let mut command = self.command(&format!("cat >{to}"));
+        assert!(command.stdin(fs::File::open(from).unwrap()).status().unwrap().success());
     }
 
     /// A drop-in for the service.

@@ -7,8 +7,11 @@ umask 022
 
 cache=${CTS_BOOTED_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/cts}
 # The binary under test is linked with the C library of this machine.
-release=$(. /etc/os-release && [ "$ID" = debian ] && echo "${VERSION_CODENAME:-}" || true)
-root=$cache/booted-${release:=bookworm}-$(sha256sum "$0" | head -c 12)
+release=bookworm
+if grep -qx ID=debian /etc/os-release; then
+    release=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)
+fi
+root=$cache/booted-$release-$(sha256sum "$0" | head -c 12)
 
 mkdir -p "$cache"
 exec 9>"$cache/booted.lock"

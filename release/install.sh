@@ -1,0 +1,136 @@
+#!/bin/sh
+# Installs cts on a machine with systemd and without apt, or upgrades it; needs no other program than
+# those of coreutils and systemd.
+#   ./install.sh               check the machine, install, start, and see that it works
+#   ./install.sh --uninstall   stop it and take it away; the database and the settings stay
+set -eu
+
+units=/usr/lib/systemd/system
+here=$(cd "$(dirname "$0")" && pwd)
+
+say() { printf '%s\n' "$*"; }
+fail() {
+    printf 'install.sh: %s\n' "$*" >&2
+    exit 1
+}
+
+check() {
+    [ "$(id -u)" -eq 0 ] || fail "run this as root"
+    [ -d /run/systemd/system ] || fail "systemd does not run this machine; start cts by what does (README.md)"
+    [ ! -e /var/lib/dpkg/info/cts.list ] || fail "the package cts is installed here; use apt"
+}
+
+check_for_install() {
+    machine=$(uname -m)
+    [ "$machine" = "$(cat "$here/architecture")" ] ||
+        fail "this cts is for $(cat "$here/architecture"), and this machine is $machine"
+    version=$("$here/cts" --version) || fail "$here/cts does not run on this machine"
+    for folder in /usr /data; do
+        [ -e "$folder" ] || folder=/
+        free=$(df -Pk "$folder" | { read -r _; read -r _ _ _ free _; echo "$free"; })
+        [ "$free" -ge 65536 ] || fail "less than 64 MiB are free in $folder"
+    done
+    if [ -z "${CTS_ANY_DATA:-}" ] && [ -d /data ] && [ ! -e /data/cts.db ] && [ -n "$(ls -A /data)" ]; then
+        owner=$(stat -c %U /data)
+        [ "$owner" = cts ] ||
+            fail "/data is in use by $owner and would be given to the user cts; name another folder in /etc/tmpfiles.d/cts.conf, SQLITE_DB_PATH and a drop-in for ReadWritePaths=, then run this with CTS_ANY_DATA=1"
+    fi
+    if ! is_ours_running; then
+        port=$(setting PORT 3000)
+        ! is_taken "$port" || fail "another program listens on port $port; set PORT in /etc/default/cts"
+    fi
+}
+
+is_ours_running() {
+    systemctl --quiet is-active cts.service || systemctl --quiet is-active cts.socket
+}
+
+# The value of a setting in /etc/default/cts, or the default.
+setting() {
+    value=$2
+    if [ -e /etc/default/cts ]; then
+        while IFS='=' read -r name rest; do
+            [ "$name" != "$1" ] || value=$rest
+        done </etc/default/cts
+    fi
+    say "$value"
+}
+
+# Whether somebody listens on this TCP port.
+is_taken() {
+    wanted=$(printf '%04X' "$1") || return 1
+    for table in /proc/net/tcp /proc/net/tcp6; do
+        [ -e "$table" ] || continue
+        while read -r _ local _ state _; do
+            [ "$state" != 0A ] || [ "${local##*:}" != "$wanted" ] || return 0
+        done <"$table"
+    done
+    return 1
+}
+
+# A file appears at its place whole or not at all.
+put() {
+    mkdir -p "$(dirname "$3")"
+    install -m "$1" "$2" "$3.new"
+    mv -f "$3.new" "$3"
+    say "  $3"
+}
+
+install_all() {
+    check_for_install
+    if [ -e /usr/bin/cts ]; then
+        say "Upgrading $(/usr/bin/cts --version) to $version:"
+    else
+        say "Installing $version:"
+    fi
+    put 755 "$here/cts" /usr/bin/cts
+    put 644 "$here/systemd/cts.service" $units/cts.service
+    put 644 "$here/systemd/cts.socket" $units/cts.socket
+    put 644 "$here/systemd/sysusers.d/cts.conf" /usr/lib/sysusers.d/cts.conf
+    put 644 "$here/systemd/tmpfiles.d/cts.conf" /usr/lib/tmpfiles.d/cts.conf
+    put 644 "$here/cts.1" /usr/share/man/man1/cts.1
+    put 644 "$here/completions/cts.bash" /usr/share/bash-completion/completions/cts
+    put 644 "$here/completions/cts.fish" /usr/share/fish/vendor_completions.d/cts.fish
+    put 644 "$here/completions/_cts" /usr/share/zsh/vendor-completions/_cts
+    if [ -e /etc/default/cts ]; then
+        say "  /etc/default/cts is kept as it is"
+    else
+        put 644 "$here/default" /etc/default/cts
+    fi
+    systemd-sysusers cts.conf
+    systemd-tmpfiles --create cts.conf
+    systemctl daemon-reload
+    systemctl --quiet enable cts.service
+    if ! systemctl restart cts.service; then
+        journalctl --no-pager -n 20 -o cat -u cts.service >&2
+        fail "cts is installed, but does not start"
+    fi
+    address=$(systemctl show -P StatusText cts.service)
+    address=${address#serving on }
+    port=${address##*:}
+    case $address in 0.0.0.0:* | "[::]":*) address=127.0.0.1:$port ;; esac
+    # 1 is degraded: it works, and the line says what to look at.
+    /usr/bin/cts --check --url "http://$address" || [ $? -eq 1 ] ||
+        fail "cts runs, but is not healthy; journalctl -u cts says more"
+    say "cts runs now and at every boot. Settings: /etc/default/cts. Log: journalctl -u cts"
+}
+
+uninstall() {
+    systemctl --quiet disable --now cts.socket cts.service 2>/dev/null || true
+    say "Taking cts away:"
+    for file in /usr/bin/cts $units/cts.service $units/cts.socket /usr/lib/sysusers.d/cts.conf \
+        /usr/lib/tmpfiles.d/cts.conf /usr/share/man/man1/cts.1 \
+        /usr/share/bash-completion/completions/cts /usr/share/fish/vendor_completions.d/cts.fish \
+        /usr/share/zsh/vendor-completions/_cts; do
+        [ ! -e "$file" ] || say "  $file"
+        rm -f "$file"
+    done
+    systemctl daemon-reload
+    say "The databases in /data, /etc/default/cts, drop-ins and the user cts stay."
+}
+
+case ${1:-} in
+"") check && install_all ;;
+--uninstall) check && uninstall ;;
+*) fail "use: install.sh [--uninstall]" ;;
+esac

@@ -1,0 +1,83 @@
+//! Writes the man page and the completions of the shells into a folder, from the words that the
+//! command line knows: `cargo run --example pages -- FOLDER`.
+
+#![allow(dead_code, reason = "only the definition of the command line is used")]
+
+#[path = "../src/cli.rs"]
+mod cli;
+#[path = "../src/flags.rs"]
+mod config;
+#[path = "../src/log.rs"]
+mod log;
+
+mod schema {
+    pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+}
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+
+use clap_complete::{Shell, generate_to};
+use clap_mangen::Man;
+
+fn main() -> io::Result<()> {
+    let folder = PathBuf::from(std::env::args_os().nth(1).unwrap_or("target/pages".into()));
+    fs::create_dir_all(&folder)?;
+    for shell in [Shell::Bash, Shell::Fish, Shell::Zsh] {
+        generate_to(shell, &mut cli::definition(), "cts", &folder)?;
+    }
+    let mut page = Vec::new();
+    let man = Man::new(cli::definition()).manual("CTS").date("");
+    man.render_title(&mut page)?;
+    man.render_name_section(&mut page)?;
+    man.render_synopsis_section(&mut page)?;
+    man.render_description_section(&mut page)?;
+    man.render_options_section(&mut page)?;
+    commands(&mut page)?;
+    environment(&mut page)?;
+    fs::write(folder.join("cts.1"), page)
+}
+
+/// The commands with their own options, since there is one page for all of them.
+fn commands(page: &mut Vec<u8>) -> io::Result<()> {
+    let mut text = roff::Roff::new();
+    text.control("SH", ["COMMANDS"]);
+    for command in cli::definition().get_subcommands() {
+        text.control("TP", []);
+        text.text([roff::bold(command.get_name())]);
+        text.text([roff::roman(command.get_about().map(ToString::to_string).unwrap_or_default())]);
+        for option in command.get_arguments().filter(|option| !option.is_global_set()) {
+            let help = option.get_help().map(ToString::to_string).unwrap_or_default();
+            text.control("br", []);
+            text.text([
+                roff::bold(format!("--{}", option.get_long().unwrap_or_default())),
+                roff::roman(format!("  {help}")),
+            ]);
+        }
+    }
+    text.to_writer(page)
+}
+
+/// What stands below the help, line by line as it is there.
+fn environment(page: &mut Vec<u8>) -> io::Result<()> {
+    let definition = cli::definition();
+    let help = definition.get_after_help().map(ToString::to_string).unwrap_or_default();
+    let mut text = roff::Roff::new();
+    text.control("SH", ["ENVIRONMENT AND EXIT CODES"]).control("nf", []);
+    for line in help.lines() {
+        text.text([roff::roman(line)]);
+    }
+    text.control("fi", []);
+    text.control("SH", ["FILES"]);
+    for (file, what) in [
+        ("/data/cts.db", "the database"),
+        ("/etc/default/cts", "the settings of this machine, read by the service"),
+        ("/usr/share/doc/cts/README.md", "all about it"),
+    ] {
+        text.control("TP", []);
+        text.text([roff::bold(file)]);
+        text.text([roff::roman(what)]);
+    }
+    text.to_writer(page)
+}
