@@ -126,6 +126,7 @@ uninstall() {
         rm -f "$file"
     done
     systemctl daemon-reload
+    systemctl --quiet reset-failed cts.service cts.socket 2>/dev/null || true
     say "The databases in /data, /etc/default/cts, drop-ins and the user cts stay."
 }
 

@@ -9,13 +9,13 @@ for_tar=$(realpath "$3")
 cd "$(dirname "$0")/.."
 version=${4:-$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)}
 
-# The same sources give the same bytes.
-export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 0)}
-
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 mkdir "$work/release"
 cargo run --quiet --locked --example pages -- "$work/release/pages"
+
+# The same sources give the same bytes. (Set for the build above, it would compile SQLite anew.)
+export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 0)}
 
 # cargo-deb looks for what was built below its target folder.
 strip -o "$work/release/cts" "$for_deb"

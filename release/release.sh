@@ -15,6 +15,15 @@ if ! ldd "$static" 2>&1 | grep -qE 'statically linked|not a dynamic executable';
     exit 1
 fi
 
+# It runs where there is nothing else.
+if unshare --map-root-user true 2>/dev/null; then
+    empty=$(mktemp -d)
+    trap 'rm -rf "$empty"' EXIT
+    cp "$static" "$empty/cts"
+    unshare --map-root-user chroot "$empty" /cts migrate
+    unshare --map-root-user chroot "$empty" /cts --check --deep
+fi
+
 rm -rf target/release-files
 release/pack.sh target/release-files target/release/cts "$static"
 cd target/release-files

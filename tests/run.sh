@@ -7,7 +7,8 @@ cd "$(dirname "$0")/.."
 # program:package, for what the build and the tests call.
 needed=(cc:gcc strace:strace sqlite3:sqlite3 systemd-analyze:systemd systemd-sysusers:systemd
     systemd-tmpfiles:systemd mount:mount mkfifo:coreutils python3:python3 script:bsdutils
-    openssl:openssl ipcrm:util-linux)
+    openssl:openssl ipcrm:util-linux setpriv:util-linux systemd-nspawn:systemd-container
+    debootstrap:debootstrap strip:binutils dpkg-deb:dpkg dpkg-shlibdeps:dpkg-dev)
 packages=()
 for pair in "${needed[@]}"; do
     PATH="$PATH:/usr/sbin:/sbin" command -v "${pair%%:*}" >/dev/null || packages+=("${pair##*:}")
@@ -31,6 +32,10 @@ if [ ${#packages[@]} -gt 0 ]; then
     fi
     get "${packages[@]}"
 fi
+
+# The packages are tried where they can be made.
+cargo deb --version >/dev/null 2>&1 || cargo install --quiet --locked cargo-deb ||
+    echo "NOT TRIED: cargo-deb cannot be installed"
 
 # The trading program in Node is tried where Node is installed; its SQLite is compiled for it.
 if command -v node >/dev/null && command -v npm >/dev/null && [ ! -d target/clients/node_modules ]; then

@@ -138,9 +138,23 @@ fn own_cgroup(name: &str) -> Result<Option<PathBuf>, String> {
     }
     let trees = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"].map(Path::new);
     let tree = trees.into_iter().find(|tree| tree.join("cgroup.procs").exists());
-    let cgroup = tree.ok_or("there is no cgroup v2 here")?.join(name);
+    let tree = tree.ok_or("there is no cgroup v2 here")?;
+    sweep(tree);
+    let cgroup = tree.join(name);
     fs::create_dir(&cgroup).map_err(|e| format!("{}: {e}", cgroup.display()))?;
     Ok(Some(cgroup))
+}
+
+/// Removes the control groups of test runs that were killed.
+fn sweep(tree: &Path) {
+    for entry in fs::read_dir(tree).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let run = name.strip_prefix("cts-").and_then(|name| name.split('-').next());
+        let pid = run.and_then(|pid| pid.parse::<u32>().ok());
+        if pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+            remove_cgroup(&entry.path());
+        }
+    }
 }
 
 /// Waits until the systemd inside says that it has booted.
