@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 needed=(cc:gcc strace:strace sqlite3:sqlite3 systemd-analyze:systemd systemd-sysusers:systemd
     systemd-tmpfiles:systemd mount:mount mkfifo:coreutils python3:python3 script:bsdutils
     openssl:openssl ipcrm:util-linux setpriv:util-linux systemd-nspawn:systemd-container
-    debootstrap:debootstrap strip:binutils dpkg-deb:dpkg dpkg-shlibdeps:dpkg-dev)
+    debootstrap:debootstrap strip:binutils dpkg-deb:dpkg dpkg-shlibdeps:dpkg-dev shellcheck:shellcheck)
 packages=()
 for pair in "${needed[@]}"; do
     PATH="$PATH:/usr/sbin:/sbin" command -v "${pair%%:*}" >/dev/null || packages+=("${pair##*:}")
@@ -32,6 +32,8 @@ if [ ${#packages[@]} -gt 0 ]; then
     fi
     get "${packages[@]}"
 fi
+
+shellcheck .ci/run tests/run.sh tests/cts/booted/root.sh release/*.sh release/debian/*
 
 # The packages are tried where they can be made.
 cargo deb --version >/dev/null 2>&1 || cargo install --quiet --locked cargo-deb ||
