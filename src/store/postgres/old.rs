@@ -235,6 +235,7 @@ impl<'e> Plan<'e> {
         let target = tables.into_iter().next().unwrap_or_else(|| expected.clone());
         let plan = Plan { old, expected, target, rows, rules };
         plan.refuse_shared_parents()?;
+        plan.refuse_ledger()?;
         plan.refuse_readers(session)?;
         plan.refuse_foreign()?;
         Ok(plan)
@@ -345,7 +346,7 @@ impl<'e> Plan<'e> {
         })
     }
 
-    /// The rules that hold no longer, each with its table.
+    /// The rules of the table that hold no longer, each with it.
     pub fn dropped(&self) -> Vec<String> {
         let mut kept = self.expected.clone();
         let mut rules = Vec::new();
@@ -361,8 +362,29 @@ impl<'e> Plan<'e> {
         }
         rules.extend(self.old.table.rules_beyond(&kept));
         let rules = rules.into_iter().map(|rule| format!("{rule} on table {}", self.expected.name));
+        rules.collect()
+    }
+
+    /// Those of other tables that go with a key of this one.
+    pub fn dropped_elsewhere(&self) -> impl Iterator<Item = String> {
         let freed = self.freed().filter(|referring| !referring.is_expected);
-        rules.chain(freed.map(|referring| referring.text.clone())).collect()
+        freed.map(|referring| referring.text.clone())
+    }
+
+    /// What is applied is written into the ledger, of whatever types it is.
+    fn refuse_ledger(&self) -> Result<()> {
+        let is_odd = |rule: &Rule| match rule {
+            Rule::Type(_, kind) => !kind.starts_with("TEXT") && !kind.starts_with("CHARACTER"),
+            _ => false,
+        };
+        let odd = self.rules.iter().find(|relaxation| is_odd(&relaxation.rule));
+        match odd.filter(|relaxation| relaxation.table == "migrations") {
+            None => Ok(()),
+            Some(relaxation) => {
+                let what = format!("the ledger would not take a row: {relaxation}");
+                Err(Error::new(Kind::Data, what).remedy("mend or empty that column"))
+            }
+        }
     }
 
     /// Keys that rows share can be kept, but nothing can refer to them.
@@ -471,12 +493,12 @@ fn without_default(expected: &Table, kept: &Relaxation) -> Option<Relaxation> {
     let Rule::Type(name, kind) = &kept.rule else { return None };
     let column = expected.columns.iter().find(|column| column.name == *name)?;
     let default = column.default.as_deref()?;
-    let starts = |kinds: &[&str]| kinds.iter().any(|known| kind.starts_with(known));
+    let is_plain = !kind.ends_with(']');
+    let starts = |kinds: &[&str]| is_plain && kinds.iter().any(|known| kind.starts_with(known));
     let is_number = |sql: &str| sql.parse::<f64>().is_ok() || matches!(sql, "TRUE" | "FALSE");
     let can_be = starts(&["TEXT", "CHARACTER"])
         || starts(&["DATE", "TIME"]) && default == "CURRENT_TIMESTAMP"
         || starts(&["SMALLINT", "INTEGER", "BIGINT", "NUMERIC", "REAL", "DOUBLE PRECISION"])
-            && !kind.ends_with(']')
             && is_number(default);
     let rule = Rule::Default(name.clone());
     (!can_be).then(|| Relaxation { table: kept.table.clone(), rule, rows: kept.rows })

@@ -110,7 +110,8 @@ pub fn reshape(
         return Err(Error::new(Kind::Data, what));
     }
     progress(Progress { object, done: plan.rows, total: plan.rows });
-    let dropped = plan.dropped();
+    let mut dropped = plan.dropped();
+    dropped.extend(plan.dropped_elsewhere());
     let (rows, mut relaxations) = (plan.rows, plan.rules);
     for index in differing {
         relaxations.extend(put_index(session, &expected.name, index, progress)?);
