@@ -79,13 +79,24 @@ pub fn create(table: &str, index: &Index, unique: bool, how: &str) -> String {
 /// How many rows share a key of a unique index. NULLs are never equal there.
 pub fn duplicates(session: &mut Session, table: &str, index: &Index) -> Result<u64> {
     let names: Vec<_> = index.columns.iter().map(|c| quoted(c.trim_end_matches(" DESC"))).collect();
-    let mut conditions: Vec<_> = names.iter().map(|name| format!("{name} IS NOT NULL")).collect();
+    duplicates_of(session, table, index, &names)
+}
+
+/// The same where its columns have these values, for SQL.
+pub fn duplicates_of(
+    session: &mut Session,
+    table: &str,
+    index: &Index,
+    values: &[String],
+) -> Result<u64> {
+    let mut conditions: Vec<_> =
+        values.iter().map(|value| format!("{value} IS NOT NULL")).collect();
     conditions.extend(index.predicate.as_ref().map(|sql| format!("({sql})")));
     let sql = format!(
         "SELECT coalesce(sum(n), 0) FROM (SELECT count(*) AS n FROM {} WHERE {} GROUP BY {} HAVING count(*) > 1) AS shared",
         quoted(table),
         conditions.join(" AND "),
-        names.join(", ")
+        values.join(", ")
     );
     let found = session.ask(&sql)?;
     Ok(found.first().and_then(|rows| rows.first()).map(|row| row.number(0)).unwrap_or_default())
