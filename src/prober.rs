@@ -136,6 +136,7 @@ impl Prober {
         let mut owner = Owner {
             database: Arc::clone(&self.database),
             server: store.server(),
+            seen: store.server(),
             store,
             log,
             unwritable: None,
@@ -158,6 +159,8 @@ struct Owner {
     store: Box<dyn Store>,
     /// The server that was last found up to date.
     server: Option<Server>,
+    /// The server that answered the last question.
+    seen: Option<Server>,
     log: Log,
     unwritable: Option<String>,
     next_write: Instant,
@@ -187,6 +190,12 @@ impl Owner {
             for answer in askers {
                 // Who asked may have given up.
                 let _ = answer.send(report.clone());
+            }
+            // One that is new here is looked into at once.
+            let seen = self.store.server();
+            if self.seen != seen {
+                self.seen = seen;
+                self.next_write = Instant::now();
             }
         }
         if Instant::now() >= self.next_write {
