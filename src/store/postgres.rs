@@ -112,7 +112,10 @@ impl Database for DatabaseServer {
         let start = Instant::now();
         let mut pause = *PAUSES.start();
         loop {
-            match self.connect_to_write() {
+            match patience.until_unblocked(|| self.connect_to_write()) {
+                Err(error) if error.kind == Kind::Blocked => {
+                    return Err(error.leaving("nothing was changed"));
+                }
                 Err(error) if is_lost(&error) && start.elapsed() < self.wait => {
                     (patience.on_wait)(&Wait::Other(error.what), start.elapsed());
                     patience.pause(pause)?;
@@ -171,7 +174,8 @@ impl Postgres {
 
     fn find(&mut self, limit: Duration) -> Result<Found> {
         let (found, server) = self.sessions.ask(limit, |session| {
-            let found = look::look(session, true)?;
+            let found =
+                look::look(session, true).map_err(|error| lock::explained(session, error))?;
             let found_at = &session.server;
             let (name, started) = (found_at.name.clone(), found_at.started.clone());
             Ok((found, Server { name, started }))
@@ -330,10 +334,7 @@ impl PostgresTx {
         // The transaction can do nothing more; outside it the server can be asked.
         let _ = self.session().run("ROLLBACK");
         self.is_open = false;
-        match lock::in_the_way(self.session()) {
-            Some(who) => Error { what: format!("{}: {who}", error.what), ..error },
-            None => error,
-        }
+        lock::explained(self.session(), error)
     }
 
     fn run(&mut self, sql: &str) -> Result<()> {

@@ -23,9 +23,9 @@ use crate::harness::{PATIENCE, await_that, is_root};
 
 mod database;
 mod postgres_servers;
+mod state;
 
-pub use database::Database;
-use database::{number, texts};
+pub use database::{Database, number, texts};
 
 const SUPERUSER: &str = "postgres";
 const NOBODY: u32 = 65534;

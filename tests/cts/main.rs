@@ -13,6 +13,7 @@ mod scenario;
 
 mod access;
 mod adoption;
+mod both;
 mod build;
 mod clients;
 mod damage;
@@ -23,6 +24,14 @@ mod healing;
 mod http;
 mod kills;
 mod plans;
+#[cfg(feature = "postgres")]
+mod postgres_indexes;
+#[cfg(feature = "postgres")]
+mod postgres_kills;
+#[cfg(feature = "postgres")]
+mod postgres_locks;
+#[cfg(feature = "postgres")]
+mod postgres_schema;
 mod refusals;
 mod service;
 mod starts;
