@@ -232,7 +232,10 @@ fn wait_for_a_table((lost, held, goes_on): (&str, &str, &str)) {
             let done = database.cts(words).env("CTS_LOCK_TIMEOUT", "1s").status(75);
             done.says(&["is used by a transaction of ", &named, "s old", "nothing was changed"]);
         }
+        // To look, the lock must be given back.
+        holder.batch_execute("ROLLBACK").unwrap();
         assert_eq!(database.shape(), shape, "{held}");
+        holder.batch_execute(&format!("BEGIN; {held}")).unwrap();
         let command = database.cts("migrate").start();
         command.until("waiting for ").until(&named);
         let service = database.serve().env("CTS_LOCK_TIMEOUT", "1s").start();
