@@ -137,6 +137,7 @@ impl Prober {
             database: Arc::clone(&self.database),
             server: store.server(),
             seen: store.server(),
+            trouble: None,
             store,
             log,
             unwritable: None,
@@ -161,6 +162,8 @@ struct Owner {
     server: Option<Server>,
     /// The server that answered the last question.
     seen: Option<Server>,
+    /// Why the server that answers could not be brought up to date.
+    trouble: Option<String>,
     log: Log,
     unwritable: Option<String>,
     next_write: Instant,
@@ -234,9 +237,15 @@ impl Owner {
                     count => format!("{count} statements brought its schema up to date"),
                 };
                 self.log.info(format_args!("✓ The server {name} answers; {done}"));
-                self.server = found;
+                (self.server, self.trouble) = (found, None);
             }
-            Err(error) => self.log.warn(format_args!("the server {name} answers, but: {error}")),
+            Err(error) => {
+                let said = format!("the server {name} answers, but: {error}");
+                if self.trouble.as_ref() != Some(&said) {
+                    self.log.warn(&said);
+                }
+                self.trouble = Some(said);
+            }
         }
     }
 
