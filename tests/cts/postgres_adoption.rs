@@ -415,6 +415,10 @@ fn what_cannot_be_adopted_is_left_as_it_was() {
             "index idx_users_username cannot be made: something else has its name",
         ),
         (
+            "CREATE TABLE strategies_dca (id BYTEA, symbol TEXT); INSERT INTO strategies_dca VALUES ('a', 'x'), (NULL, 'y')".into(),
+            "strategies_dca.id: values of type BYTEA cannot become TEXT without a loss",
+        ),
+        (
             "CREATE TABLE migrations (name TEXT, executed_at BIGINT); INSERT INTO migrations VALUES ('a', 1700000000000)".into(),
             "the ledger would not take a row: migrations.executed_at keeps its type BIGINT (1 rows)",
         ),

@@ -236,6 +236,7 @@ impl<'e> Plan<'e> {
         let plan = Plan { old, expected, target, rows, rules };
         plan.refuse_shared_parents()?;
         plan.refuse_ledger()?;
+        plan.refuse_loss(session)?;
         plan.refuse_readers(session)?;
         plan.refuse_foreign()?;
         Ok(plan)
@@ -369,6 +370,28 @@ impl<'e> Plan<'e> {
     pub fn dropped_elsewhere(&self) -> impl Iterator<Item = String> {
         let freed = self.freed().filter(|referring| !referring.is_expected);
         freed.map(|referring| referring.text.clone())
+    }
+
+    /// The proof of what is decided: no value is lost in the types that the columns get.
+    fn refuse_loss(&self, session: &mut Session) -> Result<()> {
+        for column in self.converted() {
+            let misfit = self.old.conversion(&column.name, &column.kind).misfit;
+            let table = quoted(&self.expected.name);
+            let sql = format!("SELECT EXISTS (SELECT FROM {table} WHERE {misfit})");
+            if session.ask(&sql)?.into_iter().flatten().next().is_none_or(|row| row.is(0)) {
+                let what = format!(
+                    "{}.{}: values of type {} cannot become {} without a loss",
+                    self.expected.name,
+                    column.name,
+                    self.old.column(&column.name).map(|c| c.kind.to_string()).unwrap_or_default(),
+                    column.kind
+                );
+                return Err(
+                    Error::new(Kind::Data, what).remedy("give it a type of texts or numbers")
+                );
+            }
+        }
+        Ok(())
     }
 
     /// What is applied is written into the ledger, of whatever types it is.
