@@ -41,7 +41,8 @@ fn assert_whole(database: &Database) {
 /// A transaction that has done this and goes on, and how cts names it.
 fn trader(database: &Database, sql: &str) -> (Client, String) {
     let mut client = database.open();
-    client.batch_execute(&format!("SET application_name = 'trader'; BEGIN; {sql}")).unwrap();
+    client.batch_execute("SET application_name = 'trader'").unwrap();
+    client.batch_execute(&format!("BEGIN; {sql}")).unwrap();
     let pid = texts(&mut client, "SELECT pg_backend_pid()").remove(0);
     (client, format!("trader (pid {pid}"))
 }
