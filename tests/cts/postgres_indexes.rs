@@ -219,6 +219,7 @@ fn a_build_that_is_cut_off_is_done_by_the_next_run() {
             Signal::KILL => assert_eq!(code, None),
             _ => assert_eq!(code, Some(75), "{log}"),
         }
+        // The server notices by itself that a killed client is gone.
         await_within(Duration::from_secs(4), "nothing of it is left on the server", || {
             database.sessions_of_cts() == 0
         });

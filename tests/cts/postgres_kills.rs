@@ -16,7 +16,7 @@ use crate::harness::{await_that, await_within, for_each};
 const MOMENTS: u32 = 60;
 const ENOUGH_ENDED: u32 = 3;
 /// The moments at which a server is killed, and those at which it is stopped at once.
-const OF_SERVER: u32 = 12;
+const OF_SERVER: u32 = 10;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum State {
@@ -129,7 +129,7 @@ fn a_kill_at_any_moment_leaves_the_old_database_or_the_new_one() {
             let state = trial.state(&database);
             assert!(is_cut_off || state == State::New, "ended by itself with work left");
             *seen.lock().unwrap().entry((is_cut_off, state)).or_default() += 1;
-            if state == State::New || moment % 5 == 0 {
+            if state == State::New || moment % 8 == 0 {
                 trial.completes(&database);
             } else {
                 spare.lock().unwrap().push(database);
@@ -142,28 +142,6 @@ fn a_kill_at_any_moment_leaves_the_old_database_or_the_new_one() {
         assert!(cut_off >= MOMENTS / 3 && ended > 0, "{}: {seen:?}", scenario.name);
         assert!(seen.keys().any(|key| key.1 == State::Old), "{}: {seen:?}", scenario.name);
     }
-}
-
-#[test]
-fn a_long_statement_of_a_killed_run_ends_on_the_server() {
-    let database = Cluster::shared().owned();
-    database.cts("migrate").success();
-    database.sql("ALTER TABLE users DROP COLUMN role");
-    let mut holder = database.open();
-    holder.batch_execute("BEGIN; LOCK TABLE users IN ACCESS EXCLUSIVE MODE").unwrap();
-    let run = database.cts("migrate").start();
-    await_that("it waits on the server", || {
-        let waits = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'cts' AND wait_event_type = 'Lock'";
-        database.number(waits) == 1
-    });
-    run.signal(rustix::process::Signal::KILL);
-    assert_eq!(run.end().0, None);
-    await_within(Duration::from_secs(3), "nothing of it is left on the server", || {
-        database.sessions_of_cts() == 0
-    });
-    holder.batch_execute("ROLLBACK").unwrap();
-    database.cts("migrate").success();
-    database.cts("verify").success();
 }
 
 #[test]
