@@ -41,7 +41,8 @@ fn assert_whole(database: &Database) {
 /// A transaction that has done this and goes on, and how cts names it.
 fn trader(database: &Database, sql: &str) -> (Client, String) {
     let mut client = database.open();
-    client.batch_execute(&format!("SET application_name = 'trader'; BEGIN; {sql}")).unwrap();
+    client.batch_execute("SET application_name = 'trader'").unwrap();
+    client.batch_execute(&format!("BEGIN; {sql}")).unwrap();
     let pid = texts(&mut client, "SELECT pg_backend_pid()").remove(0);
     (client, format!("trader (pid {pid}"))
 }
@@ -218,6 +219,7 @@ fn a_build_that_is_cut_off_is_done_by_the_next_run() {
             Signal::KILL => assert_eq!(code, None),
             _ => assert_eq!(code, Some(75), "{log}"),
         }
+        // The server notices by itself that a killed client is gone.
         await_within(Duration::from_secs(4), "nothing of it is left on the server", || {
             database.sessions_of_cts() == 0
         });

@@ -26,7 +26,9 @@ fn migrated() -> Database<'static> {
 /// A program that did this, and is then idle.
 fn program(database: &Database, sql: &str) -> Client {
     let mut client = database.open();
-    client.batch_execute(&format!("SET application_name = 'trader'; {sql}")).unwrap();
+    // By itself, so that no later rollback takes the name away.
+    client.batch_execute("SET application_name = 'trader'").unwrap();
+    client.batch_execute(sql).unwrap();
     client
 }
 
