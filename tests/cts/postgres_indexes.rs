@@ -140,7 +140,10 @@ fn a_transaction_that_a_build_waits_for_is_named() {
         let database = filled();
         database.sql("DROP INDEX idx_pseudo_positions_status");
         let (mut client, named) = trader(&database, held);
-        database.cts("migrate").env("CTS_LOCK_TIMEOUT", "1500ms").status(75).says(&[
+        let run = database.cts("migrate").env("CTS_LOCK_TIMEOUT", "1500ms");
+        let done = run.within(Duration::from_secs(30));
+        assert_eq!(done.0.status.code(), Some(75), "{}", done.err());
+        done.says(&[
             "index idx_pseudo_positions_status on pseudo_positions: it waits for a transaction of ",
             &named,
             "everything else is in place",
