@@ -4,21 +4,32 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Resource, getrlimit};
 
 use crate::error::{Error, Kind, Result};
 use crate::head::{self, Head, Refusal};
 
 /// How long a head may take in all, however its bytes come.
 const HEAD_WITHIN: Duration = Duration::from_secs(5);
-/// How long a connection may take in all, with the answer.
-const ALL_WITHIN: Duration = Duration::from_secs(10);
-/// How old an unfinished head must be before its connection may be ended for another.
+/// The same where no thread could be made, and all who come wait for this one.
+const HEAD_WITHIN_ALONE: Duration = Duration::from_millis(100);
+/// How long writing the answer may take in all.
+const WRITTEN_WITHIN: Duration = Duration::from_secs(5);
+/// How long it may be the client's turn before a connection is ended for another, while half the places
+/// are taken, and while all are. A client that means it sends its request right after it has
+/// connected.
 const DAWDLES_AFTER: Duration = Duration::from_millis(50);
-/// While the system has no descriptors, memory or threads to give.
+const DAWDLES_IN_A_CROWD_AFTER: Duration = Duration::from_millis(10);
+/// How often it is looked for one that dawdles while nothing else happens.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(5);
+/// While the system has no descriptors or memory to give.
 const EXHAUSTED: Duration = Duration::from_millis(20);
 /// A thread that answers needs little: it reads a head and writes a short text.
 const STACK_BYTES: usize = 128 << 10;
@@ -26,6 +37,8 @@ const STACK_BYTES: usize = 128 << 10;
 /// unread bytes resets the connection, and the answer may be lost with it.
 const LINGER_BYTES: usize = 256 << 10;
 const LINGER_WITHIN: Duration = Duration::from_millis(500);
+/// Connections that there is always a place for.
+const LEAST: usize = 4;
 
 /// Gives the bytes of the answer to a request, or to what is none.
 pub trait Answers: Send + Sync + 'static {
@@ -36,18 +49,20 @@ pub trait Answers: Send + Sync + 'static {
 /// An open gate.
 pub struct Gate {
     shared: Arc<Shared>,
+    /// Wakes the thread that accepts when it is shut down.
+    bell: UnixStream,
 }
 
 struct Shared {
-    listener: TcpListener,
     answers: Box<dyn Answers>,
     most: usize,
     is_closing: AtomicBool,
     connections: Mutex<Connections>,
+    /// A place was given back, an answer is done, or the gate closes.
     changed: Condvar,
 }
 
-/// The connections that have a place, oldest first.
+/// The connections that have a place.
 #[derive(Default)]
 struct Connections {
     next: u64,
@@ -59,24 +74,38 @@ struct Connections {
 struct Open {
     number: u64,
     stream: Arc<TcpStream>,
+    turn: Turn,
+    /// Since when it is that turn.
     since: Instant,
-    /// Whether its head is still being read.
-    is_reading: bool,
+}
+
+/// Whose turn it is in a connection.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    /// The client's, to ask.
+    Asks,
+    /// Ours, to answer.
+    Ours,
+    /// The client's, to read the answer and close.
+    Reads,
+    /// It was ended, and its thread is about to notice.
+    Nobodys,
 }
 
 impl Gate {
-    /// Opens the gate, with `most` connections at once. From half of that on, who dawdles is
-    /// ended for who comes.
+    /// Opens the gate, with `most` connections at once, or fewer where descriptors are few. From
+    /// half of that on, who dawdles is ended for who comes.
     pub fn open(listener: TcpListener, most: usize, answers: Box<dyn Answers>) -> Result<Gate> {
         let failed = |cause: &dyn std::fmt::Display| {
             Error::new(Kind::Unavailable, format!("connections cannot be accepted: {cause}"))
         };
-        // The longest queue that the kernel allows: what comes while the process stands still waits.
+        // A long queue: what comes while the process stands still waits.
         rustix::net::listen(&listener, 1024).map_err(|e| failed(&e))?;
+        listener.set_nonblocking(true).map_err(|e| failed(&e))?;
+        let (bell, rings) = UnixStream::pair().map_err(|e| failed(&e))?;
         let shared = Arc::new(Shared {
-            listener,
             answers,
-            most,
+            most: most.min(spare_descriptors()).max(LEAST),
             is_closing: AtomicBool::new(false),
             connections: Mutex::default(),
             changed: Condvar::new(),
@@ -84,20 +113,28 @@ impl Gate {
         let accepting = Arc::clone(&shared);
         thread::Builder::new()
             .name("accept".into())
-            .spawn(move || accepting.accept())
+            .spawn(move || accepting.accept(&listener, &rings))
             .map_err(|e| failed(&e))?;
-        Ok(Gate { shared })
+        Ok(Gate { shared, bell })
     }
 
     /// Takes no more requests and waits for the answers under way, at most `limit`.
     pub fn close(&self, limit: Duration) {
         self.shared.is_closing.store(true, Ordering::SeqCst);
-        // Wakes the thread that accepts; what is queued is refused by the kernel.
-        let _ = rustix::net::shutdown(&self.shared.listener, rustix::net::Shutdown::Both);
+        // The listener itself is only closed, not shut down: where systemd has handed it over,
+        // what comes now waits in it for the next start.
+        let _ = self.bell.shutdown(Shutdown::Both);
         let connections = self.shared.connections();
+        self.shared.changed.notify_all();
         let busy = |connections: &mut Connections| connections.answering > 0;
         drop(self.shared.changed.wait_timeout_while(connections, limit, busy));
     }
+}
+
+/// Descriptors that connections may take: the database needs some at any time.
+fn spare_descriptors() -> usize {
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    usize::try_from(limit / 2).unwrap_or(usize::MAX)
 }
 
 impl Shared {
@@ -105,82 +142,113 @@ impl Shared {
         self.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn is_closing(&self) -> bool {
+        self.is_closing.load(Ordering::SeqCst)
+    }
+
     /// Never ends by a fault: each of them passes, or is the client's.
-    fn accept(self: &Arc<Shared>) {
-        while !self.is_closing.load(Ordering::SeqCst) {
-            match self.listener.accept() {
+    fn accept(self: &Arc<Shared>, listener: &TcpListener, rings: &UnixStream) {
+        while !self.is_closing() {
+            match listener.accept() {
                 Ok((stream, from)) => self.admit(stream, from),
-                Err(_) if self.is_closing.load(Ordering::SeqCst) => return,
-                Err(e) if is_passing(&e) => {}
-                Err(_) => {
-                    self.connections().evict(Duration::ZERO);
-                    thread::sleep(EXHAUSTED);
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    let come = PollFd::new(listener, PollFlags::IN);
+                    if poll(&mut [come, PollFd::new(rings, PollFlags::IN)], None).is_err() {
+                        thread::sleep(EXHAUSTED);
+                    }
                 }
+                Err(e) if is_passing(&e) => {}
+                Err(_) if self.make_room(None) => {}
+                Err(_) => thread::sleep(EXHAUSTED),
             }
         }
     }
 
     fn admit(self: &Arc<Shared>, stream: TcpStream, from: SocketAddr) {
         let stream = Arc::new(stream);
-        let Some(number) = self.connections().enter(&stream, self.most) else { return };
+        let Some(number) = self.place(&stream) else { return };
         let place = Arc::new(Place { shared: Arc::clone(self), number });
         loop {
             let (place, theirs) = (Arc::clone(&place), Arc::clone(&stream));
-            let serve = move || place.shared.serve(number, &theirs, from);
+            let serve = move || place.shared.serve(number, &theirs, from, HEAD_WITHIN);
             let named = thread::Builder::new().name("request".into()).stack_size(STACK_BYTES);
-            if named.spawn(serve).is_ok() {
+            if named.spawn(serve).is_ok() || self.is_closing() {
                 return;
             }
-            // No thread can be made: one that dawdles makes room for it.
-            let has_gone = self.connections().evict(Duration::ZERO) == Some(number);
-            if has_gone || self.is_closing.load(Ordering::SeqCst) {
-                return;
+            // No thread can be made: another connection makes room for it. Where there is none,
+            // other programs have the threads, and it is served here.
+            if !self.make_room(Some(number)) {
+                return self.serve(number, &stream, from, HEAD_WITHIN_ALONE);
             }
-            thread::sleep(EXHAUSTED);
         }
     }
 
+    /// A place for a connection, where need be that of one that dawdles; waits where there is
+    /// none, because all are being answered. `None` when the gate closes.
+    fn place(&self, stream: &Arc<TcpStream>) -> Option<u64> {
+        let mut connections = self.connections();
+        if connections.open.len() >= self.most / 2 {
+            connections.evict(DAWDLES_AFTER, None);
+        }
+        while connections.open.len() >= self.most {
+            if self.is_closing() {
+                return None;
+            }
+            if !connections.is_one_leaving() {
+                connections.evict(DAWDLES_IN_A_CROWD_AFTER, None);
+            }
+            connections = self.wait(connections);
+        }
+        Some(connections.enter(stream))
+    }
+
+    /// Ends a connection, but not this one, and waits until it has gone. Whether there was one.
+    fn make_room(&self, but: Option<u64>) -> bool {
+        let mut connections = self.connections();
+        let is_one_going = connections.is_one_leaving() || connections.evict(Duration::ZERO, but);
+        let until = Instant::now() + EXHAUSTED;
+        while connections.is_one_leaving() && Instant::now() < until {
+            connections = self.wait(connections);
+        }
+        is_one_going
+    }
+
+    fn wait<'c>(&self, connections: MutexGuard<'c, Connections>) -> MutexGuard<'c, Connections> {
+        let woken = self.changed.wait_timeout(connections, BETWEEN_LOOKS);
+        woken.unwrap_or_else(PoisonError::into_inner).0
+    }
+
     /// Reads one request and answers it. A client that has gone is no fault.
-    fn serve(&self, number: u64, stream: &TcpStream, from: SocketAddr) {
-        let start = Instant::now();
-        let mut bytes = Vec::with_capacity(1024);
-        let Some(request) = read_head(stream, &mut bytes, start + HEAD_WITHIN) else { return };
+    fn serve(&self, number: u64, stream: &TcpStream, from: SocketAddr, head_within: Duration) {
+        let Some(request) = read_head(stream, Instant::now() + head_within) else { return };
         let Some(answering) = Answering::begin(self, number) else { return };
         let answer = self.answers.answer(request.as_ref().map_err(|refusal| *refusal), from);
-        let is_written = write_all(stream, &answer, start + ALL_WITHIN).is_ok();
+        self.connections().give_turn(number, Turn::Reads);
+        let is_written = write_all(stream, &answer, Instant::now() + WRITTEN_WITHIN).is_ok();
         drop(answering);
-        let rest = head::end(&bytes).map_or(bytes.len(), |end| bytes.len() - end);
-        let may_send_more = request.is_err() || rest > 0;
-        if is_written && may_send_more {
+        if is_written {
             linger(stream);
         }
     }
 }
 
-/// An answer under way, whose place cannot be taken.
-struct Answering<'s> {
-    shared: &'s Shared,
-    number: u64,
-}
+/// An answer under way, which a stop waits for.
+struct Answering<'s>(&'s Shared);
 
 impl<'s> Answering<'s> {
-    /// `None` where the place is taken already.
+    /// `None` where the connection was ended.
     fn begin(shared: &'s Shared, number: u64) -> Option<Answering<'s>> {
         let mut connections = shared.connections();
-        connections.open.iter_mut().find(|open| open.number == number)?.is_reading = false;
+        connections.give_turn(number, Turn::Ours)?;
         connections.answering += 1;
-        Some(Answering { shared, number })
+        Some(Answering(shared))
     }
 }
 
 impl Drop for Answering<'_> {
     fn drop(&mut self) {
-        let mut connections = self.shared.connections();
-        connections.answering -= 1;
-        if let Some(open) = connections.open.iter_mut().find(|open| open.number == self.number) {
-            open.is_reading = true;
-        }
-        self.shared.changed.notify_all();
+        self.0.connections().answering -= 1;
+        self.0.changed.notify_all();
     }
 }
 
@@ -193,57 +261,69 @@ struct Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.shared.connections().open.retain(|open| open.number != self.number);
+        self.shared.changed.notify_all();
     }
 }
 
 /// What happens to `accept` without anything being wrong here.
 fn is_passing(error: &io::Error) -> bool {
     use io::ErrorKind as E;
-    matches!(
-        error.kind(),
-        E::ConnectionAborted | E::Interrupted | E::ConnectionReset | E::WouldBlock
-    )
+    matches!(error.kind(), E::ConnectionAborted | E::Interrupted | E::ConnectionReset)
 }
 
 impl Connections {
-    /// A place for a connection, where need be that of one that dawdles; `None` where there is
-    /// none, because all are being answered.
-    fn enter(&mut self, stream: &Arc<TcpStream>, most: usize) -> Option<u64> {
-        if self.open.len() >= most / 2 {
-            self.evict(DAWDLES_AFTER);
-        }
-        if self.open.len() >= most {
-            self.evict(Duration::ZERO)?;
-        }
+    fn enter(&mut self, stream: &Arc<TcpStream>) -> u64 {
         self.next += 1;
-        let open = Open {
-            number: self.next,
-            stream: Arc::clone(stream),
-            since: Instant::now(),
-            is_reading: true,
-        };
-        self.open.push(open);
-        Some(self.next)
+        let (stream, since) = (Arc::clone(stream), Instant::now());
+        self.open.push(Open { number: self.next, stream, turn: Turn::Asks, since });
+        self.next
     }
 
-    /// Ends the connection that has read its head for longest, if that is longer than `age`.
-    fn evict(&mut self, age: Duration) -> Option<u64> {
-        let at = self.open.iter().position(|open| open.is_reading)?;
-        if self.open.get(at)?.since.elapsed() < age {
-            return None;
-        }
-        let open = self.open.remove(at);
-        let _ = open.stream.shutdown(Shutdown::Both);
-        Some(open.number)
+    /// `None` where the connection was ended.
+    fn give_turn(&mut self, number: u64, turn: Turn) -> Option<()> {
+        let is_it = |open: &&mut Open| open.number == number && open.turn != Turn::Nobodys;
+        let open = self.open.iter_mut().find(is_it)?;
+        (open.turn, open.since) = (turn, Instant::now());
+        Some(())
     }
+
+    fn is_one_leaving(&self) -> bool {
+        self.open.iter().any(|open| open.turn == Turn::Nobodys)
+    }
+
+    /// Ends the connection, other than `but`, in which it has been the client's turn for longest,
+    /// if that is longer than `age`. Its place is free when its thread has gone, so that there are
+    /// never more threads than places. Whether there was one.
+    fn evict(&mut self, age: Duration, but: Option<u64>) -> bool {
+        let dawdles = |open: &&mut Open| {
+            let is_theirs = match open.turn {
+                Turn::Asks => !has_unread(&open.stream),
+                Turn::Reads => true,
+                Turn::Ours | Turn::Nobodys => false,
+            };
+            Some(open.number) != but && open.since.elapsed() >= age && is_theirs
+        };
+        let Some(open) = self.open.iter_mut().filter(dawdles).min_by_key(|open| open.since) else {
+            return false;
+        };
+        open.turn = Turn::Nobodys;
+        let _ = open.stream.shutdown(Shutdown::Both);
+        true
+    }
+}
+
+/// Whether bytes have come that its thread had no time to read: then it is not the client who
+/// dawdles.
+fn has_unread(stream: &TcpStream) -> bool {
+    rustix::io::ioctl_fionread(stream).is_ok_and(|count| count > 0)
 }
 
 /// Reads until the head is complete or refused; `None` where the client is gone or too slow.
 fn read_head(
     mut stream: &TcpStream,
-    bytes: &mut Vec<u8>,
     until: Instant,
 ) -> Option<std::result::Result<Head, Refusal>> {
+    let mut bytes = Vec::with_capacity(1024);
     let mut buffer = [0; 2048];
     loop {
         stream.set_read_timeout(Some(left(until)?)).ok()?;
@@ -254,10 +334,10 @@ fn read_head(
             Err(_) => return None,
         };
         bytes.extend_from_slice(buffer.get(..count)?);
-        match head::end(bytes) {
+        match head::end(&bytes) {
             Some(end) => return Some(head::read(bytes.get(..end)?)),
             None => {
-                if let Err(refusal) = head::refuse_early(bytes) {
+                if let Err(refusal) = head::refuse_early(&bytes) {
                     return Some(Err(refusal));
                 }
             }

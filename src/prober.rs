@@ -48,13 +48,15 @@ struct State {
     questions: Option<Sender<Question>>,
     /// When the thread last finished a look or a write.
     alive: Instant,
+    /// When it was first asked what it has not answered since.
+    asked: Option<Instant>,
 }
 
 impl Prober {
     /// A prober whose database is not open yet.
     pub fn new(database: Arc<dyn Database>) -> Prober {
         let doing = "starting".to_string();
-        let state = State { doing, questions: None, alive: Instant::now() };
+        let state = State { doing, questions: None, alive: Instant::now(), asked: None };
         Prober { database, state: Arc::new(Mutex::new(state)) }
     }
 
@@ -79,21 +81,26 @@ impl Prober {
 
     /// Asks how the database is; a look made after the question, or why there is none.
     pub fn report(&self) -> Report {
-        let (questions, doing) = {
-            let state = self.state();
-            (state.questions.clone(), state.doing.clone())
+        let (questions, doing, asked) = {
+            let mut state = self.state();
+            let asked = *state.asked.get_or_insert_with(Instant::now);
+            (state.questions.clone(), state.doing.clone(), asked)
         };
         let Some(questions) = questions else {
             return Report::initializing(&*self.database, &doing);
         };
-        let (answer, answers) = mpsc::channel();
-        let asked = questions.send(Question::Report(answer));
         let silence = || {
             let what = format!("the database did not answer within {} s", ANSWER_WITHIN.as_secs());
             let error = Error::new(Kind::Io, what).remedy(self.database.silence());
             Report::unreachable(&*self.database, &error)
         };
-        match asked {
+        // Who asks a database that hangs does not wait in vain as well: all the places for clients
+        // would fill with those who do.
+        if asked.elapsed() >= ANSWER_WITHIN {
+            return silence();
+        }
+        let (answer, answers) = mpsc::channel();
+        match questions.send(Question::Report(answer)) {
             Ok(()) => answers.recv_timeout(ANSWER_WITHIN).unwrap_or_else(|_| silence()),
             Err(_) => silence(),
         }
@@ -130,6 +137,7 @@ impl Prober {
             let mut state = self.state();
             state.questions = Some(sender);
             state.alive = Instant::now();
+            state.asked = None;
         }
         ready();
         let now = Instant::now();
@@ -143,7 +151,11 @@ impl Prober {
             next_healing: now + BETWEEN_HEALINGS,
         };
         while let Some(closing) = owner.turn(&questions) {
-            self.state().alive = Instant::now();
+            {
+                let mut state = self.state();
+                state.alive = Instant::now();
+                state.asked = None;
+            }
             if let Some(answer) = closing {
                 drop(keeper);
                 let _ = answer.send(owner.close());

@@ -13,6 +13,7 @@ mod scenario;
 
 mod access;
 mod adoption;
+mod attacks;
 mod build;
 mod clients;
 mod damage;
