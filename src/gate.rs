@@ -27,6 +27,8 @@ const WRITTEN_WITHIN: Duration = Duration::from_secs(5);
 /// connected.
 const DAWDLES_AFTER: Duration = Duration::from_millis(50);
 const DAWDLES_IN_A_CROWD_AFTER: Duration = Duration::from_millis(10);
+/// The same for one that sends so much that there is always something to read.
+const DAWDLES_HOWEVER_BUSY: Duration = Duration::from_millis(500);
 /// How often it is looked for one that dawdles while nothing else happens.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(5);
 /// While the system has no descriptors or memory to give.
@@ -37,6 +39,8 @@ const STACK_BYTES: usize = 128 << 10;
 /// unread bytes resets the connection, and the answer may be lost with it.
 const LINGER_BYTES: usize = 256 << 10;
 const LINGER_WITHIN: Duration = Duration::from_millis(500);
+/// Connections that the kernel keeps for us; it may allow fewer.
+const QUEUE: i32 = 4096;
 /// Connections that there is always a place for.
 const LEAST: usize = 4;
 
@@ -75,7 +79,7 @@ struct Open {
     number: u64,
     stream: Arc<TcpStream>,
     turn: Turn,
-    /// Since when it is that turn.
+    /// Since when it asks, or reads.
     since: Instant,
 }
 
@@ -99,8 +103,8 @@ impl Gate {
         let failed = |cause: &dyn std::fmt::Display| {
             Error::new(Kind::Unavailable, format!("connections cannot be accepted: {cause}"))
         };
-        // A long queue: what comes while the process stands still waits.
-        rustix::net::listen(&listener, 1024).map_err(|e| failed(&e))?;
+        // What comes while the process stands still, or faster than it can be turned out, waits.
+        rustix::net::listen(&listener, QUEUE).map_err(|e| failed(&e))?;
         listener.set_nonblocking(true).map_err(|e| failed(&e))?;
         let (bell, rings) = UnixStream::pair().map_err(|e| failed(&e))?;
         let shared = Arc::new(Shared {
@@ -188,29 +192,31 @@ impl Shared {
     fn place(&self, stream: &Arc<TcpStream>) -> Option<u64> {
         let mut connections = self.connections();
         if connections.open.len() >= self.most / 2 {
-            connections.evict(DAWDLES_AFTER, None);
+            connections.evict(1, DAWDLES_AFTER, None);
         }
         while connections.open.len() >= self.most {
             if self.is_closing() {
                 return None;
             }
             if !connections.is_one_leaving() {
-                connections.evict(DAWDLES_IN_A_CROWD_AFTER, None);
+                connections.evict(self.most / 4, DAWDLES_IN_A_CROWD_AFTER, None);
             }
             connections = self.wait(connections);
         }
         Some(connections.enter(stream))
     }
 
-    /// Ends a connection, but not this one, and waits until it has gone. Whether there was one.
+    /// Ends some connections, but not this one, and waits until they go. Whether there were any.
     fn make_room(&self, but: Option<u64>) -> bool {
         let mut connections = self.connections();
-        let is_one_going = connections.is_one_leaving() || connections.evict(Duration::ZERO, but);
+        let count = connections.open.len().div_ceil(4);
+        let are_some =
+            connections.is_one_leaving() || connections.evict(count, Duration::ZERO, but);
         let until = Instant::now() + EXHAUSTED;
         while connections.is_one_leaving() && Instant::now() < until {
             connections = self.wait(connections);
         }
-        is_one_going
+        are_some
     }
 
     fn wait<'c>(&self, connections: MutexGuard<'c, Connections>) -> MutexGuard<'c, Connections> {
@@ -220,8 +226,9 @@ impl Shared {
 
     /// Reads one request and answers it. A client that has gone is no fault.
     fn serve(&self, number: u64, stream: &TcpStream, from: SocketAddr, head_within: Duration) {
-        let Some(request) = read_head(stream, Instant::now() + head_within) else { return };
-        let Some(answering) = Answering::begin(self, number) else { return };
+        let until = Instant::now() + head_within;
+        let Some(request) = self.read_head(number, stream, until) else { return };
+        let answering = Answering::begin(self);
         let answer = self.answers.answer(request.as_ref().map_err(|refusal| *refusal), from);
         self.connections().give_turn(number, Turn::Reads);
         let is_written = write_all(stream, &answer, Instant::now() + WRITTEN_WITHIN).is_ok();
@@ -230,18 +237,43 @@ impl Shared {
             linger(stream);
         }
     }
+
+    /// Reads until the head is complete or refused; `None` where the client is gone, too slow, or
+    /// was ended for another.
+    fn read_head(
+        &self,
+        number: u64,
+        mut stream: &TcpStream,
+        until: Instant,
+    ) -> Option<std::result::Result<Head, Refusal>> {
+        let mut bytes = Vec::with_capacity(1024);
+        let mut buffer = [0; 2048];
+        loop {
+            stream.set_read_timeout(Some(left(until)?)).ok()?;
+            // The turn changes before the bytes are taken, so that at no time a client that has
+            // asked looks like one that has not.
+            stream.peek(&mut [0]).ok().filter(|count| *count > 0)?;
+            self.connections().give_turn(number, Turn::Ours)?;
+            let count = stream.read(&mut buffer).ok().filter(|count| *count > 0)?;
+            bytes.extend_from_slice(buffer.get(..count)?);
+            if let Some(end) = head::end(&bytes) {
+                return Some(head::read(bytes.get(..end)?));
+            }
+            if let Err(refusal) = head::refuse_early(&bytes) {
+                return Some(Err(refusal));
+            }
+            self.connections().give_turn(number, Turn::Asks)?;
+        }
+    }
 }
 
 /// An answer under way, which a stop waits for.
 struct Answering<'s>(&'s Shared);
 
 impl<'s> Answering<'s> {
-    /// `None` where the connection was ended.
-    fn begin(shared: &'s Shared, number: u64) -> Option<Answering<'s>> {
-        let mut connections = shared.connections();
-        connections.give_turn(number, Turn::Ours)?;
-        connections.answering += 1;
-        Some(Answering(shared))
+    fn begin(shared: &'s Shared) -> Answering<'s> {
+        shared.connections().answering += 1;
+        Answering(shared)
     }
 }
 
@@ -283,7 +315,10 @@ impl Connections {
     fn give_turn(&mut self, number: u64, turn: Turn) -> Option<()> {
         let is_it = |open: &&mut Open| open.number == number && open.turn != Turn::Nobodys;
         let open = self.open.iter_mut().find(is_it)?;
-        (open.turn, open.since) = (turn, Instant::now());
+        open.turn = turn;
+        if turn == Turn::Reads {
+            open.since = Instant::now();
+        }
         Some(())
     }
 
@@ -291,24 +326,26 @@ impl Connections {
         self.open.iter().any(|open| open.turn == Turn::Nobodys)
     }
 
-    /// Ends the connection, other than `but`, in which it has been the client's turn for longest,
-    /// if that is longer than `age`. Its place is free when its thread has gone, so that there are
-    /// never more threads than places. Whether there was one.
-    fn evict(&mut self, age: Duration, but: Option<u64>) -> bool {
+    /// Ends as many connections, other than `but`, in which it has been the client's turn for
+    /// longer than `age`, those that came first before others. Their places are free when their
+    /// threads have gone, so that there are never more threads than places. Whether there were any.
+    fn evict(&mut self, count: usize, age: Duration, but: Option<u64>) -> bool {
         let dawdles = |open: &&mut Open| {
+            let passed = open.since.elapsed();
             let is_theirs = match open.turn {
-                Turn::Asks => !has_unread(&open.stream),
+                Turn::Asks => passed >= DAWDLES_HOWEVER_BUSY || !has_unread(&open.stream),
                 Turn::Reads => true,
                 Turn::Ours | Turn::Nobodys => false,
             };
-            Some(open.number) != but && open.since.elapsed() >= age && is_theirs
+            Some(open.number) != but && passed >= age && is_theirs
         };
-        let Some(open) = self.open.iter_mut().filter(dawdles).min_by_key(|open| open.since) else {
-            return false;
-        };
-        open.turn = Turn::Nobodys;
-        let _ = open.stream.shutdown(Shutdown::Both);
-        true
+        let mut are_some = false;
+        for open in self.open.iter_mut().filter(dawdles).take(count) {
+            open.turn = Turn::Nobodys;
+            let _ = open.stream.shutdown(Shutdown::Both);
+            are_some = true;
+        }
+        are_some
     }
 }
 
@@ -316,33 +353,6 @@ impl Connections {
 /// dawdles.
 fn has_unread(stream: &TcpStream) -> bool {
     rustix::io::ioctl_fionread(stream).is_ok_and(|count| count > 0)
-}
-
-/// Reads until the head is complete or refused; `None` where the client is gone or too slow.
-fn read_head(
-    mut stream: &TcpStream,
-    until: Instant,
-) -> Option<std::result::Result<Head, Refusal>> {
-    let mut bytes = Vec::with_capacity(1024);
-    let mut buffer = [0; 2048];
-    loop {
-        stream.set_read_timeout(Some(left(until)?)).ok()?;
-        let count = match stream.read(&mut buffer) {
-            Ok(0) => return None,
-            Ok(count) => count,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-            Err(_) => return None,
-        };
-        bytes.extend_from_slice(buffer.get(..count)?);
-        match head::end(&bytes) {
-            Some(end) => return Some(head::read(bytes.get(..end)?)),
-            None => {
-                if let Err(refusal) = head::refuse_early(&bytes) {
-                    return Some(Err(refusal));
-                }
-            }
-        }
-    }
 }
 
 fn write_all(mut stream: &TcpStream, mut bytes: &[u8], until: Instant) -> io::Result<()> {

@@ -55,6 +55,14 @@ fn idle(address: SocketAddr, count: usize) -> Vec<TcpStream> {
     (0..count).map(|_| connect(address)).collect()
 }
 
+/// A connection that has sent this much.
+fn asking(address: SocketAddr, request: &str) -> TcpStream {
+    let mut stream = connect(address);
+    // Whoever was cut off finds out when it reads.
+    let _ = stream.write_all(request.as_bytes());
+    stream
+}
+
 /// What is read until the other side closes or resets.
 fn rest(mut stream: &TcpStream) -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -253,8 +261,7 @@ fn three_hundred_that_stay_after_their_answer() {
     under("300 keep-alive idlers", &service, |address| {
         let idlers: Vec<TcpStream> = (0..300)
             .map(|_| {
-                let mut stream = connect(address);
-                stream.write_all(PLAIN.as_bytes()).unwrap();
+                let stream = asking(address, PLAIN);
                 assert_eq!(code(&rest(&stream)), 200);
                 stream
             })
@@ -291,11 +298,9 @@ fn readers_that_never_read() {
     let machine = Machine::new();
     let service = started(&machine);
     under("500 that ask and never read", &service, |address| {
-        let mut deaf = idle(address, 500);
-        for stream in &mut deaf {
-            let _ = stream.write_all(HEALTH.as_bytes());
-        }
+        let deaf: Vec<TcpStream> = (0..500).map(|_| asking(address, HEALTH)).collect();
         thread::sleep(Duration::from_secs(1));
+        drop(deaf);
     });
 }
 
@@ -303,9 +308,8 @@ fn readers_that_never_read() {
 fn a_flood_with_few_descriptors() {
     let _turn = alone();
     let machine = Machine::new();
-    let mut run = Run::of(Path::new("/bin/sh"), "").db(&machine.db());
-    run.command.args(["-c", "ulimit -n 256; exec \"$0\" serve --port 0"]);
-    run.command.arg(env!("CARGO_BIN_EXE_cts"));
+    let mut run = Run::of(Path::new("prlimit"), "--nofile=256").db(&machine.db());
+    run.command.args([env!("CARGO_BIN_EXE_cts"), "serve", "--port", "0"]);
     let service = run.env("CTS_HTTP_CONNECTIONS", "4096").start();
     service.until_ready();
     under("2,000 idle connections, 256 descriptors, 4,096 places", &service, |address| {
@@ -326,15 +330,13 @@ fn a_flood_with_few_threads() {
     fs::create_dir(machine.path("own")).unwrap();
     chown(machine.path("own"), Some(LONELY_USER), Some(LONELY_USER)).unwrap();
     machine.cts_as_nobody("--version").success();
-    let as_lonely_user = |program: &str, words: &[&str]| {
-        let mut run = Run::of(Path::new(program), "").db(&machine.path("own/cts.db"));
-        run.command.args(words).uid(LONELY_USER).gid(LONELY_USER);
+    let as_lonely_user = |program: &str, words: &str| {
+        let mut run = Run::of(Path::new(program), words).db(&machine.path("own/cts.db"));
+        run.command.uid(LONELY_USER).gid(LONELY_USER);
         run
     };
-    let limited = "ulimit -u 60; exec \"$0\" serve --port 0";
-    let program = machine.path("cts-for-all");
-    let service =
-        as_lonely_user("/bin/sh", &["-c", limited, &program.to_string_lossy()]).start();
+    let words = format!("--nproc=60 {} serve --port 0", machine.path("cts-for-all").display());
+    let service = as_lonely_user("prlimit", &words).start();
     service.until_ready();
     let before = settled_threads(&service);
     under("2,000 idle connections, 60 threads", &service, |address| {
@@ -342,8 +344,7 @@ fn a_flood_with_few_threads() {
         thread::sleep(Duration::from_secs(1));
         drop(idle);
     });
-    let others: Vec<Service> =
-        (0..60).map(|_| as_lonely_user("/bin/sleep", &["60"]).start()).collect();
+    let others: Vec<Service> = (0..60).map(|_| as_lonely_user("sleep", "60").start()).collect();
     under("no thread can be made", &service, |address| {
         let idle = idle(address, 3);
         for _ in 0..50 {
@@ -408,11 +409,7 @@ fn of_many_requests_in_one_connection_the_first_is_answered() {
     let service = started(&machine);
     under("64 that pipeline 5,000 requests without reading", &service, |address| {
         let block = HEALTH.repeat(5000);
-        let mut greedy = idle(address, 64);
-        for stream in &mut greedy {
-            // It is cut off at some point.
-            let _ = stream.write_all(block.as_bytes());
-        }
+        let greedy: Vec<TcpStream> = (0..64).map(|_| asking(address, &block)).collect();
         for stream in greedy {
             assert_eq!(code(&rest(&stream)), 200);
         }
@@ -426,8 +423,7 @@ fn four_thousand_that_reset_after_asking() {
     let service = started(&machine);
     under("4,000 resets right after the request", &service, |address| {
         for _ in 0..4000 {
-            let mut stream = connect(address);
-            let _ = stream.write_all(HEALTH.as_bytes());
+            let stream = asking(address, HEALTH);
             set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
         }
     });
@@ -452,10 +448,7 @@ fn all_that_ask_at_once_are_answered() {
     let service = started(&machine);
     under("600 real requests at once, three times", &service, |address| {
         for _ in 0..3 {
-            let mut crowd = idle(address, 600);
-            for stream in &mut crowd {
-                stream.write_all(HEALTH.as_bytes()).unwrap();
-            }
+            let crowd: Vec<TcpStream> = (0..600).map(|_| asking(address, HEALTH)).collect();
             let lost = crowd.iter().filter(|stream| rest(stream).is_empty()).count();
             assert_eq!(lost, 0, "so many had no answer");
         }
@@ -470,17 +463,17 @@ fn who_came_while_it_stood_still_is_answered() {
     let address = service.address();
     service.signal(Signal::STOP);
     let silent = idle(address, 500);
-    let mut real = idle(address, 20);
-    for stream in &mut real {
-        stream.write_all(HEALTH.as_bytes()).unwrap();
-    }
+    let real: Vec<TcpStream> = (0..20).map(|_| asking(address, HEALTH)).collect();
     service.signal(Signal::CONT);
     let start = Instant::now();
     for stream in &real {
         assert_eq!(code(&rest(stream)), 200);
     }
     let took = start.elapsed();
-    println!("20 behind 500 idle after a stall: answered 20 of 20, slowest {} ms", took.as_millis());
+    println!(
+        "20 behind 500 idle after a stall: answered 20 of 20, slowest {} ms",
+        took.as_millis()
+    );
     assert!(took < SOON, "{took:?}");
     drop(silent);
 }
