@@ -389,3 +389,98 @@ fn linger(mut stream: &TcpStream) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Answers with the path, after what it says.
+    struct Echo;
+
+    impl Answers for Echo {
+        fn answer(&self, request: std::result::Result<&Head, Refusal>, _: SocketAddr) -> Vec<u8> {
+            let path = request.map_or("refused", |head| &head.target);
+            match path {
+                "/panic" => panic!("as asked"),
+                "/slow" => thread::sleep(Duration::from_millis(300)),
+                _ => {}
+            }
+            path.as_bytes().to_vec()
+        }
+    }
+
+    fn gate() -> (Gate, SocketAddr) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        (Gate::open(listener, LEAST, Box::new(Echo)).unwrap(), address)
+    }
+
+    fn asking(address: SocketAddr, path: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(address).unwrap();
+        let _ = write!(stream, "GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
+        stream
+    }
+
+    fn answer(mut stream: TcpStream) -> String {
+        let mut text = String::new();
+        let _ = stream.read_to_string(&mut text);
+        text
+    }
+
+    #[test]
+    fn who_comes_while_all_are_being_answered_waits_and_is_answered() {
+        let (_gate, address) = gate();
+        let slow: Vec<TcpStream> = (0..3 * LEAST).map(|_| asking(address, "/slow")).collect();
+        assert_eq!(answer(asking(address, "/quick")), "/quick");
+        for stream in slow {
+            assert_eq!(answer(stream), "/slow");
+        }
+    }
+
+    #[test]
+    fn an_answer_that_panics_costs_its_client_only() {
+        let (gate, address) = gate();
+        for _ in 0..3 * LEAST {
+            assert_eq!(answer(asking(address, "/panic")), "");
+        }
+        assert_eq!(answer(asking(address, "/quick")), "/quick");
+        let start = Instant::now();
+        gate.close(Duration::from_secs(5));
+        assert!(start.elapsed() < Duration::from_secs(1), "an answer counts as under way for ever");
+    }
+
+    #[test]
+    fn closing_waits_for_answers_and_for_nothing_else() {
+        let (gate, address) = gate();
+        let silent = TcpStream::connect(address).unwrap();
+        let slow = asking(address, "/slow");
+        thread::sleep(Duration::from_millis(100));
+        gate.close(Duration::from_secs(5));
+        assert_eq!(answer(slow), "/slow");
+        let is_refused = || TcpStream::connect(address).is_err();
+        let until = Instant::now() + Duration::from_secs(5);
+        while !is_refused() {
+            assert!(Instant::now() < until, "the listener stays open");
+            thread::sleep(Duration::from_millis(5));
+        }
+        drop(silent);
+    }
+
+    #[test]
+    fn who_sends_without_end_is_ended_for_another() {
+        let (_gate, address) = gate();
+        let dribble = |mut stream: TcpStream| {
+            while stream.write_all(b"G").is_ok() {
+                thread::sleep(Duration::from_millis(1));
+            }
+        };
+        let start = Instant::now();
+        let dribbling: Vec<_> = (0..2 * LEAST)
+            .map(|_| TcpStream::connect(address).unwrap())
+            .map(|stream| thread::spawn(move || dribble(stream)))
+            .collect();
+        assert_eq!(answer(asking(address, "/quick")), "/quick");
+        assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+        drop(dribbling);
+    }
+}

@@ -101,7 +101,13 @@ impl Prober {
         }
         let (answer, answers) = mpsc::channel();
         match questions.send(Question::Report(answer)) {
-            Ok(()) => answers.recv_timeout(ANSWER_WITHIN).unwrap_or_else(|_| silence()),
+            Ok(()) => match answers.recv_timeout(ANSWER_WITHIN) {
+                Ok(report) => {
+                    self.state().asked = None;
+                    report
+                }
+                Err(_) => silence(),
+            },
             Err(_) => silence(),
         }
     }
@@ -274,5 +280,34 @@ impl Owner {
         // server that hangs: a look ends in time.
         let _ = self.store.look().and_then(|_| note(&mut *self.store, &patience, &last));
         self.store.close()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::sqlite::{Access, DatabaseFile};
+
+    #[test]
+    fn a_database_that_hangs_is_not_waited_for_by_everybody() {
+        let (path, access) = ("/data/cts.db".into(), Access::default());
+        let prober = Prober::new(Arc::new(DatabaseFile { path, access }));
+        let (sender, questions) = mpsc::channel();
+        prober.state().questions = Some(sender);
+        prober.state().asked = Instant::now().checked_sub(ANSWER_WITHIN);
+        let start = Instant::now();
+        let report = prober.report();
+        assert!(start.elapsed() < ANSWER_WITHIN, "{:?}", start.elapsed());
+        assert!(!report.connected && report.health_json().contains("did not answer within 3 s"));
+        assert!(questions.try_recv().is_err(), "questions pile up");
+        // It has answered.
+        prober.state().asked = None;
+        let asking = {
+            let prober = prober.clone();
+            std::thread::spawn(move || prober.report().connected)
+        };
+        let Question::Report(answer) = questions.recv().unwrap() else { panic!("it is closed") };
+        drop(answer);
+        assert!(!asking.join().unwrap());
     }
 }
