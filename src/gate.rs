@@ -328,7 +328,7 @@ impl Connections {
 
     /// Ends as many connections, other than `but`, in which it has been the client's turn for
     /// longer than `age`, those that came first before others. Their places are free when their
-    /// threads have gone, so that there are never more threads than places. Whether there were any.
+    /// threads end, so that threads do not pile up behind places. Whether there were any.
     fn evict(&mut self, count: usize, age: Duration, but: Option<u64>) -> bool {
         let dawdles = |open: &&mut Open| {
             let passed = open.since.elapsed();

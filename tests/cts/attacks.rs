@@ -3,6 +3,7 @@
 //!
 //! `cargo test attacks -- --nocapture` prints a line of figures for each.
 
+use std::collections::VecDeque;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -237,6 +238,29 @@ fn two_thousand_that_say_nothing() {
         drop(idle);
     });
     assert_eq!(service.stop().0, Some(0));
+}
+
+#[test]
+fn a_flood_that_does_not_end() {
+    let _turn = alone();
+    let machine = Machine::new();
+    let service = started(&machine);
+    let came = under("a new silent connection all the time for 3 s", &service, |address| {
+        let start = Instant::now();
+        let (mut came, mut silent) = (0, VecDeque::new());
+        while start.elapsed() < Duration::from_secs(3) {
+            let stream = connect(address);
+            // Leaves no closed connection behind in the kernel.
+            set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
+            silent.push_back(stream);
+            came += 1;
+            if silent.len() > 2000 {
+                silent.pop_front();
+            }
+        }
+        came
+    });
+    println!("  {came} came");
 }
 
 #[test]
