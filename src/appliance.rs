@@ -17,7 +17,7 @@ use crate::log::Log;
 use crate::migrate::bring_up_to_date;
 use crate::prober::Prober;
 use crate::progress::Teller;
-use crate::reply::AdminAccess;
+use crate::reply::HttpAccess;
 use crate::schema::VERSION;
 use crate::server::Server;
 use crate::store::{Note, Patience, Progress, Store, Wait, note};
@@ -50,10 +50,14 @@ pub fn serve(config: &Config, log: Log) -> Result<()> {
     watch_signals(events.clone())?;
 
     let prober = Prober::new(Arc::clone(&config.database));
-    let access = AdminAccess { token: config.admin_token.clone(), loopback: false };
+    let access = HttpAccess {
+        token: config.admin_token.clone(),
+        hosts: config.allowed_hosts.clone(),
+        loopback: false,
+    };
     let answers = prober.clone();
     log.info(format_args!("Database Type: {}", config.database.backend().name().to_uppercase()));
-    let server = Server::start(&config.host, config.port, access, move || answers.report())?;
+    let server = Server::start(&config.listen, access, log, move || answers.report())?;
     log.info(format_args!("Listening on http://{}", server.address()));
     own_database(config, log, &prober, &stop, events)?;
 

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use clap::{Arg, ArgAction, ArgMatches, value_parser};
 
 use crate::config::{
-    DEFAULT_DB, DEFAULT_HOST, DEFAULT_LOCK_TIMEOUT, DEFAULT_POOL_CONNECT, DEFAULT_POOL_IDLE,
-    DEFAULT_POOL_MAX, DEFAULT_PORT, DEFAULT_WAIT, Flags,
+    DEFAULT_CONNECTIONS, DEFAULT_DB, DEFAULT_HOST, DEFAULT_LOCK_TIMEOUT, DEFAULT_POOL_CONNECT,
+    DEFAULT_POOL_IDLE, DEFAULT_POOL_MAX, DEFAULT_PORT, DEFAULT_WAIT, Flags,
 };
 use crate::log::Verbosity;
 use crate::schema::VERSION;
@@ -165,6 +165,8 @@ Environment (a flag wins over it; README.md says more):
   SQLITE_DB_PATH         {DEFAULT_DB}
   HOST, PORT             {DEFAULT_HOST}, {DEFAULT_PORT}
   CTS_ADMIN_TOKEN        bearer token for /api/admin/* (or CTS_ADMIN_TOKEN_FILE)
+  CTS_ALLOWED_HOSTS      names by which HTTP clients may speak of this box, beside addresses
+  CTS_HTTP_CONNECTIONS   {DEFAULT_CONNECTIONS}: connections at once
   CTS_GROUP_ACCESS       1: programs of the file's group may open the database
   CTS_LOCK_TIMEOUT       {DEFAULT_LOCK_TIMEOUT}: how long a command waits for the write lock
   CTS_ALLOW_NETWORK_FS   1: open a database on a network file system

@@ -4,12 +4,15 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::fs;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{Error, Kind, Result};
 use crate::log::Verbosity;
+use crate::server::Listen;
 use crate::store::sqlite::{Access, DatabaseFile};
 use crate::store::{Backend, Database};
 
@@ -19,6 +22,8 @@ pub const DEFAULT_DB: &str = "/data/cts.db";
 pub const DEFAULT_HOST: &str = "127.0.0.1";
 /// Port listened on where none is configured.
 pub const DEFAULT_PORT: u16 = 3000;
+/// Connections at once where nothing is configured. From half of them on, who dawdles makes room.
+pub const DEFAULT_CONNECTIONS: usize = 128;
 /// How long a command waits for the migration lock where nothing is configured.
 pub const DEFAULT_LOCK_TIMEOUT: &str = "30s";
 
@@ -54,10 +59,10 @@ pub struct Flags {
 pub struct Config {
     /// The database.
     pub database: Arc<dyn Database>,
-    /// Address to listen on.
-    pub host: String,
-    /// Port to listen on; 0 lets the system choose one.
-    pub port: u16,
+    /// Where to listen.
+    pub listen: Listen,
+    /// Names by which clients may speak of us, beside addresses.
+    pub allowed_hosts: Vec<String>,
     /// Token for the administrative paths.
     pub admin_token: Option<Secret>,
     /// How long a command waits for the migration lock.
@@ -95,8 +100,18 @@ impl Config {
                 Backend::Sqlite => Arc::new(file(flags, &env)?),
                 Backend::Postgresql => server(flags, &env)?,
             },
-            host: flags.host.clone().or(env.text("HOST")?).unwrap_or(DEFAULT_HOST.into()),
-            port: port(flags, &env)?,
+            listen: Listen {
+                host: flags.host.clone().or(env.text("HOST")?).unwrap_or(DEFAULT_HOST.into()),
+                port: port(flags, &env)?,
+                connections: env.number("CTS_HTTP_CONNECTIONS", DEFAULT_CONNECTIONS, 4..=4096)?,
+            },
+            allowed_hosts: env
+                .text("CTS_ALLOWED_HOSTS")?
+                .unwrap_or_default()
+                .split([',', ' '])
+                .filter(|host| !host.is_empty())
+                .map(str::to_string)
+                .collect(),
             admin_token: admin_token(&env)?,
             lock_timeout: env.duration("CTS_LOCK_TIMEOUT", DEFAULT_LOCK_TIMEOUT)?,
             verbosity: flags.verbosity,
@@ -156,18 +171,11 @@ fn server(flags: &Flags, env: &Env<'_>) -> Result<Arc<dyn Database>> {
         return Err(Error::new(Kind::Config, what)
             .remedy("set DATABASE_URL, or DATABASE_URL_FILE to a file that holds it"));
     };
-    let max = env.text("CTS_POOL_MAX")?.unwrap_or(DEFAULT_POOL_MAX.to_string());
-    let is_some = |max: &u32| (1..=1000).contains(max);
     Ok(Arc::new(DatabaseServer {
         target: Arc::new(Target::read(&source, &url, env.0)?),
         wait: env.duration("CTS_WAIT", DEFAULT_WAIT)?,
         pool: PoolSettings {
-            max: max
-                .trim()
-                .parse()
-                .ok()
-                .filter(is_some)
-                .ok_or_else(|| wrong("CTS_POOL_MAX", &max, "a number from 1 to 1000"))?,
+            max: env.number("CTS_POOL_MAX", DEFAULT_POOL_MAX, 1..=1000)?,
             idle: env.some_time("CTS_POOL_IDLE", DEFAULT_POOL_IDLE)?,
             connect: env.some_time("CTS_POOL_CONNECT", DEFAULT_POOL_CONNECT)?,
         },
@@ -267,6 +275,16 @@ impl Env<'_> {
             .ok_or_else(|| wrong(name, &value, "a time such as 30s or 2min"))
     }
 
+    fn number<N>(&self, name: &str, default: N, range: RangeInclusive<N>) -> Result<N>
+    where
+        N: FromStr + PartialOrd + fmt::Display,
+    {
+        let Some(value) = self.text(name)? else { return Ok(default) };
+        let expected = || format!("a number from {} to {}", range.start(), range.end());
+        let number = value.trim().parse().ok().filter(|number| range.contains(number));
+        number.ok_or_else(|| wrong(name, &value, &expected()))
+    }
+
     /// One that is not zero.
     #[cfg(feature = "postgres")]
     fn some_time(&self, name: &str, default: &str) -> Result<Duration> {
@@ -298,7 +316,7 @@ mod tests {
         let config = load(&Flags::default(), &[]).unwrap();
         assert_eq!(config.database.backend(), Backend::Sqlite);
         assert_eq!(config.database.location(), "/data/cts.db");
-        assert_eq!((config.host.as_str(), config.port), ("127.0.0.1", 3000));
+        assert_eq!((config.listen.host.as_str(), config.listen.port), ("127.0.0.1", 3000));
         assert_eq!(config.lock_timeout, Duration::from_secs(30));
         assert_eq!(config.admin_token, None);
     }
@@ -310,7 +328,7 @@ mod tests {
         let config =
             load(&flags, &[("SQLITE_DB_PATH", "/env.db"), ("PORT", "2"), ("HOST", "::1")]).unwrap();
         assert_eq!(
-            (config.database.location().as_str(), config.port, config.host.as_str()),
+            (config.database.location().as_str(), config.listen.port, config.listen.host.as_str()),
             ("/flag.db", 1, "::1")
         );
     }
@@ -319,7 +337,7 @@ mod tests {
     fn an_empty_variable_is_not_set() {
         let config =
             load(&Flags::default(), &[("PORT", ""), ("DATABASE_URL", ""), ("DATABASE_TYPE", "")]);
-        assert_eq!(config.unwrap().port, 3000);
+        assert_eq!(config.unwrap().listen.port, 3000);
     }
 
     #[test]

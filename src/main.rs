@@ -11,6 +11,8 @@ mod commands;
 mod config;
 mod definition;
 mod error;
+mod gate;
+mod head;
 mod health;
 mod log;
 mod migrate;

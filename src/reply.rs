@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::config::Secret;
+use crate::head::{is_address, name};
 use crate::health::{Report, Status};
 
 /// The parts of a request that matter.
@@ -13,15 +14,19 @@ pub struct Ask<'a> {
     pub method: &'a str,
     /// The path, with its query if there is one.
     pub target: &'a str,
+    /// The host that the client believes to speak to.
+    pub host: Option<&'a str>,
     /// The header `Authorization`.
     pub authorization: Option<&'a str>,
 }
 
-/// Who may see the administrative paths.
+/// Who may see what.
 #[derive(Clone, Debug)]
-pub struct AdminAccess {
-    /// The token, where one is configured.
+pub struct HttpAccess {
+    /// The token for the administrative paths, where one is configured.
     pub token: Option<Secret>,
+    /// Names, beside addresses and `localhost`, by which clients may speak of us.
+    pub hosts: Vec<String>,
     /// Whether the listener can be reached from this machine only.
     pub loopback: bool,
 }
@@ -37,11 +42,24 @@ pub struct Reply {
     pub body: String,
 }
 
+impl Reply {
+    /// Whether the client asked for what it may not have, or in a way that is not served.
+    pub fn is_refusal(&self) -> bool {
+        (400..500).contains(&self.code) || self.code == 505
+    }
+}
+
 /// Answers a request; `report` is asked only where the path needs it.
-pub fn answer(ask: Ask<'_>, access: &AdminAccess, report: &dyn Fn() -> Report) -> Reply {
+pub fn answer(ask: Ask<'_>, access: &HttpAccess, report: &dyn Fn() -> Report) -> Reply {
     let path = ask.target.split('?').next().unwrap_or_default();
-    let is_known = ["/api/health/database", "/api/admin/migrations/status", "/livez", "/readyz"]
-        .contains(&path);
+    let is_health = HEALTH_PATHS.contains(&path);
+    if !(is_health && !access.loopback || access.knows(ask.host)) {
+        return error(
+            421,
+            "this host is not known here; an address is, and what CTS_ALLOWED_HOSTS lists",
+        );
+    }
+    let is_known = is_health || path == "/api/admin/migrations/status";
     if !is_known {
         return error(404, &format!("there is nothing at {path}"));
     }
@@ -86,7 +104,18 @@ pub fn error(code: u16, message: &str) -> Reply {
     Reply { code, headers: Vec::new(), body }
 }
 
-impl AdminAccess {
+/// The paths that are for everybody who can reach the listener.
+const HEALTH_PATHS: [&str; 3] = ["/api/health/database", "/livez", "/readyz"];
+
+impl HttpAccess {
+    /// Whether a client that speaks to this host can mean us. A page of a stranger, whose name leads
+    /// to our address (DNS rebinding), speaks to that name.
+    fn knows(&self, host: Option<&str>) -> bool {
+        let Some(host) = host else { return true };
+        let is_listed = |name: &str| self.hosts.iter().any(|host| host.eq_ignore_ascii_case(name));
+        is_address(host) || name(host).is_some_and(is_listed)
+    }
+
     fn refusal(&self, authorization: Option<&str>) -> Option<Reply> {
         match &self.token {
             None if self.loopback => None,
@@ -130,22 +159,22 @@ mod tests {
         method: &str,
         target: &str,
         authorization: Option<&str>,
-        access: &AdminAccess,
+        access: &HttpAccess,
     ) -> Reply {
         let report = || {
             let (path, access) = ("/data/cts.db".into(), Access::default());
             Report::initializing(&DatabaseFile { path, access }, "starting")
         };
-        answer(Ask { method, target, authorization }, access, &report)
+        answer(Ask { method, target, host: None, authorization }, access, &report)
     }
 
-    fn local() -> AdminAccess {
-        AdminAccess { token: None, loopback: true }
+    fn local() -> HttpAccess {
+        HttpAccess { token: None, hosts: vec!["box.example".into()], loopback: true }
     }
 
     #[test]
     fn livez_does_not_ask_the_database() {
-        let ask = Ask { method: "GET", target: "/livez", authorization: None };
+        let ask = Ask { method: "GET", target: "/livez", host: None, authorization: None };
         let reply = answer(ask, &local(), &|| unreachable!("the database was asked"));
         assert_eq!((reply.code, reply.body.as_str()), (200, r#"{"status":"alive"}"#));
     }
@@ -155,6 +184,24 @@ mod tests {
         for path in [HEALTH, STATUS, "/readyz"] {
             assert_eq!(reply("GET", path, None, &local()).code, 503, "{path}");
         }
+    }
+
+    #[test]
+    fn a_host_by_a_name_that_is_not_listed_is_not_us() {
+        let code = |target, host, access: &HttpAccess| {
+            let ask = Ask { method: "GET", target, host, authorization: None };
+            let report = || unreachable!("the database was asked");
+            answer(ask, access, &report).code
+        };
+        for host in [None, Some("127.0.0.1:3000"), Some("localhost"), Some("BOX.example:3000")] {
+            assert_eq!(code("/livez", host, &local()), 200, "{host:?}");
+        }
+        for host in ["evil.example", "", "evil.example:3000", "box.example.evil"] {
+            assert_eq!(code("/livez", Some(host), &local()), 421, "{host}");
+        }
+        let open = HttpAccess { loopback: false, ..local() };
+        assert_eq!(code("/livez", Some("evil.example"), &open), 200);
+        assert_eq!(code(STATUS, Some("evil.example"), &open), 421);
     }
 
     #[test]
@@ -172,8 +219,8 @@ mod tests {
         })
         .unwrap()
         .admin_token;
-        let open = AdminAccess { token: None, loopback: false };
-        let closed = AdminAccess { token, loopback: true };
+        let open = HttpAccess { token: None, loopback: false, ..local() };
+        let closed = HttpAccess { token, ..local() };
         assert_eq!(reply("GET", STATUS, None, &open).code, 403);
         for wrong in
             [None, Some("right"), Some("Bearer"), Some("Bearer wrong"), Some("Basic right")]

@@ -1,50 +1,60 @@
-//! The HTTP server: `tiny_http` with a thread per request. The only file that knows it.
+//! The HTTP server: listens, lets the gate in front meet the clients, and writes the answers with
+//! `tiny_http`. The only file that knows it; of that crate only the writer of answers is used, since
+//! its reader of requests must not face a network.
 
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tiny_http::{Header, Request, Response};
+use tiny_http::{HTTPVersion, Header, Response};
 
 use crate::error::{Error, Kind, Result};
+use crate::gate::{Answers, Gate};
+use crate::head::{Head, Refusal};
 use crate::health::Report;
-use crate::reply::{AdminAccess, Ask, Reply, answer, error};
+use crate::log::Log;
+use crate::reply::{Ask, HttpAccess, Reply, answer, error};
 
-/// Requests answered at once; a further one gets 503.
-const AT_ONCE: usize = 64;
-/// A thread that answers needs little: it reads a request and writes a short text.
-const STACK_BYTES: usize = 128 << 10;
+/// The least time between two log lines about refusals for the same reason.
+const BETWEEN_LINES: Duration = Duration::from_secs(1);
+
+/// Where to listen, and how much to take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listen {
+    /// Address.
+    pub host: String,
+    /// Port; 0 lets the system choose one.
+    pub port: u16,
+    /// Connections at once.
+    pub connections: usize,
+}
 
 /// A bound listener that answers.
 pub struct Server {
-    http: Arc<tiny_http::Server>,
+    gate: Gate,
     address: SocketAddr,
-    under_way: Arc<UnderWay>,
 }
 
 impl Server {
-    /// Binds the port and begins to answer; `report` is asked for what a path needs.
-    pub fn start<R>(host: &str, port: u16, access: AdminAccess, report: R) -> Result<Server>
+    /// Binds the port, or takes the socket that systemd has bound, and begins to answer; `report`
+    /// is asked for what a path needs.
+    pub fn start<R>(listen: &Listen, access: HttpAccess, log: Log, report: R) -> Result<Server>
     where
         R: Fn() -> Report + Send + Sync + 'static,
     {
-        let listener = bind(host, port)?;
-        let failed = |cause: &dyn std::fmt::Display| {
-            Error::new(Kind::Unavailable, format!("{host}:{port}: cannot listen: {cause}"))
+        let listener = match handed_over()? {
+            Some(listener) => listener,
+            None => bind(&listen.host, listen.port)?,
         };
-        let address = listener.local_addr().map_err(|e| failed(&e))?;
-        let access = AdminAccess { loopback: address.ip().is_loopback(), ..access };
-        let http = tiny_http::Server::from_listener(listener, None).map_err(|e| failed(&e))?;
-        let server = Server { http: Arc::new(http), address, under_way: Arc::default() };
-        let (http, under_way) = (Arc::clone(&server.http), Arc::clone(&server.under_way));
-        let answers = Arc::new((access, report));
-        thread::Builder::new()
-            .name("accept".into())
-            .spawn(move || accept(&http, &under_way, &answers))
-            .map_err(|e| failed(&e))?;
-        Ok(server)
+        let address = listener.local_addr().map_err(|cause| {
+            Error::new(Kind::Unavailable, format!("the listener has no address: {cause}"))
+        })?;
+        let access = HttpAccess { loopback: address.ip().is_loopback(), ..access };
+        let site = Site { access, report, log, said: Mutex::default() };
+        let gate = Gate::open(listener, listen.connections, Box::new(site))?;
+        Ok(Server { gate, address })
     }
 
     /// The address that is listened on.
@@ -65,9 +75,19 @@ impl Server {
 
     /// Takes no more requests and waits for those under way, at most `limit`.
     pub fn stop(&self, limit: Duration) {
-        self.http.unblock();
-        self.under_way.wait_until_none(limit);
+        self.gate.close(limit);
     }
+}
+
+/// The socket of `cts.socket`, where systemd has started us for it.
+fn handed_over() -> Result<Option<TcpListener>> {
+    listenfd::ListenFd::from_env().take_tcp_listener(0).map_err(|cause| {
+        Error::new(
+            Kind::Config,
+            format!("the socket that systemd hands over cannot be used: {cause}"),
+        )
+        .remedy("let cts.socket listen on one TCP address (ListenStream=)")
+    })
 }
 
 fn bind(host: &str, port: u16) -> Result<TcpListener> {
@@ -92,52 +112,104 @@ fn bind(host: &str, port: u16) -> Result<TcpListener> {
     })
 }
 
-fn accept<R>(http: &tiny_http::Server, under_way: &Arc<UnderWay>, answers: &Arc<(AdminAccess, R)>)
-where
-    R: Fn() -> Report + Send + Sync + 'static,
-{
-    for request in http.incoming_requests() {
-        let Some(place) = UnderWay::enter(under_way, AT_ONCE) else {
-            respond(request, &error(503, "too many requests at once, try again"));
-            continue;
-        };
-        let answers = Arc::clone(answers);
-        // Where no thread can be made, the request is dropped and its connection closed.
-        let _ = thread::Builder::new().name("request".into()).stack_size(STACK_BYTES).spawn(
-            move || {
-                let (access, report) = &*answers;
-                let reply = answer_to(&request, access, report);
-                respond(request, &reply);
-                drop(place);
-            },
-        );
+/// What is answered, and who is told of refusals.
+struct Site<R> {
+    access: HttpAccess,
+    report: R,
+    log: Log,
+    said: Mutex<Said>,
+}
+
+/// What was logged of refusals.
+#[derive(Default)]
+struct Said {
+    /// When one was last logged, and how many were not since, by status code.
+    last: BTreeMap<u16, (Instant, u64)>,
+    is_writing: bool,
+}
+
+impl Said {
+    /// Whether a line may be written now: then, how many were not since the last. One writes at a
+    /// time, so that a log that stands still holds up one client, not all.
+    fn begin(&mut self, code: u16) -> Option<u64> {
+        let last = self.last.get_mut(&code);
+        if let Some((last, unsaid)) = last
+            && (self.is_writing || last.elapsed() < BETWEEN_LINES)
+        {
+            *unsaid += 1;
+            return None;
+        }
+        self.is_writing = true;
+        self.last.insert(code, (Instant::now(), 0)).map(|(_, unsaid)| unsaid).or(Some(0))
     }
 }
 
-fn answer_to(request: &Request, access: &AdminAccess, report: &dyn Fn() -> Report) -> Reply {
-    let authorization = request
-        .headers()
-        .iter()
-        .find(|header| header.field.equiv("Authorization"))
-        .map(|h| h.value.as_str());
-    let ask = Ask { method: request.method().as_str(), target: request.url(), authorization };
-    answer(ask, access, report)
+impl<R: Fn() -> Report + Send + Sync + 'static> Answers for Site<R> {
+    fn answer(&self, request: std::result::Result<&Head, Refusal>, from: SocketAddr) -> Vec<u8> {
+        let (reply, is_1_1, is_head) = match request {
+            Ok(head) => {
+                let Head { method, target, host, authorization, is_1_1 } = head;
+                let ask = Ask {
+                    method,
+                    target,
+                    host: host.as_deref(),
+                    authorization: authorization.as_deref(),
+                };
+                (answer(ask, &self.access, &self.report), *is_1_1, method == "HEAD")
+            }
+            Err(refusal) => {
+                let (code, why) = refusal.status();
+                (error(code, why), true, false)
+            }
+        };
+        if reply.is_refusal() {
+            self.tell(&reply, from);
+        }
+        written(&reply, is_1_1, is_head)
+    }
 }
 
-fn respond(request: Request, reply: &Reply) {
+impl<R> Site<R> {
+    fn said(&self) -> MutexGuard<'_, Said> {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Logs a refusal, unless one like it was logged just now.
+    fn tell(&self, reply: &Reply, from: SocketAddr) {
+        let Some(unsaid) = self.said().begin(reply.code) else { return };
+        let more =
+            if unsaid > 0 { format!(", after {unsaid} more like it") } else { String::new() };
+        let (from, code) = (from.ip(), reply.code);
+        self.log.warn(format_args!("refused {from} ({code}){more}: {:.300}", reply.body));
+        self.said().is_writing = false;
+    }
+}
+
+/// The bytes of an answer.
+fn written(reply: &Reply, is_1_1: bool, is_head: bool) -> Vec<u8> {
     let fixed = [
         ("Content-Type", "application/json"),
         ("Cache-Control", "no-store"),
         ("X-Content-Type-Options", "nosniff"),
+        ("Server", "cts"),
     ];
-    let mut response = Response::from_string(reply.body.as_str()).with_status_code(reply.code);
+    let mut response = Response::from_string(reply.body.as_str())
+        .with_status_code(reply.code)
+        .with_chunked_threshold(usize::MAX);
     for (name, value) in fixed.iter().chain(&reply.headers) {
         if let Ok(header) = Header::from_bytes(*name, *value) {
             response.add_header(header);
         }
     }
-    // The client may have gone; there is nobody to tell.
-    let _ = request.respond(response);
+    let version = HTTPVersion(1, u8::from(is_1_1));
+    let mut bytes = Vec::new();
+    // Writing to memory does not fail.
+    let _ = response.raw_print(&mut bytes, version, &[], is_head, None);
+    // The crate takes this header for its own.
+    if let Some(line) = bytes.windows(2).position(|two| two == b"\r\n") {
+        bytes.splice(line + 2..line + 2, *b"Connection: close\r\n");
+    }
+    bytes
 }
 
 /// Asks a server for a path: status code and body. HTTP/1.0, so that a long answer is not
@@ -173,40 +245,4 @@ pub fn get(
     let (head, body) = text.split_once("\r\n\r\n").ok_or(std::io::ErrorKind::InvalidData)?;
     let code = head.split(' ').nth(1).and_then(|code| code.parse().ok());
     Ok((code.ok_or(std::io::ErrorKind::InvalidData)?, body.to_string()))
-}
-
-/// Counts the requests that are being answered.
-#[derive(Default)]
-struct UnderWay {
-    count: Mutex<usize>,
-    changed: Condvar,
-}
-
-/// One place among the requests under way, given back when dropped.
-struct Place(Arc<UnderWay>);
-
-impl UnderWay {
-    fn count(&self) -> MutexGuard<'_, usize> {
-        self.count.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn enter(this: &Arc<UnderWay>, most: usize) -> Option<Place> {
-        let mut count = this.count();
-        (*count < most).then(|| {
-            *count += 1;
-            Place(Arc::clone(this))
-        })
-    }
-
-    fn wait_until_none(&self, limit: Duration) {
-        let waited = self.changed.wait_timeout_while(self.count(), limit, |count| *count > 0);
-        drop(waited);
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        *self.0.count() -= 1;
-        self.0.changed.notify_all();
-    }
 }

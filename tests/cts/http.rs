@@ -1,6 +1,10 @@
 //! The HTTP server, and what it answers about a file. The bodies are those of both stores.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::harness::{Machine, Service};
 
@@ -138,4 +142,74 @@ fn a_long_answer_is_read_by_a_check_too() {
     service.until_ready();
     machine.sql("ALTER TABLE users RENAME COLUMN role TO rank");
     assert_eq!(check(&machine, &service), (1, 1));
+}
+
+#[test]
+fn a_request_is_read_however_it_comes() {
+    let machine = Machine::new();
+    let service = machine.serve().start();
+    service.until_ready();
+    let plain = "GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let old = service.ask("GET /livez HTTP/1.0\r\n\r\n");
+    assert_eq!((old.code, old.head.starts_with("HTTP/1.0 200 ")), (200, true), "{}", old.head);
+    let address = service.address();
+    let absolute =
+        |host: &str| format!("GET http://{host}/livez HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert_eq!(service.ask(&absolute(&address.to_string())).code, 200);
+    assert_eq!(service.ask(&absolute("evil.example")).code, 421);
+
+    let mut half_closed = TcpStream::connect(address).unwrap();
+    half_closed.write_all(plain.as_bytes()).unwrap();
+    half_closed.shutdown(Shutdown::Write).unwrap();
+    let mut text = String::new();
+    half_closed.read_to_string(&mut text).unwrap();
+    assert!(text.starts_with("HTTP/1.1 200 "), "{text}");
+
+    let mut in_pieces = TcpStream::connect(address).unwrap();
+    in_pieces.set_nodelay(true).unwrap();
+    for byte in plain.as_bytes() {
+        in_pieces.write_all(&[*byte]).unwrap();
+        thread::sleep(Duration::from_millis(2));
+    }
+    let mut text = String::new();
+    in_pieces.read_to_string(&mut text).unwrap();
+    assert!(text.starts_with("HTTP/1.1 200 "), "{text}");
+}
+
+#[test]
+fn the_first_of_two_requests_is_answered_and_the_connection_ends() {
+    let machine = Machine::new();
+    let service = machine.serve().start();
+    service.until_ready();
+    let two = "GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: keep-alive\r\n\r\n".repeat(2);
+    let answer = service.ask(&two);
+    assert_eq!((answer.code, answer.header("Connection")), (200, Some("close")));
+    assert_eq!(answer.body, r#"{"status":"alive"}"#);
+    // The second comes on its own, while the first is answered.
+    let mut stream = TcpStream::connect(service.address()).unwrap();
+    for _ in 0..20 {
+        let _ = stream.write_all(two.as_bytes());
+    }
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    assert_eq!(text.matches("HTTP/1.1 200 ").count(), 1, "{text}");
+}
+
+#[test]
+fn what_is_not_http_is_refused_at_once() {
+    let machine = Machine::new();
+    let service = machine.serve().start();
+    service.until_ready();
+    let start = Instant::now();
+    for (request, code) in [
+        ("GET /livez HTTP/1.1\nHost: localhost\n\n", 400),
+        ("\x16\x03\x01\x02 a client of TLS", 400),
+        ("GET /livez HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n\r\n", 400),
+        ("GET /livez HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n", 413),
+        ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
+    ] {
+        let answer = service.ask(request);
+        assert_eq!((answer.code, &answer.json()["success"]), (code, &false.into()), "{request}");
+    }
+    assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
 }

@@ -14,6 +14,7 @@ mod scenario;
 mod access;
 mod adoption;
 mod both;
+mod attacks;
 mod build;
 mod clients;
 mod damage;
