@@ -11,6 +11,9 @@ use crate::catalog::{Catalog, Index, Table};
 /// number that every language can hold without loss, drawn, since a default cannot count.
 pub const DRAWN_ID: &str = "abs(random() % 9007199254740991)";
 
+/// The same where such a key is a TEXT, as the catalogue shows it: without its casts.
+pub const DRAWN_TEXT: &str = "floor(random() * 9007199254740991)";
+
 /// A rule that is relaxed.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Relaxation {
@@ -151,8 +154,12 @@ fn relax(table: &mut Table, rule: &Rule) {
         }
         Rule::Key(name) => {
             if let Some(column) = column(name) {
-                column.kind = "".into();
-                column.default = Some(DRAWN_ID.into());
+                // An INTEGER is the key of a SQLite table, and takes whatever it is given then.
+                let (kind, drawn) = match &*column.kind {
+                    "INTEGER" => ("", DRAWN_ID),
+                    _ => ("TEXT", DRAWN_TEXT),
+                };
+                (column.kind, column.default) = (kind.into(), Some(drawn.into()));
             }
         }
         Rule::Shared(name) => {

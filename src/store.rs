@@ -75,7 +75,8 @@ pub struct Rebuilt {
     pub rows: u64,
     /// The rules that they break.
     pub relaxations: Vec<Relaxation>,
-    /// Rules that the old table had and the new one has not.
+    /// Rules that the old table had and the new one has not, each with its table. With the type of
+    /// a key may go a rule of another table that referred to it.
     pub dropped: Vec<String>,
 }
 
@@ -476,9 +477,9 @@ pub trait Tx {
     /// Adds a column to a table that has it not.
     fn add_column(&mut self, table: &str, column: &Column) -> Result<()>;
 
-    /// Copies the database as it is under the lock to a file of its own beside it, and proves
-    /// the copy. Returns where it is.
-    fn back_up(&mut self) -> Result<String>;
+    /// Copies the database as it is under the lock, to a file of its own or to other tables, and
+    /// proves the copy. Returns where it is; `None` where there is no row to copy.
+    fn back_up(&mut self) -> Result<Option<String>>;
 
     /// Gives a table the expected shape and keeps every row. Rules that rows break are relaxed.
     fn rebuild(&mut self, expected: &Table, patience: &Patience<'_>) -> Result<Rebuilt>;

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::{Outcome, Work, is_column, is_index, is_table};
-use crate::catalog::{Drift, Object};
+use crate::catalog::{Catalog, Drift, Object, Table};
 use crate::error::{Error, Kind, Result};
 use crate::migration::{Migration, Subject};
 use crate::relaxation::{Relaxation, Rule};
@@ -21,7 +21,7 @@ impl Work<'_> {
         pending: &[Migration],
         outcome: &mut Outcome,
     ) -> Result<()> {
-        outcome.backup = Some(tx.back_up()?);
+        outcome.backup = tx.back_up()?;
         let mismatched = tx.mismatched()?;
         let mut runs = Vec::new();
         let fits = tx.attempt(&mut |tx| {
@@ -63,22 +63,23 @@ impl Work<'_> {
 
     /// Gives every table the expected columns, constraints and indexes, and makes what is missing.
     fn reshape(&self, tx: &mut dyn Tx, outcome: &mut Outcome) -> Result<()> {
-        for object in tx.look()?.drift(self.schema).missing.into_iter().filter(is_table) {
-            self.put_back(tx, &object)?;
-            outcome.put_back.push(object);
+        let mut drift = tx.look()?.drift(self.schema);
+        for table in parents_first(self.schema.expected) {
+            let object = Object::Table(table.name.to_string());
+            if drift.missing.contains(&object) {
+                self.put_back(tx, &object)?;
+                outcome.put_back.push(object);
+            } else if differs(&drift, &table.name) {
+                self.rebuild(tx, &table.name, outcome)?;
+                // A key of another type takes what refers to it along.
+                drift = tx.look()?.drift(self.schema);
+            }
         }
         let drift = tx.look()?.drift(self.schema);
         if let Some(table) = drift.missing.iter().find(|object| is_table(object)) {
             let what = format!("{table} cannot be made: something else has its name");
             return Err(Error::new(Kind::Data, what).remedy("rename what has its name"));
         }
-        let altered = drift.altered.iter().map(|alteration| &alteration.object);
-        let differing = altered.chain(&drift.missing).filter(|object| !is_index(object));
-        let names: BTreeSet<&str> = differing.map(Object::table).collect();
-        for name in names {
-            self.rebuild(tx, name, outcome)?;
-        }
-        let drift = tx.look()?.drift(self.schema);
         let altered = drift.altered.into_iter().map(|alteration| alteration.object);
         let missing = drift.missing.into_iter().filter(|object| !self.is_deferred(object));
         for object in altered.chain(missing).filter(is_index) {
@@ -108,7 +109,7 @@ impl Work<'_> {
 
     pub(super) fn back_up_once(&self, tx: &mut dyn Tx, outcome: &mut Outcome) -> Result<()> {
         if outcome.backup.is_none() {
-            outcome.backup = Some(tx.back_up()?);
+            outcome.backup = tx.back_up()?;
         }
         Ok(())
     }
@@ -123,8 +124,7 @@ impl Work<'_> {
         }
         let rebuilt = tx.rebuild(table, self.patience)?;
         outcome.rebuilt.push((table.name.to_string(), rebuilt.rows));
-        let dropped = rebuilt.dropped.iter().map(|rule| format!("{rule} on table {}", table.name));
-        outcome.dropped.extend(dropped);
+        outcome.dropped.extend(rebuilt.dropped);
         self.relax_all(tx, rebuilt.relaxations, outcome)
     }
 
@@ -177,6 +177,34 @@ impl Work<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether columns or constraints of the table differ.
+fn differs(drift: &Drift, table: &str) -> bool {
+    let altered = drift.altered.iter().map(|alteration| &alteration.object);
+    let mut differing = altered.chain(&drift.missing).filter(|object| !is_index(object));
+    differing.any(|object| object.table() == table)
+}
+
+/// The tables, each after those that it refers to.
+fn parents_first(catalog: &Catalog) -> Vec<&Table> {
+    let mut ordered: Vec<&Table> = Vec::new();
+    let mut left: Vec<&Table> = catalog.tables.iter().collect();
+    while !left.is_empty() {
+        let waits =
+            |table: &Table, name: &str| name != table.name && left.iter().any(|t| t.name == name);
+        let is_free =
+            |table: &&Table| !table.foreign_keys.iter().any(|key| waits(table, &key.table));
+        let (free, waiting): (Vec<_>, Vec<_>) = left.iter().copied().partition(is_free);
+        // Tables that refer to one another have no order.
+        if free.is_empty() {
+            ordered.extend(waiting);
+            break;
+        }
+        ordered.extend(free);
+        left = waiting;
+    }
+    ordered
 }
 
 /// The error of a database of an older CTS that would still differ.

@@ -176,7 +176,7 @@ impl Tx for FailingTx<'_> {
         self.tx()?.add_column(table, column)
     }
 
-    fn back_up(&mut self) -> Result<String> {
+    fn back_up(&mut self) -> Result<Option<String>> {
         self.tx()?.back_up()
     }
 

@@ -2,6 +2,8 @@
 //! of the binary, with those in `postgres/`, that knows the crates `postgres`, `r2d2` and
 //! `rustls`; a build without the feature has none of it.
 
+mod backup;
+mod conversion;
 #[allow(dead_code, reason = "build.rs compiles this file too and uses the rest")]
 mod expected;
 mod expression;
@@ -9,6 +11,7 @@ mod fault;
 mod index;
 mod lock;
 mod look;
+mod old;
 mod reshape;
 mod session;
 mod tls;
@@ -68,7 +71,13 @@ impl DatabaseServer {
         let sessions = Sessions::new(Arc::clone(&self.target), self.pool)?;
         let warnings = self.target.warnings.clone();
         let mut store = Postgres { location, sessions, warnings, state: Mutex::default() };
-        store.find(limit).map_err(|error| store.at(error))?;
+        store.find(limit).map_err(|error| match error.kind {
+            // An ignored password file may be why.
+            Kind::Permission if !store.warnings.is_empty() => {
+                store.at(error.leaving(&store.warnings.join("; ")))
+            }
+            _ => store.at(error),
+        })?;
         Ok(store)
     }
 
@@ -274,9 +283,12 @@ impl Store for Postgres {
             return Ok(Damage::default());
         }
         let mut session = self.sessions.get(LOOK_WITHIN).map_err(|error| self.at(error))?;
-        // Its settings are changed for it.
-        session.spoil();
-        look::find_damage(&mut session).map_err(|error| self.at(error))
+        let found = look::find_damage(&mut session)
+            .and_then(|damage| session.limit_statements().map(|()| damage));
+        if found.is_err() {
+            session.spoil();
+        }
+        found.map_err(|error| self.at(error))
     }
 
     fn settle(&mut self, _: &Patience<'_>) -> Result<Vec<String>> {
@@ -446,12 +458,12 @@ impl Tx for PostgresTx {
     }
 
     fn add_column(&mut self, table: &str, column: &Column) -> Result<()> {
-        let sql = reshape::add_column(table, column);
+        let sql = reshape::put_column(table, column);
         self.run(&sql)
     }
 
-    fn back_up(&mut self) -> Result<String> {
-        self.unhurried(reshape::back_up)
+    fn back_up(&mut self) -> Result<Option<String>> {
+        self.unhurried(backup::back_up)
     }
 
     fn rebuild(&mut self, expected: &Table, patience: &Patience<'_>) -> Result<Rebuilt> {
@@ -483,6 +495,9 @@ impl Tx for PostgresTx {
 
     fn tighten(&mut self, relaxation: &Relaxation) -> Result<()> {
         let Relaxation { table, rule, .. } = relaxation;
+        if let Rule::References(parent) = rule {
+            self.unhurried(|session| reshape::validate(session, table, parent))?;
+        }
         self.run(&format!(
             "DELETE FROM {RELAXATIONS} WHERE table_name = {} AND rule = {} AND object = {}",
             literal(table),

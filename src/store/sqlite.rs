@@ -333,8 +333,8 @@ impl Tx for SqliteTx<'_> {
         ))
     }
 
-    fn back_up(&mut self) -> Result<String> {
-        backup::beside(self.path, self.group)
+    fn back_up(&mut self) -> Result<Option<String>> {
+        backup::beside(self.path, self.group).map(Some)
     }
 
     fn rebuild(&mut self, expected: &Table, patience: &Patience<'_>) -> Result<Rebuilt> {

@@ -126,3 +126,34 @@ fn the_build_proves_the_schema() {
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(said.contains("would apply 072_extra.sql (1 statements)"), "{said}");
 }
+
+/// The packages that a build takes in.
+fn packages(features: &[&str]) -> Vec<String> {
+    let output = Command::new(env!("CARGO"))
+        .args(["tree", "-e", "normal", "--locked", "--offline", "--prefix", "none"])
+        .args(["--format", "{p}"])
+        .args(features)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let lines = String::from_utf8(output.stdout).unwrap();
+    lines.lines().filter_map(|line| Some(line.split(' ').next()?.to_string())).collect()
+}
+
+#[test]
+fn only_a_build_with_postgresql_takes_its_packages_in() {
+    let of_postgres = ["postgres", "tokio", "r2d2", "rustls", "ring"];
+    let default = packages(&[]);
+    assert!(default.iter().any(|name| name == "rusqlite"), "{default:?}");
+    for name in of_postgres {
+        assert!(!default.iter().any(|found| found == name), "{name} is in {default:?}");
+    }
+    // A machine that never built it has not got them.
+    if cfg!(feature = "postgres") {
+        let all = packages(&["--features", "postgres"]);
+        for name in of_postgres {
+            assert!(all.iter().any(|found| found == name), "{name} is not in {all:?}");
+        }
+    }
+}

@@ -24,7 +24,7 @@ use crate::harness::{PATIENCE, await_that, is_root};
 mod database;
 mod postgres_servers;
 
-pub use database::{Database, number, texts};
+pub use database::{Database, SmallTablespace, number, texts};
 
 const SUPERUSER: &str = "postgres";
 const NOBODY: u32 = 65534;

@@ -24,7 +24,16 @@ mod http;
 mod kills;
 mod plans;
 #[cfg(feature = "postgres")]
+mod postgres_adoption;
+mod postgres_failover;
+#[cfg(feature = "postgres")]
+mod postgres_full_disk;
+#[cfg(feature = "postgres")]
 mod postgres_outages;
+#[cfg(feature = "postgres")]
+mod postgres_secrets;
+#[cfg(feature = "postgres")]
+mod postgres_tls;
 mod refusals;
 mod service;
 mod starts;

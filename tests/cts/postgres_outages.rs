@@ -276,23 +276,30 @@ fn a_server_without_a_free_connection_is_waited_for() {
 
 #[test]
 fn one_connection_is_enough_for_everything() {
-    let cluster = Cluster::shared();
+    let cluster = Cluster::builder().set("log_connections", "on").start();
     let database = cluster.owned();
     cluster.sql(&format!("ALTER ROLE \"{}\" CONNECTION LIMIT 1", database.name));
+    let opened = || {
+        let line = format!("connection authorized: user={} ", database.name);
+        cluster.log().matches(&line).count()
+    };
     let free = || await_that("its connection has ended", || sessions(&database) == 0);
-    for (words, code) in [
-        ("--check", 2),
-        ("migrate --dry-run", 0),
-        ("migrate", 0),
-        ("migrate", 0),
-        ("--check", 0),
-        ("--check --deep", 0),
-        ("status", 0),
-        ("verify", 0),
-        ("repair", 0),
+    for (words, code, connections) in [
+        // Who finds nothing asks who migrates, and who repairs asks first whether there is anything.
+        ("--check", 2, 2),
+        ("migrate --dry-run", 0, 1),
+        ("migrate", 0, 1),
+        ("migrate", 0, 1),
+        ("--check", 0, 1),
+        ("--check --deep", 0, 1),
+        ("status", 0, 1),
+        ("verify", 0, 1),
+        ("repair", 0, 2),
     ] {
+        let before = opened();
         let done = database.cts(words).env("CTS_POOL_MAX", "1").run();
         assert_eq!(done.0.status.code(), Some(code), "{words}: {}{}", done.out(), done.err());
+        assert!(opened() - before <= connections, "{words}: {} connections", opened() - before);
         free();
     }
     let mut admin = database.admin();

@@ -269,16 +269,28 @@ fn wrong_words_and_settings_have_their_own_codes() {
 }
 
 #[test]
-fn postgresql_is_refused_with_the_build_that_has_it_and_no_secret() {
+fn postgresql_is_refused_by_a_build_without_it_and_a_secret_is_never_told() {
     let machine = Machine::new();
-    let secret = "postgresql://trader:s3cr3t@db/cts";
-    for words in ["migrate", "serve", "status"] {
-        let done = machine.cts(words).env("DATABASE_URL", secret).status(78);
-        assert!(!done.err().contains("s3cr3t"));
-        done.says(&["DATABASE_URL", "PostgreSQL"]);
+    let url = "postgresql://trader:s3cr3t@db.invalid/cts";
+    // A build that has it looks for the server.
+    let (code, says): (i32, &[&str]) = match cfg!(feature = "postgres") {
+        true => (69, &["postgresql://trader:***@db.invalid:5432/cts", "waited 0s (CTS_WAIT)"]),
+        false => (78, &["DATABASE_URL", "without PostgreSQL", "--features postgres"]),
+    };
+    for words in ["migrate", "serve --port 0", "repair"] {
+        let done = machine.cts(words).env("DATABASE_URL", url).env("CTS_WAIT", "0").status(code);
+        assert!(!done.err().contains("s3cr3t"), "{}", done.err());
+        done.says(says);
     }
+    let check = if cfg!(feature = "postgres") { 2 } else { 3 };
+    let done = machine.cts("--check --json").env("DATABASE_URL", url).status(check);
+    assert!(!(done.out() + &done.err()).contains("s3cr3t"));
+    let word = format!("migrate --db {url}");
+    let done = machine.cts(&word).status(64);
+    assert!(!done.err().contains("s3cr3t"), "{}", done.err());
     machine.cts("migrate").env("DATABASE_TYPE", "postgresql").status(78).says(&["DATABASE_TYPE"]);
-    machine.cts("migrate").env("DATABASE_URL", secret).env("DATABASE_TYPE", "sqlite").success();
+    assert!(machine.files().is_empty());
+    machine.cts("migrate").env("DATABASE_URL", url).env("DATABASE_TYPE", "sqlite").success();
 }
 
 #[test]

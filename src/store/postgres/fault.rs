@@ -73,15 +73,23 @@ fn meaning(state: &SqlState, message: &str) -> (Kind, &'static str) {
             Kind::Config,
             "create the database (`CREATE DATABASE … OWNER …`), or correct its name in the URL",
         ),
-        SqlState::INSUFFICIENT_PRIVILEGE => (
-            Kind::Permission,
-            "let the user of the URL own the schema and its tables (README, \"Rights\")",
-        ),
+        SqlState::INSUFFICIENT_PRIVILEGE => (Kind::Permission, to_grant(message)),
         SqlState::DATA_CORRUPTED | SqlState::INDEX_CORRUPTED => (
             Kind::Data,
             "stop the trading programs, keep a copy of the server's data folder, and restore a backup",
         ),
         _ => by_class(state.code(), message),
+    }
+}
+
+/// What the user of the URL lacks, in the words of a server that speaks English.
+fn to_grant(message: &str) -> &'static str {
+    if message.contains("for schema") {
+        "`GRANT USAGE, CREATE ON SCHEMA … TO` the user of the URL, or give it a schema of its own (README, \"Rights\")"
+    } else if message.contains("for table") {
+        "let the user of the URL own the tables; who only looks needs `GRANT SELECT ON ALL TABLES IN SCHEMA …` (README, \"Rights\")"
+    } else {
+        "let the user of the URL own the schema and its tables (README, \"Rights\")"
     }
 }
 
@@ -91,6 +99,10 @@ fn by_class(code: &str, message: &str) -> (Kind, &'static str) {
         "08" | "57" => (Kind::Unavailable, ""),
         "53" => (Kind::Io, "look at the resources of the server"),
         "58" => (Kind::Io, "look at the disk and the log of the server"),
+        // What each login writes where there is none yet; the server gives no better code for it.
+        _ if message.contains("could not write init file") => {
+            (Kind::Io, "free some space on the server, where the tablespace of the database lies")
+        }
         // What a damaged file says, for one page or block.
         _ if message.contains("could not read block") => {
             (Kind::Data, "keep a copy of the server's data folder, and restore a backup")

@@ -17,6 +17,9 @@ use crate::store::{Damage, Look, Orphans};
 /// The table of relaxed rules.
 pub const RELAXATIONS: &str = "cts_relaxations";
 
+/// What the names of copies begin with that were made before an adoption.
+pub const BEFORE: &str = "cts_before_";
+
 /// What a look finds beside what every store finds.
 #[derive(Clone, Debug)]
 pub struct Found {
@@ -125,7 +128,7 @@ fn state_sql(schema: &str) -> String {
              UNION ALL SELECT hashtextextended(concat(i.xmin, i.ctid), 5) FROM own JOIN pg_class i ON i.oid = own.indexrelid) \
          SELECT pg_is_in_recovery(), current_setting('default_transaction_read_only') = 'on', \
              bool_or(relname = '{RELAXATIONS}'), \
-             string_agg(relname, chr(10)) FILTER (WHERE relname <> '{RELAXATIONS}'), \
+             string_agg(relname, chr(10)) FILTER (WHERE relname <> '{RELAXATIONS}' AND NOT starts_with(relname, '{BEFORE}')), \
              (SELECT concat(count(*), ' ', sum(part)) FROM parts) \
          FROM pg_class c WHERE relkind IN ('r', 'p') AND relname NOT IN ({}) \
              AND relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = {})",
@@ -196,7 +199,8 @@ fn catalog(
     (Catalog { tables: tables.into(), others: List::default() }, invalid)
 }
 
-fn empty(name: &str) -> Table {
+/// A table with nothing in it.
+pub fn empty(name: &str) -> Table {
     Table {
         name: name.to_string().into(),
         columns: List::default(),
@@ -224,11 +228,13 @@ fn column(row: &Row) -> Column {
     }
 }
 
-fn lines(text: &str) -> Vec<Text> {
+/// The texts that stand in lines.
+pub fn lines(text: &str) -> Vec<Text> {
     text.split('\n').map(|line| line.to_string().into()).collect()
 }
 
-fn constrain(table: &mut Table, row: &Row) {
+/// Adds a constraint to its table.
+pub fn constrain(table: &mut Table, row: &Row) {
     let columns = lines(row.text(2));
     match row.text(1) {
         "p" => {
@@ -303,7 +309,7 @@ fn applied(json: &str) -> Applied {
         other => Some(other.to_string()),
     };
     Applied {
-        id: row["id"].as_i64().unwrap_or_default(),
+        id: words("id").and_then(|id| id.parse().ok()).unwrap_or_default(),
         name: words("name").unwrap_or_default(),
         checksum: words("checksum"),
         executed_at: words("executed_at").map(|time| stored(&time)),

@@ -108,6 +108,11 @@ impl Session {
         Ok(messages.into_iter().filter_map(count).collect())
     }
 
+    /// Lets a statement run as long as one of a look may, as at first.
+    pub fn limit_statements(&mut self) -> Result<()> {
+        self.run(&format!("SET statement_timeout = {}", LOOK_STATEMENT.as_millis()))
+    }
+
     /// How often the server has said that an object is in place already.
     pub fn found_in_place(&self) -> usize {
         self.in_place.load(Ordering::Relaxed)

@@ -49,7 +49,7 @@ pub fn rebuild(
     for index in expected.indexes.iter() {
         rules.extend(put_index(conn, &expected.name, index, progress)?);
     }
-    let dropped = old.table.rules_beyond(&schema::read_table(conn, &expected.name)?);
+    let dropped = old.dropped(&schema::read_table(conn, &expected.name)?);
     Ok(Rebuilt { rows, relaxations: rules, dropped })
 }
 
@@ -70,7 +70,7 @@ pub fn forecast(conn: &Connection, expected: &Table) -> Result<Rebuilt> {
             relaxations.push(Relaxation { table: expected.name.to_string(), rule, rows });
         }
     }
-    Ok(Rebuilt { rows, relaxations, dropped: old.table.rules_beyond(expected) })
+    Ok(Rebuilt { rows, relaxations, dropped: old.dropped(expected) })
 }
 
 /// Makes an index anew, whatever has its name on this table; not unique, where rows share a key.
@@ -245,6 +245,12 @@ impl Old {
 
     fn column(&self, name: &str) -> Option<&Column> {
         self.table.columns.iter().find(|column| column.name.eq_ignore_ascii_case(name))
+    }
+
+    /// The rules that another table in its place has not.
+    fn dropped(&self, other: &Table) -> Vec<String> {
+        let rules = self.table.rules_beyond(other).into_iter();
+        rules.map(|rule| format!("{rule} on table {}", other.name)).collect()
     }
 
     /// The rules of columns that the rows break.

@@ -8,7 +8,7 @@ use std::thread;
 
 use postgres::{Client, SimpleQueryMessage};
 
-use super::{Cluster, NOBODY, SUPERUSER, done, last_lines};
+use super::{Cluster, NOBODY, SUPERUSER, Site, done, last_lines};
 use crate::harness::{Run, is_root, leave_free};
 
 /// Each of these must be encoded in a URL, or quoted in SQL.
@@ -127,6 +127,18 @@ impl<'a> Database<'a> {
 
     pub fn sql(&self, sql: &str) {
         self.open().batch_execute(sql).unwrap_or_else(|e| panic!("{sql}: {e:?}"));
+    }
+
+    /// All that is in it, as SQL.
+    pub fn dump(&self) -> String {
+        let mut command = Site::of_this_process().program("pg_dump");
+        command.args(["-U", SUPERUSER, "-p", &self.cluster.port.to_string(), "-h"]);
+        let done = command.arg(&self.cluster.folder).arg(&self.name).output().unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        let dump = String::from_utf8(done.stdout).unwrap();
+        // Each dump has a word of its own in these lines.
+        let lines = dump.lines().filter(|line| !line.contains("restrict "));
+        lines.map(|line| format!("{line}\n")).collect()
     }
 
     pub fn number(&self, sql: &str) -> i64 {
