@@ -62,6 +62,12 @@ fn examine_once(config: &Config, deep: bool) -> Result<Report> {
             None => Report::unreachable(database, &database.missing()),
         });
     };
+    if let Some(why) = store.place().not_ours {
+        // Whether its owner can write it is not for this user to tell.
+        return Err(Error::new(Kind::Permission, why).remedy(
+            "run as the owner of the file, or ask the running cts with `cts --check --url http://127.0.0.1:3000`",
+        ));
+    }
     let damage = if deep { store.find_damage(true)? } else { Default::default() };
     let report = examine(&mut *store, Surroundings { damage, ..Surroundings::default() })?;
     if report.is_complete() {

@@ -9,13 +9,17 @@ use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt,
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, StatVfsMountFlags};
-use rustix::process::{Resource, getrlimit};
+use rustix::io::Errno;
+use rustix::process::{Resource, geteuid, getrlimit};
 
 use crate::error::{Error, Kind, Result};
 use crate::store::{Holder, Place};
 
 /// "CTS3": marks a file as ours, in the 4 bytes at offset 68 of its header.
 pub const APPLICATION_ID: u32 = 0x4354_5333;
+
+/// What a user can do who may not look into the file.
+pub const AS_ITS_OWNER: &str = "run as the owner of the file, or ask the running cts with `cts --check --url http://127.0.0.1:3000`";
 
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 const JOURNAL_MAGIC: [u8; 8] = [0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7];
@@ -254,12 +258,18 @@ pub fn place(path: &Path, identity: Option<(u64, u64)>) -> Place {
             place.read_only = Some(format!("{} is mounted read-only", folder.display()));
         }
     }
-    if place.read_only.is_none() {
-        place.read_only = [path, folder]
-            .into_iter()
-            .filter(|p| p.exists())
-            .find_map(|p| rustix::fs::access(p, Access::WRITE_OK).err().map(|e| (p, e)))
-            .map(|(p, e)| format!("{} cannot be written: {}", p.display(), io::Error::from(e)));
+    let refused = [path, folder]
+        .into_iter()
+        .filter(|p| p.exists())
+        .find_map(|p| rustix::fs::access(p, Access::WRITE_OK).err().map(|e| (p, e)));
+    if let Some((p, e)) = refused.filter(|_| place.read_only.is_none()) {
+        let why = format!("{} cannot be written: {}", p.display(), io::Error::from(e));
+        // Its owner may well be able to.
+        let is_others = fs::metadata(p).is_ok_and(|meta| meta.uid() != geteuid().as_raw());
+        match e {
+            Errno::ACCESS if is_others => place.not_ours = Some(why),
+            _ => place.read_only = Some(why),
+        }
     }
     if let Some(opened) = identity {
         place.replaced = match self::identity(path) {
@@ -300,7 +310,7 @@ pub fn refuse_network(path: &Path, allowed: bool) -> Result<()> {
 }
 
 /// The name of a network file system by its magic number, from statfs(2) and linux/magic.h.
-fn network_name(magic: u64) -> Option<&'static str> {
+pub fn network_name(magic: u64) -> Option<&'static str> {
     Some(match magic & 0xffff_ffff {
         0x6969 => "NFS",
         0x517b => "SMB",
@@ -397,7 +407,7 @@ fn unreadable(path: &Path, error: &io::Error) -> Error {
         _ => Kind::Io,
     };
     Error::new(kind, format!("{}: cannot be read: {error}", path.display())).remedy(match kind {
-        Kind::Permission => "run as the owner of the file, or ask the running cts with `cts --check --url http://127.0.0.1:3000`",
+        Kind::Permission => AS_ITS_OWNER,
         Kind::Config => "correct SQLITE_DB_PATH (or --db)",
         _ => "look at the disk (`dmesg`, `smartctl`)",
     })
@@ -453,7 +463,7 @@ pub fn limited(path: &Path, cause: &str, needed: Option<u64>) -> Error {
 /// A disk that fails or is full may be well again after a restart, unlike a wrong path.
 fn is_disk_fault(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
-        || error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
+        || error.raw_os_error() == Some(Errno::IO.raw_os_error())
 }
 
 #[cfg(test)]
