@@ -47,9 +47,10 @@ fn disk(place: &Place) -> Option<Observation> {
 
 fn writable(place: &Place) -> Option<Observation> {
     let why = place.read_only.as_ref()?;
-    Some(Observation::bad(Group::Database, "writable", why).remedy(match place.pool {
-        None => "mount its disk so that it can be written (findmnt), and look at its rights",
-        Some(_) => "look which server is the primary, and name it in the URL",
+    let seen = Observation::bad(Group::Database, "writable", why);
+    Some(seen.remedy(match place.total_bytes {
+        Some(_) => "mount its disk so that it can be written (findmnt), and look at its rights",
+        None => "look which server is the primary, and name it in the URL",
     }))
 }
 

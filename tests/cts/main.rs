@@ -16,6 +16,7 @@ mod adoption;
 mod build;
 mod clients;
 mod damage;
+mod doctor;
 mod faults;
 mod first_run;
 mod full_disk;
@@ -25,6 +26,8 @@ mod kills;
 mod plans;
 #[cfg(feature = "postgres")]
 mod postgres_adoption;
+#[cfg(feature = "postgres")]
+mod postgres_doctor;
 mod postgres_failover;
 #[cfg(feature = "postgres")]
 mod postgres_full_disk;

@@ -40,7 +40,7 @@ pub fn examine(database: &DatabaseFile, patience: &Patience<'_>) -> Examination 
     let mut look = None;
     match look_into(database, &path, patience) {
         Ok(Some(found)) => {
-            observations.push(journal(&found.journal));
+            observations.push(journal(file::is_wal(&path)));
             observations.push(pages(found.damage));
             look = Some(found.look);
         }
@@ -49,7 +49,7 @@ pub fn examine(database: &DatabaseFile, patience: &Patience<'_>) -> Examination 
             let seen = Observation::attention(Group::Database, "database", what);
             observations.push(seen.remedy("cts migrate, or systemctl start cts"));
         }
-        Err(error) => observations.push(seen.refused(error)),
+        Err(error) => observations.extend(seen.refused(error)),
     }
     let owner = seen.owner(database.access);
     Examination { observations, look, place, owner }
@@ -58,7 +58,6 @@ pub fn examine(database: &DatabaseFile, patience: &Patience<'_>) -> Examination 
 /// What is in the file.
 struct Inside {
     look: Look,
-    journal: String,
     damage: Result<Damage>,
 }
 
@@ -82,29 +81,23 @@ fn look_into(
 
 fn inside(mut store: Sqlite, patience: &Patience<'_>) -> Result<Inside> {
     let look = store.look()?;
-    let asked = store.conn.query_row("PRAGMA journal_mode", [], |row| row.get(0));
-    let journal: String = asked.map_err(|e| store.error(&e))?;
     let stop = Arc::clone(patience.stop);
     thread::spawn(move || {
         thread::sleep(PAGES_WITHIN);
         stop.store(true, Ordering::Relaxed);
     });
     let damage = store.find_damage(false);
-    Ok(Inside { look, journal, damage })
+    Ok(Inside { look, damage })
 }
 
-fn journal(mode: &str) -> Observation {
+fn journal(is_wal: bool) -> Observation {
     let name = "journal mode";
-    match mode {
-        "wal" => Observation::good(Group::Database, name, "wal"),
-        // An immutable look does not see the mode of a database at rest.
-        "off" | "memory" => Observation::good(Group::Database, name, mode),
-        other => {
-            let what = format!("{other}: programs that read and write wait for one another");
-            Observation::attention(Group::Database, name, what)
-                .remedy("cts migrate, or a start of cts, sets it to wal")
-        }
+    if is_wal {
+        return Observation::good(Group::Database, name, "wal");
     }
+    let what = "not wal: programs that read and programs that write wait for one another";
+    Observation::attention(Group::Database, name, what)
+        .remedy("cts migrate, or a start of cts, sets it to wal")
 }
 
 fn pages(damage: Result<Damage>) -> Observation {
@@ -254,15 +247,17 @@ impl Seen {
             _ => (&self.path, 0),
         };
         let (owner, me) = (users::name(uid), users::name(self.uid));
-        let what =
-            format!("{}: {me} may not look into it, it belongs to {owner}", closed.display());
+        let what = format!("{}: of {owner}, and closed to this user ({me})", closed.display());
         Observation::unknown(Group::Files, name, what).remedy(self.as_user(uid))
     }
 
     fn as_user(&self, uid: u32) -> String {
-        let user = users::name(uid);
-        let user = if user.starts_with('#') { format!("'{user}'") } else { user };
-        format!("sudo -u {user} cts doctor --db {}", word(&self.path))
+        let user = match users::name(uid) {
+            _ if uid == 0 => String::new(),
+            user if user.starts_with('#') => format!("-u '{user}' "),
+            user => format!("-u {user} "),
+        };
+        format!("sudo {user}cts doctor --db {}", word(&self.path))
     }
 
     fn file(&self, group: bool) -> Option<Observation> {
@@ -308,20 +303,20 @@ impl Seen {
     }
 
     /// Why it could not be looked into. What another user may do is no fault of the database.
-    fn refused(&self, error: Error) -> Observation {
-        let name = "database";
-        match &self.file {
-            Entry::Hidden(..) => self.hidden(name),
-            Entry::There(stat) if error.kind == Kind::Permission && stat.uid != self.uid => {
-                let remedy = self.as_user(stat.uid);
-                Observation::unknown(Group::Database, name, error.what).remedy(remedy)
+    fn refused(&self, error: Error) -> Option<Observation> {
+        let (group, name) = (Group::Database, "database");
+        let Error { kind, what, remedy } = error;
+        Some(match &self.file {
+            // It is said already.
+            Entry::Hidden(..) => return None,
+            Entry::There(stat) if kind == Kind::Permission && stat.uid != self.uid => {
+                Observation::unknown(group, name, what).remedy(self.as_user(stat.uid))
             }
-            Entry::There(_) if error.kind == Kind::TryAgain => Observation {
-                remedy: error.remedy,
-                ..Observation::unknown(Group::Database, name, error.what)
-            },
-            _ => bad(Group::Database, name, error),
-        }
+            Entry::There(_) if kind == Kind::TryAgain => {
+                Observation { remedy, ..Observation::unknown(group, name, what) }
+            }
+            _ => Observation { remedy, ..Observation::bad(group, name, what) },
+        })
     }
 
     fn owner(&self, access: Access) -> Option<Owner> {
@@ -478,9 +473,10 @@ mod tests {
         let command = "sudo -u '#4000000' cts doctor --db /data/cts.db";
         assert_eq!(closed[0].remedy.as_deref(), Some(command));
         let error = || Error::new(Kind::Permission, "cannot be read");
-        assert_eq!(seen.refused(error()).grade, Unknown);
-        assert_eq!(whole().refused(error()).grade, Bad);
-        assert_eq!(Seen { uid: 5, ..whole() }.refused(error()).grade, Unknown);
+        assert_eq!(seen.refused(error()), None);
+        let grade = |seen: Seen| seen.refused(error()).map(|seen| seen.grade);
+        assert_eq!(grade(whole()), Some(Bad));
+        assert_eq!(grade(Seen { uid: 5, ..whole() }), Some(Unknown));
     }
 
     #[test]
@@ -501,6 +497,6 @@ mod tests {
         assert_eq!(pages(Ok(Damage::default())).grade, Good);
         let late = pages(Err(crate::store::interrupted()));
         assert_eq!(late.grade, Grade::Skipped);
-        assert_eq!((journal("wal").grade, journal("delete").grade), (Good, Attention));
+        assert_eq!((journal(true).grade, journal(false).grade), (Good, Attention));
     }
 }

@@ -125,6 +125,11 @@ fn header(path: &Path) -> Result<Option<u32>> {
     }
 }
 
+/// Whether the header says WAL (sqlite.org/fileformat2.html, "File format version numbers").
+pub fn is_wal(path: &Path) -> bool {
+    matches!(first_bytes::<20>(path), Ok(Some(bytes)) if bytes[18] == 2)
+}
+
 /// The error for a missing or empty file where something beside it tells of a database.
 fn former_database(path: &Path, state: &str) -> Option<Error> {
     let wal = beside(path, "-wal");
