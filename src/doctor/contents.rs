@@ -182,11 +182,11 @@ mod tests {
         let grades =
             |all: Vec<(Grade, String)>| all.iter().map(|(grade, _)| *grade).collect::<Vec<_>>();
         use Grade::{Attention, Bad, Good};
-        let drop = |table: &'static str| {
+        let without = |table: &'static str| {
             move |look: &mut Look| look.catalog.tables.to_mut().retain(|t| t.name != table)
         };
-        assert_eq!(grades(judged(drop("users"))), [Good, Bad]);
-        assert_eq!(grades(judged(drop("indication_states"))), [Good, Attention]);
+        assert_eq!(grades(judged(without("users"))), [Good, Bad]);
+        assert_eq!(grades(judged(without("indication_states"))), [Good, Attention]);
         assert_eq!(grades(judged(|look| drop(look.ledger.pop()))), [Attention, Good]);
         assert_eq!(
             grades(judged(|look| look.ledger[1].checksum = Some("f".repeat(64)))),
