@@ -136,6 +136,8 @@ impl Prober {
         let mut owner = Owner {
             database: Arc::clone(&self.database),
             server: store.server(),
+            seen: store.server(),
+            trouble: None,
             store,
             log,
             unwritable: None,
@@ -158,6 +160,10 @@ struct Owner {
     store: Box<dyn Store>,
     /// The server that was last found up to date.
     server: Option<Server>,
+    /// The server that answered the last question.
+    seen: Option<Server>,
+    /// Why the server that answers could not be brought up to date.
+    trouble: Option<String>,
     log: Log,
     unwritable: Option<String>,
     next_write: Instant,
@@ -187,6 +193,12 @@ impl Owner {
             for answer in askers {
                 // Who asked may have given up.
                 let _ = answer.send(report.clone());
+            }
+            // One that is new here is looked into at once.
+            let seen = self.store.server();
+            if self.seen != seen {
+                self.seen = seen;
+                self.next_write = Instant::now();
             }
         }
         if Instant::now() >= self.next_write {
@@ -225,9 +237,15 @@ impl Owner {
                     count => format!("{count} statements brought its schema up to date"),
                 };
                 self.log.info(format_args!("✓ The server {name} answers; {done}"));
-                self.server = found;
+                (self.server, self.trouble) = (found, None);
             }
-            Err(error) => self.log.warn(format_args!("the server {name} answers, but: {error}")),
+            Err(error) => {
+                let said = format!("the server {name} answers, but: {error}");
+                if self.trouble.as_ref() != Some(&said) {
+                    self.log.warn(&said);
+                }
+                self.trouble = Some(said);
+            }
         }
     }
 

@@ -557,7 +557,9 @@ pub trait Tx {
 
 /// Writes one line into `site_logs`, in a transaction of its own.
 pub fn note(store: &mut dyn Store, patience: &Patience<'_>, note: &Note) -> Result<()> {
-    let mut tx = store.lock(patience)?;
-    tx.note(note)?;
-    tx.commit(patience)
+    patience.until_unblocked(|| {
+        let mut tx = store.lock(patience)?;
+        tx.note(note)?;
+        tx.commit(patience)
+    })
 }

@@ -130,6 +130,9 @@ impl Database for DatabaseServer {
         let (mut said, mut next, mut silence) = (String::new(), start, SAID_AGAIN);
         loop {
             match patience.until_unblocked(|| self.connect_to_write()) {
+                Err(error) if error.kind == Kind::Blocked => {
+                    return Err(error.leaving("nothing was changed"));
+                }
                 Err(error) if is_lost(&error) && start.elapsed() < self.wait => {
                     if said != error.what || Instant::now() >= next {
                         (next, silence) = (Instant::now() + silence, silence * 2);

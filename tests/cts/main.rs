@@ -13,6 +13,7 @@ mod scenario;
 
 mod access;
 mod adoption;
+mod both;
 mod build;
 mod clients;
 mod damage;
@@ -28,11 +29,20 @@ mod plans;
 mod postgres_adoption;
 #[cfg(feature = "postgres")]
 mod postgres_doctor;
+#[cfg(feature = "postgres")]
 mod postgres_failover;
 #[cfg(feature = "postgres")]
 mod postgres_full_disk;
 #[cfg(feature = "postgres")]
+mod postgres_indexes;
+#[cfg(feature = "postgres")]
+mod postgres_kills;
+#[cfg(feature = "postgres")]
+mod postgres_locks;
+#[cfg(feature = "postgres")]
 mod postgres_outages;
+#[cfg(feature = "postgres")]
+mod postgres_schema;
 #[cfg(feature = "postgres")]
 mod postgres_secrets;
 #[cfg(feature = "postgres")]

@@ -8,28 +8,6 @@ use rustix::process::Signal;
 use crate::harness::{Machine, PATIENCE, await_that};
 
 #[test]
-fn the_log_of_a_start_and_stop_has_the_lines_that_operators_look_for() {
-    let machine = Machine::new();
-    let service = machine.serve().start();
-    service.until_ready();
-    let (code, log) = service.stop();
-    assert_eq!(code, Some(0), "{log}");
-    let lines = [
-        "[v0] Database Type: SQLITE\n",
-        "[v0] ✓ Unified setup complete: 88 applied, 0 skipped\n",
-        "[v0] ✓ All 22 critical tables verified\n",
-        "[v0] ✓ Application Ready for Production\n",
-    ];
-    let places: Vec<_> =
-        lines.iter().map(|line| log.find(line).unwrap_or_else(|| panic!("{line}{log}"))).collect();
-    assert!(places.is_sorted(), "{log}");
-    assert!(log.lines().all(|line| line.starts_with("[v0] ")), "{log}");
-    let notes = machine
-        .texts("SELECT message FROM site_logs WHERE message LIKE 'the service%' ORDER BY id");
-    assert_eq!(notes, ["the service started (cts 3.1.0)", "the service stopped"]);
-}
-
-#[test]
 fn both_signals_end_it_with_0_and_no_wal() {
     for signal in [Signal::TERM, Signal::INT] {
         let machine = Machine::new();
@@ -82,20 +60,6 @@ fn the_wal_is_checkpointed_for_programs_that_never_do() {
         first.unwrap() < 1000
     });
     assert_eq!(length(&wal), longest);
-}
-
-#[test]
-fn a_killed_service_starts_again_and_loses_nothing() {
-    let machine = Machine::new();
-    let service = machine.serve().start();
-    service.until_ready();
-    machine.sql("INSERT INTO site_logs (level, category, message) VALUES ('info', 'test', 'kept')");
-    service.signal(Signal::KILL);
-    assert_eq!(service.end().0, None);
-    let service = machine.serve().start();
-    service.until_ready();
-    assert!(service.log().contains("0 applied, 88 skipped"));
-    assert_eq!(machine.number("SELECT count(*) FROM site_logs WHERE message = 'kept'"), 1);
 }
 
 /// The socket of a service manager, as systemd hands it over.
