@@ -116,7 +116,8 @@ fn of_one_user(owner: &Owner, user: &str) -> Observation {
         Some(_) => {
             let what = format!("{what}, but cts.service runs as {user}, who may not open it");
             let remedy = format!("chown {user}: {}*", owner.path);
-            Observation::bad(Group::Service, "owner", what).remedy(remedy)
+            // It may be another database than the service's.
+            Observation::attention(Group::Service, "owner", what).remedy(remedy)
         }
     }
 }
@@ -330,10 +331,10 @@ mod tests {
     }
 
     #[test]
-    fn a_database_of_another_user_than_the_services_is_bad() {
+    fn a_database_of_another_user_than_the_services_is_said() {
         let owner = |uid, shared| Owner { path: "/data/cts.db".into(), uid, shared };
         let seen = of_one_user(&owner(0, false), "1001");
-        assert_eq!(seen.grade, Grade::Bad);
+        assert_eq!(seen.grade, Grade::Attention);
         assert_eq!(seen.remedy.as_deref(), Some("chown 1001: /data/cts.db*"));
         assert_eq!(of_one_user(&owner(0, true), "1001").grade, Grade::Good);
         assert_eq!(of_one_user(&owner(1001, false), "1001").grade, Grade::Good);

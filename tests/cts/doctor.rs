@@ -395,7 +395,7 @@ fn a_disk_in_memory_a_full_one_and_a_read_only_one_are_said() {
 }
 
 #[test]
-fn a_disk_that_hangs_is_not_waited_for() {
+fn a_database_that_is_locked_is_unknown_in_time() {
     // A program that holds the whole database locked hangs every look at it.
     let machine = Machine::migrated();
     machine.sql("PRAGMA journal_mode = DELETE");
