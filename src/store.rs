@@ -40,6 +40,9 @@ impl Backend {
     }
 }
 
+/// What a user can do who may not look into a file of another one.
+pub const AS_ITS_OWNER: &str = "run as the owner of the file, or ask the running cts with `cts --check --url http://127.0.0.1:3000`";
+
 /// What one consistent look finds.
 #[derive(Clone, Debug, Default)]
 pub struct Look {

@@ -67,7 +67,13 @@ fn judge(told: &str) -> (Vec<Observation>, Option<String>) {
         Observation::good(Group::Service, UNIT, format!("installed, {}", of("FragmentPath"))),
         reloaded(of("NeedDaemonReload")),
         enabled(of("UnitFileState"), has_socket),
-        active(of("ActiveState"), of("Result"), of("NRestarts")),
+        match socket.get("ActiveState") {
+            Some(&"active") if of("ActiveState") == "inactive" => {
+                let what = "not running; cts.socket starts it when it is asked";
+                Observation::good(Group::Service, "active", what)
+            }
+            _ => active(of("ActiveState"), of("Result"), of("NRestarts")),
+        },
     ];
     let user = if of("User").is_empty() { "root" } else { of("User") };
     (all, Some(user.to_string()))
@@ -207,9 +213,9 @@ mod tests {
     }
 
     #[test]
-    fn a_service_that_its_socket_starts_need_not_be_enabled() {
-        let service = told(&[("UnitFileState", "disabled")]);
-        let both = format!("{service}\nLoadState=loaded\nUnitFileState=enabled\n");
+    fn a_service_that_its_socket_starts_need_not_be_enabled_or_active() {
+        let service = told(&[("UnitFileState", "disabled"), ("ActiveState", "inactive")]);
+        let both = format!("{service}\nUnitFileState=enabled\nActiveState=active\n");
         assert!(judge(&both).0.iter().all(|o| o.grade == Grade::Good));
     }
 

@@ -13,13 +13,10 @@ use rustix::io::Errno;
 use rustix::process::{Resource, geteuid, getrlimit};
 
 use crate::error::{Error, Kind, Result};
-use crate::store::{Holder, Place};
+use crate::store::{AS_ITS_OWNER, Holder, Place};
 
 /// "CTS3": marks a file as ours, in the 4 bytes at offset 68 of its header.
 pub const APPLICATION_ID: u32 = 0x4354_5333;
-
-/// What a user can do who may not look into the file.
-pub const AS_ITS_OWNER: &str = "run as the owner of the file, or ask the running cts with `cts --check --url http://127.0.0.1:3000`";
 
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 const JOURNAL_MAGIC: [u8; 8] = [0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7];

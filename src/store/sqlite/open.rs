@@ -15,7 +15,7 @@ use super::file::{self, APPLICATION_ID, Found};
 use super::{Access, Sqlite};
 use crate::catalog::is_cts;
 use crate::error::{Error, Kind, Result};
-use crate::store::{Holder, Patience};
+use crate::store::{AS_ITS_OWNER, Holder, Patience};
 
 /// How long SQLite itself waits for a lock before it says so; longer waits are [`Patience`].
 const BUSY_TIMEOUT: Duration = Duration::from_millis(250);
@@ -177,7 +177,7 @@ fn connect_without_side_files(path: &Path, cause: &rusqlite::Error) -> Result<Co
     Err(match (place.read_only, place.not_ours) {
         (Some(why), _) => Error::new(Kind::Io, what(why))
             .remedy("mount the disk so that it can be written (`findmnt`)"),
-        (_, Some(why)) => Error::new(Kind::Permission, what(why)).remedy(file::AS_ITS_OWNER),
+        (_, Some(why)) => Error::new(Kind::Permission, what(why)).remedy(AS_ITS_OWNER),
         _ => error(path, cause),
     })
 }
