@@ -84,7 +84,7 @@ pub struct Setting {
     /// Where the value came from.
     pub source: Source,
     /// Where its secret is kept, if it is one.
-    pub secret: Option<Kept>,
+    pub kept: Option<Kept>,
 }
 
 /// Where a value came from.
@@ -331,12 +331,12 @@ struct Env<'e> {
 
 impl Env<'_> {
     fn note(&self, name: &'static str, source: Source, value: impl fmt::Display) {
-        let setting = Setting { name, shown: value.to_string(), source, secret: None };
+        let setting = Setting { name, shown: value.to_string(), source, kept: None };
         self.settings.borrow_mut().push(setting);
     }
 
     fn note_secret(&self, name: &'static str, source: Source, shown: &str, kept: Kept) {
-        let setting = Setting { name, shown: shown.into(), source, secret: Some(kept) };
+        let setting = Setting { name, shown: shown.into(), source, kept: Some(kept) };
         self.settings.borrow_mut().push(setting);
     }
 

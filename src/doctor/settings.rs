@@ -48,7 +48,7 @@ fn shown(setting: &Setting) -> Observation {
 
 /// Who can reach a secret.
 fn secret(setting: &Setting) -> Option<Observation> {
-    match setting.secret.as_ref()? {
+    match setting.kept.as_ref()? {
         Kept::Variable => Some(Observation::good(
             Group::Credentials,
             setting.name,
