@@ -3,6 +3,7 @@
 //! `rustls`; a build without the feature has none of it.
 
 mod backup;
+mod checkup;
 mod conversion;
 #[allow(dead_code, reason = "build.rs compiles this file too and uses the rest")]
 mod expected;
@@ -24,8 +25,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{
-    Backend, Damage, Database, Draft, Effect, Holder, LIGHT, Look, Note, Patience, Place,
-    PoolState, Rebuilt, Server, Store, Tx, Upkeep, Wait,
+    Backend, Damage, Database, Draft, Effect, Examination, Holder, LIGHT, Look, Note, Patience,
+    Place, PoolState, Rebuilt, Server, Store, Tx, Upkeep, Wait,
 };
 use crate::catalog::{Column, Index, Table};
 use crate::error::{Error, Kind, Result};
@@ -161,6 +162,10 @@ impl Database for DatabaseServer {
         let store = self.connect(limit.min(self.pool.connect))?;
         let is_there = store.state(|state| state.has_tables);
         Ok(is_there.then(|| Box::new(store) as Box<dyn Store>))
+    }
+
+    fn examine(&self, _: &Patience<'_>) -> Examination {
+        checkup::examine(self)
     }
 
     fn migrating(&self) -> Option<Holder> {

@@ -18,6 +18,7 @@ mod attacks;
 mod build;
 mod clients;
 mod damage;
+mod doctor;
 mod faults;
 mod first_run;
 mod full_disk;
@@ -27,6 +28,8 @@ mod kills;
 mod plans;
 #[cfg(feature = "postgres")]
 mod postgres_adoption;
+#[cfg(feature = "postgres")]
+mod postgres_doctor;
 #[cfg(feature = "postgres")]
 mod postgres_failover;
 #[cfg(feature = "postgres")]
