@@ -13,8 +13,8 @@ mod scenario;
 
 mod access;
 mod adoption;
-mod both;
 mod attacks;
+mod both;
 mod build;
 mod clients;
 mod damage;
