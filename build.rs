@@ -30,6 +30,7 @@ mod schema;
 use std::error::Error;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
 use std::{env, fs};
 
 use rusqlite::Connection;
@@ -47,7 +48,7 @@ struct File {
 }
 
 fn main() -> Result<()> {
-    for source in [
+    let sources = [
         "schema",
         "build.rs",
         "build",
@@ -57,9 +58,12 @@ fn main() -> Result<()> {
         "src/store/postgres/expected.rs",
         "src/store/postgres/expression.rs",
         "src/store/sqlite/schema.rs",
-    ] {
+    ];
+    for source in sources {
         println!("cargo:rerun-if-changed={source}");
     }
+    println!("cargo:rerun-if-env-changed=SOURCE_DATE_EPOCH");
+    println!("cargo:rustc-env=CTS_BUILT={}", built(&sources)?);
 
     let (fallback, files) = self::files(Path::new("schema/sqlite"))?;
     let expected = prove(&fallback, &files)?;
@@ -73,6 +77,20 @@ fn main() -> Result<()> {
     fs::write(out.join("sqlite_schema.rs"), generated(&fallback, &files, &expected)?)?;
     fs::write(out.join("postgres_schema.rs"), generated(&other_fallback, &others, &other)?)?;
     Ok(())
+}
+
+/// A time, in seconds since 1970, before which this build cannot be running: of its sources, so
+/// that two builds of the same are the same, unless one is given (reproducible-builds.org).
+fn built(sources: &[&str]) -> Result<u64> {
+    if let Ok(given) = env::var("SOURCE_DATE_EPOCH") {
+        return Ok(given.parse().map_err(|e| format!("SOURCE_DATE_EPOCH: {given:?}: {e}"))?);
+    }
+    let mut newest = 0;
+    for source in sources {
+        let changed = fs::metadata(source)?.modified()?;
+        newest = newest.max(changed.duration_since(UNIX_EPOCH)?.as_secs());
+    }
+    Ok(newest)
 }
 
 /// Both folders hold the same migrations.

@@ -34,10 +34,6 @@ ROOT = Path(__file__).resolve().parent.parent
 CTS = ROOT / "target/release/cts"
 TOOLS = ROOT / "target/bench"
 SCHEMA = ROOT / "schema/sqlite"
-MIGRATIONS = [
-    SCHEMA / "unified_complete_setup.sql",
-    *sorted(file for file in SCHEMA.glob("[0-9]*.sql") if not file.name.startswith("000")),
-]
 HEALTH = "/api/health/database"
 MEMORY_STARTS = 3
 MEMORY_REQUESTS = 100
@@ -155,17 +151,25 @@ def install_dbmate() -> Path | None:
 
 def write_script(folder: Path) -> Path:
     """The bundled statements for the sqlite3 shell."""
-    statements = "\n".join(file.read_text() for file in MIGRATIONS)
+    statements = "\n".join(file.read_text() for file in in_order(SCHEMA))
     script = folder / "script.sql"
     script.write_text(f"PRAGMA journal_mode=WAL;\nPRAGMA synchronous=FULL;\nBEGIN;\n{statements}\nCOMMIT;\n")
     return script
 
 
-def write_dbmate_migrations(folder: Path) -> Path:
+def in_order(schema: Path) -> list[Path]:
+    """The files of a schema, as they are applied on an empty database."""
+    return [
+        schema / "unified_complete_setup.sql",
+        *sorted(file for file in schema.glob("[0-9]*.sql") if not file.name.startswith("000")),
+    ]
+
+
+def write_dbmate_migrations(folder: Path, files: Sequence[Path]) -> Path:
     """The bundled statements for dbmate, a file each."""
     migrations = folder / "migrations"
     migrations.mkdir()
-    for number, file in enumerate(MIGRATIONS, 1):
+    for number, file in enumerate(files, 1):
         text = f"-- migrate:up\n{file.read_text()}\n-- migrate:down\n"
         (migrations / f"{number:03}_{file.name}").write_text(text)
     return migrations
@@ -216,7 +220,7 @@ def first_run(folder: Path, script: Path, dbmate: Path | None, runs: int) -> lis
         "sqlite3": lambda: fresh(shell, sqlite_shell(shell), environment(), script),
     }
     if dbmate:
-        migrations = write_dbmate_migrations(folder)
+        migrations = write_dbmate_migrations(folder, in_order(SCHEMA))
         url = environment(DATABASE_URL=f"sqlite:{other}")
         up = [dbmate, "--env-file", folder / "none", "--migrations-dir", migrations, "--no-dump-schema", "up"]
         sides["dbmate"] = lambda: fresh(other, up, url)

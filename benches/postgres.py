@@ -29,6 +29,7 @@ from first_run import (
     answers_200,
     compared,
     environment,
+    in_order,
     install_dbmate,
     interleaved,
     milliseconds,
@@ -38,15 +39,12 @@ from first_run import (
     shown,
     sync_time,
     unused_port,
+    write_dbmate_migrations,
 )
 
 TARGET = ROOT / "target/postgres"
 CTS = TARGET / "release/cts"
 SCHEMA = ROOT / "schema/postgres"
-MIGRATIONS = [
-    SCHEMA / "unified_complete_setup.sql",
-    *sorted(file for file in SCHEMA.glob("[0-9]*.sql") if not file.name.startswith("000")),
-]
 NOBODY = 65534
 RESTARTS = 5
 COUNT = "SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'i') AND relname NOT LIKE 'schema_migrations%'"
@@ -117,7 +115,7 @@ def cts(on: Server, database: str, *words: str) -> float:
 
 def first_run(on: Server, dbmate: Path | None, runs: int) -> list[Row]:
     script = on.folder / "script.sql"
-    script.write_text("\n".join(file.read_text() for file in MIGRATIONS))
+    script.write_text("\n".join(file.read_text() for file in in_order(SCHEMA)))
 
     def fresh(database: str, measure: Callable[[], float]) -> float:
         on.empty(database)
@@ -129,7 +127,7 @@ def first_run(on: Server, dbmate: Path | None, runs: int) -> list[Row]:
         "psql": lambda: fresh("by_psql", lambda: milliseconds(psql, environment())),
     }
     if dbmate:
-        folder = write_dbmate_migrations(on.folder)
+        folder = write_dbmate_migrations(on.folder, in_order(SCHEMA))
         up = [dbmate, "--env-file", on.folder / "none", "--migrations-dir", folder, "--no-dump-schema", "up"]
         sides["dbmate"] = lambda: fresh(
             "by_dbmate", lambda: milliseconds(up, environment(DATABASE_URL=on.url("by_dbmate")))
@@ -142,15 +140,6 @@ def first_run(on: Server, dbmate: Path | None, runs: int) -> list[Row]:
     if dbmate:
         return [*rows, compared(what, took["cts"], took["dbmate"], goal=1.0)]
     return [*rows, Row(what, not_measured="npm cannot install dbmate")]
-
-
-def write_dbmate_migrations(folder: Path) -> Path:
-    migrations = folder / "migrations"
-    migrations.mkdir()
-    for number, file in enumerate(MIGRATIONS, 1):
-        text = f"-- migrate:up\n{file.read_text()}\n-- migrate:down\n"
-        (migrations / f"{number:03}_{file.name}").write_text(text)
-    return migrations
 
 
 def nothing_to_do(on: Server, runs: int) -> list[Row]:

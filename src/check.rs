@@ -15,6 +15,7 @@ use crate::error::{Error, Kind, Result};
 use crate::health::{Report, Status, Surroundings, examine};
 use crate::render::{Counts, check_line};
 use crate::server::get;
+use crate::store::AS_ITS_OWNER;
 
 /// `--check` never takes 5 s, `--deep` excepted, which reads the whole file.
 const CHECK_WITHIN: Duration = Duration::from_millis(4500);
@@ -62,6 +63,10 @@ fn examine_once(config: &Config, deep: bool) -> Result<Report> {
             None => Report::unreachable(database, &database.missing()),
         });
     };
+    if let Some(why) = store.place().not_ours {
+        // Whether its owner can write it is not for this user to tell.
+        return Err(Error::new(Kind::Permission, why).remedy(AS_ITS_OWNER));
+    }
     let damage = if deep { store.find_damage(true)? } else { Default::default() };
     let report = examine(&mut *store, Surroundings { damage, ..Surroundings::default() })?;
     if report.is_complete() {

@@ -43,6 +43,11 @@ pub enum Command {
     },
     /// Put back what is missing.
     Repair,
+    /// Look at everything that it needs to work.
+    Doctor {
+        /// Print JSON.
+        json: bool,
+    },
 }
 
 /// Reads the words after the program's name. `Err` is what clap has to say: help, the
@@ -75,6 +80,7 @@ fn command(matches: &ArgMatches) -> Result<Command, clap::Error> {
         "status" => Command::Status { json: own.get_flag("json") },
         "verify" => Command::Verify { json: own.get_flag("json") },
         "repair" => Command::Repair,
+        "doctor" => Command::Doctor { json: own.get_flag("json") },
         _ => Command::Serve,
     })
 }
@@ -122,8 +128,20 @@ pub fn definition() -> clap::Command {
                 .about("Compare the database with the expected catalogue")
                 .arg(json()),
             clap::Command::new("repair").about("Put back what is missing"),
+            clap::Command::new("doctor")
+                .about("Look at everything that it needs to work, and say what to do; changes nothing")
+                .after_help(DOCTOR_HELP)
+                .arg(json()),
         ])
 }
+
+const DOCTOR_HELP: &str = "\
+It looks at the configuration and its sources, credentials, files, database or server, endpoints, unit
+and clock, needs no running cts, and takes less than 10 s. With --quiet it prints only what is not good.
+
+Exit codes: 0 all good, 1 something that a person should look at, 2 something that keeps it from
+working, 3 nothing of that, but the database could not be looked at (another user's), 78 the
+configuration is wrong.";
 
 fn global_flags() -> [Arg; 6] {
     let path = |arg: Arg| arg.value_parser(value_parser!(PathBuf)).global(true);
@@ -177,6 +195,7 @@ Environment (a flag wins over it; README.md says more):
 
 Exit codes of --check: 0 healthy, 1 degraded or initializing, 2 unhealthy, 3 could not ask.
 Of status: 0 complete, 1 incomplete. Of verify and repair: 0 no drift left, 1 drift.
+Of doctor: 0 good, 1 a person should look, 2 it does not work so, 3 could not look, 78.
 Of all: 64 usage, 65 data, 69 unavailable, 73 cannot create, 74 I/O, 75 try again,
 77 permission, 78 configuration."
     )
@@ -223,12 +242,20 @@ mod tests {
     }
 
     #[test]
+    fn doctor_takes_json() {
+        assert_eq!(parsed("doctor").unwrap().0, Command::Doctor { json: false });
+        assert_eq!(parsed("doctor --json").unwrap().0, Command::Doctor { json: true });
+    }
+
+    #[test]
     fn wrong_words_are_refused() {
         for line in [
             "--json",
             "--deep",
             "backup",
             "--check status",
+            "--check doctor",
+            "doctor --deep",
             "status --dry-run",
             "-q -v",
             "serve now",

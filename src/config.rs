@@ -1,6 +1,7 @@
 //! The configuration: one typed value, made once from flags, environment and defaults, in
 //! that order. One function a variable; each message names its variable.
 
+use std::cell::RefCell;
 use std::ffi::OsString;
 use std::fmt;
 use std::fs;
@@ -35,6 +36,41 @@ pub struct Config {
     pub lock_timeout: Duration,
     /// How much is said.
     pub verbosity: Verbosity,
+    /// Every setting that was read, and where its value came from.
+    pub settings: Vec<Setting>,
+}
+
+/// A setting as it was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// The name of its variable.
+    pub name: &'static str,
+    /// Its value as it may be shown: never a secret.
+    pub shown: String,
+    /// Where the value came from.
+    pub source: Source,
+    /// Where its secret is kept, if it is one.
+    pub kept: Option<Kept>,
+}
+
+/// Where a value came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// This flag.
+    Flag(&'static str),
+    /// The variable itself.
+    Environment,
+    /// Nobody set it.
+    Default,
+}
+
+/// Where a secret is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// In the variable itself.
+    Variable,
+    /// In a file.
+    File(PathBuf),
 }
 
 /// A value that is never shown.
@@ -60,27 +96,23 @@ pub type Environment<'e> = &'e dyn Fn(&str) -> Option<OsString>;
 impl Config {
     /// Puts the configuration together, or says which variable is wrong.
     pub fn load(flags: &Flags, environment: Environment<'_>) -> Result<Config> {
-        let env = Env(environment);
+        let env = Env { variables: environment, settings: RefCell::default() };
+        let database: Arc<dyn Database> = match backend(flags, &env)? {
+            Backend::Sqlite => Arc::new(file(flags, &env)?),
+            Backend::Postgresql => server(flags, &env)?,
+        };
         Ok(Config {
-            database: match backend(flags, &env)? {
-                Backend::Sqlite => Arc::new(file(flags, &env)?),
-                Backend::Postgresql => server(flags, &env)?,
-            },
+            database,
             listen: Listen {
-                host: flags.host.clone().or(env.text("HOST")?).unwrap_or(DEFAULT_HOST.into()),
+                host: host(flags, &env)?,
                 port: port(flags, &env)?,
                 connections: env.number("CTS_HTTP_CONNECTIONS", DEFAULT_CONNECTIONS, 4..=4096)?,
             },
-            allowed_hosts: env
-                .text("CTS_ALLOWED_HOSTS")?
-                .unwrap_or_default()
-                .split([',', ' '])
-                .filter(|host| !host.is_empty())
-                .map(str::to_string)
-                .collect(),
+            allowed_hosts: allowed_hosts(&env)?,
             admin_token: admin_token(&env)?,
             lock_timeout: env.duration("CTS_LOCK_TIMEOUT", DEFAULT_LOCK_TIMEOUT)?,
             verbosity: flags.verbosity,
+            settings: env.settings.into_inner(),
         })
     }
 }
@@ -91,7 +123,8 @@ fn backend(flags: &Flags, env: &Env<'_>) -> Result<Backend> {
         || env.path("DATABASE_URL").is_some()
         || env.path("DATABASE_URL_FILE").is_some();
     let named = env.text("DATABASE_TYPE")?;
-    match named.as_deref().map(str::to_ascii_lowercase).as_deref() {
+    let source = if named.is_some() { Source::Environment } else { Source::Default };
+    let backend = match named.as_deref().map(str::to_ascii_lowercase).as_deref() {
         Some("sqlite") => Ok(Backend::Sqlite),
         Some("postgresql" | "postgres") if flags.db.is_some() => Err(Error::new(
             Kind::Config,
@@ -106,12 +139,17 @@ fn backend(flags: &Flags, env: &Env<'_>) -> Result<Backend> {
         )),
         None if flags.db.is_none() && has_url => Ok(Backend::Postgresql),
         None => Ok(Backend::Sqlite),
-    }
+    }?;
+    env.note("DATABASE_TYPE", source, backend.name());
+    Ok(backend)
 }
 
 fn file(flags: &Flags, env: &Env<'_>) -> Result<DatabaseFile> {
+    let variable = env.path("SQLITE_DB_PATH");
+    let (path, source) = first(("--db", flags.db.clone()), variable, || DEFAULT_DB.into());
+    env.note("SQLITE_DB_PATH", source, path.display());
     Ok(DatabaseFile {
-        path: flags.db.clone().or(env.path("SQLITE_DB_PATH")).unwrap_or(DEFAULT_DB.into()),
+        path,
         access: Access {
             group: env.switch("CTS_GROUP_ACCESS")?,
             allow_network: env.switch("CTS_ALLOW_NETWORK_FS")?,
@@ -123,22 +161,29 @@ fn file(flags: &Flags, env: &Env<'_>) -> Result<DatabaseFile> {
 #[cfg(feature = "postgres")]
 fn server(flags: &Flags, env: &Env<'_>) -> Result<Arc<dyn Database>> {
     use crate::store::postgres::{DatabaseServer, PoolSettings, Target};
-    let from_file = |name: &str, path: &Path| -> Result<(String, String)> {
-        Ok((format!("{name}: {}", path.display()), read_secret(name, path)?))
+    let from_file = |source, name: &str, path: &Path| -> Result<_> {
+        let url = read_secret(name, path)?;
+        Ok((source, format!("{name}: {}", path.display()), url, Kept::File(path.to_path_buf())))
     };
-    let (source, url) = if let Some(path) = &flags.database_url_file {
-        from_file("--database-url-file", path)?
+    let (source, place, url, kept) = if let Some(path) = &flags.database_url_file {
+        from_file(Source::Flag("--database-url-file"), "--database-url-file", path)?
     } else if let Some(url) = env.text("DATABASE_URL")? {
-        ("DATABASE_URL".into(), url)
+        (Source::Environment, "DATABASE_URL".into(), url, Kept::Variable)
     } else if let Some(path) = env.path("DATABASE_URL_FILE") {
-        from_file("DATABASE_URL_FILE", &path)?
+        from_file(Source::Environment, "DATABASE_URL_FILE", &path)?
     } else {
         let what = "DATABASE_TYPE is postgresql, but there is no URL of a database";
         return Err(Error::new(Kind::Config, what)
             .remedy("set DATABASE_URL, or DATABASE_URL_FILE to a file that holds it"));
     };
+    let target = Target::read(&place, &url, env.variables)?;
+    let name = match kept {
+        Kept::Variable => "DATABASE_URL",
+        Kept::File(_) => "DATABASE_URL_FILE",
+    };
+    env.note_secret(name, source, &target.location(), kept);
     Ok(Arc::new(DatabaseServer {
-        target: Arc::new(Target::read(&source, &url, env.0)?),
+        target: Arc::new(target),
         wait: env.duration("CTS_WAIT", DEFAULT_WAIT)?,
         pool: PoolSettings {
             max: env.number("CTS_POOL_MAX", DEFAULT_POOL_MAX, 1..=1000)?,
@@ -167,27 +212,49 @@ fn no_postgres(env: &Env<'_>) -> Error {
         .remedy("use such a build, or set DATABASE_TYPE=sqlite to use the embedded database")
 }
 
+fn host(flags: &Flags, env: &Env<'_>) -> Result<String> {
+    let variable = env.text("HOST")?;
+    let (host, source) = first(("--host", flags.host.clone()), variable, || DEFAULT_HOST.into());
+    env.note("HOST", source, &host);
+    Ok(host)
+}
+
 fn port(flags: &Flags, env: &Env<'_>) -> Result<u16> {
-    let (name, value) = match &flags.port {
-        Some(value) => ("--port", Some(value.clone())),
-        None => ("PORT", env.text("PORT")?),
-    };
-    match value {
-        None => Ok(DEFAULT_PORT),
-        Some(value) => {
-            value.trim().parse().map_err(|_| wrong(name, &value, "a port from 0 to 65535"))
-        }
-    }
+    let variable = env.text("PORT")?;
+    let default = || DEFAULT_PORT.to_string();
+    let (value, source) = first(("--port", flags.port.clone()), variable, default);
+    let name = if let Source::Flag(flag) = source { flag } else { "PORT" };
+    let port = value.trim().parse().map_err(|_| wrong(name, &value, "a port from 0 to 65535"))?;
+    env.note("PORT", source, port);
+    Ok(port)
+}
+
+fn allowed_hosts(env: &Env<'_>) -> Result<Vec<String>> {
+    let given = env.text("CTS_ALLOWED_HOSTS")?;
+    let source = if given.is_some() { Source::Environment } else { Source::Default };
+    let hosts: Vec<String> = given
+        .unwrap_or_default()
+        .split([',', ' '])
+        .filter(|host| !host.is_empty())
+        .map(str::to_string)
+        .collect();
+    let shown = if hosts.is_empty() { "none".into() } else { hosts.join(", ") };
+    env.note("CTS_ALLOWED_HOSTS", source, shown);
+    Ok(hosts)
 }
 
 fn admin_token(env: &Env<'_>) -> Result<Option<Secret>> {
     if let Some(token) = env.text("CTS_ADMIN_TOKEN")? {
+        env.note_secret("CTS_ADMIN_TOKEN", Source::Environment, "is set", Kept::Variable);
         return Ok(Some(Secret(token)));
     }
     let Some(path) = env.path("CTS_ADMIN_TOKEN_FILE") else {
+        env.note("CTS_ADMIN_TOKEN", Source::Default, "is not set");
         return Ok(None);
     };
     let token = read_secret("CTS_ADMIN_TOKEN_FILE", &path)?;
+    let shown = path.display().to_string();
+    env.note_secret("CTS_ADMIN_TOKEN_FILE", Source::Environment, &shown, Kept::File(path));
     Ok(Some(Secret(token)))
 }
 
@@ -208,32 +275,71 @@ fn wrong(name: &str, value: &str, expected: &str) -> Error {
         .remedy(format!("correct {name}"))
 }
 
-/// The environment. A variable that is set to nothing counts as not set.
-struct Env<'e>(Environment<'e>);
+/// The flag's value, else the variable's, else the default.
+fn first<T>(
+    (flag, given): (&'static str, Option<T>),
+    variable: Option<T>,
+    default: impl FnOnce() -> T,
+) -> (T, Source) {
+    match (given, variable) {
+        (Some(value), _) => (value, Source::Flag(flag)),
+        (None, Some(value)) => (value, Source::Environment),
+        (None, None) => (default(), Source::Default),
+    }
+}
+
+/// The environment, and what has been read so far. A variable that is set to nothing counts as
+/// not set.
+struct Env<'e> {
+    variables: Environment<'e>,
+    settings: RefCell<Vec<Setting>>,
+}
 
 impl Env<'_> {
+    fn note(&self, name: &'static str, source: Source, value: impl fmt::Display) {
+        let setting = Setting { name, shown: value.to_string(), source, kept: None };
+        self.settings.borrow_mut().push(setting);
+    }
+
+    fn note_secret(&self, name: &'static str, source: Source, shown: &str, kept: Kept) {
+        let setting = Setting { name, shown: shown.into(), source, kept: Some(kept) };
+        self.settings.borrow_mut().push(setting);
+    }
+
     fn path(&self, name: &str) -> Option<PathBuf> {
-        (self.0)(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+        (self.variables)(name).filter(|value| !value.is_empty()).map(PathBuf::from)
     }
 
     fn text(&self, name: &str) -> Result<Option<String>> {
-        let value = (self.0)(name).filter(|value| !value.is_empty());
+        let value = (self.variables)(name).filter(|value| !value.is_empty());
         value.map(|value| value.into_string()).transpose().map_err(|_| {
             Error::new(Kind::Config, format!("{name}: is not UTF-8"))
                 .remedy(format!("correct {name}"))
         })
     }
 
-    fn switch(&self, name: &str) -> Result<bool> {
-        match self.text(name)?.as_deref().map(str::to_ascii_lowercase).as_deref() {
-            None | Some("0" | "off" | "false" | "no") => Ok(false),
-            Some("1" | "on" | "true" | "yes") => Ok(true),
-            Some(other) => Err(wrong(name, other, "1 (on) or 0 (off)")),
-        }
+    /// The variable's value, or the default.
+    fn value(&self, name: &str, default: impl fmt::Display) -> Result<(String, Source)> {
+        Ok(match self.text(name)? {
+            Some(value) => (value, Source::Environment),
+            None => (default.to_string(), Source::Default),
+        })
     }
 
-    fn duration(&self, name: &str, default: &str) -> Result<Duration> {
-        let value = self.text(name)?.unwrap_or(default.into());
+    fn switch(&self, name: &'static str) -> Result<bool> {
+        let (value, source) = self.value(name, "off")?;
+        let is_on = match value.to_ascii_lowercase().as_str() {
+            "0" | "off" | "false" | "no" => false,
+            "1" | "on" | "true" | "yes" => true,
+            other => return Err(wrong(name, other, "1 (on) or 0 (off)")),
+        };
+        self.note(name, source, if is_on { "on" } else { "off" });
+        Ok(is_on)
+    }
+
+    fn duration(&self, name: &'static str, default: &str) -> Result<Duration> {
+        let (value, source) = self.value(name, default)?;
+        self.note(name, source, &value);
         let seconds = value.parse().map(Duration::from_secs).ok();
         seconds
             .or_else(|| humantime::parse_duration(&value).ok())
@@ -241,11 +347,12 @@ impl Env<'_> {
             .ok_or_else(|| wrong(name, &value, "a time such as 30s or 2min"))
     }
 
-    fn number<N>(&self, name: &str, default: N, range: RangeInclusive<N>) -> Result<N>
+    fn number<N>(&self, name: &'static str, default: N, range: RangeInclusive<N>) -> Result<N>
     where
         N: FromStr + PartialOrd + fmt::Display,
     {
-        let Some(value) = self.text(name)? else { return Ok(default) };
+        let (value, source) = self.value(name, default)?;
+        self.note(name, source, value.trim());
         let expected = || format!("a number from {} to {}", range.start(), range.end());
         let number = value.trim().parse().ok().filter(|number| range.contains(number));
         number.ok_or_else(|| wrong(name, &value, &expected()))
@@ -253,7 +360,7 @@ impl Env<'_> {
 
     /// One that is not zero.
     #[cfg(feature = "postgres")]
-    fn some_time(&self, name: &str, default: &str) -> Result<Duration> {
+    fn some_time(&self, name: &'static str, default: &str) -> Result<Duration> {
         match self.duration(name, default)? {
             Duration::ZERO => Err(wrong(name, "0", "a time of which there is some, such as 30s")),
             time => Ok(time),
@@ -297,6 +404,23 @@ mod tests {
             (config.database.location().as_str(), config.listen.port, config.listen.host.as_str()),
             ("/flag.db", 1, "::1")
         );
+    }
+
+    #[test]
+    fn each_setting_is_kept_with_its_source_and_without_its_secret() {
+        let flags = Flags { port: Some("1".into()), ..Flags::default() };
+        let token = ("CTS_ADMIN_TOKEN", "tell-nobody");
+        let config = load(&flags, &[("PORT", "2"), ("HOST", "::1"), token]).unwrap();
+        let read = |name: &str| {
+            let setting = config.settings.iter().find(|setting| setting.name == name).unwrap();
+            (setting.shown.as_str(), setting.source)
+        };
+        assert_eq!(read("PORT"), ("1", Source::Flag("--port")));
+        assert_eq!(read("HOST"), ("::1", Source::Environment));
+        assert_eq!(read("SQLITE_DB_PATH"), ("/data/cts.db", Source::Default));
+        assert_eq!(read("CTS_LOCK_TIMEOUT"), ("30s", Source::Default));
+        assert_eq!(read("CTS_GROUP_ACCESS"), ("off", Source::Default));
+        assert_eq!(read("CTS_ADMIN_TOKEN"), ("is set", Source::Environment));
     }
 
     #[test]

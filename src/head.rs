@@ -59,11 +59,15 @@ pub fn refuse_early(bytes: &[u8]) -> Result<(), Refusal> {
         return Err(Refusal::TooLong);
     }
     let is_text = |byte: &u8| matches!(byte, b'\t' | b'\r' | b'\n' | 0x20..=0x7e | 0x80..);
-    if bytes.iter().all(is_text) {
-        Ok(())
-    } else {
-        Err(Refusal::Malformed("the request holds a control character"))
+    if !bytes.iter().all(is_text) {
+        return Err(Refusal::Malformed("the request holds a control character"));
     }
+    // Some programs take half a line end for a whole one. (RFC 9112, 2.2)
+    let is_half = |two: &[u8]| two.starts_with(b"\r") != two.ends_with(b"\n");
+    if bytes.starts_with(b"\n") || bytes.windows(2).any(is_half) {
+        return Err(Refusal::Malformed("a line of the request does not end with CR LF"));
+    }
+    Ok(())
 }
 
 /// Reads a head, up to and with the empty line.
@@ -137,12 +141,7 @@ fn request_line(line: &str) -> Result<(&str, &str, bool), Refusal> {
 fn header(line: &str) -> Result<(&str, &str), Refusal> {
     let malformed = Refusal::Malformed("a header line is not NAME: VALUE");
     let (name, value) = line.split_once(':').ok_or(malformed)?;
-    let is_value = !value.contains(['\r', '\n']);
-    if is_token(name) && is_value {
-        Ok((name, value.trim_matches([' ', '\t'])))
-    } else {
-        Err(malformed)
-    }
+    if is_token(name) { Ok((name, value.trim_matches([' ', '\t']))) } else { Err(malformed) }
 }
 
 /// (RFC 9110, 5.6.2)
@@ -196,9 +195,93 @@ pub fn is_address(host: &str) -> bool {
     })
 }
 
+/// Holds whatever the bytes are, or panics; whether they are a request. For the test below and for
+/// the fuzzer in `fuzz/`.
+#[cfg(any(test, fuzzing))]
+pub fn promise(bytes: &[u8]) -> bool {
+    let whole = &bytes[..end(bytes).unwrap_or(bytes.len())];
+    let Ok(head) = read(whole) else { return false };
+    assert!(refuse_early(&whole[..whole.len() / 2]).is_ok(), "its first half is refused");
+    let text = String::from_utf8_lossy(whole).to_ascii_lowercase();
+    let given = |name: &str| -> Vec<String> {
+        let value = |line: &str| line.strip_prefix(name).map(|value| value.trim().to_string());
+        text.split("\r\n").skip(1).filter_map(value).collect()
+    };
+    assert!(given("transfer-encoding:").is_empty(), "a body is read past");
+    assert!(given("content-length:").concat().bytes().all(|byte| byte == b'0'), "as above");
+    assert!(given("host:").len() == 1 || !head.is_1_1 && given("host:").is_empty(), "hosts");
+    assert!(
+        head.target.starts_with('/') && head.target.bytes().all(|byte| byte.is_ascii_graphic())
+    );
+    let version = u8::from(head.is_1_1);
+    let mut again = format!("{} {} HTTP/1.{version}\r\n", head.method, head.target);
+    for (name, value) in [("Host", &head.host), ("Authorization", &head.authorization)] {
+        again.extend(value.iter().map(|value| format!("{name}: {value}\r\n")));
+    }
+    assert_eq!(read((again + "\r\n").as_bytes()), Ok(head), "read otherwise the second time");
+    true
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A small random generator (SplitMix64); the same numbers every time.
+    struct Random(u64);
+
+    impl Random {
+        fn below(&mut self, end: usize) -> usize {
+            self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mut z = self.0;
+            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            usize::try_from((z ^ (z >> 31)) % end.max(1) as u64).unwrap()
+        }
+    }
+
+    const SEEDS: [&str; 5] = [
+        "GET /livez HTTP/1.1\r\nHost: a\r\n\r\n",
+        "HEAD /x?y HTTP/1.0\r\nAuthorization: Bearer x\r\n\r\n",
+        "GET http://b:2/z HTTP/1.1\r\nHost: a\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n",
+        "GET / HTTP/1.1\r\nTransfer-Encoding: x\r\nHost: a\r\n\r\n",
+    ];
+    const PIECES: [&[u8]; 12] = [
+        b"\r\n",
+        b"\n",
+        b"\r",
+        b" ",
+        b":",
+        b"\0",
+        b"\xff",
+        b"0",
+        b"/",
+        b"\r\nHost: b",
+        b"http://",
+        b"\r\ncontent-length: 0",
+    ];
+
+    #[test]
+    fn whatever_is_done_to_a_head_it_is_read_in_one_way_or_refused() {
+        let mut random = Random(9112);
+        let mut taken = 0;
+        for _ in 0..200_000 {
+            let mut bytes = SEEDS[random.below(SEEDS.len())].as_bytes().to_vec();
+            for _ in 0..random.below(4) {
+                let (at, length) = (random.below(bytes.len()), random.below(4));
+                let piece = PIECES[random.below(PIECES.len())];
+                match random.below(4) {
+                    0 => bytes[at] ^= 1 << random.below(8),
+                    1 => drop(bytes.splice(at..at, piece.iter().copied())),
+                    2 => drop(bytes.splice(at..(at + length).min(bytes.len()), [])),
+                    _ => bytes[at] = piece[0],
+                }
+            }
+            taken += usize::from(promise(&bytes));
+        }
+        // Both outcomes are tried often.
+        assert!((20_000..180_000).contains(&taken), "{taken} of 200,000 were taken");
+    }
 
     fn of(text: &str) -> Result<Head, Refusal> {
         read(text.as_bytes())
@@ -232,6 +315,8 @@ mod tests {
             "GET / HTTP/1.1\r\nHost : a\r\n\r\n",
             "GET / HTTP/1.1\r\nHost: a\r\n b\r\n\r\n",
             "GET / HTTP/1.1\nHost: a\n\n",
+            "\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\rX: b\r\n\r\n",
             "GET / HTTP/1.1\r\nHost: a\nX: b\r\n\r\n",
             "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1, 1\r\n\r\n",
             "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n",

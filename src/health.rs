@@ -217,7 +217,7 @@ impl Report {
         let Surroundings { place, unwritable, damage } = around;
         let mut critical: Vec<String> = Vec::new();
         critical.extend(place.replaced.clone());
-        critical.extend(place.read_only.clone().or(unwritable.clone()));
+        critical.extend(place.unwritable().cloned().or(unwritable.clone()));
         critical.extend(damage.pages.iter().take(3).map(|line| format!("damaged: {line}")));
         if !damage.pages.is_empty() && damage.indexes.is_empty() {
             let remedy =
@@ -294,7 +294,8 @@ impl Report {
     }
 }
 
-fn disk_finding(place: &Place) -> Option<Finding> {
+/// What is wrong with the disk, by its free bytes.
+pub fn disk_finding(place: &Place) -> Option<Finding> {
     let (free, total) = (place.free_bytes?, place.total_bytes?);
     let text = format!("{} MiB are free on the disk of the database", free >> 20);
     match free {

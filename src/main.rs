@@ -10,6 +10,7 @@ mod cli;
 mod commands;
 mod config;
 mod definition;
+mod doctor;
 mod error;
 mod flags;
 mod gate;
@@ -19,6 +20,7 @@ mod log;
 mod migrate;
 #[allow(dead_code, reason = "build.rs compiles this file too and uses the rest")]
 mod migration;
+mod observation;
 mod prober;
 mod progress;
 mod relaxation;
@@ -29,6 +31,7 @@ mod server;
 mod store;
 mod systemd;
 mod upkeep;
+mod users;
 
 use std::env;
 use std::io::ErrorKind;
@@ -93,7 +96,12 @@ fn run(command: &Command, flags: &Flags) -> Result<u8> {
     if let Command::Check { url: Some(url), json, .. } = command {
         return check::at_url(url, *json);
     }
-    let config = Config::load(flags, &|name| env::var_os(name))?;
+    let config = match (Config::load(flags, &|name| env::var_os(name)), command) {
+        (Err(error), Command::Doctor { json }) => {
+            return doctor::misconfigured(&error, flags.verbosity, *json);
+        }
+        (loaded, _) => loaded?,
+    };
     let log = Log::new(config.verbosity);
     match command {
         Command::Serve => appliance::serve(&config, log).map(|()| 0),
@@ -103,6 +111,7 @@ fn run(command: &Command, flags: &Flags) -> Result<u8> {
         Command::Status { json } => commands::status(&config, *json),
         Command::Verify { json } => commands::verify(&config, *json),
         Command::Repair => commands::repair(&config, log),
+        Command::Doctor { json } => doctor::run(&config, *json),
     }
 }
 

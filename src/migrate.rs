@@ -182,7 +182,10 @@ fn build_indexes(
         match store.build_index(table, index, patience) {
             Ok(relaxed) => {
                 let message = format!("cts {VERSION} built {object} while programs went on");
-                note(store, patience, &Note { level: "info", message })?;
+                match note(store, patience, &Note { level: "info", message }) {
+                    Err(error) if error.kind == Kind::Data => outcome.unnoted = Some(error),
+                    noted => noted?,
+                }
                 outcome.relaxed.extend(relaxed);
                 outcome.built.push(object);
             }

@@ -48,13 +48,15 @@ struct State {
     questions: Option<Sender<Question>>,
     /// When the thread last finished a look or a write.
     alive: Instant,
+    /// When it was first asked what it has not answered since.
+    asked: Option<Instant>,
 }
 
 impl Prober {
     /// A prober whose database is not open yet.
     pub fn new(database: Arc<dyn Database>) -> Prober {
         let doing = "starting".to_string();
-        let state = State { doing, questions: None, alive: Instant::now() };
+        let state = State { doing, questions: None, alive: Instant::now(), asked: None };
         Prober { database, state: Arc::new(Mutex::new(state)) }
     }
 
@@ -79,22 +81,33 @@ impl Prober {
 
     /// Asks how the database is; a look made after the question, or why there is none.
     pub fn report(&self) -> Report {
-        let (questions, doing) = {
-            let state = self.state();
-            (state.questions.clone(), state.doing.clone())
+        let (questions, doing, asked) = {
+            let mut state = self.state();
+            let asked = *state.asked.get_or_insert_with(Instant::now);
+            (state.questions.clone(), state.doing.clone(), asked)
         };
         let Some(questions) = questions else {
             return Report::initializing(&*self.database, &doing);
         };
-        let (answer, answers) = mpsc::channel();
-        let asked = questions.send(Question::Report(answer));
         let silence = || {
             let what = format!("the database did not answer within {} s", ANSWER_WITHIN.as_secs());
             let error = Error::new(Kind::Io, what).remedy(self.database.silence());
             Report::unreachable(&*self.database, &error)
         };
-        match asked {
-            Ok(()) => answers.recv_timeout(ANSWER_WITHIN).unwrap_or_else(|_| silence()),
+        // Who asks a database that hangs does not wait in vain as well: all the places for clients
+        // would fill with those who do.
+        if asked.elapsed() >= ANSWER_WITHIN {
+            return silence();
+        }
+        let (answer, answers) = mpsc::channel();
+        match questions.send(Question::Report(answer)) {
+            Ok(()) => match answers.recv_timeout(ANSWER_WITHIN) {
+                Ok(report) => {
+                    self.state().asked = None;
+                    report
+                }
+                Err(_) => silence(),
+            },
             Err(_) => silence(),
         }
     }
@@ -130,12 +143,15 @@ impl Prober {
             let mut state = self.state();
             state.questions = Some(sender);
             state.alive = Instant::now();
+            state.asked = None;
         }
         ready();
         let now = Instant::now();
         let mut owner = Owner {
             database: Arc::clone(&self.database),
             server: store.server(),
+            seen: store.server(),
+            trouble: None,
             store,
             log,
             unwritable: None,
@@ -143,7 +159,11 @@ impl Prober {
             next_healing: now + BETWEEN_HEALINGS,
         };
         while let Some(closing) = owner.turn(&questions) {
-            self.state().alive = Instant::now();
+            {
+                let mut state = self.state();
+                state.alive = Instant::now();
+                state.asked = None;
+            }
             if let Some(answer) = closing {
                 drop(keeper);
                 let _ = answer.send(owner.close());
@@ -158,6 +178,10 @@ struct Owner {
     store: Box<dyn Store>,
     /// The server that was last found up to date.
     server: Option<Server>,
+    /// The server that answered the last question.
+    seen: Option<Server>,
+    /// Why the server that answers could not be brought up to date.
+    trouble: Option<String>,
     log: Log,
     unwritable: Option<String>,
     next_write: Instant,
@@ -187,6 +211,12 @@ impl Owner {
             for answer in askers {
                 // Who asked may have given up.
                 let _ = answer.send(report.clone());
+            }
+            // One that is new here is looked into at once.
+            let seen = self.store.server();
+            if self.seen != seen {
+                self.seen = seen;
+                self.next_write = Instant::now();
             }
         }
         if Instant::now() >= self.next_write {
@@ -225,9 +255,15 @@ impl Owner {
                     count => format!("{count} statements brought its schema up to date"),
                 };
                 self.log.info(format_args!("✓ The server {name} answers; {done}"));
-                self.server = found;
+                (self.server, self.trouble) = (found, None);
             }
-            Err(error) => self.log.warn(format_args!("the server {name} answers, but: {error}")),
+            Err(error) => {
+                let said = format!("the server {name} answers, but: {error}");
+                if self.trouble.as_ref() != Some(&said) {
+                    self.log.warn(&said);
+                }
+                self.trouble = Some(said);
+            }
         }
     }
 
@@ -262,5 +298,34 @@ impl Owner {
         // server that hangs: a look ends in time.
         let _ = self.store.look().and_then(|_| note(&mut *self.store, &patience, &last));
         self.store.close()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::sqlite::{Access, DatabaseFile};
+
+    #[test]
+    fn a_database_that_hangs_is_not_waited_for_by_everybody() {
+        let (path, access) = ("/data/cts.db".into(), Access::default());
+        let prober = Prober::new(Arc::new(DatabaseFile { path, access }));
+        let (sender, questions) = mpsc::channel();
+        prober.state().questions = Some(sender);
+        prober.state().asked = Instant::now().checked_sub(ANSWER_WITHIN);
+        let start = Instant::now();
+        let report = prober.report();
+        assert!(start.elapsed() < ANSWER_WITHIN, "{:?}", start.elapsed());
+        assert!(!report.connected && report.health_json().contains("did not answer within 3 s"));
+        assert!(questions.try_recv().is_err(), "questions pile up");
+        // It has answered.
+        prober.state().asked = None;
+        let asking = {
+            let prober = prober.clone();
+            std::thread::spawn(move || prober.report().connected)
+        };
+        let Question::Report(answer) = questions.recv().unwrap() else { panic!("it is closed") };
+        drop(answer);
+        assert!(!asking.join().unwrap());
     }
 }

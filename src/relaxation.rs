@@ -32,6 +32,8 @@ pub enum Rule {
     NotNull(String),
     /// The column keeps another type than the expected one: column, type.
     Type(String, String),
+    /// The column has no default, since the type that it keeps has none like the expected one.
+    Default(String),
     /// The primary key holds texts beside numbers, and new rows draw a number.
     Key(String),
     /// The column is no key: rows share one.
@@ -48,6 +50,7 @@ impl Rule {
         match self {
             Rule::NotNull(_) => "not null",
             Rule::Type(..) => "type",
+            Rule::Default(_) => "default",
             Rule::Key(_) => "key",
             Rule::Shared(_) => "shared",
             Rule::Unique(_) => "unique",
@@ -60,6 +63,7 @@ impl Rule {
         match self {
             Rule::NotNull(name)
             | Rule::Type(name, _)
+            | Rule::Default(name)
             | Rule::Key(name)
             | Rule::Shared(name)
             | Rule::Unique(name)
@@ -72,6 +76,7 @@ impl Rule {
         Some(match kind {
             "not null" => Rule::NotNull(object),
             "type" => Rule::Type(object, detail),
+            "default" => Rule::Default(object),
             "key" => Rule::Key(object),
             "shared" => Rule::Shared(object),
             "unique" => Rule::Unique(object),
@@ -88,6 +93,7 @@ impl Relaxation {
         match rule {
             Rule::NotNull(column) => format!("{table}.{column} is never NULL"),
             Rule::Type(column, _) => format!("{table}.{column} has the expected type"),
+            Rule::Default(column) => format!("{table}.{column} has its default"),
             Rule::Key(column) => format!("{table}.{column} is a number"),
             Rule::Shared(column) => format!("{table}.{column} is a key"),
             Rule::Unique(index) => format!("index {index} on {table} is unique"),
@@ -104,6 +110,9 @@ impl fmt::Display for Relaxation {
             Rule::Type(column, kind) => {
                 let kind = if kind.is_empty() { "no type" } else { kind };
                 write!(f, "{table}.{column} keeps its type {kind} ({rows} rows)")
+            }
+            Rule::Default(column) => {
+                write!(f, "{table}.{column} has no default ({rows} rows keep its type)")
             }
             Rule::Key(column) => {
                 write!(f, "{table}.{column} holds texts beside numbers ({rows} rows)")
@@ -150,6 +159,11 @@ fn relax(table: &mut Table, rule: &Rule) {
         Rule::Type(name, kind) => {
             if let Some(column) = column(name) {
                 column.kind = kind.clone().into();
+            }
+        }
+        Rule::Default(name) => {
+            if let Some(column) = column(name) {
+                column.default = None;
             }
         }
         Rule::Key(name) => {
@@ -209,6 +223,7 @@ mod tests {
         for rule in [
             Rule::NotNull("a".into()),
             Rule::Type("a".into(), "REAL".into()),
+            Rule::Default("a".into()),
             Rule::Key("id".into()),
             Rule::Shared("id".into()),
             Rule::Unique("i".into()),

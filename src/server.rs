@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tiny_http::{HTTPVersion, Header, Response};
@@ -121,8 +121,31 @@ struct Site<R> {
     access: HttpAccess,
     report: R,
     log: Log,
-    /// When a refusal was last logged, and how many were not since, by status code.
-    said: Mutex<BTreeMap<u16, (Instant, u64)>>,
+    said: Mutex<Said>,
+}
+
+/// What was logged of refusals.
+#[derive(Default)]
+struct Said {
+    /// When one was last logged, and how many were not since, by status code.
+    last: BTreeMap<u16, (Instant, u64)>,
+    is_writing: bool,
+}
+
+impl Said {
+    /// Whether a line may be written now: then, how many were not since the last. One writes at a
+    /// time, so that a log that stands still holds up one client, not all.
+    fn begin(&mut self, code: u16) -> Option<u64> {
+        let last = self.last.get_mut(&code);
+        if let Some((last, unsaid)) = last
+            && (self.is_writing || last.elapsed() < BETWEEN_LINES)
+        {
+            *unsaid += 1;
+            return None;
+        }
+        self.is_writing = true;
+        self.last.insert(code, (Instant::now(), 0)).map(|(_, unsaid)| unsaid).or(Some(0))
+    }
 }
 
 impl<R: Fn() -> Report + Send + Sync + 'static> Answers for Site<R> {
@@ -151,21 +174,18 @@ impl<R: Fn() -> Report + Send + Sync + 'static> Answers for Site<R> {
 }
 
 impl<R> Site<R> {
+    fn said(&self) -> MutexGuard<'_, Said> {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Logs a refusal, unless one like it was logged just now.
     fn tell(&self, reply: &Reply, from: SocketAddr) {
-        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        let (last, unsaid) = match said.get(&reply.code) {
-            Some((last, unsaid)) => (Some(*last), *unsaid),
-            None => (None, 0),
-        };
-        if last.is_some_and(|last| last.elapsed() < BETWEEN_LINES) {
-            said.insert(reply.code, (last.unwrap_or_else(Instant::now), unsaid + 1));
-            return;
-        }
-        said.insert(reply.code, (Instant::now(), 0));
+        let Some(unsaid) = self.said().begin(reply.code) else { return };
         let more =
             if unsaid > 0 { format!(", after {unsaid} more like it") } else { String::new() };
-        self.log.warn(format_args!("refused {} ({}){more}: {}", from.ip(), reply.code, reply.body));
+        let (from, code) = (from.ip(), reply.code);
+        self.log.warn(format_args!("refused {from} ({code}){more}: {:.300}", reply.body));
+        self.said().is_writing = false;
     }
 }
 

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use crate::catalog::{Catalog, Column, Drift, Index, Object, Table};
 use crate::error::{Error, Kind, Result};
 use crate::migration::{Applied, Migration, Statement};
+use crate::observation::Observation;
 use crate::relaxation::{Relaxation, Rule, relaxed};
 use crate::schema::Schema;
 
@@ -38,6 +39,9 @@ impl Backend {
         }
     }
 }
+
+/// What a user can do who may not look into a file of another one.
+pub const AS_ITS_OWNER: &str = "run as the owner of the file, or ask the running cts with `cts --check --url http://127.0.0.1:3000`";
 
 /// What one consistent look finds.
 #[derive(Clone, Debug, Default)]
@@ -83,8 +87,10 @@ pub struct Rebuilt {
 /// What can be known about the place a database lies in, without asking the database.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Place {
-    /// Why nothing can be written there: a read-only mount, missing rights.
+    /// Why nothing can be written there: a read-only mount, missing rights of its owner.
     pub read_only: Option<String>,
+    /// Why it cannot be written by this user, who is not its owner: nothing is wrong with it.
+    pub not_ours: Option<String>,
     /// Free bytes on its disk, where there is one.
     pub free_bytes: Option<u64>,
     /// Total bytes of its disk, where there is one.
@@ -93,6 +99,38 @@ pub struct Place {
     pub replaced: Option<String>,
     /// The connections to its server, where there is one.
     pub pool: Option<PoolState>,
+}
+
+impl Place {
+    /// Why nothing can be written there by us.
+    pub fn unwritable(&self) -> Option<&String> {
+        self.read_only.as_ref().or(self.not_ours.as_ref())
+    }
+}
+
+/// What there is to see of a database and of where it is, for a person who asks whether all of it
+/// will work.
+#[derive(Debug, Default)]
+pub struct Examination {
+    /// What was seen, with what to do. Where `look` is not there, one of them says why.
+    pub observations: Vec<Observation>,
+    /// Ledger and catalogue.
+    pub look: Option<Look>,
+    /// Its disk, and whether it can be written.
+    pub place: Place,
+    /// Who owns it, where it is a user of this machine.
+    pub owner: Option<Owner>,
+}
+
+/// The user of this machine that a database belongs to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// What belongs to the user, as a word of a shell's command.
+    pub path: String,
+    /// The user's number.
+    pub uid: u32,
+    /// Whether its group may write it too.
+    pub shared: bool,
 }
 
 /// A server, as one that was started at one time: another one after a restart or a failover.
@@ -370,6 +408,9 @@ pub trait Database: fmt::Debug + Send + Sync {
     /// Opens it for a look that changes nothing; `None` where there is none.
     fn open_read_only(&self, patience: &Patience<'_>) -> Result<Option<Box<dyn Store>>>;
 
+    /// Looks at it, at where it is and at how it is reached, within some seconds. Changes nothing.
+    fn examine(&self, patience: &Patience<'_>) -> Examination;
+
     /// The cts, if there is one, that holds its migration lock.
     fn migrating(&self) -> Option<Holder>;
 }
@@ -519,7 +560,9 @@ pub trait Tx {
 
 /// Writes one line into `site_logs`, in a transaction of its own.
 pub fn note(store: &mut dyn Store, patience: &Patience<'_>, note: &Note) -> Result<()> {
-    let mut tx = store.lock(patience)?;
-    tx.note(note)?;
-    tx.commit(patience)
+    patience.until_unblocked(|| {
+        let mut tx = store.lock(patience)?;
+        tx.note(note)?;
+        tx.commit(patience)
+    })
 }

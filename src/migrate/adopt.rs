@@ -165,7 +165,11 @@ impl Work<'_> {
                         self.rerun(tx, &Subject::Rows(table.name.to_string()))?;
                     }
                 }
-                Rule::NotNull(_) | Rule::Type(..) | Rule::Key(_) | Rule::Shared(_) => {
+                Rule::NotNull(_)
+                | Rule::Type(..)
+                | Rule::Default(_)
+                | Rule::Key(_)
+                | Rule::Shared(_) => {
                     let is_done = outcome.rebuilt.iter().any(|(name, _)| *name == *table.name);
                     if !is_done {
                         self.back_up_once(tx, outcome)?;

@@ -3,6 +3,7 @@
 //! `rustls`; a build without the feature has none of it.
 
 mod backup;
+mod checkup;
 mod conversion;
 #[allow(dead_code, reason = "build.rs compiles this file too and uses the rest")]
 mod expected;
@@ -24,8 +25,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{
-    Backend, Damage, Database, Draft, Effect, Holder, LIGHT, Look, Note, Patience, Place,
-    PoolState, Rebuilt, Server, Store, Tx, Upkeep, Wait,
+    Backend, Damage, Database, Draft, Effect, Examination, Holder, LIGHT, Look, Note, Patience,
+    Place, PoolState, Rebuilt, Server, Store, Tx, Upkeep, Wait,
 };
 use crate::catalog::{Column, Index, Table};
 use crate::error::{Error, Kind, Result};
@@ -129,6 +130,9 @@ impl Database for DatabaseServer {
         let (mut said, mut next, mut silence) = (String::new(), start, SAID_AGAIN);
         loop {
             match patience.until_unblocked(|| self.connect_to_write()) {
+                Err(error) if error.kind == Kind::Blocked => {
+                    return Err(error.leaving("nothing was changed"));
+                }
                 Err(error) if is_lost(&error) && start.elapsed() < self.wait => {
                     if said != error.what || Instant::now() >= next {
                         (next, silence) = (Instant::now() + silence, silence * 2);
@@ -158,6 +162,10 @@ impl Database for DatabaseServer {
         let store = self.connect(limit.min(self.pool.connect))?;
         let is_there = store.state(|state| state.has_tables);
         Ok(is_there.then(|| Box::new(store) as Box<dyn Store>))
+    }
+
+    fn examine(&self, _: &Patience<'_>) -> Examination {
+        checkup::examine(self)
     }
 
     fn migrating(&self) -> Option<Holder> {

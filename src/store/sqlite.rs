@@ -3,6 +3,7 @@
 
 mod backup;
 mod checkpoint;
+mod checkup;
 mod draft;
 mod fault;
 mod file;
@@ -18,8 +19,8 @@ use std::time::Duration;
 use rusqlite::Connection;
 
 use super::{
-    Backend, Damage, Database, Draft, Effect, Holder, Look, Note, Patience, Place, Rebuilt, Server,
-    Store, Tx, Upkeep,
+    Backend, Damage, Database, Draft, Effect, Examination, Holder, Look, Note, Patience, Place,
+    Rebuilt, Server, Store, Tx, Upkeep,
 };
 use crate::catalog::{Catalog, Column, Index, Table};
 use crate::error::{Error, Kind, Result};
@@ -97,6 +98,10 @@ impl Database for DatabaseFile {
     fn open_read_only(&self, patience: &Patience<'_>) -> Result<Option<Box<dyn Store>>> {
         let store = Sqlite::open_read_only(&self.path, self.access, patience)?;
         Ok(store.map(|store| Box::new(store) as Box<dyn Store>))
+    }
+
+    fn examine(&self, patience: &Patience<'_>) -> Examination {
+        checkup::examine(self, patience)
     }
 
     fn migrating(&self) -> Option<Holder> {

@@ -21,6 +21,7 @@ impl Copy {
         for name in [
             "build",
             "src",
+            "src/doctor",
             "src/migrate",
             "src/store",
             "src/store/postgres",

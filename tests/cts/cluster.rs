@@ -23,6 +23,7 @@ use crate::harness::{PATIENCE, await_that, is_root};
 
 mod database;
 mod postgres_servers;
+mod state;
 
 pub use database::{Database, SmallTablespace, number, texts};
 

@@ -5,54 +5,6 @@ use std::time::Duration;
 use crate::harness::{Machine, await_within};
 
 #[test]
-fn what_somebody_dropped_is_put_back_and_said() {
-    let machine = Machine::migrated();
-    machine.sql(
-        "INSERT INTO users (username, password_hash) VALUES ('kept', 'x'); \
-         DROP TABLE system_settings; DROP TABLE indications_auto; \
-         DROP INDEX idx_pseudo_positions_live; ALTER TABLE users DROP COLUMN role",
-    );
-    machine.cts("verify").status(1).says(&[
-        "missing: table system_settings\n",
-        "missing: table indications_auto\n",
-        "missing: column users.role\n",
-        "missing: index idx_pseudo_positions_live on pseudo_positions\n",
-        "drift: 4 missing, 0 altered",
-    ]);
-    let service = machine.serve().start();
-    service.until_ready().until_status("healthy");
-    let (_, log) = service.stop();
-    for object in ["table system_settings", "column users.role", "index idx_pseudo_positions_live"]
-    {
-        let said = log.lines().find(|line| line.contains(object)).unwrap_or(&log);
-        assert!(said.ends_with("was missing and has been put back"), "{said}");
-    }
-    machine.cts("verify").success().says(&["no drift: 24 tables"]);
-    assert!(machine.number("SELECT count(*) FROM system_settings") >= 10);
-    assert_eq!(machine.texts("SELECT username || role FROM users"), ["keptuser"]);
-    assert_eq!(
-        machine.number("SELECT count(*) FROM site_logs WHERE message LIKE 'cts 3.1.0 put back: %'"),
-        1
-    );
-}
-
-#[test]
-fn repair_puts_back_and_reports_what_is_left() {
-    let machine = Machine::migrated();
-    machine.sql(
-        "DROP TABLE statistics_daily; DROP INDEX idx_site_logs_time; \
-         CREATE INDEX idx_site_logs_time ON site_logs (level)",
-    );
-    machine.cts("repair").status(1).says(&[
-        "table statistics_daily was missing and has been put back",
-        "altered: index idx_site_logs_time on site_logs: expected (timestamp, level), found (level)",
-    ]);
-    machine.sql("DROP INDEX idx_site_logs_time");
-    machine.cts("repair").success().says(&["no drift"]);
-    machine.cts("--check").success();
-}
-
-#[test]
 fn a_lost_ledger_is_made_again_without_touching_a_row() {
     let machine = Machine::migrated();
     machine.sql(
@@ -63,29 +15,6 @@ fn a_lost_ledger_is_made_again_without_touching_a_row() {
     assert_eq!(machine.number("SELECT count(*) FROM migrations"), 4);
     assert_eq!(machine.texts("SELECT username FROM users"), ["kept"]);
     machine.cts("verify").success();
-}
-
-#[test]
-fn deleted_settings_stay_deleted() {
-    let machine = Machine::migrated();
-    machine.sql("DELETE FROM system_settings; DROP INDEX idx_site_logs_time");
-    machine.cts("migrate").success();
-    assert_eq!(machine.number("SELECT count(*) FROM system_settings"), 0);
-}
-
-#[test]
-fn extra_columns_indexes_and_tables_are_no_drift() {
-    let machine = Machine::migrated();
-    machine.sql(
-        "ALTER TABLE users ADD COLUMN nickname TEXT; CREATE INDEX my_own ON users (role); \
-         CREATE TABLE my_notes (text)",
-    );
-    machine.cts("verify").success().says(&[
-        "extra:   column users.nickname (left alone)",
-        "extra:   index my_own on users (left alone)",
-        "no drift",
-    ]);
-    machine.cts("--check").success();
 }
 
 #[test]
@@ -233,32 +162,6 @@ fn texts_that_are_not_utf8_disturb_nothing() {
     assert!(shell.wait().unwrap().success());
     machine.cts("migrate").success();
     machine.cts("--check").success();
-}
-
-#[test]
-fn a_site_logs_that_takes_no_line_stops_nothing() {
-    let machine = Machine::migrated();
-    machine.sql(
-        "CREATE TRIGGER no BEFORE INSERT ON site_logs BEGIN SELECT raise(ABORT, 'no logs'); END; \
-         DROP TABLE statistics_daily",
-    );
-    let service = machine.serve().start();
-    service.until_ready().until_status("healthy");
-    let (code, log) = service.stop();
-    assert_eq!(code, Some(0));
-    assert!(log.contains("site_logs does not take a line") && log.contains("no logs"), "{log}");
-    machine.cts("verify").success();
-}
-
-#[test]
-fn a_status_is_not_complete_where_the_ledger_is_refused() {
-    let machine = Machine::migrated();
-    machine.sql(&format!("UPDATE migrations SET checksum = '{}' WHERE id = 1", "0".repeat(64)));
-    let status = machine.cts("status --json").status(1).json();
-    assert_eq!(status["status"], "incomplete");
-    assert!(
-        status["migrations"]["pending"][0].as_str().unwrap().contains("unified_complete_setup.sql")
-    );
 }
 
 #[test]

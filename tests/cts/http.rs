@@ -1,6 +1,10 @@
-//! The HTTP contract, and that the three ways to ask give one answer.
+//! The HTTP server, and what it answers about a file. The bodies are those of both stores.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::harness::{Machine, Service};
 
@@ -8,66 +12,6 @@ fn check(machine: &Machine, service: &Service) -> (i32, i32) {
     let direct = machine.cts("--check").run();
     let by_url = machine.cts(&format!("--check --url http://{}", service.address())).run();
     (direct.0.status.code().unwrap(), by_url.0.status.code().unwrap())
-}
-
-#[test]
-fn the_health_answer_has_its_exact_shape() {
-    let machine = Machine::new();
-    let service = machine.serve().start();
-    let answer = service.until_ready().get("/api/health/database");
-    assert_eq!(answer.code, 200);
-    assert_eq!(answer.header("Content-Type"), Some("application/json"));
-    assert_eq!(answer.header("Cache-Control"), Some("no-store"));
-    let json = answer.json();
-    assert_eq!(json["status"], "healthy", "{json}");
-    let database = &json["database"];
-    assert_eq!(database["type"], "sqlite");
-    assert_eq!(database["connected"], true);
-    assert_eq!(database["tableCount"], 22);
-    let critical = serde_json::json!({"total": 5, "existing": 5, "missing": []});
-    assert_eq!(database["criticalTables"], critical);
-    let took = database["responseTime"].as_str().unwrap().strip_suffix("ms").unwrap();
-    assert!(took.parse::<f64>().unwrap() < 1000.0);
-    let time = json["timestamp"].as_str().unwrap();
-    assert!(time.len() == 24 && time.ends_with('Z') && time.contains('T'), "{time}");
-}
-
-#[test]
-fn the_status_answer_has_its_exact_shape() {
-    let machine = Machine::new();
-    let service = machine.serve().start();
-    let answer = service.until_ready().get("/api/admin/migrations/status");
-    assert_eq!(answer.code, 200);
-    let json = answer.json();
-    assert_eq!((&json["success"], &json["status"]), (&true.into(), &"complete".into()));
-    assert_eq!(json["database"], serde_json::json!({"type": "sqlite", "connected": true}));
-    assert_eq!(json["migrations"]["total"], 4);
-    let first = &json["migrations"]["applied"][0];
-    assert_eq!((&first["id"], &first["name"]), (&1.into(), &"unified_complete_setup.sql".into()));
-    assert_eq!(first["checksum"].as_str().unwrap().len(), 64);
-    assert!(first["executionTime"].as_str().unwrap().ends_with("ms"));
-    assert!(first["executedAt"].as_str().unwrap().ends_with('Z'));
-    let tables = &json["tables"];
-    for key in ["total", "expected", "existing"] {
-        assert_eq!(tables[key], 22);
-    }
-    let expected = [
-        ("system", 4),
-        ("connections", 1),
-        ("indications", 5),
-        ("strategies", 6),
-        ("positions", 3),
-        ("statistics", 3),
-        ("coordination", 2),
-    ];
-    assert_eq!(tables["categories"].as_object().unwrap().len(), expected.len());
-    for (key, count) in expected {
-        let whole = serde_json::json!({"expected": count, "existing": count, "missing": [], "complete": true});
-        assert_eq!(tables["categories"][key], whole, "{key}");
-    }
-    let printed = machine.cts("status --json").success().json();
-    assert_eq!(printed["migrations"], json["migrations"]);
-    assert_eq!(printed["tables"], json["tables"]);
 }
 
 #[test]
@@ -103,39 +47,6 @@ fn head_has_the_head_of_get_and_no_body() {
 }
 
 #[test]
-fn the_three_answers_agree_as_the_database_falls_apart() {
-    let machine = Machine::new();
-    let service = machine.serve().start();
-    service.until_ready();
-    assert_eq!(check(&machine, &service), (0, 0));
-
-    machine.sql("DROP INDEX idx_site_logs_time");
-    let answer = service.until_status("degraded");
-    assert_eq!(answer.code, 200);
-    assert_eq!(
-        answer.json()["reasons"][0],
-        "index idx_site_logs_time on site_logs is missing; `cts repair` puts it back"
-    );
-    assert_eq!(check(&machine, &service), (1, 1));
-    assert_eq!(service.get("/readyz").code, 200);
-
-    machine.sql("DROP TABLE exchange_positions");
-    let answer = service.get("/api/health/database");
-    assert_eq!((answer.code, &answer.json()["database"]["tableCount"]), (200, &21.into()));
-    let status = service.get("/api/admin/migrations/status").json();
-    assert_eq!(status["status"], "incomplete");
-    assert_eq!(status["tables"]["categories"]["positions"]["missing"][0], "exchange_positions");
-    assert_eq!(machine.cts("status --json").status(1).json()["status"], "incomplete");
-
-    machine.sql("DROP TABLE users");
-    let answer = service.get("/api/health/database");
-    assert_eq!((answer.code, answer.json()["status"].as_str()), (503, Some("unhealthy")));
-    assert_eq!(answer.json()["database"]["criticalTables"]["missing"][0], "users");
-    assert_eq!(check(&machine, &service), (2, 2));
-    assert_eq!((service.get("/readyz").code, service.get("/livez").code), (503, 200));
-}
-
-#[test]
 fn a_deleted_or_replaced_file_is_not_called_healthy() {
     let machine = Machine::new();
     let service = machine.serve().start();
@@ -148,17 +59,6 @@ fn a_deleted_or_replaced_file_is_not_called_healthy() {
     assert!(service.get("/api/health/database").body.contains("was replaced"));
     fs::rename(machine.path("away"), machine.db()).unwrap();
     service.until_status("healthy");
-}
-
-#[test]
-fn tables_of_other_programs_are_neither_counted_nor_drift() {
-    let machine = Machine::new();
-    let service = machine.serve().start();
-    service.until_ready();
-    machine.sql("CREATE TABLE _litestream_seq (id); CREATE TABLE _litestream_lock (id)");
-    let json = service.get("/api/health/database").json();
-    assert_eq!((&json["status"], &json["database"]["tableCount"]), (&"healthy".into(), &22.into()));
-    machine.cts("verify").success();
 }
 
 #[test]
@@ -242,4 +142,74 @@ fn a_long_answer_is_read_by_a_check_too() {
     service.until_ready();
     machine.sql("ALTER TABLE users RENAME COLUMN role TO rank");
     assert_eq!(check(&machine, &service), (1, 1));
+}
+
+#[test]
+fn a_request_is_read_however_it_comes() {
+    let machine = Machine::new();
+    let service = machine.serve().start();
+    service.until_ready();
+    let plain = "GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let old = service.ask("GET /livez HTTP/1.0\r\n\r\n");
+    assert_eq!((old.code, old.head.starts_with("HTTP/1.0 200 ")), (200, true), "{}", old.head);
+    let address = service.address();
+    let absolute =
+        |host: &str| format!("GET http://{host}/livez HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert_eq!(service.ask(&absolute(&address.to_string())).code, 200);
+    assert_eq!(service.ask(&absolute("evil.example")).code, 421);
+
+    let mut half_closed = TcpStream::connect(address).unwrap();
+    half_closed.write_all(plain.as_bytes()).unwrap();
+    half_closed.shutdown(Shutdown::Write).unwrap();
+    let mut text = String::new();
+    half_closed.read_to_string(&mut text).unwrap();
+    assert!(text.starts_with("HTTP/1.1 200 "), "{text}");
+
+    let mut in_pieces = TcpStream::connect(address).unwrap();
+    in_pieces.set_nodelay(true).unwrap();
+    for byte in plain.as_bytes() {
+        in_pieces.write_all(&[*byte]).unwrap();
+        thread::sleep(Duration::from_millis(2));
+    }
+    let mut text = String::new();
+    in_pieces.read_to_string(&mut text).unwrap();
+    assert!(text.starts_with("HTTP/1.1 200 "), "{text}");
+}
+
+#[test]
+fn the_first_of_two_requests_is_answered_and_the_connection_ends() {
+    let machine = Machine::new();
+    let service = machine.serve().start();
+    service.until_ready();
+    let two = "GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: keep-alive\r\n\r\n".repeat(2);
+    let answer = service.ask(&two);
+    assert_eq!((answer.code, answer.header("Connection")), (200, Some("close")));
+    assert_eq!(answer.body, r#"{"status":"alive"}"#);
+    // The second comes on its own, while the first is answered.
+    let mut stream = TcpStream::connect(service.address()).unwrap();
+    for _ in 0..20 {
+        let _ = stream.write_all(two.as_bytes());
+    }
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    assert_eq!(text.matches("HTTP/1.1 200 ").count(), 1, "{text}");
+}
+
+#[test]
+fn what_is_not_http_is_refused_at_once() {
+    let machine = Machine::new();
+    let service = machine.serve().start();
+    service.until_ready();
+    let start = Instant::now();
+    for (request, code) in [
+        ("GET /livez HTTP/1.1\nHost: localhost\n\n", 400),
+        ("\x16\x03\x01\x02 a client of TLS", 400),
+        ("GET /livez HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n\r\n", 400),
+        ("GET /livez HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n", 413),
+        ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
+    ] {
+        let answer = service.ask(request);
+        assert_eq!((answer.code, &answer.json()["success"]), (code, &false.into()), "{request}");
+    }
+    assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
 }

@@ -13,10 +13,13 @@ mod scenario;
 
 mod access;
 mod adoption;
+mod attacks;
 mod booted;
+mod both;
 mod build;
 mod clients;
 mod damage;
+mod doctor;
 mod faults;
 mod first_run;
 mod full_disk;
@@ -27,11 +30,21 @@ mod plans;
 #[cfg(feature = "postgres")]
 mod postgres_adoption;
 #[cfg(feature = "postgres")]
+mod postgres_doctor;
+#[cfg(feature = "postgres")]
 mod postgres_failover;
 #[cfg(feature = "postgres")]
 mod postgres_full_disk;
 #[cfg(feature = "postgres")]
+mod postgres_indexes;
+#[cfg(feature = "postgres")]
+mod postgres_kills;
+#[cfg(feature = "postgres")]
+mod postgres_locks;
+#[cfg(feature = "postgres")]
 mod postgres_outages;
+#[cfg(feature = "postgres")]
+mod postgres_schema;
 #[cfg(feature = "postgres")]
 mod postgres_secrets;
 #[cfg(feature = "postgres")]

@@ -8,12 +8,12 @@ use rusqlite::Connection;
 use crate::harness::Machine;
 
 /// A statement of `hot_queries.sql` with the comment above it.
-struct Shape {
-    title: &'static str,
-    sql: String,
+pub struct Shape {
+    pub title: &'static str,
+    pub sql: String,
 }
 
-fn shapes() -> Vec<Shape> {
+pub fn shapes() -> Vec<Shape> {
     let text: &'static str = include_str!("hot_queries.sql");
     let mut shapes: Vec<Shape> = Vec::new();
     for line in text.lines() {
@@ -131,9 +131,13 @@ const OTHERS: &[(&str, &str)] = &[
 ];
 
 impl Shape {
+    pub fn table(&self) -> &'static str {
+        self.title.split([' ', ':']).nth(1).unwrap()
+    }
+
     /// The plan that it should have.
     fn expected(&self) -> Vec<String> {
-        let table = self.title.split([' ', ':']).nth(1).unwrap();
+        let table = self.table();
         let plan = PLANS.iter().find(|(start, _)| self.title.starts_with(start));
         let (_, steps) = plan.unwrap_or_else(|| panic!("{}: no plan is expected", self.title));
         steps.iter().map(|step| step.replace("{table}", table)).collect()

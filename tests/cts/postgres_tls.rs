@@ -98,7 +98,11 @@ fn each_mode_takes_what_it_promises() {
                 };
                 let url = url(&database, &cluster, "localhost", &format!("sslmode={mode}{root}"));
                 let (migrate, check, says) = verdict(shown, mode, trusted);
-                for (words, code) in [("migrate", migrate), ("--check", check)] {
+                for (words, code) in [("--check", check), ("migrate", migrate)] {
+                    if (words, code) == ("migrate", 0) {
+                        // It connects in the same way.
+                        continue;
+                    }
                     let run = database.cts(words).env("DATABASE_URL", &url);
                     let done = run.env("SSL_CERT_FILE", &system).env("CTS_WAIT", "0").run();
                     let what = format!("{words}, {shown:?}, {mode}, {trusted:?}");

@@ -107,36 +107,6 @@ fn what_is_not_a_file_is_refused() {
 }
 
 #[test]
-fn an_edited_migration_is_refused_by_name() {
-    let machine = Machine::migrated();
-    let sum = "f".repeat(64);
-    machine
-        .sql(&format!("UPDATE migrations SET checksum = '{sum}', version = '3.0.9' WHERE id = 2"));
-    refused(
-        &machine,
-        65,
-        &[
-            "051_add_performance_indexes.sql",
-            "ffffffffffff",
-            "cts 3.0.9",
-            "cts 3.1.0",
-            "nothing was changed",
-        ],
-    );
-    machine.cts("--check").status(1).says(&["CTS WARNING", "051_add_performance_indexes.sql"]);
-}
-
-#[test]
-fn a_newer_database_is_refused_by_name_with_both_versions() {
-    let machine = Machine::migrated();
-    let sum = "a".repeat(64);
-    machine.sql(&format!(
-        "INSERT INTO migrations (name, checksum, version) VALUES ('072_later.sql', '{sum}', '3.2.0')"
-    ));
-    refused(&machine, 65, &["072_later.sql", "cts 3.2.0", "cts 3.1.0", "nothing was changed"]);
-}
-
-#[test]
 fn a_damaged_database_is_not_migrated() {
     let machine = Machine::migrated();
     machine.sql("DELETE FROM migrations WHERE id = 4; PRAGMA wal_checkpoint(TRUNCATE)");

@@ -1,33 +1,14 @@
 //! The service from start to stop: what systemd is told, and what is left behind.
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
+use std::path::Path;
 
 use rustix::process::Signal;
 
-use crate::harness::{Machine, PATIENCE, await_that};
-
-#[test]
-fn the_log_of_a_start_and_stop_has_the_lines_that_operators_look_for() {
-    let machine = Machine::new();
-    let service = machine.serve().start();
-    service.until_ready();
-    let (code, log) = service.stop();
-    assert_eq!(code, Some(0), "{log}");
-    let lines = [
-        "[v0] Database Type: SQLITE\n",
-        "[v0] ✓ Unified setup complete: 88 applied, 0 skipped\n",
-        "[v0] ✓ All 22 critical tables verified\n",
-        "[v0] ✓ Application Ready for Production\n",
-    ];
-    let places: Vec<_> =
-        lines.iter().map(|line| log.find(line).unwrap_or_else(|| panic!("{line}{log}"))).collect();
-    assert!(places.is_sorted(), "{log}");
-    assert!(log.lines().all(|line| line.starts_with("[v0] ")), "{log}");
-    let notes = machine
-        .texts("SELECT message FROM site_logs WHERE message LIKE 'the service%' ORDER BY id");
-    assert_eq!(notes, ["the service started (cts 3.1.0)", "the service stopped"]);
-}
+use crate::harness::{Machine, PATIENCE, Run, Service, await_that};
 
 #[test]
 fn both_signals_end_it_with_0_and_no_wal() {
@@ -82,20 +63,6 @@ fn the_wal_is_checkpointed_for_programs_that_never_do() {
         first.unwrap() < 1000
     });
     assert_eq!(length(&wal), longest);
-}
-
-#[test]
-fn a_killed_service_starts_again_and_loses_nothing() {
-    let machine = Machine::new();
-    let service = machine.serve().start();
-    service.until_ready();
-    machine.sql("INSERT INTO site_logs (level, category, message) VALUES ('info', 'test', 'kept')");
-    service.signal(Signal::KILL);
-    assert_eq!(service.end().0, None);
-    let service = machine.serve().start();
-    service.until_ready();
-    assert!(service.log().contains("0 applied, 88 skipped"));
-    assert_eq!(machine.number("SELECT count(*) FROM site_logs WHERE message = 'kept'"), 1);
 }
 
 /// The socket of a service manager, as systemd hands it over.
@@ -175,4 +142,41 @@ fn a_start_that_fails_never_says_ready() {
     assert!(told.starts_with("STATUS=") && told.contains("not a SQLite database"), "{told}");
     manager.0.set_nonblocking(true).unwrap();
     assert!(manager.0.recv(&mut [0; 64]).is_err());
+}
+
+/// Starts cts with this listener, as systemd does for a socket unit.
+fn with_listener(machine: &Machine, listener: &TcpListener) -> Service {
+    let mut run = Run::of(Path::new("sh"), "").db(&machine.db());
+    let takes = "exec 3<&0 </dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec \"$0\" serve";
+    run.command.args(["-c", takes, env!("CARGO_BIN_EXE_cts")]);
+    run.command.stdin(OwnedFd::from(listener.try_clone().unwrap()));
+    run.start()
+}
+
+#[test]
+fn who_asks_before_it_is_up_is_answered_by_a_listener_of_systemd() {
+    let machine = Machine::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    for _ in 0..2 {
+        // Nobody accepts, at first and after a stop: the socket is systemd's, and stays open.
+        let mut early = TcpStream::connect(address).unwrap();
+        early.write_all(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+        let service = with_listener(&machine, &listener);
+        let mut text = String::new();
+        early.read_to_string(&mut text).unwrap();
+        assert!(text.starts_with("HTTP/1.1 200 "), "{text}");
+        assert_eq!(service.until_ready().address(), address);
+        assert_eq!(service.get("/readyz").code, 200);
+        assert_eq!(service.stop().0, Some(0));
+    }
+}
+
+#[test]
+fn what_is_no_listener_is_refused() {
+    let machine = Machine::new();
+    let mut run = Run::of(Path::new("sh"), "").db(&machine.db());
+    let takes = "exec 3</dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec \"$0\" serve";
+    run.command.args(["-c", takes, env!("CARGO_BIN_EXE_cts")]);
+    run.status(78).says(&["systemd hands over", "ListenStream="]);
 }

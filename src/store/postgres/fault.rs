@@ -31,6 +31,9 @@ pub fn error(cause: &postgres::Error) -> Error {
 /// What the server said. The detail of a refused row holds the row, keys of an exchange among it,
 /// and is left out.
 fn text(said: &postgres::error::DbError) -> String {
+    if said.code() == &SqlState::LOCK_NOT_AVAILABLE {
+        return "a table is locked".into();
+    }
     let holds_rows = said.code().code().starts_with("22") || said.code().code().starts_with("23");
     match said.detail().filter(|_| !holds_rows) {
         Some(detail) => format!("{} ({})", said.message(), detail.trim_end_matches('.')),

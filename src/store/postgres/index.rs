@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::fault::is_lost;
 use super::lock::{self, Locked};
 use super::look::RELAXATIONS;
-use super::session::{Row, SCHEMA, Session, Sessions, literal, quoted};
+use super::session::{SCHEMA, Session, Sessions, literal, quoted};
 use crate::catalog::{Index, Object};
 use crate::error::{Error, Kind, Result};
 use crate::relaxation::{Relaxation, Rule};
@@ -79,13 +79,24 @@ pub fn create(table: &str, index: &Index, unique: bool, how: &str) -> String {
 /// How many rows share a key of a unique index. NULLs are never equal there.
 pub fn duplicates(session: &mut Session, table: &str, index: &Index) -> Result<u64> {
     let names: Vec<_> = index.columns.iter().map(|c| quoted(c.trim_end_matches(" DESC"))).collect();
-    let mut conditions: Vec<_> = names.iter().map(|name| format!("{name} IS NOT NULL")).collect();
+    duplicates_of(session, table, index, &names)
+}
+
+/// The same where its columns have these values, for SQL.
+pub fn duplicates_of(
+    session: &mut Session,
+    table: &str,
+    index: &Index,
+    values: &[String],
+) -> Result<u64> {
+    let mut conditions: Vec<_> =
+        values.iter().map(|value| format!("{value} IS NOT NULL")).collect();
     conditions.extend(index.predicate.as_ref().map(|sql| format!("({sql})")));
     let sql = format!(
         "SELECT coalesce(sum(n), 0) FROM (SELECT count(*) AS n FROM {} WHERE {} GROUP BY {} HAVING count(*) > 1) AS shared",
         quoted(table),
         conditions.join(" AND "),
-        names.join(", ")
+        values.join(", ")
     );
     let found = session.ask(&sql)?;
     Ok(found.first().and_then(|rows| rows.first()).map(|row| row.number(0)).unwrap_or_default())
@@ -129,10 +140,8 @@ fn follow(
     cancel: &dyn Fn(),
 ) -> Result<()> {
     let sql = format!(
-        "SELECT phase, coalesce(tuples_done, 0), coalesce(tuples_total, 0), p.current_locker_pid, a.application_name, \
-             extract(epoch FROM now() - a.xact_start)::bigint \
-         FROM pg_stat_progress_create_index p LEFT JOIN pg_stat_activity a ON a.pid = nullif(p.current_locker_pid, 0) \
-         WHERE p.pid = {pid}"
+        "SELECT tuples_done, tuples_total FROM pg_stat_progress_create_index WHERE pid = {pid}; {}",
+        lock::blocking_sql(pid)
     );
     let mut waiting: Option<(String, Instant)> = None;
     let mut said = Instant::now();
@@ -147,17 +156,20 @@ fn follow(
         else {
             continue;
         };
-        let Some(row) = found.into_iter().flatten().next() else { continue };
-        (patience.on_progress)(Progress { object, done: row.number(1), total: row.number(2) });
-        let Some(holder) = holder(&row) else {
+        let [building, blocking, ..] = found.as_slice() else { continue };
+        if let Some(row) = building.first() {
+            (patience.on_progress)(Progress { object, done: row.number(0), total: row.number(1) });
+        }
+        let Some(row) = blocking.first() else {
             waiting = None;
             continue;
         };
+        let (holder, pid) = (lock::transaction(row, 0), row.text(0).to_string());
         let since = match &waiting {
-            Some((who, since)) if *who == holder => *since,
+            Some((who, since)) if *who == pid => *since,
             _ => Instant::now(),
         };
-        waiting = Some((holder.clone(), since));
+        waiting = Some((pid, since));
         if patience.limit.is_some_and(|limit| since.elapsed() >= limit) {
             cancel();
             return Err(Error::new(Kind::TryAgain, format!("it waits for {holder}"))
@@ -172,12 +184,6 @@ fn follow(
         }
     }
     Ok(())
-}
-
-fn holder(row: &Row) -> Option<String> {
-    let pid: i32 = row.number(3);
-    (pid > 0)
-        .then(|| format!("a transaction of {} (pid {pid}), {} s old", row.text(4), row.text(5)))
 }
 
 /// Takes what is left of a build away, if that is done in a moment. What stays is found later.

@@ -65,7 +65,7 @@ impl Drop for Locked {
 /// objsubid 2)
 pub fn holder(session: &mut Session) -> Result<Option<Holder>> {
     let sql = format!(
-        "SELECT l.pid, coalesce(nullif(a.application_name, ''), 'a program without a name') \
+        "SELECT l.pid, {PROGRAM} \
          FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid \
          WHERE l.locktype = 'advisory' AND l.granted AND l.classid = {KEY}::oid \
              AND l.objid = {SCHEMA} AND l.objsubid = 2 \
@@ -79,14 +79,13 @@ fn on_server(row: &Row) -> Holder {
     Holder { pid: row.number(0), program: row.text(1).to_string(), is_on_server: true }
 }
 
-/// Adds who is in the way to an error of a lock.
+/// Names who was in the way of what has failed for a lock, and is rolled back.
 pub fn explained(session: &mut Session, error: Error) -> Error {
-    if error.kind != Kind::Blocked {
-        return error;
-    }
     match in_the_way(session) {
-        Some(who) => Error { what: format!("{}: {who}", error.what), ..error },
-        None => error,
+        Some(who) if error.kind == Kind::Blocked => {
+            Error { what: format!("{}: {who}", error.what), ..error }
+        }
+        _ => error,
     }
 }
 
@@ -94,8 +93,7 @@ pub fn explained(session: &mut Session, error: Error) -> Error {
 /// schema, the one whose transaction is the oldest.
 fn in_the_way(session: &mut Session) -> Option<String> {
     let sql = format!(
-        "SELECT l.pid, coalesce(nullif(a.application_name, ''), 'a program without a name'), c.relname, \
-             extract(epoch FROM now() - a.xact_start)::bigint \
+        "SELECT c.relname, l.pid, {PROGRAM}, {AGE} \
          FROM pg_locks l JOIN pg_class c ON c.oid = l.relation AND c.relnamespace = {SCHEMA} \
              LEFT JOIN pg_stat_activity a ON a.pid = l.pid \
          WHERE l.granted AND l.pid <> pg_backend_pid() AND c.relkind IN ('r', 'p') \
@@ -103,9 +101,27 @@ fn in_the_way(session: &mut Session) -> Option<String> {
          ORDER BY a.xact_start NULLS LAST LIMIT 1"
     );
     let row = session.ask(&sql).ok()?.into_iter().flatten().next()?;
-    let age = row.get(3).map(|age| format!(", {age} s old")).unwrap_or_default();
-    let (pid, program, table) = (row.text(0), row.text(1), row.text(2));
-    Some(format!("table {table} is used by a transaction of {program} (pid {pid}{age})"))
+    Some(format!("table {} is used by {}", row.text(0), transaction(&row, 1)))
+}
+
+/// Who keeps a process of the server waiting.
+pub fn blocking_sql(pid: i32) -> String {
+    format!(
+        "SELECT b.pid, {PROGRAM}, {AGE} FROM unnest(pg_blocking_pids({pid})) b(pid) \
+             LEFT JOIN pg_stat_activity a ON a.pid = b.pid \
+         ORDER BY a.xact_start NULLS LAST LIMIT 1"
+    )
+}
+
+const PROGRAM: &str = "coalesce(nullif(a.application_name, ''), 'a program without a name')";
+/// NULL where the program is another role's.
+const AGE: &str = "extract(epoch FROM now() - a.xact_start)::bigint";
+
+/// A transaction as a row has it from this cell on: process, program, age in seconds.
+pub fn transaction(row: &Row, from: usize) -> String {
+    let (pid, program) = (row.text(from), row.text(from + 1));
+    let age = row.get(from + 2).map(|age| format!(", {age} s old")).unwrap_or_default();
+    format!("a transaction of {program} (pid {pid}{age})")
 }
 
 /// The number of the connection's process on the server.

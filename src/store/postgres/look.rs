@@ -103,7 +103,7 @@ fn catalogue(session: &mut Session, fingerprint: &str) -> Result<Known> {
 }
 
 /// Which rows of `pg_class` (as `c`) are our tables.
-fn ours(schema: &str) -> String {
+pub fn ours(schema: &str) -> String {
     format!(
         "c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = {}) \
          AND c.relkind IN ('r', 'p') AND c.relname IN ({})",

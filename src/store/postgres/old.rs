@@ -2,10 +2,10 @@
 
 use super::conversion::{Conversion, Held, conversion};
 use super::expected::IDENTITY;
-use super::index::duplicates;
+use super::index::duplicates_of;
 use super::look::{self, constrain, empty, lines};
 use super::session::{Row, Session, literal, quoted};
-use crate::catalog::{Catalog, Column, ForeignKey, List, Table, Text};
+use crate::catalog::{Catalog, Column, ForeignKey, Index, List, Table, Text};
 use crate::definition::holds;
 use crate::error::{Error, Kind, Result};
 use crate::relaxation::{Relaxation, Rule, relaxed};
@@ -163,11 +163,11 @@ fn details(table: &str) -> String {
          FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid JOIN pg_class p ON p.oid = k.confrelid \
          WHERE k.confrelid = {oid} AND k.contype = 'f' ORDER BY c.relname, k.conname; \
          SELECT s.oid::regclass, a.attname, \
-             bool_or(d.classid = 'pg_class'::regclass) AND NOT EXISTS (SELECT FROM pg_depend o WHERE o.refobjid = s.oid \
+             bool_or(d.deptype = 'a') AND NOT EXISTS (SELECT FROM pg_depend o WHERE o.refobjid = s.oid \
                  AND o.refclassid = 'pg_class'::regclass AND NOT (o.classid = 'pg_attrdef'::regclass AND o.objid IN \
                      (SELECT oid FROM pg_attrdef WHERE adrelid = {oid} AND adnum = a.attnum))) \
          FROM pg_attribute a LEFT JOIN pg_attrdef e ON e.adrelid = a.attrelid AND e.adnum = a.attnum \
-             JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.refobjid = a.attrelid AND d.refobjsubid = a.attnum AND d.deptype = 'a' \
+             JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.refobjid = a.attrelid AND d.refobjsubid = a.attnum AND d.deptype IN ('a', 'i') \
                  OR d.classid = 'pg_attrdef'::regclass AND d.objid = e.oid \
              JOIN pg_class s ON s.relkind = 'S' AND s.oid = CASE d.classid WHEN 'pg_class'::regclass THEN d.objid ELSE d.refobjid END \
          WHERE a.attrelid = {oid} AND a.attnum > 0 GROUP BY s.oid, a.attname, a.attnum"
@@ -235,6 +235,8 @@ impl<'e> Plan<'e> {
         let target = tables.into_iter().next().unwrap_or_else(|| expected.clone());
         let plan = Plan { old, expected, target, rows, rules };
         plan.refuse_shared_parents()?;
+        plan.refuse_ledger()?;
+        plan.refuse_loss(session)?;
         plan.refuse_readers(session)?;
         plan.refuse_foreign()?;
         Ok(plan)
@@ -263,6 +265,16 @@ impl<'e> Plan<'e> {
         let target = self.target.columns.iter().find(|column| column.name == *name);
         let old = self.old.column(name);
         target.zip(old).is_some_and(|(target, old)| target.kind != old.kind)
+    }
+
+    /// The columns of an index as they are to be, for SQL.
+    fn values(&self, index: &Index) -> Vec<String> {
+        let names = index.columns.iter().map(|column| column.trim_end_matches(" DESC"));
+        let value = |name: &str| match self.converted().find(|column| column.name == *name) {
+            Some(column) => format!("({})", self.old.conversion(name, &column.kind).value),
+            None => quoted(name),
+        };
+        names.map(value).collect()
     }
 
     /// The columns of the primary key, in order.
@@ -335,7 +347,7 @@ impl<'e> Plan<'e> {
         })
     }
 
-    /// The rules that hold no longer, each with its table.
+    /// The rules of the table that hold no longer, each with it.
     pub fn dropped(&self) -> Vec<String> {
         let mut kept = self.expected.clone();
         let mut rules = Vec::new();
@@ -351,8 +363,51 @@ impl<'e> Plan<'e> {
         }
         rules.extend(self.old.table.rules_beyond(&kept));
         let rules = rules.into_iter().map(|rule| format!("{rule} on table {}", self.expected.name));
+        rules.collect()
+    }
+
+    /// Those of other tables that go with a key of this one.
+    pub fn dropped_elsewhere(&self) -> impl Iterator<Item = String> {
         let freed = self.freed().filter(|referring| !referring.is_expected);
-        rules.chain(freed.map(|referring| referring.text.clone())).collect()
+        freed.map(|referring| referring.text.clone())
+    }
+
+    /// The proof of what is decided: no value is lost in the types that the columns get.
+    fn refuse_loss(&self, session: &mut Session) -> Result<()> {
+        for column in self.converted() {
+            let misfit = self.old.conversion(&column.name, &column.kind).misfit;
+            let table = quoted(&self.expected.name);
+            let sql = format!("SELECT EXISTS (SELECT FROM {table} WHERE {misfit})");
+            if session.ask(&sql)?.into_iter().flatten().next().is_none_or(|row| row.is(0)) {
+                let what = format!(
+                    "{}.{}: values of type {} cannot become {} without a loss",
+                    self.expected.name,
+                    column.name,
+                    self.old.column(&column.name).map(|c| c.kind.to_string()).unwrap_or_default(),
+                    column.kind
+                );
+                return Err(
+                    Error::new(Kind::Data, what).remedy("give it a type of texts or numbers")
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// What is applied is written into the ledger, of whatever types it is.
+    fn refuse_ledger(&self) -> Result<()> {
+        let is_odd = |rule: &Rule| match rule {
+            Rule::Type(_, kind) => !kind.starts_with("TEXT") && !kind.starts_with("CHARACTER"),
+            _ => false,
+        };
+        let odd = self.rules.iter().find(|relaxation| is_odd(&relaxation.rule));
+        match odd.filter(|relaxation| relaxation.table == "migrations") {
+            None => Ok(()),
+            Some(relaxation) => {
+                let what = format!("the ledger would not take a row: {relaxation}");
+                Err(Error::new(Kind::Data, what).remedy("mend or empty that column"))
+            }
+        }
     }
 
     /// Keys that rows share can be kept, but nothing can refer to them.
@@ -450,7 +505,26 @@ fn misfits(session: &mut Session, old: &Old, expected: &Table) -> Result<(u64, V
         });
     }
     rules.retain(|relaxation| relaxation.rows > 0);
+    let without: Vec<Relaxation> =
+        rules.iter().filter_map(|kept| without_default(expected, kept)).collect();
+    rules.extend(without);
     Ok((count(0), rules))
+}
+
+/// The default goes where a column keeps a type that has none like it.
+fn without_default(expected: &Table, kept: &Relaxation) -> Option<Relaxation> {
+    let Rule::Type(name, kind) = &kept.rule else { return None };
+    let column = expected.columns.iter().find(|column| column.name == *name)?;
+    let default = column.default.as_deref()?;
+    let is_plain = !kind.ends_with(']');
+    let starts = |kinds: &[&str]| is_plain && kinds.iter().any(|known| kind.starts_with(known));
+    let is_number = |sql: &str| sql.parse::<f64>().is_ok() || matches!(sql, "TRUE" | "FALSE");
+    let can_be = starts(&["TEXT", "CHARACTER"])
+        || starts(&["DATE", "TIME"]) && default == "CURRENT_TIMESTAMP"
+        || starts(&["SMALLINT", "INTEGER", "BIGINT", "NUMERIC", "REAL", "DOUBLE PRECISION"])
+            && is_number(default);
+    let rule = Rule::Default(name.clone());
+    (!can_be).then(|| Relaxation { table: kept.table.clone(), rule, rows: kept.rows })
 }
 
 /// The rules of a column that its values may break, each with the rows that do, as a condition.
@@ -492,7 +566,7 @@ pub fn not_unique(session: &mut Session, plan: &Plan<'_>) -> Result<Vec<Relaxati
         };
         let mut needed = plan.expected.columns.iter().filter(|column| is_needed(&column.name));
         if needed.all(|column| plan.old.column(&column.name).is_some()) {
-            let rows = duplicates(session, &plan.expected.name, index)?;
+            let rows = duplicates_of(session, &plan.expected.name, index, &plan.values(index))?;
             let rule = Rule::Unique(index.name.to_string());
             rules.push(Relaxation { table: plan.expected.name.to_string(), rule, rows });
         }

@@ -110,7 +110,8 @@ pub fn reshape(
         return Err(Error::new(Kind::Data, what));
     }
     progress(Progress { object, done: plan.rows, total: plan.rows });
-    let dropped = plan.dropped();
+    let mut dropped = plan.dropped();
+    dropped.extend(plan.dropped_elsewhere());
     let (rows, mut relaxations) = (plan.rows, plan.rules);
     for index in differing {
         relaxations.extend(put_index(session, &expected.name, index, progress)?);
@@ -230,23 +231,27 @@ fn count_on(session: &mut Session, plan: &Plan<'_>) -> Result<()> {
     let (table, name) = (quoted(&plan.expected.name), quoted(&column.name));
     let mut last = 0_i64;
     for sequence in plan.old.sequences(&column.name) {
-        let sql = format!("SELECT last_value FROM {} WHERE is_called", sequence.name);
-        let value = session.ask(&sql)?.into_iter().flatten().next();
-        last = last.max(value.map(|row| row.number(0)).unwrap_or_default());
+        let last_one = format!("SELECT last_value - (NOT is_called)::int FROM {}", sequence.name);
+        last = last.max(integer(session, &last_one)?);
         if sequence.is_its_own {
             session.run(&format!("DROP SEQUENCE {}", sequence.name))?;
         }
     }
-    let has_it = plan.old.column(&column.name).is_none_or(counts);
-    if !has_it {
+    if !plan.old.column(&column.name).is_none_or(counts) {
         session.run(&format!("ALTER TABLE {table} ALTER COLUMN {name} ADD {IDENTITY}"))?;
     }
-    let sequence =
-        format!("pg_get_serial_sequence({}, {})", literal(&table), literal(&column.name));
-    session.run(&format!(
-        "SELECT setval({sequence}, top) FROM (SELECT greatest(max({name}), {last}, \
-             nullif(pg_sequence_last_value({sequence}::regclass), 0)) AS top FROM {table}) AS ids WHERE top > 0"
-    ))
+    last = last.max(integer(session, &format!("SELECT max({name}) FROM {table}"))?);
+    if last == 0 {
+        return Ok(());
+    }
+    // Unlike setval(), this is undone with the transaction.
+    let next = last.saturating_add(1);
+    session.run(&format!("ALTER TABLE {table} ALTER COLUMN {name} RESTART WITH {next}"))
+}
+
+fn integer(session: &mut Session, sql: &str) -> Result<i64> {
+    let row = session.ask(sql)?.into_iter().flatten().next();
+    Ok(row.map(|row| row.number(0)).unwrap_or_default())
 }
 
 fn counts(column: &Column) -> bool {
@@ -333,7 +338,7 @@ pub fn breaking(session: &mut Session, expected: &Table, rule: &Rule) -> Result<
             Ok(rows)
         }
         Rule::Shared(name) => old::shared(session, &expected.name, name),
-        Rule::Key(name) | Rule::Type(name, _) => {
+        Rule::Key(name) | Rule::Type(name, _) | Rule::Default(name) => {
             let Some(column) = expected.columns.iter().find(|column| column.name == *name) else {
                 return Ok(0);
             };

@@ -178,7 +178,7 @@ fn refused(refusals: &[Error]) -> Error {
 }
 
 /// A host with its port, for people.
-fn name(host: &Host) -> String {
+pub fn name(host: &Host) -> String {
     match &host.place {
         Place::Tcp(name) if name.contains(':') => format!("[{name}]:{}", host.port),
         Place::Tcp(name) => format!("{name}:{}", host.port),

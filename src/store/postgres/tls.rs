@@ -89,6 +89,11 @@ impl Tls {
     }
 }
 
+/// Whether a server must prove who it is, where TLS is used.
+pub fn proves(settings: &TlsSettings) -> bool {
+    demand(settings).is_ok_and(|demand| demand.proof != Proof::Nothing)
+}
+
 /// PostgreSQL documentation, "SSL Mode Descriptions", with its note that a root certificate
 /// makes `require` the same as `verify-ca`.
 fn demand(settings: &TlsSettings) -> Result<Demand> {

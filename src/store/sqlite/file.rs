@@ -9,10 +9,11 @@ use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt,
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, StatVfsMountFlags};
-use rustix::process::{Resource, getrlimit};
+use rustix::io::Errno;
+use rustix::process::{Resource, geteuid, getrlimit};
 
 use crate::error::{Error, Kind, Result};
-use crate::store::{Holder, Place};
+use crate::store::{AS_ITS_OWNER, Holder, Place};
 
 /// "CTS3": marks a file as ours, in the 4 bytes at offset 68 of its header.
 pub const APPLICATION_ID: u32 = 0x4354_5333;
@@ -119,6 +120,11 @@ fn header(path: &Path) -> Result<Option<u32>> {
         )
         .remedy("restore a backup, or set SQLITE_DB_PATH (or --db) to another file")),
     }
+}
+
+/// Whether the header says WAL (sqlite.org/fileformat2.html, "File format version numbers").
+pub fn is_wal(path: &Path) -> bool {
+    matches!(first_bytes::<20>(path), Ok(Some(bytes)) if bytes[18] == 2)
 }
 
 /// The error for a missing or empty file where something beside it tells of a database.
@@ -263,12 +269,18 @@ pub fn place(path: &Path, identity: Option<(u64, u64)>) -> Place {
             place.read_only = Some(format!("{} is mounted read-only", folder.display()));
         }
     }
-    if place.read_only.is_none() {
-        place.read_only = [path, folder]
-            .into_iter()
-            .filter(|p| p.exists())
-            .find_map(|p| rustix::fs::access(p, Access::WRITE_OK).err().map(|e| (p, e)))
-            .map(|(p, e)| format!("{} cannot be written: {}", p.display(), io::Error::from(e)));
+    let refused = [path, folder]
+        .into_iter()
+        .filter(|p| p.exists())
+        .find_map(|p| rustix::fs::access(p, Access::WRITE_OK).err().map(|e| (p, e)));
+    if let Some((p, e)) = refused.filter(|_| place.read_only.is_none()) {
+        let why = format!("{} cannot be written: {}", p.display(), io::Error::from(e));
+        // Its owner may well be able to.
+        let is_others = fs::metadata(p).is_ok_and(|meta| meta.uid() != geteuid().as_raw());
+        match e {
+            Errno::ACCESS if is_others => place.not_ours = Some(why),
+            _ => place.read_only = Some(why),
+        }
     }
     if let Some(opened) = identity {
         place.replaced = match self::identity(path) {
@@ -309,7 +321,7 @@ pub fn refuse_network(path: &Path, allowed: bool) -> Result<()> {
 }
 
 /// The name of a network file system by its magic number, from statfs(2) and linux/magic.h.
-fn network_name(magic: u64) -> Option<&'static str> {
+pub fn network_name(magic: u64) -> Option<&'static str> {
     Some(match magic & 0xffff_ffff {
         0x6969 => "NFS",
         0x517b => "SMB",
@@ -406,7 +418,7 @@ fn unreadable(path: &Path, error: &io::Error) -> Error {
         _ => Kind::Io,
     };
     Error::new(kind, format!("{}: cannot be read: {error}", path.display())).remedy(match kind {
-        Kind::Permission => "run as the owner of the file, or ask the running cts with `cts --check --url http://127.0.0.1:3000`",
+        Kind::Permission => AS_ITS_OWNER,
         Kind::Config => "correct SQLITE_DB_PATH (or --db)",
         _ => "look at the disk (`dmesg`, `smartctl`)",
     })
@@ -462,7 +474,7 @@ pub fn limited(path: &Path, cause: &str, needed: Option<u64>) -> Error {
 /// A disk that fails or is full may be well again after a restart, unlike a wrong path.
 fn is_disk_fault(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
-        || error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
+        || error.raw_os_error() == Some(Errno::IO.raw_os_error())
 }
 
 #[cfg(test)]

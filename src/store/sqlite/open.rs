@@ -1,6 +1,7 @@
 //! Opens a SQLite database with care: what is not ours is refused and left as it is, a look
 //! leaves no trace, and a moment in which others have it locked is waited out.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +15,7 @@ use super::file::{self, APPLICATION_ID, Found};
 use super::{Access, Sqlite};
 use crate::catalog::is_cts;
 use crate::error::{Error, Kind, Result};
-use crate::store::{Holder, Patience};
+use crate::store::{AS_ITS_OWNER, Holder, Patience};
 
 /// How long SQLite itself waits for a lock before it says so; longer waits are [`Patience`].
 const BUSY_TIMEOUT: Duration = Duration::from_millis(250);
@@ -33,8 +34,8 @@ impl Sqlite {
             Found::Database(Some(0)) => recognise(&peek(&path, patience)?, &path)?,
             Found::Database(Some(id)) => return Err(foreign(&path, id)),
         }
-        if let Some(why) = file::place(&path, None).read_only {
-            return Err(read_only(&path, &why));
+        if let Some(why) = file::place(&path, None).unwritable() {
+            return Err(read_only(&path, why));
         }
         let store = Sqlite::with(path, access, OpenFlags::SQLITE_OPEN_READ_WRITE, patience)?;
         if store.conn.is_readonly("main").map_err(|e| store.error(&e))? {
@@ -60,18 +61,25 @@ impl Sqlite {
         access: Access,
         patience: &Patience<'_>,
     ) -> Result<Option<Sqlite>> {
-        let path = file::resolve(path)?;
-        file::refuse_network(&path, access.allow_network)?;
-        match file::inspect(&path)? {
-            Found::Missing | Found::Empty => return Ok(None),
-            Found::Database(None) => return Err(cut_off(&path)),
-            Found::Database(Some(APPLICATION_ID)) => {}
-            Found::Database(Some(0)) => recognise(&peek(&path, patience)?, &path)?,
-            Found::Database(Some(id)) => return Err(foreign(&path, id)),
-        }
+        let Some(path) = admitted(path, access, patience)? else { return Ok(None) };
         let store = Sqlite::with(path, access, OpenFlags::SQLITE_OPEN_READ_ONLY, patience)?;
         recognise(&store.conn, &store.path)?;
         Ok(Some(store))
+    }
+
+    /// Opens a database that is at rest for a look that makes no side file either. Nothing keeps
+    /// writers away meanwhile: who looks asks [`rest`] before and after.
+    pub fn open_at_rest(
+        path: &Path,
+        access: Access,
+        patience: &Patience<'_>,
+    ) -> Result<Option<Sqlite>> {
+        let Some(path) = admitted(path, access, patience)? else { return Ok(None) };
+        let mut conn = connect_immutable(&path)?;
+        watch(&mut conn, patience.stop).map_err(|e| error(&path, &e))?;
+        recognise(&conn, &path)?;
+        let identity = file::identity(&path);
+        Ok(Some(Sqlite { conn, path, identity, access, settled: false, known: None }))
     }
 
     fn with(
@@ -85,6 +93,28 @@ impl Sqlite {
         let identity = file::identity(&path);
         Ok(Sqlite { conn, path, identity, access, settled: false, known: None })
     }
+}
+
+/// Refuses what must not be looked into; `None` where there is no database.
+fn admitted(path: &Path, access: Access, patience: &Patience<'_>) -> Result<Option<PathBuf>> {
+    let path = file::resolve(path)?;
+    file::refuse_network(&path, access.allow_network)?;
+    match file::inspect(&path)? {
+        Found::Missing | Found::Empty => return Ok(None),
+        Found::Database(None) => return Err(cut_off(&path)),
+        Found::Database(Some(APPLICATION_ID)) => {}
+        Found::Database(Some(0)) => recognise(&peek(&path, patience)?, &path)?,
+        Found::Database(Some(id)) => return Err(foreign(&path, id)),
+    }
+    Ok(Some(path))
+}
+
+/// The state of a database whose file alone is all of it; `None` where something lies beside it.
+/// As long as it stays the same, nobody has written.
+pub fn rest(path: &Path) -> Option<(u64, i64, i64)> {
+    let is_alone = ["-wal", "-journal"].iter().all(|suffix| !file::beside(path, suffix).exists());
+    let meta = std::fs::metadata(path).ok().filter(|_| is_alone)?;
+    Some((meta.len(), meta.mtime(), meta.mtime_nsec()))
 }
 
 /// Makes `stop` end long work of the connection.
@@ -140,16 +170,15 @@ fn connect_without_side_files(path: &Path, cause: &rusqlite::Error) -> Result<Co
     if !has_wal(path) {
         return connect_immutable(path);
     }
-    Err(match file::place(path, None).read_only {
-        Some(why) => Error::new(
-            Kind::Io,
-            format!(
-                "{}: {why}, and its WAL cannot be read without writing beside it",
-                path.display()
-            ),
-        )
-        .remedy("mount the disk so that it can be written (`findmnt`)"),
-        None => error(path, cause),
+    let place = file::place(path, None);
+    let what = |why| {
+        format!("{}: {why}, and its WAL cannot be read without writing beside it", path.display())
+    };
+    Err(match (place.read_only, place.not_ours) {
+        (Some(why), _) => Error::new(Kind::Io, what(why))
+            .remedy("mount the disk so that it can be written (`findmnt`)"),
+        (_, Some(why)) => Error::new(Kind::Permission, what(why)).remedy(AS_ITS_OWNER),
+        _ => error(path, cause),
     })
 }
 
@@ -179,8 +208,7 @@ pub fn until_free<T>(
 
 /// Opens a file that may be another program's, if possible without leaving a side file.
 fn peek(path: &Path, patience: &Patience<'_>) -> Result<Connection> {
-    let is_at_rest = ["-wal", "-journal"].iter().all(|suffix| !file::beside(path, suffix).exists());
-    if is_at_rest {
+    if rest(path).is_some() {
         connect_immutable(path)
     } else {
         connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY, patience)

@@ -155,7 +155,7 @@ pub fn breaking(conn: &Connection, expected: &Table, rule: &Rule) -> Result<u64>
             Some(index) => duplicates(conn, &expected.name, index),
             None => Ok(0),
         },
-        Rule::Type(name, _) => match column(name) {
+        Rule::Type(name, _) | Rule::Default(name) => match column(name) {
             Some(column) => altered_by_type(conn, &expected.name, column),
             None => Ok(0),
         },

@@ -55,9 +55,11 @@ impl Cluster {
 }
 /// A database, and the role that cts comes to it as.
 pub struct Database<'a> {
-    cluster: &'a Cluster,
-    /// Its own and the role's; must be quoted in SQL.
+    pub(super) cluster: &'a Cluster,
+    /// Must be quoted in SQL.
     pub name: String,
+    /// The one that owns it; must be quoted in SQL.
+    role: String,
     /// The first of the views of it removes it.
     is_first: bool,
 }
@@ -73,12 +75,20 @@ impl<'a> Database<'a> {
         ] {
             admin.batch_execute(&sql).unwrap_or_else(|e| panic!("{e:?}:\n{}", cluster.log()));
         }
-        Database { cluster, name, is_first: true }
+        Database { cluster, role: name.clone(), name, is_first: true }
+    }
+
+    /// A copy of it on the same server, for the same role. Nobody may be connected to it.
+    pub fn copy(&self) -> Database<'a> {
+        let (copy, name, role) = (unique("Copy"), &self.name, &self.role);
+        let sql = format!("CREATE DATABASE \"{copy}\" TEMPLATE \"{name}\" OWNER \"{role}\"");
+        self.cluster.sql(&sql);
+        Database { cluster: self.cluster, name: copy, role: role.clone(), is_first: true }
     }
 
     /// The same database on another server that has a copy of it.
     pub fn on<'b>(&self, cluster: &'b Cluster) -> Database<'b> {
-        Database { cluster, name: self.name.clone(), is_first: false }
+        Database { cluster, name: self.name.clone(), role: self.role.clone(), is_first: false }
     }
 
     /// Over TCP, with the password and without TLS.
@@ -88,8 +98,9 @@ impl<'a> Database<'a> {
 
     /// Over the socket, where no password is asked for.
     pub fn socket_url(&self) -> String {
-        let (name, folder) = (encoded(&self.name), encoded(self.cluster.folder.to_str().unwrap()));
-        format!("postgresql://{name}@{folder}:{}/{name}", self.cluster.port)
+        let (name, role) = (encoded(&self.name), encoded(&self.role));
+        let folder = encoded(self.cluster.folder.to_str().unwrap());
+        format!("postgresql://{role}@{folder}:{}/{name}", self.cluster.port)
     }
 
     /// Over TLS; `host` is localhost or 127.0.0.1.
@@ -101,8 +112,9 @@ impl<'a> Database<'a> {
 
     /// With these hosts and ports, separated by commas, and these parameters.
     pub fn url_to(&self, hosts: &str, parameters: &str) -> String {
-        let (name, password) = (encoded(&self.name), encoded(PASSWORD));
-        format!("postgresql://{name}:{password}@{hosts}/{name}?{parameters}")
+        let (name, role) = (encoded(&self.name), encoded(&self.role));
+        let password = encoded(PASSWORD);
+        format!("postgresql://{role}:{password}@{hosts}/{name}?{parameters}")
     }
 
     /// One run of cts with these words, on this database.
@@ -117,7 +129,7 @@ impl<'a> Database<'a> {
 
     /// The database, opened as a trading program would, by the same role.
     pub fn open(&self) -> Client {
-        self.cluster.connect(&self.name, &self.name)
+        self.cluster.connect(&self.role, &self.name)
     }
 
     /// The database, opened by the superuser.
@@ -131,8 +143,13 @@ impl<'a> Database<'a> {
 
     /// All that is in it, as SQL.
     pub fn dump(&self) -> String {
+        self.printed(&[])
+    }
+
+    /// What `pg_dump` prints.
+    pub fn printed(&self, words: &[&str]) -> String {
         let mut command = Site::of_this_process().program("pg_dump");
-        command.args(["-U", SUPERUSER, "-p", &self.cluster.port.to_string(), "-h"]);
+        command.args(words).args(["-U", SUPERUSER, "-p", &self.cluster.port.to_string(), "-h"]);
         let done = command.arg(&self.cluster.folder).arg(&self.name).output().unwrap();
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
         let dump = String::from_utf8(done.stdout).unwrap();
@@ -161,7 +178,9 @@ impl Drop for Database<'_> {
         }
         let mut admin = self.cluster.admin(SUPERUSER);
         let _ = admin.batch_execute(&format!("DROP DATABASE \"{}\" WITH (FORCE)", self.name));
-        let _ = admin.batch_execute(&format!("DROP ROLE \"{}\"", self.name));
+        if self.role == self.name {
+            let _ = admin.batch_execute(&format!("DROP ROLE \"{}\"", self.role));
+        }
     }
 }
 

@@ -1,0 +1,284 @@
+//! What is answered at HOST and PORT: the four paths of a running cts, another program's words,
+//! or nothing, and then whether cts could listen there. No token is sent, since whoever listens
+//! there would have it.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketType, bind, socket, sockopt};
+use serde_json::Value;
+
+use super::unit;
+use crate::config::Config;
+use crate::health::Status;
+use crate::observation::{Group, Observation};
+use crate::schema::VERSION;
+use crate::server::get;
+
+/// How long each answer is waited for; health may take a look at the database.
+const ANSWER_WITHIN: Duration = Duration::from_millis(1500);
+/// Ports below are root's, and the unit has no rights of root.
+const FIRST_FREE_PORT: u16 = 1024;
+
+/// What is expected of a cts with this configuration.
+struct Expected<'c> {
+    backend: &'c str,
+    has_token: bool,
+}
+
+type Answer = io::Result<(u16, String)>;
+
+/// Looks at what answers where cts is to listen.
+pub fn examine(config: &Config) -> Vec<Observation> {
+    let (host, port) = (config.listen.host.as_str(), config.listen.port);
+    let place = format!("{host}:{port}");
+    if port == 0 {
+        let what = "not looked at: port 0 takes a free one at each start";
+        return vec![Observation::skipped(Group::Endpoints, &place, what)];
+    }
+    let address = match (host, port).to_socket_addrs().map(|mut all| all.next()) {
+        Ok(Some(address)) => address,
+        other => {
+            let why = other.err().map_or("it has no address".to_string(), |e| e.to_string());
+            let seen = Observation::bad(Group::Endpoints, &place, format!("HOST: {why}"));
+            return vec![seen.remedy("set HOST (or --host) to an address of this machine")];
+        }
+    };
+    if unit::would_be_started() {
+        let what = "not looked at: cts.socket listens, and asking would start cts";
+        return vec![Observation::skipped(Group::Endpoints, &place, what)];
+    }
+    let ask = |path: &str| {
+        let address = reachable(address);
+        get(address, &address.to_string(), path, ANSWER_WITHIN)
+    };
+    let alive = ask("/livez");
+    if !is_cts(&alive) {
+        return vec![listening(&place, port, &alive, can_listen(address))];
+    }
+    let expected = Expected {
+        backend: config.database.backend().name(),
+        has_token: config.admin_token.is_some(),
+    };
+    let mut all = vec![Observation::good(Group::Endpoints, &place, "cts answers")];
+    all.push(Observation::good(Group::Endpoints, "/livez", "200"));
+    all.push(ready(&ask("/readyz")));
+    all.extend(health(&ask("/api/health/database"), &expected));
+    all.push(status(&ask("/api/admin/migrations/status"), &expected));
+    all
+}
+
+/// Where a listener of this machine is asked.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+/// Binds for a moment without listening, which keeps no cts that starts just then from it.
+fn can_listen(address: SocketAddr) -> Result<(), Errno> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let socket = socket(family, SocketType::STREAM, None)?;
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    bind(&socket, &address)
+}
+
+fn is_cts(alive: &Answer) -> bool {
+    let is_alive = |body: &str| {
+        serde_json::from_str::<Value>(body).is_ok_and(|json| json["status"] == "alive")
+    };
+    matches!(alive, Ok((200, body)) if is_alive(body))
+}
+
+/// What it means that no cts answers.
+fn listening(
+    place: &str,
+    port: u16,
+    answer: &Answer,
+    can_listen: Result<(), Errno>,
+) -> Observation {
+    let bad = |what: &str| Observation::bad(Group::Endpoints, place, what);
+    let who = format!("ss -ltnp 'sport = :{port}' tells who; or set PORT (or --port) to another");
+    match can_listen {
+        Err(Errno::ADDRINUSE) if answer.is_ok() => {
+            bad("another program answers there, and not as cts does").remedy(who)
+        }
+        Err(Errno::ADDRINUSE) => {
+            bad("another program has the port, or a cts that does not answer").remedy(who)
+        }
+        Err(Errno::ACCESS) => {
+            bad("this user may not listen there").remedy("set PORT (or --port) to 1024 or higher")
+        }
+        Err(Errno::ADDRNOTAVAIL) => bad("this machine has no such address")
+            .remedy("set HOST (or --host) to an address of this machine"),
+        Err(e) => bad(&format!("cannot listen there: {}", io::Error::from(e))),
+        Ok(()) if port < FIRST_FREE_PORT => {
+            let what = "free, but only root may listen there, and the unit is not root";
+            Observation::attention(Group::Endpoints, place, what)
+                .remedy("set PORT (or --port) to 1024 or higher")
+        }
+        Ok(()) => Observation::good(Group::Endpoints, place, "free; no cts runs there"),
+    }
+}
+
+fn ready(answer: &Answer) -> Observation {
+    let name = "/readyz";
+    match answer {
+        Ok((200, _)) => Observation::good(Group::Endpoints, name, "200"),
+        Ok((503, _)) => {
+            Observation::attention(Group::Endpoints, name, "503, not ready").remedy("cts --check")
+        }
+        other => unexpected(name, other),
+    }
+}
+
+fn unexpected(name: &str, answer: &Answer) -> Observation {
+    let what = match answer {
+        Ok((code, _)) => format!("{code}, which cts does not answer there"),
+        Err(e) => format!("no answer: {e}"),
+    };
+    Observation::bad(Group::Endpoints, name, what).remedy("journalctl -u cts -n 20, or its log")
+}
+
+fn health(answer: &Answer, expected: &Expected<'_>) -> Vec<Observation> {
+    let name = "/api/health/database";
+    let told = match answer {
+        Ok((200 | 503, body)) => serde_json::from_str::<Value>(body).unwrap_or_default(),
+        other => return vec![unexpected(name, other)],
+    };
+    let Some(state) = told["status"].as_str() else { return vec![unexpected(name, answer)] };
+    let reasons: Vec<&str> =
+        told["reasons"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let what = match reasons.is_empty() {
+        true => state.to_string(),
+        false => format!("{state}: {}", reasons.join("; ")),
+    };
+    let mut all = vec![if state == Status::Healthy.name() {
+        Observation::good(Group::Endpoints, name, what)
+    } else if state == Status::Unhealthy.name() {
+        Observation::bad(Group::Endpoints, name, what)
+            .remedy("mend what it says; cts --check asks again")
+    } else {
+        Observation::attention(Group::Endpoints, name, what).remedy("cts --check asks again")
+    }];
+    let differs = |what: String| {
+        Observation::attention(Group::Endpoints, name, what)
+            .remedy("systemctl restart cts, if that is not wanted so")
+    };
+    if let Some(kind) = told["database"]["type"].as_str().filter(|kind| *kind != expected.backend) {
+        let here = expected.backend;
+        all.push(differs(format!(
+            "the running cts has a {kind} database, this run is set to {here}"
+        )));
+    }
+    if let Some(version) = told["version"].as_str().filter(|version| *version != VERSION) {
+        all.push(differs(format!("cts {version} runs, and this is cts {VERSION}")));
+    }
+    all
+}
+
+fn status(answer: &Answer, expected: &Expected<'_>) -> Observation {
+    let name = "/api/admin/migrations/status";
+    let good = |what: &str| Observation::good(Group::Endpoints, name, what);
+    match answer {
+        Ok((200, _)) if expected.has_token => {
+            let what = "200 without the token that is set here: the running cts has none";
+            Observation::attention(Group::Endpoints, name, what).remedy("systemctl restart cts")
+        }
+        Ok((200, _)) => good("200, on this machine only"),
+        Ok((401, _)) if expected.has_token => good("401 without the token, as it should be"),
+        Ok((401, _)) => good("401: the running cts has a token, and this run has none"),
+        Ok((403, _)) => good("403: closed, since no token is set and others can reach the port"),
+        Ok((503, _)) => {
+            Observation::attention(Group::Endpoints, name, "503: the database cannot be asked")
+                .remedy("cts --check")
+        }
+        other => unexpected(name, other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observation::Grade::{Attention, Bad, Good};
+
+    const EXPECTED: Expected<'static> = Expected { backend: "sqlite", has_token: false };
+
+    fn refused() -> Answer {
+        Err(io::ErrorKind::ConnectionRefused.into())
+    }
+
+    #[test]
+    fn where_no_cts_answers_the_port_must_be_free() {
+        let other = || Ok((200, "hello".to_string()));
+        for (answer, can_listen, port, grade, says) in [
+            (refused(), Ok(()), 3000, Good, "free"),
+            (refused(), Ok(()), 80, Attention, "only root"),
+            (refused(), Err(Errno::ACCESS), 80, Bad, "may not listen"),
+            (refused(), Err(Errno::ADDRINUSE), 3000, Bad, "does not answer"),
+            (refused(), Err(Errno::ADDRNOTAVAIL), 3000, Bad, "no such address"),
+            (refused(), Err(Errno::MFILE), 3000, Bad, "cannot listen"),
+            (other(), Err(Errno::ADDRINUSE), 3000, Bad, "another program answers"),
+        ] {
+            let seen = listening("here", port, &answer, can_listen);
+            assert_eq!(seen.grade, grade, "{seen:?}");
+            assert!(seen.what.contains(says), "{seen:?}");
+        }
+    }
+
+    #[test]
+    fn only_the_answer_of_cts_is_taken_for_one() {
+        assert!(is_cts(&Ok((200, r#"{"status":"alive"}"#.into()))));
+        for other in [(200, "alive"), (404, r#"{"status":"alive"}"#), (200, "{}")] {
+            assert!(!is_cts(&Ok((other.0, other.1.into()))), "{other:?}");
+        }
+        assert!(!is_cts(&refused()));
+    }
+
+    #[test]
+    fn health_is_graded_by_its_status_and_compared_with_this_run() {
+        let grades = |body: &str| {
+            let all = health(&Ok((200, body.into())), &EXPECTED);
+            all.into_iter().map(|seen| seen.grade).collect::<Vec<_>>()
+        };
+        let body = |status: &str, kind: &str, version: &str| {
+            format!(
+                r#"{{"status":"{status}","database":{{"type":"{kind}"}},"version":"{version}"}}"#
+            )
+        };
+        for (state, grade) in [
+            ("healthy", Good),
+            ("degraded", Attention),
+            ("initializing", Attention),
+            ("unhealthy", Bad),
+        ] {
+            assert_eq!(grades(&body(state, "sqlite", VERSION)), [grade], "{state}");
+        }
+        assert_eq!(grades(&body("healthy", "postgresql", VERSION)), [Good, Attention]);
+        assert_eq!(grades(&body("healthy", "sqlite", "3.0.9")), [Good, Attention]);
+        assert_eq!(grades("hello"), [Bad]);
+        let all =
+            health(&Ok((503, r#"{"status":"unhealthy","reasons":["a","b"]}"#.into())), &EXPECTED);
+        assert_eq!(all[0].what, "unhealthy: a; b");
+        assert_eq!(health(&refused(), &EXPECTED)[0].grade, Bad);
+    }
+
+    #[test]
+    fn the_administrative_path_is_open_or_closed_as_configured() {
+        let grade = |code: u16, has_token| {
+            status(&Ok((code, String::new())), &Expected { has_token, ..EXPECTED }).grade
+        };
+        let grades = [200, 401, 403, 503, 404].map(|code| (grade(code, false), grade(code, true)));
+        assert_eq!(
+            grades,
+            [(Good, Attention), (Good, Good), (Good, Good), (Attention, Attention), (Bad, Bad)]
+        );
+        assert_eq!(ready(&Ok((503, String::new()))).grade, Attention);
+        assert_eq!(ready(&Ok((404, String::new()))).grade, Bad);
+    }
+}
