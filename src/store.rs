@@ -525,6 +525,10 @@ pub trait Tx {
     /// Gives a table the expected shape and keeps every row. Rules that rows break are relaxed.
     fn rebuild(&mut self, expected: &Table, patience: &Patience<'_>) -> Result<Rebuilt>;
 
+    /// Lets every table number its new rows after those that are there. Returns the tables that
+    /// would not have.
+    fn secure_ids(&mut self) -> Result<Vec<String>>;
+
     /// Tables whose foreign keys lead to columns that are not unique.
     fn mismatched(&mut self) -> Result<Vec<String>>;
 

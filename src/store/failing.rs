@@ -184,6 +184,10 @@ impl Tx for FailingTx<'_> {
         self.tx()?.rebuild(expected, patience)
     }
 
+    fn secure_ids(&mut self) -> Result<Vec<String>> {
+        self.tx()?.secure_ids()
+    }
+
     fn mismatched(&mut self) -> Result<Vec<String>> {
         self.tx()?.mismatched()
     }

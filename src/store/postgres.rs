@@ -9,6 +9,7 @@ mod conversion;
 mod expected;
 mod expression;
 mod fault;
+mod ids;
 mod index;
 mod lock;
 mod look;
@@ -476,6 +477,10 @@ impl Tx for PostgresTx {
 
     fn rebuild(&mut self, expected: &Table, patience: &Patience<'_>) -> Result<Rebuilt> {
         self.unhurried(|session| reshape::reshape(session, expected, patience.on_progress))
+    }
+
+    fn secure_ids(&mut self) -> Result<Vec<String>> {
+        self.unhurried(ids::secure)
     }
 
     fn mismatched(&mut self) -> Result<Vec<String>> {

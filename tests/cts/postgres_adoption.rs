@@ -284,6 +284,81 @@ fn new_rows_get_ids_after_the_old_ones() {
     assert_eq!(database.texts(room), ["{fillfactor=50}"]);
 }
 
+/// The tables on their way to a rebuilt shape, with the sequences of other uses.
+const NUMBERED: &str = "
+CREATE TABLE users (id SERIAL PRIMARY KEY, username VARCHAR(255) NOT NULL, password_hash VARCHAR(255) NOT NULL);
+CREATE TABLE site_logs (id SERIAL PRIMARY KEY, level VARCHAR(20), category TEXT, message TEXT, timestamp TIMESTAMP);
+CREATE TABLE exchange_connections (id SERIAL PRIMARY KEY, name TEXT NOT NULL);
+INSERT INTO users (username, password_hash) SELECT 'u' || n, 'x' FROM generate_series(1, 5) n;
+INSERT INTO site_logs (level, category, message) SELECT 'info', 'old', 'm' FROM generate_series(1, 20);
+";
+
+#[test]
+fn new_rows_get_ids_whatever_else_uses_the_old_sequence() {
+    let user =
+        "INSERT INTO users (username, password_hash) VALUES (gen_random_uuid(), 'x') RETURNING id";
+    let log =
+        "INSERT INTO site_logs (level, category, message) VALUES ('info', 'x', 'x') RETURNING id";
+    for (sql, other) in [
+        (
+            "CREATE TABLE other (id INT DEFAULT nextval('users_id_seq'), x TEXT)",
+            "INSERT INTO other (x) VALUES ('y') RETURNING id",
+        ),
+        ("CREATE VIEW next AS SELECT nextval('site_logs_id_seq') AS id", "SELECT id FROM next"),
+        (
+            "CREATE TABLE child (zz INT) INHERITS (site_logs)",
+            "INSERT INTO child (level, category, message) VALUES ('y', 'y', 'y') RETURNING id",
+        ),
+        ("CREATE SEQUENCE s9 OWNED BY users.id; SELECT setval('s9', 77)", "SELECT nextval('s9')"),
+    ] {
+        for database in [Cluster::shared().owned(), Cluster::shared().one_schema()] {
+            database.sql(&format!("{NUMBERED}{sql}"));
+            database.cts("migrate").success();
+            for _ in 0..2 {
+                assert!(database.number(user) > 5, "{sql}");
+                assert!(database.number(log) > 20, "{sql}");
+                assert!(database.number(other) > 5, "{sql}");
+            }
+            for table in ["users", "site_logs"] {
+                let named = format!(
+                    "SELECT count(*) FROM pg_depend WHERE deptype = 'i' \
+                     AND objid = pg_get_serial_sequence('{table}', 'id')::regclass"
+                );
+                assert_eq!(database.number(&named), 1, "{sql}");
+            }
+            database.cts("--check").success();
+        }
+    }
+}
+
+#[test]
+fn a_counter_that_lags_behind_its_ids_costs_no_row() {
+    let database = Cluster::shared().owned();
+    database.cts("migrate").success();
+    let settings = "SELECT count(*) FROM system_settings";
+    let all = database.number(settings);
+    database.sql(
+        "DELETE FROM migrations; DELETE FROM system_settings WHERE id > 3; \
+         ALTER TABLE system_settings ALTER id RESTART WITH 1; ALTER TABLE users ALTER id RESTART WITH 1; \
+         INSERT INTO users (id, username, password_hash) VALUES (1, 'a', 'x'), (2, 'b', 'x')",
+    );
+    database.cts("migrate").success();
+    assert_eq!(database.number(settings), all);
+    let user = "INSERT INTO users (username, password_hash) VALUES ('new', 'x') RETURNING id";
+    assert_eq!(database.number(user), 3);
+}
+
+#[test]
+fn ids_that_are_used_up_are_refused() {
+    let database = Cluster::shared().owned();
+    database.sql(&format!("{NUMBERED} ALTER TABLE users ALTER id TYPE BIGINT; INSERT INTO users VALUES (9223372036854775807, 'z', 'x')"));
+    let before = database.dump();
+    let done = database.cts("migrate").status(65);
+    let said = "users.id: there is no id after 9223372036854775807 for a new row";
+    assert!(done.err().contains(said), "{}", done.err());
+    assert_eq!(database.dump(), before);
+}
+
 #[test]
 fn mended_rows_let_the_rules_hold_again() {
     let database = Cluster::shared().owned();

@@ -43,8 +43,10 @@ pub struct Sequence {
     /// Its name, for SQL.
     pub name: String,
     column: String,
-    /// Whether it belongs to the column, and nothing else needs it.
+    /// Whether it belongs to the column and fills it, and nothing else needs it.
     pub is_its_own: bool,
+    /// Whether it would go with the column, and is not that of an identity.
+    pub is_attached: bool,
 }
 
 /// A table as it is.
@@ -163,9 +165,10 @@ fn details(table: &str) -> String {
          FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid JOIN pg_class p ON p.oid = k.confrelid \
          WHERE k.confrelid = {oid} AND k.contype = 'f' ORDER BY c.relname, k.conname; \
          SELECT s.oid::regclass, a.attname, \
-             bool_or(d.deptype = 'a') AND NOT EXISTS (SELECT FROM pg_depend o WHERE o.refobjid = s.oid \
+             bool_or(d.deptype = 'a') AND bool_or(d.classid = 'pg_attrdef'::regclass) AND NOT EXISTS (SELECT FROM pg_depend o WHERE o.refobjid = s.oid \
                  AND o.refclassid = 'pg_class'::regclass AND NOT (o.classid = 'pg_attrdef'::regclass AND o.objid IN \
-                     (SELECT oid FROM pg_attrdef WHERE adrelid = {oid} AND adnum = a.attnum))) \
+                     (SELECT oid FROM pg_attrdef WHERE adrelid = {oid} AND adnum = a.attnum))), \
+             bool_or(d.deptype = 'a') \
          FROM pg_attribute a LEFT JOIN pg_attrdef e ON e.adrelid = a.attrelid AND e.adnum = a.attnum \
              JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.refobjid = a.attrelid AND d.refobjsubid = a.attnum AND d.deptype IN ('a', 'i') \
                  OR d.classid = 'pg_attrdef'::regclass AND d.objid = e.oid \
@@ -191,7 +194,12 @@ fn constraint(row: &Row) -> Constraint {
 }
 
 fn sequence(row: &Row) -> Sequence {
-    Sequence { name: row.text(0).into(), column: row.text(1).into(), is_its_own: row.is(2) }
+    Sequence {
+        name: row.text(0).into(),
+        column: row.text(1).into(),
+        is_its_own: row.is(2),
+        is_attached: row.is(3),
+    }
 }
 
 impl Constraint {
