@@ -414,6 +414,40 @@ fn the_tables_as_they_were_are_copied_aside() {
 }
 
 #[test]
+fn who_may_read_new_tables_may_not_read_the_copies() {
+    let owned = Cluster::shared().owned();
+    let one_schema = Cluster::shared().one_schema();
+    for database in [&owned, &one_schema] {
+        let role = format!("rep of {}", database.name);
+        database.admin().batch_execute(&format!("CREATE ROLE \"{role}\"")).unwrap();
+        database.sql(&older());
+        let mut client = database.open();
+        for what in ["ALL ON TABLES", "ALL ON SCHEMAS"] {
+            for to in [format!("\"{role}\""), "PUBLIC".into()] {
+                let sql = format!("ALTER DEFAULT PRIVILEGES GRANT {what} TO {to}");
+                client.batch_execute(&sql).unwrap();
+            }
+        }
+        database.cts("migrate").success();
+        let copies = "FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+             WHERE c.relkind = 'r' AND (starts_with(nspname, 'cts_before_') OR starts_with(relname, 'cts_before_'))";
+        assert!(database.number(&format!("SELECT count(*) {copies}")) > 5);
+        let others = format!(
+            "SELECT count(*) {copies} AND (has_table_privilege('{role}', c.oid, 'SELECT') \
+                 OR EXISTS (SELECT FROM aclexplode(relacl) a WHERE a.grantee <> relowner))"
+        );
+        assert_eq!(database.number(&others), 0);
+        let schemas = "SELECT count(*) FROM pg_namespace n, aclexplode(nspacl) a \
+             WHERE starts_with(nspname, 'cts_before_') AND a.grantee <> nspowner";
+        assert_eq!(database.number(schemas), 0);
+        database
+            .admin()
+            .batch_execute(&format!("DROP OWNED BY \"{role}\"; DROP ROLE \"{role}\""))
+            .unwrap();
+    }
+}
+
+#[test]
 fn a_leftover_ledger_alone_is_adopted() {
     for columns in [
         "id SERIAL PRIMARY KEY, name VARCHAR(255) UNIQUE NOT NULL, executed_at TIMESTAMP DEFAULT CURRENT_TIMESTAMP",
