@@ -521,7 +521,8 @@ impl Tx for PostgresTx {
 
     fn attempt(&mut self, work: &mut dyn FnMut(&mut dyn Tx) -> Result<()>) -> Result<()> {
         self.run("SAVEPOINT cts_attempt")?;
-        let done = work(self);
+        // What somebody's constraints put off to the commit would fail there.
+        let done = work(self).and_then(|()| self.run("SET CONSTRAINTS ALL IMMEDIATE"));
         match &done {
             Ok(()) => self.run("RELEASE cts_attempt")?,
             Err(_) if !self.is_open => {}

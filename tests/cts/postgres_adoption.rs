@@ -448,6 +448,26 @@ fn who_may_read_new_tables_may_not_read_the_copies() {
 }
 
 #[test]
+fn a_site_logs_that_refuses_lines_at_the_commit_stops_no_box() {
+    let database = Cluster::shared().owned();
+    database.cts("migrate").success();
+    database.sql(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'full'; END $$; \
+         CREATE CONSTRAINT TRIGGER late AFTER INSERT ON site_logs DEFERRABLE INITIALLY DEFERRED \
+             FOR EACH ROW EXECUTE FUNCTION refuse()",
+    );
+    for words in ["migrate", "repair"] {
+        database.sql("DROP TABLE statistics_daily");
+        let done = database.cts(words).success();
+        done.says(&[
+            "table statistics_daily was missing",
+            "site_logs does not take a line",
+            "full",
+        ]);
+    }
+}
+
+#[test]
 fn a_leftover_ledger_alone_is_adopted() {
     for columns in [
         "id SERIAL PRIMARY KEY, name VARCHAR(255) UNIQUE NOT NULL, executed_at TIMESTAMP DEFAULT CURRENT_TIMESTAMP",
