@@ -544,6 +544,11 @@ fn what_cannot_be_adopted_is_left_as_it_was() {
             "index idx_users_username cannot be made: something else has its name",
         ),
         (
+            "CREATE TABLE exchange_connections (id INTEGER PRIMARY KEY, name TEXT, is_enabled TEXT, is_active INTEGER); \
+             INSERT INTO exchange_connections VALUES (1, 'a', 'maybe', 1), (2, 'b', 'true', 0)".into(),
+            "exchange_connections.is_enabled: 1 rows cannot become BOOLEAN, and index idx_exchange_connections_running cannot be made over TEXT",
+        ),
+        (
             "CREATE TABLE strategies_dca (id BYTEA, symbol TEXT); INSERT INTO strategies_dca VALUES ('a', 'x'), (NULL, 'y')".into(),
             "strategies_dca.id: values of type BYTEA cannot become TEXT without a loss",
         ),
@@ -565,6 +570,10 @@ fn what_cannot_be_adopted_is_left_as_it_was() {
             let before = database.dump();
             let done = database.cts("migrate").status(65);
             assert!(done.err().contains(said) && done.err().contains("Try: "), "{said}: {}", done.err());
+            if said.contains("exchange_connections.is_enabled") {
+                let planned = database.cts("migrate --dry-run").status(65);
+                assert!(planned.err().contains(said), "{}", planned.err());
+            }
             assert_eq!(database.dump(), before, "{said}");
         }
     }
