@@ -191,8 +191,10 @@ fn build_indexes(
             }
             Err(error) if error.kind == Kind::Data => outcome.left.push((object, error)),
             Err(error) => {
-                let error = error.leaving("everything else is in place").at(&object);
-                return Err(error.at(&location));
+                // This attempt changed nothing, but what was committed before it did.
+                let what = error.what.replace("; nothing was changed", "");
+                let error = Error { what, ..error }.leaving("what was done before it is in place");
+                return Err(error.at(&object).at(&location));
             }
         }
     }
