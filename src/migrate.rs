@@ -285,6 +285,7 @@ impl Work<'_> {
         } else if !look.catalog.is_empty() {
             refuse_damage(&tx.find_damage(false)?)?;
         }
+        tx.refuse_taken(&look)?;
         let is_first = !look.ledger.iter().any(|row| row.is_ours());
         if is_first && !look.catalog.is_empty() {
             self.adopt(tx, &plan.pending, outcome)?;

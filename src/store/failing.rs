@@ -88,6 +88,10 @@ impl Store for Failing {
         self.store.forecast(expected)
     }
 
+    fn can_add(&self, found: &Table, column: &Column, rows: u64) -> bool {
+        self.store.can_add(found, column, rows)
+    }
+
     fn discard_backup(&self, backup: &str) {
         self.store.discard_backup(backup);
     }
@@ -146,6 +150,10 @@ impl<'t> FailingTx<'t> {
 impl Tx for FailingTx<'_> {
     fn look(&mut self) -> Result<Look> {
         self.tx()?.look()
+    }
+
+    fn refuse_taken(&mut self, look: &Look) -> Result<()> {
+        self.tx()?.refuse_taken(look)
     }
 
     fn find_damage(&mut self, deep: bool) -> Result<Damage> {

@@ -13,6 +13,7 @@ mod ids;
 mod index;
 mod lock;
 mod look;
+mod names;
 mod old;
 mod reshape;
 mod session;
@@ -165,6 +166,12 @@ impl Database for DatabaseServer {
         Ok(is_there.then(|| Box::new(store) as Box<dyn Store>))
     }
 
+    fn refuse_obstacles(&self, look: &Look) -> Result<()> {
+        let store = self.connect(self.pool.connect)?;
+        let mut session = store.sessions.get(LOOK_WITHIN).map_err(|error| store.at(error))?;
+        names::refuse(&mut session, look).map_err(|error| store.at(error))
+    }
+
     fn examine(&self, _: &Patience<'_>) -> Examination {
         checkup::examine(self)
     }
@@ -281,6 +288,12 @@ impl Store for Postgres {
         let done = session.run("SET statement_timeout = 0");
         done.and_then(|()| reshape::forecast(&mut session, expected))
             .map_err(|error| self.at(error))
+    }
+
+    fn can_add(&self, found: &Table, column: &Column, rows: u64) -> bool {
+        let has_key = found.columns.iter().any(|column| column.key > 0);
+        let fits_rows = !column.not_null || column.default.is_some();
+        !(column.key > 0 && has_key) && (rows == 0 || fits_rows)
     }
 
     fn discard_backup(&self, _: &str) {
@@ -415,6 +428,10 @@ impl Tx for PostgresTx {
             self.run(&format!("DROP INDEX {}", quoted(index)))?;
         }
         Ok(found.look)
+    }
+
+    fn refuse_taken(&mut self, look: &Look) -> Result<()> {
+        names::refuse_taken(self.session(), look)
     }
 
     fn find_damage(&mut self, deep: bool) -> Result<Damage> {

@@ -537,11 +537,11 @@ fn what_cannot_be_adopted_is_left_as_it_was() {
         ),
         (
             format!("{id} CREATE VIEW users AS SELECT 1 AS id"),
-            "table users cannot be made: something else has its name",
+            "table users cannot be made: view users has its name",
         ),
         (
             format!("{id} CREATE TABLE mine (a TEXT); CREATE INDEX idx_users_username ON mine (a)"),
-            "index idx_users_username cannot be made: something else has its name",
+            "index idx_users_username cannot be made: an index of table mine has its name",
         ),
         (
             "CREATE TABLE exchange_connections (id INTEGER PRIMARY KEY, name TEXT, is_enabled TEXT, is_active INTEGER); \
@@ -577,6 +577,41 @@ fn what_cannot_be_adopted_is_left_as_it_was() {
             assert_eq!(database.dump(), before, "{said}");
         }
     }
+}
+
+#[test]
+fn names_that_are_taken_are_told_by_a_dry_run_too() {
+    for (sql, taker) in [
+        ("CREATE VIEW users AS SELECT 1", "view users"),
+        ("CREATE MATERIALIZED VIEW users AS SELECT 1", "materialized view users"),
+        ("CREATE SEQUENCE users", "sequence users"),
+        ("CREATE TYPE users AS ENUM ('a')", "type users"),
+        ("CREATE TYPE users AS (a INT)", "composite type users"),
+        ("CREATE DOMAIN users AS TEXT", "type users"),
+    ] {
+        let database = Cluster::shared().owned();
+        database.sql(sql);
+        let before = database.dump();
+        for words in ["migrate --dry-run", "migrate"] {
+            let done = database.cts(words).status(65);
+            let said = format!("table users cannot be made: {taker} has its name");
+            done.says(&[&said, "rename what has its name"]);
+            assert_eq!(database.dump(), before, "{sql}");
+        }
+    }
+}
+
+#[test]
+fn a_role_that_may_make_nothing_is_told_so_by_a_dry_run() {
+    let database = Cluster::shared().owned();
+    let name = &database.name;
+    database
+        .admin()
+        .batch_execute(&format!("ALTER SCHEMA public OWNER TO postgres; ALTER DATABASE \"{name}\" OWNER TO postgres; REVOKE CREATE ON SCHEMA public FROM PUBLIC"))
+        .unwrap();
+    database.cts("migrate").status(77).says(&["GRANT USAGE, CREATE ON SCHEMA"]);
+    let said = format!("role {name} may not make tables in schema public");
+    database.cts("migrate --dry-run").status(77).says(&[&said, "GRANT USAGE, CREATE ON SCHEMA"]);
 }
 
 #[test]
