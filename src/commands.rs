@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-use crate::catalog::{Drift, Object, core_tables};
+use crate::catalog::{Column, Drift, Object, Table, core_tables};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::health::{Report, Surroundings, examine};
@@ -168,6 +168,9 @@ pub fn plan(config: &Config) -> Result<u8> {
         }
     };
     let plan = Plan::of(schema, &look)?;
+    if !plan.is_empty() {
+        config.database.refuse_obstacles(&look)?;
+    }
     let is_older = !look.catalog.is_empty() && !look.ledger.iter().any(|row| row.is_ours());
     if is_older {
         let _ =
@@ -177,14 +180,21 @@ pub fn plan(config: &Config) -> Result<u8> {
         let count = migration.statements().len();
         let _ = writeln!(text, "would apply {} ({count} statements)", migration.name);
     }
+    let mut rebuilt = Vec::new();
     match &mut store {
-        Some(store) if is_older => plan_adoption(&mut **store, &plan.drift, &mut text)?,
-        _ if plan.pending.is_empty() => {
-            for object in &plan.drift.missing {
-                let _ = writeln!(text, "would put back {object}");
+        Some(store) if is_older => {
+            for table in schema.expected.tables.iter() {
+                plan_table(&mut **store, table, &plan.drift, &mut text)?;
             }
         }
-        _ => {}
+        Some(store) => rebuilt = plan_rebuilds(&mut **store, &look, &plan.drift, &mut text)?,
+        None => {}
+    }
+    let stays = |object: &Object| !rebuilt.iter().any(|table| table == object.table());
+    if !is_older && plan.pending.is_empty() {
+        for object in plan.drift.missing.iter().filter(|object| stays(object)) {
+            let _ = writeln!(text, "would put back {object}");
+        }
     }
     if plan.is_empty() {
         let _ = writeln!(
@@ -194,7 +204,7 @@ pub fn plan(config: &Config) -> Result<u8> {
         );
     }
     if !is_older {
-        for alteration in plan.drift.altered {
+        for alteration in plan.drift.altered.iter().filter(|a| stays(&a.object)) {
             let _ = writeln!(text, "differs and would stay as it is: {alteration}");
         }
     }
@@ -202,39 +212,70 @@ pub fn plan(config: &Config) -> Result<u8> {
     Ok(0)
 }
 
-/// What adoption would do, table by table, with the rows that are there.
-fn plan_adoption(store: &mut dyn Store, drift: &Drift, text: &mut String) -> Result<()> {
+/// The tables that would be rebuilt, because a column that is missing cannot be added to them.
+fn plan_rebuilds(
+    store: &mut dyn Store,
+    look: &Look,
+    drift: &Drift,
+    text: &mut String,
+) -> Result<Vec<String>> {
+    let mut rebuilt = Vec::new();
     for table in store.schema().expected.tables.iter() {
-        let of_it = |object: &&Object| object.table().eq_ignore_ascii_case(&table.name);
-        let missing: Vec<&Object> = drift.missing.iter().filter(of_it).collect();
-        let altered: Vec<&Object> = drift.altered.iter().map(|a| &a.object).filter(of_it).collect();
-        if let [Object::Table(name)] = missing.as_slice() {
-            let _ = writeln!(text, "would create table {name}");
-            continue;
-        }
-        if missing.is_empty() && altered.is_empty() {
-            continue;
-        }
-        let forecast = store.forecast(table)?;
-        let is_index = |object: &&&Object| matches!(object, Object::Index(..));
-        let indexes = missing.iter().chain(&altered).filter(is_index).count();
-        let changed = altered.iter().filter(|object| !is_index(object)).count();
-        let added = missing.iter().filter(|object| !is_index(object)).count();
-        let (name, rows) = (&table.name, forecast.rows);
-        let _ = if changed + added > 0 {
-            writeln!(
-                text,
-                "would rebuild table {name} ({rows} rows, all kept): {added} columns added, {changed} columns or constraints changed, {indexes} indexes made"
-            )
-        } else {
-            writeln!(text, "would make {indexes} indexes on table {name} ({rows} rows)")
+        let Some(found) = look.catalog.table(&table.name) else { continue };
+        let is_missing = |column: &&Column| {
+            let object = Object::Column(table.name.to_string(), column.name.to_string());
+            drift.missing.contains(&object)
         };
-        for rule in forecast.dropped {
-            let _ = writeln!(text, "  would no longer hold: {rule}");
+        let missing: Vec<&Column> = table.columns.iter().filter(is_missing).collect();
+        let fit = |store: &dyn Store, rows| missing.iter().all(|c| store.can_add(found, c, rows));
+        let must = !fit(store, 0) || !fit(store, 1) && store.forecast(table)?.rows > 0;
+        if must {
+            if rebuilt.is_empty() {
+                let _ = writeln!(text, "{}: would be copied beside itself first", store.location());
+            }
+            plan_table(store, table, drift, text)?;
+            rebuilt.push(table.name.to_string());
         }
-        for relaxation in forecast.relaxations {
-            let _ = writeln!(text, "  would relax: {relaxation}");
-        }
+    }
+    Ok(rebuilt)
+}
+
+/// What giving a table its shape would do, with the rows that are there.
+fn plan_table(
+    store: &mut dyn Store,
+    table: &Table,
+    drift: &Drift,
+    text: &mut String,
+) -> Result<()> {
+    let of_it = |object: &&Object| object.table().eq_ignore_ascii_case(&table.name);
+    let missing: Vec<&Object> = drift.missing.iter().filter(of_it).collect();
+    let altered: Vec<&Object> = drift.altered.iter().map(|a| &a.object).filter(of_it).collect();
+    if let [Object::Table(name)] = missing.as_slice() {
+        let _ = writeln!(text, "would create table {name}");
+        return Ok(());
+    }
+    if missing.is_empty() && altered.is_empty() {
+        return Ok(());
+    }
+    let forecast = store.forecast(table)?;
+    let is_index = |object: &&&Object| matches!(object, Object::Index(..));
+    let indexes = missing.iter().chain(&altered).filter(is_index).count();
+    let changed = altered.iter().filter(|object| !is_index(object)).count();
+    let added = missing.iter().filter(|object| !is_index(object)).count();
+    let (name, rows) = (&table.name, forecast.rows);
+    let _ = if changed + added > 0 {
+        writeln!(
+            text,
+            "would rebuild table {name} ({rows} rows, all kept): {added} columns added, {changed} columns or constraints changed, {indexes} indexes made"
+        )
+    } else {
+        writeln!(text, "would make {indexes} indexes on table {name} ({rows} rows)")
+    };
+    for rule in forecast.dropped {
+        let _ = writeln!(text, "  would no longer hold: {rule}");
+    }
+    for relaxation in forecast.relaxations {
+        let _ = writeln!(text, "  would relax: {relaxation}");
     }
     Ok(())
 }

@@ -191,8 +191,10 @@ fn build_indexes(
             }
             Err(error) if error.kind == Kind::Data => outcome.left.push((object, error)),
             Err(error) => {
-                let error = error.leaving("everything else is in place").at(&object);
-                return Err(error.at(&location));
+                // This attempt changed nothing, but what was committed before it did.
+                let what = error.what.replace("; nothing was changed", "");
+                let error = Error { what, ..error }.leaving("what was done before it is in place");
+                return Err(error.at(&object).at(&location));
             }
         }
     }
@@ -283,6 +285,7 @@ impl Work<'_> {
         } else if !look.catalog.is_empty() {
             refuse_damage(&tx.find_damage(false)?)?;
         }
+        tx.refuse_taken(&look)?;
         let is_first = !look.ledger.iter().any(|row| row.is_ours());
         if is_first && !look.catalog.is_empty() {
             self.adopt(tx, &plan.pending, outcome)?;

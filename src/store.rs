@@ -408,6 +408,9 @@ pub trait Database: fmt::Debug + Send + Sync {
     /// Opens it for a look that changes nothing; `None` where there is none.
     fn open_read_only(&self, patience: &Patience<'_>) -> Result<Option<Box<dyn Store>>>;
 
+    /// Refuses what is in the way of migrating what was found and does not show in a look.
+    fn refuse_obstacles(&self, look: &Look) -> Result<()>;
+
     /// Looks at it, at where it is and at how it is reached, within some seconds. Changes nothing.
     fn examine(&self, patience: &Patience<'_>) -> Examination;
 
@@ -455,6 +458,10 @@ pub trait Store: Send {
     /// seen without doing it.
     fn forecast(&mut self, expected: &Table) -> Result<Rebuilt>;
 
+    /// Whether a column can be added to a table that is there, with so many rows. Else the table
+    /// is rebuilt with it.
+    fn can_add(&self, found: &Table, column: &Column, rows: u64) -> bool;
+
     /// Takes away the copy of a database that was not changed after all.
     fn discard_backup(&self, backup: &str);
 
@@ -493,6 +500,9 @@ pub trait Tx {
     /// Ledger and catalogue as they are under the lock.
     fn look(&mut self) -> Result<Look>;
 
+    /// Refuses to begin where something else has the name of what is to be made.
+    fn refuse_taken(&mut self, look: &Look) -> Result<()>;
+
     /// Looks for damaged pages, which forbid a migration, and with `deep` for damaged indexes.
     fn find_damage(&mut self, deep: bool) -> Result<Damage>;
 
@@ -524,6 +534,10 @@ pub trait Tx {
 
     /// Gives a table the expected shape and keeps every row. Rules that rows break are relaxed.
     fn rebuild(&mut self, expected: &Table, patience: &Patience<'_>) -> Result<Rebuilt>;
+
+    /// Lets every table number its new rows after those that are there. Returns the tables that
+    /// would not have.
+    fn secure_ids(&mut self) -> Result<Vec<String>>;
 
     /// Tables whose foreign keys lead to columns that are not unique.
     fn mismatched(&mut self) -> Result<Vec<String>>;

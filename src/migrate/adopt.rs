@@ -42,6 +42,7 @@ impl Work<'_> {
         }
         outcome.runs = runs;
         self.reshape(tx, outcome)?;
+        self.number_on(tx, outcome)?;
         for table in self.schema.expected.tables.iter() {
             for key in table.foreign_keys.iter() {
                 let rule = Rule::References(key.table.to_string());
@@ -59,6 +60,17 @@ impl Work<'_> {
         let mut drift = tx.look()?.drift(self.schema);
         drift.missing.retain(|object| !self.is_deferred(object));
         if drift.is_none() { Ok(()) } else { Err(unconvertible(&drift)) }
+    }
+
+    /// Lets new rows have ids of their own. A default row whose id was taken was left out before.
+    fn number_on(&self, tx: &mut dyn Tx, outcome: &Outcome) -> Result<()> {
+        let mut tables: BTreeSet<String> = tx.secure_ids()?.into_iter().collect();
+        tables.extend(outcome.rebuilt.iter().map(|(table, _)| table.clone()));
+        let is_unique = |table: &String| {
+            let mut relaxed = outcome.relaxed.iter().filter(|relaxed| relaxed.table == *table);
+            !relaxed.any(|relaxed| matches!(relaxed.rule, Rule::Unique(_)))
+        };
+        tables.into_iter().filter(is_unique).try_for_each(|t| self.rerun(tx, &Subject::Rows(t)))
     }
 
     /// Gives every table the expected columns, constraints and indexes, and makes what is missing.

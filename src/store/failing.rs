@@ -88,6 +88,10 @@ impl Store for Failing {
         self.store.forecast(expected)
     }
 
+    fn can_add(&self, found: &Table, column: &Column, rows: u64) -> bool {
+        self.store.can_add(found, column, rows)
+    }
+
     fn discard_backup(&self, backup: &str) {
         self.store.discard_backup(backup);
     }
@@ -148,6 +152,10 @@ impl Tx for FailingTx<'_> {
         self.tx()?.look()
     }
 
+    fn refuse_taken(&mut self, look: &Look) -> Result<()> {
+        self.tx()?.refuse_taken(look)
+    }
+
     fn find_damage(&mut self, deep: bool) -> Result<Damage> {
         self.tx()?.find_damage(deep)
     }
@@ -182,6 +190,10 @@ impl Tx for FailingTx<'_> {
 
     fn rebuild(&mut self, expected: &Table, patience: &Patience<'_>) -> Result<Rebuilt> {
         self.tx()?.rebuild(expected, patience)
+    }
+
+    fn secure_ids(&mut self) -> Result<Vec<String>> {
+        self.tx()?.secure_ids()
     }
 
     fn mismatched(&mut self) -> Result<Vec<String>> {

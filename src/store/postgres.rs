@@ -9,9 +9,11 @@ mod conversion;
 mod expected;
 mod expression;
 mod fault;
+mod ids;
 mod index;
 mod lock;
 mod look;
+mod names;
 mod old;
 mod reshape;
 mod session;
@@ -164,6 +166,12 @@ impl Database for DatabaseServer {
         Ok(is_there.then(|| Box::new(store) as Box<dyn Store>))
     }
 
+    fn refuse_obstacles(&self, look: &Look) -> Result<()> {
+        let store = self.connect(self.pool.connect)?;
+        let mut session = store.sessions.get(LOOK_WITHIN).map_err(|error| store.at(error))?;
+        names::refuse(&mut session, look).map_err(|error| store.at(error))
+    }
+
     fn examine(&self, _: &Patience<'_>) -> Examination {
         checkup::examine(self)
     }
@@ -280,6 +288,12 @@ impl Store for Postgres {
         let done = session.run("SET statement_timeout = 0");
         done.and_then(|()| reshape::forecast(&mut session, expected))
             .map_err(|error| self.at(error))
+    }
+
+    fn can_add(&self, found: &Table, column: &Column, rows: u64) -> bool {
+        let has_key = found.columns.iter().any(|column| column.key > 0);
+        let fits_rows = !column.not_null || column.default.is_some();
+        !(column.key > 0 && has_key) && (rows == 0 || fits_rows)
     }
 
     fn discard_backup(&self, _: &str) {
@@ -416,6 +430,10 @@ impl Tx for PostgresTx {
         Ok(found.look)
     }
 
+    fn refuse_taken(&mut self, look: &Look) -> Result<()> {
+        names::refuse_taken(self.session(), look)
+    }
+
     fn find_damage(&mut self, deep: bool) -> Result<Damage> {
         if !deep {
             return Ok(Damage::default());
@@ -478,6 +496,10 @@ impl Tx for PostgresTx {
         self.unhurried(|session| reshape::reshape(session, expected, patience.on_progress))
     }
 
+    fn secure_ids(&mut self) -> Result<Vec<String>> {
+        self.unhurried(ids::secure)
+    }
+
     fn mismatched(&mut self) -> Result<Vec<String>> {
         // PostgreSQL has no foreign key to a column that is not unique.
         Ok(Vec::new())
@@ -516,7 +538,8 @@ impl Tx for PostgresTx {
 
     fn attempt(&mut self, work: &mut dyn FnMut(&mut dyn Tx) -> Result<()>) -> Result<()> {
         self.run("SAVEPOINT cts_attempt")?;
-        let done = work(self);
+        // What somebody's constraints put off to the commit would fail there.
+        let done = work(self).and_then(|()| self.run("SET CONSTRAINTS ALL IMMEDIATE"));
         match &done {
             Ok(()) => self.run("RELEASE cts_attempt")?,
             Err(_) if !self.is_open => {}

@@ -100,6 +100,10 @@ impl Database for DatabaseFile {
         Ok(store.map(|store| Box::new(store) as Box<dyn Store>))
     }
 
+    fn refuse_obstacles(&self, _: &Look) -> Result<()> {
+        Ok(())
+    }
+
     fn examine(&self, patience: &Patience<'_>) -> Examination {
         checkup::examine(self, patience)
     }
@@ -216,6 +220,17 @@ impl Store for Sqlite {
         rebuild::forecast(&self.conn, expected).map_err(|e| error(&self.path, &e))
     }
 
+    fn can_add(&self, _: &Table, column: &Column, rows: u64) -> bool {
+        // (sqlite.org/lang_altertable.html, "ALTER TABLE ADD COLUMN")
+        let is_constant = |sql: &str| {
+            sql.starts_with('\'')
+                || matches!(sql, "NULL" | "TRUE" | "FALSE")
+                || sql.parse::<f64>().is_ok()
+        };
+        let fits_rows = column.default.as_deref().map_or(!column.not_null, is_constant);
+        column.key == 0 && (rows == 0 || fits_rows)
+    }
+
     fn discard_backup(&self, backup: &str) {
         // One that stays is only in the way.
         let _ = std::fs::remove_file(backup);
@@ -300,6 +315,11 @@ impl Tx for SqliteTx<'_> {
         look(self.conn, &mut self.known).map_err(|e| error(self.path, &e))
     }
 
+    fn refuse_taken(&mut self, _: &Look) -> Result<()> {
+        // What is in the way says so when it is met.
+        Ok(())
+    }
+
     fn find_damage(&mut self, deep: bool) -> Result<Damage> {
         find_damage(self.conn, self.path, deep)
     }
@@ -346,6 +366,11 @@ impl Tx for SqliteTx<'_> {
         self.known = None;
         rebuild::rebuild(self.conn, expected, patience.on_progress)
             .map_err(|e| error(self.path, &e))
+    }
+
+    fn secure_ids(&mut self) -> Result<Vec<String>> {
+        // The greatest id counts, whatever `sqlite_sequence` says.
+        Ok(Vec::new())
     }
 
     fn mismatched(&mut self) -> Result<Vec<String>> {

@@ -120,6 +120,7 @@ on_both! {
     what_is_missing_is_put_back_by_migrate_and_repair,
     what_is_pending_and_missing_comes_in_one_run,
     what_is_altered_is_reported_and_left_alone,
+    a_rebuild_for_a_column_is_planned,
     an_edited_migration_is_refused_by_name,
     a_newer_database_is_refused_by_name_with_both_versions,
     damaged_rows_of_the_ledger_are_told_from_ours,
@@ -515,6 +516,25 @@ fn what_is_altered_is_reported_and_left_alone(site: &dyn TradingBox) {
     ]);
     site.sql("DROP INDEX idx_site_logs_time; ALTER TABLE exchange_positions DROP COLUMN leverage");
     site.cts("repair").success().says(&["no drift"]);
+}
+
+fn a_rebuild_for_a_column_is_planned(site: &dyn TradingBox) {
+    site.migrate();
+    site.sql(
+        "DROP TABLE system_settings; CREATE TABLE system_settings (key VARCHAR(3) PRIMARY KEY, value TEXT); \
+         INSERT INTO system_settings VALUES ('a', 'b')",
+    );
+    let dry = site.cts("migrate --dry-run").success();
+    assert!(
+        dry.out().contains("would rebuild table system_settings (1 rows, all kept)"),
+        "{}",
+        dry.out()
+    );
+    for said in ["would stay as it is", "put back column"] {
+        assert!(!dry.out().contains(said), "{}", dry.out());
+    }
+    site.cts("migrate").success().says(&["table system_settings was rebuilt, 1 rows"]);
+    site.cts("verify").success();
 }
 
 fn an_edited_migration_is_refused_by_name(site: &dyn TradingBox) {

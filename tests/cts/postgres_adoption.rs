@@ -284,6 +284,81 @@ fn new_rows_get_ids_after_the_old_ones() {
     assert_eq!(database.texts(room), ["{fillfactor=50}"]);
 }
 
+/// The tables on their way to a rebuilt shape, with the sequences of other uses.
+const NUMBERED: &str = "
+CREATE TABLE users (id SERIAL PRIMARY KEY, username VARCHAR(255) NOT NULL, password_hash VARCHAR(255) NOT NULL);
+CREATE TABLE site_logs (id SERIAL PRIMARY KEY, level VARCHAR(20), category TEXT, message TEXT, timestamp TIMESTAMP);
+CREATE TABLE exchange_connections (id SERIAL PRIMARY KEY, name TEXT NOT NULL);
+INSERT INTO users (username, password_hash) SELECT 'u' || n, 'x' FROM generate_series(1, 5) n;
+INSERT INTO site_logs (level, category, message) SELECT 'info', 'old', 'm' FROM generate_series(1, 20);
+";
+
+#[test]
+fn new_rows_get_ids_whatever_else_uses_the_old_sequence() {
+    let user =
+        "INSERT INTO users (username, password_hash) VALUES (gen_random_uuid(), 'x') RETURNING id";
+    let log =
+        "INSERT INTO site_logs (level, category, message) VALUES ('info', 'x', 'x') RETURNING id";
+    for (sql, other) in [
+        (
+            "CREATE TABLE other (id INT DEFAULT nextval('users_id_seq'), x TEXT)",
+            "INSERT INTO other (x) VALUES ('y') RETURNING id",
+        ),
+        ("CREATE VIEW next AS SELECT nextval('site_logs_id_seq') AS id", "SELECT id FROM next"),
+        (
+            "CREATE TABLE child (zz INT) INHERITS (site_logs)",
+            "INSERT INTO child (level, category, message) VALUES ('y', 'y', 'y') RETURNING id",
+        ),
+        ("CREATE SEQUENCE s9 OWNED BY users.id; SELECT setval('s9', 77)", "SELECT nextval('s9')"),
+    ] {
+        for database in [Cluster::shared().owned(), Cluster::shared().one_schema()] {
+            database.sql(&format!("{NUMBERED}{sql}"));
+            database.cts("migrate").success();
+            for _ in 0..2 {
+                assert!(database.number(user) > 5, "{sql}");
+                assert!(database.number(log) > 20, "{sql}");
+                assert!(database.number(other) > 5, "{sql}");
+            }
+            for table in ["users", "site_logs"] {
+                let named = format!(
+                    "SELECT count(*) FROM pg_depend WHERE deptype = 'i' \
+                     AND objid = pg_get_serial_sequence('{table}', 'id')::regclass"
+                );
+                assert_eq!(database.number(&named), 1, "{sql}");
+            }
+            database.cts("--check").success();
+        }
+    }
+}
+
+#[test]
+fn a_counter_that_lags_behind_its_ids_costs_no_row() {
+    let database = Cluster::shared().owned();
+    database.cts("migrate").success();
+    let settings = "SELECT count(*) FROM system_settings";
+    let all = database.number(settings);
+    database.sql(
+        "DELETE FROM migrations; DELETE FROM system_settings WHERE id > 3; \
+         ALTER TABLE system_settings ALTER id RESTART WITH 1; ALTER TABLE users ALTER id RESTART WITH 1; \
+         INSERT INTO users (id, username, password_hash) VALUES (1, 'a', 'x'), (2, 'b', 'x')",
+    );
+    database.cts("migrate").success();
+    assert_eq!(database.number(settings), all);
+    let user = "INSERT INTO users (username, password_hash) VALUES ('new', 'x') RETURNING id";
+    assert_eq!(database.number(user), 3);
+}
+
+#[test]
+fn ids_that_are_used_up_are_refused() {
+    let database = Cluster::shared().owned();
+    database.sql(&format!("{NUMBERED} ALTER TABLE users ALTER id TYPE BIGINT; INSERT INTO users VALUES (9223372036854775807, 'z', 'x')"));
+    let before = database.dump();
+    let done = database.cts("migrate").status(65);
+    let said = "users.id: there is no id after 9223372036854775807 for a new row";
+    assert!(done.err().contains(said), "{}", done.err());
+    assert_eq!(database.dump(), before);
+}
+
 #[test]
 fn mended_rows_let_the_rules_hold_again() {
     let database = Cluster::shared().owned();
@@ -335,6 +410,60 @@ fn the_tables_as_they_were_are_copied_aside() {
         }
         assert!(client.batch_execute(&format!("TABLE {name}{join}real_pseudo_positions")).is_err());
         database.cts("status").success();
+    }
+}
+
+#[test]
+fn who_may_read_new_tables_may_not_read_the_copies() {
+    let owned = Cluster::shared().owned();
+    let one_schema = Cluster::shared().one_schema();
+    for database in [&owned, &one_schema] {
+        let role = format!("rep of {}", database.name);
+        database.admin().batch_execute(&format!("CREATE ROLE \"{role}\"")).unwrap();
+        database.sql(&older());
+        let mut client = database.open();
+        for what in ["ALL ON TABLES", "ALL ON SCHEMAS"] {
+            for to in [format!("\"{role}\""), "PUBLIC".into()] {
+                let sql = format!("ALTER DEFAULT PRIVILEGES GRANT {what} TO {to}");
+                client.batch_execute(&sql).unwrap();
+            }
+        }
+        database.cts("migrate").success();
+        let copies = "FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+             WHERE c.relkind = 'r' AND (starts_with(nspname, 'cts_before_') OR starts_with(relname, 'cts_before_'))";
+        assert!(database.number(&format!("SELECT count(*) {copies}")) > 5);
+        let others = format!(
+            "SELECT count(*) {copies} AND (has_table_privilege('{role}', c.oid, 'SELECT') \
+                 OR EXISTS (SELECT FROM aclexplode(relacl) a WHERE a.grantee <> relowner))"
+        );
+        assert_eq!(database.number(&others), 0);
+        let schemas = "SELECT count(*) FROM pg_namespace n, aclexplode(nspacl) a \
+             WHERE starts_with(nspname, 'cts_before_') AND a.grantee <> nspowner";
+        assert_eq!(database.number(schemas), 0);
+        database
+            .admin()
+            .batch_execute(&format!("DROP OWNED BY \"{role}\"; DROP ROLE \"{role}\""))
+            .unwrap();
+    }
+}
+
+#[test]
+fn a_site_logs_that_refuses_lines_at_the_commit_stops_no_box() {
+    let database = Cluster::shared().owned();
+    database.cts("migrate").success();
+    database.sql(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'full'; END $$; \
+         CREATE CONSTRAINT TRIGGER late AFTER INSERT ON site_logs DEFERRABLE INITIALLY DEFERRED \
+             FOR EACH ROW EXECUTE FUNCTION refuse()",
+    );
+    for words in ["migrate", "repair"] {
+        database.sql("DROP TABLE statistics_daily");
+        let done = database.cts(words).success();
+        done.says(&[
+            "table statistics_daily was missing",
+            "site_logs does not take a line",
+            "full",
+        ]);
     }
 }
 
@@ -408,11 +537,16 @@ fn what_cannot_be_adopted_is_left_as_it_was() {
         ),
         (
             format!("{id} CREATE VIEW users AS SELECT 1 AS id"),
-            "table users cannot be made: something else has its name",
+            "table users cannot be made: view users has its name",
         ),
         (
             format!("{id} CREATE TABLE mine (a TEXT); CREATE INDEX idx_users_username ON mine (a)"),
-            "index idx_users_username cannot be made: something else has its name",
+            "index idx_users_username cannot be made: an index of table mine has its name",
+        ),
+        (
+            "CREATE TABLE exchange_connections (id INTEGER PRIMARY KEY, name TEXT, is_enabled TEXT, is_active INTEGER); \
+             INSERT INTO exchange_connections VALUES (1, 'a', 'maybe', 1), (2, 'b', 'true', 0)".into(),
+            "exchange_connections.is_enabled: 1 rows cannot become BOOLEAN, and index idx_exchange_connections_running cannot be made over TEXT",
         ),
         (
             "CREATE TABLE strategies_dca (id BYTEA, symbol TEXT); INSERT INTO strategies_dca VALUES ('a', 'x'), (NULL, 'y')".into(),
@@ -436,9 +570,48 @@ fn what_cannot_be_adopted_is_left_as_it_was() {
             let before = database.dump();
             let done = database.cts("migrate").status(65);
             assert!(done.err().contains(said) && done.err().contains("Try: "), "{said}: {}", done.err());
+            if said.contains("exchange_connections.is_enabled") {
+                let planned = database.cts("migrate --dry-run").status(65);
+                assert!(planned.err().contains(said), "{}", planned.err());
+            }
             assert_eq!(database.dump(), before, "{said}");
         }
     }
+}
+
+#[test]
+fn names_that_are_taken_are_told_by_a_dry_run_too() {
+    for (sql, taker) in [
+        ("CREATE VIEW users AS SELECT 1", "view users"),
+        ("CREATE MATERIALIZED VIEW users AS SELECT 1", "materialized view users"),
+        ("CREATE SEQUENCE users", "sequence users"),
+        ("CREATE TYPE users AS ENUM ('a')", "type users"),
+        ("CREATE TYPE users AS (a INT)", "composite type users"),
+        ("CREATE DOMAIN users AS TEXT", "type users"),
+    ] {
+        let database = Cluster::shared().owned();
+        database.sql(sql);
+        let before = database.dump();
+        for words in ["migrate --dry-run", "migrate"] {
+            let done = database.cts(words).status(65);
+            let said = format!("table users cannot be made: {taker} has its name");
+            done.says(&[&said, "rename what has its name"]);
+            assert_eq!(database.dump(), before, "{sql}");
+        }
+    }
+}
+
+#[test]
+fn a_role_that_may_make_nothing_is_told_so_by_a_dry_run() {
+    let database = Cluster::shared().owned();
+    let name = &database.name;
+    database
+        .admin()
+        .batch_execute(&format!("ALTER SCHEMA public OWNER TO postgres; ALTER DATABASE \"{name}\" OWNER TO postgres; REVOKE CREATE ON SCHEMA public FROM PUBLIC"))
+        .unwrap();
+    database.cts("migrate").status(77).says(&["GRANT USAGE, CREATE ON SCHEMA"]);
+    let said = format!("role {name} may not make tables in schema public");
+    database.cts("migrate --dry-run").status(77).says(&[&said, "GRANT USAGE, CREATE ON SCHEMA"]);
 }
 
 #[test]

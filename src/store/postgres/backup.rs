@@ -39,6 +39,8 @@ pub fn back_up(session: &mut Session) -> Result<Option<String>> {
     let name = free_name(session)?;
     if has_schema {
         session.run(&format!("CREATE SCHEMA {}", quoted(&name)))?;
+        let found = format!("pg_namespace WHERE nspname = {}", literal(&name));
+        keep_to_owner(session, &format!("SCHEMA {}", quoted(&name)), "nsp", &found)?;
     }
     for table in &filled {
         let copy = match has_schema {
@@ -57,11 +59,37 @@ pub fn back_up(session: &mut Session) -> Result<Option<String>> {
 fn copy_table(session: &mut Session, table: &str, copy: &str) -> Result<()> {
     let original = quoted(table);
     session.run(&format!("CREATE TABLE {copy} AS TABLE {original}"))?;
+    let found = format!("pg_class WHERE oid = {}::regclass", literal(copy));
+    keep_to_owner(session, &format!("TABLE {copy}"), "rel", &found)?;
     let sql = format!("SELECT (SELECT count(*) FROM {original}) = (SELECT count(*) FROM {copy})");
     match is(session, &sql)? {
         true => Ok(()),
         false => {
             Err(Error::new(Kind::Data, format!("table {table} cannot be copied: rows are missing")))
+        }
+    }
+}
+
+/// Takes from everybody else what default privileges have granted, and proves it: a copy holds
+/// secrets that not everybody may read who may read new tables. `found` is its row of the
+/// catalogue, whose columns begin with `prefix`.
+fn keep_to_owner(session: &mut Session, object: &str, prefix: &str, found: &str) -> Result<()> {
+    let granted = format!(
+        "SELECT DISTINCT CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END \
+         FROM (SELECT {prefix}owner AS owner, (aclexplode({prefix}acl)).grantee FROM {found}) AS granted \
+         WHERE grantee <> owner"
+    );
+    session.run(&format!("REVOKE ALL ON {object} FROM PUBLIC"))?;
+    for row in session.ask(&granted)?.into_iter().flatten() {
+        session.run(&format!("REVOKE ALL ON {object} FROM {} CASCADE", row.text(0)))?;
+    }
+    match session.ask(&granted)?.into_iter().flatten().next() {
+        None => Ok(()),
+        Some(row) => {
+            let what = format!("{object}: {} could read the copy", row.text(0));
+            Err(Error::new(Kind::Data, what).remedy(
+                "take back what default privileges grant (`ALTER DEFAULT PRIVILEGES … REVOKE …`)",
+            ))
         }
     }
 }

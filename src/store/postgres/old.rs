@@ -43,8 +43,10 @@ pub struct Sequence {
     /// Its name, for SQL.
     pub name: String,
     column: String,
-    /// Whether it belongs to the column, and nothing else needs it.
+    /// Whether it belongs to the column and fills it, and nothing else needs it.
     pub is_its_own: bool,
+    /// Whether it would go with the column, and is not that of an identity.
+    pub is_attached: bool,
 }
 
 /// A table as it is.
@@ -163,9 +165,10 @@ fn details(table: &str) -> String {
          FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid JOIN pg_class p ON p.oid = k.confrelid \
          WHERE k.confrelid = {oid} AND k.contype = 'f' ORDER BY c.relname, k.conname; \
          SELECT s.oid::regclass, a.attname, \
-             bool_or(d.deptype = 'a') AND NOT EXISTS (SELECT FROM pg_depend o WHERE o.refobjid = s.oid \
+             bool_or(d.deptype = 'a') AND bool_or(d.classid = 'pg_attrdef'::regclass) AND NOT EXISTS (SELECT FROM pg_depend o WHERE o.refobjid = s.oid \
                  AND o.refclassid = 'pg_class'::regclass AND NOT (o.classid = 'pg_attrdef'::regclass AND o.objid IN \
-                     (SELECT oid FROM pg_attrdef WHERE adrelid = {oid} AND adnum = a.attnum))) \
+                     (SELECT oid FROM pg_attrdef WHERE adrelid = {oid} AND adnum = a.attnum))), \
+             bool_or(d.deptype = 'a') \
          FROM pg_attribute a LEFT JOIN pg_attrdef e ON e.adrelid = a.attrelid AND e.adnum = a.attnum \
              JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.refobjid = a.attrelid AND d.refobjsubid = a.attnum AND d.deptype IN ('a', 'i') \
                  OR d.classid = 'pg_attrdef'::regclass AND d.objid = e.oid \
@@ -191,7 +194,12 @@ fn constraint(row: &Row) -> Constraint {
 }
 
 fn sequence(row: &Row) -> Sequence {
-    Sequence { name: row.text(0).into(), column: row.text(1).into(), is_its_own: row.is(2) }
+    Sequence {
+        name: row.text(0).into(),
+        column: row.text(1).into(),
+        is_its_own: row.is(2),
+        is_attached: row.is(3),
+    }
 }
 
 impl Constraint {
@@ -239,6 +247,7 @@ impl<'e> Plan<'e> {
         plan.refuse_loss(session)?;
         plan.refuse_readers(session)?;
         plan.refuse_foreign()?;
+        plan.refuse_indexes(session)?;
         Ok(plan)
     }
 
@@ -392,6 +401,54 @@ impl<'e> Plan<'e> {
             }
         }
         Ok(())
+    }
+
+    /// The server makes no index over a type that does not fit it.
+    fn refuse_indexes(&self, session: &mut Session) -> Result<()> {
+        for Relaxation { rule, rows, .. } in &self.rules {
+            let Rule::Type(name, kind) = rule else { continue };
+            let mut columns = self.expected.columns.iter();
+            let Some(column) = columns.find(|column| column.name == *name) else { continue };
+            for index in self.expected.indexes.iter().filter(|index| needs(index, name)) {
+                match session.ask(&self.sample(index)) {
+                    Ok(_) => {}
+                    Err(error) if error.kind == Kind::Data => {
+                        let table = &self.expected.name;
+                        let what = format!(
+                            "{table}.{name}: {rows} rows cannot become {}, and index {} cannot be made over {kind}",
+                            column.kind, index.name
+                        );
+                        return Err(Error::new(Kind::Data, what).remedy(format!(
+                            "give {name} a value of type {} in these rows of {table}",
+                            column.kind
+                        )));
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A question that the server answers with no row where it can make the index over the types
+    /// that the columns are to have.
+    fn sample(&self, index: &Index) -> String {
+        let column = |column: &Column| {
+            let name = quoted(&column.name);
+            match self.old.column(&column.name) {
+                Some(_) if !self.is_converted(&column.name) => name,
+                _ => format!("NULL::{} AS {name}", column.kind),
+            }
+        };
+        let columns: Vec<String> = self.target.columns.iter().map(column).collect();
+        let names = index.columns.iter().map(|name| quoted(name.trim_end_matches(" DESC")));
+        format!(
+            "SELECT FROM (SELECT {} FROM {} LIMIT 0) AS sample WHERE {} ORDER BY {}",
+            columns.join(", "),
+            quoted(&self.expected.name),
+            index.predicate.as_deref().unwrap_or("true"),
+            names.collect::<Vec<_>>().join(", ")
+        )
     }
 
     /// What is applied is written into the ledger, of whatever types it is.
@@ -555,16 +612,17 @@ pub fn shared(session: &mut Session, table: &str, column: &str) -> Result<u64> {
     Ok(session.ask(&sql)?.into_iter().flatten().next().map(|row| row.number(0)).unwrap_or_default())
 }
 
+/// Whether an index is over the column, or asks it.
+fn needs(index: &Index, column: &str) -> bool {
+    index.columns.iter().any(|name| name.trim_end_matches(" DESC") == column)
+        || index.predicate.as_ref().is_some_and(|sql| holds(sql, column))
+}
+
 /// The unique indexes that the rows do not allow, where all of their columns are there.
 pub fn not_unique(session: &mut Session, plan: &Plan<'_>) -> Result<Vec<Relaxation>> {
     let mut rules = Vec::new();
     for index in plan.expected.indexes.iter().filter(|index| index.unique) {
-        let is_needed = |name: &str| {
-            let mut columns = index.columns.iter();
-            columns.any(|column| column.trim_end_matches(" DESC") == name)
-                || index.predicate.as_ref().is_some_and(|sql| holds(sql, name))
-        };
-        let mut needed = plan.expected.columns.iter().filter(|column| is_needed(&column.name));
+        let mut needed = plan.expected.columns.iter().filter(|column| needs(index, &column.name));
         if needed.all(|column| plan.old.column(&column.name).is_some()) {
             let rows = duplicates_of(session, &plan.expected.name, index, &plan.values(index))?;
             let rule = Rule::Unique(index.name.to_string());

@@ -3,6 +3,7 @@
 //! What somebody has added to the table stays: columns, their constraints, indexes, triggers.
 
 use super::expected::IDENTITY;
+use super::ids;
 use super::index::{self, create, duplicates};
 use super::look::orphaned;
 use super::old::{self, Old, Plan};
@@ -98,7 +99,7 @@ pub fn reshape(
         for statement in clear(&plan, &differing).into_iter().chain(shape(&plan)) {
             session.run(&statement)?;
         }
-        count_on(session, &plan)?;
+        ids::count_on(session, &plan)?;
         constrain(session, &plan)
     })();
     done.map_err(|error| match error.kind {
@@ -157,8 +158,10 @@ fn clear(plan: &Plan<'_>, indexes: &[&Index]) -> Vec<String> {
             Some(sql) if sql.starts_with("GENERATED") => "DROP EXPRESSION",
             Some(_) => "DROP DEFAULT",
         };
-        statements
-            .push(format!("ALTER TABLE {table} ALTER COLUMN {} {what}", quoted(&target.name)));
+        // A table that inherits from this one goes on taking its ids where it took them.
+        let only = if target.default.as_deref() == Some(IDENTITY) { "ONLY " } else { "" };
+        let column = quoted(&target.name);
+        statements.push(format!("ALTER TABLE {only}{table} ALTER COLUMN {column} {what}"));
     }
     statements
 }
@@ -222,40 +225,6 @@ fn default(sql: &str, target: &Column, expected: &Column) -> String {
         }
         _ => format!("({sql})::{kind}"),
     }
-}
-
-/// Lets the identity column go on where its ids and the sequence of an older CTS end.
-fn count_on(session: &mut Session, plan: &Plan<'_>) -> Result<()> {
-    let is_identity = |column: &&Column| column.default.as_deref() == Some(IDENTITY);
-    let Some(column) = plan.target.columns.iter().find(is_identity) else { return Ok(()) };
-    let (table, name) = (quoted(&plan.expected.name), quoted(&column.name));
-    let mut last = 0_i64;
-    for sequence in plan.old.sequences(&column.name) {
-        let last_one = format!("SELECT last_value - (NOT is_called)::int FROM {}", sequence.name);
-        last = last.max(integer(session, &last_one)?);
-        if sequence.is_its_own {
-            session.run(&format!("DROP SEQUENCE {}", sequence.name))?;
-        }
-    }
-    if !plan.old.column(&column.name).is_none_or(counts) {
-        session.run(&format!("ALTER TABLE {table} ALTER COLUMN {name} ADD {IDENTITY}"))?;
-    }
-    last = last.max(integer(session, &format!("SELECT max({name}) FROM {table}"))?);
-    if last == 0 {
-        return Ok(());
-    }
-    // Unlike setval(), this is undone with the transaction.
-    let next = last.saturating_add(1);
-    session.run(&format!("ALTER TABLE {table} ALTER COLUMN {name} RESTART WITH {next}"))
-}
-
-fn integer(session: &mut Session, sql: &str) -> Result<i64> {
-    let row = session.ask(sql)?.into_iter().flatten().next();
-    Ok(row.map(|row| row.number(0)).unwrap_or_default())
-}
-
-fn counts(column: &Column) -> bool {
-    column.default.as_deref().is_some_and(|sql| sql.ends_with("AS IDENTITY"))
 }
 
 /// Adds the primary key, the foreign keys and the storage parameters.
