@@ -32,6 +32,13 @@ const UNACKNOWLEDGED: Duration = Duration::from_secs(15);
 /// Questions that may wait for hanging servers at the same time, and attempts to connect that may
 /// wait for one.
 const HANGING_AT_MOST: usize = 4;
+/// A connection is replaced after so long. What new ones cannot do any more (log in, write) is
+/// found so, as the trading programs would find it.
+const OLD: Duration = Duration::from_secs(30);
+/// How long the server may take to end the connection that a new one replaces: where there are few
+/// places, it may need that one.
+const PLACE_FREE_WITHIN: Duration = Duration::from_millis(500);
+const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(50);
 /// SQLSTATEs of notices which say that an object is in place: duplicate table (and index),
 /// column, object. (PostgreSQL documentation, appendix A)
 const IN_PLACE: [&str; 3] = ["42P07", "42701", "42710"];
@@ -72,6 +79,7 @@ pub struct Session {
     pub known: Option<Known>,
     in_place: Arc<AtomicUsize>,
     is_spoilt: bool,
+    since: Instant,
 }
 
 impl Session {
@@ -125,6 +133,10 @@ impl Session {
 
     fn is_usable(&self) -> bool {
         !self.is_spoilt && !self.client.is_closed()
+    }
+
+    fn is_old(&self) -> bool {
+        self.since.elapsed() >= OLD
     }
 }
 
@@ -206,7 +218,8 @@ fn connect_to(target: &Target, tls: &Tls, host: &Host) -> Result<Session> {
         read_only: None,
         schema: String::new(),
     };
-    let mut session = Session { client, server, known: None, in_place, is_spoilt: false };
+    let mut session =
+        Session { client, server, known: None, in_place, is_spoilt: false, since: Instant::now() };
     set_up(&mut session)?;
     match &session.server.read_only {
         Some(why) if target.session == SessionAttrs::ReadWrite => {
@@ -359,7 +372,7 @@ impl ManageConnection for Manager {
     }
 
     fn has_broken(&self, session: &mut Session) -> bool {
-        !session.is_usable()
+        !session.is_usable() || session.is_old()
     }
 }
 
@@ -392,20 +405,38 @@ impl Sessions {
     /// A connection, an idle one or a new one, within `limit` and the pool's own.
     pub fn get(&self, limit: Duration) -> Result<Pooled> {
         let limit = limit.min(self.connect);
+        let mut has_replaced = false;
         while let Some(idle) = self.pool.try_get() {
-            if idle.is_usable() {
+            if idle.is_usable() && !idle.is_old() {
                 return Ok(idle);
             }
+            has_replaced |= idle.is_usable();
         }
         let has_room = self.pool.state().connections < self.pool.max_size();
         if has_room && held(&self.handed).is_empty() {
-            let session = self.open(limit)?;
+            let session = match has_replaced {
+                true => self.open_in_place(limit),
+                false => self.open(limit),
+            }?;
             held(&self.handed).push(session);
         }
         self.pool.get_timeout(limit).map_err(|_| {
             let what = format!("all {} connections of the pool are in use", self.pool.max_size());
             Error::new(Kind::Unavailable, what).remedy("raise CTS_POOL_MAX")
         })
+    }
+
+    /// Connects where a connection has just been given up, whose place may not be free yet.
+    fn open_in_place(&self, limit: Duration) -> Result<Session> {
+        let start = Instant::now();
+        loop {
+            match self.open(limit.saturating_sub(start.elapsed())) {
+                Err(error) if is_lost(&error) && start.elapsed() < PLACE_FREE_WITHIN.min(limit) => {
+                    thread::sleep(BETWEEN_ATTEMPTS);
+                }
+                other => return other,
+            }
+        }
     }
 
     /// Connects to the first host that answers and fits; else says of each why not. One that hangs
