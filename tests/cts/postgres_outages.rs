@@ -72,6 +72,11 @@ fn a_server_that_went_down_is_said_at_once_and_found_again() {
     let database = cluster.owned();
     let service = database.serve().start();
     service.until_ready();
+    // Nobody asks yet.
+    cluster.stop(Mode::Fast);
+    service.until("⚠ The database cannot be used: ");
+    cluster.start_again();
+    service.until("✓ The database can be used again");
     let ways: [(&str, &dyn Fn()); 3] = [
         ("a fast stop", &|| cluster.stop(Mode::Fast)),
         ("an immediate stop", &|| cluster.stop(Mode::Immediate)),
