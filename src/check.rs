@@ -110,6 +110,10 @@ pub fn at_url(url: &str, as_json: bool) -> Result<u8> {
 }
 
 fn wrong_url(url: &str, why: &str) -> Error {
+    if url.contains('@') {
+        return Error::new(Kind::Usage, "--url: a user and a password cannot be given")
+            .remedy("give it like http://127.0.0.1:3000; change the password if there was one");
+    }
     Error::new(Kind::Usage, format!("--url: {url:?} {why}"))
         .remedy("give it like http://127.0.0.1:3000")
 }
@@ -150,7 +154,7 @@ pub fn could_not_ask(error: &str, as_json: bool) -> u8 {
     let text = if as_json {
         json!({"status": "unknown", "error": error}).to_string()
     } else {
-        format!("CTS UNKNOWN - {}", error.replace('|', "/").replace(['\n', '\r'], " "))
+        format!("CTS UNKNOWN - {}", error.replace('|', "/").replace(char::is_control, " "))
     };
     // The exit code tells it all the same.
     let _ = print(&(text + "\n"));

@@ -4,12 +4,17 @@
 use std::cell::RefCell;
 use std::ffi::OsString;
 use std::fmt;
-use std::fs;
+use std::fs::OpenOptions;
+use std::io::{self, Read};
 use std::ops::RangeInclusive;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::fs::OFlags;
 
 use crate::error::{Error, Kind, Result};
 pub use crate::flags::*;
@@ -17,6 +22,13 @@ use crate::log::Verbosity;
 use crate::server::Listen;
 use crate::store::sqlite::{Access, DatabaseFile};
 use crate::store::{Backend, Database};
+
+/// No secret is longer.
+const LONGEST_SECRET: usize = 64 << 10;
+/// How long a pipe may take to give a secret.
+const PIPE_WITHIN: Duration = Duration::from_secs(2);
+/// Between two attempts to read from one.
+const PIPE_PAUSE: Duration = Duration::from_millis(10);
 
 /// The longest time that is ever waited: one that can be added to any point in time.
 const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
@@ -147,6 +159,7 @@ fn backend(flags: &Flags, env: &Env<'_>) -> Result<Backend> {
 fn file(flags: &Flags, env: &Env<'_>) -> Result<DatabaseFile> {
     let variable = env.path("SQLITE_DB_PATH");
     let (path, source) = first(("--db", flags.db.clone()), variable, || DEFAULT_DB.into());
+    is_path(if let Source::Flag(flag) = source { flag } else { "SQLITE_DB_PATH" }, &path)?;
     env.note("SQLITE_DB_PATH", source, path.display());
     Ok(DatabaseFile {
         path,
@@ -215,6 +228,10 @@ fn no_postgres(env: &Env<'_>) -> Error {
 fn host(flags: &Flags, env: &Env<'_>) -> Result<String> {
     let variable = env.text("HOST")?;
     let (host, source) = first(("--host", flags.host.clone()), variable, || DEFAULT_HOST.into());
+    let name = if let Source::Flag(flag) = source { flag } else { "HOST" };
+    if holds_login(&host) {
+        return Err(wrong(name, &host, "a name or an address"));
+    }
     env.note("HOST", source, &host);
     Ok(host)
 }
@@ -231,6 +248,9 @@ fn port(flags: &Flags, env: &Env<'_>) -> Result<u16> {
 
 fn allowed_hosts(env: &Env<'_>) -> Result<Vec<String>> {
     let given = env.text("CTS_ALLOWED_HOSTS")?;
+    if let Some(value) = given.as_deref().filter(|value| holds_login(value)) {
+        return Err(wrong("CTS_ALLOWED_HOSTS", value, "a list of names"));
+    }
     let source = if given.is_some() { Source::Environment } else { Source::Default };
     let hosts: Vec<String> = given
         .unwrap_or_default()
@@ -259,7 +279,8 @@ fn admin_token(env: &Env<'_>) -> Result<Option<Secret>> {
 }
 
 fn read_secret(name: &str, path: &Path) -> Result<String> {
-    let text = fs::read_to_string(path).map_err(|e| {
+    is_path(name, path)?;
+    let text = read_in_time(path).map_err(|e| {
         Error::new(Kind::Config, format!("{name}: {} cannot be read: {e}", path.display()))
             .remedy("correct the path, or the rights of the file")
     })?;
@@ -270,8 +291,48 @@ fn read_secret(name: &str, path: &Path) -> Result<String> {
     }
 }
 
+/// Reads a small file, or a pipe that somebody writes to just now.
+fn read_in_time(path: &Path) -> io::Result<String> {
+    let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
+    let mut file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    let (until, mut bytes, mut part) = (Instant::now() + PIPE_WITHIN, Vec::new(), [0; 4096]);
+    loop {
+        match file.read(&mut part) {
+            Ok(0) => return String::from_utf8(bytes).map_err(|_| io::Error::other("not UTF-8")),
+            Ok(length) => bytes.extend_from_slice(&part[..length]),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock && Instant::now() < until => {
+                thread::sleep(PIPE_PAUSE);
+            }
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                return Err(io::Error::other("it is no plain file, and does not end"));
+            }
+            Err(e) => return Err(e),
+        }
+        if bytes.len() > LONGEST_SECRET {
+            return Err(io::Error::other("it holds more than 64 KiB"));
+        }
+    }
+}
+
+/// A URL in the place of a path is not repeated: it may hold a password.
+fn is_path(name: &str, path: &Path) -> Result<()> {
+    match path.to_string_lossy().contains("://") {
+        true => Err(Error::new(Kind::Config, format!("{name}: is a URL, not a path"))
+            .remedy(format!("set DATABASE_URL if it is a database server's, and correct {name}"))),
+        false => Ok(()),
+    }
+}
+
+/// Whether it may be a URL with a password.
+fn holds_login(value: &str) -> bool {
+    value.contains("://") || value.contains('@')
+}
+
+/// What may be a URL is not repeated.
 fn wrong(name: &str, value: &str, expected: &str) -> Error {
-    Error::new(Kind::Config, format!("{name}: {value:?} is not {expected}"))
+    let shown = if holds_login(value) { "a URL".into() } else { format!("{value:?}") };
+    Error::new(Kind::Config, format!("{name}: {shown} is not {expected}"))
         .remedy(format!("correct {name}"))
 }
 
@@ -444,6 +505,47 @@ mod tests {
             let text = complaint(&[(name, value)]);
             assert!(text.contains(name) && text.contains(value), "{text}");
         }
+    }
+
+    #[test]
+    fn a_url_in_the_wrong_variable_is_not_repeated() {
+        let names = [
+            "SQLITE_DB_PATH",
+            "DATABASE_TYPE",
+            "HOST",
+            "PORT",
+            "CTS_ALLOWED_HOSTS",
+            "CTS_ADMIN_TOKEN_FILE",
+            "CTS_LOCK_TIMEOUT",
+            "CTS_HTTP_CONNECTIONS",
+            "CTS_GROUP_ACCESS",
+            "CTS_ALLOW_NETWORK_FS",
+        ];
+        for name in names {
+            for url in ["postgresql://u:hunter@h/db", "http://u:hunter@h:1"] {
+                let text = complaint(&[(name, url)]);
+                assert!(text.contains(name) && text.contains("URL"), "{text}");
+                assert!(!text.contains("hunter"), "{text}");
+            }
+        }
+        let text = complaint(&[("SQLITE_DB_PATH", "postgres://h/db")]);
+        assert!(text.contains("is a URL, not a path. Try: set DATABASE_URL"), "{text}");
+    }
+
+    #[test]
+    fn a_secret_comes_from_a_file_or_a_pipe_that_ends_in_time() {
+        let (reader, mut writer) = io::pipe().unwrap();
+        let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&reader));
+        let start = Instant::now();
+        let text = complaint(&[("CTS_ADMIN_TOKEN_FILE", &path)]);
+        assert!(text.contains("is no plain file, and does not end"), "{text}");
+        assert!(start.elapsed() < PIPE_WITHIN * 2);
+        io::Write::write_all(&mut writer, b"tell-nobody\n").unwrap();
+        drop(writer);
+        let config = load(&Flags::default(), &[("CTS_ADMIN_TOKEN_FILE", &path)]).unwrap();
+        assert_eq!(config.admin_token.as_ref().map(Secret::expose), Some("tell-nobody"));
+        let text = complaint(&[("CTS_ADMIN_TOKEN_FILE", "/dev/zero")]);
+        assert!(text.contains("more than 64 KiB"), "{text}");
     }
 
     #[test]

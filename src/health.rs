@@ -20,6 +20,10 @@ const DISK_FULL: u64 = 16 << 20;
 /// Below this many free bytes, and 5 % of the disk, a person should look.
 const DISK_LOW: u64 = 1 << 30;
 
+/// Where nothing is left that could be repaired.
+const NO_TABLE: &str =
+    "no table of CTS is left; `cts migrate` or a restart of cts makes them anew, without rows";
+
 /// How the database is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -177,7 +181,11 @@ impl Report {
     }
 
     fn judge_schema(&mut self, schema: &'static Schema, look: &Look) {
-        for table in CRITICAL.iter().filter(|table| !self.tables.contains(table)) {
+        let has_any = !self.tables.is_empty();
+        if !has_any {
+            self.findings.push(Finding::Critical(NO_TABLE.into()));
+        }
+        for table in CRITICAL.iter().filter(|table| has_any && !self.tables.contains(table)) {
             self.findings.push(Finding::Critical(format!("critical table {table} is missing")));
         }
         let drift = match Plan::of(schema, look) {
@@ -201,7 +209,7 @@ impl Report {
         let is_critical =
             |text: &str| CRITICAL.iter().any(|table| text == format!("table {table}"));
         for object in drift.missing.iter().map(ToString::to_string) {
-            if !is_critical(&object) {
+            if has_any && !is_critical(&object) {
                 self.findings.push(Finding::Warning(format!(
                     "{object} is missing; `cts repair` puts it back"
                 )));
@@ -397,6 +405,13 @@ mod tests {
             assert_eq!(status, Status::Degraded, "{reasons:?}");
             assert!(reasons[0].contains(reason), "{reasons:?}");
         }
+    }
+
+    #[test]
+    fn where_no_table_is_left_nothing_is_said_that_does_not_help() {
+        let (status, reasons) = status_of(|look, _| *look = Look::default());
+        assert_eq!((status, reasons[0].as_str()), (Status::Unhealthy, NO_TABLE));
+        assert!(!reasons.iter().any(|reason| reason.contains("repair")), "{reasons:?}");
     }
 
     #[test]

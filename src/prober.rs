@@ -155,6 +155,8 @@ impl Prober {
             store,
             log,
             unwritable: None,
+            looked: now,
+            unusable: None,
             next_write: now + BETWEEN_WRITES,
             next_healing: now + BETWEEN_HEALINGS,
         };
@@ -184,6 +186,10 @@ struct Owner {
     trouble: Option<String>,
     log: Log,
     unwritable: Option<String>,
+    /// When the last report was made.
+    looked: Instant,
+    /// Since when the database cannot be used.
+    unusable: Option<Instant>,
     next_write: Instant,
     next_healing: Instant,
 }
@@ -223,6 +229,10 @@ impl Owner {
             self.follow();
             self.unwritable = self.store.try_write().err().map(|error| error.to_string());
             let pause = if self.unwritable.is_some() { AFTER_FAILURE } else { BETWEEN_WRITES };
+            // The log tells an outage though nobody asks.
+            if self.looked.elapsed() >= pause {
+                self.report();
+            }
             self.next_write = Instant::now() + pause;
         }
         if Instant::now() >= self.next_healing {
@@ -282,12 +292,33 @@ impl Owner {
     fn report(&mut self) -> Report {
         let around =
             Surroundings { unwritable: self.unwritable.clone(), ..Surroundings::default() };
-        examine(&mut *self.store, around).unwrap_or_else(|error| {
+        let report = examine(&mut *self.store, around).unwrap_or_else(|error| {
             // What became of the file says more than the error that follows from it.
             let replaced = self.store.place().replaced;
             let error = replaced.map_or(error, |why| Error::new(Kind::Io, why));
             Report::unreachable(&*self.database, &error)
-        })
+        });
+        self.looked = Instant::now();
+        self.tell(&report);
+        report
+    }
+
+    /// Says when the database cannot be used any more, and when it can be again.
+    fn tell(&mut self, report: &Report) {
+        match (self.unusable, report.status().is_usable()) {
+            (None, false) => {
+                self.unusable = Some(Instant::now());
+                let reasons = report.reasons();
+                let why = reasons.first().copied().unwrap_or_default();
+                self.log.warn(format_args!("The database cannot be used: {why}"));
+            }
+            (Some(since), true) => {
+                self.unusable = None;
+                let seconds = since.elapsed().as_secs();
+                self.log.info(format_args!("✓ The database can be used again, after {seconds} s"));
+            }
+            _ => {}
+        }
     }
 
     fn close(mut self) -> Result<()> {

@@ -39,7 +39,7 @@ use fault::is_lost;
 use lock::Locked;
 use look::{Found, RELAXATIONS};
 pub use session::PoolSettings;
-use session::{Session, Sessions, literal, quoted};
+use session::{Session, Sessions, literal, quoted, to_write};
 pub use url::Target;
 
 /// How long a look may take. Less than the prober waits for it.
@@ -89,8 +89,10 @@ impl DatabaseServer {
         let store = self.connect(self.pool.connect)?;
         match store.place().read_only {
             None => Ok(store),
-            Some(why) => Err(store.at(Error::new(Kind::Unavailable, why)
-                .remedy("look which server is the primary, and name it in the URL"))),
+            Some(why) => {
+                let remedy = to_write(&why);
+                Err(store.at(Error::new(Kind::Unavailable, why).remedy(remedy)))
+            }
         }
     }
 }

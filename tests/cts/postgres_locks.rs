@@ -55,6 +55,32 @@ fn start_at_once(database: &Database, words: &str) {
 }
 
 #[test]
+fn a_prepared_transaction_in_the_way_is_named() {
+    let cluster = Cluster::builder().set("max_prepared_transactions", "2").start();
+    let database = cluster.owned();
+    database.cts("migrate").success();
+    database.sql("DROP INDEX idx_site_logs_time");
+    database.sql("BEGIN; LOCK TABLE site_logs; PREPARE TRANSACTION 'it''s mine'");
+    let done = database.cts("migrate").env("CTS_LOCK_TIMEOUT", "1").status(75);
+    done.says(&[
+        "table site_logs is used by the prepared transaction",
+        "ROLLBACK PREPARED 'it''s mine'",
+    ]);
+    database.sql("ROLLBACK PREPARED 'it''s mine'");
+    database.cts("migrate").success();
+}
+
+#[test]
+fn a_ledger_with_many_rows_of_another_program_is_read_in_time() {
+    let database = migrated();
+    database.sql(
+        "INSERT INTO migrations (name, executed_at) \
+         SELECT 'old_' || n, now() FROM generate_series(1, 300000) n",
+    );
+    database.cts("--check").success().says(&["4/4 migrations"]);
+}
+
+#[test]
 fn starts_at_once_on_an_empty_database_all_end_well() {
     for _ in 0..3 {
         let database = Cluster::shared().owned();

@@ -72,6 +72,11 @@ fn a_server_that_went_down_is_said_at_once_and_found_again() {
     let database = cluster.owned();
     let service = database.serve().start();
     service.until_ready();
+    // Nobody asks yet.
+    cluster.stop(Mode::Fast);
+    service.until("⚠ The database cannot be used: ");
+    cluster.start_again();
+    service.until("✓ The database can be used again");
     let ways: [(&str, &dyn Fn()); 3] = [
         ("a fast stop", &|| cluster.stop(Mode::Fast)),
         ("an immediate stop", &|| cluster.stop(Mode::Immediate)),
@@ -405,6 +410,44 @@ fn a_server_that_is_set_read_only_is_unhealthy_until_it_is_not() {
     assert!(answer.body.contains("default_transaction_read_only"), "{}", answer.body);
     cluster.sql(&format!("ALTER ROLE \"{role}\" RESET default_transaction_read_only"));
     recovers(&service, "the role may write again");
+}
+
+/// Nobody ends the connections that there are.
+#[test]
+fn what_only_a_new_connection_cannot_do_is_found_within_a_minute() {
+    let cluster = Cluster::builder().start();
+    let (reading, locked_out, limited) = (cluster.owned(), cluster.owned(), cluster.owned());
+    cluster.sql(&format!("ALTER ROLE \"{}\" CONNECTION LIMIT 1", limited.name));
+    let services = [&reading, &locked_out, &limited].map(|database| {
+        let service = database.serve().env("CTS_POOL_MAX", "1").start();
+        service.until_ready();
+        service.until_status("healthy");
+        service
+    });
+    let (reading, locked_out) = (&reading.name, &locked_out.name);
+    cluster.sql(&format!("ALTER ROLE \"{reading}\" SET default_transaction_read_only = on"));
+    cluster.sql(&format!("ALTER ROLE \"{locked_out}\" PASSWORD 'another'"));
+    let start = Instant::now();
+    let [reads, is_out, has_one_place] = &services;
+    await_that("it cannot log in", || {
+        assert_eq!(status(&has_one_place.get(HEALTH)), "healthy", "{}", has_one_place.log());
+        status(&is_out.get(HEALTH)) == "unhealthy"
+    });
+    is_unhealthy(is_out, "password authentication failed");
+    reads.until_status("unhealthy");
+    is_unhealthy(reads, "default_transaction_read_only");
+    assert!(start.elapsed() < PATIENCE, "{:?}", start.elapsed());
+    // Its connection was replaced by now, and nothing was seen of that.
+    let old = format!(
+        "SELECT count(*) FROM pg_stat_activity WHERE usename = '{}' \
+         AND backend_start < now() - interval '40 s'",
+        limited.name
+    );
+    await_within(PATIENCE, "the connection was replaced", || {
+        assert_eq!(status(&has_one_place.get(HEALTH)), "healthy", "{}", has_one_place.log());
+        start.elapsed() > Duration::from_secs(42)
+    });
+    assert_eq!(cluster.number(&old), 0);
 }
 
 #[test]

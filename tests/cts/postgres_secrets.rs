@@ -2,6 +2,7 @@
 //! is for, or is told what it lacks.
 
 use std::fs;
+use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -333,6 +334,77 @@ fn a_role_that_may_only_read_can_look_and_is_told_what_it_lacks() {
     run("serve --port 0").status(77).says(&["permission denied for table site_logs"]);
     drop(database);
     Cluster::shared().sql(&format!("DROP ROLE \"{reader}\""));
+}
+
+#[test]
+fn a_schema_that_may_not_be_used_is_no_missing_one() {
+    let database = Cluster::shared().owned();
+    database.cts("migrate").success();
+    let name = &database.name;
+    let mut admin = database.admin();
+    let change = format!(
+        "CREATE SCHEMA \"Not \"\"mine\"; ALTER ROLE \"{name}\" SET search_path = nowhere, \"Not \"\"mine\""
+    );
+    admin.batch_execute(&change).unwrap();
+    for (words, code) in [("migrate", 77), ("status", 77), ("--check", 3)] {
+        let says = ["permission denied for schema Not \"mine", "GRANT USAGE"];
+        database.cts(words).env("CTS_WAIT", "0").status(code).says(&says);
+    }
+}
+
+#[test]
+fn settings_of_the_role_change_nothing_and_a_policy_is_said() {
+    let database = Cluster::shared().owned();
+    database.cts("migrate").success();
+    let name = &database.name;
+    let set = |sql: &str| database.sql(&format!("ALTER ROLE \"{name}\" SET {sql}"));
+    set("quote_all_identifiers = on");
+    set("idle_in_transaction_session_timeout = 1");
+    database.cts("--check").success().says(&["CTS OK"]);
+    database.cts("verify").success().says(&["no drift"]);
+    database.sql(
+        "ALTER TABLE migrations ENABLE ROW LEVEL SECURITY; \
+         ALTER TABLE migrations FORCE ROW LEVEL SECURITY",
+    );
+    for (words, code) in [("migrate", 77), ("status", 77), ("--check", 3)] {
+        let says = ["row-level security policy for table \"migrations\"", "BYPASSRLS"];
+        database.cts(words).env("CTS_WAIT", "0").status(code).says(&says);
+    }
+    for options in ["-cfoo", "-cno_such_thing%3D1", "-cwork_mem%3Dmuch"] {
+        let url = format!("{}&options={options}", database.url());
+        let done = database.cts("status").env("DATABASE_URL", &url).status(78);
+        done.says(&["correct `options` in the URL"]);
+    }
+}
+
+/// A pooler may repeat what it was sent, and more than it was sent.
+#[test]
+fn what_a_server_says_is_shown_without_the_password_cut_and_clean() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut length = [0; 4];
+            stream.read_exact(&mut length).unwrap();
+            let mut rest = vec![0; u32::from_be_bytes(length) as usize - 4];
+            stream.read_exact(&mut rest).unwrap();
+            let text = format!("\u{1b}[2Jno login with {SECRET}\u{7}{}", "no ".repeat(100_000));
+            let fields = format!("SFATAL\0VFATAL\0C28000\0M{text}\0\0");
+            let length = u32::try_from(fields.len() + 4).unwrap();
+            let _ =
+                stream.write_all(&[b"E", &length.to_be_bytes()[..], fields.as_bytes()].concat());
+        }
+    });
+    let url = format!("postgresql://u:{}@127.0.0.1:{port}/box?sslmode=disable", encoded(SECRET));
+    for (words, code) in [("--check", 3), ("--check --json", 3), ("status", 77), ("migrate", 77)] {
+        let done = cts(words).env("DATABASE_URL", &url).status(code);
+        tells_nothing(&done, words);
+        let said = done.out() + &done.err();
+        let lines = said.replace('\n', "");
+        assert!(lines.len() < 2000 && !lines.contains(char::is_control), "{said}");
+        done.says(&["no login with ***"]);
+    }
 }
 
 #[test]

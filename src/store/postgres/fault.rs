@@ -3,21 +3,48 @@
 use std::error::Error as _;
 use std::io;
 
-use postgres::error::SqlState;
+use postgres::error::{Severity, SqlState};
+
+use super::url::Password;
 
 use crate::error::{Error, Kind};
 use crate::store::interrupted;
+
+/// A longer text of a server is cut: one that is broken may send megabytes.
+const LONGEST: usize = 500;
+/// Shorter ones are words of other texts too.
+const SHORTEST_SECRET: usize = 4;
 
 /// Whether the connection is of no use any more, or there is none.
 pub fn is_lost(error: &Error) -> bool {
     error.kind == Kind::Unavailable
 }
 
-/// An error of PostgreSQL with its kind and remedy.
-pub fn error(cause: &postgres::Error) -> Error {
+/// An error of PostgreSQL with its kind and remedy, and without the password of the connection.
+pub fn error(cause: &postgres::Error, secret: Option<&Password>) -> Error {
+    let error = meant(cause);
+    Error { what: shown(&error.what, secret), ..error }
+}
+
+/// What a server sent, as it may be shown: a pooler may repeat the password, and one that is not
+/// what it seems may send what a terminal obeys.
+fn shown(text: &str, secret: Option<&Password>) -> String {
+    let secret = secret.map(|secret| String::from_utf8_lossy(secret.expose()));
+    let text = match secret.filter(|secret| secret.len() >= SHORTEST_SECRET) {
+        Some(secret) => text.replace(&*secret, "***"),
+        None => text.to_string(),
+    };
+    let mut rest = text.chars();
+    let shown: String = rest.by_ref().take(LONGEST).collect();
+    let more = if rest.next().is_some() { " …" } else { "" };
+    shown.replace(char::is_control, " ") + more
+}
+
+fn meant(cause: &postgres::Error) -> Error {
     match cause.as_db_error() {
         Some(said) => {
-            let (kind, remedy) = meaning(said.code(), said.message());
+            let ended = matches!(said.parsed_severity(), Some(Severity::Fatal | Severity::Panic));
+            let (kind, remedy) = meaning(said.code(), said.message(), ended);
             if kind == Kind::TryAgain && said.code() == &SqlState::QUERY_CANCELED {
                 return canceled(said.message());
             }
@@ -42,7 +69,8 @@ fn text(said: &postgres::error::DbError) -> String {
 }
 
 /// Kind and remedy by SQLSTATE (PostgreSQL documentation, appendix A).
-fn meaning(state: &SqlState, message: &str) -> (Kind, &'static str) {
+/// `ended` says that the connection is over with it.
+fn meaning(state: &SqlState, message: &str, ended: bool) -> (Kind, &'static str) {
     match *state {
         SqlState::LOCK_NOT_AVAILABLE
         | SqlState::T_R_DEADLOCK_DETECTED
@@ -63,9 +91,10 @@ fn meaning(state: &SqlState, message: &str) -> (Kind, &'static str) {
             Kind::Unavailable,
             "close connections of other programs, or raise max_connections (or the role's CONNECTION LIMIT)",
         ),
-        SqlState::READ_ONLY_SQL_TRANSACTION => {
-            (Kind::Unavailable, "look which server is the primary, and name it in the URL")
-        }
+        SqlState::READ_ONLY_SQL_TRANSACTION => (
+            Kind::Unavailable,
+            "look which server is the primary, and name it in the URL; if this one is, whether default_transaction_read_only is set",
+        ),
         SqlState::INVALID_PASSWORD => {
             (Kind::Permission, "correct the password in the URL, or in the file of PGPASSFILE")
         }
@@ -81,13 +110,15 @@ fn meaning(state: &SqlState, message: &str) -> (Kind, &'static str) {
             Kind::Data,
             "stop the trading programs, keep a copy of the server's data folder, and restore a backup",
         ),
-        _ => by_class(state.code(), message),
+        _ => by_class(state.code(), message, ended),
     }
 }
 
 /// What the user of the URL lacks, in the words of a server that speaks English.
-fn to_grant(message: &str) -> &'static str {
-    if message.contains("for schema") {
+pub fn to_grant(message: &str) -> &'static str {
+    if message.contains("row-level security") {
+        "let the user of the URL see all rows: `ALTER TABLE … DISABLE ROW LEVEL SECURITY`, or `ALTER ROLE … BYPASSRLS`"
+    } else if message.contains("for schema") {
         "`GRANT USAGE, CREATE ON SCHEMA … TO` the user of the URL, or give it a schema of its own (README, \"Rights\")"
     } else if message.contains("for table") {
         "let the user of the URL own the tables; who only looks needs `GRANT SELECT ON ALL TABLES IN SCHEMA …` (README, \"Rights\")"
@@ -96,8 +127,12 @@ fn to_grant(message: &str) -> &'static str {
     }
 }
 
-fn by_class(code: &str, message: &str) -> (Kind, &'static str) {
+fn by_class(code: &str, message: &str, ended: bool) -> (Kind, &'static str) {
     match code.get(..2).unwrap_or_default() {
+        // An unknown setting, one without a value, one with a value that cannot be.
+        _ if ended && matches!(code, "42704" | "42601" | "22023") => {
+            (Kind::Config, "correct `options` in the URL, or what `ALTER ROLE … SET` has set")
+        }
         // Connection exceptions and operator intervention: shutting down, starting up.
         "08" | "57" => (Kind::Unavailable, ""),
         "53" => (Kind::Io, "look at the resources of the server"),
@@ -110,6 +145,7 @@ fn by_class(code: &str, message: &str) -> (Kind, &'static str) {
         _ if message.contains("could not read block") => {
             (Kind::Data, "keep a copy of the server's data folder, and restore a backup")
         }
+        _ if ended => (Kind::Unavailable, ""),
         _ => (Kind::Data, ""),
     }
 }
@@ -176,7 +212,40 @@ mod tests {
             ("42P01", Kind::Data),
         ];
         for (code, kind) in kinds {
-            assert_eq!(meaning(&SqlState::from_code(code), "").0, kind, "{code}");
+            assert_eq!(meaning(&SqlState::from_code(code), "", false).0, kind, "{code}");
         }
+    }
+
+    #[test]
+    fn an_ended_connection_is_no_fault_of_the_data() {
+        let kinds = [
+            ("25P03", Kind::Unavailable),
+            ("25P04", Kind::Unavailable),
+            ("57P05", Kind::Unavailable),
+            ("08P01", Kind::Unavailable),
+            ("XX000", Kind::Unavailable),
+            ("42704", Kind::Config),
+            ("42601", Kind::Config),
+            ("22023", Kind::Config),
+            ("28P01", Kind::Permission),
+            ("3D000", Kind::Config),
+            ("XX001", Kind::Data),
+        ];
+        for (code, kind) in kinds {
+            assert_eq!(meaning(&SqlState::from_code(code), "", true).0, kind, "{code}");
+        }
+    }
+
+    #[test]
+    fn what_a_server_sends_is_cleaned_and_cut_and_holds_no_password() {
+        let secret = Password::from("p@ss word");
+        let text = format!("\u{1b}[31mno p@ss word\r\n\u{7}{}", "x".repeat(5_000_000));
+        let shown = shown(&text, Some(&secret));
+        assert!(shown.starts_with(" [31mno ***   xxx") && shown.ends_with("x …"), "{shown}");
+        assert_eq!(shown.chars().count(), LONGEST + 2);
+        // One that the cut would leave a piece of.
+        let text = "x".repeat(LONGEST - 4) + "p@ss word";
+        assert!(!super::shown(&text, Some(&secret)).contains("p@"));
+        assert_eq!(super::shown("could not read", Some(&Password::from("not"))), "could not read");
     }
 }

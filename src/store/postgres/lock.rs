@@ -93,14 +93,22 @@ pub fn explained(session: &mut Session, error: Error) -> Error {
 /// schema, the one whose transaction is the oldest.
 fn in_the_way(session: &mut Session) -> Option<String> {
     let sql = format!(
-        "SELECT c.relname, l.pid, {PROGRAM}, {AGE} \
+        "SELECT c.relname, l.pid, {PROGRAM}, {AGE}, quote_literal(p.gid) \
          FROM pg_locks l JOIN pg_class c ON c.oid = l.relation AND c.relnamespace = {SCHEMA} \
              LEFT JOIN pg_stat_activity a ON a.pid = l.pid \
-         WHERE l.granted AND l.pid <> pg_backend_pid() AND c.relkind IN ('r', 'p') \
+             LEFT JOIN (pg_locks x JOIN pg_prepared_xacts p ON p.transaction = x.transactionid) \
+                 ON l.pid IS NULL AND x.pid IS NULL AND x.virtualtransaction = l.virtualtransaction \
+         WHERE l.granted AND l.pid IS DISTINCT FROM pg_backend_pid() AND c.relkind IN ('r', 'p') \
              AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
-         ORDER BY a.xact_start NULLS LAST LIMIT 1"
+         ORDER BY coalesce(p.prepared, a.xact_start) NULLS LAST LIMIT 1"
     );
     let row = session.ask(&sql).ok()?.into_iter().flatten().next()?;
+    if let Some(gid) = row.get(4) {
+        return Some(format!(
+            "table {} is used by the prepared transaction {gid}, which only `ROLLBACK PREPARED {gid}` or `COMMIT PREPARED {gid}` ends",
+            row.text(0)
+        ));
+    }
     Some(format!("table {} is used by {}", row.text(0), transaction(&row, 1)))
 }
 
@@ -120,6 +128,9 @@ const AGE: &str = "extract(epoch FROM now() - a.xact_start)::bigint";
 /// A transaction as a row has it from this cell on: process, program, age in seconds.
 pub fn transaction(row: &Row, from: usize) -> String {
     let (pid, program) = (row.text(from), row.text(from + 1));
+    if pid == "0" {
+        return "a prepared transaction (see pg_prepared_xacts)".into();
+    }
     let age = row.get(from + 2).map(|age| format!(", {age} s old")).unwrap_or_default();
     format!("a transaction of {program} (pid {pid}{age})")
 }

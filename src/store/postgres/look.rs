@@ -41,8 +41,7 @@ pub fn look(session: &mut Session, own: bool) -> Result<Found> {
     let read = first.and_then(|results| {
         let state = results.into_iter().flatten().next().ok_or_else(nothing)?;
         let Known { catalog, invalid, .. } = catalogue(session, state.text(4))?;
-        let has_ledger = catalog.table("migrations").is_some();
-        let sql = format!("{}; {}{end}", ledger_sql(has_ledger), relaxations_sql(state.is(2)));
+        let sql = format!("{}; {}{end}", ledger_sql(&catalog), relaxations_sql(state.is(2)));
         let mut results = session.ask(&sql)?.into_iter();
         let ledger = ledger(&results.next().unwrap_or_default());
         let relaxations = relaxations(&results.next().unwrap_or_default());
@@ -290,9 +289,23 @@ fn index(row: &Row) -> Index {
     }
 }
 
-/// The ledger's rows as JSON, so that it may have whatever columns.
-fn ledger_sql(is_there: bool) -> &'static str {
-    if is_there { "SELECT to_json(m) FROM migrations m" } else { "SELECT NULL WHERE false" }
+/// The ledger's rows as JSON, so that it may have whatever columns. Only those that can be ours: an
+/// older program may have left any number.
+fn ledger_sql(catalog: &Catalog) -> String {
+    let has = |name: &str| {
+        let table = catalog.table("migrations");
+        table.is_some_and(|table| table.columns.iter().any(|column| column.name == name))
+    };
+    if !has("name") || !has("checksum") {
+        return "SELECT NULL WHERE false".into();
+    }
+    let all = POSTGRES.migrations.iter().chain([&POSTGRES.fallback]);
+    let names: Vec<String> = all.map(|migration| literal(migration.name)).collect();
+    format!(
+        "SELECT to_json(m) FROM migrations m \
+         WHERE length(m.checksum::text) = 64 OR m.checksum IS NOT NULL AND m.name::text IN ({})",
+        names.join(", ")
+    )
 }
 
 fn ledger(rows: &[Row]) -> Vec<Applied> {

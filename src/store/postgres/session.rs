@@ -13,7 +13,7 @@ use r2d2::{ManageConnection, NopErrorHandler, Pool, PooledConnection};
 
 use super::fault::{self, is_lost};
 use super::tls::Tls;
-use super::url::{ChannelBinding, Host, Place, SessionAttrs, Target};
+use super::url::{ChannelBinding, Host, Password, Place, SessionAttrs, Target};
 use crate::catalog::Catalog;
 use crate::error::{Error, Kind, Result};
 
@@ -32,6 +32,13 @@ const UNACKNOWLEDGED: Duration = Duration::from_secs(15);
 /// Questions that may wait for hanging servers at the same time, and attempts to connect that may
 /// wait for one.
 const HANGING_AT_MOST: usize = 4;
+/// A connection is replaced after so long. What new ones cannot do any more (log in, write) is
+/// found so, as the trading programs would find it.
+const OLD: Duration = Duration::from_secs(30);
+/// How long the server may take to end the connection that a new one replaces: where there are few
+/// places, it may need that one.
+const PLACE_FREE_WITHIN: Duration = Duration::from_millis(500);
+const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(50);
 /// SQLSTATEs of notices which say that an object is in place: duplicate table (and index),
 /// column, object. (PostgreSQL documentation, appendix A)
 const IN_PLACE: [&str; 3] = ["42P07", "42701", "42710"];
@@ -72,13 +79,16 @@ pub struct Session {
     pub known: Option<Known>,
     in_place: Arc<AtomicUsize>,
     is_spoilt: bool,
+    since: Instant,
+    /// What it logged in with, which no error may hold.
+    secret: Option<Password>,
 }
 
 impl Session {
     /// Runs statements and gives the rows of each, as text.
     pub fn ask(&mut self, sql: &str) -> Result<Vec<Vec<Row>>> {
         let mut results = vec![Vec::new()];
-        for message in self.client.simple_query(sql).map_err(|e| fault::error(&e))? {
+        for message in self.client.simple_query(sql).map_err(|e| self.fault(&e))? {
             match message {
                 SimpleQueryMessage::Row(row) => {
                     let cells = (0..row.len()).map(|at| row.get(at).map(str::to_string));
@@ -95,12 +105,12 @@ impl Session {
 
     /// Runs statements without looking at what they give.
     pub fn run(&mut self, sql: &str) -> Result<()> {
-        self.client.batch_execute(sql).map_err(|e| fault::error(&e))
+        self.client.batch_execute(sql).map_err(|e| self.fault(&e))
     }
 
     /// Runs statements, and returns how many rows each of them changed.
     pub fn count(&mut self, sql: &str) -> Result<Vec<u64>> {
-        let messages = self.client.simple_query(sql).map_err(|e| fault::error(&e))?;
+        let messages = self.client.simple_query(sql).map_err(|e| self.fault(&e))?;
         let count = |message| match message {
             SimpleQueryMessage::CommandComplete(rows) => Some(rows),
             _ => None,
@@ -123,8 +133,16 @@ impl Session {
         self.is_spoilt = true;
     }
 
+    fn fault(&self, cause: &postgres::Error) -> Error {
+        fault::error(cause, self.secret.as_ref())
+    }
+
     fn is_usable(&self) -> bool {
         !self.is_spoilt && !self.client.is_closed()
+    }
+
+    fn is_old(&self) -> bool {
+        self.since.elapsed() >= OLD
     }
 }
 
@@ -196,8 +214,10 @@ fn connect_to(target: &Target, tls: &Tls, host: &Host) -> Result<Session> {
         }
     });
     config.ssl_mode(tls.negotiation(host));
-    let refused =
-        |e: postgres::Error| tls.explain(&e, name(host)).unwrap_or_else(|| fault::error(&e));
+    let secret = host.password.as_ref();
+    let refused = |e: postgres::Error| {
+        tls.explain(&e, name(host)).unwrap_or_else(|| fault::error(&e, secret))
+    };
     let client = config.connect(tls.connector()).map_err(refused)?;
     let server = Server {
         name: name(host),
@@ -206,12 +226,19 @@ fn connect_to(target: &Target, tls: &Tls, host: &Host) -> Result<Session> {
         read_only: None,
         schema: String::new(),
     };
-    let mut session = Session { client, server, known: None, in_place, is_spoilt: false };
+    let mut session = Session {
+        client,
+        server,
+        known: None,
+        in_place,
+        is_spoilt: false,
+        since: Instant::now(),
+        secret: secret.cloned(),
+    };
     set_up(&mut session)?;
     match &session.server.read_only {
         Some(why) if target.session == SessionAttrs::ReadWrite => {
-            Err(Error::new(Kind::Unavailable, why.clone())
-                .remedy("look which server is the primary, and whether it runs"))
+            Err(Error::new(Kind::Unavailable, why.clone()).remedy(to_write(why)))
         }
         _ => Ok(session),
     }
@@ -252,6 +279,13 @@ fn config(target: &Target, host: &Host) -> Config {
     config
 }
 
+/// The first schema of the search path that is there; asked where none of them can be used.
+const UNUSABLE: &str = "SELECT n.nspname \
+     FROM unnest(string_to_array(current_setting('search_path'), ',')) WITH ORDINALITY p(name, place) \
+         JOIN pg_namespace n ON n.nspname = CASE btrim(p.name) WHEN '\"$user\"' THEN current_user::text \
+             ELSE replace(btrim(btrim(p.name), '\"'), '\"\"', '\"') END \
+     ORDER BY place LIMIT 1";
+
 /// Learns what the server is, and sets what every connection of ours has. Names are looked up in
 /// one schema only, the first of the search path that is there.
 fn set_up(session: &mut Session) -> Result<()> {
@@ -262,6 +296,11 @@ fn set_up(session: &mut Session) -> Result<()> {
     )?;
     let row = rows.into_iter().flatten().next().unwrap_or(Row(Vec::new()));
     let Some(schema) = row.get(4) else {
+        if let Some(row) = session.ask(UNUSABLE)?.into_iter().flatten().next() {
+            let what = format!("permission denied for schema {}", row.text(0));
+            let remedy = fault::to_grant(&what);
+            return Err(Error::new(Kind::Permission, what).remedy(remedy));
+        }
         let what = format!("no schema of the search path ({}) exists", row.text(5));
         return Err(Error::new(Kind::Config, what).remedy(
             "create it (`CREATE SCHEMA cts AUTHORIZATION …`), or name one in the URL: options=-csearch_path%3Dcts",
@@ -278,14 +317,18 @@ fn set_up(session: &mut Session) -> Result<()> {
     }
     let check = match server.version {
         140_000.. => {
-            format!("SET client_connection_check_interval = {}; ", CONNECTION_CHECK.as_millis())
+            format!(
+                "SET client_connection_check_interval = {}; SET idle_session_timeout = 0; ",
+                CONNECTION_CHECK.as_millis()
+            )
         }
         _ => String::new(),
     };
     let sql = format!(
         "{check}SET search_path = {}; SET timezone = 'UTC'; SET datestyle = 'ISO'; \
          SET standard_conforming_strings = on; SET client_min_messages = notice; \
-         SET default_transaction_isolation = 'read committed'; \
+         SET default_transaction_isolation = 'read committed'; SET quote_all_identifiers = off; \
+         SET idle_in_transaction_session_timeout = 0; SET row_security = off; \
          SET lock_timeout = {}; SET statement_timeout = {}",
         quoted(schema),
         LOOK_LOCKS.as_millis(),
@@ -294,12 +337,24 @@ fn set_up(session: &mut Session) -> Result<()> {
     session.run(&sql)
 }
 
+const READ_ONLY: &str = "default_transaction_read_only";
+
 /// Why such a server cannot be written.
 pub fn read_only(in_recovery: bool, set_so: bool) -> Option<String> {
     match (in_recovery, set_so) {
         (true, _) => Some("the server is in recovery (a standby) and cannot be written".into()),
-        (_, true) => Some("the server is set read-only (default_transaction_read_only)".into()),
+        (_, true) => Some(format!("the server is set read-only ({READ_ONLY})")),
         _ => None,
+    }
+}
+
+/// What makes such a server one that can be written.
+pub fn to_write(why: &str) -> &'static str {
+    match why.contains(READ_ONLY) {
+        true => {
+            "`ALTER ROLE … RESET default_transaction_read_only`, or ALTER DATABASE, or ALTER SYSTEM, where it is set"
+        }
+        false => "look which server is the primary, whether it runs, and name it in the URL",
     }
 }
 
@@ -359,7 +414,7 @@ impl ManageConnection for Manager {
     }
 
     fn has_broken(&self, session: &mut Session) -> bool {
-        !session.is_usable()
+        !session.is_usable() || session.is_old()
     }
 }
 
@@ -392,20 +447,38 @@ impl Sessions {
     /// A connection, an idle one or a new one, within `limit` and the pool's own.
     pub fn get(&self, limit: Duration) -> Result<Pooled> {
         let limit = limit.min(self.connect);
+        let mut has_replaced = false;
         while let Some(idle) = self.pool.try_get() {
-            if idle.is_usable() {
+            if idle.is_usable() && !idle.is_old() {
                 return Ok(idle);
             }
+            has_replaced |= idle.is_usable();
         }
         let has_room = self.pool.state().connections < self.pool.max_size();
         if has_room && held(&self.handed).is_empty() {
-            let session = self.open(limit)?;
+            let session = match has_replaced {
+                true => self.open_in_place(limit),
+                false => self.open(limit),
+            }?;
             held(&self.handed).push(session);
         }
         self.pool.get_timeout(limit).map_err(|_| {
             let what = format!("all {} connections of the pool are in use", self.pool.max_size());
             Error::new(Kind::Unavailable, what).remedy("raise CTS_POOL_MAX")
         })
+    }
+
+    /// Connects where a connection has just been given up, whose place may not be free yet.
+    fn open_in_place(&self, limit: Duration) -> Result<Session> {
+        let start = Instant::now();
+        loop {
+            match self.open(limit.saturating_sub(start.elapsed())) {
+                Err(error) if is_lost(&error) && start.elapsed() < PLACE_FREE_WITHIN.min(limit) => {
+                    thread::sleep(BETWEEN_ATTEMPTS);
+                }
+                other => return other,
+            }
+        }
     }
 
     /// Connects to the first host that answers and fits; else says of each why not. One that hangs

@@ -89,6 +89,13 @@ impl Password {
     }
 }
 
+#[cfg(test)]
+impl From<&str> for Password {
+    fn from(text: &str) -> Password {
+        Password(text.into())
+    }
+}
+
 impl fmt::Debug for Password {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("***")
