@@ -504,3 +504,20 @@ fn nonsense_in_a_setting_of_the_pool_is_refused_by_name() {
     }
     await_within(PATIENCE, "all connections have ended", || sessions(&database) == 0);
 }
+
+#[test]
+fn tables_that_are_dropped_under_a_service_are_said_once_with_what_makes_them_anew() {
+    let database = Cluster::shared().owned();
+    let service = database.serve().start();
+    service.until_ready();
+    service.until_status("healthy");
+    database.sql("DROP SCHEMA public CASCADE; CREATE SCHEMA public");
+    is_unhealthy(&service, "no table of CTS is left; `cts migrate`");
+    assert!(!service.get(HEALTH).body.contains("repair"), "{}", service.get(HEALTH).body);
+    service.until("The database cannot be used: no table of CTS is left");
+    database.cts("migrate").success();
+    recovers(&service, "the tables were made anew");
+    let log = service.log();
+    let said = |part: &str| log.matches(part).count();
+    assert_eq!((said("cannot be used"), said("can be used again")), (1, 1), "{log}");
+}
