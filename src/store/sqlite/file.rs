@@ -162,7 +162,7 @@ fn backup_of(path: &Path) -> Option<PathBuf> {
 
 /// The size in pages that the database had when the journal beside it was begun, from the
 /// journal's header; `None` where there is no journal to roll back.
-fn journal_pages(path: &Path) -> Option<u32> {
+pub fn journal_pages(path: &Path) -> Option<u32> {
     let bytes = first_bytes::<20>(&beside(path, "-journal")).ok()??;
     let pages = u32::from_be_bytes([bytes[16], bytes[17], bytes[18], bytes[19]]);
     bytes.starts_with(&JOURNAL_MAGIC).then_some(pages)

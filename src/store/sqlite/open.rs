@@ -31,7 +31,11 @@ impl Sqlite {
         match file::inspect(&path)? {
             Found::Missing => file::create(&path, access.group)?,
             Found::Empty | Found::Database(None | Some(APPLICATION_ID)) => {}
-            Found::Database(Some(0)) => recognise(&peek(&path, patience)?, &path)?,
+            Found::Database(Some(0)) => match peek(&path, patience) {
+                Ok(conn) => recognise(&conn, &path)?,
+                Err(_) if file::journal_pages(&path).is_some() => refuse_foreign_draft(&path)?,
+                Err(error) => return Err(error),
+            },
             Found::Database(Some(id)) => return Err(foreign(&path, id)),
         }
         if let Some(why) = file::place(&path, None).unwritable() {
@@ -241,9 +245,24 @@ fn immutable(path: &Path) -> String {
     uri + "?immutable=1"
 }
 
+/// Refuses what is clearly another program's, where a write was cut off: its journal has to be
+/// rolled back before the database can be read, which opening it for writing does. Until then the
+/// file may hold anything, so that what is not clear is looked at after that.
+fn refuse_foreign_draft(path: &Path) -> Result<()> {
+    let seen = connect_immutable(path).ok().and_then(|conn| identify(&conn).ok());
+    match seen {
+        Some((id, names, ledger)) => judge(id, &names, ledger, path),
+        None => Ok(()),
+    }
+}
+
 /// Refuses a database that another program made.
 fn recognise(conn: &Connection, path: &Path) -> Result<()> {
     let (id, names, ledger) = identify(conn).map_err(|e| error(path, &e))?;
+    judge(id, &names, ledger, path)
+}
+
+fn judge(id: u32, names: &[String], ledger: bool, path: &Path) -> Result<()> {
     let tables: Vec<&str> = names.iter().map(String::as_str).collect();
     match id {
         APPLICATION_ID => Ok(()),
