@@ -162,7 +162,7 @@ def restarts(on: Server) -> Row:
     """From the moment at which the server takes connections again to the first healthy answer of a running cts."""
     port = unused_port()
     words = [str(CTS), "serve", "--quiet", "--port", str(port)]
-    running = subprocess.Popen(words, env=environment(DATABASE_URL=on.url("by_cts")))
+    running = subprocess.Popen(words, env=environment(DATABASE_URL=on.url("by_cts")), stderr=subprocess.DEVNULL)
     took = []
     try:
         await_until(lambda: answers_200(port, HEALTH))
