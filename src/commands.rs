@@ -163,7 +163,7 @@ pub fn plan(config: &Config) -> Result<u8> {
         Some(store) => store.look()?,
         None => {
             let making = config.database.making();
-            let _ = writeln!(text, "{path}: there is no database; {making}");
+            let _ = writeln!(text, "{path}: {making}");
             Look::default()
         }
     };

@@ -389,7 +389,7 @@ pub trait Database: fmt::Debug + Send + Sync {
     /// Where it is, without secrets.
     fn location(&self) -> String;
 
-    /// How it would be made where there is none.
+    /// That there is none, and how it would be made.
     fn making(&self) -> &'static str;
 
     /// What to look at where it does not answer.

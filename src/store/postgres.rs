@@ -111,7 +111,7 @@ impl Database for DatabaseServer {
     }
 
     fn making(&self) -> &'static str {
-        "its tables would be created"
+        "there is no table of CTS; they would be created"
     }
 
     fn silence(&self) -> &'static str {

@@ -73,7 +73,7 @@ impl Database for DatabaseFile {
     }
 
     fn making(&self) -> &'static str {
-        "it would be created, mode 0600, in WAL mode"
+        "there is no database; it would be created, mode 0600, in WAL mode"
     }
 
     fn silence(&self) -> &'static str {
