@@ -150,7 +150,6 @@ impl Prober {
         let mut owner = Owner {
             database: Arc::clone(&self.database),
             server: store.server(),
-            seen: store.server(),
             trouble: None,
             store,
             log,
@@ -180,8 +179,6 @@ struct Owner {
     store: Box<dyn Store>,
     /// The server that was last found up to date.
     server: Option<Server>,
-    /// The server that answered the last question.
-    seen: Option<Server>,
     /// Why the server that answers could not be brought up to date.
     trouble: Option<String>,
     log: Log,
@@ -219,20 +216,18 @@ impl Owner {
                 let _ = answer.send(report.clone());
             }
             // One that is new here is looked into at once.
-            let seen = self.store.server();
-            if self.seen != seen {
-                self.seen = seen;
+            if self.trouble.is_none() && self.is_another_server() {
                 self.next_write = Instant::now();
             }
         }
         if Instant::now() >= self.next_write {
-            self.follow();
             self.unwritable = self.store.try_write().err().map(|error| error.to_string());
             let pause = if self.unwritable.is_some() { AFTER_FAILURE } else { BETWEEN_WRITES };
             // The log tells an outage though nobody asks.
             if self.looked.elapsed() >= pause {
                 self.report();
             }
+            self.follow();
             self.next_write = Instant::now() + pause;
         }
         if Instant::now() >= self.next_healing {
@@ -242,16 +237,16 @@ impl Owner {
         Some(None)
     }
 
-    /// Notices that another server answers by now, after a restart or a failover. What it has is
-    /// brought up to date: a standby that took over may lack what was committed last.
+    /// Whether the last look was answered by another server, after a restart or a failover, and
+    /// it can be written.
+    fn is_another_server(&self) -> bool {
+        self.store.server() != self.server && self.store.place().read_only.is_none()
+    }
+
+    /// Follows to another server. What it has is brought up to date: a standby that took over may
+    /// lack what was committed last.
     fn follow(&mut self) {
-        // A server that is not there, or cannot be written yet, is asked again.
-        let is_ready =
-            |store: &mut dyn Store| store.look().is_ok() && store.place().read_only.is_none();
-        if self.server.is_none()
-            || !is_ready(&mut *self.store)
-            || self.store.server() == self.server
-        {
+        if !self.is_another_server() {
             return;
         }
         let stop = Arc::new(AtomicBool::new(false));

@@ -250,7 +250,7 @@ impl Patience<'_> {
                 return Ok(value);
             }
             self.go_on()?;
-            let waited = clock.start.elapsed();
+            let waited = clock.waited();
             if let Some(limit) = self.limit.filter(|limit| waited >= *limit) {
                 return Err(locked(holder(), limit));
             }
@@ -270,7 +270,7 @@ impl Patience<'_> {
                 Err(error) if error.kind == Kind::Blocked => error,
                 other => return other,
             };
-            let waited = clock.start.elapsed();
+            let waited = clock.waited();
             if self.limit.is_some_and(|limit| waited >= limit) {
                 return Err(error);
             }
@@ -307,20 +307,26 @@ impl Patience<'_> {
 }
 
 /// When something is waited for, and when that was last said.
-struct Clock {
+pub struct Clock {
     start: Instant,
     said: Instant,
     pause: Duration,
 }
 
 impl Clock {
-    fn start() -> Clock {
+    /// One that has waited for nothing yet.
+    pub fn start() -> Clock {
         let start = Instant::now();
         Clock { start, said: start, pause: Duration::from_secs(2) }
     }
 
+    /// How long it has waited.
+    pub fn waited(&self) -> Duration {
+        self.start.elapsed()
+    }
+
     /// After 2 s, and then twice as long after each time, up to a minute.
-    fn is_time_to_speak(&mut self) -> bool {
+    pub fn is_time_to_speak(&mut self) -> bool {
         let speaks = self.said.elapsed() >= self.pause;
         if speaks {
             self.said = Instant::now();

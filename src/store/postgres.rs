@@ -24,11 +24,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::{
-    Backend, Damage, Database, Draft, Effect, Examination, Holder, LIGHT, Look, Note, Patience,
-    Place, PoolState, Rebuilt, Server, Store, Tx, Upkeep, Wait,
+    Backend, Clock, Damage, Database, Draft, Effect, Examination, Holder, LIGHT, Look, Note,
+    Patience, Place, PoolState, Rebuilt, Server, Store, Tx, Upkeep, Wait,
 };
 use crate::catalog::{Column, Index, Table};
 use crate::error::{Error, Kind, Result};
@@ -52,8 +52,6 @@ const STATEMENT_WITHIN: Duration = Duration::from_secs(60);
 /// The first and the longest pause while a server is waited for.
 const PAUSES: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(100)..=Duration::from_millis(1000);
-/// When it is said for the second time that a server is waited for; then more and more rarely.
-const SAID_AGAIN: Duration = Duration::from_secs(2);
 /// How often a wish to stop is looked for while the server works.
 const BETWEEN_STOPS: Duration = Duration::from_millis(50);
 
@@ -129,19 +127,16 @@ impl Database for DatabaseServer {
     }
 
     fn open(&self, patience: &Patience<'_>) -> Result<Box<dyn Store>> {
-        let start = Instant::now();
+        let mut clock = Clock::start();
         let mut pause = *PAUSES.start();
-        let (mut said, mut next, mut silence) = (String::new(), start, SAID_AGAIN);
+        let mut said = String::new();
         loop {
             match patience.until_unblocked(|| self.connect_to_write()) {
-                Err(error) if error.kind == Kind::Blocked => {
-                    return Err(error.leaving("nothing was changed"));
-                }
-                Err(error) if is_lost(&error) && start.elapsed() < self.wait => {
-                    if said != error.what || Instant::now() >= next {
-                        (next, silence) = (Instant::now() + silence, silence * 2);
+                Err(error) if is_lost(&error) && clock.waited() < self.wait => {
+                    // Another reason is said at once.
+                    if clock.is_time_to_speak() || said != error.what {
                         said.clone_from(&error.what);
-                        (patience.on_wait)(&Wait::Other(error.what), start.elapsed());
+                        (patience.on_wait)(&Wait::Other(error.what), clock.waited());
                     }
                     patience.pause(pause)?;
                     pause = (pause * 2).min(*PAUSES.end());
