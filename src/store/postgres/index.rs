@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::fault::is_lost;
 use super::lock::{self, Locked};
-use super::look::RELAXATIONS;
+use super::relaxations;
 use super::session::{SCHEMA, Session, Sessions, literal, quoted};
 use crate::catalog::{Index, Object};
 use crate::error::{Error, Kind, Result};
@@ -211,30 +211,6 @@ fn relaxed(
     }
     let rule = Rule::Unique(index.name.to_string());
     let relaxation = Relaxation { table: table.into(), rule, rows };
-    record(session, &relaxation)?;
+    relaxations::record(session, &relaxation)?;
     Ok(Some(relaxation))
-}
-
-/// Records a rule as relaxed; the record is made when the first one is.
-pub fn record(session: &mut Session, relaxation: &Relaxation) -> Result<()> {
-    let Relaxation { table, rule, rows } = relaxation;
-    let detail = if let Rule::Type(_, kind) = rule { kind } else { "" };
-    session.run(&format!(
-        "CREATE TABLE IF NOT EXISTS {RELAXATIONS} ( \
-             table_name TEXT NOT NULL, \
-             rule       TEXT NOT NULL, \
-             object     TEXT NOT NULL, \
-             detail     TEXT NOT NULL DEFAULT '', \
-             row_count  BIGINT NOT NULL, \
-             since      TIMESTAMPTZ NOT NULL DEFAULT CURRENT_TIMESTAMP, \
-             PRIMARY KEY (table_name, rule, object) \
-         ); \
-         INSERT INTO {RELAXATIONS} (table_name, rule, object, detail, row_count) \
-         VALUES ({}, {}, {}, {}, {rows}) ON CONFLICT (table_name, rule, object) \
-         DO UPDATE SET detail = excluded.detail, row_count = excluded.row_count",
-        literal(table),
-        literal(rule.kind()),
-        literal(rule.object()),
-        literal(detail)
-    ))
 }

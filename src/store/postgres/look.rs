@@ -6,16 +6,13 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::expected::{IDENTITY, canonical, kind};
+use super::relaxations::{self, TABLE};
 use super::session::{Known, Row, SCHEMA, Session, literal, quoted, read_only};
 use crate::catalog::{Catalog, Column, ForeignKey, Index, List, Table, Text, is_cts};
 use crate::error::{Error, Kind, Result};
 use crate::migration::Applied;
-use crate::relaxation::{Relaxation, Rule};
 use crate::schema::POSTGRES;
 use crate::store::{Damage, Look, Orphans};
-
-/// The table of relaxed rules.
-pub const RELAXATIONS: &str = "cts_relaxations";
 
 /// What the names of copies begin with that were made before an adoption.
 pub const BEFORE: &str = "cts_before_";
@@ -41,10 +38,10 @@ pub fn look(session: &mut Session, own: bool) -> Result<Found> {
     let read = first.and_then(|results| {
         let state = results.into_iter().flatten().next().ok_or_else(nothing)?;
         let Known { catalog, invalid, .. } = catalogue(session, state.text(4))?;
-        let sql = format!("{}; {}{end}", ledger_sql(&catalog), relaxations_sql(state.is(2)));
+        let sql = format!("{}; {}{end}", ledger_sql(&catalog), relaxations::asking(state.is(2)));
         let mut results = session.ask(&sql)?.into_iter();
         let ledger = ledger(&results.next().unwrap_or_default());
-        let relaxations = relaxations(&results.next().unwrap_or_default());
+        let relaxations = relaxations::read(&results.next().unwrap_or_default());
         let others: Vec<&str> = state.text(3).split('\n').filter(|name| !name.is_empty()).collect();
         recognise(&catalog, &ledger, &others, &session.server.schema)?;
         let look = Look { ledger, catalog, relaxations };
@@ -126,8 +123,8 @@ fn state_sql(schema: &str) -> String {
              UNION ALL SELECT hashtextextended(concat(xmin, ctid, indisvalid, indisready), 4) FROM own \
              UNION ALL SELECT hashtextextended(concat(i.xmin, i.ctid), 5) FROM own JOIN pg_class i ON i.oid = own.indexrelid) \
          SELECT pg_is_in_recovery(), current_setting('default_transaction_read_only') = 'on', \
-             bool_or(relname = '{RELAXATIONS}'), \
-             string_agg(relname, chr(10)) FILTER (WHERE relname <> '{RELAXATIONS}' AND NOT starts_with(relname, '{BEFORE}')), \
+             bool_or(relname = '{TABLE}'), \
+             string_agg(relname, chr(10)) FILTER (WHERE relname <> '{TABLE}' AND NOT starts_with(relname, '{BEFORE}')), \
              (SELECT concat(count(*), ' ', sum(part)) FROM parts) \
          FROM pg_class c WHERE relkind IN ('r', 'p') AND relname NOT IN ({}) \
              AND relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = {})",
@@ -337,24 +334,6 @@ fn stored(time: &str) -> String {
     let clock = rest.split(['+', '-', 'Z']).next().unwrap_or_default();
     let (seconds, fraction) = clock.split_once('.').unwrap_or((clock, ""));
     format!("{day} {seconds}.{:0<3}", fraction.get(..3).unwrap_or(fraction))
-}
-
-fn relaxations_sql(are_there: bool) -> String {
-    if are_there {
-        format!(
-            "SELECT table_name, rule, object, detail, row_count FROM {RELAXATIONS} ORDER BY 1, 2, 3"
-        )
-    } else {
-        "SELECT NULL WHERE false".into()
-    }
-}
-
-fn relaxations(rows: &[Row]) -> Vec<Relaxation> {
-    let relaxation = |row: &Row| {
-        let rule = Rule::recorded(row.text(1), row.text(2).into(), row.text(3).into())?;
-        Some(Relaxation { table: row.text(0).into(), rule, rows: row.number(4) })
-    };
-    rows.iter().filter_map(relaxation).collect()
 }
 
 /// Reads every row of our tables, and asks `amcheck`, where it is installed, about every index.

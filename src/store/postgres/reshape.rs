@@ -4,7 +4,7 @@
 
 use super::expected::IDENTITY;
 use super::ids;
-use super::index::{self, create, duplicates};
+use super::index::{create, duplicates};
 use super::look::orphaned;
 use super::old::{self, Old, Plan};
 use super::session::{SCHEMA, Session, literal, quoted};
@@ -14,8 +14,6 @@ use crate::migration::Subject;
 use crate::relaxation::{DRAWN_TEXT, Relaxation, Rule};
 use crate::schema::POSTGRES;
 use crate::store::{Progress, Rebuilt};
-
-pub use index::record;
 
 /// [`DRAWN_TEXT`] with its casts.
 const DRAWN: &str = "floor(random() * 9007199254740991)::bigint::text";

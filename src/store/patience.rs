@@ -1,0 +1,174 @@
+//! How a store waits for locks, for servers and for who works on its tables: how long, when it says
+//! so, and what ends it. No database is known here.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::{Holder, Progress};
+use crate::error::{Error, Kind, Result};
+
+/// The first pause of work that was held up.
+const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(500);
+
+/// What is waited for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// The migration lock, and who holds it, where that can be seen.
+    Lock(Option<Holder>),
+    /// Something else, as a sentence.
+    Other(String),
+}
+
+impl fmt::Display for Wait {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Wait::Lock(Some(holder)) => write!(f, "the write lock, held by {holder}"),
+            Wait::Lock(None) => f.write_str("the write lock, held by another program"),
+            Wait::Other(what) => f.write_str(what),
+        }
+    }
+}
+
+/// How long to wait for a lock, and what to do meanwhile.
+pub struct Patience<'p> {
+    /// When to give up; `None` waits until the lock is free.
+    pub limit: Option<Duration>,
+    /// Ends the waiting, and the work, when it becomes true.
+    pub stop: &'p Arc<AtomicBool>,
+    /// Told now and then, at first after 2 s, what is waited for.
+    pub on_wait: &'p dyn Fn(&Wait, Duration),
+    /// Told again and again how far a table's rebuilding, or the building of an index, is.
+    pub on_progress: &'p dyn Fn(Progress<'_>),
+}
+
+impl<'p> Patience<'p> {
+    /// One that tells nobody.
+    pub fn silent(limit: Duration, stop: &'p Arc<AtomicBool>) -> Patience<'p> {
+        Patience { limit: Some(limit), stop, on_wait: &|_, _| {}, on_progress: &|_| {} }
+    }
+}
+
+impl Patience<'_> {
+    /// Runs `attempt` until it does not end with a lock held by somebody else.
+    pub fn until_free<T>(
+        &self,
+        mut attempt: impl FnMut() -> Result<Option<T>>,
+        holder: impl Fn() -> Option<Holder>,
+    ) -> Result<T> {
+        let mut clock = Clock::start();
+        loop {
+            if let Some(value) = attempt()? {
+                return Ok(value);
+            }
+            self.go_on()?;
+            let waited = clock.waited();
+            if let Some(limit) = self.limit.filter(|limit| waited >= *limit) {
+                return Err(locked(holder(), limit));
+            }
+            if clock.is_time_to_speak() {
+                (self.on_wait)(&Wait::Lock(holder()), waited);
+            }
+        }
+    }
+
+    /// Runs `attempt` again and again, with pauses, as long as it is held up by locks in its
+    /// middle: who works on the tables meanwhile goes first.
+    pub fn until_unblocked<T>(&self, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
+        let mut clock = Clock::start();
+        let mut pause = BETWEEN_ATTEMPTS;
+        loop {
+            let error = match attempt() {
+                Err(error) if error.kind == Kind::Blocked => error,
+                other => return other,
+            };
+            let waited = clock.waited();
+            if self.limit.is_some_and(|limit| waited >= limit) {
+                return Err(error);
+            }
+            if clock.is_time_to_speak() {
+                (self.on_wait)(&Wait::Other(error.what), waited);
+            }
+            self.pause(pause)?;
+            pause = (pause * 2).min(BETWEEN_ATTEMPTS * 8);
+        }
+    }
+
+    /// Sleeps, unless it is told to stop.
+    pub fn pause(&self, time: Duration) -> Result<()> {
+        let until = Instant::now() + time;
+        while Instant::now() < until {
+            self.go_on()?;
+            thread::sleep(time.min(Duration::from_millis(20)));
+        }
+        Ok(())
+    }
+
+    /// Whether it is told to stop.
+    pub fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    fn go_on(&self) -> Result<()> {
+        if self.is_stopped() {
+            let what = "stopped while waiting; nothing was changed";
+            return Err(Error::new(Kind::Stopped, what));
+        }
+        Ok(())
+    }
+}
+
+/// When something is waited for, and when that was last said.
+pub struct Clock {
+    start: Instant,
+    said: Instant,
+    pause: Duration,
+}
+
+impl Clock {
+    /// One that has waited for nothing yet.
+    pub fn start() -> Clock {
+        let start = Instant::now();
+        Clock { start, said: start, pause: Duration::from_secs(2) }
+    }
+
+    /// How long it has waited.
+    pub fn waited(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    /// After 2 s, and then twice as long after each time, up to a minute.
+    pub fn is_time_to_speak(&mut self) -> bool {
+        let speaks = self.said.elapsed() >= self.pause;
+        if speaks {
+            self.said = Instant::now();
+            self.pause = (self.pause * 2).min(Duration::from_secs(60));
+        }
+        speaks
+    }
+}
+
+/// The error of work under way that a signal ended.
+pub fn interrupted() -> Error {
+    Error::new(Kind::TryAgain, "interrupted by a signal; nothing was changed")
+        .remedy("run it again")
+}
+
+fn locked(holder: Option<Holder>, limit: Duration) -> Error {
+    let who = holder.as_ref().map_or("another program".to_string(), Holder::to_string);
+    let what = format!("the lock is held by {who}, waited {}", humantime::format_duration(limit));
+    let remedy = match holder {
+        Some(Holder { pid, is_on_server: true, .. }) => format!(
+            "let it finish or end it (`SELECT pg_terminate_backend({pid})`), or raise CTS_LOCK_TIMEOUT"
+        ),
+        Some(Holder { pid, .. }) => {
+            format!(
+                "let it finish or end it (see it with `ps -fp {pid}`), or raise CTS_LOCK_TIMEOUT"
+            )
+        }
+        None => "look for open connections (`fuser` on the file), or raise CTS_LOCK_TIMEOUT".into(),
+    };
+    Error::new(Kind::TryAgain, what).leaving("nothing was changed").remedy(remedy)
+}
