@@ -26,6 +26,8 @@ mod migration;
 mod parity;
 #[path = "src/store/sqlite/schema.rs"]
 mod schema;
+#[path = "src/store/postgres/words.rs"]
+mod words;
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -57,6 +59,7 @@ fn main() -> Result<()> {
         "src/migration.rs",
         "src/store/postgres/expected.rs",
         "src/store/postgres/expression.rs",
+        "src/store/postgres/words.rs",
         "src/store/sqlite/schema.rs",
     ];
     for source in sources {

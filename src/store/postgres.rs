@@ -21,6 +21,7 @@ mod session;
 mod tls;
 mod tx;
 mod url;
+mod words;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;

@@ -3,7 +3,8 @@
 //!
 //! `build.rs` compiles this file too.
 
-use super::expression::{Word, canonical_words, words};
+use super::expression::canonical_words;
+use super::words::{Word, words};
 use crate::catalog::{Catalog, Column, ForeignKey, Index, List, Table, Text};
 use crate::definition::items;
 use crate::migration::{Statement, statements, tokens};
