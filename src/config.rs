@@ -4,31 +4,19 @@
 use std::cell::RefCell;
 use std::ffi::OsString;
 use std::fmt;
-use std::fs::OpenOptions;
-use std::io::{self, Read};
 use std::ops::RangeInclusive;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
-use std::thread;
-use std::time::{Duration, Instant};
-
-use rustix::fs::OFlags;
+use std::time::Duration;
 
 use crate::error::{Error, Kind, Result};
 pub use crate::flags::*;
 use crate::log::Verbosity;
+use crate::secret::{Secret, read_secret};
 use crate::server::Listen;
 use crate::store::sqlite::{Access, DatabaseFile};
 use crate::store::{Backend, Database};
-
-/// No secret is longer.
-const LONGEST_SECRET: usize = 64 << 10;
-/// How long a pipe may take to give a secret.
-const PIPE_WITHIN: Duration = Duration::from_secs(2);
-/// Between two attempts to read from one.
-const PIPE_PAUSE: Duration = Duration::from_millis(10);
 
 /// The longest time that is ever waited: one that can be added to any point in time.
 const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
@@ -83,23 +71,6 @@ pub enum Kept {
     Variable,
     /// In a file.
     File(PathBuf),
-}
-
-/// A value that is never shown.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// The value itself.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
 }
 
 /// Looks a variable up; a test gives its own.
@@ -175,7 +146,8 @@ fn file(flags: &Flags, env: &Env<'_>) -> Result<DatabaseFile> {
 fn server(flags: &Flags, env: &Env<'_>) -> Result<Arc<dyn Database>> {
     use crate::store::postgres::{DatabaseServer, PoolSettings, Target};
     let from_file = |source, name: &str, path: &Path| -> Result<_> {
-        let url = read_secret(name, path)?;
+        is_path(name, path)?;
+        let url = read_secret(name, path)?.expose().to_string();
         Ok((source, format!("{name}: {}", path.display()), url, Kept::File(path.to_path_buf())))
     };
     let (source, place, url, kept) = if let Some(path) = &flags.database_url_file {
@@ -266,53 +238,17 @@ fn allowed_hosts(env: &Env<'_>) -> Result<Vec<String>> {
 fn admin_token(env: &Env<'_>) -> Result<Option<Secret>> {
     if let Some(token) = env.text("CTS_ADMIN_TOKEN")? {
         env.note_secret("CTS_ADMIN_TOKEN", Source::Environment, "is set", Kept::Variable);
-        return Ok(Some(Secret(token)));
+        return Ok(Some(Secret::new(token)));
     }
     let Some(path) = env.path("CTS_ADMIN_TOKEN_FILE") else {
         env.note("CTS_ADMIN_TOKEN", Source::Default, "is not set");
         return Ok(None);
     };
+    is_path("CTS_ADMIN_TOKEN_FILE", &path)?;
     let token = read_secret("CTS_ADMIN_TOKEN_FILE", &path)?;
     let shown = path.display().to_string();
     env.note_secret("CTS_ADMIN_TOKEN_FILE", Source::Environment, &shown, Kept::File(path));
-    Ok(Some(Secret(token)))
-}
-
-fn read_secret(name: &str, path: &Path) -> Result<String> {
-    is_path(name, path)?;
-    let text = read_in_time(path).map_err(|e| {
-        Error::new(Kind::Config, format!("{name}: {} cannot be read: {e}", path.display()))
-            .remedy("correct the path, or the rights of the file")
-    })?;
-    match text.trim() {
-        "" => Err(Error::new(Kind::Config, format!("{name}: {} is empty", path.display()))
-            .remedy("write the secret into it, or unset the variable")),
-        token => Ok(token.to_string()),
-    }
-}
-
-/// Reads a small file, or a pipe that somebody writes to just now.
-fn read_in_time(path: &Path) -> io::Result<String> {
-    let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
-    let mut file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
-    let (until, mut bytes, mut part) = (Instant::now() + PIPE_WITHIN, Vec::new(), [0; 4096]);
-    loop {
-        match file.read(&mut part) {
-            Ok(0) => return String::from_utf8(bytes).map_err(|_| io::Error::other("not UTF-8")),
-            Ok(length) => bytes.extend_from_slice(&part[..length]),
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock && Instant::now() < until => {
-                thread::sleep(PIPE_PAUSE);
-            }
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                return Err(io::Error::other("it is no plain file, and does not end"));
-            }
-            Err(e) => return Err(e),
-        }
-        if bytes.len() > LONGEST_SECRET {
-            return Err(io::Error::other("it holds more than 64 KiB"));
-        }
-    }
+    Ok(Some(token))
 }
 
 /// A URL in the place of a path is not repeated: it may hold a password.
@@ -530,22 +466,6 @@ mod tests {
         }
         let text = complaint(&[("SQLITE_DB_PATH", "postgres://h/db")]);
         assert!(text.contains("is a URL, not a path. Try: set DATABASE_URL"), "{text}");
-    }
-
-    #[test]
-    fn a_secret_comes_from_a_file_or_a_pipe_that_ends_in_time() {
-        let (reader, mut writer) = io::pipe().unwrap();
-        let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&reader));
-        let start = Instant::now();
-        let text = complaint(&[("CTS_ADMIN_TOKEN_FILE", &path)]);
-        assert!(text.contains("is no plain file, and does not end"), "{text}");
-        assert!(start.elapsed() < PIPE_WITHIN * 2);
-        io::Write::write_all(&mut writer, b"tell-nobody\n").unwrap();
-        drop(writer);
-        let config = load(&Flags::default(), &[("CTS_ADMIN_TOKEN_FILE", &path)]).unwrap();
-        assert_eq!(config.admin_token.as_ref().map(Secret::expose), Some("tell-nobody"));
-        let text = complaint(&[("CTS_ADMIN_TOKEN_FILE", "/dev/zero")]);
-        assert!(text.contains("more than 64 KiB"), "{text}");
     }
 
     #[test]

@@ -27,6 +27,7 @@ mod relaxation;
 mod render;
 mod reply;
 mod schema;
+mod secret;
 mod server;
 mod store;
 mod systemd;

@@ -3,9 +3,9 @@
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::config::Secret;
 use crate::head::{is_address, name};
 use crate::health::{Report, Status};
+use crate::secret::Secret;
 
 /// The parts of a request that matter.
 #[derive(Clone, Copy, Debug)]

@@ -15,6 +15,7 @@ mod lock;
 mod look;
 mod names;
 mod old;
+mod refusals;
 mod relaxations;
 mod reshape;
 mod session;
