@@ -3,6 +3,7 @@
 //! seam, and says nothing; what was done is its result.
 
 mod adopt;
+mod heal;
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -13,6 +14,7 @@ use crate::migration::{Migration, Refusal, Statement, Subject, pending};
 use crate::relaxation::{Relaxation, Rule};
 use crate::schema::{Schema, VERSION};
 use crate::store::{Damage, Effect, LIGHT, Look, Note, Patience, Store, Tx, interrupted, note};
+pub use heal::heal_in_passing;
 
 /// What is to be done, as one look shows it.
 #[derive(Debug)]
@@ -206,49 +208,6 @@ fn build_indexes(
 const ROOM: &str = "free some space: the copy, the tables as they are rebuilt and the journal need about four times the \
                     size of the database. Then run it again";
 
-/// Puts back what is missing, as far as it is done in a moment: tables, columns that need no
-/// rebuild, and indexes on small tables. For the running appliance: each in a transaction of its
-/// own, so that no program waits for the sum.
-pub fn heal_in_passing(store: &mut dyn Store, patience: &Patience<'_>) -> Result<Outcome> {
-    let plan = Plan::of(store.schema(), &store.look()?)?;
-    let mut all = Outcome::default();
-    if !plan.pending.is_empty() || plan.drift.missing.is_empty() {
-        return Ok(all);
-    }
-    // A table that is back lacks its indexes.
-    for step in [is_table, is_column, is_index] {
-        let missing = store.look()?.drift(store.schema()).missing;
-        for object in missing.into_iter().filter(step) {
-            all.put_back.extend(heal_one(store, object, patience)?);
-        }
-    }
-    Ok(all)
-}
-
-fn heal_one(
-    store: &mut dyn Store,
-    object: Object,
-    patience: &Patience<'_>,
-) -> Result<Option<Object>> {
-    let schema = store.schema();
-    let work = Work { schema, patience, repairs: false, heavy: Vec::new() };
-    let mut outcome = Outcome::default();
-    let mut tx = store.lock(patience)?;
-    let is_missing = |tx: &mut dyn Tx| -> Result<bool> {
-        Ok(tx.look()?.drift(schema).missing.contains(&object))
-    };
-    if !is_missing(&mut *tx)? || !tx.is_light(object.table(), LIGHT)? {
-        return Ok(None);
-    }
-    work.mend(&mut *tx, object.clone(), &mut outcome)?;
-    if outcome.put_back.is_empty() || is_missing(&mut *tx)? {
-        return Ok(None);
-    }
-    tx.attempt(&mut |tx| write_notes(tx, &outcome))?;
-    tx.commit(patience)?;
-    Ok(Some(object))
-}
-
 /// Everything runs in one transaction, so an error leaves what was there before.
 fn unchanged(error: Error, location: &str) -> Error {
     let error = if error.what.contains(location) { error } else { error.at(location) };
@@ -384,79 +343,6 @@ impl Work<'_> {
         Ok(Run { name: migration.name, applied, skipped, took: start.elapsed() })
     }
 
-    /// Builds damaged indexes anew, where no row is damaged.
-    fn mend_indexes(&self, tx: &mut dyn Tx, outcome: &mut Outcome) -> Result<()> {
-        let damage = tx.find_damage(true)?;
-        if damage.indexes.is_empty() {
-            return refuse_damage(&damage);
-        }
-        self.back_up_once(tx, outcome)?;
-        for index in damage.indexes {
-            tx.reindex(&index)?;
-            outcome.reindexed.push(index);
-        }
-        refuse_damage(&tx.find_damage(true)?)
-    }
-
-    /// Puts back what is missing: tables and their rows, then columns, then indexes.
-    fn heal(&self, tx: &mut dyn Tx, outcome: &mut Outcome) -> Result<()> {
-        for step in [is_table, is_column, is_index] {
-            let missing = tx.look()?.drift(self.schema).missing;
-            if missing.is_empty() {
-                return Ok(());
-            }
-            let is_due = |object: &Object| step(object) && !self.is_deferred(object);
-            for object in missing.into_iter().filter(is_due) {
-                self.mend(tx, object, outcome)?;
-            }
-        }
-        // What is believed is what a look finds.
-        let missing = tx.look()?.drift(self.schema).missing;
-        for object in outcome.put_back.extract_if(.., |object| missing.contains(object)) {
-            let what = "something else has its name".to_string();
-            let error = Error::new(Kind::Data, what).remedy("rename what has its name");
-            outcome.left.push((object, error));
-        }
-        Ok(())
-    }
-
-    fn mend(&self, tx: &mut dyn Tx, object: Object, outcome: &mut Outcome) -> Result<()> {
-        if outcome.left.iter().any(|(left, _)| *left == object) {
-            return Ok(());
-        }
-        match tx.attempt(&mut |tx| self.put_back(tx, &object)) {
-            Ok(()) => outcome.put_back.push(object),
-            Err(error) if error.kind == Kind::Data => outcome.left.push((object, error)),
-            Err(error) => return Err(error),
-        }
-        Ok(())
-    }
-
-    fn put_back(&self, tx: &mut dyn Tx, object: &Object) -> Result<()> {
-        match object {
-            Object::Table(table) => {
-                self.rerun(tx, &Subject::Table(table.clone()))?;
-                self.rerun(tx, &Subject::Rows(table.clone()))
-            }
-            Object::Column(table, column) => match column_of(self.schema.expected, table, column) {
-                Some(column) => tx.add_column(table, column),
-                None => Ok(()),
-            },
-            Object::Index(table, name) => {
-                let is_relaxed = |r: &Relaxation| {
-                    r.table == *table && matches!(&r.rule, Rule::Unique(index) if index == name)
-                };
-                let index = self.schema.expected.table(table).and_then(|table| table.index(name));
-                match index {
-                    Some(index) if tx.look()?.relaxations.iter().any(is_relaxed) => {
-                        tx.put_index(table, index, self.patience).map(|_| ())
-                    }
-                    _ => self.rerun(tx, &Subject::Index(name.clone())),
-                }
-            }
-        }
-    }
-
     /// Whether it is an index that is built after the transaction.
     fn is_deferred(&self, object: &Object) -> bool {
         is_index(object) && self.heavy.iter().any(|table| table == object.table())
@@ -466,16 +352,6 @@ impl Work<'_> {
         let Subject::Index(name) = subject else { return false };
         let tables = self.schema.expected.tables.iter();
         tables.filter(|t| self.heavy.contains(&t.name.to_string())).any(|t| t.index(name).is_some())
-    }
-
-    /// Runs the bundled statements that make `subject` once more.
-    fn rerun(&self, tx: &mut dyn Tx, subject: &Subject) -> Result<()> {
-        for migration in &self.schema.migrations {
-            for statement in migration.statements().iter().filter(|s| s.subject() == *subject) {
-                tx.execute(statement).map_err(|error| error.at(place(migration, statement)))?;
-            }
-        }
-        Ok(())
     }
 }
 
