@@ -6,28 +6,8 @@
 
 #![forbid(unsafe_code)]
 
-// Shared with the binary; not every item is used here.
-#[allow(dead_code)]
-#[path = "src/catalog.rs"]
-mod catalog;
-#[allow(dead_code)]
-#[path = "src/definition.rs"]
-mod definition;
-#[allow(dead_code)]
-#[path = "src/store/postgres/expected.rs"]
-mod expected;
-#[allow(dead_code)]
-#[path = "src/store/postgres/expression.rs"]
-mod expression;
-#[allow(dead_code)]
-#[path = "src/migration.rs"]
-mod migration;
 #[path = "build/parity.rs"]
 mod parity;
-#[path = "src/store/sqlite/schema.rs"]
-mod schema;
-#[path = "src/store/postgres/words.rs"]
-mod words;
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -35,11 +15,13 @@ use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 use std::{env, fs};
 
+use cts_schema::catalog::{Catalog, Column, Index, Table, Text};
+use cts_schema::migration::{FALLBACK, UNIFIED, checksum, order};
+use cts_schema::sql::ddl::{self, Source};
+use cts_schema::sql::statements;
+use cts_schema::sqlite_catalog::{self, SqliteConnection, TextRow};
 use rusqlite::Connection;
-
-use catalog::{Catalog, Column, Index, Table, Text};
-use expected::Source;
-use migration::{FALLBACK, UNIFIED, checksum, order, statements};
+use rusqlite::types::ValueRef;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -50,18 +32,7 @@ struct File {
 }
 
 fn main() -> Result<()> {
-    let sources = [
-        "schema",
-        "build.rs",
-        "build",
-        "src/catalog.rs",
-        "src/definition.rs",
-        "src/migration.rs",
-        "src/store/postgres/expected.rs",
-        "src/store/postgres/expression.rs",
-        "src/store/postgres/words.rs",
-        "src/store/sqlite/schema.rs",
-    ];
+    let sources = ["schema", "build.rs", "build"];
     for source in sources {
         println!("cargo:rerun-if-changed={source}");
     }
@@ -121,8 +92,8 @@ fn understand(fallback: &File, files: &[File]) -> Result<Catalog> {
         .zip(&paths)
         .map(|(file, name)| Source { name, text: &file.text })
         .collect();
-    let expected = expected::read(sources.get(1..).unwrap_or_default(), false)?;
-    if expected::read(&sources, true)? != expected {
+    let expected = ddl::read(sources.get(1..).unwrap_or_default(), false)?;
+    if ddl::read(&sources, true)? != expected {
         return Err(format!("{}: leads to another schema", fallback.path.display()).into());
     }
     Ok(expected)
@@ -162,7 +133,7 @@ fn prove(fallback: &File, files: &[File]) -> Result<Catalog> {
     for file in files {
         apply(&conn, file, |changed| changed, "makes nothing new: its name is used twice")?;
     }
-    let expected = schema::read(&conn, None)?;
+    let expected = sqlite_catalog::read(&Applied(&conn), None)?;
     for file in files {
         apply(
             &conn,
@@ -178,13 +149,50 @@ fn prove(fallback: &File, files: &[File]) -> Result<Catalog> {
     for file in std::iter::once(fallback).chain(files) {
         apply(&conn, file, |changed| !changed, "is not idempotent behind the fallback")?;
     }
-    let drift = expected.difference(&schema::read(&conn, None)?);
+    let drift = expected.difference(&sqlite_catalog::read(&Applied(&conn), None)?);
     if !drift.is_none() || !drift.extra.is_empty() {
         return Err(
             format!("{}: leads to another schema: {drift:?}", fallback.path.display()).into()
         );
     }
     Ok(expected)
+}
+
+/// A database to which the files are applied.
+struct Applied<'c>(&'c Connection);
+
+impl SqliteConnection for Applied<'_> {
+    type Error = rusqlite::Error;
+
+    fn query(&self, sql: &str, parameters: &[&str]) -> rusqlite::Result<Vec<TextRow>> {
+        let mut statement = self.0.prepare(sql)?;
+        let columns = statement.column_count();
+        let text = |value: ValueRef<'_>| match value {
+            ValueRef::Null => None,
+            ValueRef::Integer(number) => Some(number.to_string()),
+            ValueRef::Real(number) => Some(number.to_string()),
+            ValueRef::Text(text) | ValueRef::Blob(text) => {
+                Some(String::from_utf8_lossy(text).into_owned())
+            }
+        };
+        let rows = statement.query_map(rusqlite::params_from_iter(parameters), |row| {
+            let cells = (0..columns).map(|at| row.get_ref(at).map(text));
+            cells.collect::<rusqlite::Result<_>>().map(TextRow)
+        })?;
+        rows.collect()
+    }
+
+    fn execute(&self, sql: &str) -> rusqlite::Result<()> {
+        self.0.execute_batch(sql)
+    }
+
+    fn total_changes(&self) -> u64 {
+        self.0.total_changes()
+    }
+
+    fn malformed(&self, what: &str) -> rusqlite::Error {
+        rusqlite::Error::ToSqlConversionFailure(what.into())
+    }
 }
 
 fn apply(
@@ -195,7 +203,7 @@ fn apply(
 ) -> Result<()> {
     for statement in statements(&file.text) {
         let place = format!("{}, line {}", file.path.display(), statement.line);
-        let changed = schema::execute(conn, &statement)
+        let changed = sqlite_catalog::execute(&Applied(conn), &statement)
             .map_err(|e| format!("{place}: {e}\n{}", statement.sql))?;
         if !is_right(changed) {
             return Err(format!("{place}: {complaint}\n{}", statement.sql).into());

@@ -3,8 +3,9 @@
 
 use std::fmt::Display;
 
-use crate::catalog::{Catalog, Column, Index, List, Table, Text};
-use crate::expected::{IDENTITY, canonical};
+use cts_schema::catalog::{Catalog, Column, Index, List, Table, Text};
+use cts_schema::sql::canonical;
+use cts_schema::sql::ddl::IDENTITY;
 
 /// Indexes that differ on purpose: their columns in PostgreSQL, and why.
 const DIFFERENT: &[(&str, &[&str], &str)] = &[(

@@ -3,15 +3,18 @@
 
 #![allow(dead_code, reason = "only the definition of the command line is used")]
 
-#[path = "../src/cli.rs"]
+#[path = "../src/cli/arguments.rs"]
 mod cli;
-#[path = "../src/flags.rs"]
+#[path = "../src/config/flags.rs"]
 mod config;
-#[path = "../src/log.rs"]
-mod log;
 
-mod schema {
-    pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+#[path = "../src/system/log.rs"]
+mod log;
+#[path = "../src/system/version.rs"]
+mod version;
+
+mod system {
+    pub(crate) use crate::{log, version};
 }
 
 use std::fs;

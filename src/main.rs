@@ -3,36 +3,17 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
 
-mod appliance;
-mod catalog;
-mod check;
 mod cli;
 mod commands;
 mod config;
-mod definition;
 mod doctor;
 mod error;
-mod flags;
-mod gate;
-mod head;
 mod health;
-mod log;
+mod http;
 mod migrate;
-#[allow(dead_code, reason = "build.rs compiles this file too and uses the rest")]
-mod migration;
-mod observation;
-mod prober;
-mod progress;
-mod relaxation;
-mod render;
-mod reply;
-mod schema;
-mod secret;
-mod server;
+mod service;
 mod store;
-mod systemd;
-mod upkeep;
-mod users;
+mod system;
 
 use std::env;
 use std::io::ErrorKind;
@@ -40,9 +21,10 @@ use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
 
 use cli::Command;
+use commands::check;
 use config::{Config, Flags};
 use error::{Error, Kind, Result};
-use log::{Log, Verbosity};
+use system::log::{Log, Verbosity};
 
 fn main() -> ExitCode {
     let words: Vec<_> = env::args_os().collect();
@@ -105,7 +87,7 @@ fn run(command: &Command, flags: &Flags) -> Result<u8> {
     };
     let log = Log::new(config.verbosity);
     match command {
-        Command::Serve => appliance::serve(&config, log).map(|()| 0),
+        Command::Serve => service::serve(&config, log).map(|()| 0),
         Command::Check { json, deep, .. } => check::database(&config, *json, *deep),
         Command::Migrate { dry_run: true } => commands::plan(&config),
         Command::Migrate { dry_run: false } => commands::migrate(&config, log),

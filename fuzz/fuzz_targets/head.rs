@@ -3,7 +3,7 @@
 #![no_main]
 #![allow(dead_code)]
 
-#[path = "../../src/head.rs"]
+#[path = "../../src/http/head.rs"]
 mod head;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {

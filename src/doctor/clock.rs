@@ -5,8 +5,8 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use super::ask;
-use crate::observation::{Group, Observation};
-use crate::render::timestamp;
+use crate::health::render::timestamp;
+use crate::store::finding::{Group, Observation};
 
 /// The seconds since 1970 when this binary was built.
 const BUILT: &str = env!("CTS_BUILT");
@@ -60,7 +60,7 @@ fn synchronisation(is_synchronised: Option<bool>) -> Observation {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::observation::Grade;
+    use crate::store::finding::Grade;
 
     #[test]
     fn a_clock_before_the_build_is_bad() {

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use crate::catalog::{CRITICAL, Drift, Object};
 use crate::health::{Finding, disk_finding};
 use crate::migrate::Plan;
-use crate::observation::{Group, Observation};
-use crate::schema::Schema;
+use crate::store::finding::{Group, Observation};
+use crate::store::schema::Schema;
 use crate::store::{Database, Look, Owner, Patience, Place};
+use cts_schema::catalog::{CRITICAL, Drift, Object};
 
 /// How long who has locked the whole database is waited for.
 const LOCKED_FOR: Duration = Duration::from_secs(2);
@@ -144,12 +144,12 @@ fn some(all: impl Iterator<Item = impl Display>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::migration::Applied;
-    use crate::observation::Grade;
-    use crate::schema::SQLITE;
+    use crate::store::finding::Grade;
+    use crate::store::schema::SQLITE;
+    use cts_schema::migration::Applied;
 
     fn whole() -> Look {
-        let applied = |(id, m): (i64, &crate::migration::Migration)| Applied {
+        let applied = |(id, m): (i64, &cts_schema::migration::Migration)| Applied {
             id,
             name: m.name.into(),
             checksum: Some(m.checksum.into()),

@@ -13,9 +13,9 @@ use serde_json::Value;
 use super::unit;
 use crate::config::Config;
 use crate::health::Status;
-use crate::observation::{Group, Observation};
-use crate::schema::VERSION;
-use crate::server::get;
+use crate::http::client::get;
+use crate::store::finding::{Group, Observation};
+use crate::system::version::VERSION;
 
 /// How long each answer is waited for; health may take a look at the database.
 const ANSWER_WITHIN: Duration = Duration::from_millis(1500);
@@ -205,7 +205,7 @@ fn status(answer: &Answer, expected: &Expected<'_>) -> Observation {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::observation::Grade::{Attention, Bad, Good};
+    use crate::store::finding::Grade::{Attention, Bad, Good};
 
     const EXPECTED: Expected<'static> = Expected { backend: "sqlite", has_token: false };
 

@@ -9,9 +9,10 @@ use std::path::Path;
 
 use crate::config::{Config, Kept, Setting, Source};
 use crate::error::Error;
-use crate::observation::{Group, Observation, word};
-use crate::schema::VERSION;
-use crate::users;
+use crate::store::finding::{Group, Observation};
+use crate::system::shell::word;
+use crate::system::users;
+use crate::system::version::VERSION;
 
 /// What the unit reads its settings from, and a person at a terminal does not.
 const SERVICE_FILE: &str = "/etc/default/cts";
@@ -143,7 +144,7 @@ fn unquoted(value: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::observation::Grade;
+    use crate::store::finding::Grade;
 
     const FILE: &str = "# of this box\nPORT=4000\n; no\nCTS_ADMIN_TOKEN=\"tell nobody\"\n\nodd\n";
 

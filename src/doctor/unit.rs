@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::ask;
-use crate::observation::{Group, Observation};
+use crate::store::finding::{Group, Observation};
 
 /// Is there where systemd is the init system (sd_booted(3)).
 const BOOTED: &str = "/run/systemd/system";
@@ -160,7 +160,7 @@ fn exposure(said: Option<&str>) -> Observation {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::observation::Grade;
+    use crate::store::finding::Grade;
 
     fn told(changed: &[(&str, &str)]) -> String {
         let usual = [

@@ -4,12 +4,13 @@
 use std::collections::BTreeSet;
 
 use super::{Outcome, Work, is_column, is_index, is_table};
-use crate::catalog::{Catalog, Drift, Object, Table};
 use crate::error::{Error, Kind, Result};
-use crate::migration::{Migration, Subject};
-use crate::relaxation::{Relaxation, Rule};
-use crate::schema::VERSION;
 use crate::store::Tx;
+use crate::system::version::VERSION;
+use cts_schema::catalog::{Catalog, Drift, Object, Table};
+use cts_schema::constraint_exception::{Relaxation, Rule};
+use cts_schema::migration::Migration;
+use cts_schema::sql::Subject;
 
 impl Work<'_> {
     /// A database of an older CTS. Where the unified setup does not fit what is there, the

@@ -4,11 +4,11 @@ use super::{
     Outcome, Plan, Work, column_of, is_column, is_index, is_table, place, refuse_damage,
     write_notes,
 };
-use crate::catalog::Object;
 use crate::error::{Error, Kind, Result};
-use crate::migration::Subject;
-use crate::relaxation::{Relaxation, Rule};
 use crate::store::{LIGHT, Patience, Store, Tx};
+use cts_schema::catalog::Object;
+use cts_schema::constraint_exception::{Relaxation, Rule};
+use cts_schema::sql::Subject;
 
 /// Puts back what is missing, as far as it is done in a moment: tables, columns that need no
 /// rebuild, and indexes on small tables. For the running appliance: each in a transaction of its

@@ -8,11 +8,12 @@ use std::time::Duration;
 use super::{
     Backend, Damage, Effect, Look, Note, Patience, Place, Rebuilt, Server, Store, Tx, Upkeep,
 };
-use crate::catalog::{Column, Index, Table};
 use crate::error::{Error, Kind, Result};
-use crate::migration::{Migration, Statement};
-use crate::relaxation::{Relaxation, Rule};
-use crate::schema::Schema;
+use crate::store::schema::Schema;
+use cts_schema::catalog::{Column, Index, Table};
+use cts_schema::constraint_exception::{Relaxation, Rule};
+use cts_schema::migration::Migration;
+use cts_schema::sql::Statement;
 
 /// Counts calls down; the one at 1 fails.
 #[derive(Clone)]

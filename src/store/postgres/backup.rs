@@ -4,9 +4,9 @@
 use std::time::SystemTime;
 
 use super::session::{SCHEMA, Session, literal, quoted};
-use super::{look, look::BEFORE};
+use super::{inspect, inspect::BEFORE};
 use crate::error::{Error, Kind, Result};
-use crate::schema::VERSION;
+use crate::system::version::VERSION;
 
 /// Names are no longer than this. (PostgreSQL documentation, "Identifiers and Key Words")
 const NAME: usize = 63;
@@ -14,7 +14,7 @@ const NAME: usize = 63;
 /// Copies every table of our names that has rows, and proves the copies. Returns where they are;
 /// `None` where there is no row.
 pub fn back_up(session: &mut Session) -> Result<Option<String>> {
-    let catalog = look::look(session, false)?.look.catalog;
+    let catalog = inspect::look(session, false)?.look.catalog;
     let tables: Vec<&str> = catalog.tables.iter().map(|table| &*table.name).collect();
     if tables.is_empty() {
         return Ok(None);

@@ -7,9 +7,9 @@ use std::time::{Duration, SystemTime};
 use super::session::{Row, Server, Session, Sessions, name};
 use super::tls::proves;
 use super::url::SslMode;
-use super::{DatabaseServer, look};
+use super::{DatabaseServer, inspect};
 use crate::error::{Error, Result};
-use crate::observation::{Group, Observation};
+use crate::store::finding::{Group, Observation};
 use crate::store::{Examination, Look, Place};
 
 /// How long the server may take for all of it.
@@ -79,7 +79,7 @@ fn ask(session: &mut Session) -> Result<Found> {
     let sql = state_sql(&session.server.schema);
     let row = session.ask(&sql)?.into_iter().flatten().next();
     let state = row.as_ref().map(State::of).unwrap_or_default();
-    let look = look::look(session, true).map(|found| found.look);
+    let look = inspect::look(session, true).map(|found| found.look);
     Ok(Found { server: session.server.clone(), state, look })
 }
 
@@ -89,7 +89,7 @@ fn state_sql(schema: &str) -> String {
     let lacking = |condition: &str| {
         format!(
             "(SELECT string_agg(c.relname, ', ' ORDER BY c.relname) FROM pg_class c WHERE {} AND {condition})",
-            look::ours(schema)
+            inspect::ours(schema)
         )
     };
     format!(
@@ -291,7 +291,7 @@ fn clock(theirs: u64, now: SystemTime) -> Option<Observation> {
 mod tests {
     use super::*;
     use crate::error::Kind;
-    use crate::observation::Grade::{Attention, Bad, Good, Skipped};
+    use crate::store::finding::Grade::{Attention, Bad, Good, Skipped};
 
     fn whole() -> State {
         State {

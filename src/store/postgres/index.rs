@@ -7,14 +7,14 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::fault::is_lost;
+use super::error::is_lost;
+use super::exceptions;
 use super::lock::{self, Locked};
-use super::relaxations;
 use super::session::{SCHEMA, Session, Sessions, literal, quoted};
-use crate::catalog::{Index, Object};
 use crate::error::{Error, Kind, Result};
-use crate::relaxation::{Relaxation, Rule};
 use crate::store::{Patience, Progress, Wait, interrupted};
+use cts_schema::catalog::{Index, Object};
+use cts_schema::constraint_exception::{Relaxation, Rule};
 
 /// How often the progress of a build is looked at.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(200);
@@ -211,6 +211,6 @@ fn relaxed(
     }
     let rule = Rule::Unique(index.name.to_string());
     let relaxation = Relaxation { table: table.into(), rule, rows };
-    relaxations::record(session, &relaxation)?;
+    exceptions::record(session, &relaxation)?;
     Ok(Some(relaxation))
 }

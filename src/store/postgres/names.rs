@@ -3,8 +3,8 @@
 
 use super::session::{SCHEMA, Session, literal};
 use crate::error::{Error, Kind, Result};
-use crate::schema::POSTGRES;
 use crate::store::Look;
+use crate::store::schema::POSTGRES;
 
 /// Refuses a database whose role may not make what is missing there, or where names are taken.
 pub fn refuse(session: &mut Session, look: &Look) -> Result<()> {

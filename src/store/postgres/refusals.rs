@@ -1,12 +1,12 @@
 //! What of an older CTS is not given another shape, because something would be lost or broken by it.
 //! Each refusal is one sentence that names the object, and what to do.
 
-use super::old::{Plan, Referring, needs};
+use super::existing_table::{Plan, Referring, needs};
 use super::session::{Session, literal, quoted};
-use crate::catalog::{Column, Index};
 use crate::error::{Error, Kind, Result};
-use crate::relaxation::{Relaxation, Rule};
-use crate::schema::POSTGRES;
+use crate::store::schema::POSTGRES;
+use cts_schema::catalog::{Column, Index};
+use cts_schema::constraint_exception::{Relaxation, Rule};
 
 impl Plan<'_> {
     /// Refuses what is in the way of the plan.

@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 use postgres::{CancelToken, Client, Config, SimpleQueryMessage};
 use r2d2::{ManageConnection, NopErrorHandler, Pool, PooledConnection};
 
-use super::fault::{self, is_lost};
+use super::error::{self as fault, is_lost};
 use super::tls::Tls;
 use super::url::{ChannelBinding, Host, Password, Place, SessionAttrs, Target};
-use crate::catalog::Catalog;
 use crate::error::{Error, Kind, Result};
+use cts_schema::catalog::Catalog;
 
 /// Locks that a look waits for. A look that is held up longer says so.
 const LOOK_LOCKS: Duration = Duration::from_secs(2);

@@ -9,10 +9,10 @@ use std::time::{Duration, SystemTime};
 use rusqlite::backup::Backup;
 use rusqlite::{Connection, OpenFlags};
 
-use super::fault::error;
+use super::error::error;
 use super::file;
 use crate::error::{Error, Kind, Result};
-use crate::schema::VERSION;
+use crate::system::version::VERSION;
 
 /// Pages at a time: 4 MiB.
 const PAGES: i32 = 1024;

@@ -14,9 +14,9 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::fault::{error, is_busy};
+use super::connect::connect;
+use super::error::{error, is_busy};
 use super::file;
-use super::open::connect;
 use crate::error::Result;
 use crate::store::{Patience, Upkeep};
 

@@ -14,11 +14,12 @@ use std::time::Duration;
 use rustix::fs::Access as Right;
 use rustix::process::geteuid;
 
-use super::{Access, DatabaseFile, Sqlite, file, open};
+use super::{Access, DatabaseFile, Sqlite, connect, file};
 use crate::error::{Error, Kind, Result};
-use crate::observation::{Group, Observation, word};
+use crate::store::finding::{Group, Observation};
 use crate::store::{Damage, Examination, Look, Owner, Patience, Store};
-use crate::users;
+use crate::system::shell::word;
+use crate::system::users;
 
 /// How long its pages are looked at; a large file is not read to its end.
 const PAGES_WITHIN: Duration = Duration::from_secs(3);
@@ -67,10 +68,10 @@ fn look_into(
     patience: &Patience<'_>,
 ) -> Result<Option<Inside>> {
     let access = database.access;
-    if let Some(before) = open::rest(path) {
+    if let Some(before) = connect::rest(path) {
         let found = Sqlite::open_at_rest(path, access, patience)
             .and_then(|store| store.map(|store| inside(store, patience)).transpose());
-        if open::rest(path) == Some(before) {
+        if connect::rest(path) == Some(before) {
             return found;
         }
         // Somebody has begun to write; what was read may be of two moments.
@@ -387,7 +388,7 @@ fn file_system(path: &Path, magic: u64, network_allowed: bool) -> Observation {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::observation::Grade::{self, Attention, Bad, Good, Unknown};
+    use crate::store::finding::Grade::{self, Attention, Bad, Good, Unknown};
 
     fn there(mode: u32) -> Entry {
         Entry::There(Stat { mode, uid: 997, bytes: 4096 })

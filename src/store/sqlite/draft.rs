@@ -15,9 +15,9 @@ use rusqlite::{Connection, MAIN_DB};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, linkat, open};
 use rustix::io::Errno;
 
-use super::fault::error;
+use super::connect::watch;
+use super::error::error;
 use super::file::{self, Found};
-use super::open::watch;
 use super::{Access, Sqlite};
 use crate::error::Result;
 use crate::store::{Draft, Patience, Store};

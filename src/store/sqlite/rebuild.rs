@@ -9,12 +9,12 @@
 
 use rusqlite::{Connection, OptionalExtension, Result};
 
-use super::schema;
-use crate::catalog::{Catalog, Column, Index, List, Object, Table};
-use crate::definition::{holds, items, names};
-use crate::migration::tokens;
-use crate::relaxation::{Relaxation, Rule, relaxed};
+use super::catalog;
 use crate::store::{Progress, Rebuilt};
+use cts_schema::catalog::{Catalog, Column, Index, List, Object, Table};
+use cts_schema::constraint_exception::{Relaxation, Rule, relaxed};
+use cts_schema::sql::definition::{holds, items, names};
+use cts_schema::sql::tokens;
 
 /// Rows that are copied between two words on how far it is.
 const CHUNK: i64 = 20_000;
@@ -49,7 +49,7 @@ pub fn rebuild(
     for index in expected.indexes.iter() {
         rules.extend(put_index(conn, &expected.name, index, progress)?);
     }
-    let dropped = old.dropped(&schema::read_table(conn, &expected.name)?);
+    let dropped = old.dropped(&catalog::read_table(conn, &expected.name)?);
     Ok(Rebuilt { rows, relaxations: rules, dropped })
 }
 
@@ -226,7 +226,7 @@ struct Old {
 impl Old {
     fn read(conn: &Connection, expected: &Table) -> Result<Old> {
         let name = &*expected.name;
-        let table = schema::read_table(conn, name)?;
+        let table = catalog::read_table(conn, name)?;
         if holds(table.definition.split('(').next().unwrap_or_default(), "VIRTUAL") {
             return refuse(format!("table {name} is a virtual table, which cannot be rebuilt"));
         }

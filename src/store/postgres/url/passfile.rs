@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::{DEFAULT_SOCKET, Host, Place, home};
-use crate::config::Environment;
+use crate::system::environment::Environment;
 
 /// Where the file is: where the URL says, else where the environment says, else at home.
 pub fn path(named: Option<PathBuf>, environment: Environment<'_>) -> Option<PathBuf> {

@@ -1,0 +1,275 @@
+//! Migrations as values: bundled SQL files, their statements and checksums, the
+//! rows of the ledger, and the decision what is pending.
+//!
+//! Nothing here knows a database. `build.rs` uses this crate too, so that the checksums made at
+//! build time and the statements run later come from one reader.
+
+use std::fmt;
+
+use sha2::{Digest, Sha256};
+
+use crate::sql::{Statement, fold, statements};
+
+/// The migration that is applied first on a new database.
+pub const UNIFIED: &str = "unified_complete_setup.sql";
+/// The migration that is applied only when [`UNIFIED`] does not fit what is already there.
+pub const FALLBACK: &str = "000_master_initialization.sql";
+
+/// A bundled SQL file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Migration {
+    /// File name, which is also its name in the ledger.
+    pub name: &'static str,
+    /// The file's text.
+    pub text: &'static str,
+    /// [`checksum`] of `text`.
+    pub checksum: &'static str,
+}
+
+impl Migration {
+    /// The statements of the file, in order.
+    pub fn statements(&self) -> Vec<Statement<'static>> {
+        statements(self.text)
+    }
+}
+
+/// A row of the ledger (table `migrations`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// The row's id.
+    pub id: i64,
+    /// The migration's file name.
+    pub name: String,
+    /// Checksum of the file as it was applied; `None` in rows of an older CTS.
+    pub checksum: Option<String>,
+    /// UTC, `YYYY-MM-DD HH:MM:SS.SSS`.
+    pub executed_at: Option<String>,
+    /// How long it took, in milliseconds.
+    pub execution_time_ms: Option<i64>,
+    /// The version of cts that applied it.
+    pub version: Option<String>,
+}
+
+impl Applied {
+    /// Whether cts wrote this row: only ours carry a SHA-256 checksum. Rows of an
+    /// older CTS are kept, and never taken for ours.
+    pub fn is_ours(&self) -> bool {
+        let is_sum = |sum: &str| {
+            sum.len() == 64 && sum.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+        };
+        !self.name.is_empty() && self.checksum.as_deref().is_some_and(is_sum)
+    }
+}
+
+/// Why a ledger is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// A migration was changed in its meaning after it had been applied.
+    Edited {
+        /// The migration.
+        name: String,
+        /// Checksum in this binary.
+        bundled: String,
+        /// Checksum in the ledger.
+        recorded: String,
+        /// Version of cts that applied it.
+        by: Option<String>,
+    },
+    /// The ledger holds a migration this binary does not know: a newer database.
+    Unknown {
+        /// The migration.
+        name: String,
+        /// Version of cts that applied it.
+        by: Option<String>,
+    },
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let version = |by: &Option<String>| by.clone().unwrap_or_else(|| "unknown".into());
+        match self {
+            Refusal::Edited { name, bundled, recorded, by } => write!(
+                f,
+                "migration {name} is not the one that was applied (by cts {}): its checksum is {}… here and {}… in the ledger",
+                version(by),
+                short(bundled),
+                short(recorded),
+            ),
+            Refusal::Unknown { name, by } => write!(
+                f,
+                "the ledger holds migration {name}, applied by cts {}, which this cts does not know: the database is newer than this binary",
+                version(by),
+            ),
+        }
+    }
+}
+
+fn short(checksum: &str) -> &str {
+    checksum.get(..12).unwrap_or(checksum)
+}
+
+/// What of `all` is still to be applied, in order, or why this ledger cannot be built on.
+/// `fallback` is known but never pending by itself.
+pub fn pending(
+    all: &[Migration],
+    fallback: &Migration,
+    ledger: &[Applied],
+) -> Result<Vec<Migration>, Refusal> {
+    let ours = || ledger.iter().filter(|row| row.is_ours());
+    for row in ledger.iter().filter(|row| row.checksum.is_some()) {
+        let known = all.iter().chain(std::iter::once(fallback)).find(|m| m.name == row.name);
+        if known.is_none() && !row.is_ours() {
+            continue;
+        }
+        let recorded = row.checksum.clone().unwrap_or_default();
+        match known {
+            None => {
+                return Err(Refusal::Unknown { name: row.name.clone(), by: row.version.clone() });
+            }
+            Some(m) if m.checksum != recorded => {
+                return Err(Refusal::Edited {
+                    name: row.name.clone(),
+                    bundled: m.checksum.into(),
+                    recorded,
+                    by: row.version.clone(),
+                });
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(all.iter().filter(|m| !ours().any(|row| row.name == m.name)).copied().collect())
+}
+
+/// The order in which files are applied: the unified setup, then by number.
+/// `Err` holds the name that has neither form.
+pub fn order(name: &str) -> Result<u32, String> {
+    if name == UNIFIED {
+        return Ok(0);
+    }
+    let number = name.strip_suffix(".sql").and_then(|stem| stem.split_once('_'));
+    match number {
+        Some((digits, rest))
+            if digits.len() == 3
+                && !rest.is_empty()
+                && digits.bytes().all(|b| b.is_ascii_digit()) =>
+        {
+            digits.parse::<u32>().map(|number| number + 1).map_err(|_| name.to_string())
+        }
+        _ => Err(name.to_string()),
+    }
+}
+
+/// SHA-256, in lower-case hex, of the file's statements with comments dropped and white
+/// space folded outside literals and quoted names: a changed comment or line ending does
+/// not move it, a changed meaning does. Stored checksums depend on this very form.
+pub fn checksum(text: &str) -> String {
+    let mut hash = Sha256::new();
+    for statement in statements(text) {
+        hash.update(fold(statement.sql).as_bytes());
+        hash.update(b";\n");
+    }
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn comments_line_endings_and_spacing_do_not_move_a_checksum() {
+        let plain = checksum("CREATE TABLE t (a TEXT, b TEXT);\nSELECT 1;\n");
+        let dressed =
+            "\u{feff}-- licence\r\nCREATE  TABLE t\r\n\t(a TEXT,/**/ b TEXT) ;\r\nSELECT 1";
+        assert_eq!(checksum(dressed), plain);
+    }
+
+    #[test]
+    fn a_changed_meaning_moves_the_checksum() {
+        let plain = checksum("INSERT INTO t VALUES ('a b');");
+        for other in ["INSERT INTO t VALUES ('a  b');", "INSERT INTO t VALUES ('A b');", ""] {
+            assert_ne!(checksum(other), plain, "{other}");
+        }
+    }
+
+    #[test]
+    fn the_form_of_a_checksum_never_moves() {
+        // `printf 'SELECT 1;\n' | sha256sum`. Stored in every ledger: should it change, every
+        // database in the field would be refused.
+        assert_eq!(
+            checksum("SELECT 1; -- note\n"),
+            "b4e0497804e46e0a0b0b8c31975b062152d551bac49c3c2e80932567b4085dcd"
+        );
+    }
+
+    const A: Migration = Migration { name: "a.sql", text: "", checksum: SUM_A };
+    const B: Migration = Migration { name: "b.sql", text: "", checksum: SUM_B };
+    const F: Migration = Migration { name: FALLBACK, text: "", checksum: SUM_A };
+    static SUM_A: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+    static SUM_B: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
+
+    fn row(name: &str, checksum: Option<&str>) -> Applied {
+        Applied {
+            id: 1,
+            name: name.into(),
+            checksum: checksum.map(Into::into),
+            executed_at: None,
+            execution_time_ms: None,
+            version: Some("3.1.0".into()),
+        }
+    }
+
+    fn names(ledger: &[Applied]) -> Result<Vec<&'static str>, Refusal> {
+        pending(&[A, B], &F, ledger).map(|all| all.iter().map(|m| m.name).collect())
+    }
+
+    #[test]
+    fn everything_is_pending_on_an_empty_ledger() {
+        assert_eq!(names(&[]), Ok(vec!["a.sql", "b.sql"]));
+    }
+
+    #[test]
+    fn what_the_ledger_holds_is_not_pending() {
+        assert_eq!(names(&[row("a.sql", Some(SUM_A))]), Ok(vec!["b.sql"]));
+    }
+
+    #[test]
+    fn rows_of_an_older_cts_are_not_taken_for_ours() {
+        let ledger = [row("a.sql", None), row("old_003", Some("md5")), row("", Some(SUM_A))];
+        assert_eq!(names(&ledger), Ok(vec!["a.sql", "b.sql"]));
+    }
+
+    #[test]
+    fn a_checksum_of_ours_that_was_damaged_is_refused() {
+        let refusal = names(&[row("a.sql", Some("AAAA"))]).unwrap_err().to_string();
+        assert!(refusal.contains("AAAA… in the ledger"), "{refusal}");
+    }
+
+    #[test]
+    fn the_fallback_in_a_ledger_is_known() {
+        assert_eq!(names(&[row(FALLBACK, Some(SUM_A))]), Ok(vec!["a.sql", "b.sql"]));
+    }
+
+    #[test]
+    fn an_edited_migration_is_refused_with_both_checksums() {
+        let refusal = names(&[row("a.sql", Some(SUM_B))]).unwrap_err().to_string();
+        for part in ["a.sql", "3.1.0", "aaaaaaaaaaaa…", "bbbbbbbbbbbb…"] {
+            assert!(refusal.contains(part), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_migration_is_refused_by_name() {
+        let refusal = names(&[row("072_new.sql", Some(SUM_B))]).unwrap_err().to_string();
+        assert!(refusal.contains("072_new.sql") && refusal.contains("3.1.0"), "{refusal}");
+    }
+
+    #[test]
+    fn files_are_ordered_unified_first_then_by_number() {
+        let mut files = ["071_b.sql", UNIFIED, "051_a.sql"];
+        files.sort_by_key(|name| order(name));
+        assert_eq!(files, [UNIFIED, "051_a.sql", "071_b.sql"]);
+        for odd in ["notes.sql", "71_b.sql", "071_.sql", "071_b.txt", "0x1_b.sql"] {
+            assert_eq!(order(odd), Err(odd.to_string()));
+        }
+    }
+}

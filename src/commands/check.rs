@@ -1,0 +1,163 @@
+//! `cts --check`: one look for monitoring, at the database itself or at a running cts, in
+//! the form and with the exit codes of the Monitoring Plugins guidelines.
+
+use std::io;
+use std::net::ToSocketAddrs;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::commands::open_read_only;
+use crate::config::Config;
+use crate::error::{Error, Kind, Result};
+use crate::health::render::{Counts, check_line};
+use crate::health::{Report, Status, Surroundings, examine};
+use crate::http::client::get;
+use crate::store::AS_ITS_OWNER;
+use crate::system::output::print;
+
+/// `--check` never takes 5 s, `--deep` excepted, which reads the whole file.
+const CHECK_WITHIN: Duration = Duration::from_millis(4500);
+/// How long it waits for who has locked the whole database, `--deep` too.
+const LOCKED_FOR: Duration = Duration::from_millis(3500);
+/// Exit code of `--check` where the database could not be asked.
+const COULD_NOT_ASK: u8 = 3;
+
+/// `cts --check`.
+pub fn database(config: &Config, as_json: bool, deep: bool) -> Result<u8> {
+    let (sender, receiver) = mpsc::channel();
+    let asked = config.clone();
+    let look = move || {
+        // Nobody waits for an answer that comes too late.
+        let _ = sender.send(examine_once(&asked, deep));
+    };
+    thread::Builder::new()
+        .spawn(look)
+        .map_err(|e| Error::new(Kind::Io, format!("a thread cannot be started: {e}")))?;
+    let limit = if deep { Duration::MAX } else { CHECK_WITHIN };
+    let late = || {
+        let what = format!(
+            "{}: no answer within {} s",
+            config.database.location(),
+            CHECK_WITHIN.as_secs_f32()
+        );
+        Err(Error::new(Kind::Io, what).remedy(config.database.silence()))
+    };
+    let report = match receiver.recv_timeout(limit).unwrap_or_else(|_| late()) {
+        Ok(report) => report,
+        Err(error) if matches!(error.kind, Kind::Permission | Kind::Config) => return Err(error),
+        Err(error) => Report::unreachable(&*config.database, &error),
+    };
+    print(&format!("{}\n", if as_json { report.health_json() } else { report.check_line() }))?;
+    Ok(report.status().exit_code())
+}
+
+fn examine_once(config: &Config, deep: bool) -> Result<Report> {
+    let database = &*config.database;
+    let in_progress =
+        || database.migrating().map(|holder| format!("migrations are run by {holder}"));
+    let Some(mut store) = open_read_only(config, LOCKED_FOR)? else {
+        return Ok(match in_progress() {
+            Some(doing) => Report::initializing(database, &doing),
+            None => Report::unreachable(database, &database.missing()),
+        });
+    };
+    if let Some(why) = store.place().not_ours {
+        // Whether its owner can write it is not for this user to tell.
+        return Err(Error::new(Kind::Permission, why).remedy(AS_ITS_OWNER));
+    }
+    let damage = if deep { store.find_damage(true)? } else { Default::default() };
+    let report = examine(&mut *store, Surroundings { damage, ..Surroundings::default() })?;
+    if report.is_complete() {
+        return Ok(report);
+    }
+    // Its connection is free for the question who migrates.
+    drop(store);
+    Ok(in_progress().map_or(report, |doing| Report::initializing(database, &doing)))
+}
+
+/// `cts --check --url`.
+pub fn at_url(url: &str, as_json: bool) -> Result<u8> {
+    let (host, path) = split_url(url)?;
+    let with_port = if host.rsplit(']').next().is_some_and(|tail| tail.contains(':')) {
+        host.to_string()
+    } else {
+        format!("{host}:80")
+    };
+    let asked = with_port
+        .to_socket_addrs()
+        .and_then(|mut all| all.next().ok_or_else(|| io::ErrorKind::NotFound.into()))
+        .and_then(|address| get(address, host, path, CHECK_WITHIN));
+    if asked.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::InvalidInput) {
+        return Err(wrong_url(url, "has no port that could be"));
+    }
+    let (status, line) = match asked {
+        Ok((_, body)) => match told(&body) {
+            Some((status, line)) => {
+                print(&format!("{}\n", if as_json { body.trim() } else { &line }))?;
+                return Ok(status);
+            }
+            None => (2, format!("{url} answers, but not as cts does")),
+        },
+        Err(e) => (2, format!("{url} does not answer: {e}")),
+    };
+    print(&match as_json {
+        true => format!("{}\n", json!({"status": Status::Unhealthy.name(), "reasons": [line]})),
+        false => format!("CTS CRITICAL - {line}\n"),
+    })?;
+    Ok(status)
+}
+
+fn wrong_url(url: &str, why: &str) -> Error {
+    if url.contains('@') {
+        return Error::new(Kind::Usage, "--url: a user and a password cannot be given")
+            .remedy("give it like http://127.0.0.1:3000; change the password if there was one");
+    }
+    Error::new(Kind::Usage, format!("--url: {url:?} {why}"))
+        .remedy("give it like http://127.0.0.1:3000")
+}
+
+fn split_url(url: &str) -> Result<(&str, &str)> {
+    let rest =
+        url.strip_prefix("http://").ok_or_else(|| wrong_url(url, "is not an http:// address"))?;
+    let (host, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
+    if host.is_empty() || host.contains(['@', ' ', '?', '#']) || path.contains([' ', '\r', '\n']) {
+        return Err(wrong_url(url, "is not an address"));
+    }
+    Ok((host, if matches!(path, "" | "/") { "/api/health/database" } else { path }))
+}
+
+/// Exit code and line for a health answer of a running cts.
+fn told(body: &str) -> Option<(u8, String)> {
+    let json: serde_json::Value = serde_json::from_str(body).ok()?;
+    let status = [Status::Healthy, Status::Degraded, Status::Unhealthy, Status::Initializing]
+        .into_iter()
+        .find(|status| json["status"] == status.name())?;
+    let database = &json["database"];
+    let number = |value: &serde_json::Value| usize::try_from(value.as_u64()?).ok();
+    let took = database["responseTime"].as_str()?.strip_suffix("ms")?.parse::<f64>().ok()?;
+    let counts = Counts {
+        tables: number(&database["tableCount"])?,
+        applied: number(&json["migrations"]["applied"])?,
+        migrations: number(&json["migrations"]["expected"])?,
+        seconds: took / 1000.0,
+    };
+    let reasons = json["reasons"].as_array().into_iter().flatten().filter_map(|r| r.as_str());
+    let counts = (database["connected"] == true).then_some(counts);
+    let line = check_line(status, database["type"].as_str()?, counts, &reasons.collect::<Vec<_>>());
+    Some((status.exit_code(), line))
+}
+
+/// What `--check` says where it could not ask, with its exit code.
+pub fn could_not_ask(error: &str, as_json: bool) -> u8 {
+    let text = if as_json {
+        json!({"status": "unknown", "error": error}).to_string()
+    } else {
+        format!("CTS UNKNOWN - {}", error.replace('|', "/").replace(char::is_control, " "))
+    };
+    // The exit code tells it all the same.
+    let _ = print(&(text + "\n"));
+    COULD_NOT_ASK
+}

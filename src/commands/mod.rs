@@ -1,0 +1,368 @@
+//! The verbs of the command line, each a thin shell round the store, the engine and the
+//! report: what they print, log and return as an exit code.
+
+pub mod check;
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use crate::config::Config;
+use crate::error::{Error, Kind, Result};
+use crate::health::render::drift_json;
+use crate::health::{Report, Surroundings, examine};
+use crate::migrate::progress::Teller;
+use crate::migrate::{Outcome, Plan, bring_up_to_date, repair as repair_all};
+use crate::store::schema::Schema;
+use crate::store::{Look, Patience, Progress, Store, Wait};
+use crate::system::log::Log;
+use crate::system::output::print;
+use crate::system::version::VERSION;
+use cts_schema::catalog::{Column, Drift, Object, Table, core_tables};
+use cts_schema::constraint_exception::Relaxation;
+
+/// Opens the database, creating it where there is none, brings it up to date by `work` and makes
+/// it fit for service. What was done is logged after it is done.
+pub fn initialise(
+    config: &Config,
+    log: Log,
+    patience: &Patience<'_>,
+    work: fn(&mut dyn Store, &Patience<'_>) -> Result<Outcome>,
+) -> Result<(Box<dyn Store>, Outcome)> {
+    let drafted = draft(config, patience)?;
+    let mut store = config.database.open(patience)?;
+    log.info(format_args!("Database: {}", store.location()));
+    let schema = store.schema();
+    let (files, statements) = (schema.migrations.len(), schema.statements);
+    log.detail(format_args!(
+        "cts {VERSION} brings {files} migrations with {statements} statements"
+    ));
+    // With a draft of ours in place there is nothing left to do; it is looked at all the same.
+    let done = work(&mut *store, patience)?;
+    let outcome = drafted.filter(|_| done.applied() == 0).unwrap_or(done);
+    say_work(log, &outcome);
+    for said in store.settle(patience)? {
+        log.info(said);
+    }
+    say_sum(log, schema, &outcome);
+    Ok((store, outcome))
+}
+
+/// Makes the whole database where there is none, if this file system allows it; what was
+/// done, if it is ours that is there now.
+fn draft(config: &Config, patience: &Patience<'_>) -> Result<Option<Outcome>> {
+    let Some(mut draft) = config.database.draft(patience)? else { return Ok(None) };
+    let outcome = bring_up_to_date(draft.store(), patience)?;
+    let is_there = draft.publish().map_err(|error| error.leaving("nothing was changed"))?;
+    Ok(is_there.then_some(outcome))
+}
+
+fn say_work(log: Log, outcome: &Outcome) {
+    if let Some(backup) = &outcome.backup {
+        log.info(format_args!("✓ The database as it was: {backup}"));
+    }
+    for index in &outcome.reindexed {
+        log.warn(format_args!("index {index} was damaged and has been built anew"));
+    }
+    for (table, rows) in &outcome.rebuilt {
+        log.info(format_args!("✓ table {table} was rebuilt, {rows} rows, all kept"));
+    }
+    for run in &outcome.runs {
+        let (name, applied, skipped) = (run.name, run.applied, run.skipped);
+        let took = run.took.as_millis();
+        log.info(format_args!("✓ {name}: {applied} applied, {skipped} skipped ({took} ms)"));
+    }
+    for object in &outcome.put_back {
+        log.warn(format_args!("{object} was missing and has been put back"));
+    }
+    for object in &outcome.built {
+        log.info(format_args!("✓ {object} was built while programs went on"));
+    }
+    for (object, error) in &outcome.left {
+        log.error(format_args!("{object} is missing and cannot be put back: {error}"));
+    }
+    for alteration in &outcome.drift.altered {
+        log.warn(alteration);
+    }
+    for rule in &outcome.dropped {
+        log.warn(format_args!(
+            "no longer holds, since the trading programs do not keep to it: {rule}"
+        ));
+    }
+    for relaxation in &outcome.relaxed {
+        log.warn(format_args!("relaxed, so that no row is lost: {relaxation}"));
+    }
+    for relaxation in &outcome.tightened {
+        log.info(format_args!("✓ tightened: {}", relaxation.rule_text()));
+    }
+    if let Some(error) = &outcome.unnoted {
+        log.warn(format_args!("table site_logs does not take a line of it: {error}"));
+    }
+}
+
+fn say_sum(log: Log, schema: &Schema, outcome: &Outcome) {
+    let applied = outcome.applied();
+    let skipped = schema.statements.saturating_sub(applied);
+    log.info(format_args!("✓ Unified setup complete: {applied} applied, {skipped} skipped"));
+    let core = core_tables().count();
+    let missing =
+        |name: &str| outcome.drift.missing.iter().any(|o| o.to_string() == format!("table {name}"));
+    match core_tables().filter(|name| missing(name)).count() {
+        0 => log.info(format_args!("✓ All {core} critical tables verified")),
+        lost => log.error(format_args!("{lost} of {core} critical tables are missing")),
+    }
+}
+
+/// Logs what is waited for, and returns it as a sentence.
+pub fn say_waiting(log: Log, wait: &Wait, waited: Duration) -> String {
+    let text = format!("waiting for {wait}, for {} s so far", waited.as_secs());
+    log.warn(&text);
+    text
+}
+
+/// Runs `work` with a patience that ends at the first SIGTERM or SIGINT; the second one
+/// ends the process.
+fn interruptible<T>(
+    config: &Config,
+    log: Log,
+    work: impl FnOnce(&Patience<'_>) -> Result<T>,
+) -> Result<T> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGTERM, SIGINT] {
+        signal_hook::flag::register_conditional_default(signal, Arc::clone(&stop))
+            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&stop)))
+            .map_err(|e| Error::new(Kind::Io, format!("signals cannot be watched: {e}")))?;
+    }
+    let on_wait = |wait: &Wait, waited| drop(say_waiting(log, wait, waited));
+    let teller = Teller::new(log);
+    let on_progress = |progress: Progress<'_>| drop(teller.tell(progress));
+    work(&Patience {
+        limit: Some(config.lock_timeout),
+        stop: &stop,
+        on_wait: &on_wait,
+        on_progress: &on_progress,
+    })
+}
+
+/// `cts migrate`.
+pub fn migrate(config: &Config, log: Log) -> Result<u8> {
+    log.info(format_args!("Database Type: {}", config.database.backend().name().to_uppercase()));
+    interruptible(config, log, |patience| {
+        let (store, _) = initialise(config, log, patience, bring_up_to_date)?;
+        store.close()?;
+        Ok(0)
+    })
+}
+
+/// `cts migrate --dry-run`.
+pub fn plan(config: &Config) -> Result<u8> {
+    let (path, schema) = (config.database.location(), config.database.schema());
+    let mut text = String::new();
+    let mut store = open_read_only(config, config.lock_timeout)?;
+    let look = match &mut store {
+        Some(store) => store.look()?,
+        None => {
+            let making = config.database.making();
+            let _ = writeln!(text, "{path}: {making}");
+            Look::default()
+        }
+    };
+    let plan = Plan::of(schema, &look)?;
+    if !plan.is_empty() {
+        config.database.refuse_obstacles(&look)?;
+    }
+    let is_older = !look.catalog.is_empty() && !look.ledger.iter().any(|row| row.is_ours());
+    if is_older {
+        let _ =
+            writeln!(text, "{path}: of an older CTS; would be copied beside itself and adopted");
+    }
+    for migration in &plan.pending {
+        let count = migration.statements().len();
+        let _ = writeln!(text, "would apply {} ({count} statements)", migration.name);
+    }
+    let mut rebuilt = Vec::new();
+    match &mut store {
+        Some(store) if is_older => {
+            for table in schema.expected.tables.iter() {
+                plan_table(&mut **store, table, &plan.drift, &mut text)?;
+            }
+        }
+        Some(store) => rebuilt = plan_rebuilds(&mut **store, &look, &plan.drift, &mut text)?,
+        None => {}
+    }
+    let stays = |object: &Object| !rebuilt.iter().any(|table| table == object.table());
+    if !is_older && plan.pending.is_empty() {
+        for object in plan.drift.missing.iter().filter(|object| stays(object)) {
+            let _ = writeln!(text, "would put back {object}");
+        }
+    }
+    if plan.is_empty() {
+        let _ = writeln!(
+            text,
+            "{path}: nothing to do, {} migrations are applied",
+            schema.migrations.len()
+        );
+    }
+    if !is_older {
+        for alteration in plan.drift.altered.iter().filter(|a| stays(&a.object)) {
+            let _ = writeln!(text, "differs and would stay as it is: {alteration}");
+        }
+    }
+    print(&(text + "nothing was changed\n"))?;
+    Ok(0)
+}
+
+/// The tables that would be rebuilt, because a column that is missing cannot be added to them.
+fn plan_rebuilds(
+    store: &mut dyn Store,
+    look: &Look,
+    drift: &Drift,
+    text: &mut String,
+) -> Result<Vec<String>> {
+    let mut rebuilt = Vec::new();
+    for table in store.schema().expected.tables.iter() {
+        let Some(found) = look.catalog.table(&table.name) else { continue };
+        let is_missing = |column: &&Column| {
+            let object = Object::Column(table.name.to_string(), column.name.to_string());
+            drift.missing.contains(&object)
+        };
+        let missing: Vec<&Column> = table.columns.iter().filter(is_missing).collect();
+        let fit = |store: &dyn Store, rows| missing.iter().all(|c| store.can_add(found, c, rows));
+        let must = !fit(store, 0) || !fit(store, 1) && store.forecast(table)?.rows > 0;
+        if must {
+            if rebuilt.is_empty() {
+                let _ = writeln!(text, "{}: would be copied beside itself first", store.location());
+            }
+            plan_table(store, table, drift, text)?;
+            rebuilt.push(table.name.to_string());
+        }
+    }
+    Ok(rebuilt)
+}
+
+/// What giving a table its shape would do, with the rows that are there.
+fn plan_table(
+    store: &mut dyn Store,
+    table: &Table,
+    drift: &Drift,
+    text: &mut String,
+) -> Result<()> {
+    let of_it = |object: &&Object| object.table().eq_ignore_ascii_case(&table.name);
+    let missing: Vec<&Object> = drift.missing.iter().filter(of_it).collect();
+    let altered: Vec<&Object> = drift.altered.iter().map(|a| &a.object).filter(of_it).collect();
+    if let [Object::Table(name)] = missing.as_slice() {
+        let _ = writeln!(text, "would create table {name}");
+        return Ok(());
+    }
+    if missing.is_empty() && altered.is_empty() {
+        return Ok(());
+    }
+    let forecast = store.forecast(table)?;
+    let is_index = |object: &&&Object| matches!(object, Object::Index(..));
+    let indexes = missing.iter().chain(&altered).filter(is_index).count();
+    let changed = altered.iter().filter(|object| !is_index(object)).count();
+    let added = missing.iter().filter(|object| !is_index(object)).count();
+    let (name, rows) = (&table.name, forecast.rows);
+    let _ = if changed + added > 0 {
+        writeln!(
+            text,
+            "would rebuild table {name} ({rows} rows, all kept): {added} columns added, {changed} columns or constraints changed, {indexes} indexes made"
+        )
+    } else {
+        writeln!(text, "would make {indexes} indexes on table {name} ({rows} rows)")
+    };
+    for rule in forecast.dropped {
+        let _ = writeln!(text, "  would no longer hold: {rule}");
+    }
+    for relaxation in forecast.relaxations {
+        let _ = writeln!(text, "  would relax: {relaxation}");
+    }
+    Ok(())
+}
+
+/// `cts status`.
+pub fn status(config: &Config, as_json: bool) -> Result<u8> {
+    let report = match open_read_only(config, config.lock_timeout)? {
+        Some(mut store) => examine(&mut *store, Surroundings::default())?,
+        None => Report::unreachable(&*config.database, &config.database.missing()),
+    };
+    print(&if as_json {
+        report.status_json() + "\n"
+    } else {
+        report.status_text(&config.database.location())
+    })?;
+    Ok(u8::from(!report.is_complete()))
+}
+
+/// `cts verify`.
+pub fn verify(config: &Config, as_json: bool) -> Result<u8> {
+    let Some(mut store) = open_read_only(config, config.lock_timeout)? else {
+        return Err(config.database.missing());
+    };
+    let look = store.look()?;
+    let drift = look.drift(store.schema());
+    print(&if as_json {
+        drift_json(&drift, &look.relaxations) + "\n"
+    } else {
+        drift_text(store.schema(), &drift, &look.relaxations)
+    })?;
+    Ok(u8::from(!drift.is_none()))
+}
+
+/// `cts repair`.
+pub fn repair(config: &Config, log: Log) -> Result<u8> {
+    if open_read_only(config, Duration::ZERO).is_ok_and(|store| store.is_none()) {
+        return Err(config.database.missing());
+    }
+    interruptible(config, log, |patience| {
+        let (mut store, outcome) = initialise(config, log, patience, repair_all)?;
+        let (relaxations, schema) = (store.look()?.relaxations, store.schema());
+        store.close()?;
+        print(&drift_text(schema, &outcome.drift, &relaxations))?;
+        Ok(u8::from(!outcome.drift.is_none()))
+    })
+}
+
+fn drift_text(schema: &Schema, drift: &Drift, relaxations: &[Relaxation]) -> String {
+    let mut text = String::new();
+    for object in &drift.missing {
+        let _ = writeln!(text, "missing: {object}");
+    }
+    for alteration in &drift.altered {
+        let _ = writeln!(text, "altered: {alteration}");
+    }
+    for object in &drift.extra {
+        let _ = writeln!(text, "extra:   {object} (left alone)");
+    }
+    for relaxation in relaxations {
+        let _ = writeln!(text, "relaxed: {relaxation}");
+    }
+    let expected = schema.expected;
+    let indexes: usize = expected.tables.iter().map(|table| table.indexes.len()).sum();
+    if drift.is_none() {
+        let _ = writeln!(
+            text,
+            "no drift: {} tables and {indexes} indexes are as expected",
+            expected.tables.len()
+        );
+    } else {
+        let _ = writeln!(
+            text,
+            "drift: {} missing, {} altered; `cts repair` puts back what is missing",
+            drift.missing.len(),
+            drift.altered.len()
+        );
+    }
+    text
+}
+
+/// Opens the database for a look, waiting at most `limit` for who has locked all of it;
+/// `None` where there is none.
+pub fn open_read_only(config: &Config, limit: Duration) -> Result<Option<Box<dyn Store>>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let patience = Patience::silent(limit, &stop);
+    config.database.open_read_only(&patience)
+}

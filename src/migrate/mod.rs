@@ -1,0 +1,560 @@
+//! Brings a database to the schema of this binary: decides what is pending and missing,
+//! and does it in one transaction under the write lock. Knows the store only through its
+//! seam, and says nothing; what was done is its result.
+
+mod adopt;
+mod heal;
+pub mod progress;
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, Kind, Result};
+use crate::store::schema::Schema;
+use crate::store::{Damage, Effect, LIGHT, Look, Note, Patience, Store, Tx, interrupted, note};
+use crate::system::version::VERSION;
+use cts_schema::catalog::{Catalog, Column, Drift, Object};
+use cts_schema::constraint_exception::{Relaxation, Rule};
+use cts_schema::migration::{Migration, Refusal, pending};
+use cts_schema::sql::{Statement, Subject};
+pub use heal::heal_in_passing;
+
+/// What is to be done, as one look shows it.
+#[derive(Debug)]
+pub struct Plan {
+    /// Migrations that the ledger does not hold.
+    pub pending: Vec<Migration>,
+    /// What differs from the expected catalogue.
+    pub drift: Drift,
+}
+
+impl Plan {
+    /// Decides what is to be done, or why nothing may be.
+    pub fn of(schema: &Schema, look: &Look) -> Result<Plan> {
+        let pending = pending(&schema.migrations, &schema.fallback, &look.ledger)
+            .map_err(|refusal| refused(&refusal))?;
+        Ok(Plan { pending, drift: look.drift(schema) })
+    }
+
+    /// Whether nothing is pending and nothing is missing.
+    pub fn is_empty(&self) -> bool {
+        self.pending.is_empty() && self.drift.missing.is_empty()
+    }
+}
+
+fn refused(refusal: &Refusal) -> Error {
+    let remedy = match refusal {
+        Refusal::Edited { .. } => "start the cts that applied it, or put the file back as it was and build again; a change is a new migration".into(),
+        Refusal::Unknown { by, .. } => {
+            let newer = by.as_deref().unwrap_or("that applied it");
+            format!("start cts {newer} or later, or restore a backup made before the upgrade")
+        }
+    };
+    Error::new(Kind::Data, format!("{refusal} (this is cts {VERSION})")).remedy(remedy)
+}
+
+/// A migration that was applied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// Its name.
+    pub name: &'static str,
+    /// Statements that changed something.
+    pub applied: usize,
+    /// Statements that found their object in place.
+    pub skipped: usize,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// What was done, all of it committed.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// The migrations that were applied, in order.
+    pub runs: Vec<Run>,
+    /// What was missing and has been put back.
+    pub put_back: Vec<Object>,
+    /// Indexes that were built after the transaction, while programs went on writing.
+    pub built: Vec<Object>,
+    /// What is missing and could not be put back, and why.
+    pub left: Vec<(Object, Error)>,
+    /// Where the database was copied to before its tables were given another shape.
+    pub backup: Option<String>,
+    /// Tables that were given the expected shape, and their rows, all of them kept.
+    pub rebuilt: Vec<(String, u64)>,
+    /// Rules that were relaxed, because rows break them.
+    pub relaxed: Vec<Relaxation>,
+    /// Rules that hold again.
+    pub tightened: Vec<Relaxation>,
+    /// Rules that older tables had and that no longer hold, with the table.
+    pub dropped: Vec<String>,
+    /// Damaged indexes that were built anew.
+    pub reindexed: Vec<String>,
+    /// The difference that remains.
+    pub drift: Drift,
+    /// Why what was done could not be noted in `site_logs`.
+    pub unnoted: Option<Error>,
+}
+
+impl Outcome {
+    /// Statements that changed something, those that put something back included.
+    pub fn applied(&self) -> usize {
+        let runs = self.runs.iter().map(|run| run.applied).sum::<usize>();
+        runs + self.put_back.len() + self.built.len()
+    }
+
+    fn has_changed_anything(&self) -> bool {
+        !self.runs.is_empty()
+            || !self.put_back.is_empty()
+            || !self.rebuilt.is_empty()
+            || !self.tightened.is_empty()
+            || !self.reindexed.is_empty()
+    }
+}
+
+/// Brings the database up to date. Whether there is work is first looked up without the
+/// lock; what the work is, is decided under it.
+pub fn bring_up_to_date(store: &mut dyn Store, patience: &Patience<'_>) -> Result<Outcome> {
+    work(store, patience, false)
+}
+
+/// The same, and builds damaged indexes anew, and tightens the rules that were relaxed and that
+/// no row breaks any longer.
+pub fn repair(store: &mut dyn Store, patience: &Patience<'_>) -> Result<Outcome> {
+    work(store, patience, true)
+}
+
+fn work(store: &mut dyn Store, patience: &Patience<'_>, repairs: bool) -> Result<Outcome> {
+    let mut outcome = patience.until_unblocked(|| work_once(store, patience, repairs))?;
+    build_indexes(store, patience, &mut outcome)?;
+    Ok(outcome)
+}
+
+fn work_once(store: &mut dyn Store, patience: &Patience<'_>, repairs: bool) -> Result<Outcome> {
+    let (schema, location) = (store.schema(), store.location());
+    let work = Work { schema, patience, repairs, heavy: Vec::new() };
+    match store.look() {
+        // What repairs looks for damage, too, and that only under the lock.
+        Ok(_) if repairs => {}
+        Ok(look) => {
+            let plan = Plan::of(schema, &look).map_err(|error| unchanged(error, &location))?;
+            if plan.is_empty() {
+                return Ok(Outcome { drift: plan.drift, ..Outcome::default() });
+            }
+        }
+        // Somebody is writing; the lock below waits for it.
+        Err(error) if error.kind == Kind::TryAgain && !patience.stop.load(Ordering::Relaxed) => {}
+        Err(error) => return Err(unchanged(error, &location)),
+    }
+    let mut outcome = Outcome::default();
+    let mut tx = store.lock(patience)?;
+    let done = work.run(&mut *tx, &mut outcome);
+    let changes = outcome.has_changed_anything();
+    let ended = done.and_then(|()| if changes { tx.commit(patience) } else { Ok(()) });
+    match (ended, &outcome.backup) {
+        (Ok(()), _) => Ok(outcome),
+        // The server was lost; it knows whether the last word reached it.
+        (Err(error), _) if error.kind == Kind::Unknown => Err(error.at(&location)),
+        (Err(error), backup) => {
+            // Nothing was changed, so there is nothing to go back to.
+            if let Some(backup) = backup {
+                store.discard_backup(backup);
+            }
+            let is_full = error.kind == Kind::Io && error.what.contains("the disk is full");
+            let error = unchanged(error, &location);
+            // The estimate is that of a run which rebuilds nothing.
+            Err(if is_full && backup.is_some() { error.remedy(ROOM) } else { error })
+        }
+    }
+}
+
+/// Builds what the transaction left out, because it would have kept programs from writing.
+fn build_indexes(
+    store: &mut dyn Store,
+    patience: &Patience<'_>,
+    outcome: &mut Outcome,
+) -> Result<()> {
+    let is_left = |object: &Object| outcome.left.iter().any(|(left, _)| left == object);
+    let due: Vec<Object> =
+        outcome.drift.missing.iter().filter(|o| is_index(o) && !is_left(o)).cloned().collect();
+    if due.is_empty() {
+        return Ok(());
+    }
+    let (schema, location) = (store.schema(), store.location());
+    for object in due {
+        let Object::Index(table, name) = &object else { continue };
+        let index = schema.expected.table(table).and_then(|table| table.index(name));
+        let Some(index) = index else { continue };
+        match store.build_index(table, index, patience) {
+            Ok(relaxed) => {
+                let message = format!("cts {VERSION} built {object} while programs went on");
+                match note(store, patience, &Note { level: "info", message }) {
+                    Err(error) if error.kind == Kind::Data => outcome.unnoted = Some(error),
+                    noted => noted?,
+                }
+                outcome.relaxed.extend(relaxed);
+                outcome.built.push(object);
+            }
+            Err(error) if error.kind == Kind::Data => outcome.left.push((object, error)),
+            Err(error) => {
+                // This attempt changed nothing, but what was committed before it did.
+                let what = error.what.replace("; nothing was changed", "");
+                let error = Error { what, ..error }.leaving("what was done before it is in place");
+                return Err(error.at(&object).at(&location));
+            }
+        }
+    }
+    outcome.drift = store.look()?.drift(schema);
+    Ok(())
+}
+
+/// 2,000,000 indications of 166 MB became 313 MB, beside their copy and the journal of both.
+const ROOM: &str = "free some space: the copy, the tables as they are rebuilt and the journal need about four times the \
+                    size of the database. Then run it again";
+
+/// Everything runs in one transaction, so an error leaves what was there before.
+fn unchanged(error: Error, location: &str) -> Error {
+    let error = if error.what.contains(location) { error } else { error.at(location) };
+    if error.what.contains("nothing was changed") {
+        error
+    } else {
+        error.leaving("nothing was changed")
+    }
+}
+
+/// The work under the lock.
+struct Work<'w> {
+    schema: &'static Schema,
+    patience: &'w Patience<'w>,
+    /// Whether damaged indexes are mended and relaxed rules tried again.
+    repairs: bool,
+    /// Tables whose indexes are built after the transaction.
+    heavy: Vec<String>,
+}
+
+impl Work<'_> {
+    fn run(mut self, tx: &mut dyn Tx, outcome: &mut Outcome) -> Result<()> {
+        let look = tx.look()?;
+        let plan = Plan::of(self.schema, &look)?;
+        if plan.is_empty() && !self.repairs {
+            outcome.drift = plan.drift;
+            return Ok(());
+        }
+        if !look.catalog.is_empty() {
+            self.heavy = tx.heavy_tables(LIGHT)?;
+        }
+        if self.repairs {
+            self.mend_indexes(tx, outcome)?;
+        } else if !look.catalog.is_empty() {
+            refuse_damage(&tx.find_damage(false)?)?;
+        }
+        tx.refuse_taken(&look)?;
+        let is_first = !look.ledger.iter().any(|row| row.is_ours());
+        if is_first && !look.catalog.is_empty() {
+            self.adopt(tx, &plan.pending, outcome)?;
+        } else {
+            let (pending, relaxed) = (&plan.pending, &look.relaxations);
+            outcome.runs = if look.catalog.is_empty() {
+                self.apply(tx, pending, relaxed)?
+            } else {
+                self.apply_where_things_may_lack(tx, pending, relaxed, outcome)?
+            };
+            self.heal(tx, outcome)?;
+            self.rebuild_for_columns(tx, outcome)?;
+            if self.repairs {
+                self.tighten(tx, &look.relaxations, outcome)?;
+            }
+        }
+        outcome.drift = tx.look()?.drift(self.schema);
+        match tx.attempt(&mut |tx| write_notes(tx, outcome)) {
+            Ok(()) => {}
+            // A `site_logs` that somebody has changed must not stop the box.
+            Err(error) if error.kind == Kind::Data => outcome.unnoted = Some(error),
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    fn apply(
+        &self,
+        tx: &mut dyn Tx,
+        migrations: &[Migration],
+        relaxed: &[Relaxation],
+    ) -> Result<Vec<Run>> {
+        migrations.iter().map(|migration| self.apply_one(tx, migration, relaxed)).collect()
+    }
+
+    /// What is pending may build on what somebody has dropped: that is put back first then.
+    fn apply_where_things_may_lack(
+        &self,
+        tx: &mut dyn Tx,
+        pending: &[Migration],
+        relaxed: &[Relaxation],
+        outcome: &mut Outcome,
+    ) -> Result<Vec<Run>> {
+        let mut runs = Vec::new();
+        let fits = tx.attempt(&mut |tx| {
+            runs = self.apply(tx, pending, relaxed)?;
+            Ok(())
+        });
+        match fits {
+            Err(error) if error.kind == Kind::Data => {
+                self.heal(tx, outcome)?;
+                self.apply(tx, pending, relaxed)
+            }
+            other => other.map(|()| runs),
+        }
+    }
+
+    fn apply_one(
+        &self,
+        tx: &mut dyn Tx,
+        migration: &Migration,
+        relaxed: &[Relaxation],
+    ) -> Result<Run> {
+        let run = self.execute(tx, migration, relaxed)?;
+        tx.record(migration, run.took)?;
+        Ok(run)
+    }
+
+    fn execute(
+        &self,
+        tx: &mut dyn Tx,
+        migration: &Migration,
+        relaxed: &[Relaxation],
+    ) -> Result<Run> {
+        let start = Instant::now();
+        let mut statements = migration.statements();
+        statements.retain(|statement| !self.is_for_later(&statement.subject()));
+        let all = statements.len();
+        statements.retain(|statement| !would_repeat(statement, relaxed));
+        let (mut applied, mut skipped) = (0, all - statements.len());
+        if let Some((did, had)) = tx.execute_all(&statements)? {
+            (applied, skipped) = (did, skipped + had);
+            statements.clear();
+        }
+        for statement in statements {
+            if self.patience.stop.load(Ordering::Relaxed) {
+                return Err(interrupted());
+            }
+            let effect =
+                tx.execute(&statement).map_err(|error| error.at(place(migration, &statement)))?;
+            match effect {
+                Effect::Applied => applied += 1,
+                Effect::Skipped => skipped += 1,
+            }
+        }
+        Ok(Run { name: migration.name, applied, skipped, took: start.elapsed() })
+    }
+
+    /// Whether it is an index that is built after the transaction.
+    fn is_deferred(&self, object: &Object) -> bool {
+        is_index(object) && self.heavy.iter().any(|table| table == object.table())
+    }
+
+    fn is_for_later(&self, subject: &Subject) -> bool {
+        let Subject::Index(name) = subject else { return false };
+        let tables = self.schema.expected.tables.iter();
+        tables.filter(|t| self.heavy.contains(&t.name.to_string())).any(|t| t.index(name).is_some())
+    }
+}
+
+/// Default rows are kept apart by a unique index; where that is relaxed they would come twice.
+fn would_repeat(statement: &Statement<'_>, relaxed: &[Relaxation]) -> bool {
+    let Subject::Rows(table) = statement.subject() else { return false };
+    relaxed.iter().any(|r| r.table == table && matches!(r.rule, Rule::Unique(_)))
+}
+
+fn is_table(object: &Object) -> bool {
+    matches!(object, Object::Table(_))
+}
+
+fn is_column(object: &Object) -> bool {
+    matches!(object, Object::Column(..))
+}
+
+fn is_index(object: &Object) -> bool {
+    matches!(object, Object::Index(..))
+}
+
+fn column_of<'c>(catalog: &'c Catalog, table: &str, column: &str) -> Option<&'c Column> {
+    catalog.table(table)?.columns.iter().find(|c| c.name == column)
+}
+
+/// File, line and statement, for an error.
+fn place(migration: &Migration, statement: &Statement<'_>) -> String {
+    let sql = cts_schema::sql::fold(statement.sql);
+    let mut short: String = sql.chars().take(100).collect();
+    if short.len() < sql.len() {
+        short.push('…');
+    }
+    format!("{}, line {}: {short}", migration.name, statement.line)
+}
+
+fn refuse_damage(damage: &Damage) -> Result<()> {
+    match damage.pages.first() {
+        None => Ok(()),
+        Some(first) => Err(Error::new(Kind::Data, format!("the database is damaged ({first}) and is not migrated"))
+            .leaving("nothing was changed")
+            .remedy("stop the trading programs, keep a copy of the file, and restore a backup (`cts --check --deep` tells what is damaged)")),
+    }
+}
+
+fn write_notes(tx: &mut dyn Tx, outcome: &Outcome) -> Result<()> {
+    for Run { name, applied, skipped, took } in &outcome.runs {
+        let message = format!(
+            "cts {VERSION} applied {name}: {applied} applied, {skipped} skipped, {} ms",
+            took.as_millis()
+        );
+        tx.note(&Note { level: "info", message })?;
+    }
+    if let Some(backup) = &outcome.backup {
+        let message = format!("cts {VERSION} copied the database to {backup} first");
+        tx.note(&Note { level: "info", message })?;
+    }
+    for index in &outcome.reindexed {
+        let message = format!("cts {VERSION} built damaged index {index} anew");
+        tx.note(&Note { level: "warn", message })?;
+    }
+    for (table, rows) in &outcome.rebuilt {
+        let message = format!("cts {VERSION} rebuilt table {table}: {rows} rows, all kept");
+        tx.note(&Note { level: "warn", message })?;
+    }
+    for rule in &outcome.dropped {
+        tx.note(&Note {
+            level: "warn",
+            message: format!("cts {VERSION} no longer holds: {rule}"),
+        })?;
+    }
+    for relaxation in &outcome.relaxed {
+        tx.note(&Note { level: "warn", message: format!("cts {VERSION} relaxed: {relaxation}") })?;
+    }
+    for relaxation in &outcome.tightened {
+        tx.note(&Note {
+            level: "info",
+            message: format!("cts {VERSION} tightened: {relaxation}"),
+        })?;
+    }
+    if !outcome.put_back.is_empty() {
+        let objects =
+            outcome.put_back.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        tx.note(&Note { level: "warn", message: format!("cts {VERSION} put back: {objects}") })?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicBool;
+
+    use rusqlite::Connection;
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::store::failing::Failing;
+    use crate::store::sqlite::{Access, Sqlite};
+
+    /// Of an older version: other types, rows that break rules, somebody's own objects.
+    const OLDER: &str = "
+        CREATE TABLE exchange_connections (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT UNIQUE, mine TEXT);
+        CREATE TABLE indication_states (id TEXT PRIMARY KEY, connection_id INTEGER, state_key TEXT);
+        CREATE TABLE users (id INTEGER PRIMARY KEY, username TEXT, level TEXT CHECK (level = 'x'));
+        CREATE TABLE migrations (id INTEGER PRIMARY KEY, name TEXT UNIQUE, executed_at DATETIME DEFAULT CURRENT_TIMESTAMP);
+        CREATE VIEW names AS SELECT name FROM exchange_connections;
+        CREATE TRIGGER guard BEFORE DELETE ON users BEGIN SELECT raise(ABORT, 'kept'); END;
+        INSERT INTO exchange_connections (id, name, mine) VALUES (7, 'main', 'note');
+        INSERT INTO indication_states VALUES ('V1StGXR8_Z5jdHi6B-myT', 7, 'k'), ('2', 8, 'k');
+        INSERT INTO users VALUES (1, NULL, 'x'); INSERT INTO migrations (name) VALUES ('unified_001');";
+    /// Of this version, where somebody dropped things, and a rule was relaxed that holds by now.
+    const DRIFTED: &str = "
+        INSERT INTO users (username, password_hash) VALUES ('a', 'x');
+        ALTER TABLE users DROP COLUMN created_at; ALTER TABLE users DROP COLUMN role;
+        DROP TABLE statistics_daily; DROP INDEX idx_site_logs_time;
+        DELETE FROM migrations WHERE id > 2;";
+
+    fn with<T>(work: impl FnOnce(&Patience<'_>) -> T) -> T {
+        let stop = Arc::new(AtomicBool::new(false));
+        work(&Patience::silent(Duration::from_secs(5), &stop))
+    }
+
+    fn open(path: &Path, patience: &Patience<'_>) -> Box<dyn Store> {
+        Box::new(Sqlite::open(path, Access::default(), patience).unwrap())
+    }
+
+    /// Every statement and every row, in their order.
+    fn dump(path: &Path) -> Vec<String> {
+        let conn = Connection::open(path).unwrap();
+        let texts = |sql: &str| -> Vec<String> {
+            let mut statement = conn.prepare(sql).unwrap();
+            let columns = statement.column_count();
+            let rows = statement.query_map([], |row| {
+                (0..columns).map(|at| row.get_ref(at).map(|value| format!("{value:?}"))).collect()
+            });
+            rows.unwrap().map(Result::<String, _>::unwrap).collect()
+        };
+        let mut dump = texts("SELECT type, name, sql FROM sqlite_schema ORDER BY 1, 2");
+        let mut tables =
+            conn.prepare("SELECT name FROM sqlite_schema WHERE type = 'table'").unwrap();
+        let names = tables.query_map([], |row| row.get::<_, String>(0)).unwrap();
+        for name in names.map(Result::unwrap) {
+            dump.extend(texts(&format!("SELECT * FROM \"{name}\"")));
+        }
+        dump
+    }
+
+    /// In memory where there is such a place: what is tried here does not need a disk.
+    fn folder() -> TempDir {
+        TempDir::new_in("/dev/shm").or_else(|_| TempDir::new()).unwrap()
+    }
+
+    /// Lets every call fail in turn. Returns how many there were.
+    fn fail_everywhere(made: &Path) -> usize {
+        let folder = folder();
+        for call in 1.. {
+            let path = folder.path().join(format!("{call}.db"));
+            fs::copy(made, &path).unwrap();
+            let before = dump(&path);
+            let failed = with(|patience| {
+                let mut store = Failing::at(call, open(&path, patience));
+                let done = repair(&mut store, patience);
+                assert_eq!(done.is_err(), store.has_failed(), "call {call}: {:?}", done.err());
+                store.has_failed()
+            });
+            let beside = fs::read_dir(folder.path()).unwrap();
+            let names = beside.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+            let backups = names.filter(|name| name.contains(".before-")).count();
+            if !failed {
+                assert_ne!(dump(&path), before);
+                assert_eq!(backups, 1);
+                return call - 1;
+            }
+            assert_eq!(dump(&path), before, "call {call}");
+            assert_eq!(backups, 0, "call {call}");
+            if call % 8 == 0 {
+                with(|patience| repair(&mut *open(&path, patience), patience)).unwrap();
+                let look = with(|patience| open(&path, patience).look()).unwrap();
+                assert!(look.drift(&crate::store::schema::SQLITE).is_none(), "call {call}");
+            }
+            for entry in fs::read_dir(folder.path()).unwrap() {
+                fs::remove_file(entry.unwrap().path()).unwrap();
+            }
+        }
+        0
+    }
+
+    #[test]
+    fn a_store_that_fails_at_any_call_is_left_as_it_was() {
+        let folder = folder();
+        let older = folder.path().join("older.db");
+        Connection::open(&older).unwrap().execute_batch(OLDER).unwrap();
+        assert!(fail_everywhere(&older) > 100);
+
+        let drifted = folder.path().join("drifted.db");
+        with(|patience| bring_up_to_date(&mut *open(&drifted, patience), patience)).unwrap();
+        Connection::open(&drifted).unwrap().execute_batch(DRIFTED).unwrap();
+        assert!(fail_everywhere(&drifted) > 20);
+    }
+}

@@ -1,0 +1,274 @@
+//! The write transaction on PostgreSQL, under the migration lock: it waits for no lock for long, it
+//! ends when it is told to stop, and what it has done is there as a whole or not at all.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::thread;
+use std::time::Duration;
+
+use super::error::is_lost;
+use super::lock::{self, Locked};
+use super::session::{Session, Sessions, literal, quoted};
+use super::{backup, exceptions, inspect, names, rebuild, sequences};
+use crate::error::{Error, Kind, Result};
+use crate::store::{Damage, Effect, LIGHT, Look, Note, Patience, Rebuilt, Tx};
+use crate::system::version::VERSION;
+use cts_schema::catalog::{Column, Index, Table};
+use cts_schema::constraint_exception::{Relaxation, Rule};
+use cts_schema::migration::Migration;
+use cts_schema::sql::{Statement, Subject};
+
+/// How long a migration's statement waits for a lock. While it waits, every program that wants
+/// the same table waits behind it; it goes back to the end of the queue then.
+const LOCKS_WITHIN: Duration = Duration::from_millis(300);
+/// How long a statement of a migration may run, indexes apart.
+const STATEMENT_WITHIN: Duration = Duration::from_secs(60);
+/// How often a wish to stop is looked for while the server works.
+const BETWEEN_STOPS: Duration = Duration::from_millis(50);
+
+/// A transaction under the migration lock; dropped before its commit, it rolls back.
+pub struct PostgresTx {
+    locked: Locked,
+    is_open: bool,
+    stop: Arc<AtomicBool>,
+    /// Dropped, it ends the thread that ends the server's work when it is told to stop.
+    _watch: Sender<()>,
+}
+
+impl PostgresTx {
+    /// Begins one on the connection that holds the lock.
+    pub fn begin(
+        mut locked: Locked,
+        sessions: &Sessions,
+        patience: &Patience<'_>,
+    ) -> Result<PostgresTx> {
+        let session = locked.session();
+        let (watch, ended) = mpsc::channel::<()>();
+        let (token, stop) = (session.client.cancel_token(), Arc::clone(patience.stop));
+        let told = Arc::clone(&stop);
+        let sessions = sessions.clone();
+        let watching = move || {
+            while let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(BETWEEN_STOPS) {
+                if told.load(Ordering::Relaxed) {
+                    sessions.cancel(&token);
+                }
+            }
+        };
+        thread::Builder::new()
+            .name("watch".into())
+            .spawn(watching)
+            .map_err(|e| Error::new(Kind::Io, format!("a thread cannot be started: {e}")))?;
+        session.run(&format!(
+            "BEGIN; SET LOCAL lock_timeout = {}; SET LOCAL statement_timeout = {}; SET LOCAL synchronous_commit = on",
+            LOCKS_WITHIN.as_millis(),
+            STATEMENT_WITHIN.as_millis()
+        ))?;
+        Ok(PostgresTx { locked, is_open: true, stop, _watch: watch })
+    }
+
+    fn session(&mut self) -> &mut Session {
+        self.locked.session()
+    }
+
+    /// Names who was in the way.
+    fn explained(&mut self, error: Error) -> Error {
+        if error.kind != Kind::Blocked {
+            return error;
+        }
+        // The transaction can do nothing more; outside it the server can be asked.
+        let _ = self.session().run("ROLLBACK");
+        self.is_open = false;
+        lock::explained(self.session(), error)
+    }
+
+    fn run(&mut self, sql: &str) -> Result<()> {
+        let done = self.session().run(sql);
+        done.map_err(|error| self.explained(error))
+    }
+
+    /// Work that may take as long as the tables are large.
+    fn unhurried<T>(&mut self, work: impl FnOnce(&mut Session) -> Result<T>) -> Result<T> {
+        self.run("SET LOCAL statement_timeout = 0")?;
+        let done = work(self.session());
+        let done = done.map_err(|error| self.explained(error))?;
+        self.run(&format!("SET LOCAL statement_timeout = {}", STATEMENT_WITHIN.as_millis()))?;
+        Ok(done)
+    }
+}
+
+impl Drop for PostgresTx {
+    fn drop(&mut self) {
+        let is_undone = !self.is_open || self.session().run("ROLLBACK").is_ok();
+        // A wish to end its work may still be on its way to the server.
+        if !is_undone || self.stop.load(Ordering::Relaxed) {
+            self.session().spoil();
+        }
+    }
+}
+
+impl Tx for PostgresTx {
+    fn look(&mut self) -> Result<Look> {
+        let found = inspect::look(self.session(), false).map_err(|error| self.explained(error))?;
+        if found.invalid.is_empty() {
+            return Ok(found.look);
+        }
+        // What a cut-off build has left is in the way of its name. On a table with many rows it
+        // goes when the index is built.
+        let heavy = self.heavy_tables(LIGHT)?;
+        for (_, index) in found.invalid.iter().filter(|(table, _)| !heavy.contains(table)) {
+            self.run(&format!("DROP INDEX {}", quoted(index)))?;
+        }
+        Ok(found.look)
+    }
+
+    fn refuse_taken(&mut self, look: &Look) -> Result<()> {
+        names::refuse_taken(self.session(), look)
+    }
+
+    fn find_damage(&mut self, deep: bool) -> Result<Damage> {
+        if !deep {
+            return Ok(Damage::default());
+        }
+        self.unhurried(inspect::find_damaged_indexes)
+    }
+
+    fn reindex(&mut self, index: &str) -> Result<()> {
+        self.unhurried(|session| session.run(&format!("REINDEX INDEX {index}")))
+    }
+
+    fn is_light(&mut self, table: &str, rows: u32) -> Result<bool> {
+        Ok(!self.heavy_tables(rows)?.iter().any(|heavy| heavy == table))
+    }
+
+    fn heavy_tables(&mut self, rows: u32) -> Result<Vec<String>> {
+        let found = inspect::heavy_tables(self.session(), rows);
+        found.map_err(|error| self.explained(error))
+    }
+
+    fn execute_all(&mut self, statements: &[Statement<'_>]) -> Result<Option<(usize, usize)>> {
+        let texts: Vec<&str> = statements.iter().map(|statement| statement.sql).collect();
+        let sql = format!("SAVEPOINT cts_all;\n{};\nRELEASE cts_all", texts.join(";\n"));
+        let before = self.session().found_in_place();
+        match self.session().count(&sql) {
+            Ok(counts) => {
+                let found = self.session().found_in_place() - before;
+                let rows = statements.iter().zip(counts.iter().skip(1));
+                let refused = rows.filter(|(statement, rows)| {
+                    **rows == 0 && matches!(statement.subject(), Subject::Rows(_))
+                });
+                let skipped = found + refused.count();
+                Ok(Some((statements.len().saturating_sub(skipped), skipped)))
+            }
+            Err(error) if error.kind == Kind::Data => {
+                self.run("ROLLBACK TO cts_all; RELEASE cts_all").map(|()| None)
+            }
+            Err(error) => Err(self.explained(error)),
+        }
+    }
+
+    fn execute(&mut self, statement: &Statement<'_>) -> Result<Effect> {
+        let before = self.session().found_in_place();
+        let counts = self.session().count(statement.sql).map_err(|error| self.explained(error))?;
+        let is_refused = matches!(statement.subject(), Subject::Rows(_)) && counts == [0];
+        let is_in_place = is_refused || self.session().found_in_place() > before;
+        Ok(if is_in_place { Effect::Skipped } else { Effect::Applied })
+    }
+
+    fn add_column(&mut self, table: &str, column: &Column) -> Result<()> {
+        let sql = rebuild::put_column(table, column);
+        self.run(&sql)
+    }
+
+    fn back_up(&mut self) -> Result<Option<String>> {
+        self.unhurried(backup::back_up)
+    }
+
+    fn rebuild(&mut self, expected: &Table, patience: &Patience<'_>) -> Result<Rebuilt> {
+        self.unhurried(|session| rebuild::reshape(session, expected, patience.on_progress))
+    }
+
+    fn secure_ids(&mut self) -> Result<Vec<String>> {
+        self.unhurried(sequences::secure)
+    }
+
+    fn mismatched(&mut self) -> Result<Vec<String>> {
+        // PostgreSQL has no foreign key to a column that is not unique.
+        Ok(Vec::new())
+    }
+
+    fn put_index(
+        &mut self,
+        table: &str,
+        index: &Index,
+        patience: &Patience<'_>,
+    ) -> Result<Option<Relaxation>> {
+        self.unhurried(|session| rebuild::put_index(session, table, index, patience.on_progress))
+    }
+
+    fn breaking(&mut self, expected: &Table, rule: &Rule) -> Result<u64> {
+        self.unhurried(|session| rebuild::breaking(session, expected, rule))
+    }
+
+    fn relax(&mut self, relaxation: &Relaxation) -> Result<()> {
+        let done = exceptions::record(self.session(), relaxation);
+        done.map_err(|error| self.explained(error))
+    }
+
+    fn tighten(&mut self, relaxation: &Relaxation) -> Result<()> {
+        let Relaxation { table, rule, .. } = relaxation;
+        if let Rule::References(parent) = rule {
+            self.unhurried(|session| rebuild::validate(session, table, parent))?;
+        }
+        self.run(&exceptions::removing(relaxation))
+    }
+
+    fn attempt(&mut self, work: &mut dyn FnMut(&mut dyn Tx) -> Result<()>) -> Result<()> {
+        self.run("SAVEPOINT cts_attempt")?;
+        // What somebody's constraints put off to the commit would fail there.
+        let done = work(self).and_then(|()| self.run("SET CONSTRAINTS ALL IMMEDIATE"));
+        match &done {
+            Ok(()) => self.run("RELEASE cts_attempt")?,
+            Err(_) if !self.is_open => {}
+            Err(error) if is_lost(error) => {}
+            Err(_) => self.run("ROLLBACK TO cts_attempt; RELEASE cts_attempt")?,
+        }
+        done
+    }
+
+    fn record(&mut self, migration: &Migration, took: Duration) -> Result<()> {
+        let counts = self.session().count(&format!(
+            "INSERT INTO migrations (name, checksum, executed_at, execution_time_ms, version) \
+             VALUES ({}, {}, clock_timestamp(), {}, {})",
+            literal(migration.name),
+            literal(migration.checksum),
+            took.as_millis(),
+            literal(VERSION)
+        ));
+        match counts.map_err(|error| self.explained(error))?.as_slice() {
+            [1] => Ok(()),
+            _ => Err(Error::new(Kind::Data, "table migrations takes no row")
+                .remedy("look for a trigger or a rule on it")),
+        }
+    }
+
+    fn note(&mut self, note: &Note) -> Result<()> {
+        self.run(&format!(
+            "INSERT INTO site_logs (level, category, message) VALUES ({}, 'database', {})",
+            literal(note.level),
+            literal(&note.message)
+        ))
+    }
+
+    fn commit(mut self: Box<Self>, _: &Patience<'_>) -> Result<()> {
+        self.is_open = false;
+        self.session().run("COMMIT").map_err(|error| match is_lost(&error) {
+            true => Error::new(
+                Kind::Unknown,
+                format!("{}, and whether the last change was made is not known", error.what),
+            )
+            .remedy("run it again, which finds out"),
+            false => error,
+        })
+    }
+}

@@ -1,0 +1,28 @@
+//! Quoting for commands that a person can copy into a shell.
+
+use std::path::Path;
+
+/// A path as a word of a shell's command.
+pub fn word(path: &Path) -> String {
+    let text = path.display().to_string();
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%,=".contains(c);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        text
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_one_word_for_a_shell() {
+        for (path, word) in
+            [("/data/cts.db", "/data/cts.db"), ("/a b", "'/a b'"), ("/it's", r"'/it'\''s'")]
+        {
+            assert_eq!(super::word(Path::new(path)), word);
+        }
+    }
+}
