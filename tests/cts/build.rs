@@ -18,26 +18,8 @@ impl Copy {
         for name in ["Cargo.toml", "Cargo.lock", "build.rs"] {
             fs::copy(source.join(name), folder.path().join(name)).unwrap();
         }
-        for name in [
-            "build",
-            "src",
-            "src/doctor",
-            "src/migrate",
-            "src/store",
-            "src/store/postgres",
-            "src/store/sqlite",
-            "schema/postgres",
-            "schema/sqlite",
-            "tests/cts",
-        ] {
-            fs::create_dir_all(folder.path().join(name)).unwrap();
-            for entry in fs::read_dir(source.join(name)).unwrap() {
-                let path = entry.unwrap().path();
-                if path.is_file() {
-                    fs::copy(&path, folder.path().join(name).join(path.file_name().unwrap()))
-                        .unwrap();
-                }
-            }
+        for name in ["build", "src", "schema", "tests/cts"] {
+            copy_folder(&source.join(name), &folder.path().join(name));
         }
         Copy { folder }
     }
@@ -69,6 +51,19 @@ impl Copy {
         assert!(!built, "it was built");
         for part in parts {
             assert!(said.contains(part), "{part:?} is missing in:\n{said}");
+        }
+    }
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let (path, to) = (entry.path(), to.join(entry.file_name()));
+        if path.is_dir() {
+            copy_folder(&path, &to);
+        } else {
+            fs::copy(&path, to).unwrap();
         }
     }
 }

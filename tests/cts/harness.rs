@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hasher};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
@@ -71,18 +72,25 @@ impl Machine {
     /// Every file in the folder with a hash of its bytes, to see what was touched. Shared
     /// memory and an empty WAL come and go with every program that looks.
     pub fn files(&self) -> BTreeMap<PathBuf, u64> {
-        let is_fleeting = |path: &PathBuf| {
-            let name = path.to_string_lossy();
-            name.ends_with("-shm")
-                || (name.ends_with("-wal") && path.metadata().unwrap().len() == 0)
-        };
-        let hash = |path: PathBuf| {
-            let mut hash = DefaultHasher::new();
-            hash.write(&if path.is_file() { fs::read(&path).unwrap() } else { Vec::new() });
-            (path, hash.finish())
-        };
         let entries = fs::read_dir(self.folder.path()).unwrap().map(|entry| entry.unwrap().path());
-        entries.filter(|path| !is_fleeting(path)).map(hash).collect()
+        let hash = |path: PathBuf| {
+            let name = path.to_string_lossy();
+            let is_side_file = name.ends_with("-wal") || name.ends_with("-shm");
+            // A folder, a pipe or a link to nothing has no bytes to read.
+            let bytes = if path.is_file() || is_side_file {
+                match fs::read(&path) {
+                    Err(e) if is_side_file && e.kind() == ErrorKind::NotFound => return None,
+                    bytes => bytes.unwrap_or_else(|e| panic!("{}: {e}", path.display())),
+                }
+            } else {
+                Vec::new()
+            };
+            let is_fleeting = name.ends_with("-shm") || (is_side_file && bytes.is_empty());
+            let mut hash = DefaultHasher::new();
+            hash.write(&bytes);
+            (!is_fleeting).then(|| (path.clone(), hash.finish()))
+        };
+        entries.filter_map(hash).collect()
     }
 
     /// One run of cts with these words, on this machine's database.
@@ -151,13 +159,21 @@ pub fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o7777
 }
 
-/// Leaves so much of a disk free, or all there is, with a file in this folder of it.
+/// Leaves so much of a disk free, or all there is, with a file in this folder of it. Another
+/// program may take some of it meanwhile: what is free is then measured again.
 pub fn leave_free(folder: &Path, bytes: u64) {
     let filler = File::create(folder.join("filler")).unwrap();
-    let disk = statvfs(folder).unwrap();
-    let free = disk.f_bavail * disk.f_frsize;
-    if free > bytes {
-        fallocate(&filler, FallocateFlags::empty(), 0, free - bytes).unwrap();
+    loop {
+        let disk = statvfs(folder).unwrap();
+        let free = disk.f_bavail * disk.f_frsize;
+        if free <= bytes {
+            return;
+        }
+        let length = filler.metadata().unwrap().len();
+        match fallocate(&filler, FallocateFlags::empty(), length, free - bytes) {
+            Err(Errno::NOSPC) => {}
+            done => done.unwrap(),
+        }
     }
 }
 

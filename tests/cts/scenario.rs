@@ -107,6 +107,8 @@ pub enum State {
 /// A scenario with its database before and after, to try faults on copies of it.
 pub struct Trial {
     pub scenario: &'static Scenario,
+    /// Holds the database before. It is at rest, and is never opened in place: many threads copy
+    /// it at once, and a program that has it open makes files beside it come and go.
     before: Machine,
     old: Vec<String>,
     new: Vec<String>,
@@ -116,6 +118,9 @@ impl Trial {
     pub fn of(scenario: &'static Scenario) -> Trial {
         let (before, after) = (Machine::new(), Machine::new());
         (scenario.make)(&before);
+        for suffix in ["-wal", "-journal"] {
+            assert!(!beside(&before.db(), suffix).exists(), "{}: not at rest", scenario.name);
+        }
         copy(&before.db(), &after.db());
         after.cts(scenario.words).success();
         let (old, new) = (print_of(&look(&before.db()).1), print_of(&look(&after.db()).1));
@@ -182,7 +187,9 @@ impl Trial {
         if !db.exists() {
             return;
         }
-        conn.execute("ATTACH ?1 AS old", [db.to_str().unwrap()]).unwrap();
+        // Without locks, and without files beside it.
+        let unopened = format!("file:{}?mode=ro&immutable=1", db.display());
+        conn.execute("ATTACH ?1 AS old", [unopened]).unwrap();
         let tables = "SELECT name FROM old.sqlite_schema \
                       WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'";
         for table in texts(conn, tables) {

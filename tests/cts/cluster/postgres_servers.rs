@@ -75,11 +75,14 @@ fn a_role_may_do_what_it_is_for() {
 
 #[test]
 fn a_full_tablespace_refuses_rows() {
-    let cluster = Cluster::shared();
+    // A server of its own: no checkpoint of it succeeds meanwhile, and without one no database of
+    // another test could be made or dropped.
+    let cluster = Cluster::builder().start();
     let Some(disk) = cluster.small_tablespace(24) else { return };
     let database = disk.database();
     database.sql("CREATE TABLE t (x text)");
     let fill = "INSERT INTO t SELECT repeat('x', 1000) FROM generate_series(1, 1000)";
+    cluster.sql("CHECKPOINT");
     disk.leave(0);
     let error = open(&database).batch_execute(fill).unwrap_err();
     assert_eq!(error.code().map(|code| code.code()), Some("53100"), "{error:?}");
