@@ -1,8 +1,8 @@
--- The fallback, applied first where the unified setup cannot be applied to what a database already holds: one of
--- an older CTS. It prepares the ledger and nothing else. The rest is completed from the catalogue of the other
--- files. A column that the ledger already has counts as skipped.
+-- The fallback, applied first where the unified setup cannot be applied to an existing database, which an older CTS
+-- made. It prepares the ledger and nothing else. The other tables are completed from the catalogue of the other files.
+-- A column that the ledger already has counts as skipped.
 
--- The ledger, as in the unified setup.
+-- The ledger, as in unified_complete_setup.sql.
 CREATE TABLE IF NOT EXISTS migrations (
     id                INTEGER PRIMARY KEY,
     name              TEXT NOT NULL,
@@ -12,7 +12,7 @@ CREATE TABLE IF NOT EXISTS migrations (
     version           TEXT
 );
 
--- What the ledger of an older CTS lacks.
+-- Columns that the ledger of an older CTS does not have.
 ALTER TABLE migrations ADD COLUMN checksum TEXT;
 ALTER TABLE migrations ADD COLUMN execution_time_ms INTEGER;
 ALTER TABLE migrations ADD COLUMN version TEXT;

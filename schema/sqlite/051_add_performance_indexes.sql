@@ -1,14 +1,14 @@
--- Indexes for what the trading programs and the dashboard ask all day of indications, strategies, logs, settings
--- and connections. What the engine asks about positions is in the next file.
+-- Indexes for the queries of the trading programs and the dashboard on indications, strategies, logs, settings and
+-- connections. The indexes for positions are in the next file.
 --
--- A partial index answers only a query that holds the same literal, such as status = 'active'. Where a program binds
--- the status instead, the full indexes of the unified setup still narrow the search to the connection.
+-- A partial index serves only a query that contains the same condition as a literal, such as status = 'active'. Where a
+-- program binds the status as a parameter, the full indexes of the unified setup narrow the search to the connection.
 --
--- Times ascend. A search reads them backwards as fast, and since rows come in the order of time, pages are filled to
--- the end; where times descend, each page is split in the middle and stays half empty.
+-- Times ascend in these indexes. They are read backwards at the same speed, and since rows are inserted in the order of
+-- time, pages are filled completely. In a descending index each page is split in the middle and stays half empty.
 
--- Which indications of this symbol are active, newest first? The full index of the unified setup would read all the
--- symbol's history to find them, and its index of active ones all symbols of the connection.
+-- Serves the newest active indications of a connection and symbol. The full index of the unified setup would read all
+-- indications of the symbol, and its index of active ones those of all symbols of the connection.
 CREATE INDEX IF NOT EXISTS idx_indications_direction_live
     ON indications_direction (connection_id, symbol, calculated_at)
     WHERE status = 'active';
@@ -25,7 +25,7 @@ CREATE INDEX IF NOT EXISTS idx_indications_auto_live
     ON indications_auto (connection_id, symbol, calculated_at)
     WHERE status = 'active';
 
--- Which active indications of this connection are best, by profit factor and then confidence?
+-- Serves the best active indications of a connection, by profit factor and then confidence.
 CREATE INDEX IF NOT EXISTS idx_indications_direction_best
     ON indications_direction (connection_id, profit_factor DESC, confidence DESC)
     WHERE status = 'active';
@@ -42,7 +42,7 @@ CREATE INDEX IF NOT EXISTS idx_indications_auto_best
     ON indications_auto (connection_id, profit_factor DESC, confidence DESC)
     WHERE status = 'active';
 
--- What has been calculated for this connection since a given time, for all symbols and in any status?
+-- Serves the indications of a connection calculated since a given time, for all symbols and in any status.
 CREATE INDEX IF NOT EXISTS idx_indications_direction_recent
     ON indications_direction (connection_id, calculated_at);
 CREATE INDEX IF NOT EXISTS idx_indications_move_recent
@@ -54,7 +54,7 @@ CREATE INDEX IF NOT EXISTS idx_indications_optimal_recent
 CREATE INDEX IF NOT EXISTS idx_indications_auto_recent
     ON indications_auto (connection_id, calculated_at);
 
--- Which strategies are running for this connection and symbol, newest first?
+-- Serves the newest running strategies of a connection and symbol.
 CREATE INDEX IF NOT EXISTS idx_strategies_base_live
     ON strategies_base (connection_id, symbol, created_at)
     WHERE status IN ('active', 'open');
@@ -74,26 +74,25 @@ CREATE INDEX IF NOT EXISTS idx_strategies_trailing_live
     ON strategies_trailing (connection_id, symbol, created_at)
     WHERE status IN ('active', 'open');
 
--- Which settings belong to this category, in order of their keys?
+-- Serves the settings of a category, in order of their keys.
 CREATE INDEX IF NOT EXISTS idx_system_settings_category
     ON system_settings (category, key);
 
--- What are the newest log lines of this category and level? Category comes first so that counting by level is not
--- tempted to read this index from end to end.
+-- Serves the newest log lines of a category and level. Category comes first, so that the planner does not choose this
+-- index for counting log lines by level, for which it would have to be read completely.
 CREATE INDEX IF NOT EXISTS idx_site_logs_category
     ON site_logs (category, level, timestamp);
 
--- What are the newest log lines of this connection? Lines that name none are left out.
+-- Serves the newest log lines of a connection. Log lines without a connection take no space in it.
 CREATE INDEX IF NOT EXISTS idx_site_logs_connection
     ON site_logs (connection_id, timestamp)
     WHERE connection_id IS NOT NULL;
 
--- How many log lines of each level since a given time, which are newest, and which are old enough to go?
+-- Serves the number of log lines by level since a given time, the newest log lines, and deleting old log lines.
 CREATE INDEX IF NOT EXISTS idx_site_logs_time
     ON site_logs (timestamp, level);
 
--- Which connections are to be run, newest first? The index holds these and no others, so reading all of it is
--- the answer.
+-- Serves the connections to run, newest first. It contains only these, so that all of it is the answer.
 CREATE INDEX IF NOT EXISTS idx_exchange_connections_running
     ON exchange_connections (created_at)
     WHERE is_enabled AND is_active;

@@ -1,41 +1,44 @@
--- Indexes for the engine, which asks about live positions in every cycle (100 ms). Most are partial: a table of
--- positions is mostly history, and the engine asks about the rest. None holds a price, so that a tick, which moves
--- the prices of all live positions, touches as few indexes as can be.
+-- Indexes for the queries of the engine on live positions (status = 'active'), asked in each cycle of 100 ms. Most are
+-- partial, since most rows of a table of positions are closed positions. None contains a price, so that a tick, which
+-- writes the prices of all live positions, changes as few indexes as possible.
 
--- Which positions of this connection are live, newest first?
+-- Serves the live positions of a connection, newest first.
 CREATE INDEX IF NOT EXISTS idx_pseudo_positions_live
     ON pseudo_positions (connection_id, opened_at)
     WHERE status = 'active';
 
--- May one more be opened? How many are live on this side, for this symbol and indication type? Side comes second
--- because the question is also asked of the side alone.
+-- Serves the limit check before a position is opened: the number of live positions of a connection, side, symbol and
+-- indication type. Side comes second, since the number is also asked for by side alone.
 CREATE INDEX IF NOT EXISTS idx_pseudo_positions_limit
     ON pseudo_positions (connection_id, side, symbol, indication_type)
     WHERE status = 'active';
 
--- Which live positions of this symbol, opened since a given time, could be promoted, and are not yet?
+-- Serves the search for live positions to promote: those of a connection and symbol created since a given time.
 CREATE INDEX IF NOT EXISTS idx_pseudo_positions_symbol
     ON pseudo_positions (connection_id, symbol, created_at)
     WHERE status = 'active';
+
+-- Serves the search for positions to promote: whether a position was promoted already.
 CREATE INDEX IF NOT EXISTS idx_real_pseudo_positions_main_config
     ON real_pseudo_positions (main_config_id);
 
--- Which validated positions has the exchange not been given yet? (The other half is their _status index.)
+-- Serves the search for validated positions without a position at the exchange, together with
+-- idx_real_pseudo_positions_status.
 CREATE INDEX IF NOT EXISTS idx_exchange_positions_real
     ON exchange_positions (real_pseudo_position_id);
 
--- How did the last positions end? The result is there, so that no position has to be read for the average.
+-- Serves the average result of the positions closed last. It contains the result, so that no position has to be read.
 CREATE INDEX IF NOT EXISTS idx_pseudo_positions_closed
     ON pseudo_positions (closed_at, profit_loss_percent)
     WHERE status = 'closed' AND closed_at IS NOT NULL;
 
--- What became of the newest positions of this base configuration at this level?
+-- Serves the newest positions of a base configuration at a level.
 CREATE INDEX IF NOT EXISTS idx_pseudo_positions_base
     ON pseudo_positions (base_position_id, position_level, created_at)
     WHERE base_position_id IS NOT NULL;
 
--- Which live positions of this strategy type are the newest, so that the others can be archived? Read
--- backwards, equal times come by falling id, as they are asked for.
+-- Serves archiving all but the newest live positions of a type of strategy. Read backwards, positions of equal time
+-- are in descending order of id, as the query asks for them.
 CREATE INDEX IF NOT EXISTS idx_pseudo_positions_strategy
     ON pseudo_positions (strategy_type, created_at)
     WHERE status = 'active' AND strategy_type IS NOT NULL;
