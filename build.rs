@@ -17,7 +17,7 @@ use std::{env, fs};
 
 use cts_schema::catalog::{Catalog, Column, Index, Table, Text};
 use cts_schema::migration::{FALLBACK, UNIFIED, checksum, order};
-use cts_schema::sql::ddl::{self, Source};
+use cts_schema::sql::ddl::{self, SqlFile};
 use cts_schema::sql::statements;
 use cts_schema::sqlite_catalog::{self, SqliteConnection, TextRow};
 use rusqlite::Connection;
@@ -87,10 +87,10 @@ fn understand(fallback: &File, files: &[File]) -> Result<Catalog> {
         .chain(files)
         .map(|file| file.path.display().to_string())
         .collect();
-    let sources: Vec<Source<'_>> = std::iter::once(fallback)
+    let sources: Vec<SqlFile<'_>> = std::iter::once(fallback)
         .chain(files)
         .zip(&paths)
-        .map(|(file, name)| Source { name, text: &file.text })
+        .map(|(file, name)| SqlFile { name, text: &file.text })
         .collect();
     let expected = ddl::read(sources.get(1..).unwrap_or_default(), false)?;
     if ddl::read(&sources, true)? != expected {
@@ -262,12 +262,12 @@ fn table_literal(table: &Table) -> String {
 
 fn column_literal(column: &Column) -> String {
     format!(
-        "Column {{ name: {}, kind: {}, not_null: {}, default: {}, key: {} }}",
+        "Column {{ name: {}, data_type: {}, not_null: {}, default: {}, primary_key_position: {} }}",
         text(&column.name),
-        text(&column.kind),
+        text(&column.data_type),
         column.not_null,
         option(column.default.as_ref()),
-        column.key
+        column.primary_key_position
     )
 }
 

@@ -89,22 +89,22 @@ fn differs(what: &str, ours: impl Display, theirs: impl Display) -> String {
 }
 
 fn is_same_column(ours: &Column, theirs: &Column) -> bool {
-    let kinds: &[&str] = match &*ours.kind {
-        "INTEGER" if ours.key == 1 => &["BIGINT"],
+    let kinds: &[&str] = match &*ours.data_type {
+        "INTEGER" if ours.primary_key_position == 1 => &["BIGINT"],
         "INTEGER" => &["INTEGER", "BIGINT", "BOOLEAN"],
         "REAL" => &["DOUBLE PRECISION"],
         "TEXT" => &["TEXT", "TIMESTAMPTZ", "DATE"],
         _ => &[],
     };
-    kinds.contains(&&*theirs.kind)
-        && theirs.not_null == (ours.not_null || ours.key > 0)
-        && theirs.key == ours.key
-        && theirs.default.as_deref() == translated_default(ours, &theirs.kind).as_deref()
+    kinds.contains(&&*theirs.data_type)
+        && theirs.not_null == (ours.not_null || ours.primary_key_position > 0)
+        && theirs.primary_key_position == ours.primary_key_position
+        && theirs.default.as_deref() == translated_default(ours, &theirs.data_type).as_deref()
 }
 
 /// The default of a SQLite column as PostgreSQL has it for this type.
 fn translated_default(column: &Column, kind: &str) -> Option<String> {
-    if column.key == 1 && column.kind == "INTEGER" {
+    if column.primary_key_position == 1 && column.data_type == "INTEGER" {
         return Some(IDENTITY.into());
     }
     let default = canonical(column.default.as_deref()?);

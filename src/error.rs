@@ -24,7 +24,7 @@ pub enum Kind {
     /// Held up by a lock in the middle and rolled back; the work can begin anew.
     Blocked,
     /// The server was lost at the end of the work: it may be done or not.
-    Unknown,
+    InDoubt,
     /// Told to stop before anything was begun.
     Stopped,
     /// Not permitted.
@@ -39,7 +39,7 @@ impl Kind {
         match self {
             Kind::Usage => 64,
             Kind::Data => 65,
-            Kind::Unavailable | Kind::Unknown => 69,
+            Kind::Unavailable | Kind::InDoubt => 69,
             Kind::CannotCreate => 73,
             Kind::Io => 74,
             Kind::TryAgain | Kind::Blocked | Kind::Stopped => 75,
@@ -111,7 +111,7 @@ mod tests {
             (Kind::Io, 74),
             (Kind::TryAgain, 75),
             (Kind::Blocked, 75),
-            (Kind::Unknown, 69),
+            (Kind::InDoubt, 69),
             (Kind::Stopped, 75),
             (Kind::Permission, 77),
             (Kind::Config, 78),

@@ -48,13 +48,13 @@ pub struct Column {
     /// Its name.
     pub name: Text,
     /// Its declared type, in upper case.
-    pub kind: Text,
+    pub data_type: Text,
     /// Whether NULL is refused.
     pub not_null: bool,
     /// Its default, as SQL.
     pub default: Option<Text>,
-    /// Its place in the primary key, from 1; 0 outside it.
-    pub key: u32,
+    /// Its position in the primary key, from 1; 0 outside it.
+    pub primary_key_position: u32,
 }
 
 /// An index.
@@ -286,27 +286,27 @@ impl Table {
 impl Column {
     /// Whether no row can be written that does not name it.
     pub fn must_be_given(&self) -> bool {
-        self.not_null && self.default.is_none() && self.key == 0
+        self.not_null && self.default.is_none() && self.primary_key_position == 0
     }
 
     fn same_as(&self, other: &Column) -> bool {
-        self.kind == other.kind
+        self.data_type == other.data_type
             && self.not_null == other.not_null
             && self.default == other.default
-            && self.key == other.key
+            && self.primary_key_position == other.primary_key_position
     }
 }
 
 impl fmt::Display for Column {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.kind.is_empty() { "no type" } else { &self.kind })?;
+        f.write_str(if self.data_type.is_empty() { "no type" } else { &self.data_type })?;
         if self.not_null {
             f.write_str(" NOT NULL")?;
         }
         if let Some(default) = &self.default {
             write!(f, " DEFAULT {default}")?;
         }
-        match self.key {
+        match self.primary_key_position {
             0 => Ok(()),
             1 => f.write_str(" PRIMARY KEY"),
             place => write!(f, " PRIMARY KEY (part {place})"),
@@ -416,7 +416,13 @@ mod tests {
     use super::*;
 
     fn column(name: &'static str, kind: &'static str) -> Column {
-        Column { name: name.into(), kind: kind.into(), not_null: false, default: None, key: 0 }
+        Column {
+            name: name.into(),
+            data_type: kind.into(),
+            not_null: false,
+            default: None,
+            primary_key_position: 0,
+        }
     }
 
     fn index(name: &'static str, columns: &[&'static str]) -> Index {

@@ -9,14 +9,14 @@ use crate::catalog::{Catalog, Index, Table};
 
 /// Gives a row an id where the primary key cannot be an INTEGER: it holds texts. A positive
 /// number that every language can hold without loss, drawn, since a default cannot count.
-pub const DRAWN_ID: &str = "abs(random() % 9007199254740991)";
+pub const RANDOM_ID: &str = "abs(random() % 9007199254740991)";
 
 /// The same where such a key is a TEXT, as the catalogue shows it: without its casts.
-pub const DRAWN_TEXT: &str = "floor(random() * 9007199254740991)";
+pub const RANDOM_ID_TEXT: &str = "floor(random() * 9007199254740991)";
 
 /// A rule that is relaxed.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Relaxation {
+pub struct ConstraintException {
     /// The table.
     pub table: String,
     /// What does not hold there.
@@ -86,10 +86,10 @@ impl Rule {
     }
 }
 
-impl Relaxation {
+impl ConstraintException {
     /// What holds once no row breaks it.
     pub fn rule_text(&self) -> String {
-        let Relaxation { table, rule, .. } = self;
+        let ConstraintException { table, rule, .. } = self;
         match rule {
             Rule::NotNull(column) => format!("{table}.{column} is never NULL"),
             Rule::Type(column, _) => format!("{table}.{column} has the expected type"),
@@ -102,9 +102,9 @@ impl Relaxation {
     }
 }
 
-impl fmt::Display for Relaxation {
+impl fmt::Display for ConstraintException {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Relaxation { table, rule, rows } = self;
+        let ConstraintException { table, rule, rows } = self;
         match rule {
             Rule::NotNull(column) => write!(f, "{table}.{column} may be NULL ({rows} rows)"),
             Rule::Type(column, kind) => {
@@ -131,15 +131,18 @@ impl fmt::Display for Relaxation {
 }
 
 /// The catalogue as it is expected where these rules are relaxed.
-pub fn relaxed<'c>(expected: &'c Catalog, relaxations: &[Relaxation]) -> Cow<'c, Catalog> {
-    if relaxations.is_empty() {
+pub fn with_exceptions<'c>(
+    expected: &'c Catalog,
+    exceptions: &[ConstraintException],
+) -> Cow<'c, Catalog> {
+    if exceptions.is_empty() {
         return Cow::Borrowed(expected);
     }
     let mut expected = expected.clone();
-    for relaxation in relaxations {
-        let is_it = |table: &&mut Table| table.name.eq_ignore_ascii_case(&relaxation.table);
+    for exception in exceptions {
+        let is_it = |table: &&mut Table| table.name.eq_ignore_ascii_case(&exception.table);
         if let Some(table) = expected.tables.to_mut().iter_mut().find(is_it) {
-            relax(table, &relaxation.rule);
+            relax(table, &exception.rule);
         }
     }
     Cow::Owned(expected)
@@ -158,7 +161,7 @@ fn relax(table: &mut Table, rule: &Rule) {
         }
         Rule::Type(name, kind) => {
             if let Some(column) = column(name) {
-                column.kind = kind.clone().into();
+                column.data_type = kind.clone().into();
             }
         }
         Rule::Default(name) => {
@@ -169,16 +172,16 @@ fn relax(table: &mut Table, rule: &Rule) {
         Rule::Key(name) => {
             if let Some(column) = column(name) {
                 // An INTEGER is the key of a SQLite table, and takes whatever it is given then.
-                let (kind, drawn) = match &*column.kind {
-                    "INTEGER" => ("", DRAWN_ID),
-                    _ => ("TEXT", DRAWN_TEXT),
+                let (kind, drawn) = match &*column.data_type {
+                    "INTEGER" => ("", RANDOM_ID),
+                    _ => ("TEXT", RANDOM_ID_TEXT),
                 };
-                (column.kind, column.default) = (kind.into(), Some(drawn.into()));
+                (column.data_type, column.default) = (kind.into(), Some(drawn.into()));
             }
         }
         Rule::Shared(name) => {
             if let Some(column) = column(name) {
-                column.key = 0;
+                column.primary_key_position = 0;
             }
         }
         Rule::Unique(name) => {

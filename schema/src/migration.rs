@@ -35,7 +35,7 @@ impl Migration {
 
 /// A row of the ledger (table `migrations`).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Applied {
+pub struct AppliedMigration {
     /// The row's id.
     pub id: i64,
     /// The migration's file name.
@@ -50,7 +50,7 @@ pub struct Applied {
     pub version: Option<String>,
 }
 
-impl Applied {
+impl AppliedMigration {
     /// Whether cts wrote this row: only ours carry a SHA-256 checksum. Rows of an
     /// older CTS are kept, and never taken for ours.
     pub fn is_ours(&self) -> bool {
@@ -63,7 +63,7 @@ impl Applied {
 
 /// Why a ledger is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum LedgerRefusal {
     /// A migration was changed in its meaning after it had been applied.
     Edited {
         /// The migration.
@@ -84,18 +84,18 @@ pub enum Refusal {
     },
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for LedgerRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let version = |by: &Option<String>| by.clone().unwrap_or_else(|| "unknown".into());
         match self {
-            Refusal::Edited { name, bundled, recorded, by } => write!(
+            LedgerRefusal::Edited { name, bundled, recorded, by } => write!(
                 f,
                 "migration {name} is not the one that was applied (by cts {}): its checksum is {}… here and {}… in the ledger",
                 version(by),
                 short(bundled),
                 short(recorded),
             ),
-            Refusal::Unknown { name, by } => write!(
+            LedgerRefusal::Unknown { name, by } => write!(
                 f,
                 "the ledger holds migration {name}, applied by cts {}, which this cts does not know: the database is newer than this binary",
                 version(by),
@@ -113,8 +113,8 @@ fn short(checksum: &str) -> &str {
 pub fn pending(
     all: &[Migration],
     fallback: &Migration,
-    ledger: &[Applied],
-) -> Result<Vec<Migration>, Refusal> {
+    ledger: &[AppliedMigration],
+) -> Result<Vec<Migration>, LedgerRefusal> {
     let ours = || ledger.iter().filter(|row| row.is_ours());
     for row in ledger.iter().filter(|row| row.checksum.is_some()) {
         let known = all.iter().chain(std::iter::once(fallback)).find(|m| m.name == row.name);
@@ -124,10 +124,13 @@ pub fn pending(
         let recorded = row.checksum.clone().unwrap_or_default();
         match known {
             None => {
-                return Err(Refusal::Unknown { name: row.name.clone(), by: row.version.clone() });
+                return Err(LedgerRefusal::Unknown {
+                    name: row.name.clone(),
+                    by: row.version.clone(),
+                });
             }
             Some(m) if m.checksum != recorded => {
-                return Err(Refusal::Edited {
+                return Err(LedgerRefusal::Edited {
                     name: row.name.clone(),
                     bundled: m.checksum.into(),
                     recorded,
@@ -207,8 +210,8 @@ mod tests {
     static SUM_A: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
     static SUM_B: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
 
-    fn row(name: &str, checksum: Option<&str>) -> Applied {
-        Applied {
+    fn row(name: &str, checksum: Option<&str>) -> AppliedMigration {
+        AppliedMigration {
             id: 1,
             name: name.into(),
             checksum: checksum.map(Into::into),
@@ -218,7 +221,7 @@ mod tests {
         }
     }
 
-    fn names(ledger: &[Applied]) -> Result<Vec<&'static str>, Refusal> {
+    fn names(ledger: &[AppliedMigration]) -> Result<Vec<&'static str>, LedgerRefusal> {
         pending(&[A, B], &F, ledger).map(|all| all.iter().map(|m| m.name).collect())
     }
 

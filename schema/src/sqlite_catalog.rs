@@ -186,10 +186,10 @@ fn columns<C: SqliteConnection>(conn: &C, table: &str) -> Result<Vec<Column>, C:
         let malformed = |_| conn.malformed("pragma_table_xinfo: pk is not a number");
         Ok(Column {
             name: row.owned(0),
-            kind: row.owned(1),
+            data_type: row.owned(1),
             not_null: row.text(2) != "0",
             default: row.get(3).map(|sql| fold(sql).into()),
-            key: row.text(4).parse().map_err(malformed)?,
+            primary_key_position: row.text(4).parse().map_err(malformed)?,
         })
     };
     conn.query(sql, &[table])?.iter().map(column).collect()

@@ -23,7 +23,7 @@ pub enum Command {
         json: bool,
         /// Read every page, index entry and foreign key.
         deep: bool,
-        /// Ask a running cts there instead of the database.
+        /// RequestParts a running cts there instead of the database.
         url: Option<String>,
     },
     /// Bring the schema up to date.
@@ -43,7 +43,7 @@ pub enum Command {
     },
     /// Put back what is missing.
     Repair,
-    /// Look at everything that it needs to work.
+    /// Snapshot at everything that it needs to work.
     Doctor {
         /// Print JSON.
         json: bool,
@@ -110,7 +110,7 @@ pub fn definition() -> clap::Command {
         .after_help(after_help())
         .disable_help_subcommand(true)
         .args(global_flags())
-        .arg(switch("check", "Look at the database once and exit 0, 1, 2 or 3, for monitoring"))
+        .arg(switch("check", "Snapshot at the database once and exit 0, 1, 2 or 3, for monitoring"))
         .arg(json().requires("check"))
         .arg(switch("deep", "With --check: read every page, index entry and foreign key").requires("check"))
         .arg(
@@ -129,7 +129,7 @@ pub fn definition() -> clap::Command {
                 .arg(json()),
             clap::Command::new("repair").about("Put back what is missing"),
             clap::Command::new("doctor")
-                .about("Look at everything that it needs to work, and say what to do; changes nothing")
+                .about("Snapshot at everything that it needs to work, and say what to do; changes nothing")
                 .after_help(DOCTOR_HELP)
                 .arg(json()),
         ])

@@ -29,12 +29,12 @@ const COULD_NOT_ASK: u8 = 3;
 pub fn database(config: &Config, as_json: bool, deep: bool) -> Result<u8> {
     let (sender, receiver) = mpsc::channel();
     let asked = config.clone();
-    let look = move || {
+    let snapshot = move || {
         // Nobody waits for an answer that comes too late.
         let _ = sender.send(examine_once(&asked, deep));
     };
     thread::Builder::new()
-        .spawn(look)
+        .spawn(snapshot)
         .map_err(|e| Error::new(Kind::Io, format!("a thread cannot be started: {e}")))?;
     let limit = if deep { Duration::MAX } else { CHECK_WITHIN };
     let late = || {
@@ -64,7 +64,7 @@ fn examine_once(config: &Config, deep: bool) -> Result<Report> {
             None => Report::unreachable(database, &database.missing()),
         });
     };
-    if let Some(why) = store.place().not_ours {
+    if let Some(why) = store.storage_status().not_ours {
         // Whether its owner can write it is not for this user to tell.
         return Err(Error::new(Kind::Permission, why).remedy(AS_ITS_OWNER));
     }

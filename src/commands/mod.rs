@@ -14,26 +14,26 @@ use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::health::render::drift_json;
 use crate::health::{Report, Surroundings, examine};
-use crate::migrate::progress::Teller;
+use crate::migrate::progress::ProgressReporter;
 use crate::migrate::{Outcome, Plan, bring_up_to_date, repair as repair_all};
 use crate::store::schema::Schema;
-use crate::store::{Look, Patience, Progress, Store, Wait};
+use crate::store::{Progress, Snapshot, Store, WaitPolicy, WaitReason};
 use crate::system::log::Log;
 use crate::system::output::print;
 use crate::system::version::VERSION;
 use cts_schema::catalog::{Column, Drift, Object, Table, core_tables};
-use cts_schema::constraint_exception::Relaxation;
+use cts_schema::constraint_exception::ConstraintException;
 
 /// Opens the database, creating it where there is none, brings it up to date by `work` and makes
 /// it fit for service. What was done is logged after it is done.
 pub fn initialise(
     config: &Config,
     log: Log,
-    patience: &Patience<'_>,
-    work: fn(&mut dyn Store, &Patience<'_>) -> Result<Outcome>,
+    wait: &WaitPolicy<'_>,
+    work: fn(&mut dyn Store, &WaitPolicy<'_>) -> Result<Outcome>,
 ) -> Result<(Box<dyn Store>, Outcome)> {
-    let drafted = draft(config, patience)?;
-    let mut store = config.database.open(patience)?;
+    let drafted = draft(config, wait)?;
+    let mut store = config.database.open(wait)?;
     log.info(format_args!("Database: {}", store.location()));
     let schema = store.schema();
     let (files, statements) = (schema.migrations.len(), schema.statements);
@@ -41,26 +41,26 @@ pub fn initialise(
         "cts {VERSION} brings {files} migrations with {statements} statements"
     ));
     // With a draft of ours in place there is nothing left to do; it is looked at all the same.
-    let done = work(&mut *store, patience)?;
+    let done = work(&mut *store, wait)?;
     let outcome = drafted.filter(|_| done.applied() == 0).unwrap_or(done);
-    say_work(log, &outcome);
-    for said in store.settle(patience)? {
+    announce_outcome(log, &outcome);
+    for said in store.settle(wait)? {
         log.info(said);
     }
-    say_sum(log, schema, &outcome);
+    announce_totals(log, schema, &outcome);
     Ok((store, outcome))
 }
 
 /// Makes the whole database where there is none, if this file system allows it; what was
 /// done, if it is ours that is there now.
-fn draft(config: &Config, patience: &Patience<'_>) -> Result<Option<Outcome>> {
-    let Some(mut draft) = config.database.draft(patience)? else { return Ok(None) };
-    let outcome = bring_up_to_date(draft.store(), patience)?;
+fn draft(config: &Config, wait: &WaitPolicy<'_>) -> Result<Option<Outcome>> {
+    let Some(mut draft) = config.database.draft(wait)? else { return Ok(None) };
+    let outcome = bring_up_to_date(draft.store(), wait)?;
     let is_there = draft.publish().map_err(|error| error.leaving("nothing was changed"))?;
     Ok(is_there.then_some(outcome))
 }
 
-fn say_work(log: Log, outcome: &Outcome) {
+fn announce_outcome(log: Log, outcome: &Outcome) {
     if let Some(backup) = &outcome.backup {
         log.info(format_args!("✓ The database as it was: {backup}"));
     }
@@ -92,18 +92,18 @@ fn say_work(log: Log, outcome: &Outcome) {
             "no longer holds, since the trading programs do not keep to it: {rule}"
         ));
     }
-    for relaxation in &outcome.relaxed {
-        log.warn(format_args!("relaxed, so that no row is lost: {relaxation}"));
+    for exception in &outcome.exceptions {
+        log.warn(format_args!("relaxed, so that no row is lost: {exception}"));
     }
-    for relaxation in &outcome.tightened {
-        log.info(format_args!("✓ tightened: {}", relaxation.rule_text()));
+    for exception in &outcome.enforced {
+        log.info(format_args!("✓ tightened: {}", exception.rule_text()));
     }
     if let Some(error) = &outcome.unnoted {
         log.warn(format_args!("table site_logs does not take a line of it: {error}"));
     }
 }
 
-fn say_sum(log: Log, schema: &Schema, outcome: &Outcome) {
+fn announce_totals(log: Log, schema: &Schema, outcome: &Outcome) {
     let applied = outcome.applied();
     let skipped = schema.statements.saturating_sub(applied);
     log.info(format_args!("✓ Unified setup complete: {applied} applied, {skipped} skipped"));
@@ -117,7 +117,7 @@ fn say_sum(log: Log, schema: &Schema, outcome: &Outcome) {
 }
 
 /// Logs what is waited for, and returns it as a sentence.
-pub fn say_waiting(log: Log, wait: &Wait, waited: Duration) -> String {
+pub fn announce_wait(log: Log, wait: &WaitReason, waited: Duration) -> String {
     let text = format!("waiting for {wait}, for {} s so far", waited.as_secs());
     log.warn(&text);
     text
@@ -128,7 +128,7 @@ pub fn say_waiting(log: Log, wait: &Wait, waited: Duration) -> String {
 fn interruptible<T>(
     config: &Config,
     log: Log,
-    work: impl FnOnce(&Patience<'_>) -> Result<T>,
+    work: impl FnOnce(&WaitPolicy<'_>) -> Result<T>,
 ) -> Result<T> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGTERM, SIGINT] {
@@ -136,12 +136,12 @@ fn interruptible<T>(
             .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&stop)))
             .map_err(|e| Error::new(Kind::Io, format!("signals cannot be watched: {e}")))?;
     }
-    let on_wait = |wait: &Wait, waited| drop(say_waiting(log, wait, waited));
-    let teller = Teller::new(log);
+    let on_wait = |wait: &WaitReason, waited| drop(announce_wait(log, wait, waited));
+    let teller = ProgressReporter::new(log);
     let on_progress = |progress: Progress<'_>| drop(teller.tell(progress));
-    work(&Patience {
-        limit: Some(config.lock_timeout),
-        stop: &stop,
+    work(&WaitPolicy {
+        timeout: Some(config.lock_timeout),
+        cancelled: &stop,
         on_wait: &on_wait,
         on_progress: &on_progress,
     })
@@ -150,8 +150,8 @@ fn interruptible<T>(
 /// `cts migrate`.
 pub fn migrate(config: &Config, log: Log) -> Result<u8> {
     log.info(format_args!("Database Type: {}", config.database.backend().name().to_uppercase()));
-    interruptible(config, log, |patience| {
-        let (store, _) = initialise(config, log, patience, bring_up_to_date)?;
+    interruptible(config, log, |wait| {
+        let (store, _) = initialise(config, log, wait, bring_up_to_date)?;
         store.close()?;
         Ok(0)
     })
@@ -162,19 +162,19 @@ pub fn plan(config: &Config) -> Result<u8> {
     let (path, schema) = (config.database.location(), config.database.schema());
     let mut text = String::new();
     let mut store = open_read_only(config, config.lock_timeout)?;
-    let look = match &mut store {
-        Some(store) => store.look()?,
+    let snapshot = match &mut store {
+        Some(store) => store.inspect()?,
         None => {
             let making = config.database.making();
             let _ = writeln!(text, "{path}: {making}");
-            Look::default()
+            Snapshot::default()
         }
     };
-    let plan = Plan::of(schema, &look)?;
+    let plan = Plan::of(schema, &snapshot)?;
     if !plan.is_empty() {
-        config.database.refuse_obstacles(&look)?;
+        config.database.refuse_obstacles(&snapshot)?;
     }
-    let is_older = !look.catalog.is_empty() && !look.ledger.iter().any(|row| row.is_ours());
+    let is_older = !snapshot.catalog.is_empty() && !snapshot.ledger.iter().any(|row| row.is_ours());
     if is_older {
         let _ =
             writeln!(text, "{path}: of an older CTS; would be copied beside itself and adopted");
@@ -190,7 +190,7 @@ pub fn plan(config: &Config) -> Result<u8> {
                 plan_table(&mut **store, table, &plan.drift, &mut text)?;
             }
         }
-        Some(store) => rebuilt = plan_rebuilds(&mut **store, &look, &plan.drift, &mut text)?,
+        Some(store) => rebuilt = plan_rebuilds(&mut **store, &snapshot, &plan.drift, &mut text)?,
         None => {}
     }
     let stays = |object: &Object| !rebuilt.iter().any(|table| table == object.table());
@@ -218,13 +218,13 @@ pub fn plan(config: &Config) -> Result<u8> {
 /// The tables that would be rebuilt, because a column that is missing cannot be added to them.
 fn plan_rebuilds(
     store: &mut dyn Store,
-    look: &Look,
+    snapshot: &Snapshot,
     drift: &Drift,
     text: &mut String,
 ) -> Result<Vec<String>> {
     let mut rebuilt = Vec::new();
     for table in store.schema().expected.tables.iter() {
-        let Some(found) = look.catalog.table(&table.name) else { continue };
+        let Some(found) = snapshot.catalog.table(&table.name) else { continue };
         let is_missing = |column: &&Column| {
             let object = Object::Column(table.name.to_string(), column.name.to_string());
             drift.missing.contains(&object)
@@ -277,8 +277,8 @@ fn plan_table(
     for rule in forecast.dropped {
         let _ = writeln!(text, "  would no longer hold: {rule}");
     }
-    for relaxation in forecast.relaxations {
-        let _ = writeln!(text, "  would relax: {relaxation}");
+    for exception in forecast.exceptions {
+        let _ = writeln!(text, "  would relax: {exception}");
     }
     Ok(())
 }
@@ -302,12 +302,12 @@ pub fn verify(config: &Config, as_json: bool) -> Result<u8> {
     let Some(mut store) = open_read_only(config, config.lock_timeout)? else {
         return Err(config.database.missing());
     };
-    let look = store.look()?;
-    let drift = look.drift(store.schema());
+    let snapshot = store.inspect()?;
+    let drift = snapshot.drift(store.schema());
     print(&if as_json {
-        drift_json(&drift, &look.relaxations) + "\n"
+        drift_json(&drift, &snapshot.exceptions) + "\n"
     } else {
-        drift_text(store.schema(), &drift, &look.relaxations)
+        drift_text(store.schema(), &drift, &snapshot.exceptions)
     })?;
     Ok(u8::from(!drift.is_none()))
 }
@@ -317,16 +317,16 @@ pub fn repair(config: &Config, log: Log) -> Result<u8> {
     if open_read_only(config, Duration::ZERO).is_ok_and(|store| store.is_none()) {
         return Err(config.database.missing());
     }
-    interruptible(config, log, |patience| {
-        let (mut store, outcome) = initialise(config, log, patience, repair_all)?;
-        let (relaxations, schema) = (store.look()?.relaxations, store.schema());
+    interruptible(config, log, |wait| {
+        let (mut store, outcome) = initialise(config, log, wait, repair_all)?;
+        let (exceptions, schema) = (store.inspect()?.exceptions, store.schema());
         store.close()?;
-        print(&drift_text(schema, &outcome.drift, &relaxations))?;
+        print(&drift_text(schema, &outcome.drift, &exceptions))?;
         Ok(u8::from(!outcome.drift.is_none()))
     })
 }
 
-fn drift_text(schema: &Schema, drift: &Drift, relaxations: &[Relaxation]) -> String {
+fn drift_text(schema: &Schema, drift: &Drift, exceptions: &[ConstraintException]) -> String {
     let mut text = String::new();
     for object in &drift.missing {
         let _ = writeln!(text, "missing: {object}");
@@ -337,8 +337,8 @@ fn drift_text(schema: &Schema, drift: &Drift, relaxations: &[Relaxation]) -> Str
     for object in &drift.extra {
         let _ = writeln!(text, "extra:   {object} (left alone)");
     }
-    for relaxation in relaxations {
-        let _ = writeln!(text, "relaxed: {relaxation}");
+    for exception in exceptions {
+        let _ = writeln!(text, "relaxed: {exception}");
     }
     let expected = schema.expected;
     let indexes: usize = expected.tables.iter().map(|table| table.indexes.len()).sum();
@@ -363,6 +363,6 @@ fn drift_text(schema: &Schema, drift: &Drift, relaxations: &[Relaxation]) -> Str
 /// `None` where there is none.
 pub fn open_read_only(config: &Config, limit: Duration) -> Result<Option<Box<dyn Store>>> {
     let stop = Arc::new(AtomicBool::new(false));
-    let patience = Patience::silent(limit, &stop);
-    config.database.open_read_only(&patience)
+    let wait = WaitPolicy::silent(limit, &stop);
+    config.database.open_read_only(&wait)
 }

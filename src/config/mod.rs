@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{Error, Kind, Result};
-use crate::store::sqlite::{Access, DatabaseFile};
+use crate::store::sqlite::{DatabaseFile, FileAccess};
 use crate::store::{Backend, Database};
 use crate::system::environment::Environment;
 use crate::system::log::Verbosity;
@@ -60,14 +60,14 @@ pub struct Setting {
     /// Its value as it may be shown: never a secret.
     pub shown: String,
     /// Where the value came from.
-    pub source: Source,
+    pub source: SettingSource,
     /// Where its secret is kept, if it is one.
-    pub kept: Option<Kept>,
+    pub kept: Option<SecretLocation>,
 }
 
 /// Where a value came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Source {
+pub enum SettingSource {
     /// This flag.
     Flag(&'static str),
     /// The variable itself.
@@ -78,7 +78,7 @@ pub enum Source {
 
 /// Where a secret is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Kept {
+pub enum SecretLocation {
     /// In the variable itself.
     Variable,
     /// In a file.
@@ -115,7 +115,7 @@ fn backend(flags: &Flags, env: &Env<'_>) -> Result<Backend> {
         || env.path("DATABASE_URL").is_some()
         || env.path("DATABASE_URL_FILE").is_some();
     let named = env.text("DATABASE_TYPE")?;
-    let source = if named.is_some() { Source::Environment } else { Source::Default };
+    let source = if named.is_some() { SettingSource::Environment } else { SettingSource::Default };
     let backend = match named.as_deref().map(str::to_ascii_lowercase).as_deref() {
         Some("sqlite") => Ok(Backend::Sqlite),
         Some("postgresql" | "postgres") if flags.db.is_some() => Err(Error::new(
@@ -139,11 +139,11 @@ fn backend(flags: &Flags, env: &Env<'_>) -> Result<Backend> {
 fn file(flags: &Flags, env: &Env<'_>) -> Result<DatabaseFile> {
     let variable = env.path("SQLITE_DB_PATH");
     let (path, source) = first(("--db", flags.db.clone()), variable, || DEFAULT_DB.into());
-    is_path(if let Source::Flag(flag) = source { flag } else { "SQLITE_DB_PATH" }, &path)?;
+    is_path(if let SettingSource::Flag(flag) = source { flag } else { "SQLITE_DB_PATH" }, &path)?;
     env.note("SQLITE_DB_PATH", source, path.display());
     Ok(DatabaseFile {
         path,
-        access: Access {
+        access: FileAccess {
             group: env.switch("CTS_GROUP_ACCESS")?,
             allow_network: env.switch("CTS_ALLOW_NETWORK_FS")?,
         },
@@ -157,14 +157,19 @@ fn server(flags: &Flags, env: &Env<'_>) -> Result<Arc<dyn Database>> {
     let from_file = |source, name: &str, path: &Path| -> Result<_> {
         is_path(name, path)?;
         let url = read_secret(name, path)?.expose().to_string();
-        Ok((source, format!("{name}: {}", path.display()), url, Kept::File(path.to_path_buf())))
+        Ok((
+            source,
+            format!("{name}: {}", path.display()),
+            url,
+            SecretLocation::File(path.to_path_buf()),
+        ))
     };
     let (source, place, url, kept) = if let Some(path) = &flags.database_url_file {
-        from_file(Source::Flag("--database-url-file"), "--database-url-file", path)?
+        from_file(SettingSource::Flag("--database-url-file"), "--database-url-file", path)?
     } else if let Some(url) = env.text("DATABASE_URL")? {
-        (Source::Environment, "DATABASE_URL".into(), url, Kept::Variable)
+        (SettingSource::Environment, "DATABASE_URL".into(), url, SecretLocation::Variable)
     } else if let Some(path) = env.path("DATABASE_URL_FILE") {
-        from_file(Source::Environment, "DATABASE_URL_FILE", &path)?
+        from_file(SettingSource::Environment, "DATABASE_URL_FILE", &path)?
     } else {
         let what = "DATABASE_TYPE is postgresql, but there is no URL of a database";
         return Err(Error::new(Kind::Config, what)
@@ -172,8 +177,8 @@ fn server(flags: &Flags, env: &Env<'_>) -> Result<Arc<dyn Database>> {
     };
     let target = Target::read(&place, &url, env.variables)?;
     let name = match kept {
-        Kept::Variable => "DATABASE_URL",
-        Kept::File(_) => "DATABASE_URL_FILE",
+        SecretLocation::Variable => "DATABASE_URL",
+        SecretLocation::File(_) => "DATABASE_URL_FILE",
     };
     env.note_secret(name, source, &target.location(), kept);
     Ok(Arc::new(DatabaseServer {
@@ -209,7 +214,7 @@ fn no_postgres(env: &Env<'_>) -> Error {
 fn host(flags: &Flags, env: &Env<'_>) -> Result<String> {
     let variable = env.text("HOST")?;
     let (host, source) = first(("--host", flags.host.clone()), variable, || DEFAULT_HOST.into());
-    let name = if let Source::Flag(flag) = source { flag } else { "HOST" };
+    let name = if let SettingSource::Flag(flag) = source { flag } else { "HOST" };
     if holds_login(&host) {
         return Err(wrong(name, &host, "a name or an address"));
     }
@@ -221,7 +226,7 @@ fn port(flags: &Flags, env: &Env<'_>) -> Result<u16> {
     let variable = env.text("PORT")?;
     let default = || DEFAULT_PORT.to_string();
     let (value, source) = first(("--port", flags.port.clone()), variable, default);
-    let name = if let Source::Flag(flag) = source { flag } else { "PORT" };
+    let name = if let SettingSource::Flag(flag) = source { flag } else { "PORT" };
     let port = value.trim().parse().map_err(|_| wrong(name, &value, "a port from 0 to 65535"))?;
     env.note("PORT", source, port);
     Ok(port)
@@ -232,7 +237,7 @@ fn allowed_hosts(env: &Env<'_>) -> Result<Vec<String>> {
     if let Some(value) = given.as_deref().filter(|value| holds_login(value)) {
         return Err(wrong("CTS_ALLOWED_HOSTS", value, "a list of names"));
     }
-    let source = if given.is_some() { Source::Environment } else { Source::Default };
+    let source = if given.is_some() { SettingSource::Environment } else { SettingSource::Default };
     let hosts: Vec<String> = given
         .unwrap_or_default()
         .split([',', ' '])
@@ -246,17 +251,27 @@ fn allowed_hosts(env: &Env<'_>) -> Result<Vec<String>> {
 
 fn admin_token(env: &Env<'_>) -> Result<Option<Secret>> {
     if let Some(token) = env.text("CTS_ADMIN_TOKEN")? {
-        env.note_secret("CTS_ADMIN_TOKEN", Source::Environment, "is set", Kept::Variable);
+        env.note_secret(
+            "CTS_ADMIN_TOKEN",
+            SettingSource::Environment,
+            "is set",
+            SecretLocation::Variable,
+        );
         return Ok(Some(Secret::new(token)));
     }
     let Some(path) = env.path("CTS_ADMIN_TOKEN_FILE") else {
-        env.note("CTS_ADMIN_TOKEN", Source::Default, "is not set");
+        env.note("CTS_ADMIN_TOKEN", SettingSource::Default, "is not set");
         return Ok(None);
     };
     is_path("CTS_ADMIN_TOKEN_FILE", &path)?;
     let token = read_secret("CTS_ADMIN_TOKEN_FILE", &path)?;
     let shown = path.display().to_string();
-    env.note_secret("CTS_ADMIN_TOKEN_FILE", Source::Environment, &shown, Kept::File(path));
+    env.note_secret(
+        "CTS_ADMIN_TOKEN_FILE",
+        SettingSource::Environment,
+        &shown,
+        SecretLocation::File(path),
+    );
     Ok(Some(token))
 }
 
@@ -286,11 +301,11 @@ fn first<T>(
     (flag, given): (&'static str, Option<T>),
     variable: Option<T>,
     default: impl FnOnce() -> T,
-) -> (T, Source) {
+) -> (T, SettingSource) {
     match (given, variable) {
-        (Some(value), _) => (value, Source::Flag(flag)),
-        (None, Some(value)) => (value, Source::Environment),
-        (None, None) => (default(), Source::Default),
+        (Some(value), _) => (value, SettingSource::Flag(flag)),
+        (None, Some(value)) => (value, SettingSource::Environment),
+        (None, None) => (default(), SettingSource::Default),
     }
 }
 
@@ -302,12 +317,18 @@ struct Env<'e> {
 }
 
 impl Env<'_> {
-    fn note(&self, name: &'static str, source: Source, value: impl fmt::Display) {
+    fn note(&self, name: &'static str, source: SettingSource, value: impl fmt::Display) {
         let setting = Setting { name, shown: value.to_string(), source, kept: None };
         self.settings.borrow_mut().push(setting);
     }
 
-    fn note_secret(&self, name: &'static str, source: Source, shown: &str, kept: Kept) {
+    fn note_secret(
+        &self,
+        name: &'static str,
+        source: SettingSource,
+        shown: &str,
+        kept: SecretLocation,
+    ) {
         let setting = Setting { name, shown: shown.into(), source, kept: Some(kept) };
         self.settings.borrow_mut().push(setting);
     }
@@ -325,10 +346,10 @@ impl Env<'_> {
     }
 
     /// The variable's value, or the default.
-    fn value(&self, name: &str, default: impl fmt::Display) -> Result<(String, Source)> {
+    fn value(&self, name: &str, default: impl fmt::Display) -> Result<(String, SettingSource)> {
         Ok(match self.text(name)? {
-            Some(value) => (value, Source::Environment),
-            None => (default.to_string(), Source::Default),
+            Some(value) => (value, SettingSource::Environment),
+            None => (default.to_string(), SettingSource::Default),
         })
     }
 
@@ -423,12 +444,12 @@ mod tests {
             let setting = config.settings.iter().find(|setting| setting.name == name).unwrap();
             (setting.shown.as_str(), setting.source)
         };
-        assert_eq!(read("PORT"), ("1", Source::Flag("--port")));
-        assert_eq!(read("HOST"), ("::1", Source::Environment));
-        assert_eq!(read("SQLITE_DB_PATH"), ("/data/cts.db", Source::Default));
-        assert_eq!(read("CTS_LOCK_TIMEOUT"), ("30s", Source::Default));
-        assert_eq!(read("CTS_GROUP_ACCESS"), ("off", Source::Default));
-        assert_eq!(read("CTS_ADMIN_TOKEN"), ("is set", Source::Environment));
+        assert_eq!(read("PORT"), ("1", SettingSource::Flag("--port")));
+        assert_eq!(read("HOST"), ("::1", SettingSource::Environment));
+        assert_eq!(read("SQLITE_DB_PATH"), ("/data/cts.db", SettingSource::Default));
+        assert_eq!(read("CTS_LOCK_TIMEOUT"), ("30s", SettingSource::Default));
+        assert_eq!(read("CTS_GROUP_ACCESS"), ("off", SettingSource::Default));
+        assert_eq!(read("CTS_ADMIN_TOKEN"), ("is set", SettingSource::Environment));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use super::ask;
 use crate::health::render::timestamp;
-use crate::store::finding::{Group, Observation};
+use crate::store::finding::{Finding, Group};
 
 /// The seconds since 1970 when this binary was built.
 const BUILT: &str = env!("CTS_BUILT");
@@ -14,7 +14,7 @@ const BUILT: &str = env!("CTS_BUILT");
 const SYNCHRONIZED: &str = "/run/systemd/timesync/synchronized";
 
 /// Looks at the clock.
-pub fn examine() -> Vec<Observation> {
+pub fn examine() -> Vec<Finding> {
     let built = BUILT.parse().map(Duration::from_secs).unwrap_or_default();
     let told = || ask("timedatectl", &["show", "--property=NTPSynchronized", "--value"]);
     let is_synchronised = if Path::new(SYNCHRONIZED).exists() {
@@ -34,25 +34,25 @@ fn answer(text: &str) -> Option<bool> {
     }
 }
 
-fn time(now: SystemTime, built: SystemTime) -> Observation {
+fn time(now: SystemTime, built: SystemTime) -> Finding {
     let shown = timestamp(now);
     if now < built {
         let what = format!("{shown} is before {}, when cts was built", timestamp(built));
-        return Observation::bad(Group::Clock, "time", what)
+        return Finding::bad(Group::Clock, "time", what)
             .remedy("timedatectl set-ntp true, or set it: timedatectl set-time …");
     }
-    Observation::good(Group::Clock, "time", shown)
+    Finding::good(Group::Clock, "time", shown)
 }
 
-fn synchronisation(is_synchronised: Option<bool>) -> Observation {
+fn synchronisation(is_synchronised: Option<bool>) -> Finding {
     let name = "synchronised";
     match is_synchronised {
-        Some(true) => Observation::good(Group::Clock, name, "yes"),
-        Some(false) => Observation::attention(Group::Clock, name, "no: it may go wrong unseen")
+        Some(true) => Finding::good(Group::Clock, name, "yes"),
+        Some(false) => Finding::attention(Group::Clock, name, "no: it may go wrong unseen")
             .remedy("timedatectl set-ntp true (systemd-timesyncd), or install chrony"),
         None => {
             let what = "not looked at: neither systemd-timesyncd nor timedatectl tells it here";
-            Observation::skipped(Group::Clock, name, what)
+            Finding::skipped(Group::Clock, name, what)
         }
     }
 }

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use crate::health::{Finding, disk_finding};
+use crate::health::{Reason, disk_reason};
 use crate::migrate::Plan;
-use crate::store::finding::{Group, Observation};
+use crate::store::finding::{Finding, Group};
 use crate::store::schema::Schema;
-use crate::store::{Database, Look, Owner, Patience, Place};
+use crate::store::{Database, FileOwner, Snapshot, StorageStatus, WaitPolicy};
 use cts_schema::catalog::{CRITICAL, Drift, Object};
 
 /// How long who has locked the whole database is waited for.
@@ -19,83 +19,83 @@ const LOCKED_FOR: Duration = Duration::from_secs(2);
 const NAMED: usize = 5;
 
 /// Looks at the database and at where it is.
-pub fn examine(database: &dyn Database) -> (Vec<Observation>, Option<Owner>) {
+pub fn examine(database: &dyn Database) -> (Vec<Finding>, Option<FileOwner>) {
     let stop = Arc::new(AtomicBool::new(false));
-    let seen = database.examine(&Patience::silent(LOCKED_FOR, &stop));
-    let mut all = seen.observations;
+    let seen = database.examine(&WaitPolicy::silent(LOCKED_FOR, &stop));
+    let mut all = seen.findings;
     all.extend(disk(&seen.place));
     all.extend(writable(&seen.place));
-    all.extend(seen.look.map(|look| contents(database.schema(), &look)).unwrap_or_default());
+    all.extend(
+        seen.snapshot.map(|snapshot| contents(database.schema(), &snapshot)).unwrap_or_default(),
+    );
     (all, seen.owner)
 }
 
-fn disk(place: &Place) -> Option<Observation> {
+fn disk(place: &StorageStatus) -> Option<Finding> {
     let (free, total) = (place.free_bytes?, place.total_bytes?);
     let name = "free disk";
     let remedy = "free some space on it: df -h, du -xh --max-depth=2";
-    Some(match disk_finding(place) {
+    Some(match disk_reason(place) {
         None => {
             let what = format!("{} MiB of {} MiB", free >> 20, total >> 20);
-            Observation::good(Group::Files, name, what)
+            Finding::good(Group::Files, name, what)
         }
-        Some(Finding::Warning(what)) => {
-            Observation::attention(Group::Files, name, what).remedy(remedy)
-        }
-        Some(Finding::Critical(what)) => Observation::bad(Group::Files, name, what).remedy(remedy),
+        Some(Reason::Warning(what)) => Finding::attention(Group::Files, name, what).remedy(remedy),
+        Some(Reason::Critical(what)) => Finding::bad(Group::Files, name, what).remedy(remedy),
     })
 }
 
-fn writable(place: &Place) -> Option<Observation> {
+fn writable(place: &StorageStatus) -> Option<Finding> {
     let why = place.read_only.as_ref()?;
-    let seen = Observation::bad(Group::Database, "writable", why);
+    let seen = Finding::bad(Group::Database, "writable", why);
     Some(seen.remedy(match place.total_bytes {
         Some(_) => "mount its disk so that it can be written (findmnt), and look at its rights",
         None => "look which server is the primary, and name it in the URL",
     }))
 }
 
-fn contents(schema: &Schema, look: &Look) -> Vec<Observation> {
-    let is_older = !look.catalog.is_empty() && !look.ledger.iter().any(|row| row.is_ours());
+fn contents(schema: &Schema, snapshot: &Snapshot) -> Vec<Finding> {
+    let is_older = !snapshot.catalog.is_empty() && !snapshot.ledger.iter().any(|row| row.is_ours());
     if is_older {
         let what = "is of an older CTS; a start of cts copies it beside itself and adopts it";
         return vec![
-            Observation::attention(Group::Database, "ledger", what)
+            Finding::attention(Group::Database, "ledger", what)
                 .remedy("cts migrate --dry-run shows what would be done, cts migrate does it"),
         ];
     }
-    let drift = look.drift(schema);
-    let mut all = vec![ledger(schema, look)];
+    let drift = snapshot.drift(schema);
+    let mut all = vec![ledger(schema, snapshot)];
     all.extend(missing(schema, &drift));
     all.extend(altered(&drift));
-    if !look.relaxations.is_empty() {
-        let what = format!("{} rules do not hold for older rows", look.relaxations.len());
-        let seen = Observation::good(Group::Database, "relaxed", what);
+    if !snapshot.exceptions.is_empty() {
+        let what = format!("{} rules do not hold for older rows", snapshot.exceptions.len());
+        let seen = Finding::good(Group::Database, "relaxed", what);
         all.push(seen.remedy("cts verify lists them, cts repair tightens what no row breaks"));
     }
     all
 }
 
-fn ledger(schema: &Schema, look: &Look) -> Observation {
+fn ledger(schema: &Schema, snapshot: &Snapshot) -> Finding {
     let name = "ledger";
-    let plan = match Plan::of(schema, look) {
+    let plan = match Plan::of(schema, snapshot) {
         Ok(plan) => plan,
         Err(error) => {
-            let seen = Observation::bad(Group::Database, name, error.what);
-            return Observation { remedy: error.remedy, ..seen };
+            let seen = Finding::bad(Group::Database, name, error.what);
+            return Finding { remedy: error.remedy, ..seen };
         }
     };
     if plan.pending.is_empty() {
-        let last = look.ledger.iter().rfind(|row| row.is_ours());
+        let last = snapshot.ledger.iter().rfind(|row| row.is_ours());
         let when = last.and_then(|row| row.executed_at.as_deref()).unwrap_or("an unknown time");
-        let applied = look.ledger.iter().filter(|row| row.is_ours()).count();
+        let applied = snapshot.ledger.iter().filter(|row| row.is_ours()).count();
         let what = format!("{applied} migrations, the last of {when} UTC");
-        return Observation::good(Group::Database, name, what);
+        return Finding::good(Group::Database, name, what);
     }
     let what = format!("pending: {}", some(plan.pending.iter().map(|m| m.name)));
-    Observation::attention(Group::Database, name, what).remedy("cts migrate")
+    Finding::attention(Group::Database, name, what).remedy("cts migrate")
 }
 
-fn missing(schema: &Schema, drift: &Drift) -> Vec<Observation> {
+fn missing(schema: &Schema, drift: &Drift) -> Vec<Finding> {
     let is_critical = |object: &&Object| match object {
         Object::Table(table) => CRITICAL.contains(&table.as_str()),
         _ => false,
@@ -105,30 +105,27 @@ fn missing(schema: &Schema, drift: &Drift) -> Vec<Observation> {
     let mut all = Vec::new();
     if !critical.is_empty() {
         let what = format!("critical, and missing: {}", some(critical.iter()));
-        all.push(Observation::bad(Group::Database, "schema", what).remedy("cts repair"));
+        all.push(Finding::bad(Group::Database, "schema", what).remedy("cts repair"));
     }
     if !others.is_empty() {
         let what = format!("missing: {}", some(others.iter()));
-        all.push(Observation::attention(Group::Database, "schema", what).remedy("cts repair"));
+        all.push(Finding::attention(Group::Database, "schema", what).remedy("cts repair"));
     }
     if drift.is_none() {
         let tables = &schema.expected.tables;
         let indexes: usize = tables.iter().map(|table| table.indexes.len()).sum();
         let what = format!("{} tables and {indexes} indexes as expected", tables.len());
-        all.push(Observation::good(Group::Database, "schema", what));
+        all.push(Finding::good(Group::Database, "schema", what));
     }
     all
 }
 
-fn altered(drift: &Drift) -> Option<Observation> {
+fn altered(drift: &Drift) -> Option<Finding> {
     if drift.altered.is_empty() {
         return None;
     }
     let what = format!("differs: {}", some(drift.altered.iter()));
-    Some(
-        Observation::attention(Group::Database, "schema", what)
-            .remedy("cts verify tells all of it"),
-    )
+    Some(Finding::attention(Group::Database, "schema", what).remedy("cts verify tells all of it"))
 }
 
 /// The first few, and how many there are beside.
@@ -146,10 +143,10 @@ mod tests {
     use super::*;
     use crate::store::finding::Grade;
     use crate::store::schema::SQLITE;
-    use cts_schema::migration::Applied;
+    use cts_schema::migration::AppliedMigration;
 
-    fn whole() -> Look {
-        let applied = |(id, m): (i64, &cts_schema::migration::Migration)| Applied {
+    fn whole() -> Snapshot {
+        let applied = |(id, m): (i64, &cts_schema::migration::Migration)| AppliedMigration {
             id,
             name: m.name.into(),
             checksum: Some(m.checksum.into()),
@@ -157,17 +154,17 @@ mod tests {
             execution_time_ms: Some(1),
             version: None,
         };
-        Look {
+        Snapshot {
             ledger: (1..).zip(&SQLITE.migrations).map(applied).collect(),
             catalog: SQLITE.expected.clone(),
-            relaxations: Vec::new(),
+            exceptions: Vec::new(),
         }
     }
 
-    fn judged(change: impl FnOnce(&mut Look)) -> Vec<(Grade, String)> {
-        let mut look = whole();
-        change(&mut look);
-        contents(&SQLITE, &look).into_iter().map(|seen| (seen.grade, seen.what)).collect()
+    fn judged(change: impl FnOnce(&mut Snapshot)) -> Vec<(Grade, String)> {
+        let mut snapshot = whole();
+        change(&mut snapshot);
+        contents(&SQLITE, &snapshot).into_iter().map(|seen| (seen.grade, seen.what)).collect()
     }
 
     #[test]
@@ -183,29 +180,34 @@ mod tests {
             |all: Vec<(Grade, String)>| all.iter().map(|(grade, _)| *grade).collect::<Vec<_>>();
         use Grade::{Attention, Bad, Good};
         let without = |table: &'static str| {
-            move |look: &mut Look| look.catalog.tables.to_mut().retain(|t| t.name != table)
+            move |snapshot: &mut Snapshot| {
+                snapshot.catalog.tables.to_mut().retain(|t| t.name != table)
+            }
         };
         assert_eq!(grades(judged(without("users"))), [Good, Bad]);
         assert_eq!(grades(judged(without("indication_states"))), [Good, Attention]);
-        assert_eq!(grades(judged(|look| drop(look.ledger.pop()))), [Attention, Good]);
+        assert_eq!(grades(judged(|snapshot| drop(snapshot.ledger.pop()))), [Attention, Good]);
         assert_eq!(
-            grades(judged(|look| look.ledger[1].checksum = Some("f".repeat(64)))),
+            grades(judged(|snapshot| snapshot.ledger[1].checksum = Some("f".repeat(64)))),
             [Bad, Good]
         );
-        assert_eq!(grades(judged(|look| look.ledger.clear())), [Attention]);
+        assert_eq!(grades(judged(|snapshot| snapshot.ledger.clear())), [Attention]);
     }
 
     #[test]
     fn a_disk_is_judged_as_health_judges_it() {
         let grade = |free, total| {
-            let place =
-                Place { free_bytes: Some(free), total_bytes: Some(total), ..Place::default() };
+            let place = StorageStatus {
+                free_bytes: Some(free),
+                total_bytes: Some(total),
+                ..StorageStatus::default()
+            };
             disk(&place).unwrap().grade
         };
         assert_eq!(grade(8 << 20, 1 << 40), Grade::Bad);
         assert_eq!(grade(1 << 29, 1 << 40), Grade::Attention);
         assert_eq!(grade(1 << 35, 1 << 40), Grade::Good);
-        assert!(disk(&Place::default()).is_none());
+        assert!(disk(&StorageStatus::default()).is_none());
     }
 
     #[test]

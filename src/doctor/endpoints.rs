@@ -14,7 +14,7 @@ use super::unit;
 use crate::config::Config;
 use crate::health::Status;
 use crate::http::client::get;
-use crate::store::finding::{Group, Observation};
+use crate::store::finding::{Finding, Group};
 use crate::system::version::VERSION;
 
 /// How long each answer is waited for; health may take a look at the database.
@@ -31,24 +31,24 @@ struct Expected<'c> {
 type Answer = io::Result<(u16, String)>;
 
 /// Looks at what answers where cts is to listen.
-pub fn examine(config: &Config) -> Vec<Observation> {
+pub fn examine(config: &Config) -> Vec<Finding> {
     let (host, port) = (config.listen.host.as_str(), config.listen.port);
     let place = format!("{host}:{port}");
     if port == 0 {
         let what = "not looked at: port 0 takes a free one at each start";
-        return vec![Observation::skipped(Group::Endpoints, &place, what)];
+        return vec![Finding::skipped(Group::Endpoints, &place, what)];
     }
     let address = match (host, port).to_socket_addrs().map(|mut all| all.next()) {
         Ok(Some(address)) => address,
         other => {
             let why = other.err().map_or("it has no address".to_string(), |e| e.to_string());
-            let seen = Observation::bad(Group::Endpoints, &place, format!("HOST: {why}"));
+            let seen = Finding::bad(Group::Endpoints, &place, format!("HOST: {why}"));
             return vec![seen.remedy("set HOST (or --host) to an address of this machine")];
         }
     };
     if unit::would_be_started() {
         let what = "not looked at: cts.socket listens, and asking would start cts";
-        return vec![Observation::skipped(Group::Endpoints, &place, what)];
+        return vec![Finding::skipped(Group::Endpoints, &place, what)];
     }
     let ask = |path: &str| {
         let address = reachable(address);
@@ -62,8 +62,8 @@ pub fn examine(config: &Config) -> Vec<Observation> {
         backend: config.database.backend().name(),
         has_token: config.admin_token.is_some(),
     };
-    let mut all = vec![Observation::good(Group::Endpoints, &place, "cts answers")];
-    all.push(Observation::good(Group::Endpoints, "/livez", "200"));
+    let mut all = vec![Finding::good(Group::Endpoints, &place, "cts answers")];
+    all.push(Finding::good(Group::Endpoints, "/livez", "200"));
     all.push(ready(&ask("/readyz")));
     all.extend(health(&ask("/api/health/database"), &expected));
     all.push(status(&ask("/api/admin/migrations/status"), &expected));
@@ -96,13 +96,8 @@ fn is_cts(alive: &Answer) -> bool {
 }
 
 /// What it means that no cts answers.
-fn listening(
-    place: &str,
-    port: u16,
-    answer: &Answer,
-    can_listen: Result<(), Errno>,
-) -> Observation {
-    let bad = |what: &str| Observation::bad(Group::Endpoints, place, what);
+fn listening(place: &str, port: u16, answer: &Answer, can_listen: Result<(), Errno>) -> Finding {
+    let bad = |what: &str| Finding::bad(Group::Endpoints, place, what);
     let who = format!("ss -ltnp 'sport = :{port}' tells who; or set PORT (or --port) to another");
     match can_listen {
         Err(Errno::ADDRINUSE) if answer.is_ok() => {
@@ -119,33 +114,33 @@ fn listening(
         Err(e) => bad(&format!("cannot listen there: {}", io::Error::from(e))),
         Ok(()) if port < FIRST_FREE_PORT => {
             let what = "free, but only root may listen there, and the unit is not root";
-            Observation::attention(Group::Endpoints, place, what)
+            Finding::attention(Group::Endpoints, place, what)
                 .remedy("set PORT (or --port) to 1024 or higher")
         }
-        Ok(()) => Observation::good(Group::Endpoints, place, "free; no cts runs there"),
+        Ok(()) => Finding::good(Group::Endpoints, place, "free; no cts runs there"),
     }
 }
 
-fn ready(answer: &Answer) -> Observation {
+fn ready(answer: &Answer) -> Finding {
     let name = "/readyz";
     match answer {
-        Ok((200, _)) => Observation::good(Group::Endpoints, name, "200"),
+        Ok((200, _)) => Finding::good(Group::Endpoints, name, "200"),
         Ok((503, _)) => {
-            Observation::attention(Group::Endpoints, name, "503, not ready").remedy("cts --check")
+            Finding::attention(Group::Endpoints, name, "503, not ready").remedy("cts --check")
         }
         other => unexpected(name, other),
     }
 }
 
-fn unexpected(name: &str, answer: &Answer) -> Observation {
+fn unexpected(name: &str, answer: &Answer) -> Finding {
     let what = match answer {
         Ok((code, _)) => format!("{code}, which cts does not answer there"),
         Err(e) => format!("no answer: {e}"),
     };
-    Observation::bad(Group::Endpoints, name, what).remedy("journalctl -u cts -n 20, or its log")
+    Finding::bad(Group::Endpoints, name, what).remedy("journalctl -u cts -n 20, or its log")
 }
 
-fn health(answer: &Answer, expected: &Expected<'_>) -> Vec<Observation> {
+fn health(answer: &Answer, expected: &Expected<'_>) -> Vec<Finding> {
     let name = "/api/health/database";
     let told = match answer {
         Ok((200 | 503, body)) => serde_json::from_str::<Value>(body).unwrap_or_default(),
@@ -159,15 +154,15 @@ fn health(answer: &Answer, expected: &Expected<'_>) -> Vec<Observation> {
         false => format!("{state}: {}", reasons.join("; ")),
     };
     let mut all = vec![if state == Status::Healthy.name() {
-        Observation::good(Group::Endpoints, name, what)
+        Finding::good(Group::Endpoints, name, what)
     } else if state == Status::Unhealthy.name() {
-        Observation::bad(Group::Endpoints, name, what)
+        Finding::bad(Group::Endpoints, name, what)
             .remedy("mend what it says; cts --check asks again")
     } else {
-        Observation::attention(Group::Endpoints, name, what).remedy("cts --check asks again")
+        Finding::attention(Group::Endpoints, name, what).remedy("cts --check asks again")
     }];
     let differs = |what: String| {
-        Observation::attention(Group::Endpoints, name, what)
+        Finding::attention(Group::Endpoints, name, what)
             .remedy("systemctl restart cts, if that is not wanted so")
     };
     if let Some(kind) = told["database"]["type"].as_str().filter(|kind| *kind != expected.backend) {
@@ -182,20 +177,20 @@ fn health(answer: &Answer, expected: &Expected<'_>) -> Vec<Observation> {
     all
 }
 
-fn status(answer: &Answer, expected: &Expected<'_>) -> Observation {
+fn status(answer: &Answer, expected: &Expected<'_>) -> Finding {
     let name = "/api/admin/migrations/status";
-    let good = |what: &str| Observation::good(Group::Endpoints, name, what);
+    let good = |what: &str| Finding::good(Group::Endpoints, name, what);
     match answer {
         Ok((200, _)) if expected.has_token => {
             let what = "200 without the token that is set here: the running cts has none";
-            Observation::attention(Group::Endpoints, name, what).remedy("systemctl restart cts")
+            Finding::attention(Group::Endpoints, name, what).remedy("systemctl restart cts")
         }
         Ok((200, _)) => good("200, on this machine only"),
         Ok((401, _)) if expected.has_token => good("401 without the token, as it should be"),
         Ok((401, _)) => good("401: the running cts has a token, and this run has none"),
         Ok((403, _)) => good("403: closed, since no token is set and others can reach the port"),
         Ok((503, _)) => {
-            Observation::attention(Group::Endpoints, name, "503: the database cannot be asked")
+            Finding::attention(Group::Endpoints, name, "503: the database cannot be asked")
                 .remedy("cts --check")
         }
         other => unexpected(name, other),

@@ -2,7 +2,7 @@
 //! Nothing is changed and no running cts is needed. Each look has a limit, and none waits for
 //! another: a disk or a server that hangs is a finding, not the end of the others.
 //!
-//! What it sees becomes [`Observation`]s by pure functions, in the files below this one and
+//! What it sees becomes [`Finding`]s by pure functions, in the files below this one and
 //! behind the store's seam.
 
 mod clock;
@@ -22,8 +22,8 @@ use serde_json::json;
 
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
-use crate::store::Owner;
-use crate::store::finding::{Grade, Group, Observation};
+use crate::store::FileOwner;
+use crate::store::finding::{Finding, Grade, Group};
 use crate::system::log::Verbosity;
 use crate::system::output::print;
 use crate::system::version::VERSION;
@@ -47,13 +47,13 @@ pub fn run(config: &Config, as_json: bool) -> Result<u8> {
     let (seen, owner) = database.within(until).unwrap_or_else(|| {
         let location = config.database.location();
         let what = format!("{location}: no answer within {} s", WITHIN.as_secs());
-        let late = Observation::bad(Group::Database, "answer", what);
+        let late = Finding::bad(Group::Database, "answer", what);
         (vec![late.remedy(config.database.silence())], None)
     });
     all.extend(seen);
     let late = |group, what: &str| {
         let what = format!("{what} took longer than {} s", WITHIN.as_secs());
-        vec![Observation::skipped(group, "looked at", what)]
+        vec![Finding::skipped(group, "looked at", what)]
     };
     all.extend(endpoints.within(until).unwrap_or_else(|| late(Group::Endpoints, "the answers")));
     let (seen, user) =
@@ -79,11 +79,11 @@ pub fn misconfigured(error: &Error, verbosity: Verbosity, as_json: bool) -> Resu
 /// A look under way.
 struct Looking<T>(Receiver<T>);
 
-fn begin<T: Send + 'static>(look: impl FnOnce() -> T + Send + 'static) -> Result<Looking<T>> {
+fn begin<T: Send + 'static>(snapshot: impl FnOnce() -> T + Send + 'static) -> Result<Looking<T>> {
     let (sender, receiver) = mpsc::channel();
     let run = move || {
         // Nobody waits for an answer that comes too late.
-        let _ = sender.send(look());
+        let _ = sender.send(snapshot());
     };
     thread::Builder::new()
         .spawn(run)
@@ -98,84 +98,84 @@ impl<T> Looking<T> {
 }
 
 /// Whether the service runs as who owns the database: the slip of a first run by root.
-fn of_one_user(owner: &Owner, user: &str) -> Observation {
+fn of_one_user(owner: &FileOwner, user: &str) -> Finding {
     let what = format!("{} belongs to {}", owner.path, crate::system::users::name(owner.uid));
     match crate::system::users::uid(user) {
         None => {
             let what = format!("{what}, and cts.service runs as {user}, whose number is not known");
-            Observation::skipped(Group::Service, "owner", what)
+            Finding::skipped(Group::Service, "owner", what)
         }
         Some(uid) if uid == owner.uid => {
-            Observation::good(Group::Service, "owner", format!("{what}, as whom cts.service runs"))
+            Finding::good(Group::Service, "owner", format!("{what}, as whom cts.service runs"))
         }
         Some(_) if owner.shared => {
             let what =
                 format!("{what}; cts.service runs as {user}, and the file's group may write");
-            Observation::good(Group::Service, "owner", what)
+            Finding::good(Group::Service, "owner", what)
         }
         Some(_) => {
             let what = format!("{what}, but cts.service runs as {user}, who may not open it");
             let remedy = format!("chown {user}: {}*", owner.path);
             // It may be another database than the service's.
-            Observation::attention(Group::Service, "owner", what).remedy(remedy)
+            Finding::attention(Group::Service, "owner", what).remedy(remedy)
         }
     }
 }
 
 /// How it is, all in all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Status {
+enum DoctorStatus {
     Good,
     Attention,
     Bad,
     Unknown,
 }
 
-impl Status {
+impl DoctorStatus {
     /// The one decision. Below what keeps it from working comes what could not be seen: a
     /// database that nobody looked at is not good.
-    fn of(all: &[Observation]) -> Status {
-        let has = |grade| all.iter().any(|observation| observation.grade == grade);
+    fn of(all: &[Finding]) -> DoctorStatus {
+        let has = |grade| all.iter().any(|finding| finding.grade == grade);
         if has(Grade::Bad) {
-            Status::Bad
+            DoctorStatus::Bad
         } else if has(Grade::Unknown) {
-            Status::Unknown
+            DoctorStatus::Unknown
         } else if has(Grade::Attention) {
-            Status::Attention
+            DoctorStatus::Attention
         } else {
-            Status::Good
+            DoctorStatus::Good
         }
     }
 
     fn name(self) -> &'static str {
         match self {
-            Status::Good => "good",
-            Status::Attention => "attention",
-            Status::Bad => "bad",
-            Status::Unknown => "unknown",
+            DoctorStatus::Good => "good",
+            DoctorStatus::Attention => "attention",
+            DoctorStatus::Bad => "bad",
+            DoctorStatus::Unknown => "unknown",
         }
     }
 
     fn exit_code(self) -> u8 {
         match self {
-            Status::Good => 0,
-            Status::Attention => 1,
-            Status::Bad => 2,
-            Status::Unknown => 3,
+            DoctorStatus::Good => 0,
+            DoctorStatus::Attention => 1,
+            DoctorStatus::Bad => 2,
+            DoctorStatus::Unknown => 3,
         }
     }
 }
 
-fn tell(mut all: Vec<Observation>, verbosity: Verbosity, as_json: bool) -> Result<Status> {
-    all.sort_by_key(|observation| observation.group);
-    let status = Status::of(&all);
+fn tell(mut all: Vec<Finding>, verbosity: Verbosity, as_json: bool) -> Result<DoctorStatus> {
+    all.sort_by_key(|finding| finding.group);
+    let status = DoctorStatus::of(&all);
     print(&if as_json { as_data(status, &all) } else { as_text(status, &all, verbosity) })?;
     Ok(status)
 }
 
-fn as_data(status: Status, all: &[Observation]) -> String {
-    let finding = |observation: &Observation| {
-        let Observation { group, name, grade, what, remedy } = observation;
+fn as_data(status: DoctorStatus, all: &[Finding]) -> String {
+    let finding = |finding: &Finding| {
+        let Finding { group, name, grade, what, remedy } = finding;
         let status = match grade {
             Grade::Good => "good",
             Grade::Attention => "attention",
@@ -189,40 +189,40 @@ fn as_data(status: Status, all: &[Observation]) -> String {
 }
 
 /// One line a finding, its remedy below it. Quiet, only what is not good is shown.
-fn as_text(status: Status, all: &[Observation], verbosity: Verbosity) -> String {
-    let is_shown = |observation: &&Observation| {
-        verbosity > Verbosity::Quiet || !matches!(observation.grade, Grade::Good | Grade::Skipped)
+fn as_text(status: DoctorStatus, all: &[Finding], verbosity: Verbosity) -> String {
+    let is_shown = |finding: &&Finding| {
+        verbosity > Verbosity::Quiet || !matches!(finding.grade, Grade::Good | Grade::Skipped)
     };
     let clean = |text: &str| text.replace(char::is_control, " ");
     let mut text = String::new();
     let mut group = None;
-    for observation in all.iter().filter(is_shown) {
-        if group.replace(observation.group) != Some(observation.group) {
-            let _ = writeln!(text, "{}", observation.group.name());
+    for finding in all.iter().filter(is_shown) {
+        if group.replace(finding.group) != Some(finding.group) {
+            let _ = writeln!(text, "{}", finding.group.name());
         }
-        let sign = match observation.grade {
+        let sign = match finding.grade {
             Grade::Good => "✓",
             Grade::Attention => "⚠",
             Grade::Bad => "✗",
             Grade::Unknown => "?",
             Grade::Skipped => "-",
         };
-        let (name, what) = (&observation.name, clean(&observation.what));
+        let (name, what) = (&finding.name, clean(&finding.what));
         let _ = writeln!(text, "  {sign} {name}: {what}");
-        if let Some(remedy) = &observation.remedy {
+        if let Some(remedy) = &finding.remedy {
             let _ = writeln!(text, "      {}", clean(remedy));
         }
     }
-    let count = |grade| all.iter().filter(|observation| observation.grade == grade).count();
+    let count = |grade| all.iter().filter(|finding| finding.grade == grade).count();
     let sum = match status {
-        Status::Good => "all good".to_string(),
-        Status::Attention => format!("{} for a person to look at", count(Grade::Attention)),
-        Status::Bad => format!(
+        DoctorStatus::Good => "all good".to_string(),
+        DoctorStatus::Attention => format!("{} for a person to look at", count(Grade::Attention)),
+        DoctorStatus::Bad => format!(
             "{} in the way of cts, {} for a person to look at",
             count(Grade::Bad),
             count(Grade::Attention)
         ),
-        Status::Unknown => format!(
+        DoctorStatus::Unknown => format!(
             "{} could not be looked at, {} for a person to look at",
             count(Grade::Unknown),
             count(Grade::Attention)
@@ -275,10 +275,10 @@ fn begin_reading(child: &mut Child) -> Option<Looking<String>> {
 mod tests {
     use super::*;
 
-    fn seen(grades: &[Grade]) -> Vec<Observation> {
-        let one = |grade: &Grade| Observation {
+    fn seen(grades: &[Grade]) -> Vec<Finding> {
+        let one = |grade: &Grade| Finding {
             grade: *grade,
-            ..Observation::good(Group::Files, "file", "what").remedy("do it")
+            ..Finding::good(Group::Files, "file", "what").remedy("do it")
         };
         grades.iter().map(one).collect()
     }
@@ -292,7 +292,7 @@ mod tests {
             (&[Attention, Unknown], 3),
             (&[Unknown, Bad, Attention], 2),
         ] {
-            assert_eq!(Status::of(&seen(grades)).exit_code(), code, "{grades:?}");
+            assert_eq!(DoctorStatus::of(&seen(grades)).exit_code(), code, "{grades:?}");
         }
     }
 
@@ -300,13 +300,13 @@ mod tests {
     fn text_has_a_sign_a_line_and_the_remedy_below_it() {
         let mut all = seen(&[Grade::Good, Grade::Bad]);
         all[1].what = "a\u{1b}[31m b".into();
-        let text = as_text(Status::of(&all), &all, Verbosity::Normal);
+        let text = as_text(DoctorStatus::of(&all), &all, Verbosity::Normal);
         assert_eq!(
             text,
             "files\n  ✓ file: what\n      do it\n  ✗ file: a [31m b\n      do it\n\
              1 in the way of cts, 0 for a person to look at; nothing was changed\n"
         );
-        let text = as_text(Status::of(&all), &all, Verbosity::Quiet);
+        let text = as_text(DoctorStatus::of(&all), &all, Verbosity::Quiet);
         assert!(text.starts_with("files\n  ✗ file") && !text.contains('✓'), "{text}");
     }
 
@@ -314,7 +314,7 @@ mod tests {
     fn json_has_the_published_keys() {
         let all = seen(&[Grade::Attention]);
         let json: serde_json::Value =
-            serde_json::from_str(&as_data(Status::of(&all), &all)).unwrap();
+            serde_json::from_str(&as_data(DoctorStatus::of(&all), &all)).unwrap();
         assert_eq!(json["status"], "attention");
         let finding = json!({"group": "files", "name": "file", "status": "attention", "what": "what", "remedy": "do it"});
         assert_eq!(json["findings"], json!([finding]));
@@ -332,7 +332,7 @@ mod tests {
 
     #[test]
     fn a_database_of_another_user_than_the_services_is_said() {
-        let owner = |uid, shared| Owner { path: "/data/cts.db".into(), uid, shared };
+        let owner = |uid, shared| FileOwner { path: "/data/cts.db".into(), uid, shared };
         let seen = of_one_user(&owner(0, false), "1001");
         assert_eq!(seen.grade, Grade::Attention);
         assert_eq!(seen.remedy.as_deref(), Some("chown 1001: /data/cts.db*"));

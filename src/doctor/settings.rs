@@ -7,9 +7,9 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use crate::config::{Config, Kept, Setting, Source};
+use crate::config::{Config, SecretLocation, Setting, SettingSource};
 use crate::error::Error;
-use crate::store::finding::{Group, Observation};
+use crate::store::finding::{Finding, Group};
 use crate::system::shell::word;
 use crate::system::users;
 use crate::system::version::VERSION;
@@ -18,7 +18,7 @@ use crate::system::version::VERSION;
 const SERVICE_FILE: &str = "/etc/default/cts";
 
 /// Looks at the settings of this run.
-pub fn examine(config: &Config) -> Vec<Observation> {
+pub fn examine(config: &Config) -> Vec<Finding> {
     let mut all = vec![run()];
     all.extend(config.settings.iter().map(shown));
     all.extend(service_file(Path::new(SERVICE_FILE)));
@@ -27,35 +27,35 @@ pub fn examine(config: &Config) -> Vec<Observation> {
 }
 
 /// A configuration that no command takes.
-pub fn refused(error: &Error) -> Observation {
-    let seen = Observation::bad(Group::Configuration, "settings", error.what.as_str());
-    Observation { remedy: error.remedy.clone(), ..seen }
+pub fn refused(error: &Error) -> Finding {
+    let seen = Finding::bad(Group::Configuration, "settings", error.what.as_str());
+    Finding { remedy: error.remedy.clone(), ..seen }
 }
 
-fn run() -> Observation {
+fn run() -> Finding {
     let user = users::name(rustix::process::geteuid().as_raw());
-    Observation::good(Group::Configuration, "cts", format!("{VERSION}, run by {user}"))
+    Finding::good(Group::Configuration, "cts", format!("{VERSION}, run by {user}"))
 }
 
-fn shown(setting: &Setting) -> Observation {
+fn shown(setting: &Setting) -> Finding {
     let source = match setting.source {
-        Source::Flag(flag) => flag,
-        Source::Environment => "environment",
-        Source::Default => "default",
+        SettingSource::Flag(flag) => flag,
+        SettingSource::Environment => "environment",
+        SettingSource::Default => "default",
     };
     let what = format!("{} ({source})", setting.shown);
-    Observation::good(Group::Configuration, setting.name, what)
+    Finding::good(Group::Configuration, setting.name, what)
 }
 
 /// Who can reach a secret.
-fn secret(setting: &Setting) -> Option<Observation> {
+fn secret(setting: &Setting) -> Option<Finding> {
     match setting.kept.as_ref()? {
-        Kept::Variable => Some(Observation::good(
+        SecretLocation::Variable => Some(Finding::good(
             Group::Credentials,
             setting.name,
             "is in the environment, which its user and root can read",
         )),
-        Kept::File(path) => {
+        SecretLocation::File(path) => {
             let meta = fs::metadata(path).ok()?;
             Some(kept_in(setting.name, path, meta.mode(), &users::name(meta.uid())))
         }
@@ -63,29 +63,25 @@ fn secret(setting: &Setting) -> Option<Observation> {
 }
 
 /// A file with a secret. What systemd hands over (LoadCredential=) is 0440.
-fn kept_in(name: &str, path: &Path, mode: u32, owner: &str) -> Observation {
+fn kept_in(name: &str, path: &Path, mode: u32, owner: &str) -> Finding {
     let mode = mode & 0o777;
     let what = format!("{}, mode {mode:04o}, of {owner}", path.display());
     if mode & 0o027 == 0 {
-        return Observation::good(Group::Credentials, name, what);
+        return Finding::good(Group::Credentials, name, what);
     }
-    Observation::attention(
-        Group::Credentials,
-        name,
-        format!("{what}: others may read or change it"),
-    )
-    .remedy(format!("chmod 600 {}", word(path)))
+    Finding::attention(Group::Credentials, name, format!("{what}: others may read or change it"))
+        .remedy(format!("chmod 600 {}", word(path)))
 }
 
 /// What the service is told and this run is not.
-fn service_file(path: &Path) -> Vec<Observation> {
+fn service_file(path: &Path) -> Vec<Finding> {
     let name = path.display().to_string();
     let text = match fs::read_to_string(path) {
         Ok(text) => text,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Vec::new(),
         Err(e) => {
             let what = format!("holds settings of the service, and cannot be read here: {e}");
-            let seen = Observation::skipped(Group::Configuration, &name, what);
+            let seen = Finding::skipped(Group::Configuration, &name, what);
             return vec![seen.remedy(as_the_service(path))];
         }
     };
@@ -99,17 +95,17 @@ fn judge_service_file(
     mode: u32,
     owner: &str,
     here: &dyn Fn(&str) -> Option<OsString>,
-) -> Vec<Observation> {
+) -> Vec<Finding> {
     let name = path.display().to_string();
     let settings = assignments(text);
     let differs = |(name, value): &&(&str, &str)| here(name).is_none_or(|given| given != **value);
     let others: Vec<&str> = settings.iter().filter(differs).map(|(name, _)| *name).collect();
     let mut all = vec![if others.is_empty() {
         let what = format!("{} settings of the service, all as in this run", settings.len());
-        Observation::good(Group::Configuration, &name, what)
+        Finding::good(Group::Configuration, &name, what)
     } else {
         let what = format!("the service has other settings than this run: {}", others.join(", "));
-        Observation::attention(Group::Configuration, &name, what).remedy(as_the_service(path))
+        Finding::attention(Group::Configuration, &name, what).remedy(as_the_service(path))
     }];
     let is_secret = |name: &str| matches!(name, "CTS_ADMIN_TOKEN" | "DATABASE_URL");
     if settings.iter().any(|(name, _)| is_secret(name)) {
@@ -148,7 +144,7 @@ mod tests {
 
     const FILE: &str = "# of this box\nPORT=4000\n; no\nCTS_ADMIN_TOKEN=\"tell nobody\"\n\nodd\n";
 
-    fn judged(mode: u32, here: &[(&str, &str)]) -> Vec<Observation> {
+    fn judged(mode: u32, here: &[(&str, &str)]) -> Vec<Finding> {
         judge_service_file(Path::new("/etc/default/cts"), FILE, mode, "root", &|name| {
             here.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into())
         })

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::ask;
-use crate::store::finding::{Group, Observation};
+use crate::store::finding::{Finding, Group};
 
 /// Is there where systemd is the init system (sd_booted(3)).
 const BOOTED: &str = "/run/systemd/system";
@@ -16,14 +16,14 @@ const PROPERTIES: &str = "--property=LoadState,FragmentPath,UnitFileState,Active
 NRestarts,User,NeedDaemonReload";
 
 /// Looks at the unit. Also gives the user that it runs as, where there is one.
-pub fn examine() -> (Vec<Observation>, Option<String>) {
+pub fn examine() -> (Vec<Finding>, Option<String>) {
     if !Path::new(BOOTED).exists() {
         let what = "not looked at: systemd does not run this machine";
-        return (vec![Observation::skipped(Group::Service, UNIT, what)], None);
+        return (vec![Finding::skipped(Group::Service, UNIT, what)], None);
     }
     let Some(told) = ask("systemctl", &["show", PROPERTIES, UNIT, "cts.socket"]) else {
         let what = "not looked at: systemctl does not answer";
-        return (vec![Observation::skipped(Group::Service, UNIT, what)], None);
+        return (vec![Finding::skipped(Group::Service, UNIT, what)], None);
     };
     let (mut all, user) = judge(&told);
     if user.is_some() {
@@ -46,7 +46,7 @@ fn waits(told: &str) -> bool {
 }
 
 /// The answer of `systemctl show`: the service, an empty line, the socket.
-fn judge(told: &str) -> (Vec<Observation>, Option<String>) {
+fn judge(told: &str) -> (Vec<Finding>, Option<String>) {
     let mut units = told.split("\n\n").map(properties);
     let service = units.next().unwrap_or_default();
     let socket = units.next().unwrap_or_default();
@@ -56,7 +56,7 @@ fn judge(told: &str) -> (Vec<Observation>, Option<String>) {
             "not-found" | "" => "is not installed, so nothing starts cts at boot".to_string(),
             state => format!("cannot be started: it is {state}"),
         };
-        let seen = Observation::attention(Group::Service, UNIT, what).remedy(
+        let seen = Finding::attention(Group::Service, UNIT, what).remedy(
             "install systemd/cts.service to /usr/lib/systemd/system (README, \"On a box\"), \
              then systemctl daemon-reload",
         );
@@ -64,13 +64,13 @@ fn judge(told: &str) -> (Vec<Observation>, Option<String>) {
     }
     let has_socket = socket.get("UnitFileState").is_some_and(|state| is_enabled(state));
     let all = vec![
-        Observation::good(Group::Service, UNIT, format!("installed, {}", of("FragmentPath"))),
+        Finding::good(Group::Service, UNIT, format!("installed, {}", of("FragmentPath"))),
         reloaded(of("NeedDaemonReload")),
         enabled(of("UnitFileState"), has_socket),
         match socket.get("ActiveState") {
             Some(&"active") if of("ActiveState") == "inactive" => {
                 let what = "not running; cts.socket starts it when it is asked";
-                Observation::good(Group::Service, "active", what)
+                Finding::good(Group::Service, "active", what)
             }
             _ => active(of("ActiveState"), of("Result"), of("NRestarts")),
         },
@@ -87,52 +87,51 @@ fn is_enabled(state: &str) -> bool {
     matches!(state, "enabled" | "enabled-runtime" | "static" | "alias" | "generated" | "linked")
 }
 
-fn reloaded(needed: &str) -> Observation {
+fn reloaded(needed: &str) -> Finding {
     match needed {
-        "yes" => Observation::attention(
+        "yes" => Finding::attention(
             Group::Service,
             "loaded",
             "its file was changed since systemd read it",
         )
         .remedy("systemctl daemon-reload"),
-        _ => Observation::good(Group::Service, "loaded", "as its file has it"),
+        _ => Finding::good(Group::Service, "loaded", "as its file has it"),
     }
 }
 
-fn enabled(state: &str, by_socket: bool) -> Observation {
+fn enabled(state: &str, by_socket: bool) -> Finding {
     let name = "enabled";
     match (is_enabled(state), by_socket) {
-        (true, _) => Observation::good(Group::Service, name, state),
-        (_, true) => Observation::good(Group::Service, name, "by cts.socket"),
+        (true, _) => Finding::good(Group::Service, name, state),
+        (_, true) => Finding::good(Group::Service, name, "by cts.socket"),
         _ if state == "masked" => {
-            Observation::bad(Group::Service, name, "it is masked, and cannot be started")
+            Finding::bad(Group::Service, name, "it is masked, and cannot be started")
                 .remedy("systemctl unmask cts")
         }
-        _ => Observation::attention(Group::Service, name, "not started at boot")
+        _ => Finding::attention(Group::Service, name, "not started at boot")
             .remedy("systemctl enable cts"),
     }
 }
 
-fn active(state: &str, result: &str, restarts: &str) -> Observation {
+fn active(state: &str, result: &str, restarts: &str) -> Finding {
     let name = "active";
     match state {
-        "active" if matches!(restarts, "" | "0") => Observation::good(Group::Service, name, state),
+        "active" if matches!(restarts, "" | "0") => Finding::good(Group::Service, name, state),
         "active" => {
             let what = format!("active, after {restarts} restarts by systemd");
-            Observation::attention(Group::Service, name, what)
-                .remedy("journalctl -u cts -p warning")
+            Finding::attention(Group::Service, name, what).remedy("journalctl -u cts -p warning")
         }
-        "inactive" => Observation::attention(Group::Service, name, "it does not run")
+        "inactive" => Finding::attention(Group::Service, name, "it does not run")
             .remedy("systemctl start cts"),
-        "failed" => Observation::bad(Group::Service, name, format!("it has failed ({result})"))
+        "failed" => Finding::bad(Group::Service, name, format!("it has failed ({result})"))
             .remedy("journalctl -u cts -n 20"),
-        other => Observation::attention(Group::Service, name, format!("it is {other}"))
+        other => Finding::attention(Group::Service, name, format!("it is {other}"))
             .remedy("systemctl status cts"),
     }
 }
 
 /// What the last line of `systemd-analyze security` says.
-fn exposure(said: Option<&str>) -> Observation {
+fn exposure(said: Option<&str>) -> Finding {
     let name = "exposure";
     let number = |text: &str| {
         let (_, rest) = text.split_once("Overall exposure level for ")?;
@@ -142,15 +141,15 @@ fn exposure(said: Option<&str>) -> Observation {
     match said.and_then(number) {
         None => {
             let what = "not looked at: systemd-analyze does not tell it";
-            Observation::skipped(Group::Service, name, what)
+            Finding::skipped(Group::Service, name, what)
         }
         Some(level) if level <= EXPOSURE_LIMIT => {
-            Observation::good(Group::Service, name, format!("{level:.1} of 10"))
+            Finding::good(Group::Service, name, format!("{level:.1} of 10"))
         }
         Some(level) => {
             let what =
                 format!("{level:.1} of 10, more than the {EXPOSURE_LIMIT:.1} of the shipped unit");
-            Observation::attention(Group::Service, name, what).remedy(
+            Finding::attention(Group::Service, name, what).remedy(
                 "systemd-analyze security cts.service; systemctl cat cts shows the drop-ins",
             )
         }

@@ -11,10 +11,10 @@ use serde::Serialize;
 use crate::error::{Error, Result};
 use crate::migrate::Plan;
 use crate::store::schema::Schema;
-use crate::store::{Backend, Damage, Database, Look, Orphans, Place, PoolState};
+use crate::store::{Backend, Damage, Database, Orphans, PoolState, Snapshot, StorageStatus};
 use cts_schema::catalog::CRITICAL;
-use cts_schema::constraint_exception::{Relaxation, Rule};
-use cts_schema::migration::Applied;
+use cts_schema::constraint_exception::{ConstraintException, Rule};
+use cts_schema::migration::AppliedMigration;
 
 /// Below this many free bytes a database cannot be used: the WAL and the shared memory of
 /// a busy box need about as much.
@@ -68,17 +68,17 @@ impl Status {
 
 /// Something that is not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Finding {
+pub enum Reason {
     /// The database cannot be used.
     Critical(String),
     /// It can be used, and a person should look.
     Warning(String),
 }
 
-impl Finding {
+impl Reason {
     fn text(&self) -> &str {
         match self {
-            Finding::Critical(text) | Finding::Warning(text) => text,
+            Reason::Critical(text) | Reason::Warning(text) => text,
         }
     }
 }
@@ -87,7 +87,7 @@ impl Finding {
 #[derive(Clone, Debug, Default)]
 pub struct Surroundings {
     /// The place it lies in.
-    pub place: Place,
+    pub place: StorageStatus,
     /// Why the last attempt to write failed.
     pub unwritable: Option<String>,
     /// What a search for damage found, where there was one.
@@ -108,17 +108,17 @@ pub struct Report {
     /// When it was asked.
     pub at: SystemTime,
     /// What is not as it should be.
-    pub findings: Vec<Finding>,
+    pub reasons_found: Vec<Reason>,
     /// The expected tables that exist.
     pub tables: Vec<&'static str>,
     /// The ledger's rows of ours.
-    pub applied: Vec<Applied>,
+    pub applied: Vec<AppliedMigration>,
     /// Migrations that are pending and objects that are missing, by name.
     pub pending: Vec<String>,
     /// The number of migrations a complete ledger holds.
     pub expected_migrations: usize,
     /// Rules that do not hold in this database, which is no fault.
-    pub relaxations: Vec<Relaxation>,
+    pub exceptions: Vec<ConstraintException>,
     /// The connections to its server, where there is one.
     pub pool: Option<PoolState>,
 }
@@ -128,7 +128,7 @@ impl Report {
     pub fn of(
         schema: &'static Schema,
         backend: Backend,
-        look: &Look,
+        snapshot: &Snapshot,
         around: &Surroundings,
         took: Duration,
     ) -> Report {
@@ -140,12 +140,12 @@ impl Report {
             .tables
             .iter()
             .map(|table| &*table.name)
-            .filter(|name| look.catalog.table(name).is_some())
+            .filter(|name| snapshot.catalog.table(name).is_some())
             .collect();
-        report.applied = look.ledger.iter().filter(|row| row.is_ours()).cloned().collect();
-        report.relaxations = look.relaxations.clone();
+        report.applied = snapshot.ledger.iter().filter(|row| row.is_ours()).cloned().collect();
+        report.exceptions = snapshot.exceptions.clone();
         report.pool = around.place.pool;
-        report.judge_schema(schema, look);
+        report.judge_schema(schema, snapshot);
         report.judge_surroundings(schema, around);
         report
     }
@@ -153,7 +153,7 @@ impl Report {
     /// The report where the database could not be asked.
     pub fn unreachable(database: &dyn Database, error: &Error) -> Report {
         let mut report = Report::without_look(database.schema(), database.backend());
-        report.findings.push(Finding::Critical(error.to_string()));
+        report.reasons_found.push(Reason::Critical(error.to_string()));
         report
     }
 
@@ -161,7 +161,7 @@ impl Report {
     pub fn initializing(database: &dyn Database, doing: &str) -> Report {
         let mut report = Report::without_look(database.schema(), database.backend());
         report.initializing = true;
-        report.findings.push(Finding::Warning(doing.to_string()));
+        report.reasons_found.push(Reason::Warning(doing.to_string()));
         report
     }
 
@@ -172,37 +172,37 @@ impl Report {
             initializing: false,
             response_time: Duration::ZERO,
             at: SystemTime::now(),
-            findings: Vec::new(),
+            reasons_found: Vec::new(),
             tables: Vec::new(),
             applied: Vec::new(),
             pending: schema.migrations.iter().map(|m| m.name.to_string()).collect(),
             expected_migrations: schema.migrations.len(),
-            relaxations: Vec::new(),
+            exceptions: Vec::new(),
             pool: None,
         }
     }
 
-    fn judge_schema(&mut self, schema: &'static Schema, look: &Look) {
+    fn judge_schema(&mut self, schema: &'static Schema, snapshot: &Snapshot) {
         let has_any = !self.tables.is_empty();
         if !has_any {
-            self.findings.push(Finding::Critical(NO_TABLE.into()));
+            self.reasons_found.push(Reason::Critical(NO_TABLE.into()));
         }
         for table in CRITICAL.iter().filter(|table| has_any && !self.tables.contains(table)) {
-            self.findings.push(Finding::Critical(format!("critical table {table} is missing")));
+            self.reasons_found.push(Reason::Critical(format!("critical table {table} is missing")));
         }
-        let drift = match Plan::of(schema, look) {
+        let drift = match Plan::of(schema, snapshot) {
             Ok(plan) => {
                 self.pending = plan.pending.iter().map(|m| m.name.to_string()).collect();
                 let pending = self.pending.iter();
-                self.findings.extend(
-                    pending.map(|name| Finding::Warning(format!("migration {name} is pending"))),
+                self.reasons_found.extend(
+                    pending.map(|name| Reason::Warning(format!("migration {name} is pending"))),
                 );
                 plan.drift
             }
             Err(error) => {
                 self.pending = vec![error.what.clone()];
-                self.findings.push(Finding::Warning(error.to_string()));
-                look.drift(schema)
+                self.reasons_found.push(Reason::Warning(error.to_string()));
+                snapshot.drift(schema)
             }
         };
         if self.applied.iter().any(|row| row.name == schema.fallback.name) {
@@ -212,15 +212,14 @@ impl Report {
             |text: &str| CRITICAL.iter().any(|table| text == format!("table {table}"));
         for object in drift.missing.iter().map(ToString::to_string) {
             if has_any && !is_critical(&object) {
-                self.findings.push(Finding::Warning(format!(
+                self.reasons_found.push(Reason::Warning(format!(
                     "{object} is missing; `cts repair` puts it back"
                 )));
             }
             self.pending.push(object);
         }
-        self.findings.extend(
-            drift.altered.iter().map(|alteration| Finding::Warning(alteration.to_string())),
-        );
+        self.reasons_found
+            .extend(drift.altered.iter().map(|alteration| Reason::Warning(alteration.to_string())));
     }
 
     fn judge_surroundings(&mut self, schema: &Schema, around: &Surroundings) {
@@ -238,32 +237,34 @@ impl Report {
             let remedy = "no row is damaged, and `cts repair` builds the index anew";
             critical.push(format!("index {index}: {remedy}"));
         }
-        self.findings.extend(critical.into_iter().map(Finding::Critical));
-        self.findings.extend(disk_finding(place));
+        self.reasons_found.extend(critical.into_iter().map(Reason::Critical));
+        self.reasons_found.extend(disk_reason(place));
         // Rows of other programs' tables are theirs, and what was adopted so is known.
         let is_ours = |orphans: &&Orphans| {
-            let is_relaxed =
-                |r: &Relaxation| r.table == orphans.table && matches!(r.rule, Rule::References(_));
+            let is_relaxed = |r: &ConstraintException| {
+                r.table == orphans.table && matches!(r.rule, Rule::References(_))
+            };
             schema.expected.table(&orphans.table).is_some()
-                && !self.relaxations.iter().any(is_relaxed)
+                && !self.exceptions.iter().any(is_relaxed)
         };
-        let orphans: Vec<Finding> = damage
+        let orphans: Vec<Reason> = damage
             .orphans
             .iter()
             .filter(is_ours)
-            .map(|orphans| Finding::Warning(orphans.to_string()))
+            .map(|orphans| Reason::Warning(orphans.to_string()))
             .collect();
-        self.findings.extend(orphans);
+        self.reasons_found.extend(orphans);
     }
 
     /// The one decision.
     pub fn status(&self) -> Status {
         if self.initializing {
             Status::Initializing
-        } else if !self.connected || self.findings.iter().any(|f| matches!(f, Finding::Critical(_)))
+        } else if !self.connected
+            || self.reasons_found.iter().any(|f| matches!(f, Reason::Critical(_)))
         {
             Status::Unhealthy
-        } else if self.findings.is_empty() {
+        } else if self.reasons_found.is_empty() {
             Status::Healthy
         } else {
             Status::Degraded
@@ -298,19 +299,19 @@ impl Report {
 
     /// The findings, the critical ones first.
     pub fn reasons(&self) -> Vec<&str> {
-        let (critical, rest): (Vec<&Finding>, Vec<&Finding>) =
-            self.findings.iter().partition(|f| matches!(f, Finding::Critical(_)));
-        critical.into_iter().chain(rest).map(Finding::text).collect()
+        let (critical, rest): (Vec<&Reason>, Vec<&Reason>) =
+            self.reasons_found.iter().partition(|f| matches!(f, Reason::Critical(_)));
+        critical.into_iter().chain(rest).map(Reason::text).collect()
     }
 }
 
 /// What is wrong with the disk, by its free bytes.
-pub fn disk_finding(place: &Place) -> Option<Finding> {
+pub fn disk_reason(place: &StorageStatus) -> Option<Reason> {
     let (free, total) = (place.free_bytes?, place.total_bytes?);
     let text = format!("{} MiB are free on the disk of the database", free >> 20);
     match free {
-        _ if free < DISK_FULL => Some(Finding::Critical(text)),
-        _ if free < DISK_LOW && free < total / 20 => Some(Finding::Warning(text)),
+        _ if free < DISK_FULL => Some(Reason::Critical(text)),
+        _ if free < DISK_LOW && free < total / 20 => Some(Reason::Warning(text)),
         _ => None,
     }
 }
@@ -318,10 +319,10 @@ pub fn disk_finding(place: &Place) -> Option<Finding> {
 /// A store that can be asked for reports.
 pub fn examine(store: &mut dyn crate::store::Store, around: Surroundings) -> Result<Report> {
     let start = std::time::Instant::now();
-    let look = store.look()?;
+    let snapshot = store.inspect()?;
     let took = start.elapsed();
-    let around = Surroundings { place: store.place(), ..around };
-    Ok(Report::of(store.schema(), store.backend(), &look, &around, took))
+    let around = Surroundings { place: store.storage_status(), ..around };
+    Ok(Report::of(store.schema(), store.backend(), &snapshot, &around, took))
 }
 
 #[cfg(test)]
@@ -329,13 +330,13 @@ mod tests {
     use super::*;
     use crate::error::Kind;
     use crate::store::schema::SQLITE;
-    use crate::store::sqlite::{Access, DatabaseFile};
+    use crate::store::sqlite::{DatabaseFile, FileAccess};
 
-    type Change = fn(&mut Look, &mut Surroundings);
+    type Change = fn(&mut Snapshot, &mut Surroundings);
 
     /// A database in which everything is in place.
-    fn whole() -> Look {
-        let applied = |(id, m): (i64, &cts_schema::migration::Migration)| Applied {
+    fn whole() -> Snapshot {
+        let applied = |(id, m): (i64, &cts_schema::migration::Migration)| AppliedMigration {
             id,
             name: m.name.into(),
             checksum: Some(m.checksum.into()),
@@ -343,29 +344,29 @@ mod tests {
             execution_time_ms: Some(12),
             version: Some("3.1.0".into()),
         };
-        Look {
+        Snapshot {
             ledger: (1..).zip(&SQLITE.migrations).map(applied).collect(),
             catalog: SQLITE.expected.clone(),
-            relaxations: Vec::new(),
+            exceptions: Vec::new(),
         }
     }
 
-    fn report(look: &Look, around: &Surroundings) -> Report {
-        Report::of(&SQLITE, Backend::Sqlite, look, around, Duration::from_micros(400))
+    fn report(snapshot: &Snapshot, around: &Surroundings) -> Report {
+        Report::of(&SQLITE, Backend::Sqlite, snapshot, around, Duration::from_micros(400))
     }
 
     fn database() -> DatabaseFile {
-        DatabaseFile { path: "/data/cts.db".into(), access: Access::default() }
+        DatabaseFile { path: "/data/cts.db".into(), access: FileAccess::default() }
     }
 
-    fn without(look: &mut Look, table: &str) {
-        look.catalog.tables.to_mut().retain(|t| t.name != table);
+    fn without(snapshot: &mut Snapshot, table: &str) {
+        snapshot.catalog.tables.to_mut().retain(|t| t.name != table);
     }
 
-    fn status_of(change: impl Fn(&mut Look, &mut Surroundings)) -> (Status, Vec<String>) {
-        let (mut look, mut around) = (whole(), Surroundings::default());
-        change(&mut look, &mut around);
-        let report = report(&look, &around);
+    fn status_of(change: impl Fn(&mut Snapshot, &mut Surroundings)) -> (Status, Vec<String>) {
+        let (mut snapshot, mut around) = (whole(), Surroundings::default());
+        change(&mut snapshot, &mut around);
+        let report = report(&snapshot, &around);
         (report.status(), report.reasons().iter().map(ToString::to_string).collect())
     }
 
@@ -377,21 +378,24 @@ mod tests {
     #[test]
     fn what_a_person_should_look_at_is_degraded() {
         let cases: [(Change, &str); 6] = [
-            (|look, _| without(look, "statistics_daily"), "table statistics_daily is missing"),
             (
-                |look, _| look.catalog.tables.to_mut()[0].columns.to_mut().truncate(1),
+                |snapshot, _| without(snapshot, "statistics_daily"),
+                "table statistics_daily is missing",
+            ),
+            (
+                |snapshot, _| snapshot.catalog.tables.to_mut()[0].columns.to_mut().truncate(1),
                 "column connection_coordination.",
             ),
             (
-                |look, _| look.catalog.tables.to_mut()[0].indexes = Default::default(),
+                |snapshot, _| snapshot.catalog.tables.to_mut()[0].indexes = Default::default(),
                 "index idx_connection_coordination_heartbeat on connection_coordination is missing",
             ),
             (
-                |look, _| drop(look.ledger.pop()),
+                |snapshot, _| drop(snapshot.ledger.pop()),
                 "migration 071_add_coordination_tables.sql is pending",
             ),
             (
-                |look, _| look.ledger[0].checksum = Some("0".repeat(64)),
+                |snapshot, _| snapshot.ledger[0].checksum = Some("0".repeat(64)),
                 "unified_complete_setup.sql",
             ),
             (
@@ -411,7 +415,7 @@ mod tests {
 
     #[test]
     fn where_no_table_is_left_nothing_is_said_that_does_not_help() {
-        let (status, reasons) = status_of(|look, _| *look = Look::default());
+        let (status, reasons) = status_of(|snapshot, _| *snapshot = Snapshot::default());
         assert_eq!((status, reasons[0].as_str()), (Status::Unhealthy, NO_TABLE));
         assert!(!reasons.iter().any(|reason| reason.contains("repair")), "{reasons:?}");
     }
@@ -419,7 +423,7 @@ mod tests {
     #[test]
     fn what_cannot_be_used_is_unhealthy() {
         let cases: [(Change, &str); 6] = [
-            (|look, _| without(look, "users"), "critical table users is missing"),
+            (|snapshot, _| without(snapshot, "users"), "critical table users is missing"),
             (|_, around| around.place.read_only = Some("read-only".into()), "read-only"),
             (|_, around| around.place.replaced = Some("replaced".into()), "replaced"),
             (|_, around| around.unwritable = Some("disk full".into()), "disk full"),
@@ -442,9 +446,12 @@ mod tests {
     #[test]
     fn a_large_disk_may_be_fuller_in_percent_and_a_small_one_in_bytes() {
         for (free, total) in [(2_u64 << 30, 100_u64 << 30), (500 << 20, 8 << 30)] {
-            let place =
-                Place { free_bytes: Some(free), total_bytes: Some(total), ..Place::default() };
-            assert_eq!(disk_finding(&place), None);
+            let place = StorageStatus {
+                free_bytes: Some(free),
+                total_bytes: Some(total),
+                ..StorageStatus::default()
+            };
+            assert_eq!(disk_reason(&place), None);
         }
     }
 
@@ -460,13 +467,13 @@ mod tests {
 
     #[test]
     fn the_check_line_has_the_form_that_monitoring_reads() {
-        let (mut look, around) = (whole(), Surroundings::default());
+        let (mut snapshot, around) = (whole(), Surroundings::default());
         assert_eq!(
-            report(&look, &around).check_line(),
+            report(&snapshot, &around).check_line(),
             "CTS OK - sqlite, 22/22 core tables, 4/4 migrations | response_time=0.0004s;;;0 tables=22;;;0"
         );
-        without(&mut look, "users");
-        let line = report(&look, &around).check_line();
+        without(&mut snapshot, "users");
+        let line = report(&snapshot, &around).check_line();
         assert!(line.starts_with("CTS CRITICAL - sqlite, 21/22 core tables"), "{line}");
         let error = Error::new(Kind::Io, "a | b\nc");
         let line = Report::unreachable(&database(), &error).check_line();

@@ -10,8 +10,8 @@ use crate::health::{Report, Status};
 use crate::store::PoolState;
 use crate::system::version::VERSION;
 use cts_schema::catalog::{Alteration, CATEGORIES, CRITICAL, Drift, Object, core_tables};
-use cts_schema::constraint_exception::Relaxation;
-use cts_schema::migration::Applied;
+use cts_schema::constraint_exception::ConstraintException;
+use cts_schema::migration::AppliedMigration;
 
 impl Report {
     /// The body of `/api/health/database`.
@@ -62,7 +62,7 @@ impl Report {
                 categories: Categories(categories),
             },
             status: self.migration_status(),
-            relaxed: self.relaxations.iter().map(relaxation_json).collect(),
+            relaxed: self.exceptions.iter().map(relaxation_json).collect(),
             reasons: self.reasons(),
             version: VERSION,
             timestamp: timestamp(self.at),
@@ -87,8 +87,8 @@ impl Report {
             text += &format!("  {:<14} {existing}/{expected}\n", category.key);
         }
         text += &format!("Status:     {}\n", self.migration_status());
-        for relaxation in &self.relaxations {
-            text += &format!("  relaxed: {relaxation}\n");
+        for exception in &self.exceptions {
+            text += &format!("  relaxed: {exception}\n");
         }
         for reason in self.reasons() {
             text += &format!("  {reason}\n");
@@ -111,7 +111,7 @@ impl Report {
 }
 
 /// The drift and the relaxed rules as JSON.
-pub fn drift_json(drift: &Drift, relaxations: &[Relaxation]) -> String {
+pub fn drift_json(drift: &Drift, exceptions: &[ConstraintException]) -> String {
     let object = |object: &Object| match object {
         Object::Table(table) => json!({ "kind": "table", "table": table }),
         Object::Column(table, name) => json!({ "kind": "column", "table": table, "name": name }),
@@ -126,13 +126,13 @@ pub fn drift_json(drift: &Drift, relaxations: &[Relaxation]) -> String {
         "missing": drift.missing.iter().map(object).collect::<Vec<_>>(),
         "altered": drift.altered.iter().map(altered).collect::<Vec<_>>(),
         "extra": drift.extra.iter().map(object).collect::<Vec<_>>(),
-        "relaxed": relaxations.iter().map(relaxation_json).collect::<Vec<_>>(),
+        "relaxed": exceptions.iter().map(relaxation_json).collect::<Vec<_>>(),
     })
     .to_string()
 }
 
-fn relaxation_json(relaxation: &Relaxation) -> Value {
-    let Relaxation { table, rule, rows } = relaxation;
+fn relaxation_json(exception: &ConstraintException) -> Value {
+    let ConstraintException { table, rule, rows } = exception;
     json!({ "table": table, "rule": rule.kind(), "object": rule.object(), "rows": rows })
 }
 
@@ -293,8 +293,8 @@ struct AppliedRow {
     execution_time: String,
 }
 
-impl From<&Applied> for AppliedRow {
-    fn from(row: &Applied) -> AppliedRow {
+impl From<&AppliedMigration> for AppliedRow {
+    fn from(row: &AppliedMigration) -> AppliedRow {
         let took = u64::try_from(row.execution_time_ms.unwrap_or_default()).unwrap_or_default();
         AppliedRow {
             id: row.id,

@@ -14,7 +14,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Resource, getrlimit};
 
 use crate::error::{Error, Kind, Result};
-use crate::http::head::{self, Head, Refusal};
+use crate::http::head::{self, Head, RequestRefusal};
 
 /// How long a head may take in all, however its bytes come.
 const HEAD_WITHIN: Duration = Duration::from_secs(5);
@@ -47,9 +47,13 @@ const QUEUE: i32 = 4096;
 const LEAST: usize = 4;
 
 /// Gives the bytes of the answer to a request, or to what is none.
-pub trait Answers: Send + Sync + 'static {
+pub trait Responder: Send + Sync + 'static {
     /// The answer.
-    fn answer(&self, request: std::result::Result<&Head, Refusal>, from: SocketAddr) -> Vec<u8>;
+    fn answer(
+        &self,
+        request: std::result::Result<&Head, RequestRefusal>,
+        from: SocketAddr,
+    ) -> Vec<u8>;
 }
 
 /// An open gate.
@@ -60,7 +64,7 @@ pub struct Gate {
 }
 
 struct Shared {
-    answers: Box<dyn Answers>,
+    answers: Box<dyn Responder>,
     most: usize,
     is_closing: AtomicBool,
     connections: Mutex<Connections>,
@@ -72,14 +76,14 @@ struct Shared {
 #[derive(Default)]
 struct Connections {
     next: u64,
-    open: Vec<Open>,
+    open: Vec<Connection>,
     /// Whether more may come.
     is_accepting: bool,
-    /// Answers that are being made or written.
+    /// Responder that are being made or written.
     answering: usize,
 }
 
-struct Open {
+struct Connection {
     number: u64,
     stream: Arc<TcpStream>,
     turn: Turn,
@@ -103,7 +107,7 @@ enum Turn {
 impl Gate {
     /// Opens the gate, with `most` connections at once, or fewer where descriptors are few. From
     /// half of that on, who dawdles is ended for who comes.
-    pub fn open(listener: TcpListener, most: usize, answers: Box<dyn Answers>) -> Result<Gate> {
+    pub fn open(listener: TcpListener, most: usize, answers: Box<dyn Responder>) -> Result<Gate> {
         let failed = |cause: &dyn std::fmt::Display| {
             Error::new(Kind::Unavailable, format!("connections cannot be accepted: {cause}"))
         };
@@ -186,7 +190,7 @@ impl Shared {
     fn admit(self: &Arc<Shared>, stream: TcpStream, from: SocketAddr) {
         let stream = Arc::new(stream);
         let Some(number) = self.place(&stream) else { return };
-        let place = Arc::new(Place { shared: Arc::clone(self), number });
+        let place = Arc::new(Slot { shared: Arc::clone(self), number });
         loop {
             let (place, theirs) = (Arc::clone(&place), Arc::clone(&stream));
             let serve = move || place.shared.serve(number, &theirs, from, HEAD_WITHIN);
@@ -260,7 +264,7 @@ impl Shared {
         number: u64,
         mut stream: &TcpStream,
         until: Instant,
-    ) -> Option<std::result::Result<Head, Refusal>> {
+    ) -> Option<std::result::Result<Head, RequestRefusal>> {
         let mut bytes = Vec::with_capacity(1024);
         let mut buffer = [0; 2048];
         loop {
@@ -300,12 +304,12 @@ impl Drop for Answering<'_> {
 }
 
 /// A place among the connections, given back however the thread ends.
-struct Place {
+struct Slot {
     shared: Arc<Shared>,
     number: u64,
 }
 
-impl Drop for Place {
+impl Drop for Slot {
     fn drop(&mut self) {
         self.shared.connections().open.retain(|open| open.number != self.number);
         self.shared.changed.notify_all();
@@ -321,20 +325,20 @@ fn is_passing(error: &io::Error) -> bool {
 impl Connections {
     /// Whether a request may still come, or is being read.
     fn may_ask(&self) -> bool {
-        let asks = |open: &Open| matches!(open.turn, Turn::Asks | Turn::Ours);
+        let asks = |open: &Connection| matches!(open.turn, Turn::Asks | Turn::Ours);
         self.is_accepting || self.open.iter().any(asks)
     }
 
     fn enter(&mut self, stream: &Arc<TcpStream>) -> u64 {
         self.next += 1;
         let (stream, since) = (Arc::clone(stream), Instant::now());
-        self.open.push(Open { number: self.next, stream, turn: Turn::Asks, since });
+        self.open.push(Connection { number: self.next, stream, turn: Turn::Asks, since });
         self.next
     }
 
     /// `None` where the connection was ended.
     fn give_turn(&mut self, number: u64, turn: Turn) -> Option<()> {
-        let is_it = |open: &&mut Open| open.number == number && open.turn != Turn::Nobodys;
+        let is_it = |open: &&mut Connection| open.number == number && open.turn != Turn::Nobodys;
         let open = self.open.iter_mut().find(is_it)?;
         open.turn = turn;
         if turn == Turn::Reads {
@@ -351,7 +355,7 @@ impl Connections {
     /// longer than `age`, those that came first before others. Their places are free when their
     /// threads end, so that threads do not pile up behind places. Whether there were any.
     fn evict(&mut self, count: usize, age: Duration, but: Option<u64>) -> bool {
-        let dawdles = |open: &&mut Open| {
+        let dawdles = |open: &&mut Connection| {
             let passed = open.since.elapsed();
             let is_theirs = match open.turn {
                 Turn::Asks => passed >= DAWDLES_HOWEVER_BUSY || !has_unread(&open.stream),
@@ -415,11 +419,15 @@ fn linger(mut stream: &TcpStream) {
 mod tests {
     use super::*;
 
-    /// Answers with the path, after what it says.
+    /// Responder with the path, after what it says.
     struct Echo;
 
-    impl Answers for Echo {
-        fn answer(&self, request: std::result::Result<&Head, Refusal>, _: SocketAddr) -> Vec<u8> {
+    impl Responder for Echo {
+        fn answer(
+            &self,
+            request: std::result::Result<&Head, RequestRefusal>,
+            _: SocketAddr,
+        ) -> Vec<u8> {
             let path = request.map_or("refused", |head| &head.target);
             match path {
                 "/panic" => panic!("as asked"),

@@ -25,7 +25,7 @@ pub struct Head {
 
 /// Why a request is not answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum RequestRefusal {
     /// It is not HTTP, or could be read in two ways.
     Malformed(&'static str),
     /// It has a body.
@@ -36,14 +36,14 @@ pub enum Refusal {
     Version,
 }
 
-impl Refusal {
+impl RequestRefusal {
     /// Status code and sentence.
     pub fn status(self) -> (u16, &'static str) {
         match self {
-            Refusal::Malformed(why) => (400, why),
-            Refusal::Body => (413, "a request with a body is not served"),
-            Refusal::TooLong => (431, "the head of the request is longer than 8 KiB"),
-            Refusal::Version => (505, "only HTTP/1.0 and HTTP/1.1 are served"),
+            RequestRefusal::Malformed(why) => (400, why),
+            RequestRefusal::Body => (413, "a request with a body is not served"),
+            RequestRefusal::TooLong => (431, "the head of the request is longer than 8 KiB"),
+            RequestRefusal::Version => (505, "only HTTP/1.0 and HTTP/1.1 are served"),
         }
     }
 }
@@ -54,26 +54,26 @@ pub fn end(bytes: &[u8]) -> Option<usize> {
 }
 
 /// Whether more bytes can still make a request of what has come so far.
-pub fn refuse_early(bytes: &[u8]) -> Result<(), Refusal> {
+pub fn refuse_early(bytes: &[u8]) -> Result<(), RequestRefusal> {
     if bytes.len() > MOST {
-        return Err(Refusal::TooLong);
+        return Err(RequestRefusal::TooLong);
     }
     let is_text = |byte: &u8| matches!(byte, b'\t' | b'\r' | b'\n' | 0x20..=0x7e | 0x80..);
     if !bytes.iter().all(is_text) {
-        return Err(Refusal::Malformed("the request holds a control character"));
+        return Err(RequestRefusal::Malformed("the request holds a control character"));
     }
     // Some programs take half a line end for a whole one. (RFC 9112, 2.2)
     let is_half = |two: &[u8]| two.starts_with(b"\r") != two.ends_with(b"\n");
     if bytes.starts_with(b"\n") || bytes.windows(2).any(is_half) {
-        return Err(Refusal::Malformed("a line of the request does not end with CR LF"));
+        return Err(RequestRefusal::Malformed("a line of the request does not end with CR LF"));
     }
     Ok(())
 }
 
 /// Reads a head, up to and with the empty line.
-pub fn read(bytes: &[u8]) -> Result<Head, Refusal> {
+pub fn read(bytes: &[u8]) -> Result<Head, RequestRefusal> {
     refuse_early(bytes)?;
-    let malformed = Refusal::Malformed;
+    let malformed = RequestRefusal::Malformed;
     let text = std::str::from_utf8(bytes).map_err(|_| malformed("the request is not UTF-8"))?;
     let text = text.strip_suffix("\r\n\r\n").ok_or(malformed("the head has no end"))?;
     let mut lines = text.split("\r\n");
@@ -88,7 +88,7 @@ pub fn read(bytes: &[u8]) -> Result<Head, Refusal> {
     let mut length = None;
     for (count, line) in lines.enumerate() {
         if count >= LINES {
-            return Err(Refusal::TooLong);
+            return Err(RequestRefusal::TooLong);
         }
         let (name, value) = header(line)?;
         match name.to_ascii_lowercase().as_str() {
@@ -97,7 +97,7 @@ pub fn read(bytes: &[u8]) -> Result<Head, Refusal> {
                 once(&mut head.authorization, value, "the request has two authorizations")?;
             }
             "content-length" => once(&mut length, value, "the request has two lengths")?,
-            "transfer-encoding" => return Err(Refusal::Body),
+            "transfer-encoding" => return Err(RequestRefusal::Body),
             _ => {}
         }
     }
@@ -109,15 +109,15 @@ pub fn read(bytes: &[u8]) -> Result<Head, Refusal> {
     Ok(head)
 }
 
-fn once(place: &mut Option<String>, value: &str, why: &'static str) -> Result<(), Refusal> {
+fn once(place: &mut Option<String>, value: &str, why: &'static str) -> Result<(), RequestRefusal> {
     match place.replace(value.to_string()) {
         None => Ok(()),
-        Some(_) => Err(Refusal::Malformed(why)),
+        Some(_) => Err(RequestRefusal::Malformed(why)),
     }
 }
 
-fn request_line(line: &str) -> Result<(&str, &str, bool), Refusal> {
-    let malformed = Refusal::Malformed("the first line is not METHOD TARGET VERSION");
+fn request_line(line: &str) -> Result<(&str, &str, bool), RequestRefusal> {
+    let malformed = RequestRefusal::Malformed("the first line is not METHOD TARGET VERSION");
     let mut words = line.split(' ');
     let (Some(method), Some(target), Some(version), None) =
         (words.next(), words.next(), words.next(), words.next())
@@ -131,15 +131,15 @@ fn request_line(line: &str) -> Result<(&str, &str, bool), Refusal> {
     match version {
         "HTTP/1.1" => Ok((method, target, true)),
         "HTTP/1.0" => Ok((method, target, false)),
-        _ if version.starts_with("HTTP/") => Err(Refusal::Version),
+        _ if version.starts_with("HTTP/") => Err(RequestRefusal::Version),
         _ => Err(malformed),
     }
 }
 
 /// A header's name and value. No white space before the colon, and no line that goes on in the
 /// next: both are read differently by different programs. (RFC 9112, 5.1 and 5.2)
-fn header(line: &str) -> Result<(&str, &str), Refusal> {
-    let malformed = Refusal::Malformed("a header line is not NAME: VALUE");
+fn header(line: &str) -> Result<(&str, &str), RequestRefusal> {
+    let malformed = RequestRefusal::Malformed("a header line is not NAME: VALUE");
     let (name, value) = line.split_once(':').ok_or(malformed)?;
     if is_token(name) { Ok((name, value.trim_matches([' ', '\t']))) } else { Err(malformed) }
 }
@@ -150,25 +150,25 @@ fn is_token(word: &str) -> bool {
     !word.is_empty() && word.bytes().all(is_part)
 }
 
-fn refuse_body(length: Option<&str>) -> Result<(), Refusal> {
+fn refuse_body(length: Option<&str>) -> Result<(), RequestRefusal> {
     match length {
         None => Ok(()),
         Some(length) if length.is_empty() || !length.bytes().all(|byte| byte.is_ascii_digit()) => {
-            Err(Refusal::Malformed("the length of the body is no number"))
+            Err(RequestRefusal::Malformed("the length of the body is no number"))
         }
         Some(length) if length.bytes().all(|byte| byte == b'0') => Ok(()),
-        Some(_) => Err(Refusal::Body),
+        Some(_) => Err(RequestRefusal::Body),
     }
 }
 
 /// `http://host/path`, as it is sent to a proxy, means that host and that path. (RFC 9112, 3.2.2)
-fn absolute(head: &mut Head) -> Result<(), Refusal> {
+fn absolute(head: &mut Head) -> Result<(), RequestRefusal> {
     if head.target.starts_with('/') {
         return Ok(());
     }
     let rest = head.target.get(..7).filter(|scheme| scheme.eq_ignore_ascii_case("http://"));
     let rest = rest.and(head.target.get(7..)).map(str::to_owned);
-    let rest = rest.ok_or(Refusal::Malformed("the target is no path"))?;
+    let rest = rest.ok_or(RequestRefusal::Malformed("the target is no path"))?;
     let (host, path) = rest.find(['/', '?']).map_or((&*rest, ""), |at| rest.split_at(at));
     head.target = if path.starts_with('/') { path.into() } else { format!("/{path}") };
     head.host = Some(host.to_owned());
@@ -283,7 +283,7 @@ mod tests {
         assert!((20_000..180_000).contains(&taken), "{taken} of 200,000 were taken");
     }
 
-    fn of(text: &str) -> Result<Head, Refusal> {
+    fn of(text: &str) -> Result<Head, RequestRefusal> {
         read(text.as_bytes())
     }
 
@@ -326,7 +326,11 @@ mod tests {
             "GET / HTTP/1.1\r\nHost: \0\r\n\r\n",
             "GET / http/1.1\r\nHost: a\r\n\r\n",
         ] {
-            assert!(matches!(of(text), Err(Refusal::Malformed(_))), "{text:?}: {:?}", of(text));
+            assert!(
+                matches!(of(text), Err(RequestRefusal::Malformed(_))),
+                "{text:?}: {:?}",
+                of(text)
+            );
         }
     }
 

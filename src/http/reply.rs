@@ -9,7 +9,7 @@ use crate::system::secret::Secret;
 
 /// The parts of a request that matter.
 #[derive(Clone, Copy, Debug)]
-pub struct Ask<'a> {
+pub struct RequestParts<'a> {
     /// The method.
     pub method: &'a str,
     /// The path, with its query if there is one.
@@ -49,8 +49,8 @@ impl Reply {
     }
 }
 
-/// Answers a request; `report` is asked only where the path needs it.
-pub fn answer(ask: Ask<'_>, access: &HttpAccess, report: &dyn Fn() -> Report) -> Reply {
+/// Responder a request; `report` is asked only where the path needs it.
+pub fn answer(ask: RequestParts<'_>, access: &HttpAccess, report: &dyn Fn() -> Report) -> Reply {
     let path = ask.target.split('?').next().unwrap_or_default();
     let is_health = HEALTH_PATHS.contains(&path);
     if !(is_health && !access.loopback || access.knows(ask.host)) {
@@ -88,7 +88,7 @@ pub fn answer(ask: Ask<'_>, access: &HttpAccess, report: &dyn Fn() -> Report) ->
 fn ready(report: &Report) -> Reply {
     let status: Status = report.status();
     let mut body = json!({"ready": status.is_usable(), "status": status.name()});
-    if !report.findings.is_empty() {
+    if !report.reasons_found.is_empty() {
         body["reasons"] = report.reasons().into();
     }
     ok(status.is_usable(), body.to_string())
@@ -150,7 +150,7 @@ fn same(given: &str, token: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::sqlite::{Access, DatabaseFile};
+    use crate::store::sqlite::{DatabaseFile, FileAccess};
 
     const HEALTH: &str = "/api/health/database";
     const STATUS: &str = "/api/admin/migrations/status";
@@ -162,10 +162,10 @@ mod tests {
         access: &HttpAccess,
     ) -> Reply {
         let report = || {
-            let (path, access) = ("/data/cts.db".into(), Access::default());
+            let (path, access) = ("/data/cts.db".into(), FileAccess::default());
             Report::initializing(&DatabaseFile { path, access }, "starting")
         };
-        answer(Ask { method, target, host: None, authorization }, access, &report)
+        answer(RequestParts { method, target, host: None, authorization }, access, &report)
     }
 
     fn local() -> HttpAccess {
@@ -174,7 +174,7 @@ mod tests {
 
     #[test]
     fn livez_does_not_ask_the_database() {
-        let ask = Ask { method: "GET", target: "/livez", host: None, authorization: None };
+        let ask = RequestParts { method: "GET", target: "/livez", host: None, authorization: None };
         let reply = answer(ask, &local(), &|| unreachable!("the database was asked"));
         assert_eq!((reply.code, reply.body.as_str()), (200, r#"{"status":"alive"}"#));
     }
@@ -189,7 +189,7 @@ mod tests {
     #[test]
     fn a_host_by_a_name_that_is_not_listed_is_not_us() {
         let code = |target, host, access: &HttpAccess| {
-            let ask = Ask { method: "GET", target, host, authorization: None };
+            let ask = RequestParts { method: "GET", target, host, authorization: None };
             let report = || unreachable!("the database was asked");
             answer(ask, access, &report).code
         };

@@ -13,24 +13,24 @@ use super::client::get;
 use crate::config::Listen;
 use crate::error::{Error, Kind, Result};
 use crate::health::Report;
-use crate::http::gate::{Answers, Gate};
-use crate::http::head::{Head, Refusal};
-use crate::http::reply::{Ask, HttpAccess, Reply, answer, error};
+use crate::http::gate::{Gate, Responder};
+use crate::http::head::{Head, RequestRefusal};
+use crate::http::reply::{HttpAccess, Reply, RequestParts, answer, error};
 use crate::system::log::Log;
 
 /// The least time between two log lines about refusals for the same reason.
 const BETWEEN_LINES: Duration = Duration::from_secs(1);
 
 /// A bound listener that answers.
-pub struct Server {
+pub struct HttpServer {
     gate: Gate,
     address: SocketAddr,
 }
 
-impl Server {
+impl HttpServer {
     /// Binds the port, or takes the socket that systemd has bound, and begins to answer; `report`
     /// is asked for what a path needs.
-    pub fn start<R>(listen: &Listen, access: HttpAccess, log: Log, report: R) -> Result<Server>
+    pub fn start<R>(listen: &Listen, access: HttpAccess, log: Log, report: R) -> Result<HttpServer>
     where
         R: Fn() -> Report + Send + Sync + 'static,
     {
@@ -44,7 +44,7 @@ impl Server {
         let access = HttpAccess { loopback: address.ip().is_loopback(), ..access };
         let site = Site { access, report, log, said: Mutex::default() };
         let gate = Gate::open(listener, listen.connections, Box::new(site))?;
-        Ok(Server { gate, address })
+        Ok(HttpServer { gate, address })
     }
 
     /// The address that is listened on.
@@ -138,12 +138,16 @@ impl Said {
     }
 }
 
-impl<R: Fn() -> Report + Send + Sync + 'static> Answers for Site<R> {
-    fn answer(&self, request: std::result::Result<&Head, Refusal>, from: SocketAddr) -> Vec<u8> {
+impl<R: Fn() -> Report + Send + Sync + 'static> Responder for Site<R> {
+    fn answer(
+        &self,
+        request: std::result::Result<&Head, RequestRefusal>,
+        from: SocketAddr,
+    ) -> Vec<u8> {
         let (reply, is_1_1, is_head) = match request {
             Ok(head) => {
                 let Head { method, target, host, authorization, is_1_1 } = head;
-                let ask = Ask {
+                let ask = RequestParts {
                     method,
                     target,
                     host: host.as_deref(),
@@ -185,7 +189,7 @@ fn written(reply: &Reply, is_1_1: bool, is_head: bool) -> Vec<u8> {
         ("Content-Type", "application/json"),
         ("Cache-Control", "no-store"),
         ("X-Content-Type-Options", "nosniff"),
-        ("Server", "cts"),
+        ("HttpServer", "cts"),
     ];
     let mut response = Response::from_string(reply.body.as_str())
         .with_status_code(reply.code)

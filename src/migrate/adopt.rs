@@ -8,7 +8,7 @@ use crate::error::{Error, Kind, Result};
 use crate::store::Tx;
 use crate::system::version::VERSION;
 use cts_schema::catalog::{Catalog, Drift, Object, Table};
-use cts_schema::constraint_exception::{Relaxation, Rule};
+use cts_schema::constraint_exception::{ConstraintException, Rule};
 use cts_schema::migration::Migration;
 use cts_schema::sql::Subject;
 
@@ -37,7 +37,7 @@ impl Work<'_> {
                 self.reshape(tx, outcome)?;
                 tx.record(&self.schema.fallback, run.took)?;
                 runs = vec![run];
-                runs.extend(self.apply(tx, pending, &outcome.relaxed)?);
+                runs.extend(self.apply(tx, pending, &outcome.exceptions)?);
             }
             Err(error) => return Err(error),
         }
@@ -47,10 +47,10 @@ impl Work<'_> {
         for table in self.schema.expected.tables.iter() {
             for key in table.foreign_keys.iter() {
                 let rule = Rule::References(key.table.to_string());
-                let rows = tx.breaking(table, &rule)?;
+                let rows = tx.count_violations(table, &rule)?;
                 if rows > 0 {
                     let table = table.name.to_string();
-                    self.relax(tx, Relaxation { table, rule, rows }, outcome)?;
+                    self.record_exception(tx, ConstraintException { table, rule, rows }, outcome)?;
                 }
             }
         }
@@ -58,17 +58,17 @@ impl Work<'_> {
             let what = format!("table {table} refers to a column that would no longer be unique");
             return Err(Error::new(Kind::Data, what).remedy("drop its foreign key"));
         }
-        let mut drift = tx.look()?.drift(self.schema);
+        let mut drift = tx.inspect()?.drift(self.schema);
         drift.missing.retain(|object| !self.is_deferred(object));
         if drift.is_none() { Ok(()) } else { Err(unconvertible(&drift)) }
     }
 
     /// Lets new rows have ids of their own. A default row whose id was taken was left out before.
     fn number_on(&self, tx: &mut dyn Tx, outcome: &Outcome) -> Result<()> {
-        let mut tables: BTreeSet<String> = tx.secure_ids()?.into_iter().collect();
+        let mut tables: BTreeSet<String> = tx.advance_sequences()?.into_iter().collect();
         tables.extend(outcome.rebuilt.iter().map(|(table, _)| table.clone()));
         let is_unique = |table: &String| {
-            let mut relaxed = outcome.relaxed.iter().filter(|relaxed| relaxed.table == *table);
+            let mut relaxed = outcome.exceptions.iter().filter(|relaxed| relaxed.table == *table);
             !relaxed.any(|relaxed| matches!(relaxed.rule, Rule::Unique(_)))
         };
         tables.into_iter().filter(is_unique).try_for_each(|t| self.rerun(tx, &Subject::Rows(t)))
@@ -76,7 +76,7 @@ impl Work<'_> {
 
     /// Gives every table the expected columns, constraints and indexes, and makes what is missing.
     fn reshape(&self, tx: &mut dyn Tx, outcome: &mut Outcome) -> Result<()> {
-        let mut drift = tx.look()?.drift(self.schema);
+        let mut drift = tx.inspect()?.drift(self.schema);
         for table in parents_first(self.schema.expected) {
             let object = Object::Table(table.name.to_string());
             if drift.missing.contains(&object) {
@@ -85,10 +85,10 @@ impl Work<'_> {
             } else if differs(&drift, &table.name) {
                 self.rebuild(tx, &table.name, outcome)?;
                 // A key of another type takes what refers to it along.
-                drift = tx.look()?.drift(self.schema);
+                drift = tx.inspect()?.drift(self.schema);
             }
         }
-        let drift = tx.look()?.drift(self.schema);
+        let drift = tx.inspect()?.drift(self.schema);
         if let Some(table) = drift.missing.iter().find(|object| is_table(object)) {
             let what = format!("{table} cannot be made: something else has its name");
             return Err(Error::new(Kind::Data, what).remedy("rename what has its name"));
@@ -99,9 +99,9 @@ impl Work<'_> {
             let Object::Index(table, name) = &object else { continue };
             let index = self.schema.expected.table(table).and_then(|table| table.index(name));
             if let Some(index) = index {
-                let relaxed = tx.put_index(table, index, self.patience)?;
+                let relaxed = tx.put_index(table, index, self.wait)?;
                 outcome.put_back.push(object);
-                self.relax_all(tx, relaxed, outcome)?;
+                self.record_exceptions(tx, relaxed, outcome)?;
             }
         }
         Ok(())
@@ -130,50 +130,57 @@ impl Work<'_> {
     /// Makes a table anew, with as many of its rules as its rows allow.
     fn rebuild(&self, tx: &mut dyn Tx, name: &str, outcome: &mut Outcome) -> Result<()> {
         let Some(table) = self.schema.expected.table(name) else { return Ok(()) };
-        for relaxation in tx.look()?.relaxations {
-            if relaxation.table == *table.name && !matches!(relaxation.rule, Rule::References(_)) {
-                tx.tighten(&relaxation)?;
+        for exception in tx.inspect()?.exceptions {
+            if exception.table == *table.name && !matches!(exception.rule, Rule::References(_)) {
+                tx.enforce(&exception)?;
             }
         }
-        let rebuilt = tx.rebuild(table, self.patience)?;
+        let rebuilt = tx.rebuild(table, self.wait)?;
         outcome.rebuilt.push((table.name.to_string(), rebuilt.rows));
         outcome.dropped.extend(rebuilt.dropped);
-        self.relax_all(tx, rebuilt.relaxations, outcome)
+        self.record_exceptions(tx, rebuilt.exceptions, outcome)
     }
 
-    fn relax_all(
+    fn record_exceptions(
         &self,
         tx: &mut dyn Tx,
-        relaxations: impl IntoIterator<Item = Relaxation>,
+        exceptions: impl IntoIterator<Item = ConstraintException>,
         outcome: &mut Outcome,
     ) -> Result<()> {
-        relaxations.into_iter().try_for_each(|relaxation| self.relax(tx, relaxation, outcome))
+        exceptions
+            .into_iter()
+            .try_for_each(|exception| self.record_exception(tx, exception, outcome))
     }
 
-    fn relax(&self, tx: &mut dyn Tx, relaxation: Relaxation, outcome: &mut Outcome) -> Result<()> {
-        tx.relax(&relaxation)?;
-        outcome.relaxed.push(relaxation);
+    fn record_exception(
+        &self,
+        tx: &mut dyn Tx,
+        exception: ConstraintException,
+        outcome: &mut Outcome,
+    ) -> Result<()> {
+        tx.record_exception(&exception)?;
+        outcome.exceptions.push(exception);
         Ok(())
     }
 
     /// Lets rules hold again that no row breaks any longer.
-    pub(super) fn tighten(
+    pub(super) fn enforce_constraints(
         &self,
         tx: &mut dyn Tx,
-        relaxations: &[Relaxation],
+        exceptions: &[ConstraintException],
         outcome: &mut Outcome,
     ) -> Result<()> {
-        for relaxation in relaxations {
-            let Some(table) = self.schema.expected.table(&relaxation.table) else { continue };
-            if tx.breaking(table, &relaxation.rule)? > 0 {
+        for exception in exceptions {
+            let Some(table) = self.schema.expected.table(&exception.table) else { continue };
+            if tx.count_violations(table, &exception.rule)? > 0 {
                 continue;
             }
-            tx.tighten(relaxation)?;
-            match &relaxation.rule {
+            tx.enforce(exception)?;
+            match &exception.rule {
                 Rule::References(_) => {}
                 Rule::Unique(name) => {
                     if let Some(index) = table.index(name) {
-                        tx.put_index(&table.name, index, self.patience)?;
+                        tx.put_index(&table.name, index, self.wait)?;
                         // Default rows, which would have come twice.
                         self.rerun(tx, &Subject::Rows(table.name.to_string()))?;
                     }
@@ -190,7 +197,7 @@ impl Work<'_> {
                     }
                 }
             }
-            outcome.tightened.push(relaxation.clone());
+            outcome.enforced.push(exception.clone());
         }
         Ok(())
     }

@@ -2,28 +2,28 @@
 
 use super::{
     Outcome, Plan, Work, column_of, is_column, is_index, is_table, place, refuse_damage,
-    write_notes,
+    write_site_logs,
 };
 use crate::error::{Error, Kind, Result};
-use crate::store::{LIGHT, Patience, Store, Tx};
+use crate::store::{ONLINE_INDEX_ROWS_MAX, Store, Tx, WaitPolicy};
 use cts_schema::catalog::Object;
-use cts_schema::constraint_exception::{Relaxation, Rule};
+use cts_schema::constraint_exception::{ConstraintException, Rule};
 use cts_schema::sql::Subject;
 
 /// Puts back what is missing, as far as it is done in a moment: tables, columns that need no
 /// rebuild, and indexes on small tables. For the running appliance: each in a transaction of its
 /// own, so that no program waits for the sum.
-pub fn heal_in_passing(store: &mut dyn Store, patience: &Patience<'_>) -> Result<Outcome> {
-    let plan = Plan::of(store.schema(), &store.look()?)?;
+pub fn heal_in_passing(store: &mut dyn Store, wait: &WaitPolicy<'_>) -> Result<Outcome> {
+    let plan = Plan::of(store.schema(), &store.inspect()?)?;
     let mut all = Outcome::default();
     if !plan.pending.is_empty() || plan.drift.missing.is_empty() {
         return Ok(all);
     }
     // A table that is back lacks its indexes.
     for step in [is_table, is_column, is_index] {
-        let missing = store.look()?.drift(store.schema()).missing;
+        let missing = store.inspect()?.drift(store.schema()).missing;
         for object in missing.into_iter().filter(step) {
-            all.put_back.extend(heal_one(store, object, patience)?);
+            all.put_back.extend(heal_one(store, object, wait)?);
         }
     }
     Ok(all)
@@ -32,24 +32,24 @@ pub fn heal_in_passing(store: &mut dyn Store, patience: &Patience<'_>) -> Result
 fn heal_one(
     store: &mut dyn Store,
     object: Object,
-    patience: &Patience<'_>,
+    wait: &WaitPolicy<'_>,
 ) -> Result<Option<Object>> {
     let schema = store.schema();
-    let work = Work { schema, patience, repairs: false, heavy: Vec::new() };
+    let work = Work { schema, wait, repairs: false, large: Vec::new() };
     let mut outcome = Outcome::default();
-    let mut tx = store.lock(patience)?;
+    let mut tx = store.lock(wait)?;
     let is_missing = |tx: &mut dyn Tx| -> Result<bool> {
-        Ok(tx.look()?.drift(schema).missing.contains(&object))
+        Ok(tx.inspect()?.drift(schema).missing.contains(&object))
     };
-    if !is_missing(&mut *tx)? || !tx.is_light(object.table(), LIGHT)? {
+    if !is_missing(&mut *tx)? || !tx.is_small(object.table(), ONLINE_INDEX_ROWS_MAX)? {
         return Ok(None);
     }
     work.mend(&mut *tx, object.clone(), &mut outcome)?;
     if outcome.put_back.is_empty() || is_missing(&mut *tx)? {
         return Ok(None);
     }
-    tx.attempt(&mut |tx| write_notes(tx, &outcome))?;
-    tx.commit(patience)?;
+    tx.attempt(&mut |tx| write_site_logs(tx, &outcome))?;
+    tx.commit(wait)?;
     Ok(Some(object))
 }
 
@@ -71,7 +71,7 @@ impl Work<'_> {
     /// Puts back what is missing: tables and their rows, then columns, then indexes.
     pub(super) fn heal(&self, tx: &mut dyn Tx, outcome: &mut Outcome) -> Result<()> {
         for step in [is_table, is_column, is_index] {
-            let missing = tx.look()?.drift(self.schema).missing;
+            let missing = tx.inspect()?.drift(self.schema).missing;
             if missing.is_empty() {
                 return Ok(());
             }
@@ -81,7 +81,7 @@ impl Work<'_> {
             }
         }
         // What is believed is what a look finds.
-        let missing = tx.look()?.drift(self.schema).missing;
+        let missing = tx.inspect()?.drift(self.schema).missing;
         for object in outcome.put_back.extract_if(.., |object| missing.contains(object)) {
             let what = "something else has its name".to_string();
             let error = Error::new(Kind::Data, what).remedy("rename what has its name");
@@ -118,13 +118,13 @@ impl Work<'_> {
                 None => Ok(()),
             },
             Object::Index(table, name) => {
-                let is_relaxed = |r: &Relaxation| {
+                let is_relaxed = |r: &ConstraintException| {
                     r.table == *table && matches!(&r.rule, Rule::Unique(index) if index == name)
                 };
                 let index = self.schema.expected.table(table).and_then(|table| table.index(name));
                 match index {
-                    Some(index) if tx.look()?.relaxations.iter().any(is_relaxed) => {
-                        tx.put_index(table, index, self.patience).map(|_| ())
+                    Some(index) if tx.inspect()?.exceptions.iter().any(is_relaxed) => {
+                        tx.put_index(table, index, self.wait).map(|_| ())
                     }
                     _ => self.rerun(tx, &Subject::Index(name.clone())),
                 }

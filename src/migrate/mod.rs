@@ -11,11 +11,14 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, Kind, Result};
 use crate::store::schema::Schema;
-use crate::store::{Damage, Effect, LIGHT, Look, Note, Patience, Store, Tx, interrupted, note};
+use crate::store::{
+    Damage, ONLINE_INDEX_ROWS_MAX, SiteLogEntry, Snapshot, StatementEffect, Store, Tx, WaitPolicy,
+    interrupted, write_site_log,
+};
 use crate::system::version::VERSION;
 use cts_schema::catalog::{Catalog, Column, Drift, Object};
-use cts_schema::constraint_exception::{Relaxation, Rule};
-use cts_schema::migration::{Migration, Refusal, pending};
+use cts_schema::constraint_exception::{ConstraintException, Rule};
+use cts_schema::migration::{LedgerRefusal, Migration, pending};
 use cts_schema::sql::{Statement, Subject};
 pub use heal::heal_in_passing;
 
@@ -30,10 +33,10 @@ pub struct Plan {
 
 impl Plan {
     /// Decides what is to be done, or why nothing may be.
-    pub fn of(schema: &Schema, look: &Look) -> Result<Plan> {
-        let pending = pending(&schema.migrations, &schema.fallback, &look.ledger)
+    pub fn of(schema: &Schema, snapshot: &Snapshot) -> Result<Plan> {
+        let pending = pending(&schema.migrations, &schema.fallback, &snapshot.ledger)
             .map_err(|refusal| refused(&refusal))?;
-        Ok(Plan { pending, drift: look.drift(schema) })
+        Ok(Plan { pending, drift: snapshot.drift(schema) })
     }
 
     /// Whether nothing is pending and nothing is missing.
@@ -42,10 +45,10 @@ impl Plan {
     }
 }
 
-fn refused(refusal: &Refusal) -> Error {
+fn refused(refusal: &LedgerRefusal) -> Error {
     let remedy = match refusal {
-        Refusal::Edited { .. } => "start the cts that applied it, or put the file back as it was and build again; a change is a new migration".into(),
-        Refusal::Unknown { by, .. } => {
+        LedgerRefusal::Edited { .. } => "start the cts that applied it, or put the file back as it was and build again; a change is a new migration".into(),
+        LedgerRefusal::Unknown { by, .. } => {
             let newer = by.as_deref().unwrap_or("that applied it");
             format!("start cts {newer} or later, or restore a backup made before the upgrade")
         }
@@ -55,7 +58,7 @@ fn refused(refusal: &Refusal) -> Error {
 
 /// A migration that was applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Run {
+pub struct MigrationRun {
     /// Its name.
     pub name: &'static str,
     /// Statements that changed something.
@@ -70,7 +73,7 @@ pub struct Run {
 #[derive(Debug, Default)]
 pub struct Outcome {
     /// The migrations that were applied, in order.
-    pub runs: Vec<Run>,
+    pub runs: Vec<MigrationRun>,
     /// What was missing and has been put back.
     pub put_back: Vec<Object>,
     /// Indexes that were built after the transaction, while programs went on writing.
@@ -82,9 +85,9 @@ pub struct Outcome {
     /// Tables that were given the expected shape, and their rows, all of them kept.
     pub rebuilt: Vec<(String, u64)>,
     /// Rules that were relaxed, because rows break them.
-    pub relaxed: Vec<Relaxation>,
+    pub exceptions: Vec<ConstraintException>,
     /// Rules that hold again.
-    pub tightened: Vec<Relaxation>,
+    pub enforced: Vec<ConstraintException>,
     /// Rules that older tables had and that no longer hold, with the table.
     pub dropped: Vec<String>,
     /// Damaged indexes that were built anew.
@@ -106,54 +109,54 @@ impl Outcome {
         !self.runs.is_empty()
             || !self.put_back.is_empty()
             || !self.rebuilt.is_empty()
-            || !self.tightened.is_empty()
+            || !self.enforced.is_empty()
             || !self.reindexed.is_empty()
     }
 }
 
 /// Brings the database up to date. Whether there is work is first looked up without the
 /// lock; what the work is, is decided under it.
-pub fn bring_up_to_date(store: &mut dyn Store, patience: &Patience<'_>) -> Result<Outcome> {
-    work(store, patience, false)
+pub fn bring_up_to_date(store: &mut dyn Store, wait: &WaitPolicy<'_>) -> Result<Outcome> {
+    work(store, wait, false)
 }
 
 /// The same, and builds damaged indexes anew, and tightens the rules that were relaxed and that
 /// no row breaks any longer.
-pub fn repair(store: &mut dyn Store, patience: &Patience<'_>) -> Result<Outcome> {
-    work(store, patience, true)
+pub fn repair(store: &mut dyn Store, wait: &WaitPolicy<'_>) -> Result<Outcome> {
+    work(store, wait, true)
 }
 
-fn work(store: &mut dyn Store, patience: &Patience<'_>, repairs: bool) -> Result<Outcome> {
-    let mut outcome = patience.until_unblocked(|| work_once(store, patience, repairs))?;
-    build_indexes(store, patience, &mut outcome)?;
+fn work(store: &mut dyn Store, wait: &WaitPolicy<'_>, repairs: bool) -> Result<Outcome> {
+    let mut outcome = wait.retry_while_blocked(|| work_once(store, wait, repairs))?;
+    build_indexes(store, wait, &mut outcome)?;
     Ok(outcome)
 }
 
-fn work_once(store: &mut dyn Store, patience: &Patience<'_>, repairs: bool) -> Result<Outcome> {
+fn work_once(store: &mut dyn Store, wait: &WaitPolicy<'_>, repairs: bool) -> Result<Outcome> {
     let (schema, location) = (store.schema(), store.location());
-    let work = Work { schema, patience, repairs, heavy: Vec::new() };
-    match store.look() {
+    let work = Work { schema, wait, repairs, large: Vec::new() };
+    match store.inspect() {
         // What repairs looks for damage, too, and that only under the lock.
         Ok(_) if repairs => {}
-        Ok(look) => {
-            let plan = Plan::of(schema, &look).map_err(|error| unchanged(error, &location))?;
+        Ok(snapshot) => {
+            let plan = Plan::of(schema, &snapshot).map_err(|error| unchanged(error, &location))?;
             if plan.is_empty() {
                 return Ok(Outcome { drift: plan.drift, ..Outcome::default() });
             }
         }
         // Somebody is writing; the lock below waits for it.
-        Err(error) if error.kind == Kind::TryAgain && !patience.stop.load(Ordering::Relaxed) => {}
+        Err(error) if error.kind == Kind::TryAgain && !wait.cancelled.load(Ordering::Relaxed) => {}
         Err(error) => return Err(unchanged(error, &location)),
     }
     let mut outcome = Outcome::default();
-    let mut tx = store.lock(patience)?;
+    let mut tx = store.lock(wait)?;
     let done = work.run(&mut *tx, &mut outcome);
     let changes = outcome.has_changed_anything();
-    let ended = done.and_then(|()| if changes { tx.commit(patience) } else { Ok(()) });
+    let ended = done.and_then(|()| if changes { tx.commit(wait) } else { Ok(()) });
     match (ended, &outcome.backup) {
         (Ok(()), _) => Ok(outcome),
         // The server was lost; it knows whether the last word reached it.
-        (Err(error), _) if error.kind == Kind::Unknown => Err(error.at(&location)),
+        (Err(error), _) if error.kind == Kind::InDoubt => Err(error.at(&location)),
         (Err(error), backup) => {
             // Nothing was changed, so there is nothing to go back to.
             if let Some(backup) = backup {
@@ -170,7 +173,7 @@ fn work_once(store: &mut dyn Store, patience: &Patience<'_>, repairs: bool) -> R
 /// Builds what the transaction left out, because it would have kept programs from writing.
 fn build_indexes(
     store: &mut dyn Store,
-    patience: &Patience<'_>,
+    wait: &WaitPolicy<'_>,
     outcome: &mut Outcome,
 ) -> Result<()> {
     let is_left = |object: &Object| outcome.left.iter().any(|(left, _)| left == object);
@@ -184,14 +187,14 @@ fn build_indexes(
         let Object::Index(table, name) = &object else { continue };
         let index = schema.expected.table(table).and_then(|table| table.index(name));
         let Some(index) = index else { continue };
-        match store.build_index(table, index, patience) {
+        match store.build_index(table, index, wait) {
             Ok(relaxed) => {
                 let message = format!("cts {VERSION} built {object} while programs went on");
-                match note(store, patience, &Note { level: "info", message }) {
+                match write_site_log(store, wait, &SiteLogEntry { level: "info", message }) {
                     Err(error) if error.kind == Kind::Data => outcome.unnoted = Some(error),
                     noted => noted?,
                 }
-                outcome.relaxed.extend(relaxed);
+                outcome.exceptions.extend(relaxed);
                 outcome.built.push(object);
             }
             Err(error) if error.kind == Kind::Data => outcome.left.push((object, error)),
@@ -203,7 +206,7 @@ fn build_indexes(
             }
         }
     }
-    outcome.drift = store.look()?.drift(schema);
+    outcome.drift = store.inspect()?.drift(schema);
     Ok(())
 }
 
@@ -224,36 +227,36 @@ fn unchanged(error: Error, location: &str) -> Error {
 /// The work under the lock.
 struct Work<'w> {
     schema: &'static Schema,
-    patience: &'w Patience<'w>,
+    wait: &'w WaitPolicy<'w>,
     /// Whether damaged indexes are mended and relaxed rules tried again.
     repairs: bool,
     /// Tables whose indexes are built after the transaction.
-    heavy: Vec<String>,
+    large: Vec<String>,
 }
 
 impl Work<'_> {
     fn run(mut self, tx: &mut dyn Tx, outcome: &mut Outcome) -> Result<()> {
-        let look = tx.look()?;
-        let plan = Plan::of(self.schema, &look)?;
+        let snapshot = tx.inspect()?;
+        let plan = Plan::of(self.schema, &snapshot)?;
         if plan.is_empty() && !self.repairs {
             outcome.drift = plan.drift;
             return Ok(());
         }
-        if !look.catalog.is_empty() {
-            self.heavy = tx.heavy_tables(LIGHT)?;
+        if !snapshot.catalog.is_empty() {
+            self.large = tx.large_tables(ONLINE_INDEX_ROWS_MAX)?;
         }
         if self.repairs {
             self.mend_indexes(tx, outcome)?;
-        } else if !look.catalog.is_empty() {
+        } else if !snapshot.catalog.is_empty() {
             refuse_damage(&tx.find_damage(false)?)?;
         }
-        tx.refuse_taken(&look)?;
-        let is_first = !look.ledger.iter().any(|row| row.is_ours());
-        if is_first && !look.catalog.is_empty() {
+        tx.refuse_taken(&snapshot)?;
+        let is_first = !snapshot.ledger.iter().any(|row| row.is_ours());
+        if is_first && !snapshot.catalog.is_empty() {
             self.adopt(tx, &plan.pending, outcome)?;
         } else {
-            let (pending, relaxed) = (&plan.pending, &look.relaxations);
-            outcome.runs = if look.catalog.is_empty() {
+            let (pending, relaxed) = (&plan.pending, &snapshot.exceptions);
+            outcome.runs = if snapshot.catalog.is_empty() {
                 self.apply(tx, pending, relaxed)?
             } else {
                 self.apply_where_things_may_lack(tx, pending, relaxed, outcome)?
@@ -261,11 +264,11 @@ impl Work<'_> {
             self.heal(tx, outcome)?;
             self.rebuild_for_columns(tx, outcome)?;
             if self.repairs {
-                self.tighten(tx, &look.relaxations, outcome)?;
+                self.enforce_constraints(tx, &snapshot.exceptions, outcome)?;
             }
         }
-        outcome.drift = tx.look()?.drift(self.schema);
-        match tx.attempt(&mut |tx| write_notes(tx, outcome)) {
+        outcome.drift = tx.inspect()?.drift(self.schema);
+        match tx.attempt(&mut |tx| write_site_logs(tx, outcome)) {
             Ok(()) => {}
             // A `site_logs` that somebody has changed must not stop the box.
             Err(error) if error.kind == Kind::Data => outcome.unnoted = Some(error),
@@ -278,8 +281,8 @@ impl Work<'_> {
         &self,
         tx: &mut dyn Tx,
         migrations: &[Migration],
-        relaxed: &[Relaxation],
-    ) -> Result<Vec<Run>> {
+        relaxed: &[ConstraintException],
+    ) -> Result<Vec<MigrationRun>> {
         migrations.iter().map(|migration| self.apply_one(tx, migration, relaxed)).collect()
     }
 
@@ -288,9 +291,9 @@ impl Work<'_> {
         &self,
         tx: &mut dyn Tx,
         pending: &[Migration],
-        relaxed: &[Relaxation],
+        relaxed: &[ConstraintException],
         outcome: &mut Outcome,
-    ) -> Result<Vec<Run>> {
+    ) -> Result<Vec<MigrationRun>> {
         let mut runs = Vec::new();
         let fits = tx.attempt(&mut |tx| {
             runs = self.apply(tx, pending, relaxed)?;
@@ -309,8 +312,8 @@ impl Work<'_> {
         &self,
         tx: &mut dyn Tx,
         migration: &Migration,
-        relaxed: &[Relaxation],
-    ) -> Result<Run> {
+        relaxed: &[ConstraintException],
+    ) -> Result<MigrationRun> {
         let run = self.execute(tx, migration, relaxed)?;
         tx.record(migration, run.took)?;
         Ok(run)
@@ -320,8 +323,8 @@ impl Work<'_> {
         &self,
         tx: &mut dyn Tx,
         migration: &Migration,
-        relaxed: &[Relaxation],
-    ) -> Result<Run> {
+        relaxed: &[ConstraintException],
+    ) -> Result<MigrationRun> {
         let start = Instant::now();
         let mut statements = migration.statements();
         statements.retain(|statement| !self.is_for_later(&statement.subject()));
@@ -333,33 +336,33 @@ impl Work<'_> {
             statements.clear();
         }
         for statement in statements {
-            if self.patience.stop.load(Ordering::Relaxed) {
+            if self.wait.cancelled.load(Ordering::Relaxed) {
                 return Err(interrupted());
             }
             let effect =
                 tx.execute(&statement).map_err(|error| error.at(place(migration, &statement)))?;
             match effect {
-                Effect::Applied => applied += 1,
-                Effect::Skipped => skipped += 1,
+                StatementEffect::Applied => applied += 1,
+                StatementEffect::Skipped => skipped += 1,
             }
         }
-        Ok(Run { name: migration.name, applied, skipped, took: start.elapsed() })
+        Ok(MigrationRun { name: migration.name, applied, skipped, took: start.elapsed() })
     }
 
     /// Whether it is an index that is built after the transaction.
     fn is_deferred(&self, object: &Object) -> bool {
-        is_index(object) && self.heavy.iter().any(|table| table == object.table())
+        is_index(object) && self.large.iter().any(|table| table == object.table())
     }
 
     fn is_for_later(&self, subject: &Subject) -> bool {
         let Subject::Index(name) = subject else { return false };
         let tables = self.schema.expected.tables.iter();
-        tables.filter(|t| self.heavy.contains(&t.name.to_string())).any(|t| t.index(name).is_some())
+        tables.filter(|t| self.large.contains(&t.name.to_string())).any(|t| t.index(name).is_some())
     }
 }
 
 /// Default rows are kept apart by a unique index; where that is relaxed they would come twice.
-fn would_repeat(statement: &Statement<'_>, relaxed: &[Relaxation]) -> bool {
+fn would_repeat(statement: &Statement<'_>, relaxed: &[ConstraintException]) -> bool {
     let Subject::Rows(table) = statement.subject() else { return false };
     relaxed.iter().any(|r| r.table == table && matches!(r.rule, Rule::Unique(_)))
 }
@@ -399,45 +402,51 @@ fn refuse_damage(damage: &Damage) -> Result<()> {
     }
 }
 
-fn write_notes(tx: &mut dyn Tx, outcome: &Outcome) -> Result<()> {
-    for Run { name, applied, skipped, took } in &outcome.runs {
+fn write_site_logs(tx: &mut dyn Tx, outcome: &Outcome) -> Result<()> {
+    for MigrationRun { name, applied, skipped, took } in &outcome.runs {
         let message = format!(
             "cts {VERSION} applied {name}: {applied} applied, {skipped} skipped, {} ms",
             took.as_millis()
         );
-        tx.note(&Note { level: "info", message })?;
+        tx.write_site_log(&SiteLogEntry { level: "info", message })?;
     }
     if let Some(backup) = &outcome.backup {
         let message = format!("cts {VERSION} copied the database to {backup} first");
-        tx.note(&Note { level: "info", message })?;
+        tx.write_site_log(&SiteLogEntry { level: "info", message })?;
     }
     for index in &outcome.reindexed {
         let message = format!("cts {VERSION} built damaged index {index} anew");
-        tx.note(&Note { level: "warn", message })?;
+        tx.write_site_log(&SiteLogEntry { level: "warn", message })?;
     }
     for (table, rows) in &outcome.rebuilt {
         let message = format!("cts {VERSION} rebuilt table {table}: {rows} rows, all kept");
-        tx.note(&Note { level: "warn", message })?;
+        tx.write_site_log(&SiteLogEntry { level: "warn", message })?;
     }
     for rule in &outcome.dropped {
-        tx.note(&Note {
+        tx.write_site_log(&SiteLogEntry {
             level: "warn",
             message: format!("cts {VERSION} no longer holds: {rule}"),
         })?;
     }
-    for relaxation in &outcome.relaxed {
-        tx.note(&Note { level: "warn", message: format!("cts {VERSION} relaxed: {relaxation}") })?;
+    for exception in &outcome.exceptions {
+        tx.write_site_log(&SiteLogEntry {
+            level: "warn",
+            message: format!("cts {VERSION} relaxed: {exception}"),
+        })?;
     }
-    for relaxation in &outcome.tightened {
-        tx.note(&Note {
+    for exception in &outcome.enforced {
+        tx.write_site_log(&SiteLogEntry {
             level: "info",
-            message: format!("cts {VERSION} tightened: {relaxation}"),
+            message: format!("cts {VERSION} tightened: {exception}"),
         })?;
     }
     if !outcome.put_back.is_empty() {
         let objects =
             outcome.put_back.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        tx.note(&Note { level: "warn", message: format!("cts {VERSION} put back: {objects}") })?;
+        tx.write_site_log(&SiteLogEntry {
+            level: "warn",
+            message: format!("cts {VERSION} put back: {objects}"),
+        })?;
     }
     Ok(())
 }
@@ -455,7 +464,7 @@ mod tests {
 
     use super::*;
     use crate::store::failing::Failing;
-    use crate::store::sqlite::{Access, Sqlite};
+    use crate::store::sqlite::{FileAccess, Sqlite};
 
     /// Of an older version: other types, rows that break rules, somebody's own objects.
     const OLDER: &str = "
@@ -475,13 +484,13 @@ mod tests {
         DROP TABLE statistics_daily; DROP INDEX idx_site_logs_time;
         DELETE FROM migrations WHERE id > 2;";
 
-    fn with<T>(work: impl FnOnce(&Patience<'_>) -> T) -> T {
+    fn with<T>(work: impl FnOnce(&WaitPolicy<'_>) -> T) -> T {
         let stop = Arc::new(AtomicBool::new(false));
-        work(&Patience::silent(Duration::from_secs(5), &stop))
+        work(&WaitPolicy::silent(Duration::from_secs(5), &stop))
     }
 
-    fn open(path: &Path, patience: &Patience<'_>) -> Box<dyn Store> {
-        Box::new(Sqlite::open(path, Access::default(), patience).unwrap())
+    fn open(path: &Path, wait: &WaitPolicy<'_>) -> Box<dyn Store> {
+        Box::new(Sqlite::open(path, FileAccess::default(), wait).unwrap())
     }
 
     /// Every statement and every row, in their order.
@@ -517,9 +526,9 @@ mod tests {
             let path = folder.path().join(format!("{call}.db"));
             fs::copy(made, &path).unwrap();
             let before = dump(&path);
-            let failed = with(|patience| {
-                let mut store = Failing::at(call, open(&path, patience));
-                let done = repair(&mut store, patience);
+            let failed = with(|wait| {
+                let mut store = Failing::at(call, open(&path, wait));
+                let done = repair(&mut store, wait);
                 assert_eq!(done.is_err(), store.has_failed(), "call {call}: {:?}", done.err());
                 store.has_failed()
             });
@@ -534,9 +543,9 @@ mod tests {
             assert_eq!(dump(&path), before, "call {call}");
             assert_eq!(backups, 0, "call {call}");
             if call % 8 == 0 {
-                with(|patience| repair(&mut *open(&path, patience), patience)).unwrap();
-                let look = with(|patience| open(&path, patience).look()).unwrap();
-                assert!(look.drift(&crate::store::schema::SQLITE).is_none(), "call {call}");
+                with(|wait| repair(&mut *open(&path, wait), wait)).unwrap();
+                let snapshot = with(|wait| open(&path, wait).inspect()).unwrap();
+                assert!(snapshot.drift(&crate::store::schema::SQLITE).is_none(), "call {call}");
             }
             for entry in fs::read_dir(folder.path()).unwrap() {
                 fs::remove_file(entry.unwrap().path()).unwrap();
@@ -553,7 +562,7 @@ mod tests {
         assert!(fail_everywhere(&older) > 100);
 
         let drifted = folder.path().join("drifted.db");
-        with(|patience| bring_up_to_date(&mut *open(&drifted, patience), patience)).unwrap();
+        with(|wait| bring_up_to_date(&mut *open(&drifted, wait), wait)).unwrap();
         Connection::open(&drifted).unwrap().execute_batch(DRIFTED).unwrap();
         assert!(fail_everywhere(&drifted) > 20);
     }

@@ -15,16 +15,16 @@ const MANY: u64 = 500_000;
 const BAR: &str = "{msg} {wide_bar} {percent} %, {eta} left";
 
 /// Tells it.
-pub struct Teller {
+pub struct ProgressReporter {
     log: Log,
     bar: RefCell<Option<ProgressBar>>,
     said: Cell<Instant>,
 }
 
-impl Teller {
+impl ProgressReporter {
     /// One that has said nothing yet.
-    pub fn new(log: Log) -> Teller {
-        Teller { log, bar: RefCell::new(None), said: Cell::new(Instant::now()) }
+    pub fn new(log: Log) -> ProgressReporter {
+        ProgressReporter { log, bar: RefCell::new(None), said: Cell::new(Instant::now()) }
     }
 
     /// Tells how far it is, if it is time to. Returns the sentence then.

@@ -13,18 +13,18 @@ use std::time::Duration;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::commands::{initialise, say_waiting};
+use crate::commands::{announce_wait, initialise};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::http::reply::HttpAccess;
-use crate::http::server::Server;
+use crate::http::server::HttpServer;
 use crate::migrate::bring_up_to_date;
-use crate::migrate::progress::Teller;
+use crate::migrate::progress::ProgressReporter;
 use crate::service::prober::Prober;
-use crate::service::upkeep::Keeper;
-use crate::store::{Note, Patience, Progress, Store, Wait, note};
+use crate::service::upkeep::UpkeepThread;
+use crate::store::{Progress, SiteLogEntry, Store, WaitPolicy, WaitReason, write_site_log};
 use crate::system::log::Log;
-use crate::system::systemd::Manager;
+use crate::system::systemd::Notifier;
 use crate::system::version::VERSION;
 
 /// How long requests under way may take after a signal.
@@ -36,7 +36,7 @@ const BETWEEN_EXTENSIONS: Duration = Duration::from_secs(5);
 /// A look or a write that takes longer counts as a hang.
 const HANGS_AFTER: Duration = Duration::from_secs(20);
 
-enum Event {
+enum ServiceEvent {
     /// The database is ready.
     Ready,
     /// It cannot be made ready.
@@ -47,7 +47,7 @@ enum Event {
 
 /// Runs until a signal. Everything that can fail has a place before `READY=1`.
 pub fn serve(config: &Config, log: Log) -> Result<()> {
-    let manager = Manager::from_environment();
+    let manager = Notifier::from_environment();
     let (events, received) = mpsc::channel();
     let stop = Arc::new(AtomicBool::new(false));
     watch_signals(events.clone())?;
@@ -60,7 +60,7 @@ pub fn serve(config: &Config, log: Log) -> Result<()> {
     };
     let answers = prober.clone();
     log.info(format_args!("Database Type: {}", config.database.backend().name().to_uppercase()));
-    let server = Server::start(&config.listen, access, log, move || answers.report())?;
+    let server = HttpServer::start(&config.listen, access, log, move || answers.report())?;
     log.info(format_args!("Listening on http://{}", server.address()));
     own_database(config, log, &prober, &stop, events)?;
 
@@ -70,7 +70,7 @@ pub fn serve(config: &Config, log: Log) -> Result<()> {
 }
 
 /// The first signal is an event; a second one ends the process at once.
-fn watch_signals(events: Sender<Event>) -> Result<()> {
+fn watch_signals(events: Sender<ServiceEvent>) -> Result<()> {
     let failed =
         |e: std::io::Error| Error::new(Kind::Io, format!("signals cannot be watched: {e}"));
     let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(failed)?;
@@ -81,7 +81,7 @@ fn watch_signals(events: Sender<Event>) -> Result<()> {
                 let _ = signal_hook::low_level::emulate_default_handler(signal);
             }
             is_first = false;
-            let _ = events.send(Event::Signal(signal));
+            let _ = events.send(ServiceEvent::Signal(signal));
         }
     };
     thread::Builder::new().name("signals".into()).spawn(watch).map_err(failed)?;
@@ -94,32 +94,35 @@ fn own_database(
     log: Log,
     prober: &Prober,
     stop: &Arc<AtomicBool>,
-    events: Sender<Event>,
+    events: Sender<ServiceEvent>,
 ) -> Result<()> {
     let (config, prober, stop) = (config.clone(), prober.clone(), Arc::clone(stop));
     let own = move || {
         prober.doing("opening the database and looking for migrations");
-        let on_wait = |wait: &Wait, waited| prober.doing(say_waiting(log, wait, waited));
-        let teller = Teller::new(log);
+        let on_wait = |wait: &WaitReason, waited| prober.doing(announce_wait(log, wait, waited));
+        let teller = ProgressReporter::new(log);
         let on_progress = |progress: Progress<'_>| {
             if let Some(text) = teller.tell(progress) {
                 prober.doing(text);
             }
         };
-        let patience =
-            Patience { limit: None, stop: &stop, on_wait: &on_wait, on_progress: &on_progress };
-        let ready =
-            initialise(&config, log, &patience, bring_up_to_date).and_then(|(mut store, _)| {
-                prove_writing(&mut *store, log, &patience)?;
-                let upkeep = store.upkeep(&patience)?;
-                let keeper = upkeep.map(|upkeep| Keeper::start(upkeep, log)).transpose()?;
-                Ok((store, keeper))
-            });
+        let wait = WaitPolicy {
+            timeout: None,
+            cancelled: &stop,
+            on_wait: &on_wait,
+            on_progress: &on_progress,
+        };
+        let ready = initialise(&config, log, &wait, bring_up_to_date).and_then(|(mut store, _)| {
+            prove_writing(&mut *store, log, &wait)?;
+            let upkeep = store.upkeep(&wait)?;
+            let keeper = upkeep.map(|upkeep| UpkeepThread::start(upkeep, log)).transpose()?;
+            Ok((store, keeper))
+        });
         match ready {
             Ok((store, keeper)) => {
-                prober.run(store, keeper, log, || drop(events.send(Event::Ready)))
+                prober.run(store, keeper, log, || drop(events.send(ServiceEvent::Ready)))
             }
-            Err(error) => drop(events.send(Event::Failed(error))),
+            Err(error) => drop(events.send(ServiceEvent::Failed(error))),
         }
     };
     thread::Builder::new()
@@ -131,27 +134,27 @@ fn own_database(
 
 /// Notes the start, which takes the write lock and a commit, and undoes a write that is
 /// larger than a cache. A `site_logs` that somebody has changed must not stop the box.
-fn prove_writing(store: &mut dyn Store, log: Log, patience: &Patience<'_>) -> Result<()> {
+fn prove_writing(store: &mut dyn Store, log: Log, wait: &WaitPolicy<'_>) -> Result<()> {
     let message = format!("the service started (cts {VERSION})");
-    match note(store, patience, &Note { level: "info", message }) {
+    match write_site_log(store, wait, &SiteLogEntry { level: "info", message }) {
         Err(error) if error.kind == Kind::Data => {
             log.warn(format_args!("table site_logs does not take a line: {error}"));
         }
         other => other?,
     }
-    store.try_write()
+    store.probe_write()
 }
 
 struct Appliance {
     log: Log,
-    manager: Manager,
-    server: Server,
+    manager: Notifier,
+    server: HttpServer,
     prober: Prober,
     stop: Arc<AtomicBool>,
 }
 
 impl Appliance {
-    fn run(&self, events: &Receiver<Event>) -> Result<()> {
+    fn run(&self, events: &Receiver<ServiceEvent>) -> Result<()> {
         if let Some(signal) = self.until_ready(events)? {
             return self.end(signal);
         }
@@ -162,19 +165,19 @@ impl Appliance {
     }
 
     /// Waits until the database is ready (`None`) or a signal comes.
-    fn until_ready(&self, events: &Receiver<Event>) -> Result<Option<i32>> {
+    fn until_ready(&self, events: &Receiver<ServiceEvent>) -> Result<Option<i32>> {
         let mut asked_to_stop = None;
         loop {
             match events.recv_timeout(BETWEEN_EXTENSIONS) {
-                Ok(Event::Ready) => return Ok(asked_to_stop),
-                Ok(Event::Signal(signal)) => {
+                Ok(ServiceEvent::Ready) => return Ok(asked_to_stop),
+                Ok(ServiceEvent::Signal(signal)) => {
                     asked_to_stop = Some(signal);
                     self.stop.store(true, Ordering::Relaxed);
                 }
-                Ok(Event::Failed(error)) if error.kind == Kind::Stopped => {
+                Ok(ServiceEvent::Failed(error)) if error.kind == Kind::Stopped => {
                     return Ok(asked_to_stop);
                 }
-                Ok(Event::Failed(error)) => {
+                Ok(ServiceEvent::Failed(error)) => {
                     self.manager.status(&error.to_string());
                     return Err(error);
                 }
@@ -186,11 +189,11 @@ impl Appliance {
         }
     }
 
-    fn until_signal(&self, events: &Receiver<Event>) -> Result<i32> {
+    fn until_signal(&self, events: &Receiver<ServiceEvent>) -> Result<i32> {
         let interval = self.manager.watchdog.map_or(Duration::from_secs(60), |every| every / 3);
         loop {
             match events.recv_timeout(interval) {
-                Ok(Event::Signal(signal)) => return Ok(signal),
+                Ok(ServiceEvent::Signal(signal)) => return Ok(signal),
                 Ok(_) => {}
                 Err(RecvTimeoutError::Timeout) => self.tell_watchdog(interval),
                 Err(RecvTimeoutError::Disconnected) => return Err(lost_thread()),

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, Kind, Result};
 use crate::health::{Report, Surroundings, examine};
 use crate::migrate::{bring_up_to_date, heal_in_passing};
-use crate::service::upkeep::Keeper;
-use crate::store::{Database, Note, Patience, Server, Store, note};
+use crate::service::upkeep::UpkeepThread;
+use crate::store::{Database, ServerInstance, SiteLogEntry, Store, WaitPolicy, write_site_log};
 use crate::system::log::Log;
 
 /// How often writing is proved.
@@ -30,7 +30,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 enum Question {
     /// How is it?
     Report(Sender<Report>),
-    /// Note that the service stops, and close.
+    /// SiteLogEntry that the service stops, and close.
     Close(Sender<Result<()>>),
 }
 
@@ -38,10 +38,10 @@ enum Question {
 #[derive(Clone)]
 pub struct Prober {
     database: Arc<dyn Database>,
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<ProberState>>,
 }
 
-struct State {
+struct ProberState {
     /// What is being done while the database is not ready yet.
     doing: String,
     /// The way to the thread, once it is.
@@ -56,11 +56,11 @@ impl Prober {
     /// A prober whose database is not open yet.
     pub fn new(database: Arc<dyn Database>) -> Prober {
         let doing = "starting".to_string();
-        let state = State { doing, questions: None, alive: Instant::now(), asked: None };
+        let state = ProberState { doing, questions: None, alive: Instant::now(), asked: None };
         Prober { database, state: Arc::new(Mutex::new(state)) }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, ProberState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -129,12 +129,12 @@ impl Prober {
         }
     }
 
-    /// Answers questions until it is told to close. Runs on the thread that owns `store`,
+    /// Responder questions until it is told to close. Runs on the thread that owns `store`,
     /// which can be written at this moment; `keeper` ends before the store is closed.
     pub fn run(
         &self,
         store: Box<dyn Store>,
-        keeper: Option<Keeper>,
+        keeper: Option<UpkeepThread>,
         log: Log,
         ready: impl FnOnce(),
     ) {
@@ -147,7 +147,7 @@ impl Prober {
         }
         ready();
         let now = Instant::now();
-        let mut owner = Owner {
+        let mut owner = DatabaseThread {
             database: Arc::clone(&self.database),
             server: store.server(),
             trouble: None,
@@ -174,11 +174,11 @@ impl Prober {
     }
 }
 
-struct Owner {
+struct DatabaseThread {
     database: Arc<dyn Database>,
     store: Box<dyn Store>,
     /// The server that was last found up to date.
-    server: Option<Server>,
+    server: Option<ServerInstance>,
     /// Why the server that answers could not be brought up to date.
     trouble: Option<String>,
     log: Log,
@@ -191,7 +191,7 @@ struct Owner {
     next_healing: Instant,
 }
 
-impl Owner {
+impl DatabaseThread {
     /// Waits for questions or for the next proof that writing works, and does it. `None`
     /// when nobody can ask any more; `Some(Some(_))` when it is time to close.
     fn turn(&mut self, questions: &Receiver<Question>) -> Option<Option<Sender<Result<()>>>> {
@@ -221,7 +221,7 @@ impl Owner {
             }
         }
         if Instant::now() >= self.next_write {
-            self.unwritable = self.store.try_write().err().map(|error| error.to_string());
+            self.unwritable = self.store.probe_write().err().map(|error| error.to_string());
             let pause = if self.unwritable.is_some() { AFTER_FAILURE } else { BETWEEN_WRITES };
             // The log tells an outage though nobody asks.
             if self.looked.elapsed() >= pause {
@@ -240,7 +240,7 @@ impl Owner {
     /// Whether the last look was answered by another server, after a restart or a failover, and
     /// it can be written.
     fn is_another_server(&self) -> bool {
-        self.store.server() != self.server && self.store.place().read_only.is_none()
+        self.store.server() != self.server && self.store.storage_status().read_only.is_none()
     }
 
     /// Follows to another server. What it has is brought up to date: a standby that took over may
@@ -250,10 +250,10 @@ impl Owner {
             return;
         }
         let stop = Arc::new(AtomicBool::new(false));
-        let patience = Patience::silent(HEALING_WITHIN, &stop);
+        let wait = WaitPolicy::silent(HEALING_WITHIN, &stop);
         let found = self.store.server();
         let name = found.as_ref().map(|server| server.name.clone()).unwrap_or_default();
-        match bring_up_to_date(&mut *self.store, &patience) {
+        match bring_up_to_date(&mut *self.store, &wait) {
             Ok(outcome) => {
                 let done = match outcome.applied() {
                     0 => "its schema is as expected".to_string(),
@@ -276,8 +276,8 @@ impl Owner {
     /// not in passing, is in every report.
     fn heal(&mut self) {
         let stop = Arc::new(AtomicBool::new(false));
-        let patience = Patience::silent(HEALING_WITHIN, &stop);
-        if let Ok(outcome) = heal_in_passing(&mut *self.store, &patience) {
+        let wait = WaitPolicy::silent(HEALING_WITHIN, &stop);
+        if let Ok(outcome) = heal_in_passing(&mut *self.store, &wait) {
             for object in outcome.put_back {
                 self.log.warn(format_args!("{object} was missing and has been put back"));
             }
@@ -289,7 +289,7 @@ impl Owner {
             Surroundings { unwritable: self.unwritable.clone(), ..Surroundings::default() };
         let report = examine(&mut *self.store, around).unwrap_or_else(|error| {
             // What became of the file says more than the error that follows from it.
-            let replaced = self.store.place().replaced;
+            let replaced = self.store.storage_status().replaced;
             let error = replaced.map_or(error, |why| Error::new(Kind::Io, why));
             Report::unreachable(&*self.database, &error)
         });
@@ -318,11 +318,11 @@ impl Owner {
 
     fn close(mut self) -> Result<()> {
         let stop = Arc::new(AtomicBool::new(false));
-        let patience = Patience::silent(NOTES_WITHIN, &stop);
-        let last = Note { level: "info", message: "the service stopped".into() };
+        let wait = WaitPolicy::silent(NOTES_WITHIN, &stop);
+        let last = SiteLogEntry { level: "info", message: "the service stopped".into() };
         // A log line that cannot be written does not keep the service from stopping, nor does a
         // server that hangs: a look ends in time.
-        let _ = self.store.look().and_then(|_| note(&mut *self.store, &patience, &last));
+        let _ = self.store.inspect().and_then(|_| write_site_log(&mut *self.store, &wait, &last));
         self.store.close()
     }
 }
@@ -330,11 +330,11 @@ impl Owner {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::sqlite::{Access, DatabaseFile};
+    use crate::store::sqlite::{DatabaseFile, FileAccess};
 
     #[test]
     fn a_database_that_hangs_is_not_waited_for_by_everybody() {
-        let (path, access) = ("/data/cts.db".into(), Access::default());
+        let (path, access) = ("/data/cts.db".into(), FileAccess::default());
         let prober = Prober::new(Arc::new(DatabaseFile { path, access }));
         let (sender, questions) = mpsc::channel();
         prober.state().questions = Some(sender);

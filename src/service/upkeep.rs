@@ -12,14 +12,14 @@ use crate::system::log::Log;
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// A running upkeep; dropped, it ends with the turn that is under way.
-pub struct Keeper {
+pub struct UpkeepThread {
     stop: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Keeper {
+impl UpkeepThread {
     /// Starts the thread. A fault is logged once, and again after it was gone.
-    pub fn start(mut upkeep: Box<dyn Upkeep>, log: Log) -> Result<Keeper> {
+    pub fn start(mut upkeep: Box<dyn Upkeep>, log: Log) -> Result<UpkeepThread> {
         let (stop, stopped) = mpsc::channel();
         let turns = move || {
             let mut failing = false;
@@ -36,11 +36,11 @@ impl Keeper {
         let thread = thread::Builder::new().name("upkeep".into()).spawn(turns);
         let thread =
             thread.map_err(|e| Error::new(Kind::Io, format!("a thread cannot be started: {e}")))?;
-        Ok(Keeper { stop: Some(stop), thread: Some(thread) })
+        Ok(UpkeepThread { stop: Some(stop), thread: Some(thread) })
     }
 }
 
-impl Drop for Keeper {
+impl Drop for UpkeepThread {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {

@@ -6,12 +6,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::{
-    Backend, Damage, Effect, Look, Note, Patience, Place, Rebuilt, Server, Store, Tx, Upkeep,
+    Backend, Damage, Rebuilt, ServerInstance, SiteLogEntry, Snapshot, StatementEffect,
+    StorageStatus, Store, Tx, Upkeep, WaitPolicy,
 };
 use crate::error::{Error, Kind, Result};
 use crate::store::schema::Schema;
 use cts_schema::catalog::{Column, Index, Table};
-use cts_schema::constraint_exception::{Relaxation, Rule};
+use cts_schema::constraint_exception::{ConstraintException, Rule};
 use cts_schema::migration::Migration;
 use cts_schema::sql::Statement;
 
@@ -60,27 +61,27 @@ impl Store for Failing {
         self.store.location()
     }
 
-    fn look(&mut self) -> Result<Look> {
+    fn inspect(&mut self) -> Result<Snapshot> {
         self.fuse.burn()?;
-        self.store.look()
+        self.store.inspect()
     }
 
-    fn lock<'s>(&'s mut self, patience: &Patience<'_>) -> Result<Box<dyn Tx + 's>> {
+    fn lock<'s>(&'s mut self, wait: &WaitPolicy<'_>) -> Result<Box<dyn Tx + 's>> {
         self.fuse.burn()?;
-        let tx = Inner::Owned(self.store.lock(patience)?);
+        let tx = Inner::Owned(self.store.lock(wait)?);
         Ok(Box::new(FailingTx { tx, fuse: self.fuse.clone() }))
     }
 
-    fn try_write(&mut self) -> Result<()> {
+    fn probe_write(&mut self) -> Result<()> {
         self.fuse.burn()?;
-        self.store.try_write()
+        self.store.probe_write()
     }
 
-    fn place(&self) -> Place {
-        self.store.place()
+    fn storage_status(&self) -> StorageStatus {
+        self.store.storage_status()
     }
 
-    fn server(&self) -> Option<Server> {
+    fn server(&self) -> Option<ServerInstance> {
         self.store.server()
     }
 
@@ -102,23 +103,23 @@ impl Store for Failing {
         self.store.find_damage(deep)
     }
 
-    fn settle(&mut self, patience: &Patience<'_>) -> Result<Vec<String>> {
+    fn settle(&mut self, wait: &WaitPolicy<'_>) -> Result<Vec<String>> {
         self.fuse.burn()?;
-        self.store.settle(patience)
+        self.store.settle(wait)
     }
 
     fn build_index(
         &mut self,
         table: &str,
         index: &Index,
-        patience: &Patience<'_>,
-    ) -> Result<Option<Relaxation>> {
+        wait: &WaitPolicy<'_>,
+    ) -> Result<Option<ConstraintException>> {
         self.fuse.burn()?;
-        self.store.build_index(table, index, patience)
+        self.store.build_index(table, index, wait)
     }
 
-    fn upkeep(&self, patience: &Patience<'_>) -> Result<Option<Box<dyn Upkeep>>> {
-        self.store.upkeep(patience)
+    fn upkeep(&self, wait: &WaitPolicy<'_>) -> Result<Option<Box<dyn Upkeep>>> {
+        self.store.upkeep(wait)
     }
 
     fn close(self: Box<Self>) -> Result<()> {
@@ -149,12 +150,12 @@ impl<'t> FailingTx<'t> {
 }
 
 impl Tx for FailingTx<'_> {
-    fn look(&mut self) -> Result<Look> {
-        self.tx()?.look()
+    fn inspect(&mut self) -> Result<Snapshot> {
+        self.tx()?.inspect()
     }
 
-    fn refuse_taken(&mut self, look: &Look) -> Result<()> {
-        self.tx()?.refuse_taken(look)
+    fn refuse_taken(&mut self, snapshot: &Snapshot) -> Result<()> {
+        self.tx()?.refuse_taken(snapshot)
     }
 
     fn find_damage(&mut self, deep: bool) -> Result<Damage> {
@@ -165,19 +166,19 @@ impl Tx for FailingTx<'_> {
         self.tx()?.reindex(index)
     }
 
-    fn is_light(&mut self, table: &str, rows: u32) -> Result<bool> {
-        self.tx()?.is_light(table, rows)
+    fn is_small(&mut self, table: &str, rows: u32) -> Result<bool> {
+        self.tx()?.is_small(table, rows)
     }
 
-    fn heavy_tables(&mut self, rows: u32) -> Result<Vec<String>> {
-        self.tx()?.heavy_tables(rows)
+    fn large_tables(&mut self, rows: u32) -> Result<Vec<String>> {
+        self.tx()?.large_tables(rows)
     }
 
     fn execute_all(&mut self, statements: &[Statement<'_>]) -> Result<Option<(usize, usize)>> {
         self.tx()?.execute_all(statements)
     }
 
-    fn execute(&mut self, statement: &Statement<'_>) -> Result<Effect> {
+    fn execute(&mut self, statement: &Statement<'_>) -> Result<StatementEffect> {
         self.tx()?.execute(statement)
     }
 
@@ -189,12 +190,12 @@ impl Tx for FailingTx<'_> {
         self.tx()?.back_up()
     }
 
-    fn rebuild(&mut self, expected: &Table, patience: &Patience<'_>) -> Result<Rebuilt> {
-        self.tx()?.rebuild(expected, patience)
+    fn rebuild(&mut self, expected: &Table, wait: &WaitPolicy<'_>) -> Result<Rebuilt> {
+        self.tx()?.rebuild(expected, wait)
     }
 
-    fn secure_ids(&mut self) -> Result<Vec<String>> {
-        self.tx()?.secure_ids()
+    fn advance_sequences(&mut self) -> Result<Vec<String>> {
+        self.tx()?.advance_sequences()
     }
 
     fn mismatched(&mut self) -> Result<Vec<String>> {
@@ -205,21 +206,21 @@ impl Tx for FailingTx<'_> {
         &mut self,
         table: &str,
         index: &Index,
-        patience: &Patience<'_>,
-    ) -> Result<Option<Relaxation>> {
-        self.tx()?.put_index(table, index, patience)
+        wait: &WaitPolicy<'_>,
+    ) -> Result<Option<ConstraintException>> {
+        self.tx()?.put_index(table, index, wait)
     }
 
-    fn breaking(&mut self, expected: &Table, rule: &Rule) -> Result<u64> {
-        self.tx()?.breaking(expected, rule)
+    fn count_violations(&mut self, expected: &Table, rule: &Rule) -> Result<u64> {
+        self.tx()?.count_violations(expected, rule)
     }
 
-    fn relax(&mut self, relaxation: &Relaxation) -> Result<()> {
-        self.tx()?.relax(relaxation)
+    fn record_exception(&mut self, exception: &ConstraintException) -> Result<()> {
+        self.tx()?.record_exception(exception)
     }
 
-    fn tighten(&mut self, relaxation: &Relaxation) -> Result<()> {
-        self.tx()?.tighten(relaxation)
+    fn enforce(&mut self, exception: &ConstraintException) -> Result<()> {
+        self.tx()?.enforce(exception)
     }
 
     fn attempt(&mut self, work: &mut dyn FnMut(&mut dyn Tx) -> Result<()>) -> Result<()> {
@@ -232,14 +233,14 @@ impl Tx for FailingTx<'_> {
         self.tx()?.record(migration, took)
     }
 
-    fn note(&mut self, note: &Note) -> Result<()> {
-        self.tx()?.note(note)
+    fn write_site_log(&mut self, note: &SiteLogEntry) -> Result<()> {
+        self.tx()?.write_site_log(note)
     }
 
-    fn commit(self: Box<Self>, patience: &Patience<'_>) -> Result<()> {
+    fn commit(self: Box<Self>, wait: &WaitPolicy<'_>) -> Result<()> {
         self.fuse.burn()?;
         match self.tx {
-            Inner::Owned(tx) => tx.commit(patience),
+            Inner::Owned(tx) => tx.commit(wait),
             Inner::Lent(_) => Ok(()),
         }
     }

@@ -56,7 +56,7 @@ pub enum Grade {
 
 /// What was seen of one thing.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Observation {
+pub struct Finding {
     /// What it is about.
     pub group: Group,
     /// The thing.
@@ -69,38 +69,38 @@ pub struct Observation {
     pub remedy: Option<String>,
 }
 
-impl Observation {
-    fn new(group: Group, name: &str, grade: Grade, what: impl Into<String>) -> Observation {
-        Observation { group, name: name.into(), grade, what: what.into(), remedy: None }
+impl Finding {
+    fn new(group: Group, name: &str, grade: Grade, what: impl Into<String>) -> Finding {
+        Finding { group, name: name.into(), grade, what: what.into(), remedy: None }
     }
 
     /// As it should be.
-    pub fn good(group: Group, name: &str, what: impl Into<String>) -> Observation {
-        Observation::new(group, name, Grade::Good, what)
+    pub fn good(group: Group, name: &str, what: impl Into<String>) -> Finding {
+        Finding::new(group, name, Grade::Good, what)
     }
 
     /// A person should look.
-    pub fn attention(group: Group, name: &str, what: impl Into<String>) -> Observation {
-        Observation::new(group, name, Grade::Attention, what)
+    pub fn attention(group: Group, name: &str, what: impl Into<String>) -> Finding {
+        Finding::new(group, name, Grade::Attention, what)
     }
 
     /// It keeps cts from working.
-    pub fn bad(group: Group, name: &str, what: impl Into<String>) -> Observation {
-        Observation::new(group, name, Grade::Bad, what)
+    pub fn bad(group: Group, name: &str, what: impl Into<String>) -> Finding {
+        Finding::new(group, name, Grade::Bad, what)
     }
 
     /// What matters could not be looked at.
-    pub fn unknown(group: Group, name: &str, what: impl Into<String>) -> Observation {
-        Observation::new(group, name, Grade::Unknown, what)
+    pub fn unknown(group: Group, name: &str, what: impl Into<String>) -> Finding {
+        Finding::new(group, name, Grade::Unknown, what)
     }
 
     /// Not looked at, which does no harm.
-    pub fn skipped(group: Group, name: &str, what: impl Into<String>) -> Observation {
-        Observation::new(group, name, Grade::Skipped, what)
+    pub fn skipped(group: Group, name: &str, what: impl Into<String>) -> Finding {
+        Finding::new(group, name, Grade::Skipped, what)
     }
 
     /// Adds what to do about it.
-    pub fn remedy(mut self, remedy: impl Into<String>) -> Observation {
+    pub fn remedy(mut self, remedy: impl Into<String>) -> Finding {
         self.remedy = Some(remedy.into());
         self
     }

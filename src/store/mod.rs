@@ -15,13 +15,13 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::store::finding::Observation;
+use crate::store::finding::Finding;
 use crate::store::schema::Schema;
 use cts_schema::catalog::{Catalog, Column, Drift, Index, Object, Table};
-use cts_schema::constraint_exception::{Relaxation, Rule, relaxed};
-use cts_schema::migration::{Applied, Migration};
+use cts_schema::constraint_exception::{ConstraintException, Rule, with_exceptions};
+use cts_schema::migration::{AppliedMigration, Migration};
 use cts_schema::sql::Statement;
-pub use wait::{Patience, Wait, interrupted};
+pub use wait::{WaitPolicy, WaitReason, interrupted};
 
 /// The two kinds of database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,19 +47,19 @@ pub const AS_ITS_OWNER: &str = "run as the owner of the file, or ask the running
 
 /// What one consistent look finds.
 #[derive(Clone, Debug, Default)]
-pub struct Look {
+pub struct Snapshot {
     /// The rows of the ledger, by id.
-    pub ledger: Vec<Applied>,
+    pub ledger: Vec<AppliedMigration>,
     /// The tables, columns and indexes.
     pub catalog: Catalog,
     /// The rules of the expected schema that do not hold in this database.
-    pub relaxations: Vec<Relaxation>,
+    pub exceptions: Vec<ConstraintException>,
 }
 
-impl Look {
+impl Snapshot {
     /// What differs from the expected catalogue, relaxed rules apart.
     pub fn drift(&self, schema: &Schema) -> Drift {
-        relaxed(schema.expected, &self.relaxations).difference(&self.catalog)
+        with_exceptions(schema.expected, &self.exceptions).difference(&self.catalog)
     }
 }
 
@@ -80,7 +80,7 @@ pub struct Rebuilt {
     /// Its rows, all of them kept.
     pub rows: u64,
     /// The rules that they break.
-    pub relaxations: Vec<Relaxation>,
+    pub exceptions: Vec<ConstraintException>,
     /// Rules that the old table had and the new one has not, each with its table. With the type of
     /// a key may go a rule of another table that referred to it.
     pub dropped: Vec<String>,
@@ -88,7 +88,7 @@ pub struct Rebuilt {
 
 /// What can be known about the place a database lies in, without asking the database.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Place {
+pub struct StorageStatus {
     /// Why nothing can be written there: a read-only mount, missing rights of its owner.
     pub read_only: Option<String>,
     /// Why it cannot be written by this user, who is not its owner: nothing is wrong with it.
@@ -103,7 +103,7 @@ pub struct Place {
     pub pool: Option<PoolState>,
 }
 
-impl Place {
+impl StorageStatus {
     /// Why nothing can be written there by us.
     pub fn unwritable(&self) -> Option<&String> {
         self.read_only.as_ref().or(self.not_ours.as_ref())
@@ -115,18 +115,18 @@ impl Place {
 #[derive(Debug, Default)]
 pub struct Examination {
     /// What was seen, with what to do. Where `look` is not there, one of them says why.
-    pub observations: Vec<Observation>,
+    pub findings: Vec<Finding>,
     /// Ledger and catalogue.
-    pub look: Option<Look>,
+    pub snapshot: Option<Snapshot>,
     /// Its disk, and whether it can be written.
-    pub place: Place,
+    pub place: StorageStatus,
     /// Who owns it, where it is a user of this machine.
-    pub owner: Option<Owner>,
+    pub owner: Option<FileOwner>,
 }
 
 /// The user of this machine that a database belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Owner {
+pub struct FileOwner {
     /// What belongs to the user, as a word of a shell's command.
     pub path: String,
     /// The user's number.
@@ -137,7 +137,7 @@ pub struct Owner {
 
 /// A server, as one that was started at one time: another one after a restart or a failover.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Server {
+pub struct ServerInstance {
     /// Host and port.
     pub name: String,
     /// When it was started, in its own words.
@@ -203,11 +203,11 @@ impl fmt::Display for Holder {
 
 /// Rows up to which an index is built while programs work. With the look for damage in its
 /// table, 20,000 positions took 20 to 32 ms on SQLite (ext4, 2 cores).
-pub const LIGHT: u32 = 20_000;
+pub const ONLINE_INDEX_ROWS_MAX: u32 = 20_000;
 
 /// What a statement did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Effect {
+pub enum StatementEffect {
     /// It changed something.
     Applied,
     /// It found its object in place.
@@ -216,7 +216,7 @@ pub enum Effect {
 
 /// A line for the table `site_logs`.
 #[derive(Clone, Debug)]
-pub struct Note {
+pub struct SiteLogEntry {
     /// `info`, `warn` or `error`.
     pub level: &'static str,
     /// What happened.
@@ -245,19 +245,19 @@ pub trait Database: fmt::Debug + Send + Sync {
 
     /// Begins a draft of it where there is nothing yet; `None` where there is something, or where
     /// it is to be made in place.
-    fn draft(&self, patience: &Patience<'_>) -> Result<Option<Box<dyn Draft>>>;
+    fn draft(&self, wait: &WaitPolicy<'_>) -> Result<Option<Box<dyn Draft>>>;
 
     /// Opens it for writing, and makes an empty one where there is none.
-    fn open(&self, patience: &Patience<'_>) -> Result<Box<dyn Store>>;
+    fn open(&self, wait: &WaitPolicy<'_>) -> Result<Box<dyn Store>>;
 
     /// Opens it for a look that changes nothing; `None` where there is none.
-    fn open_read_only(&self, patience: &Patience<'_>) -> Result<Option<Box<dyn Store>>>;
+    fn open_read_only(&self, wait: &WaitPolicy<'_>) -> Result<Option<Box<dyn Store>>>;
 
     /// Refuses what is in the way of migrating what was found and does not show in a look.
-    fn refuse_obstacles(&self, look: &Look) -> Result<()>;
+    fn refuse_obstacles(&self, snapshot: &Snapshot) -> Result<()>;
 
     /// Looks at it, at where it is and at how it is reached, within some seconds. Changes nothing.
-    fn examine(&self, patience: &Patience<'_>) -> Examination;
+    fn examine(&self, wait: &WaitPolicy<'_>) -> Examination;
 
     /// The cts, if there is one, that holds its migration lock.
     fn migrating(&self) -> Option<Holder>;
@@ -284,20 +284,20 @@ pub trait Store: Send {
     fn location(&self) -> String;
 
     /// Ledger and catalogue in one consistent look, without a lock.
-    fn look(&mut self) -> Result<Look>;
+    fn inspect(&mut self) -> Result<Snapshot>;
 
     /// Takes the write lock. Dropped without a commit, the transaction leaves nothing.
-    fn lock<'s>(&'s mut self, patience: &Patience<'_>) -> Result<Box<dyn Tx + 's>>;
+    fn lock<'s>(&'s mut self, wait: &WaitPolicy<'_>) -> Result<Box<dyn Tx + 's>>;
 
     /// Writes and rolls back, to prove that writing works. A lock held by another program
     /// is no fault.
-    fn try_write(&mut self) -> Result<()>;
+    fn probe_write(&mut self) -> Result<()>;
 
     /// What is known about its place without asking it.
-    fn place(&self) -> Place;
+    fn storage_status(&self) -> StorageStatus;
 
     /// The server that answered last. `None` where there is no server.
-    fn server(&self) -> Option<Server>;
+    fn server(&self) -> Option<ServerInstance>;
 
     /// What rebuilding a table would find: its rows, and rules that they break, as far as can be
     /// seen without doing it.
@@ -315,11 +315,11 @@ pub trait Store: Send {
 
     /// Makes the open database fit for service after its schema is in place: journal mode,
     /// file modes. Returns what had to be changed, for the log.
-    fn settle(&mut self, patience: &Patience<'_>) -> Result<Vec<String>>;
+    fn settle(&mut self, wait: &WaitPolicy<'_>) -> Result<Vec<String>>;
 
     /// The upkeep that this kind of database wants while programs work on it, on a connection
     /// of its own.
-    fn upkeep(&self, patience: &Patience<'_>) -> Result<Option<Box<dyn Upkeep>>>;
+    fn upkeep(&self, wait: &WaitPolicy<'_>) -> Result<Option<Box<dyn Upkeep>>>;
 
     /// Builds an index of a table that [`Tx::heavy_tables`] named, outside any transaction, while
     /// programs go on writing; not unique, where rows share a key.
@@ -327,8 +327,8 @@ pub trait Store: Send {
         &mut self,
         table: &str,
         index: &Index,
-        patience: &Patience<'_>,
-    ) -> Result<Option<Relaxation>>;
+        wait: &WaitPolicy<'_>,
+    ) -> Result<Option<ConstraintException>>;
 
     /// Leaves the database as tidy as other readers allow, and closes it.
     fn close(self: Box<Self>) -> Result<()>;
@@ -343,10 +343,10 @@ pub trait Upkeep: Send {
 /// A write transaction that holds the migration lock.
 pub trait Tx {
     /// Ledger and catalogue as they are under the lock.
-    fn look(&mut self) -> Result<Look>;
+    fn inspect(&mut self) -> Result<Snapshot>;
 
     /// Refuses to begin where something else has the name of what is to be made.
-    fn refuse_taken(&mut self, look: &Look) -> Result<()>;
+    fn refuse_taken(&mut self, snapshot: &Snapshot) -> Result<()>;
 
     /// Looks for damaged pages, which forbid a migration, and with `deep` for damaged indexes.
     fn find_damage(&mut self, deep: bool) -> Result<Damage>;
@@ -356,11 +356,11 @@ pub trait Tx {
 
     /// Whether a table has at most so many rows and none of its pages is damaged, nor those
     /// of the schema; found in a moment.
-    fn is_light(&mut self, table: &str, rows: u32) -> Result<bool>;
+    fn is_small(&mut self, table: &str, rows: u32) -> Result<bool>;
 
     /// The tables with more rows than that, if the building of an index on them would keep
     /// programs from writing and can be done after the transaction instead.
-    fn heavy_tables(&mut self, rows: u32) -> Result<Vec<String>>;
+    fn large_tables(&mut self, rows: u32) -> Result<Vec<String>>;
 
     /// Runs statements in one go, and returns how many changed something and how many found their
     /// object in place. `None` where that is not to be had, or one of them fails; then nothing was
@@ -368,7 +368,7 @@ pub trait Tx {
     fn execute_all(&mut self, statements: &[Statement<'_>]) -> Result<Option<(usize, usize)>>;
 
     /// Runs one statement. An object that is in place already counts as skipped.
-    fn execute(&mut self, statement: &Statement<'_>) -> Result<Effect>;
+    fn execute(&mut self, statement: &Statement<'_>) -> Result<StatementEffect>;
 
     /// Adds a column to a table that has it not.
     fn add_column(&mut self, table: &str, column: &Column) -> Result<()>;
@@ -378,11 +378,11 @@ pub trait Tx {
     fn back_up(&mut self) -> Result<Option<String>>;
 
     /// Gives a table the expected shape and keeps every row. Rules that rows break are relaxed.
-    fn rebuild(&mut self, expected: &Table, patience: &Patience<'_>) -> Result<Rebuilt>;
+    fn rebuild(&mut self, expected: &Table, wait: &WaitPolicy<'_>) -> Result<Rebuilt>;
 
     /// Lets every table number its new rows after those that are there. Returns the tables that
     /// would not have.
-    fn secure_ids(&mut self) -> Result<Vec<String>>;
+    fn advance_sequences(&mut self) -> Result<Vec<String>>;
 
     /// Tables whose foreign keys lead to columns that are not unique.
     fn mismatched(&mut self) -> Result<Vec<String>>;
@@ -392,17 +392,17 @@ pub trait Tx {
         &mut self,
         table: &str,
         index: &Index,
-        patience: &Patience<'_>,
-    ) -> Result<Option<Relaxation>>;
+        wait: &WaitPolicy<'_>,
+    ) -> Result<Option<ConstraintException>>;
 
     /// How many rows break a rule of the table by now.
-    fn breaking(&mut self, expected: &Table, rule: &Rule) -> Result<u64>;
+    fn count_violations(&mut self, expected: &Table, rule: &Rule) -> Result<u64>;
 
     /// Records a rule as relaxed.
-    fn relax(&mut self, relaxation: &Relaxation) -> Result<()>;
+    fn record_exception(&mut self, exception: &ConstraintException) -> Result<()>;
 
     /// Takes a relaxed rule off the record.
-    fn tighten(&mut self, relaxation: &Relaxation) -> Result<()>;
+    fn enforce(&mut self, exception: &ConstraintException) -> Result<()>;
 
     /// Runs `work` so that an error of it leaves nothing, and the transaction usable.
     fn attempt(&mut self, work: &mut dyn FnMut(&mut dyn Tx) -> Result<()>) -> Result<()>;
@@ -411,17 +411,21 @@ pub trait Tx {
     fn record(&mut self, migration: &Migration, took: Duration) -> Result<()>;
 
     /// Writes one line into `site_logs`.
-    fn note(&mut self, note: &Note) -> Result<()>;
+    fn write_site_log(&mut self, note: &SiteLogEntry) -> Result<()>;
 
     /// Makes it all permanent.
-    fn commit(self: Box<Self>, patience: &Patience<'_>) -> Result<()>;
+    fn commit(self: Box<Self>, wait: &WaitPolicy<'_>) -> Result<()>;
 }
 
 /// Writes one line into `site_logs`, in a transaction of its own.
-pub fn note(store: &mut dyn Store, patience: &Patience<'_>, note: &Note) -> Result<()> {
-    patience.until_unblocked(|| {
-        let mut tx = store.lock(patience)?;
-        tx.note(note)?;
-        tx.commit(patience)
+pub fn write_site_log(
+    store: &mut dyn Store,
+    wait: &WaitPolicy<'_>,
+    note: &SiteLogEntry,
+) -> Result<()> {
+    wait.retry_while_blocked(|| {
+        let mut tx = store.lock(wait)?;
+        tx.write_site_log(note)?;
+        tx.commit(wait)
     })
 }

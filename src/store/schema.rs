@@ -90,7 +90,7 @@ fn migration(files: &'static Dir<'static>, file: &Bundled) -> Migration {
 mod tests {
     use super::*;
     use cts_schema::catalog::{CATEGORIES, CRITICAL, core_tables};
-    use cts_schema::constraint_exception::{Relaxation, Rule, relaxed};
+    use cts_schema::constraint_exception::{ConstraintException, Rule, with_exceptions};
     use cts_schema::migration::checksum;
 
     fn schemas() -> Vec<&'static Schema> {
@@ -124,23 +124,23 @@ mod tests {
         }
     }
 
-    fn relaxation(table: &str, rule: Rule) -> Relaxation {
-        Relaxation { table: table.into(), rule, rows: 2 }
+    fn exception(table: &str, rule: Rule) -> ConstraintException {
+        ConstraintException { table: table.into(), rule, rows: 2 }
     }
 
     #[test]
     fn a_relaxed_rule_is_not_expected() {
         let rules = [
-            relaxation("site_logs", Rule::NotNull("level".into())),
-            relaxation("indications_move", Rule::Key("id".into())),
-            relaxation("indication_states", Rule::Unique("idx_indication_states_key".into())),
+            exception("site_logs", Rule::NotNull("level".into())),
+            exception("indications_move", Rule::Key("id".into())),
+            exception("indication_states", Rule::Unique("idx_indication_states_key".into())),
         ];
-        let drift = SQLITE.expected.difference(&relaxed(SQLITE.expected, &rules));
+        let drift = SQLITE.expected.difference(&with_exceptions(SQLITE.expected, &rules));
         assert_eq!(drift.altered.len(), 3, "{drift:?}");
         assert!(drift.missing.is_empty());
         assert!(
-            relaxed(SQLITE.expected, &rules)
-                .difference(&relaxed(SQLITE.expected, &rules))
+            with_exceptions(SQLITE.expected, &rules)
+                .difference(&with_exceptions(SQLITE.expected, &rules))
                 .is_none()
         );
     }

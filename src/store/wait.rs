@@ -15,69 +15,69 @@ const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(500);
 
 /// What is waited for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Wait {
+pub enum WaitReason {
     /// The migration lock, and who holds it, where that can be seen.
     Lock(Option<Holder>),
     /// Something else, as a sentence.
     Other(String),
 }
 
-impl fmt::Display for Wait {
+impl fmt::Display for WaitReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Wait::Lock(Some(holder)) => write!(f, "the write lock, held by {holder}"),
-            Wait::Lock(None) => f.write_str("the write lock, held by another program"),
-            Wait::Other(what) => f.write_str(what),
+            WaitReason::Lock(Some(holder)) => write!(f, "the write lock, held by {holder}"),
+            WaitReason::Lock(None) => f.write_str("the write lock, held by another program"),
+            WaitReason::Other(what) => f.write_str(what),
         }
     }
 }
 
 /// How long to wait for a lock, and what to do meanwhile.
-pub struct Patience<'p> {
+pub struct WaitPolicy<'p> {
     /// When to give up; `None` waits until the lock is free.
-    pub limit: Option<Duration>,
+    pub timeout: Option<Duration>,
     /// Ends the waiting, and the work, when it becomes true.
-    pub stop: &'p Arc<AtomicBool>,
+    pub cancelled: &'p Arc<AtomicBool>,
     /// Told now and then, at first after 2 s, what is waited for.
-    pub on_wait: &'p dyn Fn(&Wait, Duration),
+    pub on_wait: &'p dyn Fn(&WaitReason, Duration),
     /// Told again and again how far a table's rebuilding, or the building of an index, is.
     pub on_progress: &'p dyn Fn(Progress<'_>),
 }
 
-impl<'p> Patience<'p> {
+impl<'p> WaitPolicy<'p> {
     /// One that tells nobody.
-    pub fn silent(limit: Duration, stop: &'p Arc<AtomicBool>) -> Patience<'p> {
-        Patience { limit: Some(limit), stop, on_wait: &|_, _| {}, on_progress: &|_| {} }
+    pub fn silent(timeout: Duration, cancelled: &'p Arc<AtomicBool>) -> WaitPolicy<'p> {
+        WaitPolicy { timeout: Some(timeout), cancelled, on_wait: &|_, _| {}, on_progress: &|_| {} }
     }
 }
 
-impl Patience<'_> {
+impl WaitPolicy<'_> {
     /// Runs `attempt` until it does not end with a lock held by somebody else.
-    pub fn until_free<T>(
+    pub fn until_unlocked<T>(
         &self,
         mut attempt: impl FnMut() -> Result<Option<T>>,
         holder: impl Fn() -> Option<Holder>,
     ) -> Result<T> {
-        let mut clock = Clock::start();
+        let mut clock = WaitClock::start();
         loop {
             if let Some(value) = attempt()? {
                 return Ok(value);
             }
-            self.go_on()?;
+            self.check_cancelled()?;
             let waited = clock.waited();
-            if let Some(limit) = self.limit.filter(|limit| waited >= *limit) {
+            if let Some(limit) = self.timeout.filter(|limit| waited >= *limit) {
                 return Err(locked(holder(), limit));
             }
-            if clock.is_time_to_speak() {
-                (self.on_wait)(&Wait::Lock(holder()), waited);
+            if clock.is_report_due() {
+                (self.on_wait)(&WaitReason::Lock(holder()), waited);
             }
         }
     }
 
     /// Runs `attempt` again and again, with pauses, as long as it is held up by locks in its
     /// middle: who works on the tables meanwhile goes first.
-    pub fn until_unblocked<T>(&self, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
-        let mut clock = Clock::start();
+    pub fn retry_while_blocked<T>(&self, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
+        let mut clock = WaitClock::start();
         let mut pause = BETWEEN_ATTEMPTS;
         loop {
             let error = match attempt() {
@@ -85,11 +85,11 @@ impl Patience<'_> {
                 other => return other,
             };
             let waited = clock.waited();
-            if self.limit.is_some_and(|limit| waited >= limit) {
+            if self.timeout.is_some_and(|limit| waited >= limit) {
                 return Err(error);
             }
-            if clock.is_time_to_speak() {
-                (self.on_wait)(&Wait::Other(error.what), waited);
+            if clock.is_report_due() {
+                (self.on_wait)(&WaitReason::Other(error.what), waited);
             }
             self.pause(pause)?;
             pause = (pause * 2).min(BETWEEN_ATTEMPTS * 8);
@@ -100,7 +100,7 @@ impl Patience<'_> {
     pub fn pause(&self, time: Duration) -> Result<()> {
         let until = Instant::now() + time;
         while Instant::now() < until {
-            self.go_on()?;
+            self.check_cancelled()?;
             thread::sleep(time.min(Duration::from_millis(20)));
         }
         Ok(())
@@ -108,10 +108,10 @@ impl Patience<'_> {
 
     /// Whether it is told to stop.
     pub fn is_stopped(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
+        self.cancelled.load(Ordering::Relaxed)
     }
 
-    fn go_on(&self) -> Result<()> {
+    fn check_cancelled(&self) -> Result<()> {
         if self.is_stopped() {
             let what = "stopped while waiting; nothing was changed";
             return Err(Error::new(Kind::Stopped, what));
@@ -121,17 +121,17 @@ impl Patience<'_> {
 }
 
 /// When something is waited for, and when that was last said.
-pub struct Clock {
+pub struct WaitClock {
     start: Instant,
     said: Instant,
     pause: Duration,
 }
 
-impl Clock {
+impl WaitClock {
     /// One that has waited for nothing yet.
-    pub fn start() -> Clock {
+    pub fn start() -> WaitClock {
         let start = Instant::now();
-        Clock { start, said: start, pause: Duration::from_secs(2) }
+        WaitClock { start, said: start, pause: Duration::from_secs(2) }
     }
 
     /// How long it has waited.
@@ -140,7 +140,7 @@ impl Clock {
     }
 
     /// After 2 s, and then twice as long after each time, up to a minute.
-    pub fn is_time_to_speak(&mut self) -> bool {
+    pub fn is_report_due(&mut self) -> bool {
         let speaks = self.said.elapsed() >= self.pause;
         if speaks {
             self.said = Instant::now();

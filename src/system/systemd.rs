@@ -7,19 +7,19 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
 /// The way to the service manager, where there is one.
-pub struct Manager {
+pub struct Notifier {
     socket: Option<(UnixDatagram, SocketAddr)>,
     /// How often the watchdog wants to hear of us, where it does.
     pub watchdog: Option<Duration>,
 }
 
-impl Manager {
+impl Notifier {
     /// Reads `NOTIFY_SOCKET`, `WATCHDOG_USEC` and `WATCHDOG_PID`.
-    pub fn from_environment() -> Manager {
+    pub fn from_environment() -> Notifier {
         let number = |name: &str| env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
         let is_for_us =
             number("WATCHDOG_PID").is_none_or(|pid| pid == u64::from(std::process::id()));
-        Manager {
+        Notifier {
             socket: connect(),
             watchdog: number("WATCHDOG_USEC").filter(|_| is_for_us).map(Duration::from_micros),
         }

@@ -60,16 +60,16 @@ impl Statement<'_> {
 pub fn statements(text: &str) -> Vec<Statement<'_>> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut found = Vec::new();
-    let mut open: Option<Open> = None;
+    let mut open: Option<OpenStatement> = None;
     let mut line = 1;
     for token in tokens(text) {
         let end = token.start + token.text.len();
         match token.kind {
             Token::Blank => {}
-            Token::Semicolon if open.as_ref().is_none_or(Open::may_end) => {
+            Token::Semicolon if open.as_ref().is_none_or(OpenStatement::may_end) => {
                 found.extend(open.take().map(|o| o.close(text)));
             }
-            _ => open.get_or_insert_with(|| Open::at(token.start, line)).take(&token, end),
+            _ => open.get_or_insert_with(|| OpenStatement::at(token.start, line)).take(&token, end),
         }
         line += token.text.bytes().filter(|byte| *byte == b'\n').count();
     }
@@ -78,7 +78,7 @@ pub fn statements(text: &str) -> Vec<Statement<'_>> {
 }
 
 /// A statement that is being read.
-struct Open {
+struct OpenStatement {
     line: usize,
     start: usize,
     end: usize,
@@ -91,9 +91,9 @@ struct Open {
     body_ended: bool,
 }
 
-impl Open {
-    fn at(start: usize, line: usize) -> Open {
-        Open {
+impl OpenStatement {
+    fn at(start: usize, line: usize) -> OpenStatement {
+        OpenStatement {
             line,
             start,
             end: start,

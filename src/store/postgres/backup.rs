@@ -14,7 +14,7 @@ const NAME: usize = 63;
 /// Copies every table of our names that has rows, and proves the copies. Returns where they are;
 /// `None` where there is no row.
 pub fn back_up(session: &mut Session) -> Result<Option<String>> {
-    let catalog = inspect::look(session, false)?.look.catalog;
+    let catalog = inspect::snapshot(session, false)?.snapshot.catalog;
     let tables: Vec<&str> = catalog.tables.iter().map(|table| &*table.name).collect();
     if tables.is_empty() {
         return Ok(None);

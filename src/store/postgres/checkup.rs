@@ -4,13 +4,13 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::session::{Row, Server, Session, Sessions, name};
+use super::session::{Row, Session, SessionServer, Sessions, name};
 use super::tls::proves;
 use super::url::SslMode;
 use super::{DatabaseServer, inspect};
 use crate::error::{Error, Result};
-use crate::store::finding::{Group, Observation};
-use crate::store::{Examination, Look, Place};
+use crate::store::finding::{Finding, Group};
+use crate::store::{Examination, Snapshot, StorageStatus};
 
 /// How long the server may take for all of it.
 const WITHIN: Duration = Duration::from_secs(5);
@@ -24,18 +24,18 @@ const GROUP: Group = Group::Server;
 /// Looks at the server and into the database.
 pub fn examine(database: &DatabaseServer) -> Examination {
     let target = &database.target;
-    let mut observations = vec![password(database)];
-    observations.extend(target.warnings.iter().map(|warning| {
+    let mut findings = vec![password(database)];
+    findings.extend(target.warnings.iter().map(|warning| {
         let remedy = warning.split_once("; ").map_or("correct the file", |(_, remedy)| remedy);
-        Observation::attention(Group::Credentials, "password file", warning).remedy(remedy)
+        Finding::attention(Group::Credentials, "password file", warning).remedy(remedy)
     }));
     let asked = Sessions::new(Arc::clone(target), database.pool)
         .and_then(|sessions| sessions.ask(WITHIN, ask));
     let found = match asked {
         Ok(found) => found,
         Err(error) => {
-            observations.push(unreached(error, &target.location()));
-            return Examination { observations, ..Examination::default() };
+            findings.push(unreached(error, &target.location()));
+            return Examination { findings, ..Examination::default() };
         }
     };
     let host = target.hosts.iter().find(|host| name(host) == found.server.name);
@@ -45,42 +45,43 @@ pub fn examine(database: &DatabaseServer) -> Examination {
         encrypted: found.state.encryption.clone(),
         is_proved: proves(&target.tls),
     };
-    observations.push(reached(&found.server));
-    observations.push(way.judged());
-    observations.extend(found.state.judged(&found.server.schema, database.pool.max));
-    observations.extend(clock(found.state.time, SystemTime::now()));
-    let look = match found.look {
-        Ok(look) if look.catalog.is_empty() => {
+    findings.push(reached(&found.server));
+    findings.push(way.judged());
+    findings.extend(found.state.judged(&found.server.schema, database.pool.max));
+    findings.extend(clock(found.state.time, SystemTime::now()));
+    let snapshot = match found.snapshot {
+        Ok(snapshot) if snapshot.catalog.is_empty() => {
             let what = format!("schema {} has no table of CTS yet", found.server.schema);
-            let seen = Observation::attention(Group::Database, "database", what);
-            observations.push(seen.remedy("cts migrate, or systemctl start cts"));
+            let seen = Finding::attention(Group::Database, "database", what);
+            findings.push(seen.remedy("cts migrate, or systemctl start cts"));
             None
         }
-        Ok(look) => Some(look),
+        Ok(snapshot) => Some(snapshot),
         Err(error) => {
-            let seen = Observation::bad(Group::Database, "database", error.what);
-            observations.push(Observation { remedy: error.remedy, ..seen });
+            let seen = Finding::bad(Group::Database, "database", error.what);
+            findings.push(Finding { remedy: error.remedy, ..seen });
             None
         }
     };
-    let place = Place { read_only: found.server.read_only, pool: None, ..Place::default() };
-    Examination { observations, look, place, owner: None }
+    let place =
+        StorageStatus { read_only: found.server.read_only, pool: None, ..StorageStatus::default() };
+    Examination { findings, snapshot, place, owner: None }
 }
 
 /// What one connection tells.
 #[derive(Clone)]
-struct Found {
-    server: Server,
-    state: State,
-    look: Result<Look>,
+struct ServerFindings {
+    server: SessionServer,
+    state: RoleState,
+    snapshot: Result<Snapshot>,
 }
 
-fn ask(session: &mut Session) -> Result<Found> {
+fn ask(session: &mut Session) -> Result<ServerFindings> {
     let sql = state_sql(&session.server.schema);
     let row = session.ask(&sql)?.into_iter().flatten().next();
-    let state = row.as_ref().map(State::of).unwrap_or_default();
-    let look = inspect::look(session, true).map(|found| found.look);
-    Ok(Found { server: session.server.clone(), state, look })
+    let state = row.as_ref().map(RoleState::of).unwrap_or_default();
+    let snapshot = inspect::snapshot(session, true).map(|found| found.snapshot);
+    Ok(ServerFindings { server: session.server.clone(), state, snapshot })
 }
 
 /// What the role may do, and what the server has. (PostgreSQL documentation, "Access Privilege
@@ -108,7 +109,7 @@ fn state_sql(schema: &str) -> String {
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct State {
+struct RoleState {
     role: String,
     may_create: bool,
     /// Tables of ours that the role does not own.
@@ -125,10 +126,10 @@ struct State {
     time: u64,
 }
 
-impl State {
-    fn of(row: &Row) -> State {
+impl RoleState {
+    fn of(row: &Row) -> RoleState {
         let some = |at| row.get(at).filter(|text| !text.is_empty()).map(str::to_string);
-        State {
+        RoleState {
             role: row.text(0).to_string(),
             may_create: row.is(1),
             not_owned: some(2),
@@ -141,42 +142,42 @@ impl State {
         }
     }
 
-    fn judged(&self, schema: &str, pool: u32) -> Vec<Observation> {
+    fn judged(&self, schema: &str, pool: u32) -> Vec<Finding> {
         vec![self.creation(schema), self.rights(), self.limit(pool), self.amcheck()]
     }
 
-    fn creation(&self, schema: &str) -> Observation {
+    fn creation(&self, schema: &str) -> Finding {
         let (role, name) = (&self.role, "create");
         if self.may_create {
             let what = format!("role {role} may create tables in schema {schema}");
-            return Observation::good(GROUP, name, what);
+            return Finding::good(GROUP, name, what);
         }
         let what = format!("role {role} may not create tables in schema {schema}");
-        Observation::bad(GROUP, name, what)
+        Finding::bad(GROUP, name, what)
             .remedy(format!("GRANT USAGE, CREATE ON SCHEMA \"{schema}\" TO \"{role}\""))
     }
 
-    fn rights(&self) -> Observation {
+    fn rights(&self) -> Finding {
         let (role, name) = (&self.role, "rights");
         match (&self.no_rights, &self.not_owned) {
             (Some(tables), _) => {
                 let what = format!("role {role} may not read and write: {tables}");
-                Observation::bad(GROUP, name, what).remedy(owned_by(role))
+                Finding::bad(GROUP, name, what).remedy(owned_by(role))
             }
             (_, Some(tables)) => {
                 let what =
                     format!("role {role} does not own, and cannot migrate or repair: {tables}");
-                Observation::attention(GROUP, name, what).remedy(owned_by(role))
+                Finding::attention(GROUP, name, what).remedy(owned_by(role))
             }
             _ => {
                 let what =
                     format!("role {role} owns the tables that are there, reads and writes them");
-                Observation::good(GROUP, name, what)
+                Finding::good(GROUP, name, what)
             }
         }
     }
 
-    fn limit(&self, pool: u32) -> Observation {
+    fn limit(&self, pool: u32) -> Finding {
         let of_role = u32::try_from(self.role_connections).unwrap_or(u32::MAX);
         let (most, whose) = match of_role < self.connections {
             true => (of_role, "the role's CONNECTION LIMIT"),
@@ -184,16 +185,16 @@ impl State {
         };
         let what = format!("CTS_POOL_MAX {pool}, {whose} {most}");
         if pool < most {
-            return Observation::good(GROUP, "connections", what);
+            return Finding::good(GROUP, "connections", what);
         }
-        Observation::attention(GROUP, "connections", format!("{what}: none is left for others"))
+        Finding::attention(GROUP, "connections", format!("{what}: none is left for others"))
             .remedy("lower CTS_POOL_MAX, or raise that limit")
     }
 
-    fn amcheck(&self) -> Observation {
+    fn amcheck(&self) -> Finding {
         match &self.amcheck {
-            Some(version) => Observation::good(GROUP, "amcheck", version),
-            None => Observation::skipped(
+            Some(version) => Finding::good(GROUP, "amcheck", version),
+            None => Finding::skipped(
                 GROUP,
                 "amcheck",
                 "not installed: cts --check --deep reads every row, and no index entry",
@@ -208,34 +209,34 @@ fn owned_by(role: &str) -> String {
 }
 
 /// Where the password is from is the URL's matter; that one can be read by others is said apart.
-fn password(database: &DatabaseServer) -> Observation {
+fn password(database: &DatabaseServer) -> Finding {
     let has_one = database.target.hosts.iter().any(|host| host.password.is_some());
     let what = match has_one {
         true => "there is one, in the URL or the password file",
         false => "none, in the URL or a password file: the server must let the role in without",
     };
-    Observation::good(Group::Credentials, "password", what)
+    Finding::good(Group::Credentials, "password", what)
 }
 
-fn unreached(error: Error, location: &str) -> Observation {
+fn unreached(error: Error, location: &str) -> Finding {
     let error = if error.what.contains(location) { error } else { error.at(location) };
-    let seen = Observation::bad(GROUP, "connection", error.what);
+    let seen = Finding::bad(GROUP, "connection", error.what);
     let remedy = error.remedy.unwrap_or(
         "look whether the server runs (pg_isready), and at host and port in the URL".into(),
     );
     seen.remedy(remedy)
 }
 
-fn reached(server: &Server) -> Observation {
-    let Server { name, version, started, .. } = server;
+fn reached(server: &SessionServer) -> Finding {
+    let SessionServer { name, version, started, .. } = server;
     let (major, minor) = (version / 10_000, version % 10_000);
     let what = format!("{name}, PostgreSQL {major}.{minor}, runs since {started}");
     if *version < NOTICES_THE_END {
         let what = format!("{what}; it goes on for a while with the work of a cts that was killed");
-        return Observation::attention(GROUP, "connection", what)
+        return Finding::attention(GROUP, "connection", what)
             .remedy("PostgreSQL 14 or later notices it");
     }
-    Observation::good(GROUP, "connection", what)
+    Finding::good(GROUP, "connection", what)
 }
 
 /// The way to the server.
@@ -247,13 +248,13 @@ struct Way {
 }
 
 impl Way {
-    fn judged(&self) -> Observation {
+    fn judged(&self) -> Finding {
         let mode = self.mode.name();
         let attention =
-            |what: String| Observation::attention(GROUP, "TLS", format!("sslmode={mode}: {what}"));
+            |what: String| Finding::attention(GROUP, "TLS", format!("sslmode={mode}: {what}"));
         match &self.encrypted {
             _ if self.is_local && self.encrypted.is_none() => {
-                Observation::good(GROUP, "TLS", "not encrypted, and does not leave this machine")
+                Finding::good(GROUP, "TLS", "not encrypted, and does not leave this machine")
             }
             None => {
                 attention("not encrypted: who is on the way reads the keys of exchanges".into())
@@ -263,10 +264,10 @@ impl Way {
             }
             Some(how) if self.is_proved => {
                 let what = format!("sslmode={mode}: {how}, and the server has proved who it is");
-                Observation::good(GROUP, "TLS", what)
+                Finding::good(GROUP, "TLS", what)
             }
             Some(how) if self.is_local => {
-                Observation::good(GROUP, "TLS", format!("sslmode={mode}: {how}, on this machine"))
+                Finding::good(GROUP, "TLS", format!("sslmode={mode}: {how}, on this machine"))
             }
             Some(how) => attention(format!("{how}, but whoever answers is believed"))
                 .remedy("set sslrootcert=/path/of/its/CA.pem in the URL, and sslmode=verify-full"),
@@ -275,14 +276,14 @@ impl Way {
 }
 
 /// Times in the tables are the server's.
-fn clock(theirs: u64, now: SystemTime) -> Option<Observation> {
+fn clock(theirs: u64, now: SystemTime) -> Option<Finding> {
     let ours = now.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs();
     let apart = Duration::from_secs(ours.abs_diff(theirs));
     let what = format!("that of the server is {} s from ours", apart.as_secs());
     Some(if apart <= CLOCKS_WITHIN {
-        Observation::good(Group::Clock, "server", what)
+        Finding::good(Group::Clock, "server", what)
     } else {
-        Observation::attention(Group::Clock, "server", what)
+        Finding::attention(Group::Clock, "server", what)
             .remedy("timedatectl on both machines tells which one is not synchronised")
     })
 }
@@ -293,14 +294,14 @@ mod tests {
     use crate::error::Kind;
     use crate::store::finding::Grade::{Attention, Bad, Good, Skipped};
 
-    fn whole() -> State {
-        State {
+    fn whole() -> RoleState {
+        RoleState {
             role: "cts".into(),
             may_create: true,
             amcheck: Some("1.3".into()),
             connections: 100,
             role_connections: -1,
-            ..State::default()
+            ..RoleState::default()
         }
     }
 
@@ -311,7 +312,7 @@ mod tests {
 
     #[test]
     fn each_thing_that_a_role_lacks_is_said() {
-        let grades = |change: fn(&mut State)| {
+        let grades = |change: fn(&mut RoleState)| {
             let mut state = whole();
             change(&mut state);
             let all = state.judged("cts", 20);
@@ -350,7 +351,7 @@ mod tests {
 
     #[test]
     fn an_old_server_an_unreached_one_and_a_clock_apart_are_said() {
-        let server = |version| Server {
+        let server = |version| SessionServer {
             name: "db:5432".into(),
             version,
             started: "yesterday".into(),

@@ -18,7 +18,7 @@ pub struct Conversion {
     /// The new value.
     pub value: String,
     /// Whether the value would be lost or altered.
-    pub misfit: String,
+    pub is_lossy: String,
 }
 
 const INTEGERS: &[&str] = &["int2", "int4", "int8"];
@@ -75,7 +75,7 @@ fn base(kind: &str) -> &'static str {
 /// How `column`, a name for SQL, becomes of the type `to`, one of those that the schema uses. Where
 /// there is no way, every value is a misfit.
 pub fn conversion(held: &Held, to: &str, column: &str) -> Conversion {
-    let (value, misfit) = if held.name == base(to) {
+    let (value, is_lossy) = if held.name == base(to) {
         (format!("{column}::{to}"), "false".into())
     } else {
         let known = match to {
@@ -90,18 +90,18 @@ pub fn conversion(held: &Held, to: &str, column: &str) -> Conversion {
         };
         known.unwrap_or_else(|| (format!("NULL::{to}"), "true".into()))
     };
-    Conversion { value, misfit: format!("{column} IS NOT NULL AND {misfit}") }
+    Conversion { value, is_lossy: format!("{column} IS NOT NULL AND {is_lossy}") }
 }
 
 /// A misfit: what is not so, and then what does not come back the same.
-fn unless(is_so: &str, misfit: &str) -> String {
-    format!("CASE WHEN {is_so} THEN {misfit} ELSE true END")
+fn unless(is_so: &str, is_lossy: &str) -> String {
+    format!("CASE WHEN {is_so} THEN {is_lossy} ELSE true END")
 }
 
 fn to_text(held: &Held, column: &str) -> Option<(String, String)> {
     let text = format!("{column}::text");
     let full = &held.full;
-    let misfit = match (&*held.category, &*held.name) {
+    let is_lossy = match (&*held.category, &*held.name) {
         // A text, or what is kept as one.
         ("S", _) | (_, "json") => "false".into(),
         ("N" | "B" | "D" | "T" | "E", _) | (_, "uuid" | "jsonb" | "inet" | "cidr") => {
@@ -109,7 +109,7 @@ fn to_text(held: &Held, column: &str) -> Option<(String, String)> {
         }
         _ => return None,
     };
-    Some((text, misfit))
+    Some((text, is_lossy))
 }
 
 fn to_integer(
@@ -176,8 +176,8 @@ fn to_double(held: &Held, column: &str) -> Option<(String, String)> {
         )),
         _ => {
             let text = format!("{column}::text");
-            let misfit = unless(&format!("{text} ~ {DECIMAL}"), &back(&text));
-            held.is_text().then(|| (format!("{text}::float8"), misfit))
+            let is_lossy = unless(&format!("{text} ~ {DECIMAL}"), &back(&text));
+            held.is_text().then(|| (format!("{text}::float8"), is_lossy))
         }
     }
 }
@@ -187,13 +187,13 @@ fn to_time(held: &Held, column: &str) -> Option<(String, String)> {
     let value = format!("({column}::timestamp AT TIME ZONE 'UTC')");
     match &*held.name {
         "timestamp" | "date" => {
-            let misfit = format!("({value} AT TIME ZONE 'UTC') <> {column}::timestamp");
-            Some((value, misfit))
+            let is_lossy = format!("({value} AT TIME ZONE 'UTC') <> {column}::timestamp");
+            Some((value, is_lossy))
         }
         _ => held.is_text().then(|| {
             let text = format!("{column}::text");
-            let misfit = format!("{text} !~ '^({DAY})({CLOCK})?$'");
-            (format!("{text}::timestamptz"), misfit)
+            let is_lossy = format!("{text} !~ '^({DAY})({CLOCK})?$'");
+            (format!("{text}::timestamptz"), is_lossy)
         }),
     }
 }
@@ -204,8 +204,8 @@ fn to_day(held: &Held, column: &str) -> Option<(String, String)> {
         "timestamptz" => format!("({column} AT TIME ZONE 'UTC')"),
         _ => {
             let text = format!("{column}::text");
-            let misfit = format!("{text} !~ '^({DAY})$'");
-            return held.is_text().then(|| (format!("{text}::date"), misfit));
+            let is_lossy = format!("{text} !~ '^({DAY})$'");
+            return held.is_text().then(|| (format!("{text}::date"), is_lossy));
         }
     };
     Some((format!("{time}::date"), format!("{time}::date::timestamp <> {time}")))
@@ -226,7 +226,7 @@ mod tests {
         {
             let conversion = conversion(&held(name, category), to, "c");
             assert_eq!(conversion.value, format!("NULL::{to}"));
-            assert_eq!(conversion.misfit, "c IS NOT NULL AND true");
+            assert_eq!(conversion.is_lossy, "c IS NOT NULL AND true");
         }
     }
 

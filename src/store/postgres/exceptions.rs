@@ -2,7 +2,7 @@
 
 use super::session::{Row, Session, literal};
 use crate::error::Result;
-use cts_schema::constraint_exception::{Relaxation, Rule};
+use cts_schema::constraint_exception::{ConstraintException, Rule};
 
 /// Its name.
 pub const TABLE: &str = "cts_relaxations";
@@ -17,17 +17,17 @@ pub fn asking(are_there: bool) -> String {
 }
 
 /// The rules that the rows of [`asking`] tell.
-pub fn read(rows: &[Row]) -> Vec<Relaxation> {
-    let relaxation = |row: &Row| {
+pub fn read(rows: &[Row]) -> Vec<ConstraintException> {
+    let exception = |row: &Row| {
         let rule = Rule::recorded(row.text(1), row.text(2).into(), row.text(3).into())?;
-        Some(Relaxation { table: row.text(0).into(), rule, rows: row.number(4) })
+        Some(ConstraintException { table: row.text(0).into(), rule, rows: row.number(4) })
     };
-    rows.iter().filter_map(relaxation).collect()
+    rows.iter().filter_map(exception).collect()
 }
 
 /// Records a rule as relaxed; the record is made when the first one is.
-pub fn record(session: &mut Session, relaxation: &Relaxation) -> Result<()> {
-    let Relaxation { table, rule, rows } = relaxation;
+pub fn record(session: &mut Session, exception: &ConstraintException) -> Result<()> {
+    let ConstraintException { table, rule, rows } = exception;
     let detail = if let Rule::Type(_, kind) = rule { kind } else { "" };
     session.run(&format!(
         "CREATE TABLE IF NOT EXISTS {TABLE} ( \
@@ -50,8 +50,8 @@ pub fn record(session: &mut Session, relaxation: &Relaxation) -> Result<()> {
 }
 
 /// The statement that takes a rule off the record.
-pub fn removing(relaxation: &Relaxation) -> String {
-    let Relaxation { table, rule, .. } = relaxation;
+pub fn removing(exception: &ConstraintException) -> String {
+    let ConstraintException { table, rule, .. } = exception;
     format!(
         "DELETE FROM {TABLE} WHERE table_name = {} AND rule = {} AND object = {}",
         literal(table),

@@ -7,7 +7,7 @@ use super::session::{Row, Session, literal, quoted};
 use crate::error::{Error, Kind, Result};
 use crate::store::schema::POSTGRES;
 use cts_schema::catalog::{Catalog, Column, ForeignKey, Index, List, Table, Text};
-use cts_schema::constraint_exception::{Relaxation, Rule, relaxed};
+use cts_schema::constraint_exception::{ConstraintException, Rule, with_exceptions};
 use cts_schema::sql::ddl::IDENTITY;
 use cts_schema::sql::definition::holds;
 
@@ -50,7 +50,7 @@ pub struct Sequence {
 }
 
 /// A table as it is.
-pub struct Old {
+pub struct ExistingTable {
     /// As the catalogue has it.
     pub table: Table,
     /// The types of its columns, in their order.
@@ -64,9 +64,9 @@ pub struct Old {
 }
 
 /// What a table is to become.
-pub struct Plan<'e> {
+pub struct RebuildPlan<'e> {
     /// As it is.
-    pub old: Old,
+    pub old: ExistingTable,
     /// The table of the schema.
     pub expected: &'e Table,
     /// The same without the rules that its rows break.
@@ -74,14 +74,14 @@ pub struct Plan<'e> {
     /// Its rows.
     pub rows: u64,
     /// The rules that they break.
-    pub rules: Vec<Relaxation>,
+    pub rules: Vec<ConstraintException>,
 }
 
-impl Old {
+impl ExistingTable {
     /// Reads it.
-    pub fn read(session: &mut Session, expected: &Table) -> Result<Old> {
+    pub fn read(session: &mut Session, expected: &Table) -> Result<ExistingTable> {
         let name = &*expected.name;
-        let catalog = inspect::look(session, false)?.look.catalog;
+        let catalog = inspect::snapshot(session, false)?.snapshot.catalog;
         let missing = || Error::new(Kind::Data, format!("there is no table {name}"));
         let table = catalog.table(name).cloned().ok_or_else(missing)?;
         let mut results = session.ask(&details(name))?.into_iter();
@@ -97,7 +97,7 @@ impl Old {
             let is_it = |row: &&Row| row.text(0) == column.name;
             columns.iter().find(is_it).map(held).unwrap_or_default()
         };
-        Ok(Old {
+        Ok(ExistingTable {
             held: table.columns.iter().map(held).collect(),
             constraints: constraints.iter().map(constraint).collect(),
             referring: referring.iter().map(|row| Referring::read(row, name)).collect(),
@@ -233,15 +233,15 @@ impl Referring {
     }
 }
 
-impl<'e> Plan<'e> {
+impl<'e> RebuildPlan<'e> {
     /// Reads the table, asks its rows, and refuses what is in the way.
-    pub fn make(session: &mut Session, expected: &'e Table) -> Result<Plan<'e>> {
-        let old = Old::read(session, expected)?;
-        let (rows, rules) = misfits(session, &old, expected)?;
+    pub fn make(session: &mut Session, expected: &'e Table) -> Result<RebuildPlan<'e>> {
+        let old = ExistingTable::read(session, expected)?;
+        let (rows, rules) = violations(session, &old, expected)?;
         let catalog = Catalog { tables: vec![expected.clone()].into(), others: List::default() };
-        let tables = relaxed(&catalog, &rules).into_owned().tables.into_owned();
+        let tables = with_exceptions(&catalog, &rules).into_owned().tables.into_owned();
         let target = tables.into_iter().next().unwrap_or_else(|| expected.clone());
-        let plan = Plan { old, expected, target, rows, rules };
+        let plan = RebuildPlan { old, expected, target, rows, rules };
         plan.refuse(session)?;
         Ok(plan)
     }
@@ -254,14 +254,14 @@ impl<'e> Plan<'e> {
     pub fn is_converted(&self, name: &str) -> bool {
         let target = self.target.columns.iter().find(|column| column.name == *name);
         let old = self.old.column(name);
-        target.zip(old).is_some_and(|(target, old)| target.kind != old.kind)
+        target.zip(old).is_some_and(|(target, old)| target.data_type != old.data_type)
     }
 
     /// The columns of an index as they are to be, for SQL.
     fn values(&self, index: &Index) -> Vec<String> {
         let names = index.columns.iter().map(|column| column.trim_end_matches(" DESC"));
         let value = |name: &str| match self.converted().find(|column| column.name == *name) {
-            Some(column) => format!("({})", self.old.conversion(name, &column.kind).value),
+            Some(column) => format!("({})", self.old.conversion(name, &column.data_type).value),
             None => quoted(name),
         };
         names.map(value).collect()
@@ -269,8 +269,9 @@ impl<'e> Plan<'e> {
 
     /// The columns of the primary key, in order.
     pub fn key(&self) -> Vec<&Text> {
-        let mut key: Vec<&Column> = self.target.columns.iter().filter(|c| c.key > 0).collect();
-        key.sort_by_key(|column| column.key);
+        let mut key: Vec<&Column> =
+            self.target.columns.iter().filter(|c| c.primary_key_position > 0).collect();
+        key.sort_by_key(|column| column.primary_key_position);
         key.into_iter().map(|column| &column.name).collect()
     }
 
@@ -320,7 +321,7 @@ impl<'e> Plan<'e> {
         let changes = |referring: &Referring, name: &Text| {
             let target = self.converted().find(|column| column.name == *name);
             target.is_some_and(|target| {
-                referring.is_ours || !self.old.held(name).compares_with(&target.kind)
+                referring.is_ours || !self.old.held(name).compares_with(&target.data_type)
             })
         };
         // One of the table itself that goes in any case is not counted twice.
@@ -364,14 +365,18 @@ impl<'e> Plan<'e> {
 }
 
 /// The rows, and the rules of columns that they break.
-fn misfits(session: &mut Session, old: &Old, expected: &Table) -> Result<(u64, Vec<Relaxation>)> {
+fn violations(
+    session: &mut Session,
+    old: &ExistingTable,
+    expected: &Table,
+) -> Result<(u64, Vec<ConstraintException>)> {
     let mut asked: Vec<(Rule, String)> = Vec::new();
     for column in expected.columns.iter() {
         let name = column.name.to_string();
         match old.column(&name) {
             Some(found) => asked.extend(broken(old, column, found)),
             None if column.not_null && column.default.is_none() => {
-                let shared = (column.key > 0).then(|| Rule::Shared(name.clone()));
+                let shared = (column.primary_key_position > 0).then(|| Rule::Shared(name.clone()));
                 asked.extend(
                     [Some(Rule::NotNull(name)), shared]
                         .into_iter()
@@ -390,27 +395,31 @@ fn misfits(session: &mut Session, old: &Old, expected: &Table) -> Result<(u64, V
     let row = found.into_iter().flatten().next();
     let count = |at: usize| row.as_ref().map(|row| row.number::<u64>(at)).unwrap_or_default();
     let table = expected.name.to_string();
-    let mut rules: Vec<Relaxation> = Vec::new();
+    let mut rules: Vec<ConstraintException> = Vec::new();
     for (at, (rule, _)) in asked.into_iter().enumerate() {
-        rules.push(Relaxation { table: table.clone(), rule, rows: count(at + 1) });
+        rules.push(ConstraintException { table: table.clone(), rule, rows: count(at + 1) });
     }
-    for column in expected.columns.iter().filter(|c| c.key > 0 && old.column(&c.name).is_some()) {
+    for column in expected
+        .columns
+        .iter()
+        .filter(|c| c.primary_key_position > 0 && old.column(&c.name).is_some())
+    {
         let rows = shared(session, &expected.name, &column.name)?;
-        rules.push(Relaxation {
+        rules.push(ConstraintException {
             table: table.clone(),
             rule: Rule::Shared(column.name.to_string()),
             rows,
         });
     }
-    rules.retain(|relaxation| relaxation.rows > 0);
-    let without: Vec<Relaxation> =
+    rules.retain(|exception| exception.rows > 0);
+    let without: Vec<ConstraintException> =
         rules.iter().filter_map(|kept| without_default(expected, kept)).collect();
     rules.extend(without);
     Ok((count(0), rules))
 }
 
 /// The default goes where a column keeps a type that has none like it.
-fn without_default(expected: &Table, kept: &Relaxation) -> Option<Relaxation> {
+fn without_default(expected: &Table, kept: &ConstraintException) -> Option<ConstraintException> {
     let Rule::Type(name, kind) = &kept.rule else { return None };
     let column = expected.columns.iter().find(|column| column.name == *name)?;
     let default = column.default.as_deref()?;
@@ -422,19 +431,19 @@ fn without_default(expected: &Table, kept: &Relaxation) -> Option<Relaxation> {
         || starts(&["SMALLINT", "INTEGER", "BIGINT", "NUMERIC", "REAL", "DOUBLE PRECISION"])
             && is_number(default);
     let rule = Rule::Default(name.clone());
-    (!can_be).then(|| Relaxation { table: kept.table.clone(), rule, rows: kept.rows })
+    (!can_be).then(|| ConstraintException { table: kept.table.clone(), rule, rows: kept.rows })
 }
 
 /// The rules of a column that its values may break, each with the rows that do, as a condition.
-fn broken(old: &Old, expected: &Column, found: &Column) -> Vec<(Rule, String)> {
+fn broken(old: &ExistingTable, expected: &Column, found: &Column) -> Vec<(Rule, String)> {
     let name = expected.name.to_string();
     let is_null = format!("{} IS NULL", quoted(&name));
-    let misfit = old.conversion(&name, &expected.kind).misfit;
+    let is_lossy = old.conversion(&name, &expected.data_type).is_lossy;
     let mut broken = Vec::new();
     if expected.default.as_deref() == Some(IDENTITY) {
-        broken.push((Rule::Key(name.clone()), format!("{is_null} OR {misfit}")));
-    } else if found.kind != expected.kind {
-        broken.push((Rule::Type(name.clone(), found.kind.to_string()), misfit));
+        broken.push((Rule::Key(name.clone()), format!("{is_null} OR {is_lossy}")));
+    } else if found.data_type != expected.data_type {
+        broken.push((Rule::Type(name.clone(), found.data_type.to_string()), is_lossy));
     }
     if expected.not_null && !found.not_null {
         broken.push((Rule::NotNull(name), is_null));
@@ -460,23 +469,26 @@ pub fn needs(index: &Index, column: &str) -> bool {
 }
 
 /// The unique indexes that the rows do not allow, where all of their columns are there.
-pub fn not_unique(session: &mut Session, plan: &Plan<'_>) -> Result<Vec<Relaxation>> {
+pub fn not_unique(
+    session: &mut Session,
+    plan: &RebuildPlan<'_>,
+) -> Result<Vec<ConstraintException>> {
     let mut rules = Vec::new();
     for index in plan.expected.indexes.iter().filter(|index| index.unique) {
         let mut needed = plan.expected.columns.iter().filter(|column| needs(index, &column.name));
         if needed.all(|column| plan.old.column(&column.name).is_some()) {
             let rows = duplicates_of(session, &plan.expected.name, index, &plan.values(index))?;
             let rule = Rule::Unique(index.name.to_string());
-            rules.push(Relaxation { table: plan.expected.name.to_string(), rule, rows });
+            rules.push(ConstraintException { table: plan.expected.name.to_string(), rule, rows });
         }
     }
-    rules.retain(|relaxation| relaxation.rows > 0);
+    rules.retain(|exception| exception.rows > 0);
     Ok(rules)
 }
 
 /// Rows that refer to rows that are gone. Ids may still be of two types.
-pub fn orphans(session: &mut Session, plan: &Plan<'_>) -> Result<Vec<Relaxation>> {
-    let catalog = inspect::look(session, false)?.look.catalog;
+pub fn orphans(session: &mut Session, plan: &RebuildPlan<'_>) -> Result<Vec<ConstraintException>> {
+    let catalog = inspect::snapshot(session, false)?.snapshot.catalog;
     let mut rules = Vec::new();
     for key in
         plan.expected.foreign_keys.iter().filter(|key| plan.old.column(&key.column).is_some())
@@ -498,8 +510,8 @@ pub fn orphans(session: &mut Session, plan: &Plan<'_>) -> Result<Vec<Relaxation>
         let found = session.ask(&sql)?.into_iter().flatten().next();
         let rows = found.map(|row| row.number(0)).unwrap_or_default();
         let rule = Rule::References(key.table.to_string());
-        rules.push(Relaxation { table: plan.expected.name.to_string(), rule, rows });
+        rules.push(ConstraintException { table: plan.expected.name.to_string(), rule, rows });
     }
-    rules.retain(|relaxation| relaxation.rows > 0);
+    rules.retain(|exception| exception.rows > 0);
     Ok(rules)
 }

@@ -12,9 +12,9 @@ use super::exceptions;
 use super::lock::{self, Locked};
 use super::session::{SCHEMA, Session, Sessions, literal, quoted};
 use crate::error::{Error, Kind, Result};
-use crate::store::{Patience, Progress, Wait, interrupted};
+use crate::store::{Progress, WaitPolicy, WaitReason, interrupted};
 use cts_schema::catalog::{Index, Object};
-use cts_schema::constraint_exception::{Relaxation, Rule};
+use cts_schema::constraint_exception::{ConstraintException, Rule};
 
 /// How often the progress of a build is looked at.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(200);
@@ -26,9 +26,9 @@ pub fn build(
     sessions: &Sessions,
     table: &str,
     index: &Index,
-    patience: &Patience<'_>,
-) -> Result<Option<Relaxation>> {
-    let mut locked = Locked::take(sessions, patience)?;
+    wait: &WaitPolicy<'_>,
+) -> Result<Option<ConstraintException>> {
+    let mut locked = Locked::take(sessions, wait)?;
     let session = locked.session();
     let left = state(session, &index.name)?;
     if left == Some(true) {
@@ -44,7 +44,7 @@ pub fn build(
     let object = Object::Index(table.into(), index.name.to_string());
     let (pid, token) = (lock::pid(session)?, session.client.cancel_token());
     let (locked, done) = watched(locked, statements, |doing| {
-        follow(sessions, pid, &object, patience, doing, &|| sessions.cancel(&token))
+        follow(sessions, pid, &object, wait, doing, &|| sessions.cancel(&token))
     })?;
     if let Err(error) = done {
         drop_invalid(locked, &index.name);
@@ -114,7 +114,7 @@ fn watched(
         let session = locked.session();
         let done = statements.iter().try_for_each(|statement| session.run(statement));
         if done.as_ref().is_err_and(is_lost) {
-            session.spoil();
+            session.mark_broken();
         }
         drop(ended);
         (locked, done)
@@ -135,7 +135,7 @@ fn follow(
     sessions: &Sessions,
     pid: i32,
     object: &Object,
-    patience: &Patience<'_>,
+    wait: &WaitPolicy<'_>,
     doing: &Receiver<()>,
     cancel: &dyn Fn(),
 ) -> Result<()> {
@@ -146,7 +146,7 @@ fn follow(
     let mut waiting: Option<(String, Instant)> = None;
     let mut said = Instant::now();
     while let Err(RecvTimeoutError::Timeout) = doing.recv_timeout(BETWEEN_LOOKS) {
-        if patience.is_stopped() {
+        if wait.is_stopped() {
             cancel();
             return Err(interrupted());
         }
@@ -158,7 +158,7 @@ fn follow(
         };
         let [building, blocking, ..] = found.as_slice() else { continue };
         if let Some(row) = building.first() {
-            (patience.on_progress)(Progress { object, done: row.number(0), total: row.number(1) });
+            (wait.on_progress)(Progress { object, done: row.number(0), total: row.number(1) });
         }
         let Some(row) = blocking.first() else {
             waiting = None;
@@ -170,15 +170,15 @@ fn follow(
             _ => Instant::now(),
         };
         waiting = Some((pid, since));
-        if patience.limit.is_some_and(|limit| since.elapsed() >= limit) {
+        if wait.timeout.is_some_and(|limit| since.elapsed() >= limit) {
             cancel();
             return Err(Error::new(Kind::TryAgain, format!("it waits for {holder}"))
                 .remedy("let that transaction end, or raise CTS_LOCK_TIMEOUT, and run it again"));
         }
         if said.elapsed() >= Duration::from_secs(2) {
             said = Instant::now() + Duration::from_secs(8);
-            (patience.on_wait)(
-                &Wait::Other(format!("{holder}, to build {object}")),
+            (wait.on_wait)(
+                &WaitReason::Other(format!("{holder}, to build {object}")),
                 since.elapsed(),
             );
         }
@@ -193,7 +193,7 @@ fn drop_invalid(mut locked: Locked, name: &str) {
         let limit = DROP_WITHIN.as_millis();
         let _ = session.run(&format!("SET lock_timeout = {limit}; DROP INDEX {}", quoted(name)));
     }
-    session.spoil();
+    session.mark_broken();
 }
 
 /// Records that an index is not unique.
@@ -202,15 +202,15 @@ fn relaxed(
     table: &str,
     index: &Index,
     rows: u64,
-) -> Result<Option<Relaxation>> {
+) -> Result<Option<ConstraintException>> {
     let session = locked.session();
     // Its settings were changed for the build.
-    session.spoil();
+    session.mark_broken();
     if rows == 0 {
         return Ok(None);
     }
     let rule = Rule::Unique(index.name.to_string());
-    let relaxation = Relaxation { table: table.into(), rule, rows };
-    exceptions::record(session, &relaxation)?;
-    Ok(Some(relaxation))
+    let exception = ConstraintException { table: table.into(), rule, rows };
+    exceptions::record(session, &exception)?;
+    Ok(Some(exception))
 }

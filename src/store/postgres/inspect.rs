@@ -9,9 +9,9 @@ use super::exceptions::{self, TABLE};
 use super::session::{Known, Row, SCHEMA, Session, literal, quoted, read_only};
 use crate::error::{Error, Kind, Result};
 use crate::store::schema::POSTGRES;
-use crate::store::{Damage, Look, Orphans};
+use crate::store::{Damage, Orphans, Snapshot};
 use cts_schema::catalog::{Catalog, Column, ForeignKey, Index, List, Table, Text, is_cts};
-use cts_schema::migration::Applied;
+use cts_schema::migration::AppliedMigration;
 use cts_schema::sql::canonical;
 use cts_schema::sql::ddl::{IDENTITY, kind};
 
@@ -20,9 +20,9 @@ pub const BEFORE: &str = "cts_before_";
 
 /// What a look finds beside what every store finds.
 #[derive(Clone, Debug)]
-pub struct Found {
+pub struct Inspection {
     /// What every store finds.
-    pub look: Look,
+    pub snapshot: Snapshot,
     /// Why the server cannot be written.
     pub read_only: Option<String>,
     /// Indexes of our tables that a cut-off build has left behind: table, index.
@@ -30,7 +30,7 @@ pub struct Found {
 }
 
 /// Ledger and catalogue. `own` begins and ends a transaction for it; else one is open.
-pub fn look(session: &mut Session, own: bool) -> Result<Found> {
+pub fn snapshot(session: &mut Session, own: bool) -> Result<Inspection> {
     let (begin, end) = match own {
         true => ("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; ", "; COMMIT"),
         false => ("", ""),
@@ -42,11 +42,11 @@ pub fn look(session: &mut Session, own: bool) -> Result<Found> {
         let sql = format!("{}; {}{end}", ledger_sql(&catalog), exceptions::asking(state.is(2)));
         let mut results = session.ask(&sql)?.into_iter();
         let ledger = ledger(&results.next().unwrap_or_default());
-        let relaxations = exceptions::read(&results.next().unwrap_or_default());
+        let exceptions = exceptions::read(&results.next().unwrap_or_default());
         let others: Vec<&str> = state.text(3).split('\n').filter(|name| !name.is_empty()).collect();
         recognise(&catalog, &ledger, &others, &session.server.schema)?;
-        let look = Look { ledger, catalog, relaxations };
-        Ok(Found { look, read_only: read_only(state.is(0), state.is(1)), invalid })
+        let snapshot = Snapshot { ledger, catalog, exceptions };
+        Ok(Inspection { snapshot, read_only: read_only(state.is(0), state.is(1)), invalid })
     });
     if own && read.is_err() {
         // Where the connection is lost, so is the transaction.
@@ -60,14 +60,19 @@ fn nothing() -> Error {
 }
 
 /// Refuses tables of our names that are another program's.
-fn recognise(catalog: &Catalog, ledger: &[Applied], others: &[&str], schema: &str) -> Result<()> {
+fn recognise(
+    catalog: &Catalog,
+    ledger: &[AppliedMigration],
+    others: &[&str],
+    schema: &str,
+) -> Result<()> {
     let own = catalog.tables.iter().map(|table| &*table.name);
     let tables: Vec<&str> = own.chain(others.iter().copied()).collect();
     let has = |name: &str| {
         let table = catalog.table("migrations");
         table.is_some_and(|table| table.columns.iter().any(|column| column.name == name))
     };
-    let is_ours = ledger.iter().any(Applied::is_ours);
+    let is_ours = ledger.iter().any(AppliedMigration::is_ours);
     if catalog.is_empty() || is_ours || is_cts(&tables, has("name") && has("executed_at")) {
         return Ok(());
     }
@@ -218,10 +223,10 @@ fn column(row: &Row) -> Column {
     };
     Column {
         name: row.text(1).to_string().into(),
-        kind: kind(row.text(2)).into(),
+        data_type: kind(row.text(2)).into(),
         not_null: row.is(3),
         default,
-        key: 0,
+        primary_key_position: 0,
     }
 }
 
@@ -238,7 +243,7 @@ pub fn constrain(table: &mut Table, row: &Row) {
             for (place, name) in (1..).zip(&columns) {
                 let mut all = table.columns.to_mut().iter_mut();
                 if let Some(column) = all.find(|column| column.name == *name) {
-                    column.key = place;
+                    column.primary_key_position = place;
                 }
             }
         }
@@ -306,20 +311,20 @@ fn ledger_sql(catalog: &Catalog) -> String {
     )
 }
 
-fn ledger(rows: &[Row]) -> Vec<Applied> {
-    let mut ledger: Vec<Applied> = rows.iter().map(|row| applied(row.text(0))).collect();
+fn ledger(rows: &[Row]) -> Vec<AppliedMigration> {
+    let mut ledger: Vec<AppliedMigration> = rows.iter().map(|row| applied(row.text(0))).collect();
     ledger.sort_by_key(|row| row.id);
     ledger
 }
 
-fn applied(json: &str) -> Applied {
+fn applied(json: &str) -> AppliedMigration {
     let row: Value = serde_json::from_str(json).unwrap_or_default();
     let words = |name: &str| match &row[name] {
         Value::Null => None,
         Value::String(text) => Some(text.clone()),
         other => Some(other.to_string()),
     };
-    Applied {
+    AppliedMigration {
         id: words("id").and_then(|id| id.parse().ok()).unwrap_or_default(),
         name: words("name").unwrap_or_default(),
         checksum: words("checksum"),
@@ -341,7 +346,7 @@ fn stored(time: &str) -> String {
 /// Foreign keys that were never validated are counted.
 pub fn find_damage(session: &mut Session) -> Result<Damage> {
     let mut damage = Damage::default();
-    let found = look(session, true)?.look;
+    let found = snapshot(session, true)?.snapshot;
     session.run("SET statement_timeout = 0")?;
     for table in found.catalog.tables.iter() {
         let name = quoted(&table.name);
@@ -369,24 +374,24 @@ pub fn find_damaged_indexes(session: &mut Session) -> Result<Damage> {
 }
 
 /// The tables of ours with more rows than that.
-pub fn heavy_tables(session: &mut Session, rows: u32) -> Result<Vec<String>> {
+pub fn large_tables(session: &mut Session, rows: u32) -> Result<Vec<String>> {
     let sql = format!(
         "SELECT c.relname, pg_relation_size(c.oid) FROM pg_class c \
          WHERE c.relnamespace = {SCHEMA} AND c.relkind IN ('r', 'p') AND c.relname IN ({}) \
              AND pg_relation_size(c.oid) > 0",
         names()
     );
-    let mut heavy = Vec::new();
+    let mut large = Vec::new();
     for row in session.ask(&sql)?.into_iter().flatten() {
         let name = row.text(0);
         // The server's own count may be old, or not have been made yet; so many bytes hold so
         // many rows in any case, or so few.
         let most = row.number::<u64>(1) / LEAST_ROW_BYTES;
         if most > u64::from(rows) && has_more(session, name, rows)? {
-            heavy.push(name.to_string());
+            large.push(name.to_string());
         }
     }
-    Ok(heavy)
+    Ok(large)
 }
 
 fn has_more(session: &mut Session, table: &str, rows: u32) -> Result<bool> {

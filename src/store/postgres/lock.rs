@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::session::{Pooled, Row, SCHEMA, Session, Sessions};
 use crate::error::{Error, Kind, Result};
-use crate::store::{Holder, Patience};
+use crate::store::{Holder, WaitPolicy};
 
 /// The first of the lock's two keys, "CTS3" as in the application id of a SQLite file. The second
 /// is the number of the schema.
@@ -31,7 +31,7 @@ pub struct Locked {
 
 impl Locked {
     /// Takes the lock, waiting with patience.
-    pub fn take(sessions: &Sessions, patience: &Patience<'_>) -> Result<Locked> {
+    pub fn take(sessions: &Sessions, wait: &WaitPolicy<'_>) -> Result<Locked> {
         let session = RefCell::new(sessions.get(CONNECT)?);
         let sql = format!("SELECT pg_try_advisory_lock({})", key());
         let attempt = || {
@@ -42,7 +42,7 @@ impl Locked {
             thread::sleep(PAUSE);
             Ok(None)
         };
-        patience.until_free(attempt, || holder(&mut session.borrow_mut()).ok().flatten())?;
+        wait.until_unlocked(attempt, || holder(&mut session.borrow_mut()).ok().flatten())?;
         Ok(Locked { session: session.into_inner() })
     }
 
@@ -56,7 +56,7 @@ impl Drop for Locked {
     fn drop(&mut self) {
         // A lock that cannot be given back is given back by the end of the connection.
         if self.session.run(&format!("SELECT pg_advisory_unlock({})", key())).is_err() {
-            self.session.spoil();
+            self.session.mark_broken();
         }
     }
 }

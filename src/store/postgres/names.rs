@@ -3,16 +3,16 @@
 
 use super::session::{SCHEMA, Session, literal};
 use crate::error::{Error, Kind, Result};
-use crate::store::Look;
+use crate::store::Snapshot;
 use crate::store::schema::POSTGRES;
 
 /// Refuses a database whose role may not make what is missing there, or where names are taken.
-pub fn refuse(session: &mut Session, look: &Look) -> Result<()> {
-    let is_first = !look.ledger.iter().any(|row| row.is_ours());
-    if is_first || !look.drift(&POSTGRES).missing.is_empty() {
+pub fn refuse(session: &mut Session, snapshot: &Snapshot) -> Result<()> {
+    let is_first = !snapshot.ledger.iter().any(|row| row.is_ours());
+    if is_first || !snapshot.drift(&POSTGRES).missing.is_empty() {
         refuse_rights(session)?;
     }
-    refuse_taken(session, look)
+    refuse_taken(session, snapshot)
 }
 
 fn refuse_rights(session: &mut Session) -> Result<()> {
@@ -32,14 +32,14 @@ fn refuse_rights(session: &mut Session) -> Result<()> {
 
 /// Refuses to begin with a database in which something else has the name of a table of ours, or,
 /// where there are tables to adopt, of an index.
-pub fn refuse_taken(session: &mut Session, look: &Look) -> Result<()> {
-    if look.ledger.iter().any(|row| row.is_ours()) {
+pub fn refuse_taken(session: &mut Session, snapshot: &Snapshot) -> Result<()> {
+    if snapshot.ledger.iter().any(|row| row.is_ours()) {
         return Ok(());
     }
     let mut wanted = Vec::new();
     for table in POSTGRES.expected.tables.iter() {
         wanted.push(format!("('table', {}, '')", literal(&table.name)));
-        if !look.catalog.is_empty() {
+        if !snapshot.catalog.is_empty() {
             let row =
                 |name: &str| format!("('index', {}, {})", literal(name), literal(&table.name));
             wanted.extend(table.indexes.iter().map(|index| row(&index.name)));

@@ -2,7 +2,7 @@
 //! row. Everything comes from the catalogue and from the table itself; no table is known by name.
 //! What somebody has added to the table stays: columns, their constraints, indexes, triggers.
 
-use super::existing_table::{self, Old, Plan};
+use super::existing_table::{self, ExistingTable, RebuildPlan};
 use super::index::{create, duplicates};
 use super::inspect::orphaned;
 use super::sequences;
@@ -11,7 +11,7 @@ use crate::error::{Error, Kind, Result};
 use crate::store::schema::POSTGRES;
 use crate::store::{Progress, Rebuilt};
 use cts_schema::catalog::{Column, ForeignKey, Index, Object, Table};
-use cts_schema::constraint_exception::{DRAWN_TEXT, Relaxation, Rule};
+use cts_schema::constraint_exception::{ConstraintException, RANDOM_ID_TEXT, Rule};
 use cts_schema::sql::Subject;
 use cts_schema::sql::ddl::IDENTITY;
 
@@ -22,7 +22,7 @@ const DRAWN: &str = "floor(random() * 9007199254740991)::bigint::text";
 /// up, such as the time a row was made, stays NULL.
 fn add_column(table: &str, column: &Column) -> String {
     let (table, name) = (quoted(table), quoted(&column.name));
-    let kind = &column.kind;
+    let kind = &column.data_type;
     let not_null = if column.not_null { " NOT NULL" } else { "" };
     match &column.default {
         None => format!("ALTER TABLE {table} ADD COLUMN {name} {kind}{not_null}"),
@@ -42,7 +42,7 @@ fn add_column(table: &str, column: &Column) -> String {
 pub fn put_column(table: &str, column: &Column) -> String {
     let mut sql = add_column(table, column);
     let (name, of) = (quoted(table), quoted(&column.name));
-    if column.key > 0 {
+    if column.primary_key_position > 0 {
         sql += &format!("; ALTER TABLE {name} ADD PRIMARY KEY ({of})");
     }
     let keys = POSTGRES.expected.table(table).map(|table| table.foreign_keys.iter());
@@ -66,11 +66,11 @@ fn add_foreign_key(table: &str, key: &ForeignKey, is_valid: bool) -> String {
 
 /// The rows of a table, and the rules that they break, as far as can be seen from them.
 pub fn forecast(session: &mut Session, expected: &Table) -> Result<Rebuilt> {
-    let plan = Plan::make(session, expected)?;
-    let mut relaxations = plan.rules.clone();
-    relaxations.extend(existing_table::not_unique(session, &plan)?);
-    relaxations.extend(existing_table::orphans(session, &plan)?);
-    Ok(Rebuilt { rows: plan.rows, relaxations, dropped: plan.dropped() })
+    let plan = RebuildPlan::make(session, expected)?;
+    let mut exceptions = plan.rules.clone();
+    exceptions.extend(existing_table::not_unique(session, &plan)?);
+    exceptions.extend(existing_table::orphans(session, &plan)?);
+    Ok(Rebuilt { rows: plan.rows, exceptions, dropped: plan.dropped() })
 }
 
 fn number(session: &mut Session, sql: &str) -> Result<u64> {
@@ -89,7 +89,7 @@ pub fn reshape(
     session.run(&format!(
         "LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE; SET LOCAL row_security = off"
     ))?;
-    let plan = Plan::make(session, expected)?;
+    let plan = RebuildPlan::make(session, expected)?;
     let object = &Object::Table(expected.name.to_string());
     progress(Progress { object, done: 0, total: plan.rows });
     let differing = differing_indexes(&plan);
@@ -97,7 +97,7 @@ pub fn reshape(
         for statement in clear(&plan, &differing).into_iter().chain(shape(&plan)) {
             session.run(&statement)?;
         }
-        sequences::count_on(session, &plan)?;
+        sequences::reclaim_sequence(session, &plan)?;
         constrain(session, &plan)
     })();
     done.map_err(|error| match error.kind {
@@ -111,15 +111,15 @@ pub fn reshape(
     progress(Progress { object, done: plan.rows, total: plan.rows });
     let mut dropped = plan.dropped();
     dropped.extend(plan.dropped_elsewhere());
-    let (rows, mut relaxations) = (plan.rows, plan.rules);
+    let (rows, mut exceptions) = (plan.rows, plan.rules);
     for index in differing {
-        relaxations.extend(put_index(session, &expected.name, index, progress)?);
+        exceptions.extend(put_index(session, &expected.name, index, progress)?);
     }
-    Ok(Rebuilt { rows, relaxations, dropped })
+    Ok(Rebuilt { rows, exceptions, dropped })
 }
 
 /// Indexes that have an expected name, and are others.
-fn differing_indexes<'e>(plan: &Plan<'e>) -> Vec<&'e Index> {
+fn differing_indexes<'e>(plan: &RebuildPlan<'e>) -> Vec<&'e Index> {
     let differs = |index: &&Index| {
         let found = plan.old.table.index(&index.name);
         found.is_some_and(|found| found.to_string() != index.to_string())
@@ -128,7 +128,7 @@ fn differing_indexes<'e>(plan: &Plan<'e>) -> Vec<&'e Index> {
 }
 
 /// Takes away what is in the way: constraints, indexes, and whatever gives a column its values.
-fn clear(plan: &Plan<'_>, indexes: &[&Index]) -> Vec<String> {
+fn clear(plan: &RebuildPlan<'_>, indexes: &[&Index]) -> Vec<String> {
     let table = quoted(&plan.expected.name);
     let drop =
         |table: &str, name: &str| format!("ALTER TABLE {table} DROP CONSTRAINT {}", quoted(name));
@@ -142,7 +142,7 @@ fn clear(plan: &Plan<'_>, indexes: &[&Index]) -> Vec<String> {
     statements.extend(indexes.iter().map(|index| format!("DROP INDEX {}", quoted(&index.name))));
     for target in plan.target.columns.iter() {
         let Some(found) = plan.old.column(&target.name) else { continue };
-        let is_same = found.kind == target.kind && found.default == target.default;
+        let is_same = found.data_type == target.data_type && found.default == target.default;
         let what = match found.default.as_deref() {
             None => continue,
             Some(_) if is_same => continue,
@@ -165,13 +165,13 @@ fn clear(plan: &Plan<'_>, indexes: &[&Index]) -> Vec<String> {
 }
 
 /// Adds and alters columns.
-fn shape(plan: &Plan<'_>) -> Vec<String> {
+fn shape(plan: &RebuildPlan<'_>) -> Vec<String> {
     let name = &plan.expected.name;
     let missing = plan.target.columns.iter().filter(|c| plan.old.column(&c.name).is_none());
     let mut statements: Vec<String> = missing.map(|column| add_column(name, column)).collect();
     let types = plan.converted().map(|column| {
-        let value = plan.old.conversion(&column.name, &column.kind).value;
-        format!("ALTER COLUMN {} TYPE {} USING {value}", quoted(&column.name), column.kind)
+        let value = plan.old.conversion(&column.name, &column.data_type).value;
+        format!("ALTER COLUMN {} TYPE {} USING {value}", quoted(&column.name), column.data_type)
     });
     let mut attributes = Vec::new();
     for (target, expected) in plan.target.columns.iter().zip(plan.expected.columns.iter()) {
@@ -197,7 +197,7 @@ fn shape(plan: &Plan<'_>) -> Vec<String> {
 fn set_attributes(target: &Column, expected: &Column, found: &Column) -> Vec<String> {
     let column = format!("ALTER COLUMN {}", quoted(&target.name));
     let mut changes = Vec::new();
-    let is_same = found.kind == target.kind && found.default == target.default;
+    let is_same = found.data_type == target.data_type && found.default == target.default;
     match target.default.as_deref() {
         Some(sql) if !is_same && sql != IDENTITY => {
             changes.push(format!("{column} SET DEFAULT {}", default(sql, target, expected)));
@@ -214,9 +214,9 @@ fn set_attributes(target: &Column, expected: &Column, found: &Column) -> Vec<Str
 
 /// A default for SQL, of the type that the column keeps.
 fn default(sql: &str, target: &Column, expected: &Column) -> String {
-    let kind = &target.kind;
-    match &*expected.kind {
-        _ if sql == DRAWN_TEXT => DRAWN.into(),
+    let kind = &target.data_type;
+    match &*expected.data_type {
+        _ if sql == RANDOM_ID_TEXT => DRAWN.into(),
         expected if expected == kind => sql.into(),
         "BOOLEAN" if sql != "NULL" && !kind.contains("CHAR") && kind != "TEXT" => {
             format!("({sql})::integer::{kind}")
@@ -226,7 +226,7 @@ fn default(sql: &str, target: &Column, expected: &Column) -> String {
 }
 
 /// Adds the primary key, the foreign keys and the storage parameters.
-fn constrain(session: &mut Session, plan: &Plan<'_>) -> Result<()> {
+fn constrain(session: &mut Session, plan: &RebuildPlan<'_>) -> Result<()> {
     let table = quoted(&plan.expected.name);
     let has_key = plan.old.constraints.iter().any(|c| c.is_primary_key() && plan.keeps(c));
     let key: Vec<String> = plan.key().into_iter().map(|name| quoted(name)).collect();
@@ -261,7 +261,7 @@ pub fn put_index(
     table: &str,
     index: &Index,
     progress: &dyn Fn(Progress<'_>),
-) -> Result<Option<Relaxation>> {
+) -> Result<Option<ConstraintException>> {
     let taken = format!(
         "SELECT count(*) FROM pg_class c LEFT JOIN pg_index x ON x.indexrelid = c.oid \
          WHERE c.relnamespace = {SCHEMA} AND c.relname = {} \
@@ -283,11 +283,11 @@ pub fn put_index(
     session.run(&format!("DROP INDEX IF EXISTS {}; {made}", quoted(&index.name)))?;
     progress(Progress { object, done: total, total });
     let rule = Rule::Unique(index.name.to_string());
-    Ok((rows > 0).then(|| Relaxation { table: table.into(), rule, rows }))
+    Ok((rows > 0).then(|| ConstraintException { table: table.into(), rule, rows }))
 }
 
 /// How many rows break a rule that was relaxed, by now. `expected` is the table without it.
-pub fn breaking(session: &mut Session, expected: &Table, rule: &Rule) -> Result<u64> {
+pub fn count_violations(session: &mut Session, expected: &Table, rule: &Rule) -> Result<u64> {
     let table = quoted(&expected.name);
     match rule {
         Rule::NotNull(name) => {
@@ -309,13 +309,13 @@ pub fn breaking(session: &mut Session, expected: &Table, rule: &Rule) -> Result<
             let Some(column) = expected.columns.iter().find(|column| column.name == *name) else {
                 return Ok(0);
             };
-            let old = Old::read(session, expected)?;
-            let misfit = old.conversion(name, &column.kind).misfit;
+            let old = ExistingTable::read(session, expected)?;
+            let is_lossy = old.conversion(name, &column.data_type).is_lossy;
             let or_null = match rule {
                 Rule::Key(_) => format!(" OR {} IS NULL", quoted(name)),
                 _ => String::new(),
             };
-            number(session, &format!("SELECT count(*) FROM {table} WHERE {misfit}{or_null}"))
+            number(session, &format!("SELECT count(*) FROM {table} WHERE {is_lossy}{or_null}"))
         }
     }
 }

@@ -1,14 +1,14 @@
 //! What of an older CTS is not given another shape, because something would be lost or broken by it.
 //! Each refusal is one sentence that names the object, and what to do.
 
-use super::existing_table::{Plan, Referring, needs};
+use super::existing_table::{RebuildPlan, Referring, needs};
 use super::session::{Session, literal, quoted};
 use crate::error::{Error, Kind, Result};
 use crate::store::schema::POSTGRES;
 use cts_schema::catalog::{Column, Index};
-use cts_schema::constraint_exception::{Relaxation, Rule};
+use cts_schema::constraint_exception::{ConstraintException, Rule};
 
-impl Plan<'_> {
+impl RebuildPlan<'_> {
     /// Refuses what is in the way of the plan.
     pub fn refuse(&self, session: &mut Session) -> Result<()> {
         self.refuse_shared_parents()?;
@@ -36,16 +36,19 @@ impl Plan<'_> {
     /// The proof of what is decided: no value is lost in the types that the columns get.
     fn refuse_loss(&self, session: &mut Session) -> Result<()> {
         for column in self.converted() {
-            let misfit = self.old.conversion(&column.name, &column.kind).misfit;
+            let is_lossy = self.old.conversion(&column.name, &column.data_type).is_lossy;
             let table = quoted(&self.expected.name);
-            let sql = format!("SELECT EXISTS (SELECT FROM {table} WHERE {misfit})");
+            let sql = format!("SELECT EXISTS (SELECT FROM {table} WHERE {is_lossy})");
             if session.ask(&sql)?.into_iter().flatten().next().is_none_or(|row| row.is(0)) {
                 let what = format!(
                     "{}.{}: values of type {} cannot become {} without a loss",
                     self.expected.name,
                     column.name,
-                    self.old.column(&column.name).map(|c| c.kind.to_string()).unwrap_or_default(),
-                    column.kind
+                    self.old
+                        .column(&column.name)
+                        .map(|c| c.data_type.to_string())
+                        .unwrap_or_default(),
+                    column.data_type
                 );
                 return Err(
                     Error::new(Kind::Data, what).remedy("give it a type of texts or numbers")
@@ -57,7 +60,7 @@ impl Plan<'_> {
 
     /// The server makes no index over a type that does not fit it.
     fn refuse_indexes(&self, session: &mut Session) -> Result<()> {
-        for Relaxation { rule, rows, .. } in &self.rules {
+        for ConstraintException { rule, rows, .. } in &self.rules {
             let Rule::Type(name, kind) = rule else { continue };
             let mut columns = self.expected.columns.iter();
             let Some(column) = columns.find(|column| column.name == *name) else { continue };
@@ -68,11 +71,11 @@ impl Plan<'_> {
                         let table = &self.expected.name;
                         let what = format!(
                             "{table}.{name}: {rows} rows cannot become {}, and index {} cannot be made over {kind}",
-                            column.kind, index.name
+                            column.data_type, index.name
                         );
                         return Err(Error::new(Kind::Data, what).remedy(format!(
                             "give {name} a value of type {} in these rows of {table}",
-                            column.kind
+                            column.data_type
                         )));
                     }
                     Err(error) => return Err(error),
@@ -89,7 +92,7 @@ impl Plan<'_> {
             let name = quoted(&column.name);
             match self.old.column(&column.name) {
                 Some(_) if !self.is_converted(&column.name) => name,
-                _ => format!("NULL::{} AS {name}", column.kind),
+                _ => format!("NULL::{} AS {name}", column.data_type),
             }
         };
         let columns: Vec<String> = self.target.columns.iter().map(column).collect();
@@ -109,11 +112,11 @@ impl Plan<'_> {
             Rule::Type(_, kind) => !kind.starts_with("TEXT") && !kind.starts_with("CHARACTER"),
             _ => false,
         };
-        let odd = self.rules.iter().find(|relaxation| is_odd(&relaxation.rule));
-        match odd.filter(|relaxation| relaxation.table == "migrations") {
+        let odd = self.rules.iter().find(|exception| is_odd(&exception.rule));
+        match odd.filter(|exception| exception.table == "migrations") {
             None => Ok(()),
-            Some(relaxation) => {
-                let what = format!("the ledger would not take a row: {relaxation}");
+            Some(exception) => {
+                let what = format!("the ledger would not take a row: {exception}");
                 Err(Error::new(Kind::Data, what).remedy("mend or empty that column"))
             }
         }
@@ -126,7 +129,7 @@ impl Plan<'_> {
             let mut keys = POSTGRES.expected.tables.iter().flat_map(|t| t.foreign_keys.iter());
             keys.any(|key| key.table == *name && key.references == *column)
         };
-        for Relaxation { rule, rows, .. } in &self.rules {
+        for ConstraintException { rule, rows, .. } in &self.rules {
             match rule {
                 Rule::Shared(column) if is_parent(column) => {
                     let what = format!(

@@ -1,7 +1,7 @@
 //! Where the ids of new rows come from: one sequence for each identity column, its own, which is
 //! past every id that is there. Other sequences stay, and no longer belong to the column.
 
-use super::existing_table::Plan;
+use super::existing_table::RebuildPlan;
 use super::session::{Session, literal, quoted};
 use crate::error::{Error, Kind, Result};
 use crate::store::schema::POSTGRES;
@@ -9,7 +9,7 @@ use cts_schema::catalog::{Column, Table};
 use cts_schema::sql::ddl::IDENTITY;
 
 /// Lets the identity column go on where its ids and the sequences of an older CTS end.
-pub fn count_on(session: &mut Session, plan: &Plan<'_>) -> Result<()> {
+pub fn reclaim_sequence(session: &mut Session, plan: &RebuildPlan<'_>) -> Result<()> {
     let Some(column) = identity(&plan.target) else { return Ok(()) };
     let (table, name) = (quoted(&plan.expected.name), quoted(&column.name));
     let mut last = 0_i64;
@@ -28,7 +28,7 @@ pub fn count_on(session: &mut Session, plan: &Plan<'_>) -> Result<()> {
     if !plan.old.column(&column.name).is_none_or(counts) {
         session.run(&format!("ALTER TABLE {table} ALTER COLUMN {name} ADD {IDENTITY}"))?;
     }
-    go_on(session, &plan.expected.name, &column.name, last).map(|_| ())
+    advance_sequence(session, &plan.expected.name, &column.name, last).map(|_| ())
 }
 
 /// Lets the counter of every identity column of ours be past its ids. Returns the tables where
@@ -37,7 +37,7 @@ pub fn secure(session: &mut Session) -> Result<Vec<String>> {
     let mut behind = Vec::new();
     for table in POSTGRES.expected.tables.iter() {
         if let Some(column) = identity(table)
-            && go_on(session, &table.name, &column.name, 0)?
+            && advance_sequence(session, &table.name, &column.name, 0)?
         {
             behind.push(table.name.to_string());
         }
@@ -51,7 +51,7 @@ fn identity(table: &Table) -> Option<&Column> {
 
 /// Lets the column's own sequence go on after `last` and after every id that is there, and proves
 /// it. Whether it had to be moved.
-fn go_on(session: &mut Session, table: &str, column: &str, last: i64) -> Result<bool> {
+fn advance_sequence(session: &mut Session, table: &str, column: &str, last: i64) -> Result<bool> {
     let Some(sequence) = own_sequence(session, table, column)? else { return Ok(false) };
     let most = format!("SELECT max({}) FROM {}", quoted(column), quoted(table));
     let last = last.max(integer(session, &most)?);

@@ -13,14 +13,14 @@ use r2d2::{ManageConnection, NopErrorHandler, Pool, PooledConnection};
 
 use super::error::{self as fault, is_lost};
 use super::tls::Tls;
-use super::url::{ChannelBinding, Host, Password, Place, SessionAttrs, Target};
+use super::url::{ChannelBinding, Endpoint, Host, Password, SessionAttrs, Target};
 use crate::error::{Error, Kind, Result};
 use cts_schema::catalog::Catalog;
 
 /// Locks that a look waits for. A look that is held up longer says so.
-const LOOK_LOCKS: Duration = Duration::from_secs(2);
+const INSPECTION_LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long the server works on one statement of a look.
-const LOOK_STATEMENT: Duration = Duration::from_secs(5);
+const INSPECTION_STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often the server looks whether we are still there, while it works.
 const CONNECTION_CHECK: Duration = Duration::from_secs(1);
 /// A peer that is silent for so long is gone. (Idle, then probes.)
@@ -56,7 +56,7 @@ pub struct PoolSettings {
 
 /// What a connection knows of its server.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Server {
+pub struct SessionServer {
     /// Host and port, as the URL has them.
     pub name: String,
     /// `server_version_num`, such as 150004.
@@ -74,11 +74,11 @@ pub struct Session {
     /// The connection itself.
     pub client: Client,
     /// Its server.
-    pub server: Server,
+    pub server: SessionServer,
     /// The catalogue as it was last read.
     pub known: Option<Known>,
     in_place: Arc<AtomicUsize>,
-    is_spoilt: bool,
+    is_broken: bool,
     since: Instant,
     /// What it logged in with, which no error may hold.
     secret: Option<Password>,
@@ -120,7 +120,7 @@ impl Session {
 
     /// Lets a statement run as long as one of a look may, as at first.
     pub fn limit_statements(&mut self) -> Result<()> {
-        self.run(&format!("SET statement_timeout = {}", LOOK_STATEMENT.as_millis()))
+        self.run(&format!("SET statement_timeout = {}", INSPECTION_STATEMENT_TIMEOUT.as_millis()))
     }
 
     /// How often the server has said that an object is in place already.
@@ -129,8 +129,8 @@ impl Session {
     }
 
     /// Lets the pool close it instead of keeping it.
-    pub fn spoil(&mut self) {
-        self.is_spoilt = true;
+    pub fn mark_broken(&mut self) {
+        self.is_broken = true;
     }
 
     fn fault(&self, cause: &postgres::Error) -> Error {
@@ -138,7 +138,7 @@ impl Session {
     }
 
     fn is_usable(&self) -> bool {
-        !self.is_spoilt && !self.client.is_closed()
+        !self.is_broken && !self.client.is_closed()
     }
 
     fn is_old(&self) -> bool {
@@ -198,9 +198,9 @@ fn refused(refusals: &[Error]) -> Error {
 /// A host with its port, for people.
 pub fn name(host: &Host) -> String {
     match &host.place {
-        Place::Tcp(name) if name.contains(':') => format!("[{name}]:{}", host.port),
-        Place::Tcp(name) => format!("{name}:{}", host.port),
-        Place::Unix(folder) => format!("{}/.s.PGSQL.{}", folder.display(), host.port),
+        Endpoint::Tcp(name) if name.contains(':') => format!("[{name}]:{}", host.port),
+        Endpoint::Tcp(name) => format!("{name}:{}", host.port),
+        Endpoint::Unix(folder) => format!("{}/.s.PGSQL.{}", folder.display(), host.port),
     }
 }
 
@@ -219,7 +219,7 @@ fn connect_to(target: &Target, tls: &Tls, host: &Host) -> Result<Session> {
         tls.explain(&e, name(host)).unwrap_or_else(|| fault::error(&e, secret))
     };
     let client = config.connect(tls.connector()).map_err(refused)?;
-    let server = Server {
+    let server = SessionServer {
         name: name(host),
         version: 0,
         started: String::new(),
@@ -231,7 +231,7 @@ fn connect_to(target: &Target, tls: &Tls, host: &Host) -> Result<Session> {
         server,
         known: None,
         in_place,
-        is_spoilt: false,
+        is_broken: false,
         since: Instant::now(),
         secret: secret.cloned(),
     };
@@ -247,8 +247,8 @@ fn connect_to(target: &Target, tls: &Tls, host: &Host) -> Result<Session> {
 fn config(target: &Target, host: &Host) -> Config {
     let mut config = Config::new();
     match &host.place {
-        Place::Tcp(name) => config.host(name),
-        Place::Unix(folder) => config.host_path(folder),
+        Endpoint::Tcp(name) => config.host(name),
+        Endpoint::Unix(folder) => config.host_path(folder),
     };
     if let Some(address) = host.address {
         config.hostaddr(address);
@@ -331,8 +331,8 @@ fn set_up(session: &mut Session) -> Result<()> {
          SET idle_in_transaction_session_timeout = 0; SET row_security = off; \
          SET lock_timeout = {}; SET statement_timeout = {}",
         quoted(schema),
-        LOOK_LOCKS.as_millis(),
-        LOOK_STATEMENT.as_millis()
+        INSPECTION_LOCK_TIMEOUT.as_millis(),
+        INSPECTION_STATEMENT_TIMEOUT.as_millis()
     );
     session.run(&sql)
 }
@@ -372,7 +372,7 @@ pub fn literal(text: &str) -> String {
 pub const SCHEMA: &str = "(SELECT oid FROM pg_namespace WHERE nspname = current_schema())";
 
 /// A connection out of the pool; it goes back when it is dropped.
-pub type Pooled = PooledConnection<Manager>;
+pub type Pooled = PooledConnection<SessionSource>;
 
 /// The pool of connections to one target. The pool's own way of opening connections tries again
 /// and again with growing pauses and tells the last cause as a text; a connection is therefore
@@ -381,7 +381,7 @@ pub type Pooled = PooledConnection<Manager>;
 pub struct Sessions {
     target: Arc<Target>,
     tls: Arc<Tls>,
-    pool: Pool<Manager>,
+    pool: Pool<SessionSource>,
     handed: Handed,
     hanging: Arc<AtomicUsize>,
     /// The attempts to connect that hang, for each host.
@@ -392,7 +392,7 @@ pub struct Sessions {
 type Handed = Arc<Mutex<Vec<Session>>>;
 
 /// Gives the pool the connections that were handed over.
-pub struct Manager {
+pub struct SessionSource {
     handed: Handed,
 }
 
@@ -400,7 +400,7 @@ fn held(handed: &Handed) -> MutexGuard<'_, Vec<Session>> {
     handed.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl ManageConnection for Manager {
+impl ManageConnection for SessionSource {
     type Connection = Session;
     type Error = Error;
 
@@ -432,7 +432,7 @@ impl Sessions {
             .max_lifetime(None)
             .test_on_check_out(false)
             .error_handler(Box::new(NopErrorHandler))
-            .build_unchecked(Manager { handed: Arc::clone(&handed) });
+            .build_unchecked(SessionSource { handed: Arc::clone(&handed) });
         Ok(Sessions {
             target,
             tls,
@@ -515,7 +515,7 @@ impl Sessions {
             bounded(&self.hanging, limit, move || {
                 let done = work(&mut session);
                 if done.as_ref().is_err_and(is_lost) {
-                    session.spoil();
+                    session.mark_broken();
                 }
                 done
             })

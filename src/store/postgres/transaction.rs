@@ -12,10 +12,12 @@ use super::lock::{self, Locked};
 use super::session::{Session, Sessions, literal, quoted};
 use super::{backup, exceptions, inspect, names, rebuild, sequences};
 use crate::error::{Error, Kind, Result};
-use crate::store::{Damage, Effect, LIGHT, Look, Note, Patience, Rebuilt, Tx};
+use crate::store::{
+    Damage, ONLINE_INDEX_ROWS_MAX, Rebuilt, SiteLogEntry, Snapshot, StatementEffect, Tx, WaitPolicy,
+};
 use crate::system::version::VERSION;
 use cts_schema::catalog::{Column, Index, Table};
-use cts_schema::constraint_exception::{Relaxation, Rule};
+use cts_schema::constraint_exception::{ConstraintException, Rule};
 use cts_schema::migration::Migration;
 use cts_schema::sql::{Statement, Subject};
 
@@ -41,11 +43,11 @@ impl PostgresTx {
     pub fn begin(
         mut locked: Locked,
         sessions: &Sessions,
-        patience: &Patience<'_>,
+        wait: &WaitPolicy<'_>,
     ) -> Result<PostgresTx> {
         let session = locked.session();
         let (watch, ended) = mpsc::channel::<()>();
-        let (token, stop) = (session.client.cancel_token(), Arc::clone(patience.stop));
+        let (token, stop) = (session.client.cancel_token(), Arc::clone(wait.cancelled));
         let told = Arc::clone(&stop);
         let sessions = sessions.clone();
         let watching = move || {
@@ -88,7 +90,10 @@ impl PostgresTx {
     }
 
     /// Work that may take as long as the tables are large.
-    fn unhurried<T>(&mut self, work: impl FnOnce(&mut Session) -> Result<T>) -> Result<T> {
+    fn without_statement_timeout<T>(
+        &mut self,
+        work: impl FnOnce(&mut Session) -> Result<T>,
+    ) -> Result<T> {
         self.run("SET LOCAL statement_timeout = 0")?;
         let done = work(self.session());
         let done = done.map_err(|error| self.explained(error))?;
@@ -102,47 +107,48 @@ impl Drop for PostgresTx {
         let is_undone = !self.is_open || self.session().run("ROLLBACK").is_ok();
         // A wish to end its work may still be on its way to the server.
         if !is_undone || self.stop.load(Ordering::Relaxed) {
-            self.session().spoil();
+            self.session().mark_broken();
         }
     }
 }
 
 impl Tx for PostgresTx {
-    fn look(&mut self) -> Result<Look> {
-        let found = inspect::look(self.session(), false).map_err(|error| self.explained(error))?;
+    fn inspect(&mut self) -> Result<Snapshot> {
+        let found =
+            inspect::snapshot(self.session(), false).map_err(|error| self.explained(error))?;
         if found.invalid.is_empty() {
-            return Ok(found.look);
+            return Ok(found.snapshot);
         }
         // What a cut-off build has left is in the way of its name. On a table with many rows it
         // goes when the index is built.
-        let heavy = self.heavy_tables(LIGHT)?;
-        for (_, index) in found.invalid.iter().filter(|(table, _)| !heavy.contains(table)) {
+        let large = self.large_tables(ONLINE_INDEX_ROWS_MAX)?;
+        for (_, index) in found.invalid.iter().filter(|(table, _)| !large.contains(table)) {
             self.run(&format!("DROP INDEX {}", quoted(index)))?;
         }
-        Ok(found.look)
+        Ok(found.snapshot)
     }
 
-    fn refuse_taken(&mut self, look: &Look) -> Result<()> {
-        names::refuse_taken(self.session(), look)
+    fn refuse_taken(&mut self, snapshot: &Snapshot) -> Result<()> {
+        names::refuse_taken(self.session(), snapshot)
     }
 
     fn find_damage(&mut self, deep: bool) -> Result<Damage> {
         if !deep {
             return Ok(Damage::default());
         }
-        self.unhurried(inspect::find_damaged_indexes)
+        self.without_statement_timeout(inspect::find_damaged_indexes)
     }
 
     fn reindex(&mut self, index: &str) -> Result<()> {
-        self.unhurried(|session| session.run(&format!("REINDEX INDEX {index}")))
+        self.without_statement_timeout(|session| session.run(&format!("REINDEX INDEX {index}")))
     }
 
-    fn is_light(&mut self, table: &str, rows: u32) -> Result<bool> {
-        Ok(!self.heavy_tables(rows)?.iter().any(|heavy| heavy == table))
+    fn is_small(&mut self, table: &str, rows: u32) -> Result<bool> {
+        Ok(!self.large_tables(rows)?.iter().any(|large| large == table))
     }
 
-    fn heavy_tables(&mut self, rows: u32) -> Result<Vec<String>> {
-        let found = inspect::heavy_tables(self.session(), rows);
+    fn large_tables(&mut self, rows: u32) -> Result<Vec<String>> {
+        let found = inspect::large_tables(self.session(), rows);
         found.map_err(|error| self.explained(error))
     }
 
@@ -167,12 +173,12 @@ impl Tx for PostgresTx {
         }
     }
 
-    fn execute(&mut self, statement: &Statement<'_>) -> Result<Effect> {
+    fn execute(&mut self, statement: &Statement<'_>) -> Result<StatementEffect> {
         let before = self.session().found_in_place();
         let counts = self.session().count(statement.sql).map_err(|error| self.explained(error))?;
         let is_refused = matches!(statement.subject(), Subject::Rows(_)) && counts == [0];
         let is_in_place = is_refused || self.session().found_in_place() > before;
-        Ok(if is_in_place { Effect::Skipped } else { Effect::Applied })
+        Ok(if is_in_place { StatementEffect::Skipped } else { StatementEffect::Applied })
     }
 
     fn add_column(&mut self, table: &str, column: &Column) -> Result<()> {
@@ -181,15 +187,17 @@ impl Tx for PostgresTx {
     }
 
     fn back_up(&mut self) -> Result<Option<String>> {
-        self.unhurried(backup::back_up)
+        self.without_statement_timeout(backup::back_up)
     }
 
-    fn rebuild(&mut self, expected: &Table, patience: &Patience<'_>) -> Result<Rebuilt> {
-        self.unhurried(|session| rebuild::reshape(session, expected, patience.on_progress))
+    fn rebuild(&mut self, expected: &Table, wait: &WaitPolicy<'_>) -> Result<Rebuilt> {
+        self.without_statement_timeout(|session| {
+            rebuild::reshape(session, expected, wait.on_progress)
+        })
     }
 
-    fn secure_ids(&mut self) -> Result<Vec<String>> {
-        self.unhurried(sequences::secure)
+    fn advance_sequences(&mut self) -> Result<Vec<String>> {
+        self.without_statement_timeout(sequences::secure)
     }
 
     fn mismatched(&mut self) -> Result<Vec<String>> {
@@ -201,26 +209,28 @@ impl Tx for PostgresTx {
         &mut self,
         table: &str,
         index: &Index,
-        patience: &Patience<'_>,
-    ) -> Result<Option<Relaxation>> {
-        self.unhurried(|session| rebuild::put_index(session, table, index, patience.on_progress))
+        wait: &WaitPolicy<'_>,
+    ) -> Result<Option<ConstraintException>> {
+        self.without_statement_timeout(|session| {
+            rebuild::put_index(session, table, index, wait.on_progress)
+        })
     }
 
-    fn breaking(&mut self, expected: &Table, rule: &Rule) -> Result<u64> {
-        self.unhurried(|session| rebuild::breaking(session, expected, rule))
+    fn count_violations(&mut self, expected: &Table, rule: &Rule) -> Result<u64> {
+        self.without_statement_timeout(|session| rebuild::count_violations(session, expected, rule))
     }
 
-    fn relax(&mut self, relaxation: &Relaxation) -> Result<()> {
-        let done = exceptions::record(self.session(), relaxation);
+    fn record_exception(&mut self, exception: &ConstraintException) -> Result<()> {
+        let done = exceptions::record(self.session(), exception);
         done.map_err(|error| self.explained(error))
     }
 
-    fn tighten(&mut self, relaxation: &Relaxation) -> Result<()> {
-        let Relaxation { table, rule, .. } = relaxation;
+    fn enforce(&mut self, exception: &ConstraintException) -> Result<()> {
+        let ConstraintException { table, rule, .. } = exception;
         if let Rule::References(parent) = rule {
-            self.unhurried(|session| rebuild::validate(session, table, parent))?;
+            self.without_statement_timeout(|session| rebuild::validate(session, table, parent))?;
         }
-        self.run(&exceptions::removing(relaxation))
+        self.run(&exceptions::removing(exception))
     }
 
     fn attempt(&mut self, work: &mut dyn FnMut(&mut dyn Tx) -> Result<()>) -> Result<()> {
@@ -252,7 +262,7 @@ impl Tx for PostgresTx {
         }
     }
 
-    fn note(&mut self, note: &Note) -> Result<()> {
+    fn write_site_log(&mut self, note: &SiteLogEntry) -> Result<()> {
         self.run(&format!(
             "INSERT INTO site_logs (level, category, message) VALUES ({}, 'database', {})",
             literal(note.level),
@@ -260,11 +270,11 @@ impl Tx for PostgresTx {
         ))
     }
 
-    fn commit(mut self: Box<Self>, _: &Patience<'_>) -> Result<()> {
+    fn commit(mut self: Box<Self>, _: &WaitPolicy<'_>) -> Result<()> {
         self.is_open = false;
         self.session().run("COMMIT").map_err(|error| match is_lost(&error) {
             true => Error::new(
-                Kind::Unknown,
+                Kind::InDoubt,
                 format!("{}, and whether the last change was made is not known", error.what),
             )
             .remedy("run it again, which finds out"),

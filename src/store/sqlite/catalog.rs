@@ -7,9 +7,9 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Result, params_from_iter};
 
 /// A connection, for [`sqlite_catalog`].
-struct Open<'c>(&'c Connection);
+struct CatalogReader<'c>(&'c Connection);
 
-impl SqliteConnection for Open<'_> {
+impl SqliteConnection for CatalogReader<'_> {
     type Error = rusqlite::Error;
 
     fn query(&self, sql: &str, parameters: &[&str]) -> Result<Vec<TextRow>> {
@@ -52,7 +52,7 @@ fn text(value: ValueRef<'_>) -> Option<String> {
 /// # Errors
 /// Where SQLite refuses the statement. It changed nothing then; a transaction stays open.
 pub fn execute(conn: &Connection, statement: &Statement<'_>) -> Result<bool> {
-    sqlite_catalog::execute(&Open(conn), statement)
+    sqlite_catalog::execute(&CatalogReader(conn), statement)
 }
 
 /// Reads the tables that `expected` names in full, and the names of the others.
@@ -60,7 +60,7 @@ pub fn execute(conn: &Connection, statement: &Statement<'_>) -> Result<bool> {
 /// # Errors
 /// Where SQLite cannot read its schema.
 pub fn read(conn: &Connection, expected: &Catalog) -> Result<Catalog> {
-    sqlite_catalog::read(&Open(conn), Some(expected))
+    sqlite_catalog::read(&CatalogReader(conn), Some(expected))
 }
 
 /// Reads one table in full.
@@ -68,5 +68,6 @@ pub fn read(conn: &Connection, expected: &Catalog) -> Result<Catalog> {
 /// # Errors
 /// Where SQLite cannot read its schema, or there is no such table.
 pub fn read_table(conn: &Connection, name: &str) -> Result<Table> {
-    sqlite_catalog::read_table(&Open(conn), name)?.ok_or(rusqlite::Error::QueryReturnedNoRows)
+    sqlite_catalog::read_table(&CatalogReader(conn), name)?
+        .ok_or(rusqlite::Error::QueryReturnedNoRows)
 }

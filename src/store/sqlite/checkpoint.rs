@@ -18,7 +18,7 @@ use super::connect::connect;
 use super::error::{error, is_busy};
 use super::file;
 use crate::error::Result;
-use crate::store::{Patience, Upkeep};
+use crate::store::{Upkeep, WaitPolicy};
 
 /// Frames, of a page each, from which on a writer should begin the WAL anew: 4 MiB, as many as
 /// SQLite lets pile up by itself.
@@ -45,8 +45,8 @@ pub struct Checkpointer {
 
 impl Checkpointer {
     /// Opens its connection.
-    pub fn open(path: &Path, patience: &Patience<'_>) -> Result<Checkpointer> {
-        let conn = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE, patience)?;
+    pub fn open(path: &Path, wait: &WaitPolicy<'_>) -> Result<Checkpointer> {
+        let conn = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE, wait)?;
         conn.busy_timeout(HOLD_UP).map_err(|e| error(path, &e))?;
         Ok(Checkpointer { conn, path: path.to_path_buf(), identity: file::identity(path) })
     }

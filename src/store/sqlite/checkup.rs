@@ -14,10 +14,10 @@ use std::time::Duration;
 use rustix::fs::Access as Right;
 use rustix::process::geteuid;
 
-use super::{Access, DatabaseFile, Sqlite, connect, file};
+use super::{DatabaseFile, FileAccess, Sqlite, connect, file};
 use crate::error::{Error, Kind, Result};
-use crate::store::finding::{Group, Observation};
-use crate::store::{Damage, Examination, Look, Owner, Patience, Store};
+use crate::store::finding::{Finding, Group};
+use crate::store::{Damage, Examination, FileOwner, Snapshot, Store, WaitPolicy};
 use crate::system::shell::word;
 use crate::system::users;
 
@@ -27,89 +27,89 @@ const PAGES_WITHIN: Duration = Duration::from_secs(3);
 const WAL_LONG: u64 = 256 << 20;
 
 /// Looks at the file and into it.
-pub fn examine(database: &DatabaseFile, patience: &Patience<'_>) -> Examination {
+pub fn examine(database: &DatabaseFile, wait: &WaitPolicy<'_>) -> Examination {
     let group = Group::Files;
     let path = match file::resolve(&database.path) {
         Ok(path) => path,
         Err(e) => {
-            return Examination { observations: vec![bad(group, "file", e)], ..Default::default() };
+            return Examination { findings: vec![bad(group, "file", e)], ..Default::default() };
         }
     };
     let seen = Seen::at(&path);
-    let mut observations = seen.judged(database.access);
-    let place = file::place(&path, None);
-    let mut look = None;
-    match look_into(database, &path, patience) {
+    let mut findings = seen.judged(database.access);
+    let place = file::storage_status(&path, None);
+    let mut snapshot = None;
+    match look_into(database, &path, wait) {
         Ok(Some(found)) => {
-            observations.push(journal(file::is_wal(&path)));
-            observations.push(pages(found.damage));
-            look = Some(found.look);
+            findings.push(journal(file::is_wal(&path)));
+            findings.push(pages(found.damage));
+            snapshot = Some(found.snapshot);
         }
         Ok(None) => {
             let what = format!("{}: there is none yet", path.display());
-            let seen = Observation::attention(Group::Database, "database", what);
-            observations.push(seen.remedy("cts migrate, or systemctl start cts"));
+            let seen = Finding::attention(Group::Database, "database", what);
+            findings.push(seen.remedy("cts migrate, or systemctl start cts"));
         }
-        Err(error) => observations.extend(seen.refused(error)),
+        Err(error) => findings.extend(seen.refused(error)),
     }
     let owner = seen.owner(database.access);
-    Examination { observations, look, place, owner }
+    Examination { findings, snapshot, place, owner }
 }
 
 /// What is in the file.
 struct Inside {
-    look: Look,
+    snapshot: Snapshot,
     damage: Result<Damage>,
 }
 
 fn look_into(
     database: &DatabaseFile,
     path: &Path,
-    patience: &Patience<'_>,
+    wait: &WaitPolicy<'_>,
 ) -> Result<Option<Inside>> {
     let access = database.access;
     if let Some(before) = connect::rest(path) {
-        let found = Sqlite::open_at_rest(path, access, patience)
-            .and_then(|store| store.map(|store| inside(store, patience)).transpose());
+        let found = Sqlite::open_at_rest(path, access, wait)
+            .and_then(|store| store.map(|store| inside(store, wait)).transpose());
         if connect::rest(path) == Some(before) {
             return found;
         }
         // Somebody has begun to write; what was read may be of two moments.
     }
-    let store = Sqlite::open_read_only(path, access, patience)?;
-    store.map(|store| inside(store, patience)).transpose()
+    let store = Sqlite::open_read_only(path, access, wait)?;
+    store.map(|store| inside(store, wait)).transpose()
 }
 
-fn inside(mut store: Sqlite, patience: &Patience<'_>) -> Result<Inside> {
-    let look = store.look()?;
-    let stop = Arc::clone(patience.stop);
+fn inside(mut store: Sqlite, wait: &WaitPolicy<'_>) -> Result<Inside> {
+    let snapshot = store.inspect()?;
+    let stop = Arc::clone(wait.cancelled);
     thread::spawn(move || {
         thread::sleep(PAGES_WITHIN);
         stop.store(true, Ordering::Relaxed);
     });
     let damage = store.find_damage(false);
-    Ok(Inside { look, damage })
+    Ok(Inside { snapshot, damage })
 }
 
-fn journal(is_wal: bool) -> Observation {
+fn journal(is_wal: bool) -> Finding {
     let name = "journal mode";
     if is_wal {
-        return Observation::good(Group::Database, name, "wal");
+        return Finding::good(Group::Database, name, "wal");
     }
     let what = "not wal: programs that read and programs that write wait for one another";
-    Observation::attention(Group::Database, name, what)
+    Finding::attention(Group::Database, name, what)
         .remedy("cts migrate, or a start of cts, sets it to wal")
 }
 
-fn pages(damage: Result<Damage>) -> Observation {
+fn pages(damage: Result<Damage>) -> Finding {
     let (group, name) = (Group::Database, "pages");
     match damage {
         Ok(Damage { pages, .. }) if pages.is_empty() => {
-            Observation::good(group, name, "no damage; cts --check --deep reads the indexes too")
+            Finding::good(group, name, "no damage; cts --check --deep reads the indexes too")
         }
         Ok(Damage { pages, .. }) => {
             let what = format!("damaged: {}", pages.first().map_or("", String::as_str));
-            Observation::bad(group, name, what).remedy(
+            Finding::bad(group, name, what).remedy(
                 "cts --check --deep tells all of it; stop the trading programs, copy the file and its -wal, restore a backup",
             )
         }
@@ -118,19 +118,19 @@ fn pages(damage: Result<Damage>) -> Observation {
                 "not looked at to the end: it takes more than {} s",
                 PAGES_WITHIN.as_secs()
             );
-            Observation::skipped(group, name, what).remedy("cts --check --deep")
+            Finding::skipped(group, name, what).remedy("cts --check --deep")
         }
         Err(error) => bad(group, name, error),
     }
 }
 
-fn bad(group: Group, name: &str, error: Error) -> Observation {
-    Observation { remedy: error.remedy, ..Observation::bad(group, name, error.what) }
+fn bad(group: Group, name: &str, error: Error) -> Finding {
+    Finding { remedy: error.remedy, ..Finding::bad(group, name, error.what) }
 }
 
 /// What is at a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Entry {
+enum PathEntry {
     Missing,
     /// A folder on the way to it, of this user, lets nobody else in.
     Hidden(PathBuf, u32),
@@ -144,10 +144,10 @@ struct Stat {
     bytes: u64,
 }
 
-impl Entry {
-    fn at(path: &Path) -> Entry {
+impl PathEntry {
+    fn at(path: &Path) -> PathEntry {
         match fs::metadata(path) {
-            Ok(meta) => Entry::There(Stat {
+            Ok(meta) => PathEntry::There(Stat {
                 mode: meta.mode() & 0o7777,
                 uid: meta.uid(),
                 bytes: meta.len(),
@@ -156,8 +156,10 @@ impl Entry {
                 .ancestors()
                 .skip(1)
                 .find_map(|folder| Some((folder, fs::metadata(folder).ok()?)))
-                .map_or(Entry::Missing, |(folder, meta)| Entry::Hidden(folder.into(), meta.uid())),
-            Err(_) => Entry::Missing,
+                .map_or(PathEntry::Missing, |(folder, meta)| {
+                    PathEntry::Hidden(folder.into(), meta.uid())
+                }),
+            Err(_) => PathEntry::Missing,
         }
     }
 }
@@ -167,12 +169,12 @@ struct Seen {
     path: PathBuf,
     /// This user.
     uid: u32,
-    folder: Entry,
+    folder: PathEntry,
     /// Whether this user may make the folder, where it is missing.
     can_make: bool,
-    file: Entry,
-    wal: Entry,
-    shm: Entry,
+    file: PathEntry,
+    wal: PathEntry,
+    shm: PathEntry,
     /// The file system's magic number.
     magic: Option<u64>,
 }
@@ -184,16 +186,16 @@ impl Seen {
         Seen {
             path: path.to_path_buf(),
             uid: geteuid().as_raw(),
-            folder: Entry::at(folder),
+            folder: PathEntry::at(folder),
             can_make: rustix::fs::access(existing, Right::WRITE_OK | Right::EXEC_OK).is_ok(),
-            file: Entry::at(path),
-            wal: Entry::at(&file::beside(path, "-wal")),
-            shm: Entry::at(&file::beside(path, "-shm")),
+            file: PathEntry::at(path),
+            wal: PathEntry::at(&file::beside(path, "-wal")),
+            shm: PathEntry::at(&file::beside(path, "-shm")),
             magic: rustix::fs::statfs(existing).ok().map(|fs| fs.f_type as u64),
         }
     }
 
-    fn judged(&self, access: Access) -> Vec<Observation> {
+    fn judged(&self, access: FileAccess) -> Vec<Finding> {
         let mut all = vec![self.folder(access.group)];
         all.extend(self.file(access.group));
         all.extend(self.beside(access.group));
@@ -202,19 +204,19 @@ impl Seen {
         all
     }
 
-    fn folder(&self, group: bool) -> Observation {
+    fn folder(&self, group: bool) -> Finding {
         let folder = self.path.parent().unwrap_or(&self.path);
         let (shown, name) = (folder.display(), "folder");
         let stat = match &self.folder {
-            Entry::There(stat) => stat,
-            Entry::Hidden(..) => return self.hidden(name),
-            Entry::Missing => return self.no_folder(folder, group),
+            PathEntry::There(stat) => stat,
+            PathEntry::Hidden(..) => return self.hidden(name),
+            PathEntry::Missing => return self.no_folder(folder, group),
         };
         let what = format!("{shown}, mode {:04o}, of {}", stat.mode, users::name(stat.uid));
         let wanted = if group { "2770" } else { "700" };
         let remedy = format!("chmod {wanted} {}", word(folder));
         let attention = |why: &str| {
-            Observation::attention(Group::Files, name, format!("{what}: {why}")).remedy(&*remedy)
+            Finding::attention(Group::Files, name, format!("{what}: {why}")).remedy(&*remedy)
         };
         if stat.mode & 0o002 != 0 {
             attention("everybody may put another file in the place of the database")
@@ -223,33 +225,35 @@ impl Seen {
         } else if group && stat.mode & 0o2070 != 0o2070 {
             attention("CTS_GROUP_ACCESS is on, and its group cannot work in it")
         } else {
-            Observation::good(Group::Files, name, what)
+            Finding::good(Group::Files, name, what)
         }
     }
 
-    fn no_folder(&self, folder: &Path, group: bool) -> Observation {
+    fn no_folder(&self, folder: &Path, group: bool) -> Finding {
         let mode = if group { "2770" } else { "700" };
         let make = format!("sudo install -d -o cts -g cts -m {mode} {}", word(folder));
         let shown = folder.display();
         if self.can_make {
             let what = format!("{shown}: there is none; a start of cts makes it, if its user may");
-            Observation::attention(Group::Files, "folder", what).remedy(make)
+            Finding::attention(Group::Files, "folder", what).remedy(make)
         } else {
             let what = format!("{shown}: there is none, and this user may not make it");
-            Observation::bad(Group::Files, "folder", what).remedy(make)
+            Finding::bad(Group::Files, "folder", what).remedy(make)
         }
     }
 
     /// What this user may not see, and who may.
-    fn hidden(&self, name: &str) -> Observation {
+    fn hidden(&self, name: &str) -> Finding {
         let (closed, uid) = match (&self.folder, &self.file) {
-            (Entry::Hidden(folder, uid), _) | (_, Entry::Hidden(folder, uid)) => (folder, *uid),
-            (_, Entry::There(stat)) => (&self.path, stat.uid),
+            (PathEntry::Hidden(folder, uid), _) | (_, PathEntry::Hidden(folder, uid)) => {
+                (folder, *uid)
+            }
+            (_, PathEntry::There(stat)) => (&self.path, stat.uid),
             _ => (&self.path, 0),
         };
         let (owner, me) = (users::name(uid), users::name(self.uid));
         let what = format!("{}: of {owner}, and closed to this user ({me})", closed.display());
-        Observation::unknown(Group::Files, name, what).remedy(self.as_user(uid))
+        Finding::unknown(Group::Files, name, what).remedy(self.as_user(uid))
     }
 
     fn as_user(&self, uid: u32) -> String {
@@ -261,27 +265,27 @@ impl Seen {
         format!("sudo {user}cts doctor --db {}", word(&self.path))
     }
 
-    fn file(&self, group: bool) -> Option<Observation> {
+    fn file(&self, group: bool) -> Option<Finding> {
         let name = "file";
         match &self.file {
-            Entry::Missing => None,
+            PathEntry::Missing => None,
             // Of the folder it is said already.
-            Entry::Hidden(..) if matches!(self.folder, Entry::Hidden(..)) => None,
-            Entry::Hidden(..) => Some(self.hidden(name)),
-            Entry::There(stat) => Some(mode(name, &self.path, *stat, group)),
+            PathEntry::Hidden(..) if matches!(self.folder, PathEntry::Hidden(..)) => None,
+            PathEntry::Hidden(..) => Some(self.hidden(name)),
+            PathEntry::There(stat) => Some(mode(name, &self.path, *stat, group)),
         }
     }
 
     /// The side files must be as the database is.
-    fn beside(&self, group: bool) -> Vec<Observation> {
-        let Entry::There(file) = self.file else { return Vec::new() };
-        let judged = |(suffix, entry): (&str, &Entry)| {
-            let Entry::There(stat) = entry else { return None };
+    fn beside(&self, group: bool) -> Vec<Finding> {
+        let PathEntry::There(file) = self.file else { return Vec::new() };
+        let judged = |(suffix, entry): (&str, &PathEntry)| {
+            let PathEntry::There(stat) = entry else { return None };
             let path = file::beside(&self.path, suffix);
             if stat.uid != file.uid {
                 let (is, wanted) = (users::name(stat.uid), users::name(file.uid));
                 let what = format!("{} belongs to {is}, the database to {wanted}", path.display());
-                let seen = Observation::attention(Group::Files, suffix, what);
+                let seen = Finding::attention(Group::Files, suffix, what);
                 return Some(seen.remedy(format!("chown {wanted}: {}", word(&path))));
             }
             let seen = mode(suffix, &path, *stat, group);
@@ -290,44 +294,44 @@ impl Seen {
         [("-wal", &self.wal), ("-shm", &self.shm)].into_iter().filter_map(judged).collect()
     }
 
-    fn wal(&self) -> Option<Observation> {
-        let Entry::There(stat) = self.wal else { return None };
+    fn wal(&self) -> Option<Finding> {
+        let PathEntry::There(stat) = self.wal else { return None };
         let what = format!("{} KiB", stat.bytes >> 10);
         Some(if stat.bytes < WAL_LONG {
-            Observation::good(Group::Files, "WAL", what)
+            Finding::good(Group::Files, "WAL", what)
         } else {
             let what = format!("{what}: nobody copies it into the database");
-            Observation::attention(Group::Files, "WAL", what).remedy(
+            Finding::attention(Group::Files, "WAL", what).remedy(
                 "let cts serve run; if it does, a program keeps a read transaction open: fuser -v on the file",
             )
         })
     }
 
     /// Why it could not be looked into. What another user may do is no fault of the database.
-    fn refused(&self, error: Error) -> Option<Observation> {
+    fn refused(&self, error: Error) -> Option<Finding> {
         let (group, name) = (Group::Database, "database");
         let Error { kind, what, remedy } = error;
         Some(match &self.file {
             // It is said already.
-            Entry::Hidden(..) => return None,
-            Entry::There(stat) if kind == Kind::Permission && stat.uid != self.uid => {
-                Observation::unknown(group, name, what).remedy(self.as_user(stat.uid))
+            PathEntry::Hidden(..) => return None,
+            PathEntry::There(stat) if kind == Kind::Permission && stat.uid != self.uid => {
+                Finding::unknown(group, name, what).remedy(self.as_user(stat.uid))
             }
-            Entry::There(_) if kind == Kind::TryAgain => {
-                Observation { remedy, ..Observation::unknown(group, name, what) }
+            PathEntry::There(_) if kind == Kind::TryAgain => {
+                Finding { remedy, ..Finding::unknown(group, name, what) }
             }
-            _ => Observation { remedy, ..Observation::bad(group, name, what) },
+            _ => Finding { remedy, ..Finding::bad(group, name, what) },
         })
     }
 
-    fn owner(&self, access: Access) -> Option<Owner> {
-        let Entry::There(stat) = self.file else { return None };
-        Some(Owner { path: word(&self.path), uid: stat.uid, shared: access.group })
+    fn owner(&self, access: FileAccess) -> Option<FileOwner> {
+        let PathEntry::There(stat) = self.file else { return None };
+        Some(FileOwner { path: word(&self.path), uid: stat.uid, shared: access.group })
     }
 }
 
 /// A file of the database, which nobody else is to read.
-fn mode(name: &str, path: &Path, stat: Stat, group: bool) -> Observation {
+fn mode(name: &str, path: &Path, stat: Stat, group: bool) -> Finding {
     let (allowed, mode) = (file::mode(group), stat.mode & 0o777);
     let what = format!(
         "{}, mode {mode:04o}, of {}, {} KiB",
@@ -340,29 +344,29 @@ fn mode(name: &str, path: &Path, stat: Stat, group: bool) -> Observation {
     } else if group && mode != allowed {
         "keeps its group out, though CTS_GROUP_ACCESS is on"
     } else {
-        return Observation::good(Group::Files, name, what);
+        return Finding::good(Group::Files, name, what);
     };
     let remedy = format!("chmod {allowed:o} {}, which a start of cts does too", word(path));
-    Observation::attention(Group::Files, name, format!("{what}: {why}")).remedy(remedy)
+    Finding::attention(Group::Files, name, format!("{what}: {why}")).remedy(remedy)
 }
 
 /// The file system, by its magic number (statfs(2), linux/magic.h).
-fn file_system(path: &Path, magic: u64, network_allowed: bool) -> Observation {
+fn file_system(path: &Path, magic: u64, network_allowed: bool) -> Finding {
     let name = "file system";
     let local = match magic & 0xffff_ffff {
         0x0102_1994 | 0x8584_58f6 => {
             let what = "tmpfs: in memory, and gone after a reboot";
-            return Observation::attention(Group::Files, name, what)
+            return Finding::attention(Group::Files, name, what)
                 .remedy("set SQLITE_DB_PATH (or --db) to a disk");
         }
         0x794c_7630 => {
             let what = "overlay: of a container, and gone with it";
-            return Observation::attention(Group::Files, name, what)
+            return Finding::attention(Group::Files, name, what)
                 .remedy("mount a volume, and set SQLITE_DB_PATH (or --db) to a file on it");
         }
         0x6573_5546 => {
             let what = "FUSE: may lead over a network, where SQLite's locks are not safe";
-            return Observation::attention(Group::Files, name, what)
+            return Finding::attention(Group::Files, name, what)
                 .remedy(format!("findmnt -T {}", word(path)));
         }
         0xef53 => "ext4, local".to_string(),
@@ -373,16 +377,15 @@ fn file_system(path: &Path, magic: u64, network_allowed: bool) -> Observation {
         other => format!("0x{other:x}, none that is known to be a network's"),
     };
     let Some(network) = file::network_name(magic) else {
-        return Observation::good(Group::Files, name, local);
+        return Finding::good(Group::Files, name, local);
     };
     let what = format!("{network}: of a network, where SQLite's locks are not safe");
     if network_allowed {
         let what = format!("{what}; CTS_ALLOW_NETWORK_FS allows it");
-        return Observation::attention(Group::Files, name, what)
+        return Finding::attention(Group::Files, name, what)
             .remedy("set SQLITE_DB_PATH (or --db) to a local disk");
     }
-    Observation::bad(Group::Files, name, what)
-        .remedy("set SQLITE_DB_PATH (or --db) to a local disk")
+    Finding::bad(Group::Files, name, what).remedy("set SQLITE_DB_PATH (or --db) to a local disk")
 }
 
 #[cfg(test)]
@@ -390,8 +393,8 @@ mod tests {
     use super::*;
     use crate::store::finding::Grade::{self, Attention, Bad, Good, Unknown};
 
-    fn there(mode: u32) -> Entry {
-        Entry::There(Stat { mode, uid: 997, bytes: 4096 })
+    fn there(mode: u32) -> PathEntry {
+        PathEntry::There(Stat { mode, uid: 997, bytes: 4096 })
     }
 
     fn whole() -> Seen {
@@ -411,7 +414,7 @@ mod tests {
     fn judged(group: bool, change: impl FnOnce(&mut Seen)) -> Vec<(String, Grade)> {
         let mut seen = whole();
         change(&mut seen);
-        let all = seen.judged(Access { group, allow_network: false });
+        let all = seen.judged(FileAccess { group, allow_network: false });
         all.into_iter().filter(|o| o.grade != Good).map(|o| (o.name, o.grade)).collect()
     }
 
@@ -439,9 +442,9 @@ mod tests {
         assert_eq!(judged(false, |seen| seen.folder = there(0o770)), attention("folder"));
         assert_eq!(judged(false, |seen| seen.file = there(0o644)), attention("file"));
         assert_eq!(judged(false, |seen| seen.shm = there(0o606)), attention("-shm"));
-        let roots = Entry::There(Stat { mode: 0o600, uid: 0, bytes: 0 });
+        let roots = PathEntry::There(Stat { mode: 0o600, uid: 0, bytes: 0 });
         assert_eq!(judged(false, |seen| seen.wal = roots), attention("-wal"));
-        let long = Entry::There(Stat { mode: 0o600, uid: 997, bytes: 1 << 30 });
+        let long = PathEntry::There(Stat { mode: 0o600, uid: 997, bytes: 1 << 30 });
         assert_eq!(judged(false, |seen| seen.wal = long), attention("WAL"));
         assert_eq!(judged(false, |seen| seen.magic = Some(0x0102_1994)), attention("file system"));
         assert_eq!(judged(false, |seen| seen.magic = Some(0x6969)), one("file system", Bad));
@@ -455,8 +458,9 @@ mod tests {
         let missing = |can_make| {
             move |seen: &mut Seen| {
                 *seen = Seen { can_make, ..whole() };
-                seen.folder = Entry::Missing;
-                (seen.file, seen.wal, seen.shm) = (Entry::Missing, Entry::Missing, Entry::Missing);
+                seen.folder = PathEntry::Missing;
+                (seen.file, seen.wal, seen.shm) =
+                    (PathEntry::Missing, PathEntry::Missing, PathEntry::Missing);
             }
         };
         assert_eq!(judged(false, missing(true)), one("folder", Attention));
@@ -465,10 +469,10 @@ mod tests {
 
     #[test]
     fn what_another_user_keeps_closed_is_unknown_and_says_who_can_look() {
-        let hidden = || Entry::Hidden("/data".into(), 4_000_000);
+        let hidden = || PathEntry::Hidden("/data".into(), 4_000_000);
         let mut seen = whole();
         (seen.folder, seen.file, seen.wal, seen.shm) = (there(0o700), hidden(), hidden(), hidden());
-        let all = seen.judged(Access::default());
+        let all = seen.judged(FileAccess::default());
         let closed: Vec<_> = all.iter().filter(|o| o.grade == Unknown).collect();
         assert_eq!(closed.len(), 1, "{all:?}");
         let command = "sudo -u '#4000000' cts doctor --db /data/cts.db";

@@ -11,13 +11,13 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::error::{error, is_busy, is_unopenable};
-use super::file::{self, APPLICATION_ID, Found};
-use super::{Access, Sqlite};
+use super::file::{self, APPLICATION_ID, FileContent};
+use super::{FileAccess, Sqlite};
 use crate::error::{Error, Kind, Result};
-use crate::store::{AS_ITS_OWNER, Holder, Patience};
+use crate::store::{AS_ITS_OWNER, Holder, WaitPolicy};
 use cts_schema::catalog::is_cts;
 
-/// How long SQLite itself waits for a lock before it says so; longer waits are [`Patience`].
+/// How long SQLite itself waits for a lock before it says so; longer waits are [`WaitPolicy`].
 const BUSY_TIMEOUT: Duration = Duration::from_millis(250);
 /// SQLite asks after this many of its instructions whether to stop: about a millisecond.
 const INSTRUCTIONS_BETWEEN_LOOKS: i32 = 10_000;
@@ -25,23 +25,23 @@ const INSTRUCTIONS_BETWEEN_LOOKS: i32 = 10_000;
 impl Sqlite {
     /// Opens the database for writing, and creates the file where there is none. Refuses
     /// what is not ours and leaves it byte for byte as it was.
-    pub fn open(path: &Path, access: Access, patience: &Patience<'_>) -> Result<Sqlite> {
+    pub fn open(path: &Path, access: FileAccess, wait: &WaitPolicy<'_>) -> Result<Sqlite> {
         let path = file::resolve(path)?;
         file::refuse_network(&path, access.allow_network)?;
         match file::inspect(&path)? {
-            Found::Missing => file::create(&path, access.group)?,
-            Found::Empty | Found::Database(None | Some(APPLICATION_ID)) => {}
-            Found::Database(Some(0)) => match peek(&path, patience) {
+            FileContent::Missing => file::create(&path, access.group)?,
+            FileContent::Empty | FileContent::Database(None | Some(APPLICATION_ID)) => {}
+            FileContent::Database(Some(0)) => match peek(&path, wait) {
                 Ok(conn) => recognise(&conn, &path)?,
                 Err(_) if file::journal_pages(&path).is_some() => refuse_foreign_draft(&path)?,
                 Err(error) => return Err(error),
             },
-            Found::Database(Some(id)) => return Err(foreign(&path, id)),
+            FileContent::Database(Some(id)) => return Err(foreign(&path, id)),
         }
-        if let Some(why) = file::place(&path, None).unwritable() {
+        if let Some(why) = file::storage_status(&path, None).unwritable() {
             return Err(read_only(&path, why));
         }
-        let store = Sqlite::with(path, access, OpenFlags::SQLITE_OPEN_READ_WRITE, patience)?;
+        let store = Sqlite::with(path, access, OpenFlags::SQLITE_OPEN_READ_WRITE, wait)?;
         if store.conn.is_readonly("main").map_err(|e| store.error(&e))? {
             return Err(read_only(&store.path, "SQLite can read but not write it"));
         }
@@ -62,11 +62,11 @@ impl Sqlite {
     /// Opens the database for a look that changes no byte of it; `None` where there is none.
     pub fn open_read_only(
         path: &Path,
-        access: Access,
-        patience: &Patience<'_>,
+        access: FileAccess,
+        wait: &WaitPolicy<'_>,
     ) -> Result<Option<Sqlite>> {
-        let Some(path) = admitted(path, access, patience)? else { return Ok(None) };
-        let store = Sqlite::with(path, access, OpenFlags::SQLITE_OPEN_READ_ONLY, patience)?;
+        let Some(path) = admitted(path, access, wait)? else { return Ok(None) };
+        let store = Sqlite::with(path, access, OpenFlags::SQLITE_OPEN_READ_ONLY, wait)?;
         recognise(&store.conn, &store.path)?;
         Ok(Some(store))
     }
@@ -75,12 +75,12 @@ impl Sqlite {
     /// writers away meanwhile: who looks asks [`rest`] before and after.
     pub fn open_at_rest(
         path: &Path,
-        access: Access,
-        patience: &Patience<'_>,
+        access: FileAccess,
+        wait: &WaitPolicy<'_>,
     ) -> Result<Option<Sqlite>> {
-        let Some(path) = admitted(path, access, patience)? else { return Ok(None) };
+        let Some(path) = admitted(path, access, wait)? else { return Ok(None) };
         let mut conn = connect_immutable(&path)?;
-        watch(&mut conn, patience.stop).map_err(|e| error(&path, &e))?;
+        watch(&mut conn, wait.cancelled).map_err(|e| error(&path, &e))?;
         recognise(&conn, &path)?;
         let identity = file::identity(&path);
         Ok(Some(Sqlite { conn, path, identity, access, settled: false, known: None }))
@@ -88,27 +88,27 @@ impl Sqlite {
 
     fn with(
         path: PathBuf,
-        access: Access,
+        access: FileAccess,
         flags: OpenFlags,
-        patience: &Patience<'_>,
+        wait: &WaitPolicy<'_>,
     ) -> Result<Sqlite> {
-        let mut conn = connect(&path, flags, patience)?;
-        watch(&mut conn, patience.stop).map_err(|e| error(&path, &e))?;
+        let mut conn = connect(&path, flags, wait)?;
+        watch(&mut conn, wait.cancelled).map_err(|e| error(&path, &e))?;
         let identity = file::identity(&path);
         Ok(Sqlite { conn, path, identity, access, settled: false, known: None })
     }
 }
 
 /// Refuses what must not be looked into; `None` where there is no database.
-fn admitted(path: &Path, access: Access, patience: &Patience<'_>) -> Result<Option<PathBuf>> {
+fn admitted(path: &Path, access: FileAccess, wait: &WaitPolicy<'_>) -> Result<Option<PathBuf>> {
     let path = file::resolve(path)?;
     file::refuse_network(&path, access.allow_network)?;
     match file::inspect(&path)? {
-        Found::Missing | Found::Empty => return Ok(None),
-        Found::Database(None) => return Err(cut_off(&path)),
-        Found::Database(Some(APPLICATION_ID)) => {}
-        Found::Database(Some(0)) => recognise(&peek(&path, patience)?, &path)?,
-        Found::Database(Some(id)) => return Err(foreign(&path, id)),
+        FileContent::Missing | FileContent::Empty => return Ok(None),
+        FileContent::Database(None) => return Err(cut_off(&path)),
+        FileContent::Database(Some(APPLICATION_ID)) => {}
+        FileContent::Database(Some(0)) => recognise(&peek(&path, wait)?, &path)?,
+        FileContent::Database(Some(id)) => return Err(foreign(&path, id)),
     }
     Ok(Some(path))
 }
@@ -141,7 +141,7 @@ pub fn migrating(path: &Path) -> Option<Holder> {
 
 /// Opens a connection with the settings that all of ours have. We delete no row, and rebuild
 /// tables whose rows others refer to, so foreign keys are off.
-pub fn connect(path: &Path, flags: OpenFlags, patience: &Patience<'_>) -> Result<Connection> {
+pub fn connect(path: &Path, flags: OpenFlags, wait: &WaitPolicy<'_>) -> Result<Connection> {
     let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_EXRESCODE;
     let prepared = |conn: Connection| {
         conn.busy_timeout(BUSY_TIMEOUT)?;
@@ -150,7 +150,7 @@ pub fn connect(path: &Path, flags: OpenFlags, patience: &Patience<'_>) -> Result
         conn.query_row("PRAGMA schema_version", [], |_| Ok(()))?;
         Ok(conn)
     };
-    let opened = until_free(path, patience, || {
+    let opened = until_unlocked(path, wait, || {
         match Connection::open_with_flags(path, flags).and_then(prepared) {
             Err(e) if !is_busy(&e) => Ok(Err(e)),
             other => other.map(Ok),
@@ -174,7 +174,7 @@ fn connect_without_side_files(path: &Path, cause: &rusqlite::Error) -> Result<Co
     if !has_wal(path) {
         return connect_immutable(path);
     }
-    let place = file::place(path, None);
+    let place = file::storage_status(path, None);
     let what = |why| {
         format!("{}: {why}, and its WAL cannot be read without writing beside it", path.display())
     };
@@ -194,9 +194,9 @@ fn cut_off(path: &Path) -> Error {
 
 /// Asks again as long as somebody else holds a lock. Some answers come at once whatever the
 /// busy timeout says: those to a switch to WAL, and to whoever meets one.
-pub fn until_free<T>(
+pub fn until_unlocked<T>(
     path: &Path,
-    patience: &Patience<'_>,
+    wait: &WaitPolicy<'_>,
     mut ask: impl FnMut() -> rusqlite::Result<T>,
 ) -> Result<T> {
     let attempt = || match ask() {
@@ -207,15 +207,15 @@ pub fn until_free<T>(
         }
         Err(e) => Err(error(path, &e)),
     };
-    patience.until_free(attempt, || file::holder(path))
+    wait.until_unlocked(attempt, || file::holder(path))
 }
 
 /// Opens a file that may be another program's, if possible without leaving a side file.
-fn peek(path: &Path, patience: &Patience<'_>) -> Result<Connection> {
+fn peek(path: &Path, wait: &WaitPolicy<'_>) -> Result<Connection> {
     if rest(path).is_some() {
         connect_immutable(path)
     } else {
-        connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY, patience)
+        connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY, wait)
     }
 }
 

@@ -17,10 +17,10 @@ use rustix::io::Errno;
 
 use super::connect::watch;
 use super::error::error;
-use super::file::{self, Found};
-use super::{Access, Sqlite};
+use super::file::{self, FileContent};
+use super::{FileAccess, Sqlite};
 use crate::error::Result;
-use crate::store::{Draft, Patience, Store};
+use crate::store::{Draft, Store, WaitPolicy};
 
 /// Bytes of the header that tell readers and writers of the WAL from those of a rollback
 /// journal, and what they hold for the WAL. (sqlite.org/fileformat2.html, 1.3.3)
@@ -38,18 +38,18 @@ impl FileDraft {
     /// or where the file system has no unnamed files.
     pub fn begin(
         path: &Path,
-        access: Access,
-        patience: &Patience<'_>,
+        access: FileAccess,
+        wait: &WaitPolicy<'_>,
     ) -> Result<Option<FileDraft>> {
         let path = file::resolve(path)?;
         file::refuse_network(&path, access.allow_network)?;
-        if file::inspect(&path)? != Found::Missing {
+        if file::inspect(&path)? != FileContent::Missing {
             return Ok(None);
         }
         file::create_folder(&path, access.group)?;
         let Some(file) = unnamed(&path, access.group)? else { return Ok(None) };
         let mut conn = Connection::open_in_memory().map_err(|e| error(&path, &e))?;
-        watch(&mut conn, patience.stop).map_err(|e| error(&path, &e))?;
+        watch(&mut conn, wait.cancelled).map_err(|e| error(&path, &e))?;
         let store = Sqlite { conn, path, identity: None, access, settled: false, known: None };
         Ok(Some(FileDraft { store, file }))
     }

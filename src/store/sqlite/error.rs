@@ -52,7 +52,7 @@ pub fn error(path: &Path, cause: &rusqlite::Error) -> Error {
             Kind::Permission,
             "run as the owner of the file, and look whether its disk is mounted read-only",
         ),
-        Some(Code::CannotOpen) if file::place(path, None).unwritable().is_some() => (
+        Some(Code::CannotOpen) if file::storage_status(path, None).unwritable().is_some() => (
             Kind::Permission,
             "look at the rights of the file and its folder, or set SQLITE_DB_PATH (or --db) to another file",
         ),

@@ -3,12 +3,12 @@
 use rusqlite::{Connection, Result};
 
 use cts_schema::catalog::Catalog;
-use cts_schema::constraint_exception::{Relaxation, Rule};
+use cts_schema::constraint_exception::{ConstraintException, Rule};
 
 const TABLE: &str = "cts_relaxations";
 
 /// The rules that are relaxed in this database, by table.
-pub fn read(conn: &Connection, catalog: &Catalog) -> Result<Vec<Relaxation>> {
+pub fn read(conn: &Connection, catalog: &Catalog) -> Result<Vec<ConstraintException>> {
     if !catalog.others.iter().any(|name| name.eq_ignore_ascii_case(TABLE)) {
         return Ok(Vec::new());
     }
@@ -26,14 +26,14 @@ pub fn read(conn: &Connection, catalog: &Catalog) -> Result<Vec<Relaxation>> {
     let mut found = Vec::new();
     for row in rows {
         if let Some((table, rule, rows)) = row? {
-            found.push(Relaxation { table: table?, rule, rows: rows?.unsigned_abs() });
+            found.push(ConstraintException { table: table?, rule, rows: rows?.unsigned_abs() });
         }
     }
     Ok(found)
 }
 
 /// Records a rule as relaxed.
-pub fn write(conn: &Connection, relaxation: &Relaxation) -> Result<()> {
+pub fn write(conn: &Connection, exception: &ConstraintException) -> Result<()> {
     conn.execute_batch(&format!(
         "CREATE TABLE IF NOT EXISTS {TABLE} ( \
              table_name TEXT NOT NULL, \
@@ -45,7 +45,7 @@ pub fn write(conn: &Connection, relaxation: &Relaxation) -> Result<()> {
              PRIMARY KEY (table_name, rule, object) \
          )"
     ))?;
-    let Relaxation { table, rule, rows } = relaxation;
+    let ConstraintException { table, rule, rows } = exception;
     let detail = if let Rule::Type(_, kind) = rule { kind } else { "" };
     let rows = i64::try_from(*rows).unwrap_or(i64::MAX);
     let sql = format!(
@@ -56,8 +56,8 @@ pub fn write(conn: &Connection, relaxation: &Relaxation) -> Result<()> {
 }
 
 /// Takes a rule off the record.
-pub fn remove(conn: &Connection, relaxation: &Relaxation) -> Result<()> {
+pub fn remove(conn: &Connection, exception: &ConstraintException) -> Result<()> {
     let sql = format!("DELETE FROM {TABLE} WHERE table_name = ?1 AND rule = ?2 AND object = ?3");
-    let Relaxation { table, rule, .. } = relaxation;
+    let ConstraintException { table, rule, .. } = exception;
     conn.execute(&sql, (table, rule.kind(), rule.object())).map(|_| ())
 }

@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use rustix::process::{Resource, geteuid, getrlimit};
 
 use crate::error::{Error, Kind, Result};
-use crate::store::{AS_ITS_OWNER, Holder, Place};
+use crate::store::{AS_ITS_OWNER, Holder, StorageStatus};
 
 /// "CTS3": marks a file as ours, in the 4 bytes at offset 68 of its header.
 pub const APPLICATION_ID: u32 = 0x4354_5333;
@@ -33,7 +33,7 @@ pub const SIDE_FILES_BYTES: u64 = 64 << 10;
 
 /// What is at the path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Found {
+pub enum FileContent {
     /// Nothing, and nothing tells of a former database.
     Missing,
     /// A file without a byte, and nothing tells of a former database.
@@ -67,11 +67,12 @@ pub fn resolve(path: &Path) -> Result<PathBuf> {
 }
 
 /// Looks at the file and those beside it, and refuses what must not be opened.
-pub fn inspect(path: &Path) -> Result<Found> {
+pub fn inspect(path: &Path) -> Result<FileContent> {
     let meta = match fs::metadata(path) {
         Ok(meta) => meta,
         Err(e) if e.kind() == ErrorKind::NotFound => {
-            return former_database(path, "there is no such file").map_or(Ok(Found::Missing), Err);
+            return former_database(path, "there is no such file")
+                .map_or(Ok(FileContent::Missing), Err);
         }
         Err(e) => return Err(unreadable(path, &e)),
     };
@@ -91,10 +92,10 @@ pub fn inspect(path: &Path) -> Result<Found> {
         return match lost {
             Some(error) if is_empty(path) => Err(error),
             Some(_) => inspect(path),
-            None => Ok(Found::Empty),
+            None => Ok(FileContent::Empty),
         };
     }
-    header(path).map(Found::Database)
+    header(path).map(FileContent::Database)
 }
 
 /// The application id in the header; `None` where a rollback journal will restore it.
@@ -259,8 +260,8 @@ pub fn tighten(path: &Path, group: bool) -> Vec<String> {
 
 /// What the file system tells of the place: its disk, and whether the file that was opened
 /// (`identity`) is still the one at the path.
-pub fn place(path: &Path, identity: Option<(u64, u64)>) -> Place {
-    let mut place = Place::default();
+pub fn storage_status(path: &Path, identity: Option<(u64, u64)>) -> StorageStatus {
+    let mut place = StorageStatus::default();
     let folder = path.parent().unwrap_or(path);
     if let Ok(disk) = rustix::fs::statvfs(if path.exists() { path } else { folder }) {
         place.free_bytes = Some(disk.f_bavail.saturating_mul(disk.f_frsize));
@@ -389,13 +390,14 @@ fn write_lock(
 
 /// Whether the disk has no room left for the files that SQLite keeps beside a database.
 pub fn is_full(path: &Path) -> bool {
-    place(path, None).free_bytes.is_some_and(|free| free < SIDE_FILES_BYTES)
+    storage_status(path, None).free_bytes.is_some_and(|free| free < SIDE_FILES_BYTES)
 }
 
 /// Whether there is far more room than a run may need.
 pub fn has_plenty(path: &Path) -> bool {
     let needed = usual_need(path).saturating_mul(8);
-    size_limit().is_none() && place(path, None).free_bytes.is_some_and(|free| free > needed)
+    size_limit().is_none()
+        && storage_status(path, None).free_bytes.is_some_and(|free| free > needed)
 }
 
 /// About what a run may write: all that a new database holds, and, where indexes are put
@@ -406,7 +408,7 @@ fn usual_need(path: &Path) -> u64 {
 
 /// "… free, about … needed", for errors of a full disk.
 pub fn room(path: &Path, needed: Option<u64>) -> String {
-    let free = place(path, None).free_bytes.unwrap_or_default();
+    let free = storage_status(path, None).free_bytes.unwrap_or_default();
     let needed = needed.unwrap_or_else(|| usual_need(path));
     format!("{} KiB are free there, about {} KiB are needed", free >> 10, needed >> 10)
 }

@@ -11,13 +11,16 @@ use super::rebuild::quoted;
 use super::{catalog, exceptions};
 use crate::error::Result;
 use crate::store::schema::SQLITE;
-use crate::store::{Damage, Look, Note, Orphans};
+use crate::store::{Damage, Orphans, SiteLogEntry, Snapshot};
 use cts_schema::catalog::Catalog;
-use cts_schema::migration::Applied;
+use cts_schema::migration::AppliedMigration;
 
 /// Ledger and catalogue in one read transaction. `known` keeps the catalogue for as long as the
 /// schema does not change.
-pub fn look(conn: &Connection, known: &mut Option<(i64, Catalog)>) -> rusqlite::Result<Look> {
+pub fn snapshot(
+    conn: &Connection,
+    known: &mut Option<(i64, Catalog)>,
+) -> rusqlite::Result<Snapshot> {
     // Inside a migration the transaction is open already.
     let own =
         conn.transaction_state(Some("main"))? == TransactionState::None && conn.is_autocommit();
@@ -30,8 +33,8 @@ pub fn look(conn: &Connection, known: &mut Option<(i64, Catalog)>) -> rusqlite::
             *known = Some((version, catalog::read(conn, SQLITE.expected)?));
         }
         let catalog = known.as_ref().map(|(_, catalog)| catalog.clone()).unwrap_or_default();
-        let relaxations = exceptions::read(conn, &catalog)?;
-        Ok(Look { ledger: ledger(conn, &catalog)?, catalog, relaxations })
+        let exceptions = exceptions::read(conn, &catalog)?;
+        Ok(Snapshot { ledger: ledger(conn, &catalog)?, catalog, exceptions })
     })();
     if own && !conn.is_autocommit() {
         conn.execute_batch("COMMIT")?;
@@ -40,7 +43,7 @@ pub fn look(conn: &Connection, known: &mut Option<(i64, Catalog)>) -> rusqlite::
 }
 
 /// Reads the ledger, whatever columns it has, and damaged rows too.
-fn ledger(conn: &Connection, catalog: &Catalog) -> rusqlite::Result<Vec<Applied>> {
+fn ledger(conn: &Connection, catalog: &Catalog) -> rusqlite::Result<Vec<AppliedMigration>> {
     let Some(table) = catalog.table("migrations") else {
         return Ok(Vec::new());
     };
@@ -53,7 +56,7 @@ fn ledger(conn: &Connection, catalog: &Catalog) -> rusqlite::Result<Vec<Applied>
     let sql = format!("SELECT {} FROM migrations ORDER BY 1", columns.join(", "));
     let mut statement = conn.prepare(&sql)?;
     let rows = statement.query_map([], |row| {
-        Ok(Applied {
+        Ok(AppliedMigration {
             id: integer(row, 0)?.unwrap_or_default(),
             name: words(row, 1)?.unwrap_or_default(),
             checksum: words(row, 2)?,
@@ -85,7 +88,7 @@ fn words(row: &Row<'_>, at: usize) -> rusqlite::Result<Option<String>> {
 }
 
 /// Writes one line into `site_logs`.
-pub fn write_note(conn: &Connection, note: &Note) -> rusqlite::Result<()> {
+pub fn insert_site_log(conn: &Connection, note: &SiteLogEntry) -> rusqlite::Result<()> {
     conn.execute(
         "INSERT INTO site_logs (level, category, message) VALUES (?1, 'database', ?2)",
         (note.level, &note.message),
@@ -155,7 +158,7 @@ fn rows<T>(
 }
 
 /// Whether a table, if it is there, has at most so many rows and is whole, and the schema too.
-pub fn is_light(conn: &Connection, table: &str, rows: u32) -> rusqlite::Result<bool> {
+pub fn is_small(conn: &Connection, table: &str, rows: u32) -> rusqlite::Result<bool> {
     let is_whole = |name: &str| {
         let sql = format!("PRAGMA quick_check({})", quoted(name));
         conn.query_row(&sql, [], |row| row.get::<_, String>(0)).map(|said| said == "ok")

@@ -12,7 +12,7 @@ use rusqlite::{Connection, OptionalExtension, Result};
 use super::catalog;
 use crate::store::{Progress, Rebuilt};
 use cts_schema::catalog::{Catalog, Column, Index, List, Object, Table};
-use cts_schema::constraint_exception::{Relaxation, Rule, relaxed};
+use cts_schema::constraint_exception::{ConstraintException, Rule, with_exceptions};
 use cts_schema::sql::definition::{holds, items, names};
 use cts_schema::sql::tokens;
 
@@ -30,11 +30,11 @@ pub fn rebuild(
     expected: &Table,
     progress: &dyn Fn(Progress<'_>),
 ) -> Result<Rebuilt> {
-    let old = Old::read(conn, expected)?;
-    let mut rules = old.misfits(conn, expected)?;
+    let old = OldTable::read(conn, expected)?;
+    let mut rules = old.violations(conn, expected)?;
     let new = format!("cts_rebuilt_{}", expected.name);
     let rows = loop {
-        let target = relaxed_table(expected, &rules);
+        let target = table_with_exceptions(expected, &rules);
         conn.execute_batch(&old.create(&new, &target))?;
         let rows = old.copy(conn, &new, &target, progress)?;
         let changed = old.changed(conn, &new, &target, rows)?;
@@ -50,14 +50,14 @@ pub fn rebuild(
         rules.extend(put_index(conn, &expected.name, index, progress)?);
     }
     let dropped = old.dropped(&catalog::read_table(conn, &expected.name)?);
-    Ok(Rebuilt { rows, relaxations: rules, dropped })
+    Ok(Rebuilt { rows, exceptions: rules, dropped })
 }
 
 /// The rows of a table, and the rules that they break, as far as can be seen from them.
 pub fn forecast(conn: &Connection, expected: &Table) -> Result<Rebuilt> {
-    let old = Old::read(conn, expected)?;
+    let old = OldTable::read(conn, expected)?;
     let rows = count(conn, &format!("SELECT count(*) FROM {}", quoted(&expected.name)))?;
-    let mut relaxations = old.misfits(conn, expected)?;
+    let mut exceptions = old.violations(conn, expected)?;
     for index in expected.indexes.iter().filter(|index| index.unique) {
         let names = index.columns.iter().map(|name| name.trim_end_matches(" DESC"));
         let rows = match names.into_iter().all(|name| old.column(name).is_some()) {
@@ -67,10 +67,10 @@ pub fn forecast(conn: &Connection, expected: &Table) -> Result<Rebuilt> {
         };
         if rows > 0 {
             let rule = Rule::Unique(index.name.to_string());
-            relaxations.push(Relaxation { table: expected.name.to_string(), rule, rows });
+            exceptions.push(ConstraintException { table: expected.name.to_string(), rule, rows });
         }
     }
-    Ok(Rebuilt { rows, relaxations, dropped: old.dropped(expected) })
+    Ok(Rebuilt { rows, exceptions, dropped: old.dropped(expected) })
 }
 
 /// Makes an index anew, whatever has its name on this table; not unique, where rows share a key.
@@ -79,7 +79,7 @@ pub fn put_index(
     table: &str,
     index: &Index,
     progress: &dyn Fn(Progress<'_>),
-) -> Result<Option<Relaxation>> {
+) -> Result<Option<ConstraintException>> {
     let sql = "SELECT count(*) FROM sqlite_schema WHERE name = ?1 COLLATE NOCASE \
                AND (type <> 'index' OR tbl_name <> ?2 COLLATE NOCASE)";
     if conn.query_row(sql, [&*index.name, table], |row| row.get::<_, i64>(0))? > 0 {
@@ -100,7 +100,7 @@ pub fn put_index(
     conn.execute_batch(&format!("DROP INDEX IF EXISTS {name}; {made}"))?;
     progress(Progress { object, done: total, total });
     let rule = Rule::Unique(index.name.to_string());
-    Ok((rows > 0).then(|| Relaxation { table: table.into(), rule, rows }))
+    Ok((rows > 0).then(|| ConstraintException { table: table.into(), rule, rows }))
 }
 
 /// The error of what cannot be done without a loss.
@@ -135,14 +135,14 @@ fn count(conn: &Connection, sql: &str) -> Result<u64> {
     conn.query_row(sql, [], |row| row.get(0))
 }
 
-fn relaxed_table(expected: &Table, rules: &[Relaxation]) -> Table {
+fn table_with_exceptions(expected: &Table, rules: &[ConstraintException]) -> Table {
     let catalog = Catalog { tables: vec![expected.clone()].into(), others: List::default() };
-    let tables = relaxed(&catalog, rules).into_owned().tables.into_owned();
+    let tables = with_exceptions(&catalog, rules).into_owned().tables.into_owned();
     tables.into_iter().next().unwrap_or_else(|| expected.clone())
 }
 
 /// How many rows break a rule that was relaxed, by now. `expected` is the table without it.
-pub fn breaking(conn: &Connection, expected: &Table, rule: &Rule) -> Result<u64> {
+pub fn count_violations(conn: &Connection, expected: &Table, rule: &Rule) -> Result<u64> {
     let table = quoted(&expected.name);
     let column = |name: &str| expected.columns.iter().find(|column| column.name == name);
     match rule {
@@ -191,7 +191,7 @@ fn altered_by_type(conn: &Connection, table: &str, column: &Column) -> Result<u6
     let (table, name) = (quoted(table), quoted(&column.name));
     conn.execute_batch(&format!(
         "CREATE TABLE cts_tried (row, value {}); INSERT INTO cts_tried SELECT rowid, {name} FROM {table}",
-        column.kind
+        column.data_type
     ))?;
     let altered = format!(
         "SELECT count(*) FROM {table} AS o JOIN cts_tried AS n ON n.row = o.rowid WHERE NOT ({})",
@@ -216,15 +216,15 @@ fn same(old: &str, new: &str, held_integers: bool) -> String {
 }
 
 /// A table as it is.
-struct Old {
+struct OldTable {
     table: Table,
     /// Columns that hold values. Generated ones do not, but what one of ours shows is kept.
     stored: Vec<String>,
     has_rowid: bool,
 }
 
-impl Old {
-    fn read(conn: &Connection, expected: &Table) -> Result<Old> {
+impl OldTable {
+    fn read(conn: &Connection, expected: &Table) -> Result<OldTable> {
         let name = &*expected.name;
         let table = catalog::read_table(conn, name)?;
         if holds(table.definition.split('(').next().unwrap_or_default(), "VIRTUAL") {
@@ -240,7 +240,7 @@ impl Old {
         let stored = stored.map(|(name, _)| name).collect();
         let sql = "SELECT NOT wr FROM pragma_table_list(?1) WHERE schema = 'main'";
         let has_rowid = conn.query_row(sql, [name], |row| row.get(0))?;
-        Ok(Old { table, stored, has_rowid })
+        Ok(OldTable { table, stored, has_rowid })
     }
 
     fn column(&self, name: &str) -> Option<&Column> {
@@ -254,15 +254,18 @@ impl Old {
     }
 
     /// The rules of columns that the rows break.
-    fn misfits(&self, conn: &Connection, expected: &Table) -> Result<Vec<Relaxation>> {
-        let mut misfits = Vec::new();
+    fn violations(&self, conn: &Connection, expected: &Table) -> Result<Vec<ConstraintException>> {
+        let mut violations = Vec::new();
         for column in expected.columns.iter() {
             let name = column.name.to_string();
-            if column.key == 1 && !is_integer_key(column) && self.column(&name).is_some() {
+            if column.primary_key_position == 1
+                && !is_integer_key(column)
+                && self.column(&name).is_some()
+            {
                 let rows = count(conn, &shared(&self.table.name, &name))?;
                 let rule = Rule::Shared(name.clone());
                 let table = expected.name.to_string();
-                misfits.extend((rows > 0).then_some(Relaxation { table, rule, rows }));
+                violations.extend((rows > 0).then_some(ConstraintException { table, rule, rows }));
             }
             let (sql, rule) = if is_integer_key(column) && self.column(&name).is_some() {
                 (no_integers(&self.table.name, &name), Rule::Key(name))
@@ -282,10 +285,14 @@ impl Old {
             };
             let rows = count(conn, &sql)?;
             if rows > 0 {
-                misfits.push(Relaxation { table: expected.name.to_string(), rule, rows });
+                violations.push(ConstraintException {
+                    table: expected.name.to_string(),
+                    rule,
+                    rows,
+                });
             }
         }
-        Ok(misfits)
+        Ok(violations)
     }
 
     /// The statement for the new table: the expected columns, then what somebody has added.
@@ -312,7 +319,8 @@ impl Old {
                 Some(column) if is_ours(column) => {}
                 // It has one primary key.
                 Some(column) if holds(item.text, "PRIMARY") => {
-                    let kind = self.column(column).map(|c| c.kind.to_string()).unwrap_or_default();
+                    let kind =
+                        self.column(column).map(|c| c.data_type.to_string()).unwrap_or_default();
                     parts.push(format!("{} {kind}", quoted(column)));
                 }
                 Some(column) if self.column(column).is_some_and(Column::must_be_given) => {
@@ -336,7 +344,7 @@ impl Old {
             self.stored.iter().map(|name| (quoted(name), quoted(name))).collect();
         for column in target.columns.iter().filter(|column| self.column(&column.name).is_none()) {
             let is_made_up = column.default.as_ref().is_some_and(|sql| sql.contains('('));
-            if is_made_up && !column.not_null && column.key == 0 {
+            if is_made_up && !column.not_null && column.primary_key_position == 0 {
                 values.push((quoted(&column.name), "NULL".into()));
             }
         }
@@ -398,21 +406,24 @@ impl Old {
         new: &str,
         target: &Table,
         rows: u64,
-    ) -> Result<Vec<Relaxation>> {
+    ) -> Result<Vec<ConstraintException>> {
         let key = target.columns.iter().find(|column| is_integer_key(column));
         let key = match key.filter(|key| self.column(&key.name).is_some()) {
             Some(key) => format!("n.{0} = CAST(o.{0} AS INTEGER)", quoted(&key.name)),
             None if self.has_rowid => "n.rowid = o.rowid".into(),
             None => {
-                let keys = self.table.columns.iter().filter(|column| column.key > 0);
+                let keys =
+                    self.table.columns.iter().filter(|column| column.primary_key_position > 0);
                 let keys = keys.map(|key| format!("n.{0} IS o.{0}", quoted(&key.name)));
                 keys.collect::<Vec<_>>().join(" AND ")
             }
         };
         let sums = self.stored.iter().map(|name| {
-            let is_key = target.columns.iter().any(|c| c.name == *name && c.key > 0)
-                || target.foreign_keys.iter().any(|key| key.column == *name);
-            let held_integers = is_key || self.column(name).is_some_and(|c| c.kind.contains("INT"));
+            let is_key =
+                target.columns.iter().any(|c| c.name == *name && c.primary_key_position > 0)
+                    || target.foreign_keys.iter().any(|key| key.column == *name);
+            let held_integers =
+                is_key || self.column(name).is_some_and(|c| c.data_type.contains("INT"));
             let name = quoted(name);
             format!("coalesce(sum(NOT ({})), 0)", same(&name, &name, held_integers))
         });
@@ -427,17 +438,22 @@ impl Old {
             for (at, name) in self.stored.iter().enumerate() {
                 let rows: u64 = row.get(at + 1)?;
                 if rows > 0 {
-                    let kind = self.column(name).map(|c| c.kind.to_string()).unwrap_or_default();
+                    let kind =
+                        self.column(name).map(|c| c.data_type.to_string()).unwrap_or_default();
                     let rule = Rule::Type(name.clone(), kind);
-                    changed.push(Relaxation { table: self.table.name.to_string(), rule, rows });
+                    changed.push(ConstraintException {
+                        table: self.table.name.to_string(),
+                        rule,
+                        rows,
+                    });
                 }
             }
             row.get(0)
         })?;
         let copied = count(conn, &format!("SELECT count(*) FROM {}", quoted(new)))?;
-        let is_known = |rule: &Relaxation| {
+        let is_known = |rule: &ConstraintException| {
             let Rule::Type(name, kind) = &rule.rule else { return false };
-            target.columns.iter().all(|c| c.name != *name || c.kind == *kind)
+            target.columns.iter().all(|c| c.name != *name || c.data_type == *kind)
         };
         if found != rows || copied != rows || changed.iter().any(is_known) {
             let why = "the rows could not be copied without a change";
@@ -514,13 +530,13 @@ fn without_not_null(item: &str) -> String {
 
 /// Whether the column is the rowid by another name.
 fn is_integer_key(column: &Column) -> bool {
-    column.key == 1 && column.kind == "INTEGER"
+    column.primary_key_position == 1 && column.data_type == "INTEGER"
 }
 
 /// A column for a `CREATE TABLE` statement. Ours have one key column at most.
 fn define(table: &Table, column: &Column, counts: bool) -> String {
-    let mut sql = format!("{} {}", quoted(&column.name), column.kind);
-    if column.key > 0 {
+    let mut sql = format!("{} {}", quoted(&column.name), column.data_type);
+    if column.primary_key_position > 0 {
         sql += " PRIMARY KEY";
         if counts && is_integer_key(column) {
             sql += " AUTOINCREMENT";

@@ -28,7 +28,7 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, ConfigBuilder, RootCertStore};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::url::{Host, Place, Root, SslMode, TlsSettings};
+use super::url::{Endpoint, Host, Root, SslMode, TlsSettings};
 use crate::error::{Error, Kind, Result};
 use verifier::Verifier;
 
@@ -82,7 +82,7 @@ impl Tls {
     /// For `postgres::Config::ssl_mode`. A Unix socket has no TLS, whatever is configured.
     pub fn negotiation(&self, host: &Host) -> Negotiation {
         match (&host.place, self.mode) {
-            (Place::Unix(_), _) | (_, SslMode::Disable) => Negotiation::Disable,
+            (Endpoint::Unix(_), _) | (_, SslMode::Disable) => Negotiation::Disable,
             (_, SslMode::Prefer) => Negotiation::Prefer,
             _ => Negotiation::Require,
         }

@@ -60,7 +60,7 @@ pub struct Target {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Host {
     /// Its name, which its certificate is compared with, or its socket.
-    pub place: Place,
+    pub place: Endpoint,
     /// Where to connect to in place of what the name resolves to (`hostaddr`).
     pub address: Option<IpAddr>,
     /// Its port, also of a socket.
@@ -71,7 +71,7 @@ pub struct Host {
 
 /// Where a server listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum Endpoint {
     /// A host name or an address, without brackets.
     Tcp(String),
     /// The folder of a Unix socket.
@@ -218,9 +218,9 @@ impl Host {
     /// Whether nothing leaves this machine on the way to it.
     pub fn is_local(&self) -> bool {
         match (&self.place, self.address) {
-            (Place::Unix(_), _) => true,
-            (Place::Tcp(_), Some(address)) => address.is_loopback(),
-            (Place::Tcp(name), None) => {
+            (Endpoint::Unix(_), _) => true,
+            (Endpoint::Tcp(_), Some(address)) => address.is_loopback(),
+            (Endpoint::Tcp(name), None) => {
                 name.eq_ignore_ascii_case("localhost")
                     || name.parse().is_ok_and(|address: IpAddr| address.is_loopback())
             }
@@ -231,9 +231,11 @@ impl Host {
 impl fmt::Display for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.place {
-            Place::Tcp(name) if name.contains(':') => write!(f, "[{}]", name.replace('%', "%25"))?,
-            Place::Tcp(name) => f.write_str(&encoded(name))?,
-            Place::Unix(folder) => f.write_str(&encoded(&folder.to_string_lossy()))?,
+            Endpoint::Tcp(name) if name.contains(':') => {
+                write!(f, "[{}]", name.replace('%', "%25"))?
+            }
+            Endpoint::Tcp(name) => f.write_str(&encoded(name))?,
+            Endpoint::Unix(folder) => f.write_str(&encoded(&folder.to_string_lossy()))?,
         }
         write!(f, ":{}", self.port)
     }
@@ -415,9 +417,9 @@ fn host(name: &str, address: &str, port: &str, count: usize) -> Result<Host> {
             return Err(fault("the list of hosts has an empty item")
                 .remedy("leave no comma too many between the hosts"));
         }
-        ("", None) => Place::Unix(DEFAULT_SOCKET.into()),
-        ("", Some(address)) => Place::Tcp(address.to_string()),
-        (name, _) if name.starts_with('/') => Place::Unix(name.into()),
+        ("", None) => Endpoint::Unix(DEFAULT_SOCKET.into()),
+        ("", Some(address)) => Endpoint::Tcp(address.to_string()),
+        (name, _) if name.starts_with('/') => Endpoint::Unix(name.into()),
         (name, _)
             if name
                 .contains(|c: char| "@/?#[]\\\"'<>".contains(c) || c.is_control() || c == ' ') =>
@@ -427,9 +429,9 @@ fn host(name: &str, address: &str, port: &str, count: usize) -> Result<Host> {
                  (/ as %2F, @ as %40, ? as %3F, : as %3A), and give a socket as ?host=/folder",
             ));
         }
-        (name, _) => Place::Tcp(name.to_string()),
+        (name, _) => Endpoint::Tcp(name.to_string()),
     };
-    let address = given.filter(|_| matches!(place, Place::Tcp(_)));
+    let address = given.filter(|_| matches!(place, Endpoint::Tcp(_)));
     Ok(Host { place, address, port: read_port(port)?, password: None })
 }
 

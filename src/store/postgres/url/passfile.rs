@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::{DEFAULT_SOCKET, Host, Place, home};
+use super::{DEFAULT_SOCKET, Endpoint, Host, home};
 use crate::system::environment::Environment;
 
 /// Where the file is: where the URL says, else where the environment says, else at home.
@@ -38,9 +38,9 @@ pub fn read(path: &Path, warnings: &mut Vec<String>) -> Vec<u8> {
 /// The password of a user at a host, if the file has one.
 pub fn find(content: &[u8], host: &Host, database: &str, user: &str) -> Option<Vec<u8>> {
     let place = match &host.place {
-        Place::Unix(folder) if folder == Path::new(DEFAULT_SOCKET) => "localhost".into(),
-        Place::Unix(folder) => folder.to_string_lossy(),
-        Place::Tcp(name) => name.into(),
+        Endpoint::Unix(folder) if folder == Path::new(DEFAULT_SOCKET) => "localhost".into(),
+        Endpoint::Unix(folder) => folder.to_string_lossy(),
+        Endpoint::Tcp(name) => name.into(),
     };
     let port = host.port.to_string();
     let wanted = [&*place, &port, database, user];

@@ -50,7 +50,7 @@ fn every_piece_of_a_url_is_read() {
 #[test]
 fn what_is_missing_has_libpqs_defaults() {
     let target = read("postgres://");
-    assert_eq!(target.hosts[0].place, Place::Unix("/var/run/postgresql".into()));
+    assert_eq!(target.hosts[0].place, Endpoint::Unix("/var/run/postgresql".into()));
     assert_eq!((target.hosts[0].port, password(&target)), (5432, None));
     assert_eq!(target.database, target.user);
     assert_eq!((target.session, target.connect_timeout), (SessionAttrs::Any, None));
@@ -69,7 +69,7 @@ fn the_user_is_the_one_of_the_operating_system() {
 fn several_hosts_have_ports_of_their_own() {
     let target = read("postgresql://u@one:1,two,[::1]:3,[fe80::1%25eth0]/d");
     assert_eq!(places(&target), ["one:1", "two:5432", "[::1]:3", "[fe80::1%25eth0]:5432"]);
-    assert_eq!(target.hosts[3].place, Place::Tcp("fe80::1%eth0".into()));
+    assert_eq!(target.hosts[3].place, Endpoint::Tcp("fe80::1%eth0".into()));
     assert_eq!(target.session, SessionAttrs::ReadWrite);
     assert_eq!(target.location(), "postgresql://u@one:1,two:5432,[::1]:3,[fe80::1%25eth0]:5432/d");
     let shared = read("postgresql:///d?host=one,two&port=7&user=u&target_session_attrs=any");
@@ -82,7 +82,7 @@ fn several_hosts_have_ports_of_their_own() {
 fn a_socket_is_a_host_that_is_a_path() {
     for url in ["postgresql://u@%2Frun%2Fpg:1/d", "postgresql://u@/d?host=/run/pg&port=1"] {
         let target = read(url);
-        assert_eq!(target.hosts[0].place, Place::Unix("/run/pg".into()));
+        assert_eq!(target.hosts[0].place, Endpoint::Unix("/run/pg".into()));
         assert_eq!(target.location(), "postgresql://u@%2Frun%2Fpg:1/d");
         assert_eq!(target.tls.mode, SslMode::Prefer);
     }
@@ -91,7 +91,7 @@ fn a_socket_is_a_host_that_is_a_path() {
 #[test]
 fn hostaddr_is_where_to_connect_to() {
     let target = read("postgresql://u@db.example.com/d?hostaddr=127.0.0.1");
-    assert_eq!(target.hosts[0].place, Place::Tcp("db.example.com".into()));
+    assert_eq!(target.hosts[0].place, Endpoint::Tcp("db.example.com".into()));
     assert_eq!(target.hosts[0].address, "127.0.0.1".parse().ok());
     assert_eq!(target.tls.mode, SslMode::Prefer);
     let nameless = read("postgresql:///d?hostaddr=192.0.2.1,::1");

@@ -1,0 +1,201 @@
+//! An open SQLite database.
+
+use std::path::PathBuf;
+
+use rusqlite::Connection;
+
+use super::FileAccess;
+use super::checkpoint::Checkpointer;
+use super::connect::{has_wal, until_unlocked};
+use super::error::{error, is_busy};
+use super::file::{self};
+use super::inspect::{find_damage, snapshot};
+use super::rebuild;
+use super::transaction::SqliteTx;
+use crate::error::{Error, Kind, Result};
+use crate::store::schema::{SQLITE, Schema};
+use crate::store::{
+    Backend, Damage, Rebuilt, ServerInstance, Snapshot, StorageStatus, Store, Tx, Upkeep,
+    WaitPolicy,
+};
+use cts_schema::catalog::{Catalog, Column, Index, Table};
+use cts_schema::constraint_exception::ConstraintException;
+
+/// Pages a connection may keep while it proves that it can write: so few that what it writes
+/// reaches the disk (it spills) before it is undone.
+const PROBE_CACHE_PAGES: u32 = 4;
+/// What is written and undone: several times the cache.
+const PROBE_BYTES: u32 = 64 << 10;
+
+/// An open SQLite database.
+pub struct Sqlite {
+    pub(super) conn: Connection,
+    pub(super) path: PathBuf,
+    pub(super) identity: Option<(u64, u64)>,
+    pub(super) access: FileAccess,
+    /// Whether the schema is in place, so that the file cannot be empty.
+    pub(super) settled: bool,
+    /// The catalogue as it was at this `schema_version`.
+    pub(super) known: Option<(i64, Catalog)>,
+}
+
+impl Sqlite {
+    pub(super) fn error(&self, cause: &rusqlite::Error) -> Error {
+        error(&self.path, cause)
+    }
+
+    /// Refuses to write where the file at the path is another one by now: its WAL may be
+    /// the one beside ours, and what is written or copied there would be lost to one of them.
+    fn refuse_replaced(&self) -> Result<()> {
+        match self.storage_status().replaced {
+            None => Ok(()),
+            Some(why) => Err(Error::new(Kind::Io, why)
+                .remedy("start cts again, which opens the file that is there now")),
+        }
+    }
+
+    fn use_wal(&self, wait: &WaitPolicy<'_>) -> Result<Option<String>> {
+        let until_answered = |sql| {
+            until_unlocked(&self.path, wait, || {
+                self.conn.query_row(sql, [], |row| row.get::<_, String>(0))
+            })
+        };
+        if until_answered("PRAGMA journal_mode")? == "wal" {
+            return Ok(None);
+        }
+        match until_answered("PRAGMA journal_mode = WAL")?.as_str() {
+            "wal" => Ok(Some("journal mode is WAL".into())),
+            other => Err(Error::new(
+                Kind::Io,
+                format!("{}: the journal mode stays {other}, WAL was refused", self.path.display()),
+            )
+            .remedy("put the database on a local file system that supports shared memory")),
+        }
+    }
+}
+
+impl Store for Sqlite {
+    fn backend(&self) -> Backend {
+        Backend::Sqlite
+    }
+
+    fn schema(&self) -> &'static Schema {
+        &SQLITE
+    }
+
+    fn location(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    fn inspect(&mut self) -> Result<Snapshot> {
+        snapshot(&self.conn, &mut self.known).map_err(|e| error(&self.path, &e))
+    }
+
+    fn lock<'s>(&'s mut self, wait: &WaitPolicy<'_>) -> Result<Box<dyn Tx + 's>> {
+        self.refuse_replaced()?;
+        until_unlocked(&self.path, wait, || self.conn.execute_batch("BEGIN IMMEDIATE"))?;
+        Ok(Box::new(SqliteTx {
+            conn: &self.conn,
+            path: &self.path,
+            group: self.access.group,
+            known: None,
+        }))
+    }
+
+    fn probe_write(&mut self) -> Result<()> {
+        self.refuse_replaced()?;
+        let tried = self.conn.execute_batch(&format!(
+            "PRAGMA cache_size = {PROBE_CACHE_PAGES}; BEGIN IMMEDIATE; \
+             CREATE TABLE cts_write_probe (x); \
+             INSERT INTO cts_write_probe VALUES (zeroblob({PROBE_BYTES}));"
+        ));
+        let undone =
+            if self.conn.is_autocommit() { Ok(()) } else { self.conn.execute_batch("ROLLBACK") };
+        match tried.and(undone) {
+            Err(e) if !is_busy(&e) => Err(self.error(&e)),
+            _ => Ok(()),
+        }
+    }
+
+    fn storage_status(&self) -> StorageStatus {
+        let place = file::storage_status(&self.path, self.identity);
+        if self.settled && file::is_empty(&self.path) && place.replaced.is_none() {
+            let why = format!("{} was emptied while it was open", self.path.display());
+            return StorageStatus { replaced: Some(why), ..place };
+        }
+        place
+    }
+
+    fn server(&self) -> Option<ServerInstance> {
+        None
+    }
+
+    fn forecast(&mut self, expected: &Table) -> Result<Rebuilt> {
+        rebuild::forecast(&self.conn, expected).map_err(|e| error(&self.path, &e))
+    }
+
+    fn can_add(&self, _: &Table, column: &Column, rows: u64) -> bool {
+        // (sqlite.org/lang_altertable.html, "ALTER TABLE ADD COLUMN")
+        let is_constant = |sql: &str| {
+            sql.starts_with('\'')
+                || matches!(sql, "NULL" | "TRUE" | "FALSE")
+                || sql.parse::<f64>().is_ok()
+        };
+        let fits_rows = column.default.as_deref().map_or(!column.not_null, is_constant);
+        column.primary_key_position == 0 && (rows == 0 || fits_rows)
+    }
+
+    fn discard_backup(&self, backup: &str) {
+        // One that stays is only in the way.
+        let _ = std::fs::remove_file(backup);
+    }
+
+    fn find_damage(&mut self, deep: bool) -> Result<Damage> {
+        find_damage(&self.conn, &self.path, deep)
+    }
+
+    fn settle(&mut self, wait: &WaitPolicy<'_>) -> Result<Vec<String>> {
+        let mut said: Vec<String> = self.use_wal(wait)?.into_iter().collect();
+        said.extend(file::tighten(&self.path, self.access.group));
+        self.keep_wal(false)?;
+        self.settled = true;
+        Ok(said)
+    }
+
+    fn upkeep(&self, wait: &WaitPolicy<'_>) -> Result<Option<Box<dyn Upkeep>>> {
+        Ok(Some(Box::new(Checkpointer::open(&self.path, wait)?)))
+    }
+
+    fn build_index(
+        &mut self,
+        table: &str,
+        index: &Index,
+        wait: &WaitPolicy<'_>,
+    ) -> Result<Option<ConstraintException>> {
+        // No table is heavy: SQLite has one writer, and builds an index in its transaction.
+        let mut tx = self.lock(wait)?;
+        let relaxed = tx.put_index(table, index, wait)?;
+        if let Some(exception) = &relaxed {
+            tx.record_exception(exception)?;
+        }
+        tx.commit(wait).map(|()| relaxed)
+    }
+
+    fn close(self: Box<Self>) -> Result<()> {
+        if self.storage_status().replaced.is_some() {
+            // Closing would empty or delete a WAL that is no longer ours; the end of the
+            // process does not.
+            std::mem::forget(self.conn);
+            return Ok(());
+        }
+        if has_wal(&self.path) {
+            // Other readers may keep it from being emptied; that is no fault.
+            match self.conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())) {
+                Err(e) if !is_busy(&e) => return Err(self.error(&e)),
+                _ => {}
+            }
+        }
+        let path = self.path;
+        self.conn.close().map_err(|(_, e)| error(&path, &e))
+    }
+}
