@@ -17,6 +17,7 @@ use std::{env, fs};
 
 use cts_schema::catalog::{Catalog, Column, Index, Table, Text};
 use cts_schema::migration::{FALLBACK, UNIFIED, checksum, order};
+use cts_schema::reference::{self, SchemaSource};
 use cts_schema::sql::ddl::{self, SqlFile};
 use cts_schema::sql::statements;
 use cts_schema::sqlite_catalog::{self, SqliteConnection, TextRow};
@@ -50,7 +51,37 @@ fn main() -> Result<()> {
     let out = Path::new(&out);
     fs::write(out.join("sqlite_schema.rs"), generated(&fallback, &files, &expected)?)?;
     fs::write(out.join("postgres_schema.rs"), generated(&other_fallback, &others, &other)?)?;
+    fs::write(out.join("schema_reference.rs"), reference(&files, &expected, &others, &other)?)?;
     Ok(())
+}
+
+/// The schema reference as a constant, or what is wrong with the comments it is made from. That does not
+/// fail the build: a test does.
+fn reference(
+    files: &[File],
+    expected: &Catalog,
+    others: &[File],
+    other: &Catalog,
+) -> Result<String> {
+    let paths = |files: &[File]| -> Vec<String> {
+        files.iter().map(|file| file.path.display().to_string()).collect()
+    };
+    let (here, there) = (paths(files), paths(others));
+    let sqlite = SchemaSource { files: &sources(files, &here), catalog: expected };
+    let postgres = SchemaSource { files: &sources(others, &there), catalog: other };
+    let page = reference::page(&sqlite, &postgres).map_err(|defects| {
+        let lines = defects.iter().map(ToString::to_string).collect::<Vec<_>>();
+        lines.join("\n")
+    });
+    Ok(format!(
+        "/// The page, or the defects of the comments, one a line.\n\
+         pub const PAGE: Result<&str, &str> = {page:?};\n"
+    ))
+}
+
+fn sources<'f>(files: &'f [File], paths: &'f [String]) -> Vec<SqlFile<'f>> {
+    let pairs = files.iter().zip(paths);
+    pairs.map(|(file, name)| SqlFile { name, text: &file.text }).collect()
 }
 
 /// A time, in seconds since 1970, before which this build cannot be running: of its sources, so

@@ -1057,9 +1057,9 @@ CREATE INDEX IF NOT EXISTS idx_strategies_trailing_status
 CREATE INDEX IF NOT EXISTS idx_strategies_real_status
     ON strategies_real (connection_id, status, profit_loss);
 
--- Serves the number of positions of a connection by status. Serves deleting the positions of a connection (foreign
--- key). profit_factor is part of it for its average: each tick writes one more index entry, and the totals do not read
--- the positions of the connection.
+-- Serves the totals of a connection: the number of its positions by status and their average profit factor. With
+-- profit_factor in the index, each tick writes one more index entry, and the totals do not read the positions. Serves
+-- deleting the positions of a connection (foreign key).
 CREATE INDEX IF NOT EXISTS idx_pseudo_positions_status
     ON pseudo_positions (connection_id, status, profit_factor);
 

@@ -8,5 +8,6 @@
 pub mod catalog;
 pub mod constraint_exception;
 pub mod migration;
+pub mod reference;
 pub mod sql;
 pub mod sqlite_catalog;

@@ -50,6 +50,7 @@ mod postgres_secrets;
 #[cfg(feature = "postgres")]
 mod postgres_tls;
 mod refusals;
+mod schema_reference;
 mod service;
 mod starts;
 mod systemd;
