@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the tests need on Debian, then runs them all, those on PostgreSQL last.
-# Arguments go to `cargo test`.
+# Installs what the tests need on Debian, then runs all of them, the sweeps too, those on
+# PostgreSQL last. Arguments go to `cargo test`: a filter selects tests in both runs.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -45,6 +45,21 @@ if command -v node >/dev/null && command -v npm >/dev/null && [ ! -d target/clie
         better-sqlite3@11.10.0 || echo "NOT TRIED: better-sqlite3 cannot be installed for Node"
 fi
 
-cargo test --locked "$@"
-# Once more with the PostgreSQL store: what is about it, or what was asked for.
-exec cargo test --locked --features postgres "${@:-postgres}"
+# `cargo test` alone leaves the sweeps out; they are marked `#[ignore]`.
+[[ " $* " == *" -- "* ]] || set -- "$@" --
+asked=("$@")
+failed=()
+run() {
+    echo "== $1"
+    cargo test --locked --no-fail-fast "${@:2}" --include-ignored || failed+=("$1")
+}
+run "the tests of the default build" "${asked[@]}"
+# The build with the PostgreSQL store: what is about PostgreSQL, or what was asked for.
+[ "${asked[0]}" != -- ] || asked=(postgres "${asked[@]}")
+run "the tests of the build with PostgreSQL" --features postgres "${asked[@]}"
+
+if [ ${#failed[@]} -gt 0 ]; then
+    printf 'FAILED: %s\n' "${failed[@]}" >&2
+    exit 1
+fi
+echo "All tests passed."
