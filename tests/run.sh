@@ -33,7 +33,7 @@ if [ ${#packages[@]} -gt 0 ]; then
     get "${packages[@]}"
 fi
 
-shellcheck .ci/run tests/run.sh tests/cts/booted/root.sh release/*.sh release/debian/*
+shellcheck .ci/run tests/run.sh tests/cts/support/container/root.sh release/*.sh release/debian/*
 
 # The packages are tried where they can be made.
 cargo deb --version >/dev/null 2>&1 || cargo install --quiet --locked cargo-deb ||

@@ -11,7 +11,7 @@ use crate::world::{
     World,
 };
 
-const TEXTS: &str = include_str!("../../tests/cts/hot_queries.sql");
+const TEXTS: &str = include_str!("../../tests/cts/support/hot_queries.sql");
 
 #[derive(Clone, Copy, PartialEq)]
 pub enum Kind {

@@ -1,56 +1,25 @@
-//! cts as its operators meet it: the real binary, real files, real signals.
+//! cts as its operators use it: the real binary, real files, real servers, real signals.
+//!
+//! | folder | what is tested |
+//! |---|---|
+//! | `sqlite/` | the store in one file: creation, migration, adoption, repair, damage, refusals |
+//! | `postgres/` | the same on a PostgreSQL server, and what only a server has |
+//! | `both/` | one suite that both stores pass |
+//! | `service/` | the running service: HTTP, signals, systemd, trading programs beside it |
+//! | `packages/` | the packages, installed and removed |
+//! | `project/` | the sources themselves: what the build proves, and what the pages say |
+//! | `support/` | what the tests share: runs of the binary, servers, containers, older databases |
+//!
+//! Tests that take long are marked `#[ignore]`; `cargo test -- --include-ignored` runs them too.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
-#[cfg(feature = "postgres")]
-mod certs;
-#[cfg(feature = "postgres")]
-#[allow(dead_code)]
-mod cluster;
-mod harness;
-mod old;
-mod scenario;
+mod support;
 
-mod access;
-mod adoption;
-mod attacks;
-mod booted;
 mod both;
-mod build;
-mod clients;
-mod damage;
-mod doctor;
-mod faults;
-mod first_run;
-mod full_disk;
-mod healing;
-mod http;
-mod kills;
-mod plans;
+mod packages;
 #[cfg(feature = "postgres")]
-mod postgres_adoption;
-#[cfg(feature = "postgres")]
-mod postgres_doctor;
-#[cfg(feature = "postgres")]
-mod postgres_failover;
-#[cfg(feature = "postgres")]
-mod postgres_full_disk;
-#[cfg(feature = "postgres")]
-mod postgres_indexes;
-#[cfg(feature = "postgres")]
-mod postgres_kills;
-#[cfg(feature = "postgres")]
-mod postgres_locks;
-#[cfg(feature = "postgres")]
-mod postgres_outages;
-#[cfg(feature = "postgres")]
-mod postgres_schema;
-#[cfg(feature = "postgres")]
-mod postgres_secrets;
-#[cfg(feature = "postgres")]
-mod postgres_tls;
-mod refusals;
-mod schema_reference;
+mod postgres;
+mod project;
 mod service;
-mod starts;
-mod systemd;
+mod sqlite;

@@ -1,0 +1,171 @@
+//! The packages on a machine that has never seen cts: what is installed, what an upgrade takes
+//! along, and what stays when cts is taken away. The binary in them is the one under test.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use crate::support::container::{Booted, Plan};
+use crate::support::project::{ProjectCopy, source};
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+const NEXT: &str = "99.0.0";
+const LIVE: &str =
+    "curl -s -o /dev/null -w '%{http_code}' --max-time 20 http://127.0.0.1:3100/livez";
+
+/// A machine that sees the packages under `/mnt`.
+fn machine() -> Option<Booted> {
+    static PACKAGES: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let packages = PACKAGES.get_or_init(|| {
+        let has_cargo_deb = Command::new(env!("CARGO")).args(["deb", "--version"]).output();
+        if !has_cargo_deb.is_ok_and(|output| output.status.success()) {
+            return None;
+        }
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("packages");
+        let _ = fs::remove_dir_all(&folder);
+        pack(&folder, Path::new(env!("CARGO_BIN_EXE_cts")), VERSION);
+        Some(folder)
+    });
+    match packages {
+        Some(packages) => Plan::bare().with(packages.clone(), "/mnt").boot(),
+        None => Plan::impossible("cargo-deb is not installed (tests/run.sh installs it)"),
+    }
+}
+
+fn pack(folder: &Path, cts: &Path, version: &str) {
+    let mut command = Command::new(source("release/pack.sh"));
+    let output = command.arg(folder).args([cts, cts]).arg(version).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// A later cts, which has one more migration.
+fn next() -> PathBuf {
+    let copy = ProjectCopy::new();
+    let path = |name: &str| copy.folder.path().join(name);
+    // Under another name it may be built beside this one, and shares what that is made of.
+    for name in ["Cargo.toml", "Cargo.lock"] {
+        let text = fs::read_to_string(path(name)).unwrap();
+        let (old, new) = (
+            format!("name = \"cts\"\nversion = \"{VERSION}\""),
+            format!("name = \"cts-next\"\nversion = \"{NEXT}\""),
+        );
+        assert!(text.contains(&old), "{name}");
+        fs::write(path(name), text.replace(&old, &new)).unwrap();
+    }
+    let sql = "ALTER TABLE users ADD COLUMN";
+    fs::write(path("schema/sqlite/072_nickname.sql"), format!("{sql} nickname TEXT;\n")).unwrap();
+    fs::write(
+        path("schema/postgres/072_nickname.sql"),
+        format!("{sql} IF NOT EXISTS nickname TEXT;\n"),
+    )
+    .unwrap();
+    let target = Path::new(env!("CARGO_BIN_EXE_cts")).ancestors().nth(2).unwrap();
+    let mut command = Command::new(env!("CARGO"));
+    command.args(["build", "--offline", "--locked", "--bin", "cts-next", "--target-dir"]);
+    if cfg!(feature = "postgres") {
+        command.arg(target).args(["--features", "postgres"]);
+    } else {
+        command.arg(target);
+    }
+    let output = command.current_dir(copy.folder.path()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    target.join("debug/cts-next")
+}
+
+const ADD_USER: &str = "sqlite3 /data/cts.db \"INSERT INTO site_logs (level, category, message) VALUES ('info', 'test', 'kept')\"";
+const KEPT: &str = "sqlite3 /data/cts.db \"SELECT count(*) FROM site_logs WHERE message = 'kept'\"";
+
+#[test]
+fn the_package_is_installed_upgraded_removed_and_purged() {
+    let Some(machine) = machine() else { return };
+    let later = tempfile::TempDir::new().unwrap();
+    machine.ok(&format!("dpkg -i /mnt/cts_{VERSION}_*.deb"));
+    assert_eq!(machine.ok("systemctl is-enabled cts; systemctl is-active cts"), "enabled\nactive");
+    assert_eq!(machine.sh("systemctl is-enabled cts.socket").out(), "disabled\n");
+    machine.ok("cts --check --url http://127.0.0.1:3000");
+    machine.ok("cd /usr/share; test -s man/man1/cts.1; test -s bash-completion/completions/cts");
+    assert_eq!(machine.ok("stat -c '%a %U' /data"), "700 cts");
+    machine.ok(ADD_USER);
+    // A setting of this machine must outlive the package.
+    machine.write("/etc/default/cts", "PORT=3100\n");
+    machine.ok("systemctl restart cts");
+
+    pack(later.path(), &next(), NEXT);
+    let package = fs::read_dir(later.path()).unwrap().map(|entry| entry.unwrap().path());
+    let package = package.filter(|path| path.extension().is_some_and(|kind| kind == "deb"));
+    machine.put(&package.last().unwrap(), "/root/next.deb");
+    let before = machine.show("MainPID");
+    machine.ok("dpkg -i /root/next.deb");
+    assert_ne!(machine.show("MainPID"), before);
+    assert_eq!(machine.show("StatusText"), "serving on 127.0.0.1:3100");
+    assert_eq!(machine.ok("cts --version"), format!("cts {NEXT}"));
+    let ledger = machine.ok("sqlite3 /data/cts.db 'SELECT name FROM migrations ORDER BY id DESC LIMIT 1; SELECT count(nickname) FROM users'");
+    assert_eq!(ledger, "072_nickname.sql\n0");
+    assert_eq!(machine.ok(KEPT), "1");
+
+    // The older one refuses what the later one has made, and says so; dpkg goes on.
+    let done = machine.sh(&format!("dpkg -i /mnt/cts_{VERSION}_*.deb"));
+    assert!(done.0.status.success() && done.err().contains("does not start"), "{}", done.err());
+    assert_eq!(machine.show("ExecMainStatus"), "65");
+    machine.ok("dpkg -i /root/next.deb");
+    assert_eq!(machine.show("ActiveState"), "active");
+
+    machine.ok("dpkg -r cts");
+    assert_eq!(machine.ok("ls /data; ls /etc/default/cts"), "cts.db\n/etc/default/cts");
+    assert_eq!(
+        machine.ok("pgrep -c cts || true; ls /usr/bin/cts 2>&1 || true").lines().next(),
+        Some("0")
+    );
+    machine.ok("dpkg -P cts");
+    assert!(!machine.sh("test -e /etc/default/cts").0.status.success());
+    assert_eq!(machine.ok("ls /data; stat -c %U /data/cts.db"), "cts.db\ncts");
+    assert_eq!(machine.ok(KEPT), "1");
+    assert_eq!(machine.ok("find / -xdev '(' -name cts -o -name 'cts.*' -o -name _cts ')' -not -path '/data/*' -not -path '/root/*'"), "");
+}
+
+#[test]
+fn the_script_installs_upgrades_and_takes_away() {
+    let Some(machine) = machine() else { return };
+    machine.ok("mkdir /root/cts; tar -C /root/cts --strip-components=1 -xzf /mnt/cts-*.tar.gz");
+    let install = "/root/cts/install.sh";
+    let refused = |why: &str| {
+        let done = machine.sh(install);
+        assert!(!done.0.status.success());
+        assert!(done.err().contains(why), "{}{}", done.out(), done.err());
+        assert!(!machine.sh("test -e /usr/bin/cts").0.status.success());
+    };
+    // A machine that it does not fit is left as it is.
+    machine.ok("systemd-run -q --unit=other --service-type=notify --property=NotifyAccess=all \
+                --setenv=SQLITE_DB_PATH=/tmp/other.db /root/cts/cts serve");
+    refused("another program listens on port 3000");
+    machine.ok("systemctl stop other; mkdir /data; touch /data/theirs");
+    refused("/data is in use by root");
+    machine.ok(
+        "rm -r /data; mv /root/cts/architecture /root/right; echo pdp11 >/root/cts/architecture",
+    );
+    refused("is for pdp11");
+    machine.ok("mv /root/right /root/cts/architecture");
+
+    let said = machine.ok(install);
+    assert!(said.starts_with("Installing cts ") && said.contains("CTS OK"), "{said}");
+    assert_eq!(machine.ok("systemctl is-enabled cts; systemctl is-active cts"), "enabled\nactive");
+    machine.ok(ADD_USER);
+    machine.write("/etc/default/cts", "PORT=3100\n");
+    let said = machine.ok(install);
+    assert!(said.starts_with("Upgrading cts ") && said.contains("CTS OK"), "{said}");
+    assert_eq!(machine.ok(LIVE), "200");
+    // It says so where the new one does not start.
+    machine.write("/etc/default/cts", "PORT=much\n");
+    let done = machine.sh(install);
+    assert!(!done.0.status.success() && done.err().contains("PORT"), "{}", done.err());
+
+    machine.ok(&format!("{install} --uninstall"));
+    assert_eq!(machine.ok(KEPT), "1");
+    assert_eq!(machine.ok("ls /etc/default/cts; ls /data"), "/etc/default/cts\ncts.db");
+    assert_eq!(machine.ok("ls /usr/bin/cts /usr/lib/systemd/system/cts* 2>/dev/null || true"), "");
+    assert_eq!(machine.ok("systemctl list-units --all --plain --no-legend 'cts*' || true"), "");
+    let again = machine.ok(&format!("rm /etc/default/cts; {install}"));
+    assert!(again.contains("CTS OK"), "{again}");
+    assert_eq!(machine.ok(KEPT), "1");
+}

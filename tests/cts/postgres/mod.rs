@@ -1,0 +1,14 @@
+//! The PostgreSQL store, on real servers that the tests start, stop, pause and kill.
+
+mod adoption;
+mod doctor;
+mod failover;
+mod full_disk;
+mod indexes;
+mod kills;
+mod locks;
+mod outages;
+mod schema;
+mod secrets;
+mod servers;
+mod tls;

@@ -1,0 +1,144 @@
+//! The servers are what the tests take them for.
+
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use postgres::{Client, NoTls};
+
+use crate::support::certs::Certs;
+use crate::support::cluster::{Cluster, Database, Mode, folder_of_all_servers, number, processes};
+use crate::support::harness::{Machine, PATIENCE, await_that};
+
+/// As cts will: over TCP, with the password.
+fn open(database: &Database) -> Client {
+    Client::connect(&database.url(), NoTls).unwrap()
+}
+
+#[test]
+fn a_killed_server_comes_back_with_what_was_committed() {
+    let cluster = Cluster::builder().set("max_connections", "20").start();
+    let database = cluster.owned();
+    let mut client = open(&database);
+    client.batch_execute("CREATE TABLE t (n int); INSERT INTO t VALUES (7)").unwrap();
+    cluster.kill();
+    assert!(client.simple_query("SELECT 1").is_err());
+    cluster.start_again();
+    assert_eq!(number(&mut open(&database), "SELECT n FROM t"), 7);
+    assert_eq!(number(&mut open(&database), "SHOW max_connections"), 20);
+    for mode in [Mode::Fast, Mode::Immediate] {
+        cluster.stop(mode);
+        cluster.start_again();
+        assert_eq!(database.number("SELECT n FROM t"), 7);
+    }
+}
+
+#[test]
+fn a_paused_server_does_not_answer_until_it_goes_on() {
+    let cluster = Cluster::builder().start();
+    let database = cluster.owned();
+    cluster.pause();
+    thread::scope(|scope| {
+        let asked = scope.spawn(|| number(&mut open(&database), "SELECT 7"));
+        thread::sleep(Duration::from_millis(200));
+        assert!(!asked.is_finished());
+        cluster.resume();
+        assert_eq!(asked.join().unwrap(), 7);
+    });
+}
+
+#[test]
+fn a_standby_follows_and_takes_over() {
+    let primary = Cluster::builder().start();
+    let standby = primary.standby();
+    let database = primary.owned();
+    let copy = database.on(&standby);
+    database.sql("CREATE TABLE t (n int); INSERT INTO t VALUES (7)");
+    standby.catch_up_with(&primary);
+    assert_eq!(copy.number("SELECT n FROM t"), 7);
+    assert!(open(&copy).simple_query("DELETE FROM t").is_err());
+    primary.kill();
+    standby.promote();
+    open(&copy).batch_execute("INSERT INTO t VALUES (8)").unwrap();
+    assert_eq!(copy.number("SELECT sum(n) FROM t"), 15);
+}
+
+#[test]
+fn a_role_may_do_what_it_is_for() {
+    let owned = Cluster::shared().owned();
+    owned.sql("CREATE SCHEMA mine; CREATE TABLE public.t (n int)");
+    let one_schema = Cluster::shared().one_schema();
+    one_schema.sql("CREATE TABLE t (n int)");
+    assert_eq!(one_schema.texts("SELECT 't'::regclass::oid::regclass"), ["t"]);
+    assert_eq!(one_schema.number("SELECT count(*) FROM cts.t"), 0);
+    for refused in ["CREATE SCHEMA mine", "CREATE TABLE public.t (n int)"] {
+        let error = open(&one_schema).batch_execute(refused).unwrap_err();
+        assert_eq!(error.code().map(|code| code.code()), Some("42501"), "{refused}");
+    }
+}
+
+#[test]
+fn a_full_tablespace_refuses_rows() {
+    // A server of its own: no checkpoint of it succeeds meanwhile, and without one no database of
+    // another test could be made or dropped.
+    let cluster = Cluster::builder().start();
+    let Some(disk) = cluster.small_tablespace(24) else { return };
+    let database = disk.database();
+    database.sql("CREATE TABLE t (x text)");
+    let fill = "INSERT INTO t SELECT repeat('x', 1000) FROM generate_series(1, 1000)";
+    cluster.sql("CHECKPOINT");
+    disk.leave(0);
+    let error = open(&database).batch_execute(fill).unwrap_err();
+    assert_eq!(error.code().map(|code| code.code()), Some("53100"), "{error:?}");
+    disk.leave(8 << 20);
+    database.sql(fill);
+}
+
+#[test]
+fn a_server_shows_the_certificate_it_is_given() {
+    let machine = Machine::new();
+    let certs = Certs::make(machine.path("").as_path());
+    for (pair, ca, verdict) in [
+        (&certs.server, &certs.ca, "Verification: OK"),
+        (&certs.server, &certs.other_ca, "unable to verify the first certificate"),
+        (&certs.foreign, &certs.ca, "hostname mismatch"),
+        (&certs.expired, &certs.ca, "certificate has expired"),
+    ] {
+        let cluster = Cluster::builder().tls(pair).start();
+        let mut command = Command::new("openssl");
+        command.args(["s_client", "-starttls", "postgres", "-verify_hostname", "localhost"]);
+        command.args(["-connect", &format!("127.0.0.1:{}", cluster.port)]);
+        let shown = command.arg("-CAfile").arg(ca).stdin(Stdio::null()).output().unwrap();
+        let shown = String::from_utf8_lossy(&shown.stdout);
+        assert!(shown.contains(verdict), "{verdict}:\n{shown}");
+    }
+}
+
+/// The test starts itself, and kills what it started.
+#[test]
+fn no_server_outlives_the_tests() {
+    const INSIDE: &str = "CTS_TEST_KILLED_WITH_A_SERVER";
+    if std::env::var_os(INSIDE).is_some() {
+        let cluster = Cluster::builder().start();
+        cluster.pause();
+        println!("folder {}", folder_of_all_servers().display());
+        thread::sleep(PATIENCE);
+    }
+    let name = thread::current().name().unwrap().to_string();
+    let mut tests = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", &name, "--nocapture"])
+        .env(INSIDE, "1")
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(tests.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let folder = lines.filter_map(|line| line.split_once("folder ").map(|(_, path)| path.into()));
+    let folder: PathBuf = { folder }.next().unwrap();
+    let title = folder.file_name().unwrap().to_str().unwrap();
+    assert!(processes(title).len() > 3);
+    tests.kill().unwrap();
+    tests.wait().unwrap();
+    await_that("all is gone", || processes(title).is_empty() && !folder.exists());
+}

@@ -1,0 +1,94 @@
+//! What the build makes of a changed `schema/`: each case is a copy of this project with
+//! one file changed, checked by the real cargo.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use crate::support::project::ProjectCopy;
+
+#[test]
+fn the_build_proves_the_schema() {
+    let copy = ProjectCopy::new();
+    let extra = copy.file("072_extra.sql");
+    let write = |sql: &str| fs::write(&extra, sql).unwrap();
+
+    write("-- a new one\n\nCREATE TABLE IF NOT EXISTS broken (id INTEGER,);\n");
+    copy.refused(&["072_extra.sql, line 3", "syntax error", "CREATE TABLE IF NOT EXISTS broken"]);
+
+    write("CREATE INDEX IF NOT EXISTS idx_users_email ON site_logs (level);\n");
+    copy.refused(&["072_extra.sql, line 1", "used twice"]);
+
+    write("INSERT INTO system_settings (key, value) VALUES (hex(randomblob(8)), 'x');\n");
+    copy.refused(&["072_extra.sql, line 1", "not idempotent"]);
+
+    write("CREATE INDEX idx_new ON site_logs (level);\n");
+    copy.refused(&["072_extra.sql, line 1", "idx_new already exists"]);
+
+    fs::rename(&extra, copy.file("notes.sql")).unwrap();
+    copy.refused(&["notes.sql", "072_add_something.sql"]);
+    fs::remove_file(copy.file("notes.sql")).unwrap();
+
+    write("CREATE INDEX IF NOT EXISTS idx_new ON site_logs (user_id);\n");
+    copy.refused(&["schema/sqlite/072_extra.sql", "no such file in schema/postgres"]);
+
+    let other = copy.postgres("072_extra.sql");
+    let write = |sql: &str| fs::write(&other, sql).unwrap();
+    write("-- a new one\n\nCREATE INDEX idx_new ON site_logs (user_id);\n");
+    copy.refused(&["schema/postgres/072_extra.sql, line 3", "is not understood"]);
+
+    write("CREATE INDEX IF NOT EXISTS idx_new ON site_logs (user_id DESC);\n");
+    copy.refused(&["index idx_new: (user_id) in schema/sqlite, (user_id DESC) in schema/postgres"]);
+
+    write(
+        "CREATE INDEX IF NOT EXISTS idx_new ON site_logs (user_id);\n\
+         ALTER TABLE users ADD COLUMN IF NOT EXISTS age INTEGER;\n",
+    );
+    copy.refused(&["users: column age is missing in schema/sqlite"]);
+
+    write("SELECT $$;$$;\n");
+    copy.refused(&["schema/postgres/072_extra.sql, line 1", "dollar quotes"]);
+
+    write("CREATE INDEX IF NOT EXISTS idx_new ON site_logs (user_id);\n");
+    let (built, said) = copy.check();
+    assert!(built, "{said}");
+    let target = Path::new(env!("CARGO_BIN_EXE_cts")).ancestors().nth(2).unwrap();
+    let output = Command::new(target.join("schema-tests/debug/cts"))
+        .args(["migrate", "--dry-run", "--db"])
+        .arg(copy.folder.path().join("new.db"))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("would apply 072_extra.sql (1 statements)"), "{said}");
+}
+
+/// The packages that a build takes in.
+fn packages(features: &[&str]) -> Vec<String> {
+    let output = Command::new(env!("CARGO"))
+        .args(["tree", "-e", "normal", "--locked", "--offline", "--prefix", "none"])
+        .args(["--format", "{p}"])
+        .args(features)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let lines = String::from_utf8(output.stdout).unwrap();
+    lines.lines().filter_map(|line| Some(line.split(' ').next()?.to_string())).collect()
+}
+
+#[test]
+fn only_a_build_with_postgresql_takes_its_packages_in() {
+    let of_postgres = ["postgres", "tokio", "r2d2", "rustls", "ring"];
+    let default = packages(&[]);
+    assert!(default.iter().any(|name| name == "rusqlite"), "{default:?}");
+    for name in of_postgres {
+        assert!(!default.iter().any(|found| found == name), "{name} is in {default:?}");
+    }
+    // A machine that never built it has not got them.
+    if cfg!(feature = "postgres") {
+        let all = packages(&["--features", "postgres"]);
+        for name in of_postgres {
+            assert!(all.iter().any(|found| found == name), "{name} is not in {all:?}");
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! The unit under a real systemd: what a box does at a start, a crash, a hang, a stop, and where
+//! something is wrong.
+
+use std::thread;
+
+use crate::support::container::{Booted, Plan};
+use crate::support::harness::await_that;
+use crate::support::project::source;
+
+/// A machine on which cts is installed and has not been started.
+fn installed() -> Option<Booted> {
+    let units = "/usr/lib/systemd/system";
+    let plan = Plan::bare()
+        .with(env!("CARGO_BIN_EXE_cts").into(), "/usr/bin/cts")
+        .with(source("systemd/cts.service"), &format!("{units}/cts.service"))
+        .with(source("systemd/cts.socket"), &format!("{units}/cts.socket"))
+        .with(source("systemd/sysusers.d/cts.conf"), "/usr/lib/sysusers.d/cts.conf")
+        .with(source("systemd/tmpfiles.d/cts.conf"), "/usr/lib/tmpfiles.d/cts.conf");
+    let machine = plan.boot()?;
+    machine.ok("systemd-sysusers; systemd-tmpfiles --create cts.conf");
+    Some(machine)
+}
+
+/// Starts cts, and comes back as `systemctl` does, once it says that it is ready.
+fn started() -> Option<Booted> {
+    let machine = installed()?;
+    machine.ok("systemctl start cts");
+    Some(machine)
+}
+
+const LIVE: &str =
+    "curl -s -o /dev/null -w '%{http_code}' --max-time 20 http://127.0.0.1:3000/livez";
+
+#[test]
+fn start_ends_when_the_database_is_ready() {
+    let Some(machine) = started() else { return };
+    assert_eq!(machine.show("ActiveState"), "active");
+    assert_eq!(machine.show("StatusText"), "serving on 127.0.0.1:3000");
+    let health = machine.ok("curl -s http://127.0.0.1:3000/api/health/database");
+    assert!(health.contains(r#""status":"healthy""#), "{health}");
+    let files = machine.ok("cd /data; stat -c '%a %U %G %n' . *");
+    let wanted = ["700 cts cts .", "600 cts cts cts.db"];
+    assert!(wanted.iter().all(|file| files.lines().any(|line| line == *file)), "{files}");
+    assert!(!machine.log("").is_empty());
+    assert_eq!(machine.log("-p warning"), "");
+}
+
+#[test]
+fn what_was_killed_is_back_in_seconds() {
+    let Some(machine) = started() else { return };
+    machine.ok("sqlite3 /data/cts.db \"INSERT INTO site_logs (level, category, message) VALUES ('info', 'test', 'kept')\"");
+    machine.ok("systemctl kill -s KILL cts");
+    machine.until("NRestarts", "1");
+    machine.until("ActiveState", "active");
+    machine.ok("curl -sf http://127.0.0.1:3000/readyz");
+    let kept = "SELECT count(*) FROM site_logs WHERE message = 'kept'";
+    assert_eq!(machine.ok(&format!("sqlite3 /data/cts.db \"{kept}\"")), "1");
+}
+
+#[test]
+fn what_hangs_is_ended_by_the_watchdog_and_begun_anew() {
+    let Some(machine) = installed() else { return };
+    machine.drop_in("[Service]\nWatchdogSec=1s\nRestartSec=100ms\n");
+    machine.ok("systemctl start cts");
+    // It is alive for longer than the watchdog waits, and only then stands still.
+    let alive = machine.show("WatchdogTimestampMonotonic");
+    await_that("it tells the watchdog", || machine.show("WatchdogTimestampMonotonic") != alive);
+    assert_eq!(machine.show("NRestarts"), "0");
+    machine.ok("systemctl kill -s STOP cts");
+    machine.until("NRestarts", "1");
+    machine.until("ActiveState", "active");
+    machine.ok("curl -sf http://127.0.0.1:3000/readyz");
+    let journal = machine.journal("");
+    assert!(journal.contains("Watchdog timeout"), "{journal}");
+}
+
+#[test]
+fn a_stop_leaves_no_wal() {
+    let Some(machine) = started() else { return };
+    machine.ok("test -s /data/cts.db-wal; systemctl stop cts");
+    assert_eq!(
+        (machine.show("Result"), machine.show("ExecMainStatus")),
+        ("success".into(), "0".into())
+    );
+    assert_eq!(machine.ok("ls /data"), "cts.db");
+    assert_eq!(machine.log("-p warning"), "");
+}
+
+/// Sends 200 requests while cts is restarted over and over; how many were answered, and how often
+/// it was restarted.
+fn answered_over_restarts(machine: &Booted) -> (usize, u32) {
+    let clients: Vec<_> = (0..4)
+        .map(|_| {
+            let request =
+                format!("i=0; while [ $i -lt 50 ]; do i=$((i+1)); {LIVE} || true; echo; done");
+            let mut command = machine.command(&request);
+            thread::spawn(move || command.output().unwrap())
+        })
+        .collect();
+    let mut restarts = 0;
+    while clients.iter().any(|client| !client.is_finished()) {
+        machine.ok("systemctl restart cts");
+        restarts += 1;
+    }
+    let answers = clients.into_iter().map(|client| client.join().unwrap());
+    let text = answers.map(|output| String::from_utf8(output.stdout).unwrap()).collect::<String>();
+    assert_eq!(text.lines().count(), 200, "{text}");
+    (text.lines().filter(|code| *code == "200").count(), restarts)
+}
+
+#[test]
+fn with_the_socket_no_request_is_lost_over_restarts() {
+    let Some(machine) = installed() else { return };
+    machine.ok("systemctl start cts.socket cts");
+    let (answered, restarts) = answered_over_restarts(&machine);
+    assert!(restarts >= 3, "only {restarts} restarts while the requests came");
+    assert_eq!(answered, 200, "{restarts} restarts:\n{}", machine.journal(""));
+    assert_eq!(machine.ok("systemctl is-active cts.socket"), "active");
+
+    // Without it some are, or nothing was tried above.
+    machine.ok("systemctl stop cts.socket cts; systemctl start cts");
+    let (answered, restarts) = answered_over_restarts(&machine);
+    assert!(answered < 200, "{answered} answered over {restarts} restarts without the socket");
+}
+
+#[test]
+fn a_request_starts_what_the_socket_stands_for() {
+    let Some(machine) = installed() else { return };
+    machine.ok("systemctl start cts.socket");
+    assert_eq!(machine.show("ActiveState"), "inactive");
+    assert_eq!(machine.ok(LIVE), "200");
+    machine.until("ActiveState", "active");
+    assert_eq!(machine.show("StatusText"), "serving on 127.0.0.1:3000");
+}
+
+#[test]
+fn a_second_address_of_the_socket_is_refused() {
+    let Some(machine) = installed() else { return };
+    machine.write(
+        "/etc/systemd/system/cts.socket.d/test.conf",
+        "[Socket]\nListenStream=127.0.0.1:3001\n",
+    );
+    machine.ok("systemctl daemon-reload; systemctl start cts.socket");
+    machine.sh("systemctl start cts");
+    assert_eq!(machine.show("ExecMainStatus"), "78", "{}", machine.journal(""));
+    assert!(machine.log("-p err").contains("ListenStream"), "{}", machine.log(""));
+}
+
+#[test]
+fn a_read_only_disk_is_never_ready() {
+    let Some(machine) = started() else { return };
+    machine.ok("systemctl stop cts; cp -a /data /root/data; mount -t tmpfs tmpfs /data");
+    machine.ok("cp -a /root/data/. /data; mount -o remount,ro /data");
+    let active = machine.show("ActiveEnterTimestampMonotonic");
+    let done = machine.sh("systemctl start cts");
+    assert!(!done.0.status.success());
+    assert_eq!(machine.show("ActiveEnterTimestampMonotonic"), active);
+    let log = machine.log("-n 3");
+    assert!(log.contains("read-only") && !log.contains("Ready"), "{log}");
+}
+
+#[test]
+fn what_a_restart_cannot_mend_is_not_restarted() {
+    let Some(machine) = installed() else { return };
+    machine.write("/etc/default/cts", "PORT=much\n");
+    assert!(!machine.sh("systemctl start cts").0.status.success());
+    let state = ["ExecMainStatus", "ActiveState", "SubState", "NRestarts"];
+    assert_eq!(state.map(|name| machine.show(name)), ["78", "failed", "failed", "0"]);
+
+    // What passes by itself is: here, that another program has the port.
+    machine.write("/etc/default/cts", "PORT=3000\n");
+    machine.drop_in("[Service]\nRestartSec=100ms\n");
+    machine.ok("systemd-run -q --unit=other --service-type=notify --property=NotifyAccess=all \
+                --setenv=SQLITE_DB_PATH=/tmp/other.db cts serve");
+    assert!(!machine.sh("systemctl start cts").0.status.success());
+    assert_eq!(machine.show("ExecMainStatus"), "69");
+    machine.ok("systemctl stop other");
+    machine.until("ActiveState", "active");
+    assert_ne!(machine.show("NRestarts"), "0");
+}
+
+#[test]
+fn what_cannot_start_comes_to_rest_behind_the_socket_too() {
+    let Some(machine) = installed() else { return };
+    machine.write("/etc/default/cts", "CTS_LOCK_TIMEOUT=soon\n");
+    machine.ok("systemctl start cts.socket");
+    machine.sh(LIVE);
+    await_that("the socket gives up", || {
+        machine.sh("systemctl show -P Result cts.socket").out().trim() == "trigger-limit-hit"
+    });
+    machine.ok("rm /etc/default/cts; systemctl restart cts.socket cts");
+    assert_eq!(machine.ok(LIVE), "200");
+}
+
+#[test]
+fn the_journal_tells_errors_from_the_rest() {
+    let Some(machine) = started() else { return };
+    machine.ok("systemctl stop cts; sqlite3 /data/cts.db 'DROP INDEX idx_site_logs_time'");
+    machine.ok("systemctl start cts; systemctl stop cts");
+    machine.ok("echo garbage >/data/cts.db");
+    assert!(!machine.sh("systemctl start cts").0.status.success());
+    let lines = |more: &str| machine.log(more).lines().map(str::to_string).collect::<Vec<_>>();
+    let (errors, warnings, all) = (lines("-p err"), lines("-p warning..warning"), lines(""));
+    assert!(matches!(&errors[..], [only] if only.contains("not a SQLite database")), "{errors:?}");
+    assert!(matches!(&warnings[..], [only] if only.contains("put back")), "{warnings:?}");
+    assert!(all.len() > 10 && all.iter().all(|line| line.starts_with("[v0] ")), "{all:?}");
+}
+
+#[test]
+fn who_holds_the_lock_is_named_from_inside_the_sandbox() {
+    let Some(machine) = started() else { return };
+    machine.ok("systemctl stop cts; sqlite3 /data/cts.db 'DROP INDEX idx_site_logs_time'");
+    machine.ok("mkfifo /run/words; systemd-run -q --unit=holder sh -c 'exec sqlite3 /data/cts.db </run/words'");
+    machine.ok("systemd-run -q --unit=words sh -c 'exec >/run/words; echo BEGIN IMMEDIATE\\;; exec sleep 600'");
+    let pid = machine.ok("systemctl show -P MainPID holder");
+    await_that("the lock is held", || {
+        !machine.sh("sqlite3 /data/cts.db 'BEGIN IMMEDIATE; ROLLBACK'").0.status.success()
+    });
+    machine.ok("systemctl start --no-block cts");
+    await_that("the wait is told", || machine.show("StatusText").contains("waiting"));
+    let status = machine.show("StatusText");
+    assert!(status.contains("sqlite3") && status.contains(&pid), "not {pid}: {status}");
+    assert_eq!(machine.show("ActiveState"), "activating");
+    machine.ok("systemctl stop words");
+    machine.until("ActiveState", "active");
+}
+
+#[test]
+fn programs_of_the_group_are_let_in() {
+    let Some(machine) = installed() else { return };
+    machine.write("/etc/tmpfiles.d/cts.conf", "d /data 2770 cts cts -\n");
+    machine.drop_in(
+        "[Service]\nEnvironment=CTS_GROUP_ACCESS=1 SQLITE_DB_PATH=/data/box/cts.db\nUMask=0007\n",
+    );
+    machine.ok("systemd-tmpfiles --create cts.conf; systemctl start cts");
+    machine.ok("useradd -G cts trader");
+    let row = "INSERT INTO site_logs (level, category, message) VALUES ('info', 'test', 'x')";
+    machine.ok(&format!("runuser -u trader -- sqlite3 /data/box/cts.db \"{row}\""));
+    let modes = machine.ok("cd /data/box; stat -c '%a %G %n' . *");
+    assert!(
+        modes
+            .lines()
+            .all(|line| line.starts_with("2770 cts .") || line.starts_with("660 cts cts.db")),
+        "{modes}"
+    );
+    assert_eq!(machine.log("-p warning"), "");
+}
+
+#[test]
+fn a_secret_comes_in_a_file_that_only_root_can_read() {
+    let Some(machine) = installed() else { return };
+    machine.write("/etc/cts/admin-token", "open sesame\n");
+    machine.drop_in(
+        "[Service]\nLoadCredential=admin-token:/etc/cts/admin-token\n\
+         Environment=CTS_ADMIN_TOKEN_FILE=%d/admin-token\n",
+    );
+    machine.ok("chmod 600 /etc/cts/admin-token; systemctl start cts");
+    let ask =
+        "curl -s -o /dev/null -w '%{http_code}' http://127.0.0.1:3000/api/admin/migrations/status";
+    assert_eq!(machine.ok(ask), "401");
+    assert_eq!(machine.ok(&format!("{ask} -H 'Authorization: Bearer open sesame'")), "200");
+}
+
+/// The build with the store runs under the same sandbox, on either database.
+#[cfg(feature = "postgres")]
+#[test]
+fn postgres_build_starts_under_the_unit_and_reads_its_url_from_a_credential() {
+    let Some(machine) = started() else { return };
+    assert_eq!(machine.log("-p warning"), "");
+    machine.ok("systemctl stop cts");
+    machine.write("/etc/cts/database-url", "postgresql://cts:sesame@127.0.0.1:1/cts\n");
+    machine.drop_in(
+        "[Service]\nLoadCredential=database-url:/etc/cts/database-url\n\
+         Environment=DATABASE_URL_FILE=%d/database-url CTS_WAIT=1s\n",
+    );
+    machine.ok("chmod 600 /etc/cts/database-url");
+    assert!(!machine.sh("systemctl start cts").0.status.success());
+    assert_eq!(machine.show("ExecMainStatus"), "69");
+    assert_eq!(machine.show("SubState"), "auto-restart");
+    let log = machine.log("-p err");
+    assert!(log.contains("127.0.0.1:1") && !machine.journal("").contains("sesame"), "{log}");
+}

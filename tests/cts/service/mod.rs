@@ -1,0 +1,9 @@
+//! The running service: HTTP, start and stop, the unit under systemd, and trading programs beside it.
+
+mod access;
+mod attacks;
+mod booted;
+mod http;
+mod lifecycle;
+mod trading_programs;
+mod unit_files;

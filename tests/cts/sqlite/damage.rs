@@ -1,0 +1,224 @@
+//! Damaged files: cut short, or with a byte that is another, at hundreds of places. Nothing
+//! panics or hangs, nothing is called well that is not, and nothing damaged is written to.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use rusqlite::Connection;
+
+use crate::support::harness::{Done, Machine, Run, for_each};
+use crate::support::scenario::{ROWS, beside, copy};
+
+const PAGE: usize = 4096;
+const AT_ONCE: Duration = Duration::from_secs(20);
+
+/// The bytes of a database and of what lies beside it.
+type Files = BTreeMap<&'static str, Vec<u8>>;
+
+/// What is done to one of the files.
+#[derive(Clone, Copy, Debug)]
+enum Harm {
+    Cut { length: usize },
+    Flip { at: usize, bits: u8 },
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Case {
+    file: &'static str,
+    harm: Harm,
+}
+
+/// The same numbers in each run (Marsaglia's xorshift).
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 >> 11).unwrap() % limit
+    }
+
+    fn flip(&mut self, at: usize) -> Harm {
+        let bits = [0x01, 0x80, 0xff, 0x10][self.below(4)];
+        Harm::Flip { at, bits }
+    }
+
+    /// Somewhere in one of the pages, as often in its header as in all the rest.
+    fn flip_in(&mut self, pages: &[usize]) -> Harm {
+        let page = pages[self.below(pages.len())];
+        let within = if self.below(2) == 0 { self.below(64) } else { self.below(PAGE) };
+        self.flip((page - 1) * PAGE + within)
+    }
+}
+
+fn number(bytes: &[u8], at: usize) -> usize {
+    u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap()) as usize
+}
+
+/// The pages whose first byte is one of these, which is what tells the kinds of pages of
+/// trees. (sqlite.org/fileformat2.html, 1.6)
+fn pages_of(bytes: &[u8], kinds: [u8; 2]) -> Vec<usize> {
+    (2..=bytes.len() / PAGE).filter(|page| kinds.contains(&bytes[(page - 1) * PAGE])).collect()
+}
+
+/// The trunks of the list of free pages.
+fn trunks_of(bytes: &[u8]) -> Vec<usize> {
+    let next = |page: &usize| Some(number(bytes, (page - 1) * PAGE)).filter(|next| *next > 0);
+    std::iter::successors(Some(number(bytes, 32)).filter(|first| *first > 0), next).collect()
+}
+
+/// A database with rows, free pages, trees of two levels, and something to put back.
+fn at_rest() -> Files {
+    let machine = Machine::migrated();
+    machine.sql(ROWS);
+    machine.sql("DELETE FROM site_logs WHERE id < 1200; DROP INDEX idx_site_logs_time");
+    read(&machine.db())
+}
+
+/// The same while a program has it open and all that is new is in its WAL.
+fn in_use() -> Files {
+    let machine = Machine::migrated();
+    let conn = machine.open();
+    conn.execute_batch("PRAGMA wal_autocheckpoint = 0").unwrap();
+    conn.execute_batch(ROWS).unwrap();
+    conn.execute_batch("DROP INDEX idx_site_logs_time").unwrap();
+    read(&machine.db())
+}
+
+fn read(db: &Path) -> Files {
+    let bytes = |suffix| Some((suffix, fs::read(beside(db, suffix)).ok()?));
+    ["", "-wal", "-shm"].into_iter().filter_map(bytes).collect()
+}
+
+fn write(files: &Files, case: Case, db: &Path) {
+    for (suffix, bytes) in files {
+        let mut bytes = bytes.clone();
+        match case.harm {
+            _ if *suffix != case.file => {}
+            Harm::Cut { length } => bytes.truncate(length),
+            Harm::Flip { at, bits } => bytes[at] ^= bits,
+        }
+        fs::write(beside(db, suffix), bytes).unwrap();
+    }
+}
+
+/// What SQLite itself says of a copy.
+fn is_sound(db: &Path, pragma: &str) -> bool {
+    let machine = Machine::new();
+    copy(db, &machine.db());
+    let ask = || {
+        let conn = Connection::open(machine.db())?;
+        conn.query_row(&format!("PRAGMA {pragma}"), [], |row| row.get::<_, String>(0))
+    };
+    ask().is_ok_and(|answer| answer == "ok")
+}
+
+/// Runs it and expects an end with one of these codes, not a panic or a signal.
+fn ends(run: Run, codes: &[i32], case: Case) -> (i32, Done) {
+    let done = run.within(AT_ONCE);
+    let code = done.0.status.code();
+    let is_known = code.is_some_and(|code| codes.contains(&code));
+    assert!(is_known, "{case:?}: {:?}\n{}{}", done.0.status, done.out(), done.err());
+    (code.unwrap(), done)
+}
+
+/// What came of the cases.
+#[derive(Debug, Default)]
+struct Tally {
+    cases: usize,
+    damaged: usize,
+    refused: usize,
+    completed: usize,
+    damaged_in_an_index_alone: usize,
+}
+
+fn try_all(files: &Files, cases: &[Case]) -> Tally {
+    let tally = Mutex::new(Tally::default());
+    for_each(cases, |case| {
+        let machine = Machine::new();
+        write(files, *case, &machine.db());
+        let (is_well, pages_are_well) =
+            (is_sound(&machine.db(), "integrity_check"), is_sound(&machine.db(), "quick_check"));
+        let before = machine.files();
+
+        let (code, done) = ends(machine.cts("--check --deep"), &[0, 1, 2], *case);
+        assert!(is_well || code == 2, "{case:?}: {code}: {}", done.out());
+        ends(machine.cts("verify"), &[0, 1, 65], *case);
+        assert_eq!(machine.files(), before, "{case:?}: changed by a look");
+
+        let (code, done) = ends(machine.cts("migrate"), &[0, 65, 77], *case);
+        if machine.files() != before {
+            let said = format!("{case:?}: {code}: {}", done.err());
+            assert!(code == 0 && pages_are_well, "changed though not well: {said}");
+        }
+        let mut tally = tally.lock().unwrap();
+        tally.cases += 1;
+        tally.damaged += usize::from(!is_well);
+        tally.refused += usize::from(code != 0);
+        tally.completed += usize::from(code == 0);
+        tally.damaged_in_an_index_alone += usize::from(pages_are_well && !is_well);
+    });
+    tally.into_inner().unwrap()
+}
+
+#[test]
+fn a_damaged_database_is_never_called_well_and_never_written_to() {
+    let files = at_rest();
+    let bytes = &files[""];
+    let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
+    let (interior, leaves) = (pages_of(bytes, [2, 5]), pages_of(bytes, [10, 13]));
+    let trunks = trunks_of(bytes);
+    assert!(interior.len() > 2 && leaves.len() > 50 && !trunks.is_empty());
+    let mut harms: Vec<_> = [0, 1, 15, 16, 50, 72, 99, 100, 512, PAGE - 1, PAGE, PAGE + 1]
+        .map(|length| Harm::Cut { length })
+        .into();
+    harms.extend((0..24).map(|_| Harm::Cut { length: dice.below(bytes.len()) }));
+    harms.extend((0..12).map(|_| Harm::Cut { length: dice.below(bytes.len() / PAGE) * PAGE }));
+    harms.extend((0..100).map(|at| dice.flip(at)));
+    harms.extend((0..60).map(|_| dice.flip_in(&[1])));
+    harms.extend((0..60).map(|_| dice.flip_in(&interior)));
+    harms.extend((0..40).map(|_| dice.flip_in(&leaves)));
+    harms.extend((0..40).map(|_| dice.flip_in(&trunks)));
+    let cases: Vec<_> = harms.into_iter().map(|harm| Case { file: "", harm }).collect();
+    let tally = try_all(&files, &cases);
+    eprintln!("{tally:?}");
+    assert!(tally.damaged >= 100 && tally.refused >= 100 && tally.completed >= 20, "{tally:?}");
+}
+
+#[test]
+fn a_damaged_wal_or_shared_memory_is_never_called_well_and_never_written_to() {
+    const FRAME: usize = 24 + PAGE;
+    let files = in_use();
+    let mut dice = Dice(0xd1b5_4a32_d192_ed03);
+    let (pages, wal, shm) = (files[""].len() / PAGE, files["-wal"].len(), files["-shm"].len());
+    let frames = (wal - 32) / FRAME;
+    assert!(frames > 50 && shm >= 32 << 10);
+    let mut cases = Vec::new();
+    let mut add = |file, harm| cases.push(Case { file, harm });
+    (0..32).for_each(|at| add("-wal", dice.flip(at)));
+    for _ in 0..24 {
+        let start = 32 + dice.below(frames) * FRAME;
+        let (head, body) = (dice.below(24), dice.below(PAGE));
+        add("-wal", dice.flip(start + head));
+        add("-wal", dice.flip(start + 24 + body));
+        add("-wal", Harm::Cut { length: dice.below(wal) });
+    }
+    for _ in 0..12 {
+        add("-wal", Harm::Cut { length: 32 + dice.below(frames) * FRAME });
+        add("-shm", Harm::Cut { length: dice.below(shm) });
+        let at = dice.below(136);
+        add("-shm", dice.flip(at));
+        let at = dice.below(shm);
+        add("-shm", dice.flip(at));
+        let page = 1 + dice.below(pages);
+        add("", dice.flip_in(&[page]));
+        add("", Harm::Cut { length: 1 + dice.below(pages * PAGE) });
+    }
+    let tally = try_all(&files, &cases);
+    eprintln!("{tally:?}");
+    assert!(tally.damaged > 0 && tally.refused > 0 && tally.completed >= 50, "{tally:?}");
+}

@@ -1,0 +1,173 @@
+//! A disk that fills up, and a limit on the size of files, at every level from nothing to
+//! enough: a run completes, or leaves the old database and says what is missing.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use crate::support::harness::{Done, Machine, Run, for_each, is_root, leave_free};
+use crate::support::scenario::{State, Trial};
+
+const LEVELS: u64 = 26;
+const PAGE: u64 = 4096;
+const AT_ONCE: Duration = Duration::from_secs(20);
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Ended {
+    /// The database is the old one.
+    Refused,
+    /// All is committed, and what tidies up after it met the limit.
+    Untidied,
+    Completed,
+}
+
+fn ended(trial: &Trial, db: &Path, level: u64, done: &Done) -> Ended {
+    let (code, state) = (done.0.status.code(), trial.state(db));
+    let (name, log) = (trial.scenario.name, done.err());
+    let ended = match (code, state) {
+        (Some(0), State::New) => return Ended::Completed,
+        (Some(74), State::Old) => Ended::Refused,
+        (Some(74), State::New) => Ended::Untidied,
+        other => panic!("{name}, {level} bytes: {other:?}: {log}"),
+    };
+    let is_claimed = log.contains("nothing was changed");
+    assert!(ended == Ended::Refused || !is_claimed, "{name}, {level} bytes: {log}");
+    assert!(log.contains(db.to_str().unwrap()), "{log}");
+    ended
+}
+
+#[test]
+fn a_limit_on_the_size_of_files_ends_a_run_wherever_it_is_met() {
+    for_each(&Trial::all(), |trial| {
+        sweep(trial, |level| {
+            let machine = Machine::new();
+            let db = machine.db();
+            trial.put(&db);
+            let mut command = Command::new("prlimit");
+            command.env_clear().env("SQLITE_DB_PATH", &db).arg(format!("--fsize={level}"));
+            command.arg(env!("CARGO_BIN_EXE_cts")).args(trial.scenario.words.split(' '));
+            let done = Run { command }.within(AT_ONCE);
+            let ended = ended(trial, &db, level, &done);
+            if ended != Ended::Completed {
+                done.says(&["files may not grow beyond", "KiB are needed", "ulimit -f"]);
+            }
+            trial.completes(&db);
+            ended
+        });
+    });
+}
+
+#[test]
+fn a_disk_that_fills_up_leaves_the_old_database_until_there_is_room() {
+    if !is_root() {
+        eprintln!("NOT TRIED: only root can mount a small disk");
+        return;
+    }
+    for_each(&Trial::all(), |trial| {
+        let machine = Machine::new();
+        let disk = Disk::mount(&machine);
+        let db = disk.folder.join("cts.db");
+        sweep(trial, |level| {
+            disk.leave(disk.size);
+            trial.put(&db);
+            disk.leave(level);
+            let done = trial.run(&db).within(AT_ONCE);
+            let ended = ended(trial, &db, level, &done);
+            // As much as was asked for is enough.
+            disk.leave(match ended {
+                Ended::Completed => disk.size,
+                _ => level + needed(&done),
+            });
+            trial.completes(&db);
+            ended
+        });
+    });
+}
+
+#[test]
+fn a_large_database_asks_for_as_much_room_as_it_needs() {
+    if !is_root() {
+        eprintln!("NOT TRIED: only root can mount a small disk");
+        return;
+    }
+    let machine = Machine::new();
+    let disk = Disk::mount(&machine);
+    let db = disk.folder.join("cts.db");
+    machine.cts("migrate").db(&db).success();
+    rusqlite::Connection::open(&db)
+        .unwrap()
+        .execute_batch(
+            "DROP INDEX idx_site_logs_time; DROP INDEX idx_site_logs_category;
+             DROP INDEX idx_site_logs_connection;
+             WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000)
+             INSERT INTO site_logs (level, category, message, connection_id)
+             SELECT 'info', 'trade', hex(randomblob(40)), 'okx' FROM n",
+        )
+        .unwrap();
+    disk.leave(16 * PAGE);
+    let done = machine.cts("repair").db(&db).status(74);
+    disk.leave(needed(&done));
+    machine.cts("repair").db(&db).success();
+}
+
+/// Tries levels from nothing to what is enough and at most twice of it, on pages and off.
+fn sweep(trial: &Trial, run: impl Fn(u64) -> Ended) {
+    let mut most = 8 * PAGE;
+    while run(most) != Ended::Completed {
+        most *= 2;
+    }
+    let mut seen = BTreeMap::<_, u64>::new();
+    for level in (0..LEVELS).map(|n| most * n / LEVELS + n * 517 % PAGE) {
+        *seen.entry(run(level)).or_default() += 1;
+    }
+    eprintln!("{}, {LEVELS} levels up to {most}: {seen:?}", trial.scenario.name);
+    assert!(seen[&Ended::Refused] >= LEVELS / 5, "{}: {seen:?}", trial.scenario.name);
+}
+
+/// The bytes that are needed, as the message says; more than the message says are free.
+fn needed(done: &Done) -> u64 {
+    let log = done.err();
+    let before = |words: &str| {
+        let text = log.split(words).next().filter(|text| text.len() < log.len());
+        let number =
+            text.and_then(|text| text.rsplit(' ').next()?.trim_start_matches('(').parse().ok());
+        number.unwrap_or_else(|| panic!("{words:?} is missing in:\n{log}"))
+    };
+    let (free, needed): (u64, u64) = (before(" KiB are free there"), before(" KiB are needed"));
+    assert!(free < needed, "{log}");
+    needed << 10
+}
+
+/// A small disk, with a file on it that takes up what is not to be free.
+struct Disk {
+    folder: PathBuf,
+    size: u64,
+}
+
+impl Disk {
+    fn mount(machine: &Machine) -> Disk {
+        let folder = machine.path("disk");
+        fs::create_dir(&folder).unwrap();
+        let mount = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=32m", "tmpfs"])
+            .arg(&folder)
+            .status();
+        assert!(mount.unwrap().success());
+        let size = 32 << 20;
+        Disk { folder, size }
+    }
+
+    /// Leaves so much free, or all there is.
+    fn leave(&self, bytes: u64) {
+        leave_free(&self.folder, bytes);
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.folder).status();
+    }
+}

@@ -1,0 +1,444 @@
+//! PostgreSQL servers to try cts on: private ones, in a folder and on a port of their own,
+//! that can be killed, paused and followed by a standby, and databases on them.
+//!
+//! None outlives the tests, however these end: a shell that waits for the end of this
+//! process ends them and removes what they leave.
+
+use std::fs::{self, File};
+use std::net::TcpListener;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{self, Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
+use std::sync::{Mutex, OnceLock};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use postgres::{Client, Config, NoTls};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::support::certs::Pair;
+use crate::support::harness::{PATIENCE, await_that, is_root};
+
+mod database;
+mod state;
+
+pub use database::{Database, SmallTablespace, number, texts};
+
+const SUPERUSER: &str = "postgres";
+const NOBODY: u32 = 65534;
+const END: &str = include_str!("end.sh");
+
+const SETTINGS: &str = "
+listen_addresses = '127.0.0.1'
+fsync = off
+shared_buffers = '16MB'
+log_line_prefix = '%m [%p] %q%u@%d %a '
+log_lock_waits = on
+wal_retrieve_retry_interval = '50ms'
+";
+/// Whoever comes over TCP shows a password.
+const HBA: &str = "
+local all all trust
+local replication all trust
+host all all 127.0.0.1/32 scram-sha-256
+";
+
+/// What all servers of this process have in common.
+struct Site {
+    /// Where the newest PostgreSQL has its programs.
+    programs: PathBuf,
+    folder: PathBuf,
+    made: AtomicU32,
+    /// Ends all servers when its standard input is closed, which is when this process ends.
+    _warden: Child,
+}
+
+impl Site {
+    fn of_this_process() -> &'static Site {
+        static SITE: OnceLock<Site> = OnceLock::new();
+        SITE.get_or_init(|| {
+            let folder = tempfile::Builder::new().prefix("cts-pg-").tempdir().unwrap().keep();
+            let site = Site {
+                programs: newest_programs(),
+                made: AtomicU32::new(0),
+                _warden: warden(&folder),
+                folder,
+            };
+            give_away(&site.folder);
+            done(
+                site.program("initdb")
+                    .args(["--no-sync", "--username", SUPERUSER, "--auth", "trust"])
+                    .args(["--encoding", "UTF8", "--locale", "C.UTF-8", "--wal-segsize", "1"])
+                    .arg("--pgdata")
+                    .arg(site.template()),
+            );
+            site
+        })
+    }
+
+    /// A new cluster that every server starts from a copy of.
+    fn template(&self) -> PathBuf {
+        self.folder.join("template")
+    }
+
+    /// A program of PostgreSQL, run as who may run a server.
+    fn program(&self, name: &str) -> Command {
+        let mut command = Command::new(self.programs.join(name));
+        command.env_clear().env("LC_ALL", "C").stdin(Stdio::null());
+        command.current_dir(&self.folder).process_group(0);
+        if is_root() {
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        command
+    }
+
+    /// The name and the folder for one more cluster.
+    fn place(&self) -> (String, PathBuf) {
+        let site = self.folder.file_name().unwrap().to_str().unwrap();
+        let name = format!("{site}-{:04}", self.made.fetch_add(1, Ordering::Relaxed));
+        let folder = self.folder.join(&name);
+        fs::create_dir(&folder).unwrap();
+        give_away(&folder);
+        (name, folder)
+    }
+}
+
+/// Holds the data, logs and sockets of all servers of this process.
+pub fn folder_of_all_servers() -> &'static Path {
+    &Site::of_this_process().folder
+}
+
+fn newest_programs() -> PathBuf {
+    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten();
+    let version = |path: &PathBuf| path.file_name()?.to_str()?.parse::<u32>().ok();
+    let mut folders: Vec<_> = versions.map(|entry| entry.unwrap().path()).collect();
+    folders.sort_by_key(version);
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let debian = folders.into_iter().rev().map(|folder| folder.join("bin"));
+    debian
+        .chain(std::env::split_paths(&path))
+        .find(|folder| folder.join("initdb").exists())
+        .expect("PostgreSQL's server is needed: tests/run.sh installs it")
+}
+
+/// Waits for the end of this process in a process group of its own, where no signal to the
+/// tests' one finds it.
+fn warden(folder: &Path) -> Child {
+    let mut command = end(folder.file_name().unwrap().to_str().unwrap(), folder, "read -r _");
+    command.stdin(Stdio::piped()).process_group(0).spawn().unwrap()
+}
+
+/// Ends the processes with this in their titles and removes the folder, after those words.
+fn end(title: &str, folder: &Path, first: &str) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("{first}\n{END}"), "sh", title]).arg(folder);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+}
+
+/// To who runs the servers; anybody may pass through.
+fn give_away(path: &Path) {
+    fs::set_permissions(path, fs::Permissions::from_mode(0o711)).unwrap();
+    if is_root() {
+        chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
+    }
+}
+
+fn done(command: &mut Command) {
+    let done = command.output().unwrap();
+    assert!(done.status.success(), "{command:?}: {}", String::from_utf8_lossy(&done.stderr));
+}
+
+#[derive(Clone, Copy, Debug)]
+pub enum Mode {
+    /// Sessions are ended, and the server leaves everything tidy.
+    Fast,
+    /// All ends at once, and the next start recovers.
+    Immediate,
+}
+
+/// What a cluster is to be like.
+#[derive(Default)]
+pub struct Builder {
+    settings: String,
+    hba: String,
+    tls: Option<(PathBuf, PathBuf)>,
+}
+
+impl Builder {
+    pub fn set(mut self, name: &str, value: &str) -> Builder {
+        self.settings += &format!("{name} = '{}'\n", value.replace('\'', "''"));
+        self
+    }
+
+    /// Lines of `pg_hba.conf` that come before the usual ones.
+    pub fn hba(mut self, lines: &str) -> Builder {
+        self.hba += &format!("{lines}\n");
+        self
+    }
+
+    /// The server speaks TLS too, and shows this certificate.
+    pub fn tls(mut self, pair: &Pair) -> Builder {
+        self.tls = Some((pair.cert.clone(), pair.key.clone()));
+        self.set("ssl", "on")
+    }
+
+    pub fn start(self) -> Cluster {
+        let site = Site::of_this_process();
+        let (name, folder) = site.place();
+        let data = folder.join("data");
+        done(Command::new("cp").arg("-a").arg(site.template()).arg(&data));
+        let settings = data.join("postgresql.conf");
+        let all = fs::read_to_string(&settings).unwrap() + SETTINGS + &self.settings;
+        fs::write(settings, all).unwrap();
+        fs::write(data.join("pg_hba.conf"), self.hba + HBA).unwrap();
+        if let Some((cert, key)) = self.tls {
+            for (from, name) in [(cert, "server.crt"), (key, "server.key")] {
+                let to = data.join(name);
+                fs::copy(from, &to).unwrap();
+                give_away(&to);
+                fs::set_permissions(&to, fs::Permissions::from_mode(0o600)).unwrap();
+            }
+        }
+        Cluster::start_new(name, folder)
+    }
+}
+
+/// A PostgreSQL server; ended when dropped.
+pub struct Cluster {
+    /// Stands in the title of each of its processes.
+    name: String,
+    /// Holds its data, its log and its socket.
+    folder: PathBuf,
+    pub port: u16,
+    server: Mutex<Option<Child>>,
+    is_shared: bool,
+}
+
+impl Cluster {
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// The one that all tests use which do nothing to a server itself.
+    pub fn shared() -> &'static Cluster {
+        static SHARED: OnceLock<Cluster> = OnceLock::new();
+        SHARED.get_or_init(|| {
+            let mut cluster = Cluster::builder().set("max_connections", "300").start();
+            cluster.is_shared = true;
+            cluster
+        })
+    }
+
+    fn start_new(name: String, folder: PathBuf) -> Cluster {
+        let server = Mutex::new(None);
+        let mut cluster = Cluster { name, folder, port: 0, server, is_shared: false };
+        loop {
+            cluster.port = free_port();
+            if cluster.start_server() {
+                return cluster;
+            }
+        }
+    }
+
+    /// Starts it where it was before.
+    pub fn start_again(&self) {
+        await_that("the port is free again", || self.start_server());
+    }
+
+    /// Starts the server and waits until it takes connections; false if its port is in use.
+    fn start_server(&self) -> bool {
+        let mut server = self.server.lock().unwrap();
+        assert!(server.is_none(), "it runs already");
+        let before = self.log().len();
+        let log = File::options().create(true).append(true).open(self.folder.join("log")).unwrap();
+        let mut child = Site::of_this_process()
+            .program("postgres")
+            .arg("-D")
+            .arg(self.folder.join("data"))
+            .arg("-k")
+            .arg(&self.folder)
+            .args(["-p", &self.port.to_string(), "-c", &format!("cluster_name={}", self.name)])
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let deadline = Instant::now() + PATIENCE;
+        while !self.is_ready(child.id()) {
+            if child.try_wait().unwrap().is_some() {
+                let log = self.log().split_off(before);
+                assert!(log.contains("Address already in use"), "it does not start:\n{log}");
+                return false;
+            }
+            assert!(Instant::now() < deadline, "it never starts:\n{}", self.log());
+            thread::sleep(Duration::from_millis(5));
+        }
+        *server = Some(child);
+        true
+    }
+
+    /// As the server says in its lock file, which may be that of an earlier one.
+    fn is_ready(&self, pid: u32) -> bool {
+        let file = fs::read_to_string(self.folder.join("data/postmaster.pid")).unwrap_or_default();
+        let mut lines = file.lines().map(str::trim);
+        lines.next() == Some(pid.to_string().as_str()) && lines.nth(6) == Some("ready")
+    }
+
+    pub fn stop(&self, mode: Mode) {
+        let mut child = self.server.lock().unwrap().take().expect("it runs");
+        let signal = match mode {
+            Mode::Fast => Signal::INT,
+            Mode::Immediate => Signal::QUIT,
+        };
+        kill_process(pid_of(&child), signal).unwrap();
+        await_that("the server has ended", || child.try_wait().unwrap().is_some());
+    }
+
+    /// SIGKILL for the server, and for all that it started.
+    pub fn kill(&self) {
+        let mut child = self.server.lock().unwrap().take().expect("it runs");
+        child.kill().unwrap();
+        child.wait().unwrap();
+        await_that("the killed server's processes are gone", || {
+            self.signal(Signal::KILL);
+            self.processes().is_empty()
+        });
+    }
+
+    /// Stops all of its processes: connections are taken by the kernel, and nobody answers.
+    pub fn pause(&self) {
+        let is_stopped = |pid: &Pid| {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            stat.rsplit(") ").next().is_some_and(|state| state.starts_with('T'))
+        };
+        // One that is just being started is stopped in the next turn.
+        await_that("all processes have stopped", || {
+            self.signal(Signal::STOP);
+            self.processes().iter().all(is_stopped)
+        });
+    }
+
+    pub fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        for pid in self.processes() {
+            let _ = kill_process(pid, signal);
+        }
+    }
+
+    /// The server and all that it started.
+    pub fn processes(&self) -> Vec<Pid> {
+        processes(&self.name)
+    }
+
+    pub fn log(&self) -> String {
+        let bytes = fs::read(self.folder.join("log")).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// A copy of it that follows it, streaming, and takes queries.
+    pub fn standby(&self) -> Cluster {
+        let site = Site::of_this_process();
+        let (name, folder) = site.place();
+        let port = self.port.to_string();
+        done(
+            site.program("pg_basebackup")
+                .args(["-R", "-X", "stream", "-c", "fast", "--no-sync", "-U", SUPERUSER])
+                .args(["-p", &port, "-h"])
+                .arg(&self.folder)
+                .arg("-D")
+                .arg(folder.join("data")),
+        );
+        let standby = Cluster::start_new(name, folder);
+        let streams = "SELECT count(*) FROM pg_stat_wal_receiver WHERE status = 'streaming'";
+        await_that("the standby streams", || standby.number(streams) == 1);
+        standby
+    }
+
+    /// Waits until this standby has all that is on the primary now.
+    pub fn catch_up_with(&self, primary: &Cluster) {
+        let there = primary.texts("SELECT pg_current_wal_flush_lsn()").remove(0);
+        let lag = format!("SELECT greatest('{there}'::pg_lsn - pg_last_wal_replay_lsn(), 0)");
+        await_that("the standby has caught up", || self.number(&lag) == 0);
+    }
+
+    /// Makes this standby a primary.
+    pub fn promote(&self) {
+        assert_eq!(self.texts("SELECT pg_promote()"), ["t"], "{}", self.log());
+    }
+
+    /// The superuser, over the socket.
+    pub fn admin(&self, database: &str) -> Client {
+        self.connect(SUPERUSER, database)
+    }
+
+    pub fn sql(&self, sql: &str) {
+        self.admin(SUPERUSER).batch_execute(sql).unwrap();
+    }
+
+    pub fn number(&self, sql: &str) -> i64 {
+        number(&mut self.admin(SUPERUSER), sql)
+    }
+
+    pub fn texts(&self, sql: &str) -> Vec<String> {
+        texts(&mut self.admin(SUPERUSER), sql)
+    }
+
+    fn connect(&self, user: &str, database: &str) -> Client {
+        let mut config = Config::new();
+        config.host_path(&self.folder).port(self.port).user(user).dbname(database);
+        config.connect(NoTls).unwrap_or_else(|e| panic!("{e:?}:\n{}", self.log()))
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("The server's log:\n{}", last_lines(&self.log(), |_| true));
+        }
+        let _ = end(&self.name, &self.folder, "").status();
+        if let Some(mut child) = self.server.get_mut().unwrap().take() {
+            let _ = child.wait();
+        }
+    }
+}
+
+/// One that the kernel gives to nobody who asks for any.
+fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let of_this_process = u16::try_from(process::id() * 53 % 20_000).unwrap();
+    let ports = std::iter::from_fn(|| Some(NEXT.fetch_add(1, Ordering::Relaxed)));
+    ports
+        .map(|n| 10_000 + (of_this_process + n % 20_000) % 20_000)
+        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .unwrap()
+}
+
+fn pid_of(child: &Child) -> Pid {
+    Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap()
+}
+
+/// The processes of PostgreSQL with this in their titles.
+pub fn processes(title: &str) -> Vec<Pid> {
+    let is_one = |path: &Path| {
+        let read = |name| fs::read_to_string(path.join(name)).unwrap_or_default();
+        read("comm").trim() == "postgres" && read("cmdline").contains(title)
+    };
+    let entries = fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().path());
+    entries
+        .filter_map(|path| {
+            let pid = path.file_name()?.to_str()?.parse().ok()?;
+            is_one(&path).then(|| Pid::from_raw(pid))?
+        })
+        .collect()
+}
+
+fn last_lines(log: &str, is_wanted: impl Fn(&str) -> bool) -> String {
+    let mut lines: Vec<_> = log.lines().rev().filter(|line| is_wanted(line)).take(40).collect();
+    lines.reverse();
+    lines.join("\n")
+}

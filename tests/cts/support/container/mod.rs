@@ -1,0 +1,290 @@
+//! A machine with a systemd of its own: a container that systemd-nspawn boots from a cached root,
+//! with a layer in memory over it. All that is written there, mounts and processes too, goes with
+//! the container, and the container goes with the test, however that ends.
+
+use std::fs;
+use std::io::{ErrorKind, Write};
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use crate::support::harness::{Done, PATIENCE, is_root};
+use crate::support::project::source;
+
+pub struct Booted {
+    name: String,
+    nspawn: Child,
+    /// Process 1 of the container, as this machine numbers it.
+    leader: Pid,
+    cgroup: Option<PathBuf>,
+    _folder: TempDir,
+}
+
+/// How a container is made.
+pub struct Plan {
+    binds: Vec<(PathBuf, String)>,
+}
+
+impl Plan {
+    /// A Debian without cts.
+    pub fn bare() -> Plan {
+        Plan { binds: Vec::new() }
+    }
+
+    /// Lets the container see a file or folder of this machine, read-only.
+    pub fn with(mut self, from: PathBuf, to: &str) -> Plan {
+        self.binds.push((from, to.to_string()));
+        self
+    }
+
+    /// Boots it. `None` where this machine cannot, which is said past the capture of output.
+    pub fn boot(self) -> Option<Booted> {
+        match self.try_boot() {
+            Ok(booted) => Some(booted),
+            Err(why) => Plan::impossible(&why),
+        }
+    }
+
+    /// Says that nothing is tried; with `CTS_BOOTED=required` that is a failure.
+    pub fn impossible(why: &str) -> Option<Booted> {
+        let is_required = std::env::var_os("CTS_BOOTED").is_some_and(|wanted| wanted == "required");
+        assert!(!is_required, "CTS_BOOTED=required, but: {why}");
+        let thread = std::thread::current();
+        let test = thread.name().unwrap_or_default();
+        let _ = writeln!(std::io::stderr(), "NOT TRIED: {test}: {why}");
+        None
+    }
+
+    fn try_boot(self) -> Result<Booted, String> {
+        static ROOT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let root = ROOT.get_or_init(root).clone()?;
+        let name = format!("cts-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let folder = TempDir::new().unwrap();
+        let notify = folder.path().join("notify");
+        let manager = UnixDatagram::bind(&notify).unwrap();
+        let console = folder.path().join("console");
+        let output = fs::File::create(&console).unwrap();
+        let cgroup = own_cgroup(&name)?;
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", r#"[ -z "$0" ] || echo $$ >"$0/cgroup.procs"; exec "$@""#])
+            .arg(cgroup.as_deref().unwrap_or(Path::new("")))
+            // Where the test is killed, its container shuts down.
+            .args(["setpriv", "--pdeathsig", "TERM", "systemd-nspawn", "--boot", "--quiet"])
+            .arg("--directory")
+            .arg(root)
+            .args(["--volatile=overlay", "--register=no", "--private-network"])
+            .args(["--console=pipe", "--notify-ready=yes"])
+            .arg(format!("--machine={name}"))
+            .args(cgroup.as_ref().map(|_| "--keep-unit"))
+            .env("SYSTEMD_NSPAWN_UNIFIED_HIERARCHY", "1")
+            .env("NOTIFY_SOCKET", &notify)
+            .env("TMPDIR", folder.path())
+            .stdin(Stdio::null())
+            .stdout(output.try_clone().unwrap())
+            .stderr(output);
+        for (from, to) in &self.binds {
+            command.arg(format!("--bind-ro={}:{to}", from.display()));
+        }
+        let mut nspawn = command.spawn().map_err(|e| format!("nothing can be started: {e}"))?;
+        match leader(&manager, &mut nspawn) {
+            Ok(leader) => Ok(Booted { name, nspawn, leader, cgroup, _folder: folder }),
+            Err(why) => {
+                let _ = nspawn.kill();
+                let _ = nspawn.wait();
+                cgroup.iter().for_each(|cgroup| remove_cgroup(cgroup));
+                let said = fs::read_to_string(&console).unwrap_or_default();
+                Err(format!("systemd does not boot here, {why}: {}", said.trim()))
+            }
+        }
+    }
+}
+
+/// The cached root, built where it is not there yet.
+fn root() -> Result<PathBuf, String> {
+    if !is_root() {
+        return Err("only root can boot a container".into());
+    }
+    for program in ["systemd-nspawn", "debootstrap", "setpriv", "nsenter"] {
+        if let Err(e) = Command::new(program).arg("--version").output() {
+            return Err(format!("{program} cannot be run: {e} (tests/run.sh installs it)"));
+        }
+    }
+    let script = source("tests/cts/support/container/root.sh");
+    let output = Command::new(script).output().map_err(|e| e.to_string())?;
+    if output.status.success() {
+        return Ok(PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()));
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    let last: Vec<_> = said.lines().rev().take(3).collect();
+    Err(format!("a Debian to boot cannot be fetched: {}", last.join(" / ")))
+}
+
+/// Where systemd does not run this machine, the container gets a control group from us.
+fn own_cgroup(name: &str) -> Result<Option<PathBuf>, String> {
+    if Path::new("/run/systemd/system").is_dir() {
+        return Ok(None);
+    }
+    let trees = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"].map(Path::new);
+    let tree = trees.into_iter().find(|tree| tree.join("cgroup.procs").exists());
+    let tree = tree.ok_or("there is no cgroup v2 here")?;
+    sweep(tree);
+    let cgroup = tree.join(name);
+    fs::create_dir(&cgroup).map_err(|e| format!("{}: {e}", cgroup.display()))?;
+    Ok(Some(cgroup))
+}
+
+/// Removes the control groups of test runs that were killed.
+fn sweep(tree: &Path) {
+    for entry in fs::read_dir(tree).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let run = name.strip_prefix("cts-").and_then(|name| name.split('-').next());
+        let pid = run.and_then(|pid| pid.parse::<u32>().ok());
+        if pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+            remove_cgroup(&entry.path());
+        }
+    }
+}
+
+/// Waits until the systemd inside says that it has booted.
+fn leader(manager: &UnixDatagram, nspawn: &mut Child) -> Result<Pid, String> {
+    let deadline = Instant::now() + PATIENCE;
+    manager.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    let (mut leader, mut bytes) = (None, [0; 4096]);
+    while Instant::now() < deadline {
+        let told = match manager.recv(&mut bytes) {
+            Ok(length) => String::from_utf8_lossy(&bytes[..length]).into_owned(),
+            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
+                if let Some(status) = nspawn.try_wait().unwrap() {
+                    return Err(status.to_string());
+                }
+                continue;
+            }
+            Err(e) => return Err(e.to_string()),
+        };
+        let pid = told.lines().find_map(|line| line.strip_prefix("X_NSPAWN_LEADER_PID="));
+        leader = pid.and_then(|pid| Pid::from_raw(pid.parse().ok()?)).or(leader);
+        if told.lines().any(|line| line == "READY=1") {
+            return leader.ok_or("its process 1 is not named".into());
+        }
+    }
+    Err("it did not say in time that it is up".into())
+}
+
+impl Booted {
+    /// Runs a script inside.
+    pub fn sh(&self, script: &str) -> Done {
+        Done(self.command(script).output().unwrap())
+    }
+
+    /// A script inside, to be run.
+    pub fn command(&self, script: &str) -> Command {
+        let mut command = Command::new("nsenter");
+        command
+            .args(["--all", "--target", &self.leader.as_raw_nonzero().to_string()])
+            .args(["sh", "-euc", script])
+            .env_clear()
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+            .env("LC_ALL", "C.UTF-8")
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs a script inside, expects exit code 0, and returns what it printed.
+    pub fn ok(&self, script: &str) -> String {
+        let done = self.sh(script);
+        assert!(
+            done.0.status.success(),
+            "{script}: {}\n{}{}\n{}",
+            done.0.status,
+            done.out(),
+            done.err(),
+            self.journal("")
+        );
+        done.out().trim_end().to_string()
+    }
+
+    /// A file inside.
+    pub fn write(&self, path: &str, text: &str) {
+        assert!(!text.contains("EOF"));
+        self.ok(&format!("mkdir -p $(dirname {path}); cat >{path} <<'EOF'\n{text}EOF"));
+    }
+
+    /// Copies a file of this machine to one inside.
+    pub fn put(&self, from: &Path, to: &str) {
+        let mut command = self.command(&format!("cat >{to}"));
+        assert!(command.stdin(fs::File::open(from).unwrap()).status().unwrap().success());
+    }
+
+    /// A drop-in for the service.
+    pub fn drop_in(&self, text: &str) {
+        self.write("/etc/systemd/system/cts.service.d/test.conf", text);
+        self.ok("systemctl daemon-reload");
+    }
+
+    /// What systemd knows of the service.
+    pub fn show(&self, property: &str) -> String {
+        self.ok(&format!("systemctl show -P {property} cts.service"))
+    }
+
+    /// Waits until systemd says this of the service.
+    pub fn until(&self, property: &str, wanted: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let is = self.show(property);
+            if is == wanted {
+                return;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "{property} is {is}, not {wanted}:\n{}",
+                self.journal("")
+            );
+        }
+    }
+
+    /// The log lines of the service, without what systemd says of it.
+    pub fn log(&self, more: &str) -> String {
+        self.ok("journalctl --sync");
+        self.sh(&format!("journalctl -q -o cat _SYSTEMD_UNIT=cts.service {more}")).out()
+    }
+
+    /// All that the journal has.
+    pub fn journal(&self, more: &str) -> String {
+        self.sh(&format!("journalctl -q -o short-monotonic --no-hostname -b {more} | tail -n 60"))
+            .out()
+    }
+}
+
+impl Drop for Booted {
+    fn drop(&mut self) {
+        // With its process 1, all of the container's processes and mounts end.
+        let _ = kill_process(self.leader, Signal::KILL);
+        let _ = self.nspawn.wait();
+        self.cgroup.iter().for_each(|cgroup| remove_cgroup(cgroup));
+        for left in ["propagate", "unix-export"] {
+            let _ = fs::remove_dir(Path::new("/run/systemd/nspawn").join(left).join(&self.name));
+        }
+    }
+}
+
+fn remove_cgroup(cgroup: &Path) {
+    for entry in fs::read_dir(cgroup).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_cgroup(&entry.path());
+        }
+    }
+    // The last processes may be a moment from gone.
+    let deadline = Instant::now() + Duration::from_secs(2);
+    while fs::remove_dir(cgroup).is_err() && cgroup.exists() && Instant::now() < deadline {
+        std::thread::yield_now();
+    }
+}
