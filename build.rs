@@ -252,7 +252,7 @@ fn generated(fallback: &File, files: &[File], expected: &Catalog) -> Result<Stri
     }
     writeln!(
         out,
-        "];\npub static EXPECTED: Catalog = Catalog {{ others: Borrowed(&[]), tables: Borrowed(&["
+        "];\npub static EXPECTED: Catalog = Catalog {{ other_tables: Borrowed(&[]), tables: Borrowed(&["
     )?;
     for table in expected.tables.iter() {
         writeln!(out, "    {},", table_literal(table))?;

@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use crate::sql::definition::holds;
+use crate::sql::definition::contains_name;
 
 /// Text that is either part of the binary or was read from a database.
 pub type Text = Cow<'static, str>;
@@ -20,7 +20,7 @@ pub struct Catalog {
     /// The tables that were read in full.
     pub tables: List<Table>,
     /// Names of tables that belong to other programs.
-    pub others: List<Text>,
+    pub other_tables: List<Text>,
 }
 
 /// A table with all that hangs on it.
@@ -157,7 +157,7 @@ impl Catalog {
 
     /// Whether there is no table at all, of ours or of others.
     pub fn is_empty(&self) -> bool {
-        self.tables.is_empty() && self.others.is_empty()
+        self.tables.is_empty() && self.other_tables.is_empty()
     }
 
     /// What `actual` lacks, has otherwise, or has beside what `self` expects. Tables of
@@ -203,7 +203,7 @@ impl Table {
         }
         let ours = |name: &str| self.columns.iter().any(|c| c.name.eq_ignore_ascii_case(name));
         for column in found.columns.iter().filter(|c| !ours(&c.name)) {
-            if column.must_be_given() {
+            if column.requires_value() {
                 drift.altered.push(Alteration {
                     object: object(column),
                     expected: "a column that may be left out".into(),
@@ -216,7 +216,7 @@ impl Table {
 
     /// The constraints that this table has and another has not, unique indexes counted among
     /// them. Foreign keys to the same table are the same, however they end.
-    pub fn rules_beyond(&self, other: &Table) -> Vec<String> {
+    pub fn constraints_not_in(&self, other: &Table) -> Vec<String> {
         let is_unique = |columns: &List<Text>| {
             let indexes = other.indexes.iter().filter(|index| index.unique);
             other.unique.contains(columns) || indexes.into_iter().any(|i| i.columns == *columns)
@@ -253,7 +253,8 @@ impl Table {
             let keys = table.foreign_keys.iter().filter(|key| !is_added(&key.column));
             parts.extend(keys.map(ToString::to_string));
             let checks = table.checks.iter();
-            let checks = checks.filter(|check| !added.iter().any(|name| holds(check, name)));
+            let checks =
+                checks.filter(|check| !added.iter().any(|name| contains_name(check, name)));
             parts.extend(checks.map(|condition| format!("CHECK {condition}")));
             parts.sort();
             if parts.is_empty() { "no constraint".into() } else { parts.join(", ") }
@@ -285,7 +286,7 @@ impl Table {
 
 impl Column {
     /// Whether no row can be written that does not name it.
-    pub fn must_be_given(&self) -> bool {
+    pub fn requires_value(&self) -> bool {
         self.not_null && self.default.is_none() && self.primary_key_position == 0
     }
 
@@ -403,7 +404,7 @@ pub fn core_tables() -> impl Iterator<Item = &'static str> {
 /// Whether a database with these tables is one of CTS: it holds a table whose name no
 /// other program is likely to use, or nothing but system tables with a ledger of ours
 /// (`ledger` tells whether `migrations` has the columns `name` and `executed_at`).
-pub fn is_cts(tables: &[&str], ledger: bool) -> bool {
+pub fn is_cts_database(tables: &[&str], ledger: bool) -> bool {
     let is_one_of =
         |names: &[&str], table: &str| names.iter().any(|name| name.eq_ignore_ascii_case(table));
     let generic = CATEGORIES[0].tables;
@@ -448,7 +449,7 @@ mod tests {
     }
 
     fn catalog(tables: Vec<Table>) -> Catalog {
-        Catalog { tables: tables.into(), others: List::default() }
+        Catalog { tables: tables.into(), other_tables: List::default() }
     }
 
     fn expected() -> Catalog {
@@ -526,12 +527,12 @@ mod tests {
 
     #[test]
     fn a_database_of_cts_is_told_from_others() {
-        assert!(is_cts(&["exchange_connections"], false));
-        assert!(is_cts(&["users", "my_own", "pseudo_positions"], false));
-        assert!(is_cts(&["migrations"], true));
-        assert!(is_cts(&["migrations", "users", "site_logs"], true));
-        assert!(!is_cts(&["migrations"], false));
-        assert!(!is_cts(&["users", "migrations", "sessions"], true));
-        assert!(!is_cts(&["users", "site_logs"], false));
+        assert!(is_cts_database(&["exchange_connections"], false));
+        assert!(is_cts_database(&["users", "my_own", "pseudo_positions"], false));
+        assert!(is_cts_database(&["migrations"], true));
+        assert!(is_cts_database(&["migrations", "users", "site_logs"], true));
+        assert!(!is_cts_database(&["migrations"], false));
+        assert!(!is_cts_database(&["users", "migrations", "sessions"], true));
+        assert!(!is_cts_database(&["users", "site_logs"], false));
     }
 }

@@ -35,26 +35,26 @@ pub enum Rule {
     /// The column has no default, since the type that it keeps has none like the expected one.
     Default(String),
     /// The primary key holds texts beside numbers, and new rows draw a number.
-    Key(String),
+    IntegerKey(String),
     /// The column is no key: rows share one.
-    Shared(String),
+    PrimaryKey(String),
     /// The index allows equal entries.
     Unique(String),
     /// Rows refer to rows of this table that are gone. New rows cannot.
-    References(String),
+    ForeignKey(String),
 }
 
 impl Rule {
     /// The name under which it is recorded.
-    pub fn kind(&self) -> &'static str {
+    pub fn record_name(&self) -> &'static str {
         match self {
             Rule::NotNull(_) => "not null",
             Rule::Type(..) => "type",
             Rule::Default(_) => "default",
-            Rule::Key(_) => "key",
-            Rule::Shared(_) => "shared",
+            Rule::IntegerKey(_) => "key",
+            Rule::PrimaryKey(_) => "shared",
             Rule::Unique(_) => "unique",
-            Rule::References(_) => "references",
+            Rule::ForeignKey(_) => "references",
         }
     }
 
@@ -64,23 +64,23 @@ impl Rule {
             Rule::NotNull(name)
             | Rule::Type(name, _)
             | Rule::Default(name)
-            | Rule::Key(name)
-            | Rule::Shared(name)
+            | Rule::IntegerKey(name)
+            | Rule::PrimaryKey(name)
             | Rule::Unique(name)
-            | Rule::References(name) => name,
+            | Rule::ForeignKey(name) => name,
         }
     }
 
     /// The rule as it is recorded; none where a later cts knows more of them.
-    pub fn recorded(kind: &str, object: String, detail: String) -> Option<Rule> {
-        Some(match kind {
+    pub fn from_record(name: &str, object: String, detail: String) -> Option<Rule> {
+        Some(match name {
             "not null" => Rule::NotNull(object),
             "type" => Rule::Type(object, detail),
             "default" => Rule::Default(object),
-            "key" => Rule::Key(object),
-            "shared" => Rule::Shared(object),
+            "key" => Rule::IntegerKey(object),
+            "shared" => Rule::PrimaryKey(object),
             "unique" => Rule::Unique(object),
-            "references" => Rule::References(object),
+            "references" => Rule::ForeignKey(object),
             _ => return None,
         })
     }
@@ -94,10 +94,10 @@ impl ConstraintException {
             Rule::NotNull(column) => format!("{table}.{column} is never NULL"),
             Rule::Type(column, _) => format!("{table}.{column} has the expected type"),
             Rule::Default(column) => format!("{table}.{column} has its default"),
-            Rule::Key(column) => format!("{table}.{column} is a number"),
-            Rule::Shared(column) => format!("{table}.{column} is a key"),
+            Rule::IntegerKey(column) => format!("{table}.{column} is a number"),
+            Rule::PrimaryKey(column) => format!("{table}.{column} is a key"),
             Rule::Unique(index) => format!("index {index} on {table} is unique"),
-            Rule::References(parent) => format!("every row of {table} has its row of {parent}"),
+            Rule::ForeignKey(parent) => format!("every row of {table} has its row of {parent}"),
         }
     }
 }
@@ -114,16 +114,16 @@ impl fmt::Display for ConstraintException {
             Rule::Default(column) => {
                 write!(f, "{table}.{column} has no default ({rows} rows keep its type)")
             }
-            Rule::Key(column) => {
+            Rule::IntegerKey(column) => {
                 write!(f, "{table}.{column} holds texts beside numbers ({rows} rows)")
             }
-            Rule::Shared(column) => {
+            Rule::PrimaryKey(column) => {
                 write!(f, "{table}.{column} is no key ({rows} rows share one)")
             }
             Rule::Unique(index) => {
                 write!(f, "index {index} on {table} is not unique ({rows} rows share a key)")
             }
-            Rule::References(parent) => {
+            Rule::ForeignKey(parent) => {
                 write!(f, "{table} refers to rows of {parent} that are gone ({rows} rows)")
             }
         }
@@ -169,7 +169,7 @@ fn relax(table: &mut Table, rule: &Rule) {
                 column.default = None;
             }
         }
-        Rule::Key(name) => {
+        Rule::IntegerKey(name) => {
             if let Some(column) = column(name) {
                 // An INTEGER is the key of a SQLite table, and takes whatever it is given then.
                 let (kind, drawn) = match &*column.data_type {
@@ -179,7 +179,7 @@ fn relax(table: &mut Table, rule: &Rule) {
                 (column.data_type, column.default) = (kind.into(), Some(drawn.into()));
             }
         }
-        Rule::Shared(name) => {
+        Rule::PrimaryKey(name) => {
             if let Some(column) = column(name) {
                 column.primary_key_position = 0;
             }
@@ -191,7 +191,7 @@ fn relax(table: &mut Table, rule: &Rule) {
                 index.definition = Cow::Borrowed("");
             }
         }
-        Rule::References(_) => {}
+        Rule::ForeignKey(_) => {}
     }
 }
 
@@ -205,15 +205,15 @@ mod tests {
             Rule::NotNull("a".into()),
             Rule::Type("a".into(), "REAL".into()),
             Rule::Default("a".into()),
-            Rule::Key("id".into()),
-            Rule::Shared("id".into()),
+            Rule::IntegerKey("id".into()),
+            Rule::PrimaryKey("id".into()),
             Rule::Unique("i".into()),
-            Rule::References("t".into()),
+            Rule::ForeignKey("t".into()),
         ] {
             let detail = if let Rule::Type(_, kind) = &rule { kind.clone() } else { String::new() };
-            let read = Rule::recorded(rule.kind(), rule.object().into(), detail);
+            let read = Rule::from_record(rule.record_name(), rule.object().into(), detail);
             assert_eq!(read, Some(rule));
         }
-        assert_eq!(Rule::recorded("later", String::new(), String::new()), None);
+        assert_eq!(Rule::from_record("later", String::new(), String::new()), None);
     }
 }

@@ -5,8 +5,8 @@
 use std::borrow::Cow;
 
 use crate::catalog::{Catalog, Column, ForeignKey, Index, Table, Text};
-use crate::sql::definition::checks;
-use crate::sql::{Statement, Subject, fold};
+use crate::sql::definition::check_conditions;
+use crate::sql::{Created, Statement, fold};
 
 /// What is needed of an open SQLite database.
 pub trait SqliteConnection {
@@ -58,7 +58,7 @@ impl TextRow {
 /// # Errors
 /// Where SQLite refuses the statement. It changed nothing then; a transaction stays open.
 pub fn execute<C: SqliteConnection>(conn: &C, statement: &Statement<'_>) -> Result<bool, C::Error> {
-    if let Subject::Column(table, column) = statement.subject() {
+    if let Created::Column(table, column) = statement.creates() {
         let sql = "SELECT 1 FROM pragma_table_xinfo(?1) WHERE name = ?2 COLLATE NOCASE";
         if !conn.query(sql, &[&table, &column])?.is_empty() {
             return Ok(false);
@@ -106,7 +106,7 @@ pub fn read<C: SqliteConnection>(
         let own = || indexes.iter().filter(|i| i.table.eq_ignore_ascii_case(&row.name));
         match expected {
             Some(expected) => match expected.table(&row.name) {
-                None => catalog.others.to_mut().push(row.name.into()),
+                None => catalog.other_tables.to_mut().push(row.name.into()),
                 Some(known) if is_same(known, &row, own()) => {
                     catalog.tables.to_mut().push(known.clone());
                 }
@@ -174,7 +174,7 @@ fn table<'e, C: SqliteConnection>(
         columns: columns(conn, &row.name)?.into(),
         unique: unique(conn, &row.name)?.into(),
         foreign_keys: foreign_keys(conn, &row.name)?.into(),
-        checks: checks(&row.sql).into_iter().map(Cow::Owned).collect::<Vec<_>>().into(),
+        checks: check_conditions(&row.sql).into_iter().map(Cow::Owned).collect::<Vec<_>>().into(),
         indexes,
         definition: row.sql.clone().into(),
     })

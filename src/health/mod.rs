@@ -242,7 +242,7 @@ impl Report {
         // Rows of other programs' tables are theirs, and what was adopted so is known.
         let is_ours = |orphans: &&Orphans| {
             let is_relaxed = |r: &ConstraintException| {
-                r.table == orphans.table && matches!(r.rule, Rule::References(_))
+                r.table == orphans.table && matches!(r.rule, Rule::ForeignKey(_))
             };
             schema.expected.table(&orphans.table).is_some()
                 && !self.exceptions.iter().any(is_relaxed)

@@ -133,7 +133,7 @@ pub fn drift_json(drift: &Drift, exceptions: &[ConstraintException]) -> String {
 
 fn relaxation_json(exception: &ConstraintException) -> Value {
     let ConstraintException { table, rule, rows } = exception;
-    json!({ "table": table, "rule": rule.kind(), "object": rule.object(), "rows": rows })
+    json!({ "table": table, "rule": rule.record_name(), "object": rule.object(), "rows": rows })
 }
 
 /// What the line of `--check` counts.

@@ -10,7 +10,7 @@ use crate::system::version::VERSION;
 use cts_schema::catalog::{Catalog, Drift, Object, Table};
 use cts_schema::constraint_exception::{ConstraintException, Rule};
 use cts_schema::migration::Migration;
-use cts_schema::sql::Subject;
+use cts_schema::sql::Created;
 
 impl Work<'_> {
     /// A database of an older CTS. Where the unified setup does not fit what is there, the
@@ -46,7 +46,7 @@ impl Work<'_> {
         self.number_on(tx, outcome)?;
         for table in self.schema.expected.tables.iter() {
             for key in table.foreign_keys.iter() {
-                let rule = Rule::References(key.table.to_string());
+                let rule = Rule::ForeignKey(key.table.to_string());
                 let rows = tx.count_violations(table, &rule)?;
                 if rows > 0 {
                     let table = table.name.to_string();
@@ -71,7 +71,7 @@ impl Work<'_> {
             let mut relaxed = outcome.exceptions.iter().filter(|relaxed| relaxed.table == *table);
             !relaxed.any(|relaxed| matches!(relaxed.rule, Rule::Unique(_)))
         };
-        tables.into_iter().filter(is_unique).try_for_each(|t| self.rerun(tx, &Subject::Rows(t)))
+        tables.into_iter().filter(is_unique).try_for_each(|t| self.rerun(tx, &Created::Rows(t)))
     }
 
     /// Gives every table the expected columns, constraints and indexes, and makes what is missing.
@@ -131,7 +131,7 @@ impl Work<'_> {
     fn rebuild(&self, tx: &mut dyn Tx, name: &str, outcome: &mut Outcome) -> Result<()> {
         let Some(table) = self.schema.expected.table(name) else { return Ok(()) };
         for exception in tx.inspect()?.exceptions {
-            if exception.table == *table.name && !matches!(exception.rule, Rule::References(_)) {
+            if exception.table == *table.name && !matches!(exception.rule, Rule::ForeignKey(_)) {
                 tx.enforce(&exception)?;
             }
         }
@@ -177,19 +177,19 @@ impl Work<'_> {
             }
             tx.enforce(exception)?;
             match &exception.rule {
-                Rule::References(_) => {}
+                Rule::ForeignKey(_) => {}
                 Rule::Unique(name) => {
                     if let Some(index) = table.index(name) {
                         tx.put_index(&table.name, index, self.wait)?;
                         // Default rows, which would have come twice.
-                        self.rerun(tx, &Subject::Rows(table.name.to_string()))?;
+                        self.rerun(tx, &Created::Rows(table.name.to_string()))?;
                     }
                 }
                 Rule::NotNull(_)
                 | Rule::Type(..)
                 | Rule::Default(_)
-                | Rule::Key(_)
-                | Rule::Shared(_) => {
+                | Rule::IntegerKey(_)
+                | Rule::PrimaryKey(_) => {
                     let is_done = outcome.rebuilt.iter().any(|(name, _)| *name == *table.name);
                     if !is_done {
                         self.back_up_once(tx, outcome)?;

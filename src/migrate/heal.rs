@@ -8,7 +8,7 @@ use crate::error::{Error, Kind, Result};
 use crate::store::{ONLINE_INDEX_ROWS_MAX, Store, Tx, WaitPolicy};
 use cts_schema::catalog::Object;
 use cts_schema::constraint_exception::{ConstraintException, Rule};
-use cts_schema::sql::Subject;
+use cts_schema::sql::Created;
 
 /// Puts back what is missing, as far as it is done in a moment: tables, columns that need no
 /// rebuild, and indexes on small tables. For the running appliance: each in a transaction of its
@@ -110,8 +110,8 @@ impl Work<'_> {
     pub(super) fn put_back(&self, tx: &mut dyn Tx, object: &Object) -> Result<()> {
         match object {
             Object::Table(table) => {
-                self.rerun(tx, &Subject::Table(table.clone()))?;
-                self.rerun(tx, &Subject::Rows(table.clone()))
+                self.rerun(tx, &Created::Table(table.clone()))?;
+                self.rerun(tx, &Created::Rows(table.clone()))
             }
             Object::Column(table, column) => match column_of(self.schema.expected, table, column) {
                 Some(column) => tx.add_column(table, column),
@@ -126,16 +126,16 @@ impl Work<'_> {
                     Some(index) if tx.inspect()?.exceptions.iter().any(is_relaxed) => {
                         tx.put_index(table, index, self.wait).map(|_| ())
                     }
-                    _ => self.rerun(tx, &Subject::Index(name.clone())),
+                    _ => self.rerun(tx, &Created::Index(name.clone())),
                 }
             }
         }
     }
 
-    /// Runs the bundled statements that make `subject` once more.
-    pub(super) fn rerun(&self, tx: &mut dyn Tx, subject: &Subject) -> Result<()> {
+    /// Runs the bundled statements that create `created` again.
+    pub(super) fn rerun(&self, tx: &mut dyn Tx, created: &Created) -> Result<()> {
         for migration in &self.schema.migrations {
-            for statement in migration.statements().iter().filter(|s| s.subject() == *subject) {
+            for statement in migration.statements().iter().filter(|s| s.creates() == *created) {
                 tx.execute(statement).map_err(|error| error.at(place(migration, statement)))?;
             }
         }

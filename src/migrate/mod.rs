@@ -19,7 +19,7 @@ use crate::system::version::VERSION;
 use cts_schema::catalog::{Catalog, Column, Drift, Object};
 use cts_schema::constraint_exception::{ConstraintException, Rule};
 use cts_schema::migration::{LedgerRefusal, Migration, pending};
-use cts_schema::sql::{Statement, Subject};
+use cts_schema::sql::{Created, Statement};
 pub use heal::heal_in_passing;
 
 /// What is to be done, as one look shows it.
@@ -327,7 +327,7 @@ impl Work<'_> {
     ) -> Result<MigrationRun> {
         let start = Instant::now();
         let mut statements = migration.statements();
-        statements.retain(|statement| !self.is_for_later(&statement.subject()));
+        statements.retain(|statement| !self.is_for_later(&statement.creates()));
         let all = statements.len();
         statements.retain(|statement| !would_repeat(statement, relaxed));
         let (mut applied, mut skipped) = (0, all - statements.len());
@@ -354,8 +354,8 @@ impl Work<'_> {
         is_index(object) && self.large.iter().any(|table| table == object.table())
     }
 
-    fn is_for_later(&self, subject: &Subject) -> bool {
-        let Subject::Index(name) = subject else { return false };
+    fn is_for_later(&self, created: &Created) -> bool {
+        let Created::Index(name) = created else { return false };
         let tables = self.schema.expected.tables.iter();
         tables.filter(|t| self.large.contains(&t.name.to_string())).any(|t| t.index(name).is_some())
     }
@@ -363,7 +363,7 @@ impl Work<'_> {
 
 /// Default rows are kept apart by a unique index; where that is relaxed they would come twice.
 fn would_repeat(statement: &Statement<'_>, relaxed: &[ConstraintException]) -> bool {
-    let Subject::Rows(table) = statement.subject() else { return false };
+    let Created::Rows(table) = statement.creates() else { return false };
     relaxed.iter().any(|r| r.table == table && matches!(r.rule, Rule::Unique(_)))
 }
 

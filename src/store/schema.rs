@@ -132,7 +132,7 @@ mod tests {
     fn a_relaxed_rule_is_not_expected() {
         let rules = [
             exception("site_logs", Rule::NotNull("level".into())),
-            exception("indications_move", Rule::Key("id".into())),
+            exception("indications_move", Rule::IntegerKey("id".into())),
             exception("indication_states", Rule::Unique("idx_indication_states_key".into())),
         ];
         let drift = SQLITE.expected.difference(&with_exceptions(SQLITE.expected, &rules));

@@ -7,7 +7,7 @@ use super::block::{Block, Entry, Paragraph, blocks};
 use super::column::{ColumnComment, column_comment};
 use crate::catalog::{CATEGORIES, Catalog};
 use crate::sql::ddl::SqlFile;
-use crate::sql::{Subject, statements};
+use crate::sql::{Created, statements};
 
 /// The first words of the block that states the conventions of the schema.
 const CONVENTIONS: &str = "Conventions";
@@ -59,7 +59,7 @@ impl Comments {
                 None => {}
             }
             if let Some(block) = current {
-                self.add(file, &statement.subject(), block, defects);
+                self.add(file, &statement.creates(), block, defects);
             }
         }
         for note in blocks.iter().filter(|block| !described.contains(&block.first_line)) {
@@ -67,21 +67,21 @@ impl Comments {
         }
     }
 
-    /// Adds the block above a statement that makes `subject`.
+    /// Adds the block above a statement that creates `created`.
     fn add(
         &mut self,
         file: &SqlFile<'_>,
-        subject: &Subject,
+        created: &Created,
         block: &Block,
         defects: &mut Vec<CommentDefect>,
     ) {
-        match subject {
-            Subject::Index(index) => {
+        match created {
+            Created::Index(index) => {
                 self.indexes.insert(index.clone(), text(block).join(" "));
             }
-            Subject::Table(table) | Subject::Column(table, _) => {
+            Created::Table(table) | Created::Column(table, _) => {
                 let comment = self.tables.entry(table.clone()).or_default();
-                if matches!(subject, Subject::Table(_)) {
+                if matches!(created, Created::Table(_)) {
                     comment.text = text(block);
                 }
                 for entry in entries(block) {
@@ -94,7 +94,7 @@ impl Comments {
                     }
                 }
             }
-            Subject::Rows(_) | Subject::Other => {}
+            Created::Rows(_) | Created::Other => {}
         }
     }
 

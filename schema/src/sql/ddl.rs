@@ -6,7 +6,7 @@
 use super::expression::canonical_words;
 use super::words::{Word, words};
 use crate::catalog::{Catalog, Column, ForeignKey, Index, List, Table, Text};
-use crate::sql::definition::items;
+use crate::sql::definition::table_items;
 use crate::sql::{Statement, statements, tokens};
 
 pub use super::expression::canonical;
@@ -54,12 +54,12 @@ pub fn read(sources: &[SqlFile<'_>], again: bool) -> Result<Catalog> {
     for table in &mut tables {
         table.indexes.to_mut().sort_by(|a, b| a.name.cmp(&b.name));
     }
-    Ok(Catalog { tables: tables.into(), others: List::default() })
+    Ok(Catalog { tables: tables.into(), other_tables: List::default() })
 }
 
 /// The name of a type as the catalogue has it, from any of its names, such as those that
 /// `format_type()` gives.
-pub fn kind(name: &str) -> String {
+pub fn type_name(name: &str) -> String {
     let folded = name.split_whitespace().collect::<Vec<_>>().join(" ").to_ascii_uppercase();
     match folded.as_str() {
         "INT8" => "BIGINT".into(),
@@ -137,7 +137,7 @@ fn create_table(tables: &mut Vec<Table>, mut cursor: Cursor<'_>, sql: &str) -> R
         indexes: List::default(),
         definition: "".into(),
     };
-    for item in items(sql) {
+    for item in table_items(sql) {
         let words = words(item.text);
         let cursor = Cursor { words: &words, at: 0 };
         match item.column {
@@ -228,7 +228,7 @@ const KINDS: &[&str] =
 
 fn known_kind(words: &[Word]) -> Result<String> {
     let name = words.iter().map(|word| word.name().unwrap_or("?")).collect::<Vec<_>>().join(" ");
-    let kind = kind(&name);
+    let kind = type_name(&name);
     if KINDS.contains(&kind.as_str()) { Ok(kind) } else { Err(format!("no known type: {kind}")) }
 }
 
@@ -543,8 +543,8 @@ mod tests {
 
     #[test]
     fn types_go_by_one_name() {
-        assert_eq!(kind("timestamp  with time zone"), "TIMESTAMPTZ");
-        assert_eq!(kind("double precision"), "DOUBLE PRECISION");
-        assert_eq!(kind("character varying(21)"), "CHARACTER VARYING(21)");
+        assert_eq!(type_name("timestamp  with time zone"), "TIMESTAMPTZ");
+        assert_eq!(type_name("double precision"), "DOUBLE PRECISION");
+        assert_eq!(type_name("character varying(21)"), "CHARACTER VARYING(21)");
     }
 }

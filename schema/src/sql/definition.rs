@@ -1,19 +1,19 @@
-//! Reads what a catalogue does not tell from the statement that made a table: its checks, and
-//! the columns and constraints that somebody has added, word for word. Text only.
+//! Reads the definition of a table from its `CREATE TABLE` statement: what the catalogue of a database does
+//! not show, such as CHECK constraints, and each column and constraint as it was written. Text only.
 
 use crate::sql::{fold, tokens, unquote};
 
-/// A column or a constraint of a table, as it stands in the statement.
+/// The definition of a column or of a table constraint, as written in the statement.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Item<'a> {
-    /// Its words, without the comma.
+pub struct TableItem<'a> {
+    /// Its text, without the comma.
     pub text: &'a str,
-    /// The column that it defines; nothing where it is a constraint of the table.
+    /// The column it defines; `None` if it is a table constraint.
     pub column: Option<String>,
 }
 
-/// What stands between the outer parentheses of a `CREATE TABLE` statement.
-pub fn items(sql: &str) -> Vec<Item<'_>> {
+/// The definitions between the outer parentheses of a `CREATE TABLE` statement.
+pub fn table_items(sql: &str) -> Vec<TableItem<'_>> {
     let mut items = Vec::new();
     let mut depth = 0_usize;
     let mut span: Option<(usize, usize)> = None;
@@ -21,7 +21,7 @@ pub fn items(sql: &str) -> Vec<Item<'_>> {
         let end = token.start + token.text.len();
         let closes = token.text == ")" && depth == 1;
         if closes || (token.text == "," && depth == 1) {
-            items.extend(span.take().and_then(|(start, end)| item(sql.get(start..end)?)));
+            items.extend(span.take().and_then(|(start, end)| table_item(sql.get(start..end)?)));
             if closes {
                 break;
             }
@@ -39,17 +39,19 @@ pub fn items(sql: &str) -> Vec<Item<'_>> {
     items
 }
 
-fn item(text: &str) -> Option<Item<'_>> {
+fn table_item(text: &str) -> Option<TableItem<'_>> {
     let first = tokens(text).find(|token| !token.is_blank())?;
-    let constraint = ["CONSTRAINT", "PRIMARY", "UNIQUE", "CHECK", "FOREIGN"];
-    let is_constraint = constraint.iter().any(|word| first.text.eq_ignore_ascii_case(word));
-    Some(Item { text, column: (!is_constraint).then(|| unquote(first.text)) })
+    let constraints = ["CONSTRAINT", "PRIMARY", "UNIQUE", "CHECK", "FOREIGN"];
+    let is_constraint = constraints.iter().any(|word| first.text.eq_ignore_ascii_case(word));
+    Some(TableItem { text, column: (!is_constraint).then(|| unquote(first.text)) })
 }
 
-/// The conditions of its CHECK constraints, white space folded.
-pub fn checks(sql: &str) -> Vec<String> {
-    let mut checks = Vec::new();
+/// The conditions of the CHECK constraints in a `CREATE TABLE` statement, each in its parentheses and with
+/// white space folded.
+pub fn check_conditions(sql: &str) -> Vec<String> {
+    let mut conditions = Vec::new();
     let mut after_check = false;
+    // Where the condition being read begins, and its open parentheses.
     let mut open: Option<(usize, usize)> = None;
     for token in tokens(sql).filter(|token| !token.is_blank()) {
         match (&mut open, token.text) {
@@ -58,7 +60,7 @@ pub fn checks(sql: &str) -> Vec<String> {
             (Some((start, depth)), ")") => {
                 *depth -= 1;
                 if *depth == 0 {
-                    checks.extend(sql.get(*start..token.start + 1).map(fold));
+                    conditions.extend(sql.get(*start..token.start + 1).map(fold));
                     open = None;
                 }
             }
@@ -66,16 +68,16 @@ pub fn checks(sql: &str) -> Vec<String> {
         }
         after_check = token.text.eq_ignore_ascii_case("CHECK");
     }
-    checks
+    conditions
 }
 
-/// Whether the word, or a quoted name that is it, stands in it outside literals and comments.
-pub fn holds(sql: &str, word: &str) -> bool {
-    tokens(sql).any(|token| unquote(token.text).eq_ignore_ascii_case(word))
+/// Whether SQL text contains a name or key word, quoted or not, outside literals and comments.
+pub fn contains_name(sql: &str, name: &str) -> bool {
+    tokens(sql).any(|token| unquote(token.text).eq_ignore_ascii_case(name))
 }
 
-/// The names in the first parentheses of a constraint.
-pub fn names(constraint: &str) -> Vec<String> {
+/// The columns of a table constraint: the names in its first parentheses.
+pub fn constraint_columns(constraint: &str) -> Vec<String> {
     let inside = tokens(constraint).skip_while(|token| token.text != "(").skip(1);
     let names = inside.take_while(|token| token.text != ")");
     names.filter(|t| !t.is_blank() && t.text != ",").map(|t| unquote(t.text)).collect()
@@ -91,7 +93,7 @@ mod tests {
 
     #[test]
     fn columns_and_constraints_are_told_apart() {
-        let found = items(TABLE);
+        let found = table_items(TABLE);
         let columns: Vec<_> = found.iter().map(|item| item.column.as_deref()).collect();
         assert_eq!(columns, [Some("id"), Some("own, one"), Some("level"), None, None]);
         assert_eq!(found[0].text, "id INTEGER PRIMARY KEY AUTOINCREMENT");
@@ -99,15 +101,15 @@ mod tests {
     }
 
     #[test]
-    fn checks_are_found_wherever_they_stand() {
+    fn check_conditions_are_found_in_columns_and_constraints() {
         let expected = ["(length(\"own, one\") > 0)", "(level IN ('a', 'b'))", "( id > 0 )"];
-        assert_eq!(checks(TABLE), expected);
-        assert!(checks("CREATE TABLE t (a DEFAULT 'CHECK (x)')").is_empty());
+        assert_eq!(check_conditions(TABLE), expected);
+        assert!(check_conditions("CREATE TABLE t (a DEFAULT 'CHECK (x)')").is_empty());
     }
 
     #[test]
-    fn words_in_literals_are_not_held() {
-        assert!(holds(TABLE, "autoincrement"));
-        assert!(!holds("CREATE TABLE t (a DEFAULT 'AUTOINCREMENT')", "AUTOINCREMENT"));
+    fn names_in_literals_are_not_found() {
+        assert!(contains_name(TABLE, "autoincrement"));
+        assert!(!contains_name("CREATE TABLE t (a DEFAULT 'AUTOINCREMENT')", "AUTOINCREMENT"));
     }
 }

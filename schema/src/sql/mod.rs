@@ -10,4 +10,4 @@ mod words;
 
 pub use expression::canonical;
 pub use lexer::{Spanned, fold, tokens, unquote};
-pub use statement::{Statement, Subject, statements};
+pub use statement::{Created, Statement, statements};

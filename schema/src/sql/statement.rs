@@ -13,7 +13,7 @@ pub struct Statement<'a> {
 
 /// What a statement makes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Subject {
+pub enum Created {
     /// `CREATE TABLE`.
     Table(String),
     /// `CREATE INDEX`.
@@ -28,7 +28,7 @@ pub enum Subject {
 
 impl Statement<'_> {
     /// What the statement makes, read from its first words.
-    pub fn subject(&self) -> Subject {
+    pub fn creates(&self) -> Created {
         let words: Vec<String> = tokens(self.sql)
             .filter(|t| t.kind != Token::Blank)
             .take(9)
@@ -38,19 +38,19 @@ impl Statement<'_> {
         let upper: Vec<&str> = upper.iter().map(String::as_str).collect();
         let word = |i: usize| words.get(i).cloned().unwrap_or_default();
         match upper.as_slice() {
-            ["CREATE", "TABLE", "IF", "NOT", "EXISTS", ..] => Subject::Table(word(5)),
-            ["CREATE", "TABLE", ..] => Subject::Table(word(2)),
-            ["CREATE", "UNIQUE", "INDEX", "IF", "NOT", "EXISTS", ..] => Subject::Index(word(6)),
-            ["CREATE", "INDEX", "IF", "NOT", "EXISTS", ..] => Subject::Index(word(5)),
-            ["CREATE", "UNIQUE", "INDEX", ..] => Subject::Index(word(3)),
-            ["CREATE", "INDEX", ..] => Subject::Index(word(2)),
+            ["CREATE", "TABLE", "IF", "NOT", "EXISTS", ..] => Created::Table(word(5)),
+            ["CREATE", "TABLE", ..] => Created::Table(word(2)),
+            ["CREATE", "UNIQUE", "INDEX", "IF", "NOT", "EXISTS", ..] => Created::Index(word(6)),
+            ["CREATE", "INDEX", "IF", "NOT", "EXISTS", ..] => Created::Index(word(5)),
+            ["CREATE", "UNIQUE", "INDEX", ..] => Created::Index(word(3)),
+            ["CREATE", "INDEX", ..] => Created::Index(word(2)),
             ["ALTER", "TABLE", _, "ADD", "COLUMN", "IF", "NOT", "EXISTS", ..] => {
-                Subject::Column(word(2), word(8))
+                Created::Column(word(2), word(8))
             }
-            ["ALTER", "TABLE", _, "ADD", "COLUMN", ..] => Subject::Column(word(2), word(5)),
-            ["INSERT", "OR", "IGNORE", "INTO", ..] => Subject::Rows(word(4)),
-            ["INSERT", "INTO", ..] => Subject::Rows(word(2)),
-            _ => Subject::Other,
+            ["ALTER", "TABLE", _, "ADD", "COLUMN", ..] => Created::Column(word(2), word(5)),
+            ["INSERT", "OR", "IGNORE", "INTO", ..] => Created::Rows(word(4)),
+            ["INSERT", "INTO", ..] => Created::Rows(word(2)),
+            _ => Created::Other,
         }
     }
 }
@@ -164,22 +164,22 @@ mod tests {
 
     #[test]
     fn subjects_are_read_from_the_first_words() {
-        let subject = |sql: &str| statements(sql)[0].subject();
-        assert_eq!(subject("create table if not exists \"a b\"(x)"), Subject::Table("a b".into()));
+        let subject = |sql: &str| statements(sql)[0].creates();
+        assert_eq!(subject("create table if not exists \"a b\"(x)"), Created::Table("a b".into()));
         assert_eq!(
             subject("CREATE UNIQUE INDEX IF NOT EXISTS i ON t(x)"),
-            Subject::Index("i".into())
+            Created::Index("i".into())
         );
-        assert_eq!(subject("CREATE INDEX i ON t(x)"), Subject::Index("i".into()));
+        assert_eq!(subject("CREATE INDEX i ON t(x)"), Created::Index("i".into()));
         assert_eq!(
             subject("ALTER TABLE t ADD COLUMN c TEXT"),
-            Subject::Column("t".into(), "c".into())
+            Created::Column("t".into(), "c".into())
         );
         assert_eq!(
             subject("alter table t add column if not exists c text"),
-            Subject::Column("t".into(), "c".into())
+            Created::Column("t".into(), "c".into())
         );
-        assert_eq!(subject("INSERT OR IGNORE INTO t (a) VALUES (1)"), Subject::Rows("t".into()));
-        assert_eq!(subject("DROP TABLE t"), Subject::Other);
+        assert_eq!(subject("INSERT OR IGNORE INTO t (a) VALUES (1)"), Created::Rows("t".into()));
+        assert_eq!(subject("DROP TABLE t"), Created::Other);
     }
 }

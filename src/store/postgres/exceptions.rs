@@ -19,7 +19,7 @@ pub fn asking(are_there: bool) -> String {
 /// The rules that the rows of [`asking`] tell.
 pub fn read(rows: &[Row]) -> Vec<ConstraintException> {
     let exception = |row: &Row| {
-        let rule = Rule::recorded(row.text(1), row.text(2).into(), row.text(3).into())?;
+        let rule = Rule::from_record(row.text(1), row.text(2).into(), row.text(3).into())?;
         Some(ConstraintException { table: row.text(0).into(), rule, rows: row.number(4) })
     };
     rows.iter().filter_map(exception).collect()
@@ -43,7 +43,7 @@ pub fn record(session: &mut Session, exception: &ConstraintException) -> Result<
          VALUES ({}, {}, {}, {}, {rows}) ON CONFLICT (table_name, rule, object) \
          DO UPDATE SET detail = excluded.detail, row_count = excluded.row_count",
         literal(table),
-        literal(rule.kind()),
+        literal(rule.record_name()),
         literal(rule.object()),
         literal(detail)
     ))
@@ -55,7 +55,7 @@ pub fn removing(exception: &ConstraintException) -> String {
     format!(
         "DELETE FROM {TABLE} WHERE table_name = {} AND rule = {} AND object = {}",
         literal(table),
-        literal(rule.kind()),
+        literal(rule.record_name()),
         literal(rule.object())
     )
 }

@@ -9,7 +9,7 @@ use crate::store::schema::POSTGRES;
 use cts_schema::catalog::{Catalog, Column, ForeignKey, Index, List, Table, Text};
 use cts_schema::constraint_exception::{ConstraintException, Rule, with_exceptions};
 use cts_schema::sql::ddl::IDENTITY;
-use cts_schema::sql::definition::holds;
+use cts_schema::sql::definition::contains_name;
 
 /// A constraint of the table.
 pub struct Constraint {
@@ -238,7 +238,8 @@ impl<'e> RebuildPlan<'e> {
     pub fn make(session: &mut Session, expected: &'e Table) -> Result<RebuildPlan<'e>> {
         let old = ExistingTable::read(session, expected)?;
         let (rows, rules) = violations(session, &old, expected)?;
-        let catalog = Catalog { tables: vec![expected.clone()].into(), others: List::default() };
+        let catalog =
+            Catalog { tables: vec![expected.clone()].into(), other_tables: List::default() };
         let tables = with_exceptions(&catalog, &rules).into_owned().tables.into_owned();
         let target = tables.into_iter().next().unwrap_or_else(|| expected.clone());
         let plan = RebuildPlan { old, expected, target, rows, rules };
@@ -305,7 +306,9 @@ impl<'e> RebuildPlan<'e> {
             "u" | "f" => columns.iter().all(|name| !is_of(self.expected, name)),
             "c" => {
                 let mut added = self.old.added(self.expected);
-                added.any(|column| rule.checks.iter().any(|check| holds(check, &column.name)))
+                added.any(|column| {
+                    rule.checks.iter().any(|check| contains_name(check, &column.name))
+                })
             }
             "p" => false,
             _ => true,
@@ -352,7 +355,7 @@ impl<'e> RebuildPlan<'e> {
                 rules.push(format!("PRIMARY KEY ({})", constraint.columns.join(", ")));
             }
         }
-        rules.extend(self.old.table.rules_beyond(&kept));
+        rules.extend(self.old.table.constraints_not_in(&kept));
         let rules = rules.into_iter().map(|rule| format!("{rule} on table {}", self.expected.name));
         rules.collect()
     }
@@ -376,7 +379,8 @@ fn violations(
         match old.column(&name) {
             Some(found) => asked.extend(broken(old, column, found)),
             None if column.not_null && column.default.is_none() => {
-                let shared = (column.primary_key_position > 0).then(|| Rule::Shared(name.clone()));
+                let shared =
+                    (column.primary_key_position > 0).then(|| Rule::PrimaryKey(name.clone()));
                 asked.extend(
                     [Some(Rule::NotNull(name)), shared]
                         .into_iter()
@@ -407,7 +411,7 @@ fn violations(
         let rows = shared(session, &expected.name, &column.name)?;
         rules.push(ConstraintException {
             table: table.clone(),
-            rule: Rule::Shared(column.name.to_string()),
+            rule: Rule::PrimaryKey(column.name.to_string()),
             rows,
         });
     }
@@ -441,7 +445,7 @@ fn broken(old: &ExistingTable, expected: &Column, found: &Column) -> Vec<(Rule, 
     let is_lossy = old.conversion(&name, &expected.data_type).is_lossy;
     let mut broken = Vec::new();
     if expected.default.as_deref() == Some(IDENTITY) {
-        broken.push((Rule::Key(name.clone()), format!("{is_null} OR {is_lossy}")));
+        broken.push((Rule::IntegerKey(name.clone()), format!("{is_null} OR {is_lossy}")));
     } else if found.data_type != expected.data_type {
         broken.push((Rule::Type(name.clone(), found.data_type.to_string()), is_lossy));
     }
@@ -465,7 +469,7 @@ pub fn shared(session: &mut Session, table: &str, column: &str) -> Result<u64> {
 /// Whether an index is over the column, or asks it.
 pub fn needs(index: &Index, column: &str) -> bool {
     index.columns.iter().any(|name| name.trim_end_matches(" DESC") == column)
-        || index.predicate.as_ref().is_some_and(|sql| holds(sql, column))
+        || index.predicate.as_ref().is_some_and(|sql| contains_name(sql, column))
 }
 
 /// The unique indexes that the rows do not allow, where all of their columns are there.
@@ -509,7 +513,7 @@ pub fn orphans(session: &mut Session, plan: &RebuildPlan<'_>) -> Result<Vec<Cons
         );
         let found = session.ask(&sql)?.into_iter().flatten().next();
         let rows = found.map(|row| row.number(0)).unwrap_or_default();
-        let rule = Rule::References(key.table.to_string());
+        let rule = Rule::ForeignKey(key.table.to_string());
         rules.push(ConstraintException { table: plan.expected.name.to_string(), rule, rows });
     }
     rules.retain(|exception| exception.rows > 0);

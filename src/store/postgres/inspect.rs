@@ -10,10 +10,10 @@ use super::session::{Known, Row, SCHEMA, Session, literal, quoted, read_only};
 use crate::error::{Error, Kind, Result};
 use crate::store::schema::POSTGRES;
 use crate::store::{Damage, Orphans, Snapshot};
-use cts_schema::catalog::{Catalog, Column, ForeignKey, Index, List, Table, Text, is_cts};
+use cts_schema::catalog::{Catalog, Column, ForeignKey, Index, List, Table, Text, is_cts_database};
 use cts_schema::migration::AppliedMigration;
 use cts_schema::sql::canonical;
-use cts_schema::sql::ddl::{IDENTITY, kind};
+use cts_schema::sql::ddl::{IDENTITY, type_name};
 
 /// What the names of copies begin with that were made before an adoption.
 pub const BEFORE: &str = "cts_before_";
@@ -73,7 +73,8 @@ fn recognise(
         table.is_some_and(|table| table.columns.iter().any(|column| column.name == name))
     };
     let is_ours = ledger.iter().any(AppliedMigration::is_ours);
-    if catalog.is_empty() || is_ours || is_cts(&tables, has("name") && has("executed_at")) {
+    if catalog.is_empty() || is_ours || is_cts_database(&tables, has("name") && has("executed_at"))
+    {
         return Ok(());
     }
     let names: Vec<&str> = catalog.tables.iter().take(3).map(|table| &*table.name).collect();
@@ -198,7 +199,7 @@ fn catalog(
         }
     }
     let tables: Vec<Table> = tables.into_values().collect();
-    (Catalog { tables: tables.into(), others: List::default() }, invalid)
+    (Catalog { tables: tables.into(), other_tables: List::default() }, invalid)
 }
 
 /// A table with nothing in it.
@@ -223,7 +224,7 @@ fn column(row: &Row) -> Column {
     };
     Column {
         name: row.text(1).to_string().into(),
-        data_type: kind(row.text(2)).into(),
+        data_type: type_name(row.text(2)).into(),
         not_null: row.is(3),
         default,
         primary_key_position: 0,
@@ -272,7 +273,7 @@ pub fn constrain(table: &mut Table, row: &Row) {
     }
 }
 
-/// A condition as `definition::checks` gives it, in parentheses.
+/// A condition as `definition::check_conditions` gives it, in parentheses.
 fn check(definition: &str) -> String {
     let condition = definition.strip_prefix("CHECK ").unwrap_or(definition);
     format!("({})", canonical(condition.trim_end_matches(" NOT VALID")))

@@ -12,7 +12,7 @@ use crate::store::schema::POSTGRES;
 use crate::store::{Progress, Rebuilt};
 use cts_schema::catalog::{Column, ForeignKey, Index, Object, Table};
 use cts_schema::constraint_exception::{ConstraintException, RANDOM_ID_TEXT, Rule};
-use cts_schema::sql::Subject;
+use cts_schema::sql::Created;
 use cts_schema::sql::ddl::IDENTITY;
 
 /// [`DRAWN_TEXT`] with its casts.
@@ -247,9 +247,9 @@ fn constrain(session: &mut Session, plan: &RebuildPlan<'_>) -> Result<()> {
 
 /// The storage parameters that the bundled statement gives a table.
 fn storage(table: &str) -> Option<String> {
-    let is_it = |subject: Subject| matches!(subject, Subject::Table(name) if name == table);
+    let is_it = |created: Created| matches!(created, Created::Table(name) if name == table);
     POSTGRES.migrations.iter().find_map(|migration| {
-        let statement = migration.statements().into_iter().find(|s| is_it(s.subject()))?;
+        let statement = migration.statements().into_iter().find(|s| is_it(s.creates()))?;
         let (_, parameters) = statement.sql.rsplit_once(") WITH (")?;
         Some(parameters.trim_end().trim_end_matches(';').trim_end_matches(')').to_string())
     })
@@ -297,22 +297,22 @@ pub fn count_violations(session: &mut Session, expected: &Table, rule: &Rule) ->
             Some(index) => duplicates(session, &expected.name, index),
             None => Ok(0),
         },
-        Rule::References(parent) => {
+        Rule::ForeignKey(parent) => {
             let mut rows = 0;
             for key in expected.foreign_keys.iter().filter(|key| key.table == *parent) {
                 rows += orphaned(session, &expected.name, key)?;
             }
             Ok(rows)
         }
-        Rule::Shared(name) => existing_table::shared(session, &expected.name, name),
-        Rule::Key(name) | Rule::Type(name, _) | Rule::Default(name) => {
+        Rule::PrimaryKey(name) => existing_table::shared(session, &expected.name, name),
+        Rule::IntegerKey(name) | Rule::Type(name, _) | Rule::Default(name) => {
             let Some(column) = expected.columns.iter().find(|column| column.name == *name) else {
                 return Ok(0);
             };
             let old = ExistingTable::read(session, expected)?;
             let is_lossy = old.conversion(name, &column.data_type).is_lossy;
             let or_null = match rule {
-                Rule::Key(_) => format!(" OR {} IS NULL", quoted(name)),
+                Rule::IntegerKey(_) => format!(" OR {} IS NULL", quoted(name)),
                 _ => String::new(),
             };
             number(session, &format!("SELECT count(*) FROM {table} WHERE {is_lossy}{or_null}"))

@@ -131,7 +131,7 @@ impl RebuildPlan<'_> {
         };
         for ConstraintException { rule, rows, .. } in &self.rules {
             match rule {
-                Rule::Shared(column) if is_parent(column) => {
+                Rule::PrimaryKey(column) if is_parent(column) => {
                     let what = format!(
                         "{rows} rows of table {name} share their {column} or have none, and other tables refer to it"
                     );

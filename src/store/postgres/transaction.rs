@@ -19,7 +19,7 @@ use crate::system::version::VERSION;
 use cts_schema::catalog::{Column, Index, Table};
 use cts_schema::constraint_exception::{ConstraintException, Rule};
 use cts_schema::migration::Migration;
-use cts_schema::sql::{Statement, Subject};
+use cts_schema::sql::{Created, Statement};
 
 /// How long a migration's statement waits for a lock. While it waits, every program that wants
 /// the same table waits behind it; it goes back to the end of the queue then.
@@ -161,7 +161,7 @@ impl Tx for PostgresTx {
                 let found = self.session().found_in_place() - before;
                 let rows = statements.iter().zip(counts.iter().skip(1));
                 let refused = rows.filter(|(statement, rows)| {
-                    **rows == 0 && matches!(statement.subject(), Subject::Rows(_))
+                    **rows == 0 && matches!(statement.creates(), Created::Rows(_))
                 });
                 let skipped = found + refused.count();
                 Ok(Some((statements.len().saturating_sub(skipped), skipped)))
@@ -176,7 +176,7 @@ impl Tx for PostgresTx {
     fn execute(&mut self, statement: &Statement<'_>) -> Result<StatementEffect> {
         let before = self.session().found_in_place();
         let counts = self.session().count(statement.sql).map_err(|error| self.explained(error))?;
-        let is_refused = matches!(statement.subject(), Subject::Rows(_)) && counts == [0];
+        let is_refused = matches!(statement.creates(), Created::Rows(_)) && counts == [0];
         let is_in_place = is_refused || self.session().found_in_place() > before;
         Ok(if is_in_place { StatementEffect::Skipped } else { StatementEffect::Applied })
     }
@@ -227,7 +227,7 @@ impl Tx for PostgresTx {
 
     fn enforce(&mut self, exception: &ConstraintException) -> Result<()> {
         let ConstraintException { table, rule, .. } = exception;
-        if let Rule::References(parent) = rule {
+        if let Rule::ForeignKey(parent) = rule {
             self.without_statement_timeout(|session| rebuild::validate(session, table, parent))?;
         }
         self.run(&exceptions::removing(exception))

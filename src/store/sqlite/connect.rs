@@ -15,7 +15,7 @@ use super::file::{self, APPLICATION_ID, FileContent};
 use super::{FileAccess, Sqlite};
 use crate::error::{Error, Kind, Result};
 use crate::store::{AS_ITS_OWNER, Holder, WaitPolicy};
-use cts_schema::catalog::is_cts;
+use cts_schema::catalog::is_cts_database;
 
 /// How long SQLite itself waits for a lock before it says so; longer waits are [`WaitPolicy`].
 const BUSY_TIMEOUT: Duration = Duration::from_millis(250);
@@ -266,7 +266,7 @@ fn judge(id: u32, names: &[String], ledger: bool, path: &Path) -> Result<()> {
     let tables: Vec<&str> = names.iter().map(String::as_str).collect();
     match id {
         APPLICATION_ID => Ok(()),
-        0 if tables.is_empty() || is_cts(&tables, ledger) => Ok(()),
+        0 if tables.is_empty() || is_cts_database(&tables, ledger) => Ok(()),
         0 => {
             let some = tables.iter().take(3).copied().collect::<Vec<_>>().join(", ");
             let what = format!(

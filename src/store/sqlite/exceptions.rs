@@ -9,7 +9,7 @@ const TABLE: &str = "cts_relaxations";
 
 /// The rules that are relaxed in this database, by table.
 pub fn read(conn: &Connection, catalog: &Catalog) -> Result<Vec<ConstraintException>> {
-    if !catalog.others.iter().any(|name| name.eq_ignore_ascii_case(TABLE)) {
+    if !catalog.other_tables.iter().any(|name| name.eq_ignore_ascii_case(TABLE)) {
         return Ok(Vec::new());
     }
     let sql =
@@ -20,7 +20,7 @@ pub fn read(conn: &Connection, catalog: &Catalog) -> Result<Vec<ConstraintExcept
     })?;
     let rows = statement.query_map([], |row| {
         let kind: String = row.get(1)?;
-        let rule = Rule::recorded(&kind, row.get(2)?, row.get(3)?);
+        let rule = Rule::from_record(&kind, row.get(2)?, row.get(3)?);
         Ok(rule.map(|rule| (row.get(0), rule, row.get::<_, i64>(4))))
     })?;
     let mut found = Vec::new();
@@ -52,12 +52,12 @@ pub fn write(conn: &Connection, exception: &ConstraintException) -> Result<()> {
         "INSERT INTO {TABLE} (table_name, rule, object, detail, row_count) VALUES (?1, ?2, ?3, ?4, ?5) \
          ON CONFLICT (table_name, rule, object) DO UPDATE SET detail = excluded.detail, row_count = excluded.row_count"
     );
-    conn.execute(&sql, (table, rule.kind(), rule.object(), detail, rows)).map(|_| ())
+    conn.execute(&sql, (table, rule.record_name(), rule.object(), detail, rows)).map(|_| ())
 }
 
 /// Takes a rule off the record.
 pub fn remove(conn: &Connection, exception: &ConstraintException) -> Result<()> {
     let sql = format!("DELETE FROM {TABLE} WHERE table_name = ?1 AND rule = ?2 AND object = ?3");
     let ConstraintException { table, rule, .. } = exception;
-    conn.execute(&sql, (table, rule.kind(), rule.object())).map(|_| ())
+    conn.execute(&sql, (table, rule.record_name(), rule.object())).map(|_| ())
 }

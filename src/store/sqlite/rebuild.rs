@@ -13,7 +13,7 @@ use super::catalog;
 use crate::store::{Progress, Rebuilt};
 use cts_schema::catalog::{Catalog, Column, Index, List, Object, Table};
 use cts_schema::constraint_exception::{ConstraintException, Rule, with_exceptions};
-use cts_schema::sql::definition::{holds, items, names};
+use cts_schema::sql::definition::{constraint_columns, contains_name, table_items};
 use cts_schema::sql::tokens;
 
 /// Rows that are copied between two words on how far it is.
@@ -136,7 +136,7 @@ fn count(conn: &Connection, sql: &str) -> Result<u64> {
 }
 
 fn table_with_exceptions(expected: &Table, rules: &[ConstraintException]) -> Table {
-    let catalog = Catalog { tables: vec![expected.clone()].into(), others: List::default() };
+    let catalog = Catalog { tables: vec![expected.clone()].into(), other_tables: List::default() };
     let tables = with_exceptions(&catalog, rules).into_owned().tables.into_owned();
     tables.into_iter().next().unwrap_or_else(|| expected.clone())
 }
@@ -149,8 +149,8 @@ pub fn count_violations(conn: &Connection, expected: &Table, rule: &Rule) -> Res
         Rule::NotNull(name) => {
             count(conn, &format!("SELECT count(*) FROM {table} WHERE {} IS NULL", quoted(name)))
         }
-        Rule::Key(name) => count(conn, &no_integers(&expected.name, name)),
-        Rule::Shared(name) => count(conn, &shared(&expected.name, name)),
+        Rule::IntegerKey(name) => count(conn, &no_integers(&expected.name, name)),
+        Rule::PrimaryKey(name) => count(conn, &shared(&expected.name, name)),
         Rule::Unique(name) => match expected.indexes.iter().find(|index| index.name == *name) {
             Some(index) => duplicates(conn, &expected.name, index),
             None => Ok(0),
@@ -159,7 +159,7 @@ pub fn count_violations(conn: &Connection, expected: &Table, rule: &Rule) -> Res
             Some(column) => altered_by_type(conn, &expected.name, column),
             None => Ok(0),
         },
-        Rule::References(parent) => {
+        Rule::ForeignKey(parent) => {
             let sql = "SELECT count(*) FROM pragma_foreign_key_check(?1) WHERE parent = ?2 COLLATE NOCASE";
             conn.query_row(sql, [&*expected.name, parent], |row| row.get(0))
         }
@@ -227,7 +227,7 @@ impl OldTable {
     fn read(conn: &Connection, expected: &Table) -> Result<OldTable> {
         let name = &*expected.name;
         let table = catalog::read_table(conn, name)?;
-        if holds(table.definition.split('(').next().unwrap_or_default(), "VIRTUAL") {
+        if contains_name(table.definition.split('(').next().unwrap_or_default(), "VIRTUAL") {
             return refuse(format!("table {name} is a virtual table, which cannot be rebuilt"));
         }
         let is_ours =
@@ -249,7 +249,7 @@ impl OldTable {
 
     /// The rules that another table in its place has not.
     fn dropped(&self, other: &Table) -> Vec<String> {
-        let rules = self.table.rules_beyond(other).into_iter();
+        let rules = self.table.constraints_not_in(other).into_iter();
         rules.map(|rule| format!("{rule} on table {}", other.name)).collect()
     }
 
@@ -263,12 +263,12 @@ impl OldTable {
                 && self.column(&name).is_some()
             {
                 let rows = count(conn, &shared(&self.table.name, &name))?;
-                let rule = Rule::Shared(name.clone());
+                let rule = Rule::PrimaryKey(name.clone());
                 let table = expected.name.to_string();
                 violations.extend((rows > 0).then_some(ConstraintException { table, rule, rows }));
             }
             let (sql, rule) = if is_integer_key(column) && self.column(&name).is_some() {
-                (no_integers(&self.table.name, &name), Rule::Key(name))
+                (no_integers(&self.table.name, &name), Rule::IntegerKey(name))
             } else if !column.not_null {
                 continue;
             } else if self.column(&name).is_some() {
@@ -298,36 +298,36 @@ impl OldTable {
     /// The statement for the new table: the expected columns, then what somebody has added.
     fn create(&self, name: &str, target: &Table) -> String {
         let is_ours = |name: &str| target.columns.iter().any(|c| c.name.eq_ignore_ascii_case(name));
-        let counts = holds(&self.table.definition, "AUTOINCREMENT");
+        let counts = contains_name(&self.table.definition, "AUTOINCREMENT");
         let mut parts: Vec<String> =
             target.columns.iter().map(|column| define(target, column, counts)).collect();
-        let found = items(&self.table.definition);
+        let found = table_items(&self.table.definition);
         let added: Vec<&str> = found
             .iter()
             .filter_map(|item| item.column.as_deref())
             .filter(|c| !is_ours(c))
             .collect();
         let is_theirs = |constraint: &str| {
-            if holds(constraint, "CHECK") {
-                added.iter().any(|column| holds(constraint, column))
+            if contains_name(constraint, "CHECK") {
+                added.iter().any(|column| contains_name(constraint, column))
             } else {
-                names(constraint).iter().all(|name| !is_ours(name))
+                constraint_columns(constraint).iter().all(|name| !is_ours(name))
             }
         };
         for item in &found {
             match &item.column {
                 Some(column) if is_ours(column) => {}
                 // It has one primary key.
-                Some(column) if holds(item.text, "PRIMARY") => {
+                Some(column) if contains_name(item.text, "PRIMARY") => {
                     let kind =
                         self.column(column).map(|c| c.data_type.to_string()).unwrap_or_default();
                     parts.push(format!("{} {kind}", quoted(column)));
                 }
-                Some(column) if self.column(column).is_some_and(Column::must_be_given) => {
+                Some(column) if self.column(column).is_some_and(Column::requires_value) => {
                     parts.push(without_not_null(item.text));
                 }
                 Some(_) => parts.push(item.text.to_string()),
-                None if !holds(item.text, "PRIMARY") && is_theirs(item.text) => {
+                None if !contains_name(item.text, "PRIMARY") && is_theirs(item.text) => {
                     parts.push(item.text.to_string());
                 }
                 None => {}
@@ -465,7 +465,7 @@ impl OldTable {
     /// Puts the new table in the place of the old one, with all that hung on that.
     fn replace(&self, conn: &Connection, new: &str, target: &Table) -> Result<()> {
         let name = &self.table.name;
-        let counter: Option<i64> = if holds(&self.table.definition, "AUTOINCREMENT") {
+        let counter: Option<i64> = if contains_name(&self.table.definition, "AUTOINCREMENT") {
             let sql = "SELECT seq FROM sqlite_sequence WHERE name = ?1";
             conn.query_row(sql, [name], |row| row.get(0)).optional()?
         } else {
