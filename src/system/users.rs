@@ -8,6 +8,12 @@ pub fn name(uid: u32) -> String {
     name_in(&passwd(), uid).unwrap_or_else(|| format!("#{uid}"))
 }
 
+/// The name of a user, if `/etc/passwd` has one.
+#[cfg(feature = "postgres")]
+pub fn known_name(uid: u32) -> Option<String> {
+    name_in(&passwd(), uid)
+}
+
 /// The number of a user.
 pub fn uid(name: &str) -> Option<u32> {
     uid_in(&passwd(), name)
@@ -45,6 +51,7 @@ mod tests {
     fn a_user_is_found_by_name_and_by_number() {
         assert_eq!(name_in(PASSWD, 997).as_deref(), Some("cts"));
         assert_eq!(name_in(PASSWD, 5), None);
+        assert_eq!(name_in(PASSWD, 99), None);
         assert_eq!((uid_in(PASSWD, "cts"), uid_in(PASSWD, "1001")), (Some(997), Some(1001)));
         assert_eq!(uid_in(PASSWD, "broken"), None);
     }

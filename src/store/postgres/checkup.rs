@@ -26,8 +26,8 @@ pub fn examine(database: &DatabaseServer) -> Examination {
     let target = &database.target;
     let mut findings = vec![password(database)];
     findings.extend(target.warnings.iter().map(|warning| {
-        let remedy = warning.split_once("; ").map_or("correct the file", |(_, remedy)| remedy);
-        Finding::attention(Group::Credentials, "password file", warning).remedy(remedy)
+        let finding = Finding::attention(Group::Credentials, "password file", &warning.what);
+        finding.remedy(&warning.remedy)
     }));
     let asked = Sessions::new(Arc::clone(target), database.pool)
         .and_then(|sessions| sessions.ask(WITHIN, ask));

@@ -35,7 +35,7 @@ impl DatabaseServer {
     fn connect(&self, limit: Duration) -> Result<Postgres> {
         let location = self.target.location();
         let sessions = Sessions::new(Arc::clone(&self.target), self.pool)?;
-        let warnings = self.target.warnings.clone();
+        let warnings = self.target.warnings.iter().map(ToString::to_string).collect();
         let mut store = Postgres { location, sessions, warnings, state: Mutex::default() };
         store.find(limit).map_err(|error| match error.kind {
             // An ignored password file may be why.

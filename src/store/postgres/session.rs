@@ -197,7 +197,7 @@ fn refused(refusals: &[Error]) -> Error {
 
 /// A host with its port, for people.
 pub fn name(host: &Host) -> String {
-    match &host.place {
+    match &host.endpoint {
         Endpoint::Tcp(name) if name.contains(':') => format!("[{name}]:{}", host.port),
         Endpoint::Tcp(name) => format!("{name}:{}", host.port),
         Endpoint::Unix(folder) => format!("{}/.s.PGSQL.{}", folder.display(), host.port),
@@ -237,7 +237,7 @@ fn connect_to(target: &Target, tls: &Tls, host: &Host) -> Result<Session> {
     };
     set_up(&mut session)?;
     match &session.server.read_only {
-        Some(why) if target.session == SessionAttrs::ReadWrite => {
+        Some(why) if target.session_attrs == SessionAttrs::ReadWrite => {
             Err(Error::new(Kind::Unavailable, why.clone()).remedy(to_write(why)))
         }
         _ => Ok(session),
@@ -246,7 +246,7 @@ fn connect_to(target: &Target, tls: &Tls, host: &Host) -> Result<Session> {
 
 fn config(target: &Target, host: &Host) -> Config {
     let mut config = Config::new();
-    match &host.place {
+    match &host.endpoint {
         Endpoint::Tcp(name) => config.host(name),
         Endpoint::Unix(folder) => config.host_path(folder),
     };

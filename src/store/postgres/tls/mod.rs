@@ -81,7 +81,7 @@ impl Tls {
 
     /// For `postgres::Config::ssl_mode`. A Unix socket has no TLS, whatever is configured.
     pub fn negotiation(&self, host: &Host) -> Negotiation {
-        match (&host.place, self.mode) {
+        match (&host.endpoint, self.mode) {
             (Endpoint::Unix(_), _) | (_, SslMode::Disable) => Negotiation::Disable,
             (_, SslMode::Prefer) => Negotiation::Prefer,
             _ => Negotiation::Require,

@@ -211,7 +211,7 @@ fn the_key_of_a_certificate_of_any_version_is_found() {
 #[test]
 fn a_socket_never_has_tls() {
     let tls = Tls::new(&settings(SslMode::Require, None)).unwrap();
-    let host = |place| Host { place, address: None, port: 5432, password: None };
+    let host = |endpoint| Host { endpoint, address: None, port: 5432, password: None };
     assert_eq!(tls.negotiation(&host(Endpoint::Unix("/run".into()))), Negotiation::Disable);
     assert_eq!(tls.negotiation(&host(Endpoint::Tcp("db".into()))), Negotiation::Require);
 }

@@ -1,53 +1,61 @@
 //! The password file, as libpq has it (PostgreSQL documentation, "The Password File"): lines of
-//! `host:port:database:user:password`, the first that matches wins.
+//! `host:port:database:user:password`, the first line that matches is used.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::{DEFAULT_SOCKET, Endpoint, Host, home};
+use super::target::{ConfigWarning, Endpoint, Host};
+use super::{DEFAULT_SOCKET, home};
 use crate::system::environment::Environment;
 
-/// Where the file is: where the URL says, else where the environment says, else at home.
-pub fn path(named: Option<PathBuf>, environment: Environment<'_>) -> Option<PathBuf> {
+/// The path of the file: from the URL, else from `PGPASSFILE`, else `~/.pgpass`.
+pub fn path(configured: Option<PathBuf>, environment: Environment<'_>) -> Option<PathBuf> {
     let variable = || environment("PGPASSFILE").filter(|path| !path.is_empty()).map(PathBuf::from);
-    named.or_else(variable).or_else(|| home(environment).map(|home| home.join(".pgpass")))
+    configured.or_else(variable).or_else(|| home(environment).map(|home| home.join(".pgpass")))
 }
 
-/// The file's content. A missing file is an empty one; so is one that others may read, which
-/// is said.
-pub fn read(path: &Path, warnings: &mut Vec<String>) -> Vec<u8> {
+/// The content of the file. A missing file is an empty one.
+///
+/// # Errors
+/// A warning if the file is there and is not used, as libpq does not use it either: it is not a
+/// plain file, other users can read it, or it cannot be read.
+pub fn read(path: &Path) -> Result<Vec<u8>, ConfigWarning> {
     let Ok(found) = fs::metadata(path) else {
-        return Vec::new();
+        return Ok(Vec::new());
     };
     let shown = path.display();
-    let why = if !found.is_file() {
-        "is not a plain file".to_string()
-    } else if found.mode() & 0o077 != 0 {
-        format!("can be read or written by others; chmod 600 {shown}")
-    } else {
-        match fs::read(path) {
-            Ok(content) => return content,
-            Err(e) => format!("cannot be read: {e}"),
-        }
+    let ignored = |why: String, remedy: String| ConfigWarning {
+        what: format!("the password file {shown} is ignored: it {why}"),
+        remedy,
     };
-    warnings.push(format!("the password file {shown} is ignored: it {why}"));
-    Vec::new()
+    if !found.is_file() {
+        let remedy = "name a plain file in passfile or PGPASSFILE";
+        return Err(ignored("is not a plain file".into(), remedy.into()));
+    }
+    if found.mode() & 0o077 != 0 {
+        let why = "can be read or written by other users";
+        return Err(ignored(why.into(), format!("chmod 600 {shown}")));
+    }
+    fs::read(path).map_err(|e| {
+        let remedy = format!("let the user that runs cts own and read {shown}");
+        ignored(format!("cannot be read: {e}"), remedy)
+    })
 }
 
-/// The password of a user at a host, if the file has one.
+/// The password of a user of a database on a host, if the file has one.
 pub fn find(content: &[u8], host: &Host, database: &str, user: &str) -> Option<Vec<u8>> {
-    let place = match &host.place {
+    let name = match &host.endpoint {
         Endpoint::Unix(folder) if folder == Path::new(DEFAULT_SOCKET) => "localhost".into(),
         Endpoint::Unix(folder) => folder.to_string_lossy(),
         Endpoint::Tcp(name) => name.into(),
     };
     let port = host.port.to_string();
-    let wanted = [&*place, &port, database, user];
+    let wanted = [&*name, &port, database, user];
     content.split(|b| *b == b'\n').find_map(|line| password_of(line, &wanted))
 }
 
-/// The password of a line, if its first four fields are those wanted.
+/// The password of a line, if its first four fields match.
 fn password_of(line: &[u8], wanted: &[&str; 4]) -> Option<Vec<u8>> {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     if line.starts_with(b"#") {
@@ -65,7 +73,7 @@ fn password_of(line: &[u8], wanted: &[&str; 4]) -> Option<Vec<u8>> {
     Some(field(rest).0).filter(|password| !password.is_empty())
 }
 
-/// A field without its backslashes, and what follows its colon, if it has one.
+/// A field without its escaping backslashes, and the text after its colon, if it has one.
 fn field(text: &[u8]) -> (Vec<u8>, Option<&[u8]>) {
     let mut out = Vec::new();
     let mut at = 0;

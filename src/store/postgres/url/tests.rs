@@ -4,7 +4,11 @@ use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
+use std::time::Duration;
+
+use super::target::{Keepalives, encoded};
 use super::*;
+use crate::error::Result;
 
 fn read_with(url: &str, variables: &[(&str, &str)]) -> Result<Target> {
     Target::read("DATABASE_URL", url, &|name| {
@@ -50,31 +54,24 @@ fn every_piece_of_a_url_is_read() {
 #[test]
 fn what_is_missing_has_libpqs_defaults() {
     let target = read("postgres://");
-    assert_eq!(target.hosts[0].place, Endpoint::Unix("/var/run/postgresql".into()));
+    assert_eq!(target.hosts[0].endpoint, Endpoint::Unix("/var/run/postgresql".into()));
     assert_eq!((target.hosts[0].port, password(&target)), (5432, None));
     assert_eq!(target.database, target.user);
-    assert_eq!((target.session, target.connect_timeout), (SessionAttrs::Any, None));
+    assert_eq!((target.session_attrs, target.connect_timeout), (SessionAttrs::Any, None));
     assert_eq!(read("postgresql://u@h").database, "u");
     assert_eq!(read("postgresql://u@h").location(), "postgresql://u@h:5432/u");
-}
-
-#[test]
-fn the_user_is_the_one_of_the_operating_system() {
-    let passwd = "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n";
-    assert_eq!(name_of(65534, passwd).as_deref(), Some("nobody"));
-    assert_eq!(name_of(6553, passwd), None);
 }
 
 #[test]
 fn several_hosts_have_ports_of_their_own() {
     let target = read("postgresql://u@one:1,two,[::1]:3,[fe80::1%25eth0]/d");
     assert_eq!(places(&target), ["one:1", "two:5432", "[::1]:3", "[fe80::1%25eth0]:5432"]);
-    assert_eq!(target.hosts[3].place, Endpoint::Tcp("fe80::1%eth0".into()));
-    assert_eq!(target.session, SessionAttrs::ReadWrite);
+    assert_eq!(target.hosts[3].endpoint, Endpoint::Tcp("fe80::1%eth0".into()));
+    assert_eq!(target.session_attrs, SessionAttrs::ReadWrite);
     assert_eq!(target.location(), "postgresql://u@one:1,two:5432,[::1]:3,[fe80::1%25eth0]:5432/d");
     let shared = read("postgresql:///d?host=one,two&port=7&user=u&target_session_attrs=any");
     assert_eq!(places(&shared), ["one:7", "two:7"]);
-    assert_eq!(shared.session, SessionAttrs::Any);
+    assert_eq!(shared.session_attrs, SessionAttrs::Any);
     assert_eq!(places(&read("postgresql://one%2Ctwo/d")), ["one:5432", "two:5432"]);
 }
 
@@ -82,7 +79,7 @@ fn several_hosts_have_ports_of_their_own() {
 fn a_socket_is_a_host_that_is_a_path() {
     for url in ["postgresql://u@%2Frun%2Fpg:1/d", "postgresql://u@/d?host=/run/pg&port=1"] {
         let target = read(url);
-        assert_eq!(target.hosts[0].place, Endpoint::Unix("/run/pg".into()));
+        assert_eq!(target.hosts[0].endpoint, Endpoint::Unix("/run/pg".into()));
         assert_eq!(target.location(), "postgresql://u@%2Frun%2Fpg:1/d");
         assert_eq!(target.tls.mode, SslMode::Prefer);
     }
@@ -91,7 +88,7 @@ fn a_socket_is_a_host_that_is_a_path() {
 #[test]
 fn hostaddr_is_where_to_connect_to() {
     let target = read("postgresql://u@db.example.com/d?hostaddr=127.0.0.1");
-    assert_eq!(target.hosts[0].place, Endpoint::Tcp("db.example.com".into()));
+    assert_eq!(target.hosts[0].endpoint, Endpoint::Tcp("db.example.com".into()));
     assert_eq!(target.hosts[0].address, "127.0.0.1".parse().ok());
     assert_eq!(target.tls.mode, SslMode::Prefer);
     let nameless = read("postgresql:///d?hostaddr=192.0.2.1,::1");
@@ -154,7 +151,7 @@ fn parameters_have_libpqs_meaning() {
     assert_eq!(target.tcp_user_timeout, Some(Duration::from_secs(8)));
     assert_eq!(target.channel_binding, ChannelBinding::Require);
     assert_eq!(target.application_name, "other");
-    assert_eq!(target.session, SessionAttrs::ReadWrite);
+    assert_eq!(target.session_attrs, SessionAttrs::ReadWrite);
     let named = read("postgresql://h?application_name=first&fallback_application_name=second");
     assert_eq!(named.application_name, "first");
     assert!(!read("postgresql://h?keepalives=0").keepalives.on);
@@ -222,7 +219,7 @@ fn a_delimiter_in_the_wrong_place_is_refused_with_the_remedy() {
         ("postgresql://u:p@h?password=a@b", "@ as %40"),
         ("postgresql://u:p%zz@h", "%25"),
         ("postgresql://u:p%@h", "%25"),
-        ("postgresql://u:p%00@h", "take it out"),
+        ("postgresql://u:p%00@h", "remove it"),
         ("postgresql://u:p x@h", "%20"),
         ("postgresql://u:p\nx@h", "%20"),
         ("postgresql://u:p\u{7}x@h", "%20"),
@@ -354,7 +351,7 @@ fn each_host_has_its_own_password_of_the_file() {
     let (_folder, path) = password_file(content, 0o600);
     let passwords = |url: &str| {
         let target = read_with(url, &[("PGPASSFILE", &path)]).unwrap();
-        assert_eq!(target.warnings, Vec::<String>::new());
+        assert_eq!(target.warnings, []);
         let each = target.hosts.iter().map(|host| host.password.clone());
         each.map(|p| p.map(|p| String::from_utf8(p.expose().to_vec()).unwrap())).collect::<Vec<_>>()
     };
@@ -394,6 +391,6 @@ fn a_password_file_that_others_may_read_is_ignored_and_said() {
     let target = read_with("postgresql://h", &[("PGPASSFILE", &path)]).unwrap();
     assert_eq!(password(&target), None);
     let [warning] = &target.warnings[..] else { panic!("{:?}", target.warnings) };
-    assert!(warning.contains(&path) && warning.contains("chmod 600"), "{warning}");
-    assert!(!warning.contains("zebra"));
+    assert!(warning.what.contains(&path) && warning.remedy.contains("chmod 600"), "{warning}");
+    assert!(!warning.to_string().contains("zebra"));
 }
