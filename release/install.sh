@@ -1,11 +1,11 @@
 #!/bin/sh
-# Installs cts on a machine with systemd and without apt, or upgrades it; needs no other program than
-# those of coreutils and systemd.
-#   ./install.sh               check the machine, install, start, and see that it works
-#   ./install.sh --uninstall   stop it and take it away; the database and the settings stay
+# Installs or upgrades cts on a machine with systemd and without apt. Needs coreutils and systemd only.
+#   ./install.sh               check the machine, install, start, and check that it works
+#   ./install.sh --uninstall   stop and remove it; the database and the settings stay
 set -eu
 
 units=/usr/lib/systemd/system
+doc=/usr/share/doc/cts
 here=$(cd "$(dirname "$0")" && pwd)
 
 say() { printf '%s\n' "$*"; }
@@ -16,7 +16,7 @@ fail() {
 
 check() {
     [ "$(id -u)" -eq 0 ] || fail "run this as root"
-    [ -d /run/systemd/system ] || fail "systemd does not run this machine; start cts by what does (README.md)"
+    [ -d /run/systemd/system ] || fail "systemd does not run this machine; run the binary under its service manager (docs/install.md, \"Containers\")"
     [ ! -e /var/lib/dpkg/info/cts.list ] || fail "the package cts is installed here; use apt"
 }
 
@@ -92,6 +92,10 @@ install_all() {
     put 644 "$here/completions/cts.bash" /usr/share/bash-completion/completions/cts
     put 644 "$here/completions/cts.fish" /usr/share/fish/vendor_completions.d/cts.fish
     put 644 "$here/completions/_cts" /usr/share/zsh/vendor-completions/_cts
+    mkdir -p "$doc/docs"
+    install -m 644 "$here"/*.md "$doc"
+    install -m 644 "$here"/docs/*.md "$doc/docs"
+    say "  $doc"
     if [ -e /etc/default/cts ]; then
         say "  /etc/default/cts is kept as it is"
     else
@@ -117,7 +121,7 @@ install_all() {
 
 uninstall() {
     systemctl --quiet disable --now cts.socket cts.service 2>/dev/null || true
-    say "Taking cts away:"
+    say "Removing cts:"
     for file in /usr/bin/cts $units/cts.service $units/cts.socket /usr/lib/sysusers.d/cts.conf \
         /usr/lib/tmpfiles.d/cts.conf /usr/share/man/man1/cts.1 \
         /usr/share/bash-completion/completions/cts /usr/share/fish/vendor_completions.d/cts.fish \
@@ -125,6 +129,8 @@ uninstall() {
         [ ! -e "$file" ] || say "  $file"
         rm -f "$file"
     done
+    say "  $doc"
+    rm -rf "$doc"
     systemctl daemon-reload
     systemctl --quiet reset-failed cts.service cts.socket 2>/dev/null || true
     say "The databases in /data, /etc/default/cts, drop-ins and the user cts stay."

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Packs binaries that are built: OUT gets the .deb of the first, the .tar.gz of the second, and
-# SHA256SUMS. release.sh calls it, and the tests with what they try.
+# Packs binaries that are already built: OUT gets the .deb of the first, the .tar.gz of the second,
+# and SHA256SUMS. release.sh calls it, and so do the tests, with the binary under test.
 #   pack.sh OUT DEB_BINARY TAR_BINARY [VERSION]
 set -euo pipefail
 out=$(mkdir -p "$1" && cd "$1" && pwd)
@@ -17,14 +17,14 @@ cargo run --quiet --locked --example pages -- "$work/release/pages"
 # The same sources give the same bytes. (Set for the build above, it would compile SQLite anew.)
 export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 0)}
 
-# cargo-deb looks for what was built below its target folder.
+# cargo-deb takes the binary from its target directory.
 strip -o "$work/release/cts" "$for_deb"
 CARGO_TARGET_DIR=$work cargo deb --quiet --no-build --no-strip --deb-version "$version" --output "$out"
 
 name=cts-$version-linux-$(uname -m)
 mkdir -p "$work/$name/completions"
 cd release && cp install.sh default "$work/$name/" && cd ..
-cp -r systemd README.md CHANGELOG.md LICENSE "$work/release/pages/cts.1" "$work/$name/"
+cp -r systemd docs ./*.md LICENSE "$work/release/pages/cts.1" "$work/$name/"
 cp "$work"/release/pages/{cts.bash,cts.fish,_cts} "$work/$name/completions/"
 strip -o "$work/$name/cts" "$for_tar"
 uname -m >"$work/$name/architecture"

@@ -1,5 +1,5 @@
-//! Writes the man page and the completions of the shells into a folder, from the words that the
-//! command line knows: `cargo run --example pages -- FOLDER`.
+//! Writes the man page and the shell completions into a directory, from the definition of the
+//! command line: `cargo run --example pages -- DIRECTORY`.
 
 #![allow(dead_code, reason = "only the definition of the command line is used")]
 
@@ -7,9 +7,9 @@
 mod cli;
 #[path = "../src/config/flags.rs"]
 mod config;
-
 #[path = "../src/system/log.rs"]
 mod log;
+mod manual;
 #[path = "../src/system/version.rs"]
 mod version;
 
@@ -31,14 +31,14 @@ fn main() -> io::Result<()> {
         generate_to(shell, &mut cli::definition(), "cts", &folder)?;
     }
     let mut page = Vec::new();
-    let man = Man::new(cli::definition()).manual("CTS").date("");
+    let man = Man::new(cli::definition()).title("CTS").manual("CTS").date(manual::DATE);
     man.render_title(&mut page)?;
     man.render_name_section(&mut page)?;
     man.render_synopsis_section(&mut page)?;
-    man.render_description_section(&mut page)?;
+    manual::description(&mut page)?;
     man.render_options_section(&mut page)?;
     commands(&mut page)?;
-    environment(&mut page)?;
+    manual::write(&mut page)?;
     fs::write(folder.join("cts.1"), page)
 }
 
@@ -58,29 +58,6 @@ fn commands(page: &mut Vec<u8>) -> io::Result<()> {
                 roff::roman(format!("  {help}")),
             ]);
         }
-    }
-    text.to_writer(page)
-}
-
-/// What stands below the help, line by line as it is there.
-fn environment(page: &mut Vec<u8>) -> io::Result<()> {
-    let definition = cli::definition();
-    let help = definition.get_after_help().map(ToString::to_string).unwrap_or_default();
-    let mut text = roff::Roff::new();
-    text.control("SH", ["ENVIRONMENT AND EXIT CODES"]).control("nf", []);
-    for line in help.lines() {
-        text.text([roff::roman(line)]);
-    }
-    text.control("fi", []);
-    text.control("SH", ["FILES"]);
-    for (file, what) in [
-        ("/data/cts.db", "the database"),
-        ("/etc/default/cts", "the settings of this machine, read by the service"),
-        ("/usr/share/doc/cts/README.md", "all about it"),
-    ] {
-        text.control("TP", []);
-        text.text([roff::bold(file)]);
-        text.text([roff::roman(what)]);
     }
     text.to_writer(page)
 }

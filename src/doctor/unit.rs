@@ -57,7 +57,7 @@ fn judge(told: &str) -> (Vec<Finding>, Option<String>) {
             state => format!("cannot be started: it is {state}"),
         };
         let seen = Finding::attention(Group::Service, UNIT, what).remedy(
-            "install systemd/cts.service to /usr/lib/systemd/system (README, \"On a box\"), \
+            "install systemd/cts.service to /usr/lib/systemd/system (docs/install.md, \"Install by hand\"), \
              then systemctl daemon-reload",
         );
         return (vec![seen], None);

@@ -2,7 +2,7 @@
 //
 // Prints as JSON how many transactions it made, how often SQLite said SQLITE_BUSY, and how long the longest took.
 
-// README
+// docs/sqlite.md
 const Database = require('better-sqlite3');
 
 function connect(path) {
@@ -15,7 +15,7 @@ function connect(path) {
 }
 
 // db.transaction(work) returns a function: call its .immediate(), not the function itself.
-// README
+// docs/sqlite.md
 
 const SYMBOLS = ['BTCUSDT', 'ETHUSDT', 'SOLUSDT'];
 const [role, path, seconds] = process.argv.slice(2);

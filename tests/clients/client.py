@@ -3,7 +3,7 @@
 Prints as JSON how many transactions it made, how often SQLite said SQLITE_BUSY, and how long the longest took.
 """
 
-# README
+# docs/sqlite.md
 import pathlib
 import sqlite3
 from contextlib import contextmanager
@@ -27,7 +27,7 @@ def transaction(db):
     finally:
         if db.in_transaction:
             db.execute("ROLLBACK")
-# README
+# docs/sqlite.md
 
 
 import json

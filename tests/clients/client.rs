@@ -9,7 +9,7 @@ use std::time::Instant;
 use rusqlite::ErrorCode;
 use serde_json::json;
 
-// README
+// docs/sqlite.md
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, Result, TransactionBehavior};
@@ -25,7 +25,7 @@ fn connect(path: &str) -> Result<Connection> {
     )?;
     Ok(db)
 }
-// README
+// docs/sqlite.md
 
 const SYMBOLS: [&str; 3] = ["BTCUSDT", "ETHUSDT", "SOLUSDT"];
 const LIMIT: &str = "SELECT count(*) FROM pseudo_positions WHERE connection_id = ?1 AND symbol = ?2 \

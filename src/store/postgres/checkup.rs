@@ -205,7 +205,9 @@ impl RoleState {
 }
 
 fn owned_by(role: &str) -> String {
-    format!("REASSIGN OWNED BY … TO \"{role}\", or GRANT what is missing (README, \"Rights\")")
+    format!(
+        "REASSIGN OWNED BY … TO \"{role}\", or GRANT what is missing (docs/postgresql.md, \"Rights\")"
+    )
 }
 
 /// Where the password is from is the URL's matter; that one can be read by others is said apart.

@@ -119,11 +119,11 @@ pub fn to_grant(message: &str) -> &'static str {
     if message.contains("row-level security") {
         "let the user of the URL see all rows: `ALTER TABLE … DISABLE ROW LEVEL SECURITY`, or `ALTER ROLE … BYPASSRLS`"
     } else if message.contains("for schema") {
-        "`GRANT USAGE, CREATE ON SCHEMA … TO` the user of the URL, or give it a schema of its own (README, \"Rights\")"
+        "`GRANT USAGE, CREATE ON SCHEMA … TO` the user of the URL, or give it a schema of its own (docs/postgresql.md, \"Rights\")"
     } else if message.contains("for table") {
-        "let the user of the URL own the tables; who only looks needs `GRANT SELECT ON ALL TABLES IN SCHEMA …` (README, \"Rights\")"
+        "let the user of the URL own the tables; who only looks needs `GRANT SELECT ON ALL TABLES IN SCHEMA …` (docs/postgresql.md, \"Rights\")"
     } else {
-        "let the user of the URL own the schema and its tables (README, \"Rights\")"
+        "let the user of the URL own the schema and its tables (docs/postgresql.md, \"Rights\")"
     }
 }
 

@@ -23,7 +23,7 @@ fn refuse_rights(session: &mut Session) -> Result<()> {
             let (role, schema) = (row.text(1), row.text(2));
             let what = format!("role {role} may not make tables in schema {schema}");
             Err(Error::new(Kind::Permission, what).remedy(format!(
-                "`GRANT USAGE, CREATE ON SCHEMA {schema} TO` it, or give it a schema of its own (README, \"Rights\")"
+                "`GRANT USAGE, CREATE ON SCHEMA {schema} TO` it, or give it a schema of its own (docs/postgresql.md, \"Rights\")"
             )))
         }
         _ => Ok(()),

@@ -15,7 +15,7 @@ const LIVE: &str =
     "curl -s -o /dev/null -w '%{http_code}' --max-time 20 http://127.0.0.1:3100/livez";
 
 /// A machine that sees the packages under `/mnt`.
-fn machine() -> Option<Booted> {
+pub fn machine() -> Option<Booted> {
     static PACKAGES: OnceLock<Option<PathBuf>> = OnceLock::new();
     let packages = PACKAGES.get_or_init(|| {
         let has_cargo_deb = Command::new(env!("CARGO")).args(["deb", "--version"]).output();

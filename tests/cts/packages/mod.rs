@@ -1,3 +1,3 @@
 //! The packages in which cts is installed.
 
-mod install;
+pub mod install;

@@ -1,4 +1,5 @@
 //! The sources themselves: what the build proves about them, and whether the pages are current.
 
 mod build;
+mod pages;
 mod schema_reference;

@@ -1,5 +1,5 @@
 //! Trading programs in three languages at work on one database beside the running appliance,
-//! with the settings that the README gives them.
+//! with the settings that docs/sqlite.md gives them.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -86,12 +86,12 @@ fn eight_writers_and_four_readers_are_never_told_busy() {
 }
 
 #[test]
-fn the_readme_shows_what_is_tried() {
-    let readme = include_str!("../../../README.md");
+fn the_page_shows_what_is_tried() {
+    let page = include_str!("../../../docs/sqlite.md");
     for name in ["client.rs", "client.py", "client.js"] {
         let program = std::fs::read_to_string(clients().join(name)).unwrap();
-        let mark = if name.ends_with("py") { "# README\n" } else { "// README\n" };
+        let mark = if name.ends_with("py") { "# docs/sqlite.md\n" } else { "// docs/sqlite.md\n" };
         let snippet = program.split(mark).nth(1).unwrap().trim();
-        assert!(readme.contains(snippet), "{name}: the README shows something else:\n{snippet}");
+        assert!(page.contains(snippet), "{name}: docs/sqlite.md shows something else:\n{snippet}");
     }
 }

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 /// The highest exposure allowed, as `systemd-analyze security` counts it (0 is best, 10 worst).
 const EXPOSURE_LIMIT: f32 = 1.3;
 
-/// Exit codes that a restart cannot mend, and those that it can (sysexits, as the README lists them).
+/// Exit codes that a restart cannot mend, and those that it can (sysexits, as docs/commands.md lists them).
 const FINAL: [i32; 5] = [64, 65, 73, 77, 78];
 const PASSING: [i32; 3] = [69, 74, 75];
 

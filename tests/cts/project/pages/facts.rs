@@ -1,0 +1,133 @@
+//! What the pages state about the program, compared with the program.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use serde_json::Value;
+
+use super::{files_below, page, quoted, read};
+use crate::support::harness::Machine;
+
+const README_LINES_MAX: usize = 150;
+
+#[test]
+fn the_readme_has_at_most_150_lines() {
+    let lines = read("README.md").lines().count();
+    assert!(lines <= README_LINES_MAX, "README.md has {lines} lines");
+}
+
+fn help() -> String {
+    Machine::new().cts("--help").success().out()
+}
+
+/// Words in capitals that `--help` has, and the settings that `cts doctor` lists.
+fn variables() -> BTreeSet<String> {
+    let help = help();
+    let words = help.split(|c: char| !c.is_ascii_uppercase() && !c.is_ascii_digit() && c != '_');
+    let is_variable = |word: &&str| {
+        word.starts_with("CTS_")
+            || word.starts_with("DATABASE_")
+            || matches!(*word, "SQLITE_DB_PATH" | "HOST" | "PORT")
+    };
+    let mut variables: BTreeSet<String> = words.filter(is_variable).map(Into::into).collect();
+    let examined = Machine::migrated().cts("doctor --json --port 0").run().json();
+    let findings = examined["findings"].as_array().unwrap().iter();
+    let settings = findings.filter(|finding| finding["group"] == "configuration");
+    let names = settings.map(|finding| finding["name"].as_str().unwrap());
+    variables.extend(names.filter(|name| !name.contains(char::is_lowercase)).map(Into::into));
+    assert!(variables.len() > 12, "{variables:?}");
+    variables
+}
+
+#[test]
+fn every_environment_variable_is_documented() {
+    let page = page("docs/configuration.md");
+    let rows = page.prose().into_iter().filter(|line| line.starts_with("| `"));
+    let documented: BTreeSet<&str> =
+        rows.flat_map(|row| quoted(row.split('|').nth(1).unwrap())).collect();
+    for variable in variables() {
+        assert!(documented.contains(&*variable), "{variable} is not in {documented:?}");
+    }
+}
+
+/// The exit codes that the help names.
+fn exit_codes() -> BTreeSet<u8> {
+    let help = help();
+    let codes = &help[help.find("Exit codes").unwrap()..];
+    let codes: BTreeSet<u8> =
+        codes.split(|c: char| !c.is_ascii_digit()).filter_map(|code| code.parse().ok()).collect();
+    assert!(codes.len() > 10, "{codes:?}");
+    codes
+}
+
+#[test]
+fn every_exit_code_is_documented() {
+    let page = page("docs/commands.md");
+    let rows = page.prose().into_iter().filter_map(|line| line.strip_prefix("| "));
+    let first = rows.filter_map(|row| row.split(" |").next()?.parse::<u8>().ok());
+    let documented: BTreeSet<u8> = first.collect();
+    assert_eq!(documented, exit_codes());
+}
+
+/// The sources, with literals that go on in the next line put together.
+fn sources() -> String {
+    let files = ["src", "schema/src"].map(files_below).concat();
+    let texts = files.iter().map(|file| fs::read_to_string(file).unwrap());
+    let text = texts.collect::<String>();
+    let mut parts = text.split("\\\n");
+    let first = parts.next().unwrap().to_string();
+    parts.fold(first, |joined, part| joined + part.trim_start())
+}
+
+#[test]
+fn quoted_messages_are_those_of_the_program() {
+    let sources = sources();
+    let page = page("docs/troubleshooting.md");
+    let mut count = 0;
+    for heading in page.headings().into_iter().filter(|heading| heading.starts_with('`')) {
+        for part in quoted(heading).into_iter().filter(|part| *part != "SQLITE_BUSY") {
+            assert!(sources.contains(part), "no message contains {part:?}");
+            count += 1;
+        }
+    }
+    assert!(count > 15, "only {count} messages");
+}
+
+/// The paths of all keys in an object, those of a list's first item with it.
+fn keys(value: &Value, path: &str, all: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(members) => {
+            for (key, value) in members {
+                let path = format!("{path}.{key}");
+                all.insert(path.clone());
+                keys(value, &path, all);
+            }
+        }
+        Value::Array(items) => items.iter().take(1).for_each(|item| keys(item, path, all)),
+        _ => {}
+    }
+}
+
+#[test]
+fn json_examples_have_the_keys_of_the_answers() {
+    let machine = Machine::migrated();
+    let service = machine.serve().start();
+    service.until_ready();
+    let page = page("docs/http.md");
+    let blocks = page.blocks().into_iter().filter(|block| block.language == "json");
+    let examples: Vec<Value> = blocks
+        .map(|block| {
+            serde_json::from_str(&block.text).unwrap_or_else(|e| panic!("{e}: {}", block.text))
+        })
+        .collect();
+    let paths = ["/api/health/database", "/api/admin/migrations/status"];
+    for (path, example) in paths.iter().zip(&examples) {
+        let (mut shown, mut answered) = (BTreeSet::new(), BTreeSet::new());
+        keys(example, "", &mut shown);
+        keys(&service.get(path).json(), "", &mut answered);
+        // The example shows one category of seven.
+        answered.retain(|key| !key.contains(".categories.") || key.contains(".system"));
+        assert_eq!(shown, answered, "{path}");
+    }
+    assert_eq!(service.stop().0, Some(0));
+}
