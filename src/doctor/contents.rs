@@ -10,7 +10,7 @@ use crate::health::{Reason, disk_reason};
 use crate::migrate::Plan;
 use crate::store::finding::{Finding, Group};
 use crate::store::schema::Schema;
-use crate::store::{Database, FileOwner, Snapshot, StorageStatus, WaitPolicy};
+use crate::store::{Database, FileOwner, Origin, Snapshot, StorageStatus, WaitPolicy};
 use cts_schema::catalog::{CRITICAL, Drift, Object};
 
 /// How long who has locked the whole database is waited for.
@@ -55,7 +55,7 @@ fn writable(place: &StorageStatus) -> Option<Finding> {
 }
 
 fn contents(schema: &Schema, snapshot: &Snapshot) -> Vec<Finding> {
-    let is_older = !snapshot.catalog.is_empty() && !snapshot.ledger.iter().any(|row| row.is_ours());
+    let is_older = snapshot.origin() == Origin::OlderCts;
     if is_older {
         let what = "is of an older CTS; a start of cts copies it beside itself and adopts it";
         return vec![

@@ -8,6 +8,7 @@ pub mod finding;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 pub mod schema;
+pub mod sql;
 pub mod sqlite;
 mod wait;
 
@@ -56,7 +57,29 @@ pub struct Snapshot {
     pub exceptions: Vec<ConstraintException>,
 }
 
+/// Where the content of a database comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// It has no table.
+    Empty,
+    /// It has tables, and no ledger row of cts: an older CTS made it.
+    OlderCts,
+    /// Its ledger has rows of cts.
+    Ours,
+}
+
 impl Snapshot {
+    /// Where the content of the database comes from.
+    pub fn origin(&self) -> Origin {
+        if self.ledger.iter().any(AppliedMigration::is_ours) {
+            Origin::Ours
+        } else if self.catalog.is_empty() {
+            Origin::Empty
+        } else {
+            Origin::OlderCts
+        }
+    }
+
     /// What differs from the expected catalogue, relaxed rules apart.
     pub fn drift(&self, schema: &Schema) -> Drift {
         with_exceptions(schema.expected, &self.exceptions).difference(&self.catalog)

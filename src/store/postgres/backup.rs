@@ -3,9 +3,10 @@
 
 use std::time::SystemTime;
 
-use super::session::{SCHEMA, Session, literal, quoted};
+use super::session::{SCHEMA, Session};
 use super::{inspect, inspect::BEFORE};
 use crate::error::{Error, Kind, Result};
+use crate::store::sql::{literal, quoted};
 use crate::system::version::VERSION;
 
 /// Names are no longer than this. (PostgreSQL documentation, "Identifiers and Key Words")

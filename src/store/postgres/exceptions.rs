@@ -1,22 +1,16 @@
-//! The record of relaxed rules in a PostgreSQL database: a table that is made when the first one is.
+//! The constraint exceptions that a PostgreSQL database records.
 
-use super::session::{Row, Session, literal};
+use super::session::{Row, Session};
 use crate::error::Result;
+use crate::store::sql::{create_exceptions_table, select_exceptions, upsert_exception};
 use cts_schema::constraint_exception::{ConstraintException, Rule};
 
-/// Its name.
-pub const TABLE: &str = "cts_relaxations";
-
-/// The question for them; none where there is no record.
-pub fn asking(are_there: bool) -> String {
-    if are_there {
-        format!("SELECT table_name, rule, object, detail, row_count FROM {TABLE} ORDER BY 1, 2, 3")
-    } else {
-        "SELECT NULL WHERE false".into()
-    }
+/// The query for the exceptions; one without rows where the table of them does not exist.
+pub fn select(table_exists: bool) -> String {
+    if table_exists { select_exceptions() } else { "SELECT NULL WHERE false".into() }
 }
 
-/// The rules that the rows of [`asking`] tell.
+/// The exceptions in the rows of [`select`].
 pub fn read(rows: &[Row]) -> Vec<ConstraintException> {
     let exception = |row: &Row| {
         let rule = Rule::from_record(row.text(1), row.text(2).into(), row.text(3).into())?;
@@ -25,37 +19,11 @@ pub fn read(rows: &[Row]) -> Vec<ConstraintException> {
     rows.iter().filter_map(exception).collect()
 }
 
-/// Records a rule as relaxed; the record is made when the first one is.
+/// Records an exception, and creates the table of them with the first one.
+///
+/// # Errors
+/// Where the server refuses a statement; inside a transaction, that is then aborted.
 pub fn record(session: &mut Session, exception: &ConstraintException) -> Result<()> {
-    let ConstraintException { table, rule, rows } = exception;
-    let detail = if let Rule::Type(_, kind) = rule { kind } else { "" };
-    session.run(&format!(
-        "CREATE TABLE IF NOT EXISTS {TABLE} ( \
-             table_name TEXT NOT NULL, \
-             rule       TEXT NOT NULL, \
-             object     TEXT NOT NULL, \
-             detail     TEXT NOT NULL DEFAULT '', \
-             row_count  BIGINT NOT NULL, \
-             since      TIMESTAMPTZ NOT NULL DEFAULT CURRENT_TIMESTAMP, \
-             PRIMARY KEY (table_name, rule, object) \
-         ); \
-         INSERT INTO {TABLE} (table_name, rule, object, detail, row_count) \
-         VALUES ({}, {}, {}, {}, {rows}) ON CONFLICT (table_name, rule, object) \
-         DO UPDATE SET detail = excluded.detail, row_count = excluded.row_count",
-        literal(table),
-        literal(rule.record_name()),
-        literal(rule.object()),
-        literal(detail)
-    ))
-}
-
-/// The statement that takes a rule off the record.
-pub fn removing(exception: &ConstraintException) -> String {
-    let ConstraintException { table, rule, .. } = exception;
-    format!(
-        "DELETE FROM {TABLE} WHERE table_name = {} AND rule = {} AND object = {}",
-        literal(table),
-        literal(rule.record_name()),
-        literal(rule.object())
-    )
+    let table = create_exceptions_table("BIGINT", "TIMESTAMPTZ", "CURRENT_TIMESTAMP");
+    session.run(&format!("{table}; {}", upsert_exception(exception)))
 }

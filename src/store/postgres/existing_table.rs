@@ -3,11 +3,12 @@
 use super::conversion::{Conversion, Held, conversion};
 use super::index::duplicates_of;
 use super::inspect::{self, constrain, empty, lines};
-use super::session::{Row, Session, literal, quoted};
+use super::session::{Row, Session};
 use crate::error::{Error, Kind, Result};
 use crate::store::schema::POSTGRES;
-use cts_schema::catalog::{Catalog, Column, ForeignKey, Index, List, Table, Text};
-use cts_schema::constraint_exception::{ConstraintException, Rule, with_exceptions};
+use crate::store::sql::{index_columns, literal, quoted, table_with_exceptions};
+use cts_schema::catalog::{Column, ForeignKey, Index, Table, Text};
+use cts_schema::constraint_exception::{ConstraintException, Rule};
 use cts_schema::sql::ddl::IDENTITY;
 use cts_schema::sql::definition::contains_name;
 
@@ -238,10 +239,7 @@ impl<'e> RebuildPlan<'e> {
     pub fn make(session: &mut Session, expected: &'e Table) -> Result<RebuildPlan<'e>> {
         let old = ExistingTable::read(session, expected)?;
         let (rows, rules) = violations(session, &old, expected)?;
-        let catalog =
-            Catalog { tables: vec![expected.clone()].into(), other_tables: List::default() };
-        let tables = with_exceptions(&catalog, &rules).into_owned().tables.into_owned();
-        let target = tables.into_iter().next().unwrap_or_else(|| expected.clone());
+        let target = table_with_exceptions(expected, &rules);
         let plan = RebuildPlan { old, expected, target, rows, rules };
         plan.refuse(session)?;
         Ok(plan)
@@ -260,12 +258,11 @@ impl<'e> RebuildPlan<'e> {
 
     /// The columns of an index as they are to be, for SQL.
     fn values(&self, index: &Index) -> Vec<String> {
-        let names = index.columns.iter().map(|column| column.trim_end_matches(" DESC"));
         let value = |name: &str| match self.converted().find(|column| column.name == *name) {
             Some(column) => format!("({})", self.old.conversion(name, &column.data_type).value),
             None => quoted(name),
         };
-        names.map(value).collect()
+        index_columns(index).map(value).collect()
     }
 
     /// The columns of the primary key, in order.

@@ -10,11 +10,14 @@ use std::time::{Duration, Instant};
 use super::error::is_lost;
 use super::exceptions;
 use super::lock::{self, Locked};
-use super::session::{SCHEMA, Session, Sessions, literal, quoted};
+use super::session::{SCHEMA, Session, Sessions};
 use crate::error::{Error, Kind, Result};
+use crate::store::sql::{
+    count_duplicates, create_index, index_columns, literal, not_unique, quoted,
+};
 use crate::store::{Progress, WaitPolicy, WaitReason, interrupted};
 use cts_schema::catalog::{Index, Object};
-use cts_schema::constraint_exception::{ConstraintException, Rule};
+use cts_schema::constraint_exception::ConstraintException;
 
 /// How often the progress of a build is looked at.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(200);
@@ -40,7 +43,7 @@ pub fn build(
     if left == Some(false) {
         statements.push(format!("DROP INDEX CONCURRENTLY IF EXISTS {}", quoted(&index.name)));
     }
-    statements.push(create(table, index, rows == 0, "CONCURRENTLY"));
+    statements.push(create_index(table, index, rows == 0, "CONCURRENTLY"));
     let object = Object::Index(table.into(), index.name.to_string());
     let (pid, token) = (lock::pid(session)?, session.client.cancel_token());
     let (locked, done) = watched(locked, statements, |doing| {
@@ -63,22 +66,9 @@ fn state(session: &mut Session, name: &str) -> Result<Option<bool>> {
     Ok(session.ask(&sql)?.first().and_then(|rows| rows.first()).map(|row| row.is(0)))
 }
 
-/// The statement that makes an index.
-pub fn create(table: &str, index: &Index, unique: bool, how: &str) -> String {
-    let unique = if index.unique && unique { "UNIQUE " } else { "" };
-    let column = |column: &str| match column.strip_suffix(" DESC") {
-        Some(name) => format!("{} DESC", quoted(name)),
-        None => quoted(column),
-    };
-    let columns: Vec<String> = index.columns.iter().map(|name| column(name)).collect();
-    let predicate = index.predicate.as_ref().map(|sql| format!(" WHERE {sql}")).unwrap_or_default();
-    let (name, table) = (quoted(&index.name), quoted(table));
-    format!("CREATE {unique}INDEX {how} {name} ON {table} ({}){predicate}", columns.join(", "))
-}
-
 /// How many rows share a key of a unique index. NULLs are never equal there.
 pub fn duplicates(session: &mut Session, table: &str, index: &Index) -> Result<u64> {
-    let names: Vec<_> = index.columns.iter().map(|c| quoted(c.trim_end_matches(" DESC"))).collect();
+    let names: Vec<String> = index_columns(index).map(quoted).collect();
     duplicates_of(session, table, index, &names)
 }
 
@@ -89,16 +79,7 @@ pub fn duplicates_of(
     index: &Index,
     values: &[String],
 ) -> Result<u64> {
-    let mut conditions: Vec<_> =
-        values.iter().map(|value| format!("{value} IS NOT NULL")).collect();
-    conditions.extend(index.predicate.as_ref().map(|sql| format!("({sql})")));
-    let sql = format!(
-        "SELECT coalesce(sum(n), 0) FROM (SELECT count(*) AS n FROM {} WHERE {} GROUP BY {} HAVING count(*) > 1) AS shared",
-        quoted(table),
-        conditions.join(" AND "),
-        values.join(", ")
-    );
-    let found = session.ask(&sql)?;
+    let found = session.ask(&count_duplicates(table, index, values))?;
     Ok(found.first().and_then(|rows| rows.first()).map(|row| row.number(0)).unwrap_or_default())
 }
 
@@ -206,11 +187,9 @@ fn relaxed(
     let session = locked.session();
     // Its settings were changed for the build.
     session.mark_broken();
-    if rows == 0 {
-        return Ok(None);
+    let exception = not_unique(table, index, rows);
+    if let Some(exception) = &exception {
+        exceptions::record(session, exception)?;
     }
-    let rule = Rule::Unique(index.name.to_string());
-    let exception = ConstraintException { table: table.into(), rule, rows };
-    exceptions::record(session, &exception)?;
-    Ok(Some(exception))
+    Ok(exception)
 }

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::exceptions::{self, TABLE};
-use super::session::{Known, Row, SCHEMA, Session, literal, quoted, read_only};
+use super::exceptions;
+use super::session::{Known, Row, SCHEMA, Session, read_only};
 use crate::error::{Error, Kind, Result};
 use crate::store::schema::POSTGRES;
+use crate::store::sql::{EXCEPTIONS_TABLE, literal, quoted};
 use crate::store::{Damage, Orphans, Snapshot};
 use cts_schema::catalog::{Catalog, Column, ForeignKey, Index, List, Table, Text, is_cts_database};
 use cts_schema::migration::AppliedMigration;
@@ -39,7 +40,7 @@ pub fn snapshot(session: &mut Session, own: bool) -> Result<Inspection> {
     let read = first.and_then(|results| {
         let state = results.into_iter().flatten().next().ok_or_else(nothing)?;
         let Known { catalog, invalid, .. } = catalogue(session, state.text(4))?;
-        let sql = format!("{}; {}{end}", ledger_sql(&catalog), exceptions::asking(state.is(2)));
+        let sql = format!("{}; {}{end}", ledger_sql(&catalog), exceptions::select(state.is(2)));
         let mut results = session.ask(&sql)?.into_iter();
         let ledger = ledger(&results.next().unwrap_or_default());
         let exceptions = exceptions::read(&results.next().unwrap_or_default());
@@ -130,8 +131,8 @@ fn state_sql(schema: &str) -> String {
              UNION ALL SELECT hashtextextended(concat(xmin, ctid, indisvalid, indisready), 4) FROM own \
              UNION ALL SELECT hashtextextended(concat(i.xmin, i.ctid), 5) FROM own JOIN pg_class i ON i.oid = own.indexrelid) \
          SELECT pg_is_in_recovery(), current_setting('default_transaction_read_only') = 'on', \
-             bool_or(relname = '{TABLE}'), \
-             string_agg(relname, chr(10)) FILTER (WHERE relname <> '{TABLE}' AND NOT starts_with(relname, '{BEFORE}')), \
+             bool_or(relname = '{EXCEPTIONS_TABLE}'), \
+             string_agg(relname, chr(10)) FILTER (WHERE relname <> '{EXCEPTIONS_TABLE}' AND NOT starts_with(relname, '{BEFORE}')), \
              (SELECT concat(count(*), ' ', sum(part)) FROM parts) \
          FROM pg_class c WHERE relkind IN ('r', 'p') AND relname NOT IN ({}) \
              AND relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = {})",

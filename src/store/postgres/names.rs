@@ -1,15 +1,15 @@
 //! What keeps tables from being made that a look at our tables does not show: names that other
 //! objects have, and rights.
 
-use super::session::{SCHEMA, Session, literal};
+use super::session::{SCHEMA, Session};
 use crate::error::{Error, Kind, Result};
-use crate::store::Snapshot;
 use crate::store::schema::POSTGRES;
+use crate::store::sql::literal;
+use crate::store::{Origin, Snapshot};
 
 /// Refuses a database whose role may not make what is missing there, or where names are taken.
 pub fn refuse(session: &mut Session, snapshot: &Snapshot) -> Result<()> {
-    let is_first = !snapshot.ledger.iter().any(|row| row.is_ours());
-    if is_first || !snapshot.drift(&POSTGRES).missing.is_empty() {
+    if snapshot.origin() != Origin::Ours || !snapshot.drift(&POSTGRES).missing.is_empty() {
         refuse_rights(session)?;
     }
     refuse_taken(session, snapshot)
@@ -33,7 +33,7 @@ fn refuse_rights(session: &mut Session) -> Result<()> {
 /// Refuses to begin with a database in which something else has the name of a table of ours, or,
 /// where there are tables to adopt, of an index.
 pub fn refuse_taken(session: &mut Session, snapshot: &Snapshot) -> Result<()> {
-    if snapshot.ledger.iter().any(|row| row.is_ours()) {
+    if snapshot.origin() == Origin::Ours {
         return Ok(());
     }
     let mut wanted = Vec::new();

@@ -3,12 +3,13 @@
 //! What somebody has added to the table stays: columns, their constraints, indexes, triggers.
 
 use super::existing_table::{self, ExistingTable, RebuildPlan};
-use super::index::{create, duplicates};
+use super::index::duplicates;
 use super::inspect::orphaned;
 use super::sequences;
-use super::session::{SCHEMA, Session, literal, quoted};
+use super::session::{SCHEMA, Session};
 use crate::error::{Error, Kind, Result};
 use crate::store::schema::POSTGRES;
+use crate::store::sql::{create_index, literal, not_unique, quoted};
 use crate::store::{Progress, Rebuilt};
 use cts_schema::catalog::{Column, ForeignKey, Index, Object, Table};
 use cts_schema::constraint_exception::{ConstraintException, RANDOM_ID_TEXT, Rule};
@@ -279,11 +280,10 @@ pub fn put_index(
     // A row that comes between would let the index fail.
     session.run(&format!("LOCK TABLE {} IN SHARE MODE", quoted(table)))?;
     let rows = if index.unique { duplicates(session, table, index)? } else { 0 };
-    let made = create(table, index, rows == 0, "");
+    let made = create_index(table, index, rows == 0, "");
     session.run(&format!("DROP INDEX IF EXISTS {}; {made}", quoted(&index.name)))?;
     progress(Progress { object, done: total, total });
-    let rule = Rule::Unique(index.name.to_string());
-    Ok((rows > 0).then(|| ConstraintException { table: table.into(), rule, rows }))
+    Ok(not_unique(table, index, rows))
 }
 
 /// How many rows break a rule that was relaxed, by now. `expected` is the table without it.

@@ -2,9 +2,10 @@
 //! Each refusal is one sentence that names the object, and what to do.
 
 use super::existing_table::{RebuildPlan, Referring, needs};
-use super::session::{Session, literal, quoted};
+use super::session::Session;
 use crate::error::{Error, Kind, Result};
 use crate::store::schema::POSTGRES;
+use crate::store::sql::{index_columns, literal, quoted};
 use cts_schema::catalog::{Column, Index};
 use cts_schema::constraint_exception::{ConstraintException, Rule};
 
@@ -96,7 +97,7 @@ impl RebuildPlan<'_> {
             }
         };
         let columns: Vec<String> = self.target.columns.iter().map(column).collect();
-        let names = index.columns.iter().map(|name| quoted(name.trim_end_matches(" DESC")));
+        let names = index_columns(index).map(quoted);
         format!(
             "SELECT FROM (SELECT {} FROM {} LIMIT 0) AS sample WHERE {} ORDER BY {}",
             columns.join(", "),

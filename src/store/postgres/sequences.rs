@@ -2,9 +2,10 @@
 //! past every id that is there. Other sequences stay, and no longer belong to the column.
 
 use super::existing_table::RebuildPlan;
-use super::session::{Session, literal, quoted};
+use super::session::Session;
 use crate::error::{Error, Kind, Result};
 use crate::store::schema::POSTGRES;
+use crate::store::sql::{literal, quoted};
 use cts_schema::catalog::{Column, Table};
 use cts_schema::sql::ddl::IDENTITY;
 

@@ -15,6 +15,7 @@ use super::error::{self as fault, is_lost};
 use super::tls::Tls;
 use super::url::{ChannelBinding, Endpoint, Host, Password, SessionAttrs, Target};
 use crate::error::{Error, Kind, Result};
+use crate::store::sql::quoted;
 use cts_schema::catalog::Catalog;
 
 /// Locks that a look waits for. A look that is held up longer says so.
@@ -356,16 +357,6 @@ pub fn to_write(why: &str) -> &'static str {
         }
         false => "look which server is the primary, whether it runs, and name it in the URL",
     }
-}
-
-/// A name for SQL.
-pub fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
-/// A text for SQL. (`standard_conforming_strings` is on.)
-pub fn literal(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
 }
 
 /// The number of the schema, for SQL.

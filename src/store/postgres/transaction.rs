@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use super::error::is_lost;
 use super::lock::{self, Locked};
-use super::session::{Session, Sessions, literal, quoted};
+use super::session::{Session, Sessions};
 use super::{backup, exceptions, inspect, names, rebuild, sequences};
 use crate::error::{Error, Kind, Result};
+use crate::store::sql::{delete_exception, insert_ledger_row, insert_site_log, quoted};
 use crate::store::{
     Damage, ONLINE_INDEX_ROWS_MAX, Rebuilt, SiteLogEntry, Snapshot, StatementEffect, Tx, WaitPolicy,
 };
-use crate::system::version::VERSION;
 use cts_schema::catalog::{Column, Index, Table};
 use cts_schema::constraint_exception::{ConstraintException, Rule};
 use cts_schema::migration::Migration;
@@ -230,7 +230,7 @@ impl Tx for PostgresTx {
         if let Rule::ForeignKey(parent) = rule {
             self.without_statement_timeout(|session| rebuild::validate(session, table, parent))?;
         }
-        self.run(&exceptions::removing(exception))
+        self.run(&delete_exception(exception))
     }
 
     fn attempt(&mut self, work: &mut dyn FnMut(&mut dyn Tx) -> Result<()>) -> Result<()> {
@@ -247,14 +247,8 @@ impl Tx for PostgresTx {
     }
 
     fn record(&mut self, migration: &Migration, took: Duration) -> Result<()> {
-        let counts = self.session().count(&format!(
-            "INSERT INTO migrations (name, checksum, executed_at, execution_time_ms, version) \
-             VALUES ({}, {}, clock_timestamp(), {}, {})",
-            literal(migration.name),
-            literal(migration.checksum),
-            took.as_millis(),
-            literal(VERSION)
-        ));
+        let sql = insert_ledger_row(migration, took, "clock_timestamp()");
+        let counts = self.session().count(&sql);
         match counts.map_err(|error| self.explained(error))?.as_slice() {
             [1] => Ok(()),
             _ => Err(Error::new(Kind::Data, "table migrations takes no row")
@@ -263,11 +257,7 @@ impl Tx for PostgresTx {
     }
 
     fn write_site_log(&mut self, note: &SiteLogEntry) -> Result<()> {
-        self.run(&format!(
-            "INSERT INTO site_logs (level, category, message) VALUES ({}, 'database', {})",
-            literal(note.level),
-            literal(&note.message)
-        ))
+        self.run(&insert_site_log(note))
     }
 
     fn commit(mut self: Box<Self>, _: &WaitPolicy<'_>) -> Result<()> {

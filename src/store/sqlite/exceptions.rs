@@ -1,21 +1,24 @@
-//! The record of relaxed rules in a SQLite database: a table that is made when the first one is.
+//! The constraint exceptions that a SQLite database records.
 
 use rusqlite::{Connection, Result};
 
+use crate::store::sql::{
+    EXCEPTIONS_TABLE, create_exceptions_table, delete_exception, select_exceptions,
+    upsert_exception,
+};
 use cts_schema::catalog::Catalog;
 use cts_schema::constraint_exception::{ConstraintException, Rule};
 
-const TABLE: &str = "cts_relaxations";
-
-/// The rules that are relaxed in this database, by table.
+/// Reads the exceptions, by table; none where the table of them does not exist.
+///
+/// # Errors
+/// Where the table is not the one that cts creates, or cannot be read. Nothing is changed.
 pub fn read(conn: &Connection, catalog: &Catalog) -> Result<Vec<ConstraintException>> {
-    if !catalog.other_tables.iter().any(|name| name.eq_ignore_ascii_case(TABLE)) {
+    if !catalog.other_tables.iter().any(|name| name.eq_ignore_ascii_case(EXCEPTIONS_TABLE)) {
         return Ok(Vec::new());
     }
-    let sql =
-        format!("SELECT table_name, rule, object, detail, row_count FROM {TABLE} ORDER BY 1, 2, 3");
-    let mut statement = conn.prepare(&sql).map_err(|_| {
-        let what = format!("table {TABLE} is not the one that cts makes: rename it");
+    let mut statement = conn.prepare(&select_exceptions()).map_err(|_| {
+        let what = format!("table {EXCEPTIONS_TABLE} is not the one that cts makes: rename it");
         rusqlite::Error::ToSqlConversionFailure(what.into())
     })?;
     let rows = statement.query_map([], |row| {
@@ -32,32 +35,20 @@ pub fn read(conn: &Connection, catalog: &Catalog) -> Result<Vec<ConstraintExcept
     Ok(found)
 }
 
-/// Records a rule as relaxed.
+/// Records an exception, and creates the table of them with the first one.
+///
+/// # Errors
+/// Where SQLite refuses the statement. The transaction stays open.
 pub fn write(conn: &Connection, exception: &ConstraintException) -> Result<()> {
-    conn.execute_batch(&format!(
-        "CREATE TABLE IF NOT EXISTS {TABLE} ( \
-             table_name TEXT NOT NULL, \
-             rule       TEXT NOT NULL, \
-             object     TEXT NOT NULL, \
-             detail     TEXT NOT NULL DEFAULT '', \
-             row_count  INTEGER NOT NULL, \
-             since      TEXT NOT NULL DEFAULT (strftime('%Y-%m-%d %H:%M:%f', 'now')), \
-             PRIMARY KEY (table_name, rule, object) \
-         )"
-    ))?;
-    let ConstraintException { table, rule, rows } = exception;
-    let detail = if let Rule::Type(_, kind) = rule { kind } else { "" };
-    let rows = i64::try_from(*rows).unwrap_or(i64::MAX);
-    let sql = format!(
-        "INSERT INTO {TABLE} (table_name, rule, object, detail, row_count) VALUES (?1, ?2, ?3, ?4, ?5) \
-         ON CONFLICT (table_name, rule, object) DO UPDATE SET detail = excluded.detail, row_count = excluded.row_count"
-    );
-    conn.execute(&sql, (table, rule.record_name(), rule.object(), detail, rows)).map(|_| ())
+    let table =
+        create_exceptions_table("INTEGER", "TEXT", "(strftime('%Y-%m-%d %H:%M:%f', 'now'))");
+    conn.execute_batch(&format!("{table}; {}", upsert_exception(exception)))
 }
 
-/// Takes a rule off the record.
+/// Removes the record of an exception.
+///
+/// # Errors
+/// Where SQLite refuses the statement. The transaction stays open.
 pub fn remove(conn: &Connection, exception: &ConstraintException) -> Result<()> {
-    let sql = format!("DELETE FROM {TABLE} WHERE table_name = ?1 AND rule = ?2 AND object = ?3");
-    let ConstraintException { table, rule, .. } = exception;
-    conn.execute(&sql, (table, rule.record_name(), rule.object())).map(|_| ())
+    conn.execute_batch(&delete_exception(exception))
 }

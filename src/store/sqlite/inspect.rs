@@ -7,11 +7,11 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, ErrorCode, Row, TransactionState};
 
 use super::error::error;
-use super::rebuild::quoted;
 use super::{catalog, exceptions};
 use crate::error::Result;
 use crate::store::schema::SQLITE;
-use crate::store::{Damage, Orphans, SiteLogEntry, Snapshot};
+use crate::store::sql::{LEDGER_COLUMNS, quoted};
+use crate::store::{Damage, Orphans, Snapshot};
 use cts_schema::catalog::Catalog;
 use cts_schema::migration::AppliedMigration;
 
@@ -51,8 +51,7 @@ fn ledger(conn: &Connection, catalog: &Catalog) -> rusqlite::Result<Vec<AppliedM
         let is_there = table.columns.iter().any(|column| column.name.eq_ignore_ascii_case(name));
         if is_there { name.to_string() } else { format!("NULL AS {name}") }
     };
-    let columns =
-        ["id", "name", "checksum", "executed_at", "execution_time_ms", "version"].map(column);
+    let columns = LEDGER_COLUMNS.map(column);
     let sql = format!("SELECT {} FROM migrations ORDER BY 1", columns.join(", "));
     let mut statement = conn.prepare(&sql)?;
     let rows = statement.query_map([], |row| {
@@ -85,15 +84,6 @@ fn words(row: &Row<'_>, at: usize) -> rusqlite::Result<Option<String>> {
         ValueRef::Integer(value) => Some(value.to_string()),
         ValueRef::Real(value) => Some(value.to_string()),
     })
-}
-
-/// Writes one line into `site_logs`.
-pub fn insert_site_log(conn: &Connection, note: &SiteLogEntry) -> rusqlite::Result<()> {
-    conn.execute(
-        "INSERT INTO site_logs (level, category, message) VALUES (?1, 'database', ?2)",
-        (note.level, &note.message),
-    )
-    .map(|_| ())
 }
 
 /// Looks for damage; a file that SQLite calls corrupt is a finding, not an error.

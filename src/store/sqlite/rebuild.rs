@@ -10,19 +10,17 @@
 use rusqlite::{Connection, OptionalExtension, Result};
 
 use super::catalog;
+use crate::store::sql::{
+    count_duplicates, create_index, index_columns, not_unique, quoted, table_with_exceptions,
+};
 use crate::store::{Progress, Rebuilt};
-use cts_schema::catalog::{Catalog, Column, Index, List, Object, Table};
-use cts_schema::constraint_exception::{ConstraintException, Rule, with_exceptions};
+use cts_schema::catalog::{Column, Index, Object, Table};
+use cts_schema::constraint_exception::{ConstraintException, Rule};
 use cts_schema::sql::definition::{constraint_columns, contains_name, table_items};
 use cts_schema::sql::tokens;
 
 /// Rows that are copied between two words on how far it is.
 const CHUNK: i64 = 20_000;
-
-/// A name for SQL.
-pub fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
 
 /// Makes the table as expected, but for rules that its rows break, which are relaxed.
 pub fn rebuild(
@@ -59,16 +57,12 @@ pub fn forecast(conn: &Connection, expected: &Table) -> Result<Rebuilt> {
     let rows = count(conn, &format!("SELECT count(*) FROM {}", quoted(&expected.name)))?;
     let mut exceptions = old.violations(conn, expected)?;
     for index in expected.indexes.iter().filter(|index| index.unique) {
-        let names = index.columns.iter().map(|name| name.trim_end_matches(" DESC"));
-        let rows = match names.into_iter().all(|name| old.column(name).is_some()) {
+        let rows = match index_columns(index).all(|name| old.column(name).is_some()) {
             // A predicate may name a column that is not there yet; then no row meets it.
             true => duplicates(conn, &expected.name, index).unwrap_or(0),
             false => 0,
         };
-        if rows > 0 {
-            let rule = Rule::Unique(index.name.to_string());
-            exceptions.push(ConstraintException { table: expected.name.to_string(), rule, rows });
-        }
+        exceptions.extend(not_unique(&expected.name, index, rows));
     }
     Ok(Rebuilt { rows, exceptions, dropped: old.dropped(expected) })
 }
@@ -89,18 +83,15 @@ pub fn put_index(
     let total = count(conn, &format!("SELECT count(*) FROM {}", quoted(table)))?;
     progress(Progress { object, done: 0, total });
     let rows = if index.unique { duplicates(conn, table, index)? } else { 0 };
-    let unique = if index.unique && rows == 0 { "UNIQUE " } else { "" };
-    let predicate = index.predicate.as_ref().map(|sql| format!(" WHERE {sql}")).unwrap_or_default();
-    let (name, columns) = (quoted(&index.name), keys(index).join(", "));
+    let name = quoted(&index.name);
     let made = if index.unique && rows > 0 || index.definition.is_empty() {
-        format!("CREATE {unique}INDEX {name} ON {} ({columns}){predicate}", quoted(table))
+        create_index(table, index, rows == 0, "")
     } else {
         index.definition.to_string()
     };
     conn.execute_batch(&format!("DROP INDEX IF EXISTS {name}; {made}"))?;
     progress(Progress { object, done: total, total });
-    let rule = Rule::Unique(index.name.to_string());
-    Ok((rows > 0).then(|| ConstraintException { table: table.into(), rule, rows }))
+    Ok(not_unique(table, index, rows))
 }
 
 /// The error of what cannot be done without a loss.
@@ -108,37 +99,14 @@ fn refuse<T>(why: String) -> Result<T> {
     Err(rusqlite::Error::ToSqlConversionFailure(why.into()))
 }
 
-/// The columns of an index, for SQL.
-fn keys(index: &Index) -> Vec<String> {
-    let key = |column: &str| match column.strip_suffix(" DESC") {
-        Some(name) => format!("{} DESC", quoted(name)),
-        None => quoted(column),
-    };
-    index.columns.iter().map(|column| key(column)).collect()
-}
-
-/// How many rows share a key of a unique index. NULLs are never equal there.
+/// How many rows share a key of a unique index.
 fn duplicates(conn: &Connection, table: &str, index: &Index) -> Result<u64> {
-    let names: Vec<_> = index.columns.iter().map(|c| quoted(c.trim_end_matches(" DESC"))).collect();
-    let mut conditions: Vec<_> = names.iter().map(|name| format!("{name} IS NOT NULL")).collect();
-    conditions.extend(index.predicate.as_ref().map(|sql| format!("({sql})")));
-    let sql = format!(
-        "SELECT coalesce(sum(n), 0) FROM (SELECT count(*) AS n FROM {} WHERE {} GROUP BY {} HAVING n > 1)",
-        quoted(table),
-        conditions.join(" AND "),
-        names.join(", ")
-    );
-    conn.query_row(&sql, [], |row| row.get(0))
+    let names: Vec<String> = index_columns(index).map(quoted).collect();
+    count(conn, &count_duplicates(table, index, &names))
 }
 
 fn count(conn: &Connection, sql: &str) -> Result<u64> {
     conn.query_row(sql, [], |row| row.get(0))
-}
-
-fn table_with_exceptions(expected: &Table, rules: &[ConstraintException]) -> Table {
-    let catalog = Catalog { tables: vec![expected.clone()].into(), other_tables: List::default() };
-    let tables = with_exceptions(&catalog, rules).into_owned().tables.into_owned();
-    tables.into_iter().next().unwrap_or_else(|| expected.clone())
 }
 
 /// How many rows break a rule that was relaxed, by now. `expected` is the table without it.

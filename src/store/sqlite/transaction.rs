@@ -10,15 +10,14 @@ use super::error::error;
 use super::file::APPLICATION_ID;
 use super::{backup, catalog, exceptions, rebuild};
 use crate::error::{Error, Kind, Result};
+use crate::store::sql::{insert_ledger_row, insert_site_log, quoted};
 use crate::store::{Damage, Rebuilt, SiteLogEntry, Snapshot, StatementEffect, Tx, WaitPolicy};
-use crate::system::version::VERSION;
 use cts_schema::catalog::{Catalog, Column, Index, Table};
 use cts_schema::constraint_exception::{ConstraintException, Rule};
 use cts_schema::migration::Migration;
 use cts_schema::sql::Statement;
 
-use super::inspect::{find_damage, insert_site_log, is_small, snapshot};
-use super::rebuild::quoted;
+use super::inspect::{find_damage, is_small, snapshot};
 
 /// `BEGIN IMMEDIATE` until `COMMIT`; dropped before that, it rolls back.
 pub(super) struct SqliteTx<'s> {
@@ -146,13 +145,9 @@ impl Tx for SqliteTx<'_> {
     }
 
     fn record(&mut self, migration: &Migration, took: Duration) -> Result<()> {
-        let took = i64::try_from(took.as_millis()).unwrap_or(i64::MAX);
+        let now = "strftime('%Y-%m-%d %H:%M:%f', 'now')";
         self.conn
-            .execute(
-                "INSERT INTO migrations (name, checksum, executed_at, execution_time_ms, version) \
-                 VALUES (?1, ?2, strftime('%Y-%m-%d %H:%M:%f', 'now'), ?3, ?4)",
-                (migration.name, migration.checksum, took, VERSION),
-            )
+            .execute(&insert_ledger_row(migration, took, now), [])
             .map_err(|e| error(self.path, &e))
             .and_then(|rows| match rows {
                 1 => Ok(()),
@@ -162,7 +157,7 @@ impl Tx for SqliteTx<'_> {
     }
 
     fn write_site_log(&mut self, note: &SiteLogEntry) -> Result<()> {
-        insert_site_log(self.conn, note).map_err(|e| error(self.path, &e))
+        self.run(&insert_site_log(note))
     }
 
     fn commit(self: Box<Self>, wait: &WaitPolicy<'_>) -> Result<()> {

@@ -1,0 +1,146 @@
+//! SQL that is the same on every store: quoting, index definitions, the query for rows that share
+//! a unique key, and the statements of the ledger, of `site_logs` and of the constraint exceptions.
+//! Texts only; each store runs them in its own way.
+
+use std::time::Duration;
+
+use super::SiteLogEntry;
+use crate::system::version::VERSION;
+use cts_schema::catalog::{Catalog, Index, List, Table};
+use cts_schema::constraint_exception::{ConstraintException, Rule, with_exceptions};
+use cts_schema::migration::Migration;
+
+/// The table of the constraint exceptions. It is created with the first one.
+pub const EXCEPTIONS_TABLE: &str = "cts_relaxations";
+
+/// The columns of the ledger that cts reads, in the order in which it reads them.
+pub const LEDGER_COLUMNS: [&str; 6] =
+    ["id", "name", "checksum", "executed_at", "execution_time_ms", "version"];
+
+/// A name as a quoted identifier.
+pub fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// A text as a string literal. (PostgreSQL: `standard_conforming_strings` is on.) Neither
+/// database stores a NUL character in a text, so these are left out.
+pub fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\0', "").replace('\'', "''"))
+}
+
+/// The names of an index's columns, without their sort order.
+pub fn index_columns(index: &Index) -> impl Iterator<Item = &str> {
+    index.columns.iter().map(|column| column.trim_end_matches(" DESC"))
+}
+
+/// The statement that creates an index. `options` stand after `INDEX`, such as `CONCURRENTLY`.
+pub fn create_index(table: &str, index: &Index, unique: bool, options: &str) -> String {
+    let unique = if index.unique && unique { "UNIQUE " } else { "" };
+    let key = |column: &str| match column.strip_suffix(" DESC") {
+        Some(name) => format!("{} DESC", quoted(name)),
+        None => quoted(column),
+    };
+    let keys: Vec<String> = index.columns.iter().map(|column| key(column)).collect();
+    let predicate = index.predicate.as_ref().map(|sql| format!(" WHERE {sql}")).unwrap_or_default();
+    let (name, table) = (quoted(&index.name), quoted(table));
+    format!("CREATE {unique}INDEX {options} {name} ON {table} ({}){predicate}", keys.join(", "))
+}
+
+/// The query for the number of rows that share a key of a unique index. NULLs are never equal
+/// in one. `values` are the index's columns as SQL expressions.
+pub fn count_duplicates(table: &str, index: &Index, values: &[String]) -> String {
+    let mut conditions: Vec<_> =
+        values.iter().map(|value| format!("{value} IS NOT NULL")).collect();
+    conditions.extend(index.predicate.as_ref().map(|sql| format!("({sql})")));
+    format!(
+        "SELECT coalesce(sum(n), 0) FROM (SELECT count(*) AS n FROM {} WHERE {} GROUP BY {} HAVING count(*) > 1) AS shared",
+        quoted(table),
+        conditions.join(" AND "),
+        values.join(", ")
+    )
+}
+
+/// The exception of an index that is created without UNIQUE because rows share a key; none where
+/// none do.
+pub fn not_unique(table: &str, index: &Index, rows: u64) -> Option<ConstraintException> {
+    let rule = Rule::Unique(index.name.to_string());
+    (rows > 0).then(|| ConstraintException { table: table.into(), rule, rows })
+}
+
+/// The expected table without the rules that its rows violate.
+pub fn table_with_exceptions(expected: &Table, exceptions: &[ConstraintException]) -> Table {
+    let catalog = Catalog { tables: vec![expected.clone()].into(), other_tables: List::default() };
+    let tables = with_exceptions(&catalog, exceptions).into_owned().tables.into_owned();
+    tables.into_iter().next().unwrap_or_else(|| expected.clone())
+}
+
+/// The query for the recorded exceptions: table, rule, object, detail, rows.
+pub fn select_exceptions() -> String {
+    format!(
+        "SELECT table_name, rule, object, detail, row_count FROM {EXCEPTIONS_TABLE} ORDER BY 1, 2, 3"
+    )
+}
+
+/// The statement that creates the table of the exceptions. The types of a number and of a time,
+/// and the present time, are the store's.
+pub fn create_exceptions_table(integer: &str, time: &str, now: &str) -> String {
+    format!(
+        "CREATE TABLE IF NOT EXISTS {EXCEPTIONS_TABLE} ( \
+             table_name TEXT NOT NULL, \
+             rule       TEXT NOT NULL, \
+             object     TEXT NOT NULL, \
+             detail     TEXT NOT NULL DEFAULT '', \
+             row_count  {integer} NOT NULL, \
+             since      {time} NOT NULL DEFAULT {now}, \
+             PRIMARY KEY (table_name, rule, object) \
+         )"
+    )
+}
+
+/// The statement that records an exception, or its present number of rows.
+pub fn upsert_exception(exception: &ConstraintException) -> String {
+    let ConstraintException { table, rule, rows } = exception;
+    let detail = if let Rule::Type(_, data_type) = rule { data_type } else { "" };
+    let rows = i64::try_from(*rows).unwrap_or(i64::MAX);
+    format!(
+        "INSERT INTO {EXCEPTIONS_TABLE} (table_name, rule, object, detail, row_count) \
+         VALUES ({}, {}, {}, {}, {rows}) ON CONFLICT (table_name, rule, object) \
+         DO UPDATE SET detail = excluded.detail, row_count = excluded.row_count",
+        literal(table),
+        literal(rule.record_name()),
+        literal(rule.object()),
+        literal(detail)
+    )
+}
+
+/// The statement that removes the record of an exception.
+pub fn delete_exception(exception: &ConstraintException) -> String {
+    let ConstraintException { table, rule, .. } = exception;
+    format!(
+        "DELETE FROM {EXCEPTIONS_TABLE} WHERE table_name = {} AND rule = {} AND object = {}",
+        literal(table),
+        literal(rule.record_name()),
+        literal(rule.object())
+    )
+}
+
+/// The statement that writes the ledger row of a migration. `now` is the store's present time.
+pub fn insert_ledger_row(migration: &Migration, took: Duration, now: &str) -> String {
+    let took_ms = i64::try_from(took.as_millis()).unwrap_or(i64::MAX);
+    format!(
+        "INSERT INTO migrations (name, checksum, executed_at, execution_time_ms, version) \
+         VALUES ({}, {}, {now}, {took_ms}, {})",
+        literal(migration.name),
+        literal(migration.checksum),
+        literal(VERSION)
+    )
+}
+
+/// The statement that writes one row into `site_logs`.
+pub fn insert_site_log(entry: &SiteLogEntry) -> String {
+    format!(
+        "INSERT INTO site_logs (level, category, message) VALUES ({}, 'database', {})",
+        literal(entry.level),
+        literal(&entry.message)
+    )
+}
