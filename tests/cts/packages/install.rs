@@ -85,6 +85,7 @@ fn the_package_is_installed_upgraded_removed_and_purged() {
     assert_eq!(machine.sh("systemctl is-enabled cts.socket").out(), "disabled\n");
     machine.ok("cts --check --url http://127.0.0.1:3000");
     machine.ok("cd /usr/share; test -s man/man1/cts.1; test -s bash-completion/completions/cts");
+    machine.ok("cd /usr/share/doc/cts; test -s README.md; test -s docs/install.md");
     assert_eq!(machine.ok("stat -c '%a %U' /data"), "700 cts");
     machine.ok(ADD_USER);
     // A setting of this machine must outlive the package.
@@ -152,6 +153,7 @@ fn the_script_installs_upgrades_and_takes_away() {
     assert_eq!(machine.ok("systemctl is-enabled cts; systemctl is-active cts"), "enabled\nactive");
     machine.ok(ADD_USER);
     machine.write("/etc/default/cts", "PORT=3100\n");
+    machine.ok("cd /usr/share/doc/cts; test -s README.md; test -s docs/install.md");
     let said = machine.ok(install);
     assert!(said.starts_with("Upgrading cts ") && said.contains("CTS OK"), "{said}");
     assert_eq!(machine.ok(LIVE), "200");
@@ -164,6 +166,7 @@ fn the_script_installs_upgrades_and_takes_away() {
     assert_eq!(machine.ok(KEPT), "1");
     assert_eq!(machine.ok("ls /etc/default/cts; ls /data"), "/etc/default/cts\ncts.db");
     assert_eq!(machine.ok("ls /usr/bin/cts /usr/lib/systemd/system/cts* 2>/dev/null || true"), "");
+    assert!(!machine.sh("test -e /usr/share/doc/cts").0.status.success());
     assert_eq!(machine.ok("systemctl list-units --all --plain --no-legend 'cts*' || true"), "");
     let again = machine.ok(&format!("rm /etc/default/cts; {install}"));
     assert!(again.contains("CTS OK"), "{again}");

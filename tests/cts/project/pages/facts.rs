@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 use serde_json::Value;
 
@@ -113,21 +114,66 @@ fn json_examples_have_the_keys_of_the_answers() {
     let machine = Machine::migrated();
     let service = machine.serve().start();
     service.until_ready();
-    let page = page("docs/http.md");
-    let blocks = page.blocks().into_iter().filter(|block| block.language == "json");
-    let examples: Vec<Value> = blocks
-        .map(|block| {
-            serde_json::from_str(&block.text).unwrap_or_else(|e| panic!("{e}: {}", block.text))
-        })
-        .collect();
-    let paths = ["/api/health/database", "/api/admin/migrations/status"];
-    for (path, example) in paths.iter().zip(&examples) {
-        let (mut shown, mut answered) = (BTreeSet::new(), BTreeSet::new());
-        keys(example, "", &mut shown);
-        keys(&service.get(path).json(), "", &mut answered);
-        // The example shows one category of seven.
-        answered.retain(|key| !key.contains(".categories.") || key.contains(".system"));
-        assert_eq!(shown, answered, "{path}");
+    let health = "/api/health/database";
+    let examples = [
+        ("README.md", vec![health]),
+        ("docs/http.md", vec![health, "/api/admin/migrations/status"]),
+    ];
+    for (name, paths) in examples {
+        let blocks = page(name).blocks().into_iter().filter(|block| block.language == "json");
+        for (path, block) in paths.iter().zip(blocks) {
+            let example: Value = serde_json::from_str(&block.text)
+                .unwrap_or_else(|e| panic!("{name}:{}: {e}", block.line));
+            let (mut shown, mut answered) = (BTreeSet::new(), BTreeSet::new());
+            keys(&example, "", &mut shown);
+            keys(&service.get(path).json(), "", &mut answered);
+            // The example shows one category of seven.
+            answered.retain(|key| !key.contains(".categories.") || key.contains(".system"));
+            assert_eq!(shown, answered, "{name}: {path}");
+        }
     }
     assert_eq!(service.stop().0, Some(0));
+}
+
+/// A line with each number in it as one `0`, and each run of blanks as one.
+fn without_numbers(line: &str) -> String {
+    let mut shown = String::new();
+    for c in line.split_whitespace().collect::<Vec<_>>().join(" ").chars() {
+        let is_number = |c: char| c.is_ascii_digit() || c == '.';
+        match (is_number(c), shown.ends_with('0')) {
+            (true, true) => {}
+            (true, false) => shown.push('0'),
+            (false, _) => shown.push(c),
+        }
+    }
+    shown
+}
+
+#[test]
+fn shown_output_is_that_of_the_program() {
+    let machine = Machine::migrated();
+    fs::set_permissions(machine.db(), fs::Permissions::from_mode(0o644)).unwrap();
+    let folder = machine.path("").display().to_string();
+    let folder = folder.trim_end_matches('/');
+    let user = rustix::process::geteuid().as_raw();
+    let passwd = fs::read_to_string("/etc/passwd").unwrap();
+    let is_user = |line: &&str| line.split(':').nth(2) == Some(&user.to_string());
+    let user = passwd.lines().find(is_user).and_then(|line| line.split(':').next()).unwrap();
+    let printed =
+        ["status", "--check", "doctor --port 0"].map(|words| machine.cts(words).run().out());
+    let printed =
+        printed.concat().replace(folder, "/data").replace(&format!("of {user}"), "of cts");
+    let printed: Vec<String> = printed.lines().map(without_numbers).collect();
+    let mut count = 0;
+    for name in ["README.md", "docs/commands.md"] {
+        let blocks = page(name).blocks().into_iter().filter(|block| block.language == "text");
+        for block in blocks.filter(|block| !block.text.contains('┌')) {
+            for line in block.text.lines().filter(|line| line.trim() != "…") {
+                let is_printed = printed.contains(&without_numbers(line));
+                assert!(is_printed, "{name}: {line:?} is not in:\n{}", printed.join("\n"));
+                count += 1;
+            }
+        }
+    }
+    assert!(count > 8, "only {count} lines");
 }
