@@ -1,51 +1,52 @@
-//! Rules of the expected schema that do not hold in one database, because rows that came from
-//! an older CTS break them: the rows are kept, the rule is relaxed there, and both are said.
-//! Values only; no database is known here.
+//! Constraint exceptions: rules of the expected schema that are not enforced in one database, because rows
+//! from an older CTS violate them. The rows are kept, and the exception is recorded in the database and
+//! reported. Values only; no database is used here.
 
 use std::borrow::Cow;
 use std::fmt;
 
 use crate::catalog::{Catalog, Index, Table};
 
-/// Gives a row an id where the primary key cannot be an INTEGER: it holds texts. A positive
-/// number that every language can hold without loss, drawn, since a default cannot count.
+/// The default, on SQLite, of a primary key that contains text values and so cannot be an `INTEGER PRIMARY
+/// KEY`. A default cannot assign the next number, so it draws a random one, below 2^53, which every language
+/// represents exactly.
 pub const RANDOM_ID: &str = "abs(random() % 9007199254740991)";
 
-/// The same where such a key is a TEXT, as the catalogue shows it: without its casts.
+/// The same on PostgreSQL, where such a key is TEXT, as the catalogue shows it: without its casts.
 pub const RANDOM_ID_TEXT: &str = "floor(random() * 9007199254740991)";
 
-/// A rule that is relaxed.
+/// A rule that is not enforced in one database.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ConstraintException {
     /// The table.
     pub table: String,
-    /// What does not hold there.
+    /// The rule that is not enforced.
     pub rule: Rule,
-    /// How many rows break it.
+    /// The number of rows that violate it.
     pub rows: u64,
 }
 
-/// What does not hold.
+/// A rule of the schema. Each names the column, index or table it is about.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rule {
-    /// The column may be NULL.
+    /// The column is NOT NULL.
     NotNull(String),
-    /// The column keeps another type than the expected one: column, type.
+    /// The column has the expected type; with the type it has instead.
     Type(String, String),
-    /// The column has no default, since the type that it keeps has none like the expected one.
+    /// The column has its default, which the type it has instead of the expected one does not allow.
     Default(String),
-    /// The primary key holds texts beside numbers, and new rows draw a number.
+    /// The primary key contains integers only. Without it, new rows get a random number ([`RANDOM_ID`]).
     IntegerKey(String),
-    /// The column is no key: rows share one.
+    /// The column is the primary key.
     PrimaryKey(String),
-    /// The index allows equal entries.
+    /// The index is unique.
     Unique(String),
-    /// Rows refer to rows of this table that are gone. New rows cannot.
+    /// Rows refer to existing rows of this table. New rows are checked all the same.
     ForeignKey(String),
 }
 
 impl Rule {
-    /// The name under which it is recorded.
+    /// The name of the rule in the record of exceptions, which is part of the database format.
     pub fn record_name(&self) -> &'static str {
         match self {
             Rule::NotNull(_) => "not null",
@@ -58,7 +59,7 @@ impl Rule {
         }
     }
 
-    /// The column, index or table that it is about.
+    /// The column, index or table it is about.
     pub fn object(&self) -> &str {
         match self {
             Rule::NotNull(name)
@@ -71,7 +72,8 @@ impl Rule {
         }
     }
 
-    /// The rule as it is recorded; none where a later cts knows more of them.
+    /// The rule of a record; `None` for a name that only a later cts knows. `detail` is the type of
+    /// [`Rule::Type`], and empty for other rules.
     pub fn from_record(name: &str, object: String, detail: String) -> Option<Rule> {
         Some(match name {
             "not null" => Rule::NotNull(object),
@@ -87,17 +89,19 @@ impl Rule {
 }
 
 impl ConstraintException {
-    /// What holds once no row breaks it.
+    /// What is true once no row violates the rule and it is enforced again.
     pub fn rule_text(&self) -> String {
         let ConstraintException { table, rule, .. } = self;
         match rule {
             Rule::NotNull(column) => format!("{table}.{column} is never NULL"),
             Rule::Type(column, _) => format!("{table}.{column} has the expected type"),
             Rule::Default(column) => format!("{table}.{column} has its default"),
-            Rule::IntegerKey(column) => format!("{table}.{column} is a number"),
-            Rule::PrimaryKey(column) => format!("{table}.{column} is a key"),
+            Rule::IntegerKey(column) => format!("{table}.{column} is an integer"),
+            Rule::PrimaryKey(column) => format!("{table}.{column} is the primary key"),
             Rule::Unique(index) => format!("index {index} on {table} is unique"),
-            Rule::ForeignKey(parent) => format!("every row of {table} has its row of {parent}"),
+            Rule::ForeignKey(parent) => {
+                format!("every row of {table} refers to an existing row of {parent}")
+            }
         }
     }
 }
@@ -107,30 +111,33 @@ impl fmt::Display for ConstraintException {
         let ConstraintException { table, rule, rows } = self;
         match rule {
             Rule::NotNull(column) => write!(f, "{table}.{column} may be NULL ({rows} rows)"),
-            Rule::Type(column, kind) => {
-                let kind = if kind.is_empty() { "no type" } else { kind };
-                write!(f, "{table}.{column} keeps its type {kind} ({rows} rows)")
+            Rule::Type(column, data_type) => {
+                let data_type = if data_type.is_empty() { "no type" } else { data_type };
+                write!(f, "{table}.{column} keeps its type {data_type} ({rows} rows)")
             }
             Rule::Default(column) => {
                 write!(f, "{table}.{column} has no default ({rows} rows keep its type)")
             }
             Rule::IntegerKey(column) => {
-                write!(f, "{table}.{column} holds texts beside numbers ({rows} rows)")
+                write!(f, "{table}.{column} contains text values ({rows} rows)")
             }
             Rule::PrimaryKey(column) => {
-                write!(f, "{table}.{column} is no key ({rows} rows share one)")
+                write!(f, "{table}.{column} is not a key ({rows} rows have duplicate values)")
             }
             Rule::Unique(index) => {
-                write!(f, "index {index} on {table} is not unique ({rows} rows share a key)")
+                write!(
+                    f,
+                    "index {index} on {table} is not unique ({rows} rows have duplicate values)"
+                )
             }
             Rule::ForeignKey(parent) => {
-                write!(f, "{table} refers to rows of {parent} that are gone ({rows} rows)")
+                write!(f, "{table} refers to missing rows of {parent} ({rows} rows)")
             }
         }
     }
 }
 
-/// The catalogue as it is expected where these rules are relaxed.
+/// The catalogue that is expected in a database with these exceptions.
 pub fn with_exceptions<'c>(
     expected: &'c Catalog,
     exceptions: &[ConstraintException],
@@ -142,14 +149,14 @@ pub fn with_exceptions<'c>(
     for exception in exceptions {
         let is_it = |table: &&mut Table| table.name.eq_ignore_ascii_case(&exception.table);
         if let Some(table) = expected.tables.to_mut().iter_mut().find(is_it) {
-            relax(table, &exception.rule);
+            remove_rule(table, &exception.rule);
         }
     }
     Cow::Owned(expected)
 }
 
-/// Takes the rule out of the table, and with it the statement that holds it.
-fn relax(table: &mut Table, rule: &Rule) {
+/// Removes the rule from the table, and the text of the statement that states it.
+fn remove_rule(table: &mut Table, rule: &Rule) {
     table.definition = Cow::Borrowed("");
     let columns = table.columns.to_mut().iter_mut();
     let column = |name: &String| columns.into_iter().find(|c| c.name == *name);
@@ -159,9 +166,9 @@ fn relax(table: &mut Table, rule: &Rule) {
                 column.not_null = false;
             }
         }
-        Rule::Type(name, kind) => {
+        Rule::Type(name, data_type) => {
             if let Some(column) = column(name) {
-                column.data_type = kind.clone().into();
+                column.data_type = data_type.clone().into();
             }
         }
         Rule::Default(name) => {
@@ -171,12 +178,12 @@ fn relax(table: &mut Table, rule: &Rule) {
         }
         Rule::IntegerKey(name) => {
             if let Some(column) = column(name) {
-                // An INTEGER is the key of a SQLite table, and takes whatever it is given then.
-                let (kind, drawn) = match &*column.data_type {
+                // On SQLite, a primary key of type INTEGER accepts integers only; one without a type accepts all.
+                let (data_type, default) = match &*column.data_type {
                     "INTEGER" => ("", RANDOM_ID),
                     _ => ("TEXT", RANDOM_ID_TEXT),
                 };
-                (column.data_type, column.default) = (kind.into(), Some(drawn.into()));
+                (column.data_type, column.default) = (data_type.into(), Some(default.into()));
             }
         }
         Rule::PrimaryKey(name) => {
@@ -200,7 +207,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_recorded_is_read_again() {
+    fn a_recorded_rule_is_read_back() {
         for rule in [
             Rule::NotNull("a".into()),
             Rule::Type("a".into(), "REAL".into()),
@@ -210,7 +217,11 @@ mod tests {
             Rule::Unique("i".into()),
             Rule::ForeignKey("t".into()),
         ] {
-            let detail = if let Rule::Type(_, kind) = &rule { kind.clone() } else { String::new() };
+            let detail = if let Rule::Type(_, data_type) = &rule {
+                data_type.clone()
+            } else {
+                String::new()
+            };
             let read = Rule::from_record(rule.record_name(), rule.object().into(), detail);
             assert_eq!(read, Some(rule));
         }

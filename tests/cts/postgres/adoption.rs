@@ -169,26 +169,26 @@ fn relaxed(text: &str) -> Vec<String> {
 
 /// All that the rows of `OLDER` do not allow.
 const RELAXED: &[&str] = &[
-    "connection_coordination.connection_id is no key (3 rows share one)",
+    "connection_coordination.connection_id is not a key (3 rows have duplicate values)",
     "connection_coordination.connection_id may be NULL (1 rows)",
     "exchange_connections.is_live_trade keeps its type SMALLINT (1 rows)",
-    "exchange_positions refers to rows of exchange_connections that are gone (1 rows)",
+    "exchange_positions refers to missing rows of exchange_connections (1 rows)",
     "exchange_positions.entry_price keeps its type TEXT (1 rows)",
-    "exchange_positions.id holds texts beside numbers (2 rows)",
+    "exchange_positions.id contains text values (2 rows)",
     "exchange_positions.leverage keeps its type BIGINT (1 rows)",
-    "index idx_indication_states_key on indication_states is not unique (2 rows share a key)",
-    "index idx_statistics_daily_date on statistics_daily is not unique (2 rows share a key)",
-    "index idx_system_settings_key on system_settings is not unique (2 rows share a key)",
-    "indications_move.id holds texts beside numbers (2 rows)",
+    "index idx_indication_states_key on indication_states is not unique (2 rows have duplicate values)",
+    "index idx_statistics_daily_date on statistics_daily is not unique (2 rows have duplicate values)",
+    "index idx_system_settings_key on system_settings is not unique (2 rows have duplicate values)",
+    "indications_move.id contains text values (2 rows)",
     "indications_move.momentum keeps its type NUMERIC(30,18) (1 rows)",
     "migrations.executed_at may be NULL (1 rows)",
-    "pseudo_positions refers to rows of exchange_connections that are gone (1 rows)",
+    "pseudo_positions refers to missing rows of exchange_connections (1 rows)",
     "pseudo_positions.connection_id may be NULL (1 rows)",
     "pseudo_positions.updated_at has no default (2 rows keep its type)",
     "pseudo_positions.updated_at keeps its type BIGINT (2 rows)",
     "site_logs.category may be NULL (2 rows)",
     "site_logs.created_at keeps its type TEXT (1 rows)",
-    "statistics_daily.id is no key (2 rows share one)",
+    "statistics_daily.id is not a key (2 rows have duplicate values)",
     "system_settings.value may be NULL (1 rows)",
     "users.password_hash may be NULL (1 rows)",
 ];
@@ -375,7 +375,7 @@ fn mended_rows_let_the_rules_hold_again() {
          UPDATE users SET password_hash = '' WHERE password_hash IS NULL",
     );
     let repaired = database.cts("repair").success();
-    let left = ["indications_move.id holds texts beside numbers (1 rows)"];
+    let left = ["indications_move.id contains text values (1 rows)"];
     assert_eq!(relaxed(&repaired.out()), left, "{}", repaired.err());
     let mended = database.cts("verify").success();
     assert_eq!(relaxed(&mended.out()), left);

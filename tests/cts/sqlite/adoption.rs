@@ -1043,7 +1043,7 @@ fn rows_that_share_a_key_are_kept_until_they_are_mended() {
         "CREATE TABLE connection_coordination (id INTEGER PRIMARY KEY, connection_id INTEGER, status TEXT); \
          INSERT INTO connection_coordination VALUES (1, 7, 'a'), (2, 7, 'b')",
     );
-    let shared = "connection_coordination.connection_id is no key (2 rows share one)";
+    let shared = "connection_coordination.connection_id is not a key (2 rows have duplicate values)";
     machine.cts("migrate --dry-run").success().says(&[shared]);
     machine.cts("migrate").success().says(&[shared]);
     machine.cts("--check").success();
@@ -1054,7 +1054,7 @@ fn rows_that_share_a_key_are_kept_until_they_are_mended() {
     machine
         .cts("repair")
         .success()
-        .says(&["tightened: connection_coordination.connection_id is a key"]);
+        .says(&["tightened: connection_coordination.connection_id is the primary key"]);
     machine.sql(
         "INSERT INTO connection_coordination (connection_id) VALUES ('7') \
          ON CONFLICT (connection_id) DO UPDATE SET status = 'c'",
