@@ -11,7 +11,7 @@ use std::time::Duration;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::config::Config;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, StateLeft};
 use crate::health::render::drift_json;
 use crate::health::{Report, Surroundings, examine};
 use crate::migrate::progress::ProgressReporter;
@@ -56,7 +56,7 @@ pub fn initialise(
 fn draft(config: &Config, wait: &WaitPolicy<'_>) -> Result<Option<Outcome>> {
     let Some(mut draft) = config.database.draft(wait)? else { return Ok(None) };
     let outcome = bring_up_to_date(draft.store(), wait)?;
-    let is_there = draft.publish().map_err(|error| error.leaving("nothing was changed"))?;
+    let is_there = draft.publish().map_err(|error| error.leaving(StateLeft::Unchanged))?;
     Ok(is_there.then_some(outcome))
 }
 

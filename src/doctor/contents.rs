@@ -80,7 +80,7 @@ fn ledger(schema: &Schema, snapshot: &Snapshot) -> Finding {
     let plan = match Plan::of(schema, snapshot) {
         Ok(plan) => plan,
         Err(error) => {
-            let seen = Finding::bad(Group::Database, name, error.what);
+            let seen = Finding::bad(Group::Database, name, error.message());
             return Finding { remedy: error.remedy, ..seen };
         }
     };

@@ -28,7 +28,7 @@ pub fn examine(config: &Config) -> Vec<Finding> {
 
 /// A configuration that no command takes.
 pub fn refused(error: &Error) -> Finding {
-    let seen = Finding::bad(Group::Configuration, "settings", error.what.as_str());
+    let seen = Finding::bad(Group::Configuration, "settings", error.message());
     Finding { remedy: error.remedy.clone(), ..seen }
 }
 

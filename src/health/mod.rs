@@ -200,7 +200,7 @@ impl Report {
                 plan.drift
             }
             Err(error) => {
-                self.pending = vec![error.what.clone()];
+                self.pending = vec![error.message()];
                 self.reasons_found.push(Reason::Warning(error.to_string()));
                 snapshot.drift(schema)
             }

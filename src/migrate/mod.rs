@@ -9,7 +9,7 @@ pub mod progress;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, StateLeft};
 use crate::store::schema::Schema;
 use crate::store::{
     Damage, ONLINE_INDEX_ROWS_MAX, SiteLogEntry, Snapshot, StatementEffect, Store, Tx, WaitPolicy,
@@ -162,7 +162,7 @@ fn work_once(store: &mut dyn Store, wait: &WaitPolicy<'_>, repairs: bool) -> Res
             if let Some(backup) = backup {
                 store.discard_backup(backup);
             }
-            let is_full = error.kind == Kind::Io && error.what.contains("the disk is full");
+            let is_full = error.is_disk_full();
             let error = unchanged(error, &location);
             // The estimate is that of a run which rebuilds nothing.
             Err(if is_full && backup.is_some() { error.remedy(ROOM) } else { error })
@@ -200,9 +200,7 @@ fn build_indexes(
             Err(error) if error.kind == Kind::Data => outcome.left.push((object, error)),
             Err(error) => {
                 // This attempt changed nothing, but what was committed before it did.
-                let what = error.what.replace("; nothing was changed", "");
-                let error = Error { what, ..error }.leaving("what was done before it is in place");
-                return Err(error.at(&object).at(&location));
+                return Err(error.at(&object).at(&location).leaving(StateLeft::EarlierCommits));
             }
         }
     }
@@ -216,12 +214,7 @@ const ROOM: &str = "free some space: the copy, the tables as they are rebuilt an
 
 /// Everything runs in one transaction, so an error leaves what was there before.
 fn unchanged(error: Error, location: &str) -> Error {
-    let error = if error.what.contains(location) { error } else { error.at(location) };
-    if error.what.contains("nothing was changed") {
-        error
-    } else {
-        error.leaving("nothing was changed")
-    }
+    error.at(location).leaving(StateLeft::Unchanged)
 }
 
 /// The work under the lock.
@@ -397,7 +390,7 @@ fn refuse_damage(damage: &Damage) -> Result<()> {
     match damage.pages.first() {
         None => Ok(()),
         Some(first) => Err(Error::new(Kind::Data, format!("the database is damaged ({first}) and is not migrated"))
-            .leaving("nothing was changed")
+            .leaving(StateLeft::Unchanged)
             .remedy("stop the trading programs, keep a copy of the file, and restore a backup (`cts --check --deep` tells what is damaged)")),
     }
 }

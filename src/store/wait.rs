@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{Holder, Progress};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, StateLeft};
 
 /// The first pause of work that was held up.
 const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(500);
@@ -89,7 +89,7 @@ impl WaitPolicy<'_> {
                 return Err(error);
             }
             if clock.is_report_due() {
-                (self.on_wait)(&WaitReason::Other(error.what), waited);
+                (self.on_wait)(&WaitReason::Other(error.message()), waited);
             }
             self.pause(pause)?;
             pause = (pause * 2).min(BETWEEN_ATTEMPTS * 8);
@@ -113,8 +113,8 @@ impl WaitPolicy<'_> {
 
     fn check_cancelled(&self) -> Result<()> {
         if self.is_stopped() {
-            let what = "stopped while waiting; nothing was changed";
-            return Err(Error::new(Kind::Stopped, what));
+            let error = Error::new(Kind::Stopped, "stopped while waiting");
+            return Err(error.leaving(StateLeft::Unchanged));
         }
         Ok(())
     }
@@ -152,13 +152,15 @@ impl WaitClock {
 
 /// The error of work under way that a signal ended.
 pub fn interrupted() -> Error {
-    Error::new(Kind::TryAgain, "interrupted by a signal; nothing was changed")
+    Error::new(Kind::TryAgain, "interrupted by a signal")
+        .leaving(StateLeft::Unchanged)
         .remedy("run it again")
 }
 
 fn locked(holder: Option<Holder>, limit: Duration) -> Error {
     let who = holder.as_ref().map_or("another program".to_string(), Holder::to_string);
-    let what = format!("the lock is held by {who}, waited {}", humantime::format_duration(limit));
+    let what = format!("the lock is held by {who}");
+    let waited = format!("waited {}", humantime::format_duration(limit));
     let remedy = match holder {
         Some(Holder { pid, is_on_server: true, .. }) => format!(
             "let it finish or end it (`SELECT pg_terminate_backend({pid})`), or raise CTS_LOCK_TIMEOUT"
@@ -170,5 +172,5 @@ fn locked(holder: Option<Holder>, limit: Duration) -> Error {
         }
         None => "look for open connections (`fuser` on the file), or raise CTS_LOCK_TIMEOUT".into(),
     };
-    Error::new(Kind::TryAgain, what).leaving("nothing was changed").remedy(remedy)
+    Error::new(Kind::TryAgain, what).note(waited).leaving(StateLeft::Unchanged).remedy(remedy)
 }

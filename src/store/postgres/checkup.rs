@@ -58,7 +58,7 @@ pub fn examine(database: &DatabaseServer) -> Examination {
         }
         Ok(snapshot) => Some(snapshot),
         Err(error) => {
-            let seen = Finding::bad(Group::Database, "database", error.what);
+            let seen = Finding::bad(Group::Database, "database", error.message());
             findings.push(Finding { remedy: error.remedy, ..seen });
             None
         }
@@ -221,8 +221,8 @@ fn password(database: &DatabaseServer) -> Finding {
 }
 
 fn unreached(error: Error, location: &str) -> Finding {
-    let error = if error.what.contains(location) { error } else { error.at(location) };
-    let seen = Finding::bad(GROUP, "connection", error.what);
+    let error = error.at(location);
+    let seen = Finding::bad(GROUP, "connection", error.message());
     let remedy = error.remedy.unwrap_or(
         "look whether the server runs (pg_isready), and at host and port in the URL".into(),
     );

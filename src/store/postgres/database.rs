@@ -9,7 +9,7 @@ use super::session::{Sessions, to_write};
 use super::store::{INSPECTION_TIMEOUT, Postgres};
 use super::url::Target;
 use super::{checkup, lock, names};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, StateLeft};
 use crate::store::schema::{POSTGRES, Schema};
 use crate::store::wait::WaitClock;
 use crate::store::{
@@ -40,7 +40,7 @@ impl DatabaseServer {
         store.find(limit).map_err(|error| match error.kind {
             // An ignored password file may be why.
             Kind::Permission if !store.warnings.is_empty() => {
-                store.at(error.leaving(&store.warnings.join("; ")))
+                store.at(error.note(store.warnings.join("; ")))
             }
             _ => store.at(error),
         })?;
@@ -82,8 +82,8 @@ impl Database for DatabaseServer {
     }
 
     fn missing(&self) -> Error {
-        let what = format!("{}: there is no table of CTS", self.location());
-        Error::new(Kind::Data, what)
+        Error::new(Kind::Data, "there is no table of CTS")
+            .at(self.location())
             .remedy("create them with `cts migrate` or by starting cts, or correct the URL")
     }
 
@@ -94,27 +94,27 @@ impl Database for DatabaseServer {
     fn open(&self, wait: &WaitPolicy<'_>) -> Result<Box<dyn Store>> {
         let mut clock = WaitClock::start();
         let mut pause = *PAUSES.start();
-        let mut said = String::new();
+        let mut said: Option<Error> = None;
         loop {
             match wait.retry_while_blocked(|| self.connect_to_write()) {
                 Err(error) if is_lost(&error) && clock.waited() < self.wait => {
                     // Another reason is said at once.
-                    if clock.is_report_due() || said != error.what {
-                        said.clone_from(&error.what);
-                        (wait.on_wait)(&WaitReason::Other(error.what), clock.waited());
+                    if clock.is_report_due() || said.as_ref() != Some(&error) {
+                        (wait.on_wait)(&WaitReason::Other(error.message()), clock.waited());
+                        said = Some(error);
                     }
                     wait.pause(pause)?;
                     pause = (pause * 2).min(*PAUSES.end());
                 }
                 Err(error) if is_lost(&error) => {
                     let waited = humantime::format_duration(self.wait);
-                    let error = error.leaving(&format!("waited {waited} (CTS_WAIT)"));
+                    let error = error.note(format!("waited {waited} (CTS_WAIT)"));
                     return Err(match error.remedy {
                         None => error.remedy("look whether the server runs (`pg_isready`), and at host and port in the URL"),
                         Some(_) => error,
                     });
                 }
-                Err(error) => return Err(error.leaving("nothing was changed")),
+                Err(error) => return Err(error.leaving(StateLeft::Unchanged)),
                 Ok(store) => return Ok(Box::new(store)),
             }
         }

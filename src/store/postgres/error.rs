@@ -7,7 +7,7 @@ use postgres::error::{Severity, SqlState};
 
 use super::url::Password;
 
-use crate::error::{Error, Kind};
+use crate::error::{Cause, Error, Kind};
 use crate::store::interrupted;
 
 /// A longer text of a server is cut: one that is broken may send megabytes.
@@ -48,7 +48,8 @@ fn meant(cause: &postgres::Error) -> Error {
             if kind == Kind::TryAgain && said.code() == &SqlState::QUERY_CANCELED {
                 return canceled(said.message());
             }
-            let error = Error::new(kind, text(said));
+            let state = Cause::SqlState(said.code().code().to_string());
+            let error = Error::new(kind, text(said)).caused_by(state);
             if remedy.is_empty() { error } else { error.remedy(remedy) }
         }
         None => unreached(cause),

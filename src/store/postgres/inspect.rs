@@ -357,7 +357,7 @@ pub fn find_damage(session: &mut Session) -> Result<Damage> {
             if error.kind != Kind::Data {
                 return Err(error);
             }
-            damage.pages.push(format!("table {}: {}", table.name, error.what));
+            damage.pages.push(format!("table {}: {}", table.name, error.message()));
         }
     }
     check_indexes(session, &mut damage, false)?;
@@ -433,7 +433,7 @@ fn check_indexes(session: &mut Session, damage: &mut Damage, in_transaction: boo
             Ok(_) => {}
             Err(error) if error.kind == Kind::Data => {
                 session.run(undo)?;
-                damage.pages.push(format!("index {}: {}", row.text(0), error.what));
+                damage.pages.push(format!("index {}: {}", row.text(0), error.message()));
                 damage.indexes.push(row.text(0).to_string());
             }
             Err(error) => return Err(error),

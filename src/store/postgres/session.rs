@@ -188,10 +188,10 @@ impl Row {
 fn refused(refusals: &[Error]) -> Error {
     // One that may be there later decides whether it is worth waiting.
     let worth_waiting = refusals.iter().position(is_lost).unwrap_or_default();
-    let texts: Vec<&str> = refusals.iter().map(|error| error.what.as_str()).collect();
+    let texts: Vec<String> = refusals.iter().map(Error::message).collect();
     let what = texts.join("; ");
     match refusals.get(worth_waiting) {
-        Some(error) => Error { what, ..error.clone() },
+        Some(error) => Error { what, location: Vec::new(), cause: None, ..error.clone() },
         None => Error::new(Kind::Config, "the URL names no host"),
     }
 }
@@ -485,7 +485,6 @@ impl Sessions {
             let (target, tls, at) = (Arc::clone(&self.target), Arc::clone(&self.tls), host.clone());
             match bounded(hanging, share, move || connect_to(&target, &tls, &at)) {
                 Ok(session) => return Ok(session),
-                Err(error) if error.what.starts_with(&name(host)) => refusals.push(error),
                 Err(error) => refusals.push(error.at(name(host))),
             }
         }

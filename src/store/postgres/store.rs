@@ -38,7 +38,7 @@ pub(super) struct LastInspection {
 
 impl Postgres {
     pub(super) fn at(&self, error: Error) -> Error {
-        if error.what.contains(&self.location) { error } else { error.at(&self.location) }
+        error.at(&self.location)
     }
 
     pub(super) fn state<T>(&self, of: impl FnOnce(&mut LastInspection) -> T) -> T {

@@ -11,7 +11,7 @@ use super::error::is_lost;
 use super::lock::{self, Locked};
 use super::session::{Session, Sessions};
 use super::{backup, exceptions, inspect, names, rebuild, sequences};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, StateLeft};
 use crate::store::sql::{delete_exception, insert_ledger_row, insert_site_log, quoted};
 use crate::store::{
     Damage, ONLINE_INDEX_ROWS_MAX, Rebuilt, SiteLogEntry, Snapshot, StatementEffect, Tx, WaitPolicy,
@@ -263,11 +263,9 @@ impl Tx for PostgresTx {
     fn commit(mut self: Box<Self>, _: &WaitPolicy<'_>) -> Result<()> {
         self.is_open = false;
         self.session().run("COMMIT").map_err(|error| match is_lost(&error) {
-            true => Error::new(
-                Kind::InDoubt,
-                format!("{}, and whether the last change was made is not known", error.what),
-            )
-            .remedy("run it again, which finds out"),
+            true => Error { kind: Kind::InDoubt, ..error }
+                .leaving(StateLeft::InDoubt)
+                .remedy("run it again, which finds out"),
             false => error,
         })
     }

@@ -78,8 +78,10 @@ fn copy(path: &Path, to: &Path, group: bool) -> Result<()> {
     let is_whole = said == "ok" || said == check(&from, path)?;
     target.close().map_err(|(_, e)| error(to, &e))?;
     if !is_whole {
-        let what = format!("{}: the backup is not whole: {said}", to.display());
-        return Err(Error::new(Kind::Io, what).remedy("look at the disk (`dmesg`, `df`)"));
+        let what = format!("the backup is not whole: {said}");
+        return Err(Error::new(Kind::Io, what)
+            .at(to.display())
+            .remedy("look at the disk (`dmesg`, `df`)"));
     }
     file.sync_all().map_err(|e| file::cannot_write(to, size, &e))
 }

@@ -125,7 +125,7 @@ fn pages(damage: Result<Damage>) -> Finding {
 }
 
 fn bad(group: Group, name: &str, error: Error) -> Finding {
-    Finding { remedy: error.remedy, ..Finding::bad(group, name, error.what) }
+    Finding { remedy: error.remedy.clone(), ..Finding::bad(group, name, error.message()) }
 }
 
 /// What is at a path.
@@ -310,7 +310,7 @@ impl Seen {
     /// Why it could not be looked into. What another user may do is no fault of the database.
     fn refused(&self, error: Error) -> Option<Finding> {
         let (group, name) = (Group::Database, "database");
-        let Error { kind, what, remedy } = error;
+        let (kind, what, remedy) = (error.kind, error.message(), error.remedy);
         Some(match &self.file {
             // It is said already.
             PathEntry::Hidden(..) => return None,

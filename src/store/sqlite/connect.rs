@@ -129,7 +129,7 @@ pub fn watch(conn: &mut Connection, stop: &Arc<AtomicBool>) -> rusqlite::Result<
 }
 
 fn read_only(path: &Path, why: &str) -> Error {
-    Error::new(Kind::Permission, format!("{}: {why}", path.display())).remedy(
+    Error::new(Kind::Permission, why).at(path.display()).remedy(
         "run as the owner of the file, and look whether its disk is mounted read-only (`findmnt`)",
     )
 }
@@ -175,21 +175,23 @@ fn connect_without_side_files(path: &Path, cause: &rusqlite::Error) -> Result<Co
         return connect_immutable(path);
     }
     let place = file::storage_status(path, None);
-    let what = |why| {
-        format!("{}: {why}, and its WAL cannot be read without writing beside it", path.display())
+    let refusal = |kind, why| {
+        let what = format!("{why}, and its WAL cannot be read without writing beside it");
+        Error::new(kind, what).at(path.display())
     };
     Err(match (place.read_only, place.not_ours) {
-        (Some(why), _) => Error::new(Kind::Io, what(why))
-            .remedy("mount the disk so that it can be written (`findmnt`)"),
-        (_, Some(why)) => Error::new(Kind::Permission, what(why)).remedy(AS_ITS_OWNER),
+        (Some(why), _) => {
+            refusal(Kind::Io, why).remedy("mount the disk so that it can be written (`findmnt`)")
+        }
+        (_, Some(why)) => refusal(Kind::Permission, why).remedy(AS_ITS_OWNER),
         _ => error(path, cause),
     })
 }
 
 fn cut_off(path: &Path) -> Error {
-    let what =
-        format!("{}: its last write was cut off, and is not rolled back yet", path.display());
-    Error::new(Kind::Data, what).remedy("start cts (or `cts migrate`), which completes it")
+    Error::new(Kind::Data, "its last write was cut off, and is not rolled back yet")
+        .at(path.display())
+        .remedy("start cts (or `cts migrate`), which completes it")
 }
 
 /// Asks again as long as somebody else holds a lock. Some answers come at once whatever the
@@ -270,10 +272,11 @@ fn judge(id: u32, names: &[String], ledger: bool, path: &Path) -> Result<()> {
         0 => {
             let some = tables.iter().take(3).copied().collect::<Vec<_>>().join(", ");
             let what = format!(
-                "{}: is another program's database (it holds {some}, and no table of CTS); it was left as it is",
-                path.display()
+                "is another program's database (it holds {some}, and no table of CTS); it was left as it is"
             );
-            Err(Error::new(Kind::Data, what).remedy("set SQLITE_DB_PATH (or --db) to another file"))
+            Err(Error::new(Kind::Data, what)
+                .at(path.display())
+                .remedy("set SQLITE_DB_PATH (or --db) to another file"))
         }
         id => Err(foreign(path, id)),
     }
@@ -301,8 +304,9 @@ fn identify(conn: &Connection) -> rusqlite::Result<(u32, Vec<String>, bool)> {
 
 fn foreign(path: &Path, id: u32) -> Error {
     let what = format!(
-        "{}: is another program's database (its application id is 0x{id:08x}, ours is 0x{APPLICATION_ID:08x}); it was left as it is",
-        path.display()
+        "is another program's database (its application id is 0x{id:08x}, ours is 0x{APPLICATION_ID:08x}); it was left as it is"
     );
-    Error::new(Kind::Data, what).remedy("set SQLITE_DB_PATH (or --db) to another file")
+    Error::new(Kind::Data, what)
+        .at(path.display())
+        .remedy("set SQLITE_DB_PATH (or --db) to another file")
 }

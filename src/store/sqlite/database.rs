@@ -50,7 +50,7 @@ impl Database for DatabaseFile {
     }
 
     fn missing(&self) -> Error {
-        Error::new(Kind::Data, format!("{}: there is no database", self.path.display())).remedy(
+        Error::new(Kind::Data, "there is no database").at(self.path.display()).remedy(
             "create it with `cts migrate` or by starting cts, or set SQLITE_DB_PATH (or --db)",
         )
     }

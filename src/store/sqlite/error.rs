@@ -5,7 +5,7 @@ use std::path::Path;
 use rusqlite::ErrorCode;
 
 use super::file;
-use crate::error::{Error, Kind};
+use crate::error::{Cause, Error, Kind};
 use crate::store::interrupted;
 
 /// Whether somebody else holds a lock.
@@ -61,11 +61,17 @@ pub fn error(path: &Path, cause: &rusqlite::Error) -> Error {
         }
         _ => (Kind::Data, ""),
     };
-    let error = Error::new(kind, format!("{}: {text}", path.display()));
+    let error = Error::new(kind, text).at(path.display());
+    let error = match cause.sqlite_error() {
+        Some(code) => error.caused_by(Cause::Sqlite(code.extended_code)),
+        None => error,
+    };
     if remedy.is_empty() { error } else { error.remedy(remedy) }
 }
 
 fn disk_full(path: &Path) -> Error {
-    let what = format!("{}: the disk is full ({})", path.display(), file::room(path, None));
-    Error::new(Kind::Io, what).remedy("free some space on that disk and run it again")
+    Error::new(Kind::Io, format!("the disk is full ({})", file::room(path, None)))
+        .at(path.display())
+        .caused_by(Cause::DiskFull)
+        .remedy("free some space on that disk and run it again")
 }

@@ -12,7 +12,7 @@ use rustix::fs::{Access, StatVfsMountFlags};
 use rustix::io::Errno;
 use rustix::process::{Resource, geteuid, getrlimit};
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Cause, Error, Kind, Result};
 use crate::store::{AS_ITS_OWNER, Holder, StorageStatus};
 
 /// "CTS3": marks a file as ours, in the 4 bytes at offset 68 of its header.
@@ -48,11 +48,10 @@ pub enum FileContent {
 pub fn resolve(path: &Path) -> Result<PathBuf> {
     let absolute = std::path::absolute(path).map_err(|e| unreadable(path, &e))?;
     if absolute.as_os_str().len() > LONGEST {
-        let what =
-            format!("{}: is longer than the {LONGEST} bytes that SQLite takes", absolute.display());
-        return Err(
-            Error::new(Kind::Config, what).remedy("set SQLITE_DB_PATH (or --db) to a shorter path")
-        );
+        let what = format!("is longer than the {LONGEST} bytes that SQLite takes");
+        return Err(Error::new(Kind::Config, what)
+            .at(absolute.display())
+            .remedy("set SQLITE_DB_PATH (or --db) to a shorter path"));
     }
     let Ok(meta) = fs::symlink_metadata(&absolute) else {
         return Ok(absolute);
@@ -61,8 +60,10 @@ pub fn resolve(path: &Path) -> Result<PathBuf> {
         return Ok(absolute);
     }
     fs::canonicalize(&absolute).map_err(|e| {
-        let what = format!("{}: a symbolic link that leads nowhere: {e}", absolute.display());
-        Error::new(Kind::Data, what).remedy("mount what it points to, or correct the link")
+        Error::new(Kind::Data, "a symbolic link that leads nowhere")
+            .at(absolute.display())
+            .caused_by(e)
+            .remedy("mount what it points to, or correct the link")
     })
 }
 
@@ -83,7 +84,8 @@ pub fn inspect(path: &Path) -> Result<FileContent> {
             t if t.is_socket() => "a socket",
             _ => "a device",
         };
-        return Err(Error::new(Kind::Config, format!("{}: is {kind}, not a file", path.display()))
+        return Err(Error::new(Kind::Config, format!("is {kind}, not a file"))
+            .at(path.display())
             .remedy("set SQLITE_DB_PATH (or --db) to the path of a file"));
     }
     if meta.len() == 0 {
@@ -104,12 +106,10 @@ fn header(path: &Path) -> Result<Option<u32>> {
     match bytes {
         Some(bytes) if bytes.starts_with(MAGIC) && (bytes[18] > 2 || bytes[19] > 2) => {
             let what = format!(
-                "{}: its header asks for a later SQLite (versions {} and {}), or is damaged",
-                path.display(),
-                bytes[18],
-                bytes[19]
+                "its header asks for a later SQLite (versions {} and {}), or is damaged",
+                bytes[18], bytes[19]
             );
-            Err(Error::new(Kind::Data, what).remedy("keep a copy of the file, and restore a backup"))
+            Err(Error::new(Kind::Data, what).at(path.display()).remedy("keep a copy of the file, and restore a backup"))
         }
         Some(bytes) if bytes.starts_with(MAGIC) => {
             Ok(Some(u32::from_be_bytes([bytes[68], bytes[69], bytes[70], bytes[71]])))
@@ -117,8 +117,9 @@ fn header(path: &Path) -> Result<Option<u32>> {
         _ if journal_pages(path).is_some() => Ok(None),
         _ => Err(Error::new(
             Kind::Data,
-            format!("{}: is not a SQLite database (its header is damaged or another program's); it was left as it is", path.display()),
+            "is not a SQLite database (its header is damaged or another program's); it was left as it is",
         )
+        .at(path.display())
         .remedy("restore a backup, or set SQLITE_DB_PATH (or --db) to another file")),
     }
 }
@@ -139,11 +140,10 @@ fn former_database(path: &Path, state: &str) -> Option<Error> {
         backup_of(path)
     }?;
     let what = format!(
-        "{}: {state}, but {} tells that there was a database; both were left as they are",
-        path.display(),
+        "{state}, but {} tells that there was a database; both were left as they are",
         witness.display()
     );
-    Some(Error::new(Kind::Data, what).remedy(format!(
+    Some(Error::new(Kind::Data, what).at(path.display()).remedy(format!(
         "find the lost file or restore a backup; to begin anew all the same, move {} away",
         witness.display()
     )))
@@ -314,8 +314,9 @@ pub fn refuse_network(path: &Path, allowed: bool) -> Result<()> {
     match network_name(fs.f_type as u64) {
         Some(name) if !allowed => Err(Error::new(
             Kind::Config,
-            format!("{}: is on a network file system ({name}), where SQLite's locks and shared memory are not safe", path.display()),
+            format!("is on a network file system ({name}), where SQLite's locks and shared memory are not safe"),
         )
+        .at(path.display())
         .remedy("set SQLITE_DB_PATH (or --db) to a local disk, or set CTS_ALLOW_NETWORK_FS=1 if you know better")),
         _ => Ok(()),
     }
@@ -419,11 +420,12 @@ fn unreadable(path: &Path, error: &io::Error) -> Error {
         ErrorKind::NotADirectory | ErrorKind::InvalidFilename => Kind::Config,
         _ => Kind::Io,
     };
-    Error::new(kind, format!("{}: cannot be read: {error}", path.display())).remedy(match kind {
+    let remedy = match kind {
         Kind::Permission => AS_ITS_OWNER,
         Kind::Config => "correct SQLITE_DB_PATH (or --db)",
         _ => "look at the disk (`dmesg`, `smartctl`)",
-    })
+    };
+    Error::new(kind, "cannot be read").at(path.display()).caused_by(error).remedy(remedy)
 }
 
 /// The error of a file or folder that cannot be made.
@@ -433,7 +435,8 @@ pub fn cannot_create(path: &Path, object: &str, error: &io::Error) -> Error {
         _ if is_disk_fault(error) => return cannot_write(path, FIRST_RUN_BYTES, error),
         _ => Kind::CannotCreate,
     };
-    Error::new(kind, format!("{}: cannot create {object}: {error}", path.display())).remedy(
+    let what = format!("cannot create {object}");
+    Error::new(kind, what).at(path.display()).caused_by(error).remedy(
         "set SQLITE_DB_PATH (or --db) to a file that this user may write, such as $HOME/cts.db, or run as a user who may write there",
     )
 }
@@ -444,16 +447,17 @@ pub fn cannot_write(path: &Path, needed: u64, error: &io::Error) -> Error {
         return limited(path, &error.to_string(), Some(needed));
     }
     let is_full = matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
-    let (what, remedy) = if is_full {
-        let room = room(path, Some(needed));
-        (
-            format!("the disk is full: {error} ({room})"),
-            "free some space on that disk and run it again",
-        )
+    let failed = if is_full {
+        let what = format!("the disk is full: {error} ({})", room(path, Some(needed)));
+        Error::new(Kind::Io, what)
+            .caused_by(Cause::DiskFull)
+            .remedy("free some space on that disk and run it again")
     } else {
-        (error.to_string(), "look at the disk (`dmesg`, `df`), then run it again")
+        Error::new(Kind::Io, "cannot be written")
+            .caused_by(error)
+            .remedy("look at the disk (`dmesg`, `df`), then run it again")
     };
-    Error::new(Kind::Io, format!("{}: {what}", path.display())).remedy(remedy)
+    failed.at(path.display())
 }
 
 /// The size beyond which this process may not write files, if there is one.
@@ -466,10 +470,10 @@ pub fn limited(path: &Path, cause: &str, needed: Option<u64>) -> Error {
     let limit = size_limit().unwrap_or_default() >> 10;
     let needed = needed.unwrap_or_else(|| usual_need(path)) >> 10;
     let what = format!(
-        "{}: {cause}; files may not grow beyond {limit} KiB here, about {needed} KiB are needed",
-        path.display()
+        "{cause}; files may not grow beyond {limit} KiB here, about {needed} KiB are needed"
     );
     Error::new(Kind::Io, what)
+        .at(path.display())
         .remedy("raise the limit on the size of files (`ulimit -f`, LimitFSIZE=) and run it again")
 }
 

@@ -67,8 +67,9 @@ impl Sqlite {
             "wal" => Ok(Some("journal mode is WAL".into())),
             other => Err(Error::new(
                 Kind::Io,
-                format!("{}: the journal mode stays {other}, WAL was refused", self.path.display()),
+                format!("the journal mode stays {other}, WAL was refused"),
             )
+            .at(self.path.display())
             .remedy("put the database on a local file system that supports shared memory")),
         }
     }

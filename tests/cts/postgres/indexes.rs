@@ -146,7 +146,7 @@ fn a_transaction_that_a_build_waits_for_is_named() {
         done.says(&[
             "index idx_pseudo_positions_status on pseudo_positions: it waits for a transaction of ",
             &named,
-            "what was done before it is in place",
+            "what was committed before remains",
             "CTS_LOCK_TIMEOUT",
         ]);
         database.cts("--check").status(1).says(&["index idx_pseudo_positions_status"]);
@@ -222,7 +222,7 @@ fn a_build_that_is_cut_off_is_done_by_the_next_run() {
             Signal::KILL => assert_eq!(code, None),
             _ => {
                 assert_eq!(code, Some(75), "{log}");
-                let said = "interrupted by a signal; what was done before it is in place";
+                let said = "interrupted by a signal; what was committed before remains";
                 assert!(log.contains(said) && !log.contains("nothing was changed"), "{log}");
             }
         }

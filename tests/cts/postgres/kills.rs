@@ -168,7 +168,7 @@ fn a_server_that_ends_at_any_moment_keeps_the_old_database_or_the_new_one() {
             Some(69) if log.contains("nothing was changed") => {
                 assert_eq!(state, State::Old, "{log}");
             }
-            Some(69) if log.contains("whether the last change was made is not known") => {}
+            Some(69) if log.contains("whether the last change was committed is unknown") => {}
             // It was not reached at all.
             Some(69) => assert!(state == State::Old || log.contains("✓"), "{log}"),
             other => panic!("{other:?}: {log}"),

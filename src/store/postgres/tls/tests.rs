@@ -234,7 +234,7 @@ fn what_failed_is_said_with_what_to_set() {
     ] {
         let error = full.explain_tls(&rustls::Error::InvalidCertificate(why));
         assert_eq!(error.kind, kind);
-        assert!(error.what.contains(said), "{error}");
+        assert!(error.message().contains(said), "{error}");
         assert!(error.remedy.as_deref().unwrap_or_default().contains(remedy), "{error}");
     }
 }

@@ -25,7 +25,7 @@ fn complaint(url: &str) -> String {
         Ok(target) => panic!("{url} was taken for {target:?}"),
         Err(error) => {
             assert_eq!(error.kind, Kind::Config);
-            assert!(error.what.starts_with("DATABASE_URL: "), "{error}");
+            assert!(error.to_string().starts_with("DATABASE_URL: "), "{error}");
             assert!(error.remedy.is_some(), "{error}");
             error.to_string()
         }
