@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::health::render::{Counts, check_line};
 use crate::health::{Report, Status, Surroundings, examine};
-use crate::http::client::get;
+use crate::http::client::{HttpResponse, get};
 use crate::store::AS_ITS_OWNER;
 use crate::system::output::print;
 
@@ -94,7 +94,7 @@ pub fn at_url(url: &str, as_json: bool) -> Result<u8> {
         return Err(wrong_url(url, "has no port that could be"));
     }
     let (status, line) = match asked {
-        Ok((_, body)) => match told(&body) {
+        Ok(HttpResponse { body, .. }) => match told(&body) {
             Some((status, line)) => {
                 print(&format!("{}\n", if as_json { body.trim() } else { &line }))?;
                 return Ok(status);

@@ -53,6 +53,7 @@ pub fn examine(config: &Config) -> Vec<Finding> {
     let ask = |path: &str| {
         let address = reachable(address);
         get(address, &address.to_string(), path, ANSWER_WITHIN)
+            .map(|response| (response.status_code, response.body))
     };
     let alive = ask("/livez");
     if !is_cts(&alive) {

@@ -1,68 +1,83 @@
-//! Reads the head of an HTTP request, strictly (RFC 9112): what is not clearly one request without
-//! a body is refused, and why is said. Bytes in, a value out; no socket.
+//! The head of an HTTP request (request line and header lines), parsed strictly after RFC 9112: anything
+//! that two programs could read differently, or that has a body, is refused with the reason. Bytes in, a
+//! value out; no socket.
 
-use std::net::IpAddr;
-
-/// Bytes that a head may have.
-pub const MOST: usize = 8 << 10;
-/// Header lines that a head may have.
-const LINES: usize = 100;
+/// Maximum size of a request head, in bytes.
+const HEAD_BYTES_MAX: usize = 8 << 10;
+/// Maximum number of header lines in a request head.
+const HEADER_LINES_MAX: usize = 100;
 
 /// The head of a request that may be answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Head {
-    /// The method.
+pub struct RequestHead {
+    /// The method, such as `GET`.
     pub method: String,
-    /// The path, with its query if there is one.
+    /// The path, with the query if there is one.
     pub target: String,
-    /// Whether it is HTTP/1.1, not 1.0.
-    pub is_1_1: bool,
-    /// The host that the client believes to speak to; none may stand in HTTP/1.0.
+    /// Whether the version is HTTP/1.1; otherwise it is HTTP/1.0.
+    pub is_http_1_1: bool,
+    /// The host that the request addresses; HTTP/1.0 requests may have none.
     pub host: Option<String>,
     /// The header `Authorization`.
     pub authorization: Option<String>,
 }
 
-/// Why a request is not answered.
+/// Why a request is refused before its path is considered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequestRefusal {
-    /// It is not HTTP, or could be read in two ways.
+    /// Not HTTP, or ambiguous.
     Malformed(&'static str),
-    /// It has a body.
+    /// The request has a body.
     Body,
-    /// Its head is too long.
+    /// The head exceeds [`HEAD_BYTES_MAX`] or [`HEADER_LINES_MAX`].
     TooLong,
-    /// Its version is neither 1.0 nor 1.1.
+    /// A version other than 1.0 and 1.1.
     Version,
 }
 
 impl RequestRefusal {
-    /// Status code and sentence.
-    pub fn status(self) -> (u16, &'static str) {
+    /// The HTTP status code of the reply.
+    pub fn status_code(self) -> u16 {
         match self {
-            RequestRefusal::Malformed(why) => (400, why),
-            RequestRefusal::Body => (413, "a request with a body is not served"),
-            RequestRefusal::TooLong => (431, "the head of the request is longer than 8 KiB"),
-            RequestRefusal::Version => (505, "only HTTP/1.0 and HTTP/1.1 are served"),
+            RequestRefusal::Malformed(_) => 400,
+            RequestRefusal::Body => 413,
+            RequestRefusal::TooLong => 431,
+            RequestRefusal::Version => 505,
+        }
+    }
+
+    /// The reason, as a sentence for the client.
+    pub fn reason(self) -> &'static str {
+        match self {
+            RequestRefusal::Malformed(reason) => reason,
+            RequestRefusal::Body => "requests with a body are not accepted",
+            RequestRefusal::TooLong => "the request head exceeds 8 KiB or 100 header lines",
+            RequestRefusal::Version => "only HTTP/1.0 and HTTP/1.1 are supported",
         }
     }
 }
 
-/// Where the head in these bytes ends, and the next thing begins; `None` as long as it does not.
-pub fn end(bytes: &[u8]) -> Option<usize> {
+/// Length of the head at the start of these bytes, including its final empty line; `None` while it is
+/// incomplete.
+pub fn find_end(bytes: &[u8]) -> Option<usize> {
     bytes.windows(4).position(|four| four == b"\r\n\r\n").map(|at| at + 4)
 }
 
-/// Whether more bytes can still make a request of what has come so far.
-pub fn refuse_early(bytes: &[u8]) -> Result<(), RequestRefusal> {
-    if bytes.len() > MOST {
+/// Checks an incomplete head, so that a request that can no longer become valid is refused without
+/// waiting for its end.
+///
+/// # Errors
+///
+/// The head is too long, holds a control character, or has a line that does not end with CR LF.
+pub fn check_prefix(bytes: &[u8]) -> Result<(), RequestRefusal> {
+    if bytes.len() > HEAD_BYTES_MAX {
         return Err(RequestRefusal::TooLong);
     }
     let is_text = |byte: &u8| matches!(byte, b'\t' | b'\r' | b'\n' | 0x20..=0x7e | 0x80..);
     if !bytes.iter().all(is_text) {
-        return Err(RequestRefusal::Malformed("the request holds a control character"));
+        return Err(RequestRefusal::Malformed("the request contains a control character"));
     }
-    // Some programs take half a line end for a whole one. (RFC 9112, 2.2)
+    // Some programs accept a lone CR or LF as the end of a line. (RFC 9112, 2.2)
     let is_half = |two: &[u8]| two.starts_with(b"\r") != two.ends_with(b"\n");
     if bytes.starts_with(b"\n") || bytes.windows(2).any(is_half) {
         return Err(RequestRefusal::Malformed("a line of the request does not end with CR LF"));
@@ -70,54 +85,59 @@ pub fn refuse_early(bytes: &[u8]) -> Result<(), RequestRefusal> {
     Ok(())
 }
 
-/// Reads a head, up to and with the empty line.
-pub fn read(bytes: &[u8]) -> Result<Head, RequestRefusal> {
-    refuse_early(bytes)?;
+/// Parses a complete head, including its final empty line.
+///
+/// # Errors
+///
+/// The head is not exactly one request without a body.
+pub fn parse(bytes: &[u8]) -> Result<RequestHead, RequestRefusal> {
+    check_prefix(bytes)?;
     let malformed = RequestRefusal::Malformed;
     let text = std::str::from_utf8(bytes).map_err(|_| malformed("the request is not UTF-8"))?;
-    let text = text.strip_suffix("\r\n\r\n").ok_or(malformed("the head has no end"))?;
+    let text = text.strip_suffix("\r\n\r\n").ok_or(malformed("the request head has no end"))?;
     let mut lines = text.split("\r\n");
-    let (method, target, is_1_1) = request_line(lines.next().unwrap_or_default())?;
-    let mut head = Head {
-        method: method.into(),
-        target: target.into(),
-        is_1_1,
-        host: None,
-        authorization: None,
-    };
+    let mut head = parse_request_line(lines.next().unwrap_or_default())?;
     let mut length = None;
     for (count, line) in lines.enumerate() {
-        if count >= LINES {
+        if count >= HEADER_LINES_MAX {
             return Err(RequestRefusal::TooLong);
         }
-        let (name, value) = header(line)?;
+        let (name, value) = parse_header_line(line)?;
         match name.to_ascii_lowercase().as_str() {
-            "host" => once(&mut head.host, value, "the request names two hosts")?,
+            "host" => set_once(&mut head.host, value, "the request has more than one Host header")?,
             "authorization" => {
-                once(&mut head.authorization, value, "the request has two authorizations")?;
+                let reason = "the request has more than one Authorization header";
+                set_once(&mut head.authorization, value, reason)?;
             }
-            "content-length" => once(&mut length, value, "the request has two lengths")?,
+            "content-length" => {
+                set_once(&mut length, value, "the request has more than one Content-Length header")?
+            }
             "transfer-encoding" => return Err(RequestRefusal::Body),
             _ => {}
         }
     }
     refuse_body(length.as_deref())?;
-    if head.is_1_1 && head.host.is_none() {
-        return Err(malformed("the request names no host"));
+    if head.is_http_1_1 && head.host.is_none() {
+        return Err(malformed("the request has no Host header"));
     }
-    absolute(&mut head)?;
+    resolve_absolute_target(&mut head)?;
     Ok(head)
 }
 
-fn once(place: &mut Option<String>, value: &str, why: &'static str) -> Result<(), RequestRefusal> {
-    match place.replace(value.to_string()) {
+fn set_once(
+    header: &mut Option<String>,
+    value: &str,
+    reason: &'static str,
+) -> Result<(), RequestRefusal> {
+    match header.replace(value.to_string()) {
         None => Ok(()),
-        Some(_) => Err(RequestRefusal::Malformed(why)),
+        Some(_) => Err(RequestRefusal::Malformed(reason)),
     }
 }
 
-fn request_line(line: &str) -> Result<(&str, &str, bool), RequestRefusal> {
-    let malformed = RequestRefusal::Malformed("the first line is not METHOD TARGET VERSION");
+/// The head with what its first line says and no headers yet.
+fn parse_request_line(line: &str) -> Result<RequestHead, RequestRefusal> {
+    let malformed = RequestRefusal::Malformed("the request line is not METHOD TARGET VERSION");
     let mut words = line.split(' ');
     let (Some(method), Some(target), Some(version), None) =
         (words.next(), words.next(), words.next(), words.next())
@@ -128,245 +148,89 @@ fn request_line(line: &str) -> Result<(&str, &str, bool), RequestRefusal> {
     if !is_token(method) || !is_target {
         return Err(malformed);
     }
-    match version {
-        "HTTP/1.1" => Ok((method, target, true)),
-        "HTTP/1.0" => Ok((method, target, false)),
-        _ if version.starts_with("HTTP/") => Err(RequestRefusal::Version),
-        _ => Err(malformed),
-    }
+    let is_http_1_1 = match version {
+        "HTTP/1.1" => true,
+        "HTTP/1.0" => false,
+        _ if version.starts_with("HTTP/") => return Err(RequestRefusal::Version),
+        _ => return Err(malformed),
+    };
+    let (method, target) = (method.into(), target.into());
+    Ok(RequestHead { method, target, is_http_1_1, host: None, authorization: None })
 }
 
-/// A header's name and value. No white space before the colon, and no line that goes on in the
-/// next: both are read differently by different programs. (RFC 9112, 5.1 and 5.2)
-fn header(line: &str) -> Result<(&str, &str), RequestRefusal> {
+/// A header's name and value. White space before the colon and a value folded over several lines are
+/// refused, since programs differ in how they read them. (RFC 9112, 5.1 and 5.2)
+fn parse_header_line(line: &str) -> Result<(&str, &str), RequestRefusal> {
     let malformed = RequestRefusal::Malformed("a header line is not NAME: VALUE");
     let (name, value) = line.split_once(':').ok_or(malformed)?;
     if is_token(name) { Ok((name, value.trim_matches([' ', '\t']))) } else { Err(malformed) }
 }
 
-/// (RFC 9110, 5.6.2)
+/// Whether it is a token of RFC 9110, 5.6.2.
 fn is_token(word: &str) -> bool {
     let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     !word.is_empty() && word.bytes().all(is_part)
 }
 
+/// Refuses a `Content-Length` other than zero.
 fn refuse_body(length: Option<&str>) -> Result<(), RequestRefusal> {
     match length {
         None => Ok(()),
         Some(length) if length.is_empty() || !length.bytes().all(|byte| byte.is_ascii_digit()) => {
-            Err(RequestRefusal::Malformed("the length of the body is no number"))
+            Err(RequestRefusal::Malformed("Content-Length is not a number"))
         }
         Some(length) if length.bytes().all(|byte| byte == b'0') => Ok(()),
         Some(_) => Err(RequestRefusal::Body),
     }
 }
 
-/// `http://host/path`, as it is sent to a proxy, means that host and that path. (RFC 9112, 3.2.2)
-fn absolute(head: &mut Head) -> Result<(), RequestRefusal> {
+/// Splits a target of the form `http://host/path`, as clients send it to a proxy, into host and path.
+/// (RFC 9112, 3.2.2)
+fn resolve_absolute_target(head: &mut RequestHead) -> Result<(), RequestRefusal> {
     if head.target.starts_with('/') {
         return Ok(());
     }
     let rest = head.target.get(..7).filter(|scheme| scheme.eq_ignore_ascii_case("http://"));
     let rest = rest.and(head.target.get(7..)).map(str::to_owned);
-    let rest = rest.ok_or(RequestRefusal::Malformed("the target is no path"))?;
+    let rest = rest.ok_or(RequestRefusal::Malformed("the request target is not a path"))?;
     let (host, path) = rest.find(['/', '?']).map_or((&*rest, ""), |at| rest.split_at(at));
     head.target = if path.starts_with('/') { path.into() } else { format!("/{path}") };
     head.host = Some(host.to_owned());
     Ok(())
 }
 
-/// The name in a `Host` header, without its port; `None` where it cannot be one.
-pub fn name(host: &str) -> Option<&str> {
-    let (name, port) = match host.strip_prefix('[') {
-        Some(rest) => rest.split_once(']')?,
-        None => host.find(':').map_or((host, ""), |at| host.split_at(at)),
-    };
-    let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit()) && port.len() <= 5;
-    let has_port = port.is_empty() || port.strip_prefix(':').is_some_and(is_port);
-    has_port.then_some(name)
-}
-
-/// Whether a `Host` can only be meant for a server at an address, not for one by a name that a
-/// stranger's DNS may lead here.
-pub fn is_address(host: &str) -> bool {
-    name(host).is_some_and(|name| {
-        name.parse::<IpAddr>().is_ok()
-            || name.trim_end_matches('.').eq_ignore_ascii_case("localhost")
-    })
-}
-
-/// Holds whatever the bytes are, or panics; whether they are a request. For the test below and for
-/// the fuzzer in `fuzz/`.
+/// Checks the invariants of the parser on any bytes and panics where one is violated; returns whether
+/// the bytes are a valid request. For the test below and the fuzz target in `fuzz/`.
 #[cfg(any(test, fuzzing))]
-pub fn promise(bytes: &[u8]) -> bool {
-    let whole = &bytes[..end(bytes).unwrap_or(bytes.len())];
-    let Ok(head) = read(whole) else { return false };
-    assert!(refuse_early(&whole[..whole.len() / 2]).is_ok(), "its first half is refused");
+pub fn check_invariants(bytes: &[u8]) -> bool {
+    let whole = &bytes[..find_end(bytes).unwrap_or(bytes.len())];
+    let Ok(head) = parse(whole) else { return false };
+    assert!(check_prefix(&whole[..whole.len() / 2]).is_ok(), "its first half is refused");
     let text = String::from_utf8_lossy(whole).to_ascii_lowercase();
-    let given = |name: &str| -> Vec<String> {
+    let values = |name: &str| -> Vec<String> {
         let value = |line: &str| line.strip_prefix(name).map(|value| value.trim().to_string());
         text.split("\r\n").skip(1).filter_map(value).collect()
     };
-    assert!(given("transfer-encoding:").is_empty(), "a body is read past");
-    assert!(given("content-length:").concat().bytes().all(|byte| byte == b'0'), "as above");
-    assert!(given("host:").len() == 1 || !head.is_1_1 && given("host:").is_empty(), "hosts");
+    assert!(values("transfer-encoding:").is_empty(), "a body is ignored");
+    assert!(
+        values("content-length:").concat().bytes().all(|byte| byte == b'0'),
+        "a body is ignored"
+    );
+    assert!(
+        values("host:").len() == 1 || !head.is_http_1_1 && values("host:").is_empty(),
+        "number of hosts"
+    );
     assert!(
         head.target.starts_with('/') && head.target.bytes().all(|byte| byte.is_ascii_graphic())
     );
-    let version = u8::from(head.is_1_1);
+    let version = u8::from(head.is_http_1_1);
     let mut again = format!("{} {} HTTP/1.{version}\r\n", head.method, head.target);
     for (name, value) in [("Host", &head.host), ("Authorization", &head.authorization)] {
         again.extend(value.iter().map(|value| format!("{name}: {value}\r\n")));
     }
-    assert_eq!(read((again + "\r\n").as_bytes()), Ok(head), "read otherwise the second time");
+    assert_eq!(parse((again + "\r\n").as_bytes()), Ok(head), "parsed differently the second time");
     true
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A small random generator (SplitMix64); the same numbers every time.
-    struct Random(u64);
-
-    impl Random {
-        fn below(&mut self, end: usize) -> usize {
-            self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let mut z = self.0;
-            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            usize::try_from((z ^ (z >> 31)) % end.max(1) as u64).unwrap()
-        }
-    }
-
-    const SEEDS: [&str; 5] = [
-        "GET /livez HTTP/1.1\r\nHost: a\r\n\r\n",
-        "HEAD /x?y HTTP/1.0\r\nAuthorization: Bearer x\r\n\r\n",
-        "GET http://b:2/z HTTP/1.1\r\nHost: a\r\n\r\n",
-        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n",
-        "GET / HTTP/1.1\r\nTransfer-Encoding: x\r\nHost: a\r\n\r\n",
-    ];
-    const PIECES: [&[u8]; 12] = [
-        b"\r\n",
-        b"\n",
-        b"\r",
-        b" ",
-        b":",
-        b"\0",
-        b"\xff",
-        b"0",
-        b"/",
-        b"\r\nHost: b",
-        b"http://",
-        b"\r\ncontent-length: 0",
-    ];
-
-    #[test]
-    fn whatever_is_done_to_a_head_it_is_read_in_one_way_or_refused() {
-        let mut random = Random(9112);
-        let mut taken = 0;
-        for _ in 0..200_000 {
-            let mut bytes = SEEDS[random.below(SEEDS.len())].as_bytes().to_vec();
-            for _ in 0..random.below(4) {
-                let (at, length) = (random.below(bytes.len()), random.below(4));
-                let piece = PIECES[random.below(PIECES.len())];
-                match random.below(4) {
-                    0 => bytes[at] ^= 1 << random.below(8),
-                    1 => drop(bytes.splice(at..at, piece.iter().copied())),
-                    2 => drop(bytes.splice(at..(at + length).min(bytes.len()), [])),
-                    _ => bytes[at] = piece[0],
-                }
-            }
-            taken += usize::from(promise(&bytes));
-        }
-        // Both outcomes are tried often.
-        assert!((20_000..180_000).contains(&taken), "{taken} of 200,000 were taken");
-    }
-
-    fn of(text: &str) -> Result<Head, RequestRefusal> {
-        read(text.as_bytes())
-    }
-
-    #[test]
-    fn plain_requests_are_read() {
-        let head =
-            of("GET /livez?x HTTP/1.1\r\nHost: a:1\r\nAuthorization:\tBearer x \r\n\r\n").unwrap();
-        assert_eq!((head.method.as_str(), head.target.as_str()), ("GET", "/livez?x"));
-        assert_eq!((head.host.as_deref(), head.is_1_1), (Some("a:1"), true));
-        assert_eq!(head.authorization.as_deref(), Some("Bearer x"));
-        assert!(!of("HEAD / HTTP/1.0\r\n\r\n").unwrap().is_1_1);
-        let head = of("GET HTTP://b:2/livez HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
-        assert_eq!((head.target.as_str(), head.host.as_deref()), ("/livez", Some("b:2")));
-        assert_eq!(of("GET http://b?x HTTP/1.1\r\nHost: a\r\n\r\n").unwrap().target, "/?x");
-        assert!(of("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 000\r\n\r\n").is_ok());
-    }
-
-    #[test]
-    fn what_could_be_read_in_two_ways_is_refused() {
-        for text in [
-            "",
-            "\r\n\r\n",
-            "GET /\r\n\r\n",
-            "GET  / HTTP/1.1\r\nHost: a\r\n\r\n",
-            "GET / HTTP/1.1 \r\nHost: a\r\n\r\n",
-            "G T / HTTP/1.1\r\nHost: a\r\n\r\n",
-            "GET / HTTP/1.1\r\n\r\n",
-            "GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n",
-            "GET / HTTP/1.1\r\nHost : a\r\n\r\n",
-            "GET / HTTP/1.1\r\nHost: a\r\n b\r\n\r\n",
-            "GET / HTTP/1.1\nHost: a\n\n",
-            "\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
-            "GET / HTTP/1.1\r\nHost: a\rX: b\r\n\r\n",
-            "GET / HTTP/1.1\r\nHost: a\nX: b\r\n\r\n",
-            "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1, 1\r\n\r\n",
-            "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n",
-            "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nContent-Length: 0\r\n\r\n",
-            "GET a HTTP/1.1\r\nHost: a\r\n\r\n",
-            "GET * HTTP/1.1\r\nHost: a\r\n\r\n",
-            "GET / HTTP/1.1\r\nHost: \0\r\n\r\n",
-            "GET / http/1.1\r\nHost: a\r\n\r\n",
-        ] {
-            assert!(
-                matches!(of(text), Err(RequestRefusal::Malformed(_))),
-                "{text:?}: {:?}",
-                of(text)
-            );
-        }
-    }
-
-    #[test]
-    fn bodies_versions_and_lengths_have_their_codes() {
-        let code = |text: &str| of(text).unwrap_err().status().0;
-        assert_eq!(
-            code("GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999999\r\n\r\n"),
-            413
-        );
-        assert_eq!(code("GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"), 413);
-        assert_eq!(code("GET / HTTP/2.0\r\nHost: a\r\n\r\n"), 505);
-        assert_eq!(code(&format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(MOST))), 431);
-        assert_eq!(
-            code(&format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: y\r\n".repeat(101))),
-            431
-        );
-    }
-
-    #[test]
-    fn addresses_are_told_from_names() {
-        for host in
-            ["127.0.0.1", "127.0.0.1:3000", "[::1]:3000", "[::1]", "localhost", "LocalHost:80"]
-        {
-            assert!(is_address(host), "{host}");
-        }
-        for host in [
-            "",
-            "evil.example",
-            "127.0.0.1.evil.example",
-            "localhost.evil",
-            "[::1",
-            "127.0.0.1:x",
-            "a:b:c",
-        ] {
-            assert!(!is_address(host), "{host}");
-        }
-    }
-}
+mod tests;

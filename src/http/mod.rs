@@ -1,7 +1,14 @@
 //! HTTP: the gate that accepts connections, request heads, replies, the server and the client.
 
+mod access;
 pub mod client;
+mod exchange;
 mod gate;
 mod head;
-pub mod reply;
+mod host;
+mod listener;
+mod refusal_log;
+mod reply;
+mod response;
 pub mod server;
+mod slots;

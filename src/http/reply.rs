@@ -1,197 +1,151 @@
-//! What is answered to which request, as values: testable without a socket.
+//! Which reply each request gets, as values: testable without a socket.
 
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
 use crate::health::{Report, Status};
-use crate::http::head::{is_address, name};
-use crate::system::secret::Secret;
+use crate::http::access::HttpAccess;
+use crate::http::head::RequestHead;
 
-/// The parts of a request that matter.
-#[derive(Clone, Copy, Debug)]
-pub struct RequestParts<'a> {
-    /// The method.
-    pub method: &'a str,
-    /// The path, with its query if there is one.
-    pub target: &'a str,
-    /// The host that the client believes to speak to.
-    pub host: Option<&'a str>,
-    /// The header `Authorization`.
-    pub authorization: Option<&'a str>,
-}
+/// The paths that every client may ask for.
+const HEALTH_PATHS: [&str; 3] = ["/api/health/database", "/livez", "/readyz"];
+/// The path for administrators.
+const STATUS_PATH: &str = "/api/admin/migrations/status";
 
-/// Who may see what.
-#[derive(Clone, Debug)]
-pub struct HttpAccess {
-    /// The token for the administrative paths, where one is configured.
-    pub token: Option<Secret>,
-    /// Names, beside addresses and `localhost`, by which clients may speak of us.
-    pub hosts: Vec<String>,
-    /// Whether the listener can be reached from this machine only.
-    pub loopback: bool,
-}
-
-/// An HTTP answer. The body is always JSON.
+/// A reply. The body is always JSON.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
-    /// Status code.
-    pub code: u16,
-    /// Headers beside those that every answer has.
-    pub headers: Vec<(&'static str, &'static str)>,
+    /// The HTTP status code.
+    pub status_code: u16,
+    /// Headers besides those of every response.
+    pub headers: Vec<HeaderField>,
     /// The body.
     pub body: String,
 }
 
+/// One header of a reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeaderField {
+    /// The name.
+    pub name: &'static str,
+    /// The value.
+    pub value: &'static str,
+}
+
 impl Reply {
-    /// Whether the client asked for what it may not have, or in a way that is not served.
+    /// A JSON error.
+    pub fn error(status_code: u16, message: &str) -> Reply {
+        let body = format!("{{\"success\":false,\"error\":{}}}", Value::from(message));
+        Reply { status_code, headers: Vec::new(), body }
+    }
+
+    /// 200, or 503 if the answer is negative.
+    fn of(is_ok: bool, body: String) -> Reply {
+        Reply { status_code: if is_ok { 200 } else { 503 }, headers: Vec::new(), body }
+    }
+
+    /// Whether the request was at fault: not permitted, not known, or not supported.
     pub fn is_refusal(&self) -> bool {
-        (400..500).contains(&self.code) || self.code == 505
+        (400..500).contains(&self.status_code) || self.status_code == 505
     }
 }
 
-/// Responder a request; `report` is asked only where the path needs it.
-pub fn answer(ask: RequestParts<'_>, access: &HttpAccess, report: &dyn Fn() -> Report) -> Reply {
-    let path = ask.target.split('?').next().unwrap_or_default();
-    let is_health = HEALTH_PATHS.contains(&path);
-    if !(is_health && !access.loopback || access.knows(ask.host)) {
-        return error(
-            421,
-            "this host is not known here; an address is, and what CTS_ALLOWED_HOSTS lists",
-        );
-    }
-    let is_known = is_health || path == "/api/admin/migrations/status";
-    if !is_known {
-        return error(404, &format!("there is nothing at {path}"));
-    }
-    if !matches!(ask.method, "GET" | "HEAD") {
-        let mut reply = error(405, &format!("{} is not served, only GET and HEAD", ask.method));
-        reply.headers.push(("Allow", "GET, HEAD"));
-        return reply;
-    }
-    match path {
-        "/livez" => ok(true, json!({"status": "alive"}).to_string()),
-        "/readyz" => ready(&report()),
-        "/api/health/database" => {
+/// The reply to a request; `report` is called only if the path needs it.
+pub fn reply_to(head: &RequestHead, access: &HttpAccess, report: &dyn Fn() -> Report) -> Reply {
+    let path = head.target.split('?').next().unwrap_or_default();
+    refuse(head, path, access).unwrap_or_else(|| match path {
+        "/livez" => Reply::of(true, json!({"status": "alive"}).to_string()),
+        "/readyz" => readiness(&report()),
+        STATUS_PATH => {
             let report = report();
-            ok(report.status().is_usable(), report.health_json())
+            Reply::of(report.connected, report.status_json())
         }
-        _ => match access.refusal(ask.authorization) {
-            Some(refusal) => refusal,
-            None => {
-                let report = report();
-                ok(report.connected, report.status_json())
-            }
-        },
-    }
+        _ => {
+            let report = report();
+            Reply::of(report.status().is_usable(), report.health_json())
+        }
+    })
 }
 
-fn ready(report: &Report) -> Reply {
+/// Why a request is refused; `None` if it is answered.
+fn refuse(head: &RequestHead, path: &str, access: &HttpAccess) -> Option<Reply> {
+    let is_health = HEALTH_PATHS.contains(&path);
+    let checks_host = !is_health || access.is_loopback;
+    if checks_host && !access.allows_host(head.host.as_deref()) {
+        return Some(Reply::error(
+            421,
+            "unknown host name; use an IP address, or add the name to CTS_ALLOWED_HOSTS",
+        ));
+    }
+    if !is_health && path != STATUS_PATH {
+        return Some(Reply::error(404, &format!("unknown path {path}")));
+    }
+    if !matches!(head.method.as_str(), "GET" | "HEAD") {
+        let message = format!("method {} is not supported; use GET or HEAD", head.method);
+        let mut reply = Reply::error(405, &message);
+        reply.headers.push(HeaderField { name: "Allow", value: "GET, HEAD" });
+        return Some(reply);
+    }
+    if is_health { None } else { access.refuse_admin(head.authorization.as_deref()) }
+}
+
+fn readiness(report: &Report) -> Reply {
     let status: Status = report.status();
     let mut body = json!({"ready": status.is_usable(), "status": status.name()});
     if !report.reasons_found.is_empty() {
         body["reasons"] = report.reasons().into();
     }
-    ok(status.is_usable(), body.to_string())
-}
-
-fn ok(is_ok: bool, body: String) -> Reply {
-    Reply { code: if is_ok { 200 } else { 503 }, headers: Vec::new(), body }
-}
-
-/// A JSON error.
-pub fn error(code: u16, message: &str) -> Reply {
-    let body = format!("{{\"success\":false,\"error\":{}}}", Value::from(message));
-    Reply { code, headers: Vec::new(), body }
-}
-
-/// The paths that are for everybody who can reach the listener.
-const HEALTH_PATHS: [&str; 3] = ["/api/health/database", "/livez", "/readyz"];
-
-impl HttpAccess {
-    /// Whether a client that speaks to this host can mean us. A page of a stranger, whose name leads
-    /// to our address (DNS rebinding), speaks to that name.
-    fn knows(&self, host: Option<&str>) -> bool {
-        let Some(host) = host else { return true };
-        let is_listed = |name: &str| self.hosts.iter().any(|host| host.eq_ignore_ascii_case(name));
-        is_address(host) || name(host).is_some_and(is_listed)
-    }
-
-    fn refusal(&self, authorization: Option<&str>) -> Option<Reply> {
-        match &self.token {
-            None if self.loopback => None,
-            None => Some(error(
-                403,
-                "administrative paths answer on a loopback address only, unless CTS_ADMIN_TOKEN is set",
-            )),
-            Some(token) => {
-                let given = authorization.and_then(bearer).unwrap_or_default();
-                if same(given, token.expose()) {
-                    return None;
-                }
-                let mut reply =
-                    error(401, "a bearer token is needed: Authorization: Bearer CTS_ADMIN_TOKEN");
-                reply.headers.push(("WWW-Authenticate", "Bearer"));
-                Some(reply)
-            }
-        }
-    }
-}
-
-fn bearer(authorization: &str) -> Option<&str> {
-    let (scheme, token) = authorization.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
-}
-
-/// Compares digests, so that the time taken tells nothing of the token.
-fn same(given: &str, token: &str) -> bool {
-    Sha256::digest(given.as_bytes()) == Sha256::digest(token.as_bytes())
+    Reply::of(status.is_usable(), body.to_string())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::store::sqlite::{DatabaseFile, FileAccess};
+    use crate::system::secret::Secret;
 
     const HEALTH: &str = "/api/health/database";
     const STATUS: &str = "/api/admin/migrations/status";
 
-    fn reply(
-        method: &str,
-        target: &str,
-        authorization: Option<&str>,
-        access: &HttpAccess,
-    ) -> Reply {
-        let report = || {
+    fn request(method: &str, target: &str) -> RequestHead {
+        let (method, target) = (method.into(), target.into());
+        RequestHead { method, target, is_http_1_1: true, host: None, authorization: None }
+    }
+
+    fn reply(method: &str, target: &str, access: &HttpAccess) -> Reply {
+        answer(&request(method, target), access)
+    }
+
+    fn answer(head: &RequestHead, access: &HttpAccess) -> Reply {
+        reply_to(head, access, &|| {
             let (path, access) = ("/data/cts.db".into(), FileAccess::default());
             Report::initializing(&DatabaseFile { path, access }, "starting")
-        };
-        answer(RequestParts { method, target, host: None, authorization }, access, &report)
+        })
     }
 
     fn local() -> HttpAccess {
-        HttpAccess { token: None, hosts: vec!["box.example".into()], loopback: true }
+        let allowed_hosts = vec!["box.example".into()];
+        HttpAccess { admin_token: None, allowed_hosts, is_loopback: true }
     }
 
     #[test]
     fn livez_does_not_ask_the_database() {
-        let ask = RequestParts { method: "GET", target: "/livez", host: None, authorization: None };
-        let reply = answer(ask, &local(), &|| unreachable!("the database was asked"));
-        assert_eq!((reply.code, reply.body.as_str()), (200, r#"{"status":"alive"}"#));
+        let head = request("GET", "/livez");
+        let reply = reply_to(&head, &local(), &|| unreachable!("the database was asked"));
+        assert_eq!((reply.status_code, reply.body.as_str()), (200, r#"{"status":"alive"}"#));
     }
 
     #[test]
     fn while_initializing_nothing_but_livez_is_200() {
         for path in [HEALTH, STATUS, "/readyz"] {
-            assert_eq!(reply("GET", path, None, &local()).code, 503, "{path}");
+            assert_eq!(reply("GET", path, &local()).status_code, 503, "{path}");
         }
     }
 
     #[test]
-    fn a_host_by_a_name_that_is_not_listed_is_not_us() {
-        let code = |target, host, access: &HttpAccess| {
-            let ask = RequestParts { method: "GET", target, host, authorization: None };
-            let report = || unreachable!("the database was asked");
-            answer(ask, access, &report).code
+    fn a_request_for_a_host_name_that_is_not_allowed_is_refused() {
+        let code = |target, host: Option<&str>, access: &HttpAccess| {
+            let head = RequestHead { host: host.map(str::to_string), ..request("GET", target) };
+            reply_to(&head, access, &|| unreachable!("the database was asked")).status_code
         };
         for host in [None, Some("127.0.0.1:3000"), Some("localhost"), Some("BOX.example:3000")] {
             assert_eq!(code("/livez", host, &local()), 200, "{host:?}");
@@ -199,37 +153,29 @@ mod tests {
         for host in ["evil.example", "", "evil.example:3000", "box.example.evil"] {
             assert_eq!(code("/livez", Some(host), &local()), 421, "{host}");
         }
-        let open = HttpAccess { loopback: false, ..local() };
+        let open = HttpAccess { is_loopback: false, ..local() };
         assert_eq!(code("/livez", Some("evil.example"), &open), 200);
         assert_eq!(code(STATUS, Some("evil.example"), &open), 421);
     }
 
     #[test]
     fn unknown_paths_are_404_and_other_methods_405() {
-        assert_eq!(reply("POST", "/", None, &local()).code, 404);
-        let refused = reply("PUT", HEALTH, None, &local());
-        assert_eq!((refused.code, refused.headers), (405, vec![("Allow", "GET, HEAD")]));
-        assert_eq!(error(404, "a \"b\"").body, r#"{"success":false,"error":"a \"b\""}"#);
+        assert_eq!(reply("POST", "/", &local()).status_code, 404);
+        let refused = reply("PUT", HEALTH, &local());
+        let allow = HeaderField { name: "Allow", value: "GET, HEAD" };
+        assert_eq!((refused.status_code, refused.headers), (405, vec![allow]));
+        assert_eq!(Reply::error(404, "a \"b\"").body, r#"{"success":false,"error":"a \"b\""}"#);
     }
 
     #[test]
-    fn administrative_paths_are_for_loopback_or_the_token() {
-        let token = crate::config::Config::load(&Default::default(), &|name| {
-            (name == "CTS_ADMIN_TOKEN").then(|| "right".into())
-        })
-        .unwrap()
-        .admin_token;
-        let open = HttpAccess { token: None, loopback: false, ..local() };
-        let closed = HttpAccess { token, ..local() };
-        assert_eq!(reply("GET", STATUS, None, &open).code, 403);
-        for wrong in
-            [None, Some("right"), Some("Bearer"), Some("Bearer wrong"), Some("Basic right")]
-        {
-            assert_eq!(reply("GET", STATUS, wrong, &closed).code, 401, "{wrong:?}");
-        }
-        for right in ["Bearer right", "bearer right"] {
-            assert_eq!(reply("GET", STATUS, Some(right), &closed).code, 503, "{right}");
-        }
-        assert_eq!(reply("GET", HEALTH, None, &closed).code, 503);
+    fn the_status_needs_the_token_and_health_does_not() {
+        let open = HttpAccess { is_loopback: false, ..local() };
+        let protected = HttpAccess { admin_token: Some(Secret::new("right")), ..local() };
+        assert_eq!(reply("GET", STATUS, &open).status_code, 403);
+        assert_eq!(reply("GET", STATUS, &protected).status_code, 401);
+        assert_eq!(reply("GET", HEALTH, &protected).status_code, 503);
+        let authorization = Some("Bearer right".into());
+        let head = RequestHead { authorization, ..request("GET", STATUS) };
+        assert_eq!(answer(&head, &protected).status_code, 503);
     }
 }

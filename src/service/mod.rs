@@ -16,7 +16,6 @@ use signal_hook::iterator::Signals;
 use crate::commands::{announce_wait, initialise};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
-use crate::http::reply::HttpAccess;
 use crate::http::server::HttpServer;
 use crate::migrate::bring_up_to_date;
 use crate::migrate::progress::ProgressReporter;
@@ -53,14 +52,9 @@ pub fn serve(config: &Config, log: Log) -> Result<()> {
     watch_signals(events.clone())?;
 
     let prober = Prober::new(Arc::clone(&config.database));
-    let access = HttpAccess {
-        token: config.admin_token.clone(),
-        hosts: config.allowed_hosts.clone(),
-        loopback: false,
-    };
     let answers = prober.clone();
     log.info(format_args!("Database Type: {}", config.database.backend().name().to_uppercase()));
-    let server = HttpServer::start(&config.listen, access, log, move || answers.report())?;
+    let server = HttpServer::start(config, log, move || answers.report())?;
     log.info(format_args!("Listening on http://{}", server.address()));
     own_database(config, log, &prober, &stop, events)?;
 

@@ -1,0 +1,74 @@
+//! The bytes of a response, written with `tiny_http`. Only the writer of that crate is used, and only
+//! here: its server must not face a network (it has no timeouts and no limit on connections).
+
+use tiny_http::{HTTPVersion, Header, Response};
+
+use crate::http::reply::{HeaderField, Reply};
+
+/// Headers of every response.
+const COMMON_HEADERS: [HeaderField; 4] = [
+    HeaderField { name: "Content-Type", value: "application/json" },
+    HeaderField { name: "Cache-Control", value: "no-store" },
+    HeaderField { name: "X-Content-Type-Options", value: "nosniff" },
+    HeaderField { name: "Server", value: "cts" },
+];
+
+/// Which form a response has to take for its request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ResponseFormat {
+    /// HTTP/1.1, otherwise HTTP/1.0.
+    pub is_http_1_1: bool,
+    /// Without the body, as the response to HEAD; the headers are those of GET.
+    pub omits_body: bool,
+}
+
+/// The bytes of a response, status line, headers and body. It ends with the connection.
+pub fn serialize(reply: &Reply, format: ResponseFormat) -> Vec<u8> {
+    let mut response = Response::from_string(reply.body.as_str())
+        .with_status_code(reply.status_code)
+        .with_chunked_threshold(usize::MAX);
+    for field in COMMON_HEADERS.iter().chain(&reply.headers) {
+        if let Ok(header) = Header::from_bytes(field.name, field.value) {
+            response.add_header(header);
+        }
+    }
+    let version = HTTPVersion(1, u8::from(format.is_http_1_1));
+    let mut bytes = Vec::new();
+    // Writing to memory does not fail.
+    let _ = response.raw_print(&mut bytes, version, &[], format.omits_body, None);
+    // The crate drops a `Connection` header that is added to the response.
+    if let Some(line) = bytes.windows(2).position(|two| two == b"\r\n") {
+        bytes.splice(line + 2..line + 2, *b"Connection: close\r\n");
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_response_has_the_common_headers_and_its_own() {
+        let headers = vec![HeaderField { name: "Allow", value: "GET, HEAD" }];
+        let reply = Reply { status_code: 405, headers, body: "{}".into() };
+        let format = ResponseFormat { is_http_1_1: true, omits_body: false };
+        let text = String::from_utf8(serialize(&reply, format)).unwrap();
+        assert!(text.starts_with("HTTP/1.1 405 "), "{text}");
+        assert!(text.ends_with("\r\n\r\n{}"), "{text}");
+        for line in [
+            "Allow: GET, HEAD",
+            "Cache-Control: no-store",
+            "Connection: close",
+            "Content-Length: 2",
+            "Content-Type: application/json",
+            "Server: cts",
+            "X-Content-Type-Options: nosniff",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is missing in {text}");
+        }
+        let format = ResponseFormat { is_http_1_1: false, omits_body: true };
+        let head = String::from_utf8(serialize(&reply, format)).unwrap();
+        assert!(head.starts_with("HTTP/1.0 405 ") && head.ends_with("\r\n\r\n"), "{head}");
+        assert!(head.contains("Content-Length: 2"), "{head}");
+    }
+}
