@@ -3,18 +3,16 @@
 
 #![allow(dead_code, reason = "only the definition of the command line is used")]
 
-#[path = "../src/cli/arguments.rs"]
+#[path = "../src/cli/definition.rs"]
 mod cli;
-#[path = "../src/config/flags.rs"]
+#[path = "../src/config/defaults.rs"]
 mod config;
-#[path = "../src/system/log.rs"]
-mod log;
 mod manual;
 #[path = "../src/system/version.rs"]
 mod version;
 
 mod system {
-    pub(crate) use crate::{log, version};
+    pub(crate) use crate::version;
 }
 
 use std::fs;

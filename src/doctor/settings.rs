@@ -49,7 +49,7 @@ fn shown(setting: &Setting) -> Finding {
 
 /// Who can reach a secret.
 fn secret(setting: &Setting) -> Option<Finding> {
-    match setting.kept.as_ref()? {
+    match setting.secret_location.as_ref()? {
         SecretLocation::Variable => Some(Finding::good(
             Group::Credentials,
             setting.name,

@@ -44,7 +44,7 @@ impl HttpServer {
             is_loopback: address.ip().is_loopback(),
         };
         let responder = ReportResponder { access, report, refusals: RefusalLog::new(log) };
-        let gate = Gate::open(listener, config.listen.connections, Box::new(responder))?;
+        let gate = Gate::open(listener, config.listen.connections_max, Box::new(responder))?;
         Ok(HttpServer { gate, address })
     }
 

@@ -5,6 +5,7 @@ pub mod log;
 pub mod output;
 pub mod secret;
 pub mod shell;
+pub mod signals;
 pub mod systemd;
 pub mod users;
 pub mod version;

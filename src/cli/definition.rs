@@ -1,0 +1,135 @@
+//! The definition of the command line: flags, commands and their help. The program that makes the man
+//! page includes this file, so it uses nothing of cts but the version and the defaults.
+
+use std::path::PathBuf;
+
+use clap::{Arg, ArgAction, value_parser};
+
+use crate::config::{
+    DEFAULT_CONNECTIONS, DEFAULT_DB, DEFAULT_HOST, DEFAULT_LOCK_TIMEOUT, DEFAULT_POOL_CONNECT,
+    DEFAULT_POOL_IDLE, DEFAULT_POOL_MAX, DEFAULT_PORT, DEFAULT_WAIT,
+};
+use crate::system::version::VERSION;
+
+const DOCTOR_HELP: &str = "\
+Examines the configuration and its sources, credentials, files, the database or the server, endpoints,
+the systemd unit and the clock. Needs no running cts and takes less than 10 s. With --quiet, only
+findings that are not good are printed.
+
+Exit codes: 0 all good, 1 a finding needs attention, 2 a fault keeps cts from working, 3 no fault found,
+but the database could not be examined (it is locked or belongs to another user), 78 the configuration
+is wrong.";
+
+/// All flags and commands.
+pub fn definition() -> clap::Command {
+    clap::Command::new("cts")
+        .version(VERSION)
+        .about(
+            "Creates, migrates, verifies, heals and serves the database of a CTS v3.1 trading box",
+        )
+        .after_help(environment_and_exit_codes())
+        .disable_help_subcommand(true)
+        .args(global_flags())
+        .args(check_flags())
+        .subcommands(commands())
+}
+
+fn global_flags() -> [Arg; 6] {
+    let path = |arg: Arg| arg.value_parser(value_parser!(PathBuf));
+    let db = format!("Path of the SQLite database [SQLITE_DB_PATH, default {DEFAULT_DB}]");
+    let url_file = "File that contains the PostgreSQL URL [DATABASE_URL_FILE]";
+    let host = format!("Address to listen on [HOST, default {DEFAULT_HOST}]");
+    let port = format!("Port to listen on [PORT, default {DEFAULT_PORT}]");
+    [
+        path(value("db", "PATH", db)),
+        path(value("database-url-file", "FILE", url_file)),
+        value("host", "ADDRESS", host),
+        value("port", "PORT", port),
+        switch("quiet", "Log warnings and errors only").short('q').conflicts_with("verbose"),
+        switch("verbose", "Log details as well").short('v'),
+    ]
+    .map(|arg| arg.global(true))
+}
+
+fn check_flags() -> [Arg; 4] {
+    [
+        switch("check", "Check the database once and exit with a status for monitoring (0 to 3)"),
+        json().requires("check"),
+        switch("deep", "With --check: also check every page, index entry and foreign key")
+            .requires("check"),
+        value("url", "URL", "With --check: ask the cts that serves this URL, over HTTP")
+            .requires("check")
+            .conflicts_with("deep"),
+    ]
+}
+
+fn commands() -> [clap::Command; 6] {
+    let command = |name: &'static str, about| clap::Command::new(name).about(about);
+    let dry_run = switch("dry-run", "Print what would be done and change nothing");
+    [
+        command("serve", "Run the appliance: migrate, verify and serve (the default)"),
+        command("migrate", "Bring the schema up to date and exit").arg(dry_run),
+        command("status", "Print the migration status").arg(json()),
+        command("verify", "Compare the database with the expected catalogue").arg(json()),
+        command("repair", "Restore what is missing from the database"),
+        command("doctor", "Examine everything that cts needs and print remedies; changes nothing")
+            .after_help(DOCTOR_HELP)
+            .arg(json()),
+    ]
+}
+
+fn json() -> Arg {
+    switch("json", "Print JSON")
+}
+
+fn switch(name: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
+}
+
+fn value(name: &'static str, placeholder: &'static str, help: impl Into<String>) -> Arg {
+    Arg::new(name).long(name).value_name(placeholder).help(help.into())
+}
+
+fn environment_and_exit_codes() -> String {
+    format!(
+        "\
+Environment (a flag takes precedence):
+  DATABASE_TYPE          sqlite or postgresql; default: postgresql if a database URL is set
+  SQLITE_DB_PATH         path of the SQLite database; default {DEFAULT_DB}
+  DATABASE_URL           postgresql://user:password@host:port/database
+  DATABASE_URL_FILE      file that contains the URL
+  HOST, PORT             address and port to listen on; default {DEFAULT_HOST} and {DEFAULT_PORT}
+  CTS_ADMIN_TOKEN        bearer token required for /api/admin/*
+  CTS_ADMIN_TOKEN_FILE   file that contains the token
+  CTS_ALLOWED_HOSTS      host names that HTTP requests may use, besides addresses and localhost
+  CTS_HTTP_CONNECTIONS   maximum number of HTTP connections; default {DEFAULT_CONNECTIONS}
+  CTS_GROUP_ACCESS       1: members of the file's group may open the database; default 0
+  CTS_ALLOW_NETWORK_FS   1: open a database on a network file system; default 0
+  CTS_LOCK_TIMEOUT       how long a command waits for the migration lock; default {DEFAULT_LOCK_TIMEOUT}
+  CTS_WAIT               how long to wait for an unreachable PostgreSQL server; default {DEFAULT_WAIT}
+  CTS_POOL_MAX           maximum number of PostgreSQL connections; default {DEFAULT_POOL_MAX}
+  CTS_POOL_IDLE          how long an idle connection is kept; default {DEFAULT_POOL_IDLE}
+  CTS_POOL_CONNECT       how long to wait for a connection; default {DEFAULT_POOL_CONNECT}
+
+Exit codes:
+  --check                0 healthy, 1 degraded or initializing, 2 unhealthy, 3 could not ask
+  status                 0 complete, 1 incomplete
+  verify, repair         0 no drift (left), 1 drift
+  doctor                 0 all good, 1 needs attention, 2 faulty, 3 could not examine
+  any other command      0 success
+  on failure             64 wrong command line          65 wrong data or damaged database
+                         69 server or port unavailable  73 cannot create a file
+                         74 I/O error                   75 locked or interrupted: try again
+                         77 permission denied           78 wrong configuration"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        definition().debug_assert();
+    }
+}

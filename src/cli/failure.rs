@@ -1,0 +1,48 @@
+//! How a command line that is refused and a command that fails are reported: `--check` prints one line
+//! or JSON on standard output for the monitoring system, every other command logs; both have an exit code.
+
+use std::ffi::OsString;
+use std::io::ErrorKind;
+
+use crate::commands::check::could_not_ask;
+use crate::error::{Error, Kind};
+use crate::system::log::{Log, Verbosity};
+
+/// Reports failures in the form that the command line asks for.
+#[derive(Clone, Copy, Debug)]
+pub struct FailureReporter {
+    is_check: bool,
+    as_json: bool,
+}
+
+impl FailureReporter {
+    /// The form is taken from the arguments themselves, since it is needed even if they are wrong.
+    pub fn new(arguments: &[OsString]) -> FailureReporter {
+        let has = |flag: &str| arguments.iter().any(|argument| argument == flag);
+        FailureReporter { is_check: has("--check"), as_json: has("--json") }
+    }
+
+    /// Reports that the command failed; returns the exit code.
+    pub fn report(self, error: &Error, verbosity: Verbosity) -> u8 {
+        if self.is_check {
+            return could_not_ask(&error.to_string(), self.as_json);
+        }
+        Log::new(verbosity).error(error);
+        error.kind.exit_code()
+    }
+
+    /// Prints the help or the version that was asked for, or reports the fault in the command line;
+    /// returns the exit code.
+    pub fn report_usage(self, message: &clap::Error) -> u8 {
+        if message.use_stderr() && self.is_check {
+            let text = message.to_string();
+            return could_not_ask(text.lines().next().unwrap_or_default(), self.as_json);
+        }
+        match (message.print(), message.use_stderr()) {
+            // If standard error cannot be written, the exit code still reports the fault.
+            (_, true) => Kind::Usage.exit_code(),
+            (Err(e), false) if e.kind() != ErrorKind::BrokenPipe => Kind::Io.exit_code(),
+            (_, false) => 0,
+        }
+    }
+}
