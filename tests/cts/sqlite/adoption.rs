@@ -1043,7 +1043,8 @@ fn rows_that_share_a_key_are_kept_until_they_are_mended() {
         "CREATE TABLE connection_coordination (id INTEGER PRIMARY KEY, connection_id INTEGER, status TEXT); \
          INSERT INTO connection_coordination VALUES (1, 7, 'a'), (2, 7, 'b')",
     );
-    let shared = "connection_coordination.connection_id is not a key (2 rows have duplicate values)";
+    let shared =
+        "connection_coordination.connection_id is not a key (2 rows have duplicate values)";
     machine.cts("migrate --dry-run").success().says(&[shared]);
     machine.cts("migrate").success().says(&[shared]);
     machine.cts("--check").success();
