@@ -23,7 +23,7 @@ check() {
 check_for_install() {
     machine=$(uname -m)
     [ "$machine" = "$(cat "$here/architecture")" ] ||
-        fail "this cts is for $(cat "$here/architecture"), and this machine is $machine"
+        fail "this cts is for $(cat "$here/architecture") machines, and this machine is $machine"
     version=$("$here/cts" --version) || fail "$here/cts does not run on this machine"
     for folder in /usr /data; do
         [ -e "$folder" ] || folder=/
@@ -33,7 +33,7 @@ check_for_install() {
     if [ -z "${CTS_ANY_DATA:-}" ] && [ -d /data ] && [ ! -e /data/cts.db ] && [ -n "$(ls -A /data)" ]; then
         owner=$(stat -c %U /data)
         [ "$owner" = cts ] ||
-            fail "/data is in use by $owner and would be given to the user cts; name another folder in /etc/tmpfiles.d/cts.conf, SQLITE_DB_PATH and a drop-in for ReadWritePaths=, then run this with CTS_ANY_DATA=1"
+            fail "/data is in use by $owner, and its owner would become the user cts. Set another directory in /etc/tmpfiles.d/cts.conf, SQLITE_DB_PATH and a drop-in with ReadWritePaths=, then run this with CTS_ANY_DATA=1"
     fi
     if ! is_ours_running; then
         port=$(setting PORT 3000)
@@ -133,7 +133,7 @@ uninstall() {
     rm -rf "$doc"
     systemctl daemon-reload
     systemctl --quiet reset-failed cts.service cts.socket 2>/dev/null || true
-    say "The databases in /data, /etc/default/cts, drop-ins and the user cts stay."
+    say "Kept: the databases in /data, /etc/default/cts, drop-ins, and the user cts."
 }
 
 case ${1:-} in

@@ -130,7 +130,10 @@ const ERRORS: &[Code] = &[
         "65",
         "The data is not as expected: a damaged file, another program's file, an edited or unknown migration.",
     ),
-    ("69", "Unavailable: the port is in use, or the database server cannot be reached or written."),
+    (
+        "69",
+        "Unavailable: the port is in use, or the database server cannot be reached or written, or was lost during a commit.",
+    ),
     ("73", "The file or directory cannot be created."),
     ("74", "Reading or writing failed, or the disk is full."),
     (

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Makes a release in target/release-files: a .deb with the PostgreSQL store in, a .tar.gz whose binary
-# is fully static and for SQLite, and their checksums.
+# Makes a release in target/release-files: a .deb whose binary has both stores, a .tar.gz with a fully
+# static binary that has the SQLite store, and their checksums.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 triple=$(uname -m)-unknown-linux-gnu
 
 cargo deb --version >/dev/null 2>&1 || cargo install --locked cargo-deb
 cargo build --locked --release --features postgres
-# With the triple named, the flag is for the binary and not for what the build itself runs.
+# With --target, the flag applies to the binary and not to build scripts.
 RUSTFLAGS='-C target-feature=+crt-static' cargo build --locked --release --target "$triple"
 static=target/$triple/release/cts
 if ! ldd "$static" 2>&1 | grep -qE 'statically linked|not a dynamic executable'; then
@@ -15,7 +15,7 @@ if ! ldd "$static" 2>&1 | grep -qE 'statically linked|not a dynamic executable';
     exit 1
 fi
 
-# It runs where there is nothing else.
+# It runs in an empty root.
 if unshare --map-root-user true 2>/dev/null; then
     empty=$(mktemp -d)
     trap 'rm -rf "$empty"' EXIT

@@ -51,6 +51,23 @@ fn every_environment_variable_is_documented() {
     }
 }
 
+#[test]
+fn every_flag_is_documented() {
+    let helps = ["", "serve", "migrate", "status", "verify", "repair", "doctor"]
+        .map(|command| Machine::new().cts(&format!("{command} --help")).success().out());
+    let helps = helps.concat();
+    let words = helps.split(|c: char| !c.is_ascii_lowercase() && c != '-');
+    let flags: BTreeSet<&str> = words.filter(|word| word.starts_with("--")).collect();
+    assert!(flags.len() > 9, "{flags:?}");
+    let pages = read("docs/commands.md") + &read("docs/configuration.md");
+    for flag in flags.into_iter().filter(|flag| *flag != "--features") {
+        let is_there = pages.match_indices(flag).any(|(at, _)| {
+            !pages[at + flag.len()..].starts_with(|c: char| c.is_ascii_lowercase() || c == '-')
+        });
+        assert!(is_there, "{flag} is not documented");
+    }
+}
+
 /// The exit codes that the help names.
 fn exit_codes() -> BTreeSet<u8> {
     let help = help();

@@ -54,10 +54,29 @@ fn the_man_page_passes_mandoc_and_has_what_the_pages_have() {
         for name in quoted(row.split('|').nth(1).unwrap()) {
             assert!(has(name), "{name} is not in the man page");
         }
+        assert_same_defaults(&text, row);
     }
     let commands = page("docs/commands.md");
     let rows = commands.prose().into_iter().filter_map(|line| line.strip_prefix("| "));
     for code in rows.filter_map(|row| row.split(" |").next()?.parse::<u8>().ok()) {
         assert!(has(&code.to_string()), "exit code {code} is not in the man page");
+    }
+}
+
+/// Compares the defaults in a row of the table with those in the man page, which has them from the
+/// program.
+fn assert_same_defaults(manual: &str, row: &str) {
+    let cells: Vec<&str> = row.split('|').collect();
+    let [_, names, _, defaults, ..] = cells.as_slice() else { panic!("{row}") };
+    // A default that depends on something is a sentence.
+    let [names, defaults] = [quoted(names), quoted(defaults)];
+    if names.len() != defaults.len() {
+        return;
+    }
+    for (name, default) in names.iter().zip(defaults) {
+        let entry = manual.split(&format!("\\fB{name}\\fR\n")).nth(1).unwrap();
+        let entry = entry.lines().next().unwrap().replace('\\', "");
+        let is_same = entry.ends_with(&format!("Default: {default}."));
+        assert!(is_same, "the default of {name} is {default} in docs/configuration.md: {entry}");
     }
 }
