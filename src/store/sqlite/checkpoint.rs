@@ -1,12 +1,13 @@
-//! Checkpoints the WAL in the background, so that no trading program has to stop for it in
-//! the middle of a commit, and the WAL stays short.
+//! Checkpoints the WAL in the background, so that no trading program has to do it during a commit, and
+//! the WAL stays short.
 //!
-//! A passive checkpoint copies what it can and disturbs nobody. Once one has copied all there
-//! is, the next writer begins the WAL anew by itself, provided that nobody reads it at that
-//! moment; but under constant writing there is always a newer frame. So a long WAL is copied
-//! again and again, each time in a moment because little is new, until one finds nothing that
-//! the one before had not. Should that fail for long, a restarting checkpoint makes the next
-//! writer begin anew. It alone holds writers up: while it copies, syncs, and waits for readers.
+//! A passive checkpoint copies as many frames as it can and blocks nobody. Once one has copied all
+//! frames, the next writer resets the WAL (it writes from its start again), provided that nobody reads
+//! the WAL at that moment; but while programs write constantly there is always a newer frame. So a long
+//! WAL is checkpointed several times in a row, each time in a moment because few frames are new, until
+//! a checkpoint finds no frame that the one before it had not. If that fails for long, a restarting
+//! checkpoint makes the next writer reset the WAL. Only that one blocks writers: while it copies,
+//! syncs, and waits for readers.
 //! (sqlite.org/wal.html, "Avoiding Excessively Large WAL Files")
 
 use std::path::{Path, PathBuf};
@@ -16,74 +17,92 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::connect::connect;
 use super::error::{error, is_busy};
-use super::file;
+use super::file::FileIdentity;
 use crate::error::Result;
 use crate::store::{Upkeep, WaitPolicy};
 
-/// Frames, of a page each, from which on a writer should begin the WAL anew: 4 MiB, as many as
-/// SQLite lets pile up by itself.
-const LONG: i64 = 1000;
-/// How often a long WAL is copied at once. Half of the attempts found nothing new, at four
-/// hundred commits a second.
+/// Length of the WAL from which on the next writer should reset it, in frames of one page each: 4 MiB,
+/// the length at which SQLite checkpoints by itself.
+const RESET_FRAMES: i64 = 1000;
+/// Length of the WAL from which on writers are blocked to reset it, in frames: 64 MiB.
+const RESTART_FRAMES: i64 = 16_384;
+/// How often a long WAL is checkpointed in a row. At four hundred commits a second, half of the
+/// attempts found no new frame.
 const ATTEMPTS: usize = 8;
-/// Frames from which on writers are held up for it: 64 MiB.
-const TOO_LONG: i64 = 16_384;
-/// How long writers may be held up while readers of the old WAL finish.
-const HOLD_UP: Duration = Duration::from_millis(10);
-/// Until the next turn, where little was written.
-const IDLE: Duration = Duration::from_secs(1);
-/// Until the next turn after a long WAL. Each turn copies a page once, however often it was
-/// written: a shorter pause copies more, a longer one takes longer at a time.
-const BUSY: Duration = Duration::from_millis(250);
+/// How long writers may be blocked while readers of the old WAL finish.
+const BLOCK_WRITERS_MAX: Duration = Duration::from_millis(10);
+/// Pause after a turn that found a short WAL.
+const IDLE_PAUSE: Duration = Duration::from_secs(1);
+/// Pause after a turn that found a long WAL. Each turn copies a page once, however often it was
+/// written: a shorter pause copies more pages in all, a longer one more at a time.
+const BUSY_PAUSE: Duration = Duration::from_millis(250);
 
 /// A connection that does nothing but checkpoint.
 pub struct Checkpointer {
     conn: Connection,
     path: PathBuf,
-    identity: Option<(u64, u64)>,
+    /// The file that was opened.
+    identity: Option<FileIdentity>,
+}
+
+/// Frames of the WAL after a checkpoint.
+struct WalFrames {
+    /// Frames in the WAL when the checkpoint began.
+    total: i64,
+    /// Frames of them whose pages are in the database file.
+    copied: i64,
 }
 
 impl Checkpointer {
     /// Opens its connection.
+    ///
+    /// # Errors
+    /// The database cannot be opened, or what ends the waiting for a lock.
     pub fn open(path: &Path, wait: &WaitPolicy<'_>) -> Result<Checkpointer> {
         let conn = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE, wait)?;
-        conn.busy_timeout(HOLD_UP).map_err(|e| error(path, &e))?;
-        Ok(Checkpointer { conn, path: path.to_path_buf(), identity: file::identity(path) })
+        conn.busy_timeout(BLOCK_WRITERS_MAX).map_err(|e| error(path, &e))?;
+        Ok(Checkpointer { conn, path: path.to_path_buf(), identity: FileIdentity::of(path) })
     }
 
-    /// Frames in the WAL when it began, and how many of them are in the database when it ends;
-    /// none where somebody else is at it.
-    fn checkpoint(&self, mode: &str) -> Result<(i64, i64)> {
+    /// Runs one checkpoint. `None` if another connection is running one or blocks it.
+    fn checkpoint(&self, mode: &str) -> Result<Option<WalFrames>> {
         let sql = format!("PRAGMA wal_checkpoint({mode})");
-        match self.conn.query_row(&sql, [], |row| Ok((row.get(1)?, row.get(2)?))) {
-            Err(e) if is_busy(&e) => Ok((0, 0)),
-            other => other.map_err(|e| error(&self.path, &e)),
+        let frames = self
+            .conn
+            .query_row(&sql, [], |row| Ok(WalFrames { total: row.get(1)?, copied: row.get(2)? }));
+        match frames {
+            Ok(frames) => Ok(Some(frames)),
+            Err(e) if is_busy(&e) => Ok(None),
+            Err(e) => Err(error(&self.path, &e)),
         }
     }
 
-    /// Returns how long the WAL was.
-    fn copy_all(&self) -> Result<i64> {
-        let mut before = 0;
+    /// Checkpoints until the next writer can reset the WAL. Returns whether the WAL was long.
+    fn checkpoint_all(&self) -> Result<bool> {
+        let mut total_before = 0;
         for _ in 0..ATTEMPTS {
-            let (frames, copied) = self.checkpoint("PASSIVE")?;
-            if frames < LONG || (frames == before && copied == frames) {
-                return Ok(frames);
+            let Some(frames) = self.checkpoint("PASSIVE")? else { return Ok(false) };
+            if frames.total < RESET_FRAMES {
+                return Ok(false);
             }
-            before = frames;
+            if frames.total == total_before && frames.copied == frames.total {
+                return Ok(true);
+            }
+            total_before = frames.total;
         }
-        if before > TOO_LONG {
+        if total_before > RESTART_FRAMES {
             self.checkpoint("RESTART")?;
         }
-        Ok(before)
+        Ok(true)
     }
 }
 
 impl Upkeep for Checkpointer {
     fn turn(&mut self) -> Result<Duration> {
-        if file::identity(&self.path) != self.identity {
-            // The WAL may belong to the file that is there now.
-            return Ok(IDLE);
+        if FileIdentity::of(&self.path) != self.identity {
+            // The WAL may belong to the file that is at the path now.
+            return Ok(IDLE_PAUSE);
         }
-        Ok(if self.copy_all()? < LONG { IDLE } else { BUSY })
+        Ok(if self.checkpoint_all()? { BUSY_PAUSE } else { IDLE_PAUSE })
     }
 }

@@ -1,5 +1,5 @@
-//! Opens a SQLite database with care: what is not ours is refused and left as it is, a look
-//! leaves no trace, and a moment in which others have it locked is waited out.
+//! Opens a SQLite database. What is not a database of CTS is refused and left as it was, and opening
+//! it to read changes nothing.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -11,47 +11,65 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::error::{error, is_busy, is_unopenable};
-use super::file::{self, APPLICATION_ID, FileContent};
+use super::file::{self, APPLICATION_ID, FileContent, FileIdentity, has_wal, side_file};
+use super::file_system::refuse_network;
+use super::lock::until_unlocked;
+use super::permissions;
+use super::recognition::{refuse_foreign, refuse_foreign_id, refuse_foreign_interrupted};
+use super::storage::storage_status;
 use super::{FileAccess, Sqlite};
 use crate::error::{Error, Kind, Result};
-use crate::store::{AS_ITS_OWNER, Holder, WaitPolicy};
-use cts_schema::catalog::is_cts_database;
+use crate::store::{AS_ITS_OWNER, WaitPolicy};
 
-/// How long SQLite itself waits for a lock before it says so; longer waits are [`WaitPolicy`].
+/// How long SQLite itself waits for a lock before it reports SQLITE_BUSY; what is longer is left to
+/// [`WaitPolicy`].
 const BUSY_TIMEOUT: Duration = Duration::from_millis(250);
-/// SQLite asks after this many of its instructions whether to stop: about a millisecond.
-const INSTRUCTIONS_BETWEEN_LOOKS: i32 = 10_000;
+/// Instructions of SQLite's virtual machine, about a millisecond, between two checks whether the work
+/// is cancelled.
+const INSTRUCTIONS_BETWEEN_CHECKS: i32 = 10_000;
 
 impl Sqlite {
-    /// Opens the database for writing, and creates the file where there is none. Refuses
-    /// what is not ours and leaves it byte for byte as it was.
+    /// Opens the database for writing, and creates an empty file where there is none.
+    ///
+    /// # Errors
+    /// What is at the path is not a database of CTS, or cannot be opened and written; then it is byte
+    /// for byte as it was. Also what ends the waiting for a lock.
     pub fn open(path: &Path, access: FileAccess, wait: &WaitPolicy<'_>) -> Result<Sqlite> {
         let path = file::resolve(path)?;
-        file::refuse_network(&path, access.allow_network)?;
+        refuse_network(&path, access.allow_network)?;
         match file::inspect(&path)? {
-            FileContent::Missing => file::create(&path, access.group)?,
-            FileContent::Empty | FileContent::Database(None | Some(APPLICATION_ID)) => {}
-            FileContent::Database(Some(0)) => match peek(&path, wait) {
-                Ok(conn) => recognise(&conn, &path)?,
-                Err(_) if file::journal_pages(&path).is_some() => refuse_foreign_draft(&path)?,
+            FileContent::Missing => permissions::create_file(&path, access.group)?,
+            FileContent::Empty | FileContent::Interrupted => {}
+            FileContent::Database(APPLICATION_ID) => {}
+            FileContent::Database(0) => match connect_to_recognise(&path, wait) {
+                Ok(conn) => refuse_foreign(&conn, &path)?,
+                Err(_) if file::journal_pages(&path).is_some() => {
+                    // Not an error if it cannot be read: it is recognised again once it is open.
+                    if let Ok(conn) = connect_immutable(&path) {
+                        refuse_foreign_interrupted(&conn, &path)?;
+                    }
+                }
                 Err(error) => return Err(error),
             },
-            FileContent::Database(Some(id)) => return Err(foreign(&path, id)),
+            FileContent::Database(id) => refuse_foreign_id(&path, id)?,
         }
-        if let Some(why) = file::storage_status(&path, None).unwritable() {
+        if let Some(why) = storage_status(&path, None).unwritable() {
             return Err(read_only(&path, why));
         }
-        let store = Sqlite::with(path, access, OpenFlags::SQLITE_OPEN_READ_WRITE, wait)?;
+        let store = Sqlite::open_with(path, access, OpenFlags::SQLITE_OPEN_READ_WRITE, wait)?;
         if store.conn.is_readonly("main").map_err(|e| store.error(&e))? {
-            return Err(read_only(&store.path, "SQLite can read but not write it"));
+            return Err(read_only(&store.path, "SQLite can read it but not write it"));
         }
-        recognise(&store.conn, &store.path)?;
+        refuse_foreign(&store.conn, &store.path)?;
         store.keep_wal(has_wal(&store.path))?;
         Ok(store)
     }
 
-    /// Whether the WAL stays as it is when the connection is dropped. What is refused, for
-    /// damage for example, keeps the WAL that it had.
+    /// Whether the WAL is kept when the connection is dropped. A database that is refused, for damage
+    /// for example, keeps the WAL that it had.
+    ///
+    /// # Errors
+    /// SQLite refuses the setting. The WAL is kept as before.
     pub(super) fn keep_wal(&self, keep: bool) -> Result<()> {
         self.conn
             .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, keep)
@@ -59,94 +77,120 @@ impl Sqlite {
             .map_err(|e| error(&self.path, &e))
     }
 
-    /// Opens the database for a look that changes no byte of it; `None` where there is none.
+    /// Opens the database to read it, which changes no byte of it. `None` if there is no database.
+    ///
+    /// # Errors
+    /// What is at the path is not a database of CTS, or cannot be read; or what ends the waiting for a
+    /// lock. SQLite may have created side files.
     pub fn open_read_only(
         path: &Path,
         access: FileAccess,
         wait: &WaitPolicy<'_>,
     ) -> Result<Option<Sqlite>> {
-        let Some(path) = admitted(path, access, wait)? else { return Ok(None) };
-        let store = Sqlite::with(path, access, OpenFlags::SQLITE_OPEN_READ_ONLY, wait)?;
-        recognise(&store.conn, &store.path)?;
+        let Some(path) = find_database(path, access, wait)? else { return Ok(None) };
+        let store = Sqlite::open_with(path, access, OpenFlags::SQLITE_OPEN_READ_ONLY, wait)?;
+        refuse_foreign(&store.conn, &store.path)?;
         Ok(Some(store))
     }
 
-    /// Opens a database that is at rest for a look that makes no side file either. Nothing keeps
-    /// writers away meanwhile: who looks asks [`rest`] before and after.
+    /// Opens a database that has no side files to read it, without creating any. No lock keeps
+    /// writers away: the caller compares its [`RestingState`] before and after.
+    ///
+    /// # Errors
+    /// As [`Sqlite::open_read_only`], and no file was created.
     pub fn open_at_rest(
         path: &Path,
         access: FileAccess,
         wait: &WaitPolicy<'_>,
     ) -> Result<Option<Sqlite>> {
-        let Some(path) = admitted(path, access, wait)? else { return Ok(None) };
+        let Some(path) = find_database(path, access, wait)? else { return Ok(None) };
         let mut conn = connect_immutable(&path)?;
-        watch(&mut conn, wait.cancelled).map_err(|e| error(&path, &e))?;
-        recognise(&conn, &path)?;
-        let identity = file::identity(&path);
+        interrupt_when(&mut conn, wait.cancelled).map_err(|e| error(&path, &e))?;
+        refuse_foreign(&conn, &path)?;
+        let identity = FileIdentity::of(&path);
         Ok(Some(Sqlite { conn, path, identity, access, settled: false, known: None }))
     }
 
-    fn with(
+    fn open_with(
         path: PathBuf,
         access: FileAccess,
         flags: OpenFlags,
         wait: &WaitPolicy<'_>,
     ) -> Result<Sqlite> {
         let mut conn = connect(&path, flags, wait)?;
-        watch(&mut conn, wait.cancelled).map_err(|e| error(&path, &e))?;
-        let identity = file::identity(&path);
+        interrupt_when(&mut conn, wait.cancelled).map_err(|e| error(&path, &e))?;
+        let identity = FileIdentity::of(&path);
         Ok(Sqlite { conn, path, identity, access, settled: false, known: None })
     }
 }
 
-/// Refuses what must not be looked into; `None` where there is no database.
-fn admitted(path: &Path, access: FileAccess, wait: &WaitPolicy<'_>) -> Result<Option<PathBuf>> {
+/// The resolved path of a database that can be opened to read it. `None` if there is no database.
+fn find_database(
+    path: &Path,
+    access: FileAccess,
+    wait: &WaitPolicy<'_>,
+) -> Result<Option<PathBuf>> {
     let path = file::resolve(path)?;
-    file::refuse_network(&path, access.allow_network)?;
+    refuse_network(&path, access.allow_network)?;
     match file::inspect(&path)? {
         FileContent::Missing | FileContent::Empty => return Ok(None),
-        FileContent::Database(None) => return Err(cut_off(&path)),
-        FileContent::Database(Some(APPLICATION_ID)) => {}
-        FileContent::Database(Some(0)) => recognise(&peek(&path, wait)?, &path)?,
-        FileContent::Database(Some(id)) => return Err(foreign(&path, id)),
+        FileContent::Interrupted => return Err(not_rolled_back(&path)),
+        FileContent::Database(APPLICATION_ID) => {}
+        FileContent::Database(0) => refuse_foreign(&connect_to_recognise(&path, wait)?, &path)?,
+        FileContent::Database(id) => refuse_foreign_id(&path, id)?,
     }
     Ok(Some(path))
 }
 
-/// The state of a database whose file alone is all of it; `None` where something lies beside it.
-/// As long as it stays the same, nobody has written.
-pub fn rest(path: &Path) -> Option<(u64, i64, i64)> {
-    let is_alone = ["-wal", "-journal"].iter().all(|suffix| !file::beside(path, suffix).exists());
-    let meta = std::fs::metadata(path).ok().filter(|_| is_alone)?;
-    Some((meta.len(), meta.mtime(), meta.mtime_nsec()))
+/// The state of a database that has no WAL and no journal, so that its file alone is the whole of it.
+/// As long as it stays the same, nothing was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RestingState {
+    size_bytes: u64,
+    modified_seconds: i64,
+    modified_nanoseconds: i64,
 }
 
-/// Makes `stop` end long work of the connection.
-pub fn watch(conn: &mut Connection, stop: &Arc<AtomicBool>) -> rusqlite::Result<()> {
-    let stop = Arc::clone(stop);
-    let is_stopped = move || stop.load(Ordering::Relaxed);
-    conn.progress_handler(INSTRUCTIONS_BETWEEN_LOOKS, Some(is_stopped))
+impl RestingState {
+    /// The state now. `None` if the database has a WAL or a journal, or cannot be seen.
+    pub fn of(path: &Path) -> Option<RestingState> {
+        let has_side_file = ["-wal", "-journal"].iter().any(|s| side_file(path, s).exists());
+        let metadata = std::fs::metadata(path).ok().filter(|_| !has_side_file)?;
+        Some(RestingState {
+            size_bytes: metadata.len(),
+            modified_seconds: metadata.mtime(),
+            modified_nanoseconds: metadata.mtime_nsec(),
+        })
+    }
+}
+
+/// Makes SQLite end the connection's work once `cancelled` is set.
+///
+/// # Errors
+/// SQLite refuses the handler.
+pub fn interrupt_when(conn: &mut Connection, cancelled: &Arc<AtomicBool>) -> rusqlite::Result<()> {
+    let cancelled = Arc::clone(cancelled);
+    let is_cancelled = move || cancelled.load(Ordering::Relaxed);
+    conn.progress_handler(INSTRUCTIONS_BETWEEN_CHECKS, Some(is_cancelled))
 }
 
 fn read_only(path: &Path, why: &str) -> Error {
     Error::new(Kind::Permission, why).at(path.display()).remedy(
-        "run as the owner of the file, and look whether its disk is mounted read-only (`findmnt`)",
+        "run as the owner of the file, and check whether its disk is mounted read-only (`findmnt`)",
     )
 }
 
-/// The cts, if there is one, that holds the write lock of the database at the path.
-pub fn migrating(path: &Path) -> Option<Holder> {
-    file::holder(&file::resolve(path).ok()?).filter(|holder| holder.program == "cts")
-}
-
-/// Opens a connection with the settings that all of ours have. We delete no row, and rebuild
-/// tables whose rows others refer to, so foreign keys are off.
+/// Opens a connection with the settings of all connections of cts. Foreign keys are off: cts deletes
+/// no row, and rebuilds tables whose rows others refer to.
+///
+/// # Errors
+/// The file cannot be opened or its schema not be read; or what ends the waiting for a lock.
 pub fn connect(path: &Path, flags: OpenFlags, wait: &WaitPolicy<'_>) -> Result<Connection> {
     let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_EXRESCODE;
     let prepared = |conn: Connection| {
         conn.busy_timeout(BUSY_TIMEOUT)?;
         conn.execute_batch("PRAGMA foreign_keys = OFF; PRAGMA trusted_schema = OFF;")?;
-        // The first statement that reads the file, and so the first to find a fault.
+        // The first statement that reads the file, and so the first to meet an error of it.
         conn.query_row("PRAGMA schema_version", [], |_| Ok(()))?;
         Ok(conn)
     };
@@ -164,22 +208,22 @@ pub fn connect(path: &Path, flags: OpenFlags, wait: &WaitPolicy<'_>) -> Result<C
     }
 }
 
-/// What cannot be opened read-only as usual: WAL needs its shared memory file, which cannot
-/// be made in a folder that cannot be written; without a WAL the file alone is the whole
-/// database. A journal has to be rolled back, which a look does not do.
+/// Opens a database whose side files cannot be created. WAL mode needs a shared memory file, which
+/// cannot be created in a read-only folder; without a WAL the file alone is the whole database. A
+/// journal has to be rolled back, which a read-only connection does not do.
 fn connect_without_side_files(path: &Path, cause: &rusqlite::Error) -> Result<Connection> {
-    if file::beside(path, "-journal").exists() {
-        return Err(cut_off(path));
+    if side_file(path, "-journal").exists() {
+        return Err(not_rolled_back(path));
     }
     if !has_wal(path) {
         return connect_immutable(path);
     }
-    let place = file::storage_status(path, None);
+    let status = storage_status(path, None);
     let refusal = |kind, why| {
-        let what = format!("{why}, and its WAL cannot be read without writing beside it");
+        let what = format!("{why}, and its WAL cannot be read without creating a file next to it");
         Error::new(kind, what).at(path.display())
     };
-    Err(match (place.read_only, place.not_ours) {
+    Err(match (status.read_only, status.not_ours) {
         (Some(why), _) => {
             refusal(Kind::Io, why).remedy("mount the disk so that it can be written (`findmnt`)")
         }
@@ -188,54 +232,32 @@ fn connect_without_side_files(path: &Path, cause: &rusqlite::Error) -> Result<Co
     })
 }
 
-fn cut_off(path: &Path) -> Error {
-    Error::new(Kind::Data, "its last write was cut off, and is not rolled back yet")
+fn not_rolled_back(path: &Path) -> Error {
+    Error::new(Kind::Data, "its last transaction was interrupted and is not rolled back yet")
         .at(path.display())
-        .remedy("start cts (or `cts migrate`), which completes it")
+        .remedy("start cts (or run `cts migrate`), which rolls it back")
 }
 
-/// Asks again as long as somebody else holds a lock. Some answers come at once whatever the
-/// busy timeout says: those to a switch to WAL, and to whoever meets one.
-pub fn until_unlocked<T>(
-    path: &Path,
-    wait: &WaitPolicy<'_>,
-    mut ask: impl FnMut() -> rusqlite::Result<T>,
-) -> Result<T> {
-    let attempt = || match ask() {
-        Ok(answer) => Ok(Some(answer)),
-        Err(e) if is_busy(&e) => {
-            std::thread::sleep(Duration::from_millis(5));
-            Ok(None)
-        }
-        Err(e) => Err(error(path, &e)),
-    };
-    wait.until_unlocked(attempt, || file::holder(path))
-}
-
-/// Opens a file that may be another program's, if possible without leaving a side file.
-fn peek(path: &Path, wait: &WaitPolicy<'_>) -> Result<Connection> {
-    if rest(path).is_some() {
+/// Opens a file that may be another program's, if possible without creating a side file.
+fn connect_to_recognise(path: &Path, wait: &WaitPolicy<'_>) -> Result<Connection> {
+    if RestingState::of(path).is_some() {
         connect_immutable(path)
     } else {
         connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY, wait)
     }
 }
 
-/// Opens a database that has no WAL to read, so that its file alone is the whole of it.
+/// Opens a database without a WAL to read its file alone, and without locks.
 fn connect_immutable(path: &Path) -> Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
         | OpenFlags::SQLITE_OPEN_URI
         | OpenFlags::SQLITE_OPEN_NO_MUTEX
         | OpenFlags::SQLITE_OPEN_EXRESCODE;
-    Connection::open_with_flags(immutable(path), flags).map_err(|e| error(path, &e))
+    Connection::open_with_flags(immutable_uri(path), flags).map_err(|e| error(path, &e))
 }
 
-/// Whether a WAL with something in it lies beside the database.
-pub fn has_wal(path: &Path) -> bool {
-    std::fs::metadata(file::beside(path, "-wal")).is_ok_and(|meta| meta.len() > 0)
-}
-
-fn immutable(path: &Path) -> String {
+/// The URI of a file for SQLite (sqlite.org/uri.html).
+fn immutable_uri(path: &Path) -> String {
     let mut uri = String::from("file:");
     for byte in path.as_os_str().as_encoded_bytes() {
         match byte {
@@ -245,68 +267,4 @@ fn immutable(path: &Path) -> String {
         }
     }
     uri + "?immutable=1"
-}
-
-/// Refuses what is clearly another program's, where a write was cut off: its journal has to be
-/// rolled back before the database can be read, which opening it for writing does. Until then the
-/// file may hold anything, so that what is not clear is looked at after that.
-fn refuse_foreign_draft(path: &Path) -> Result<()> {
-    let seen = connect_immutable(path).ok().and_then(|conn| identify(&conn).ok());
-    match seen {
-        Some((id, names, ledger)) => judge(id, &names, ledger, path),
-        None => Ok(()),
-    }
-}
-
-/// Refuses a database that another program made.
-fn recognise(conn: &Connection, path: &Path) -> Result<()> {
-    let (id, names, ledger) = identify(conn).map_err(|e| error(path, &e))?;
-    judge(id, &names, ledger, path)
-}
-
-fn judge(id: u32, names: &[String], ledger: bool, path: &Path) -> Result<()> {
-    let tables: Vec<&str> = names.iter().map(String::as_str).collect();
-    match id {
-        APPLICATION_ID => Ok(()),
-        0 if tables.is_empty() || is_cts_database(&tables, ledger) => Ok(()),
-        0 => {
-            let some = tables.iter().take(3).copied().collect::<Vec<_>>().join(", ");
-            let what = format!(
-                "is another program's database (it holds {some}, and no table of CTS); it was left as it is"
-            );
-            Err(Error::new(Kind::Data, what)
-                .at(path.display())
-                .remedy("set SQLITE_DB_PATH (or --db) to another file"))
-        }
-        id => Err(foreign(path, id)),
-    }
-}
-
-/// Application id, names of tables, and whether there is a ledger as CTS has it; all of one
-/// moment, because another starter may just be making them.
-fn identify(conn: &Connection) -> rusqlite::Result<(u32, Vec<String>, bool)> {
-    let moment = conn.unchecked_transaction()?;
-    let id: i32 = moment.query_row("PRAGMA application_id", [], |row| row.get(0))?;
-    if id.cast_unsigned() == APPLICATION_ID {
-        return Ok((APPLICATION_ID, Vec::new(), false));
-    }
-    let mut names = moment.prepare(
-        "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'",
-    )?;
-    let names = names.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<Vec<_>>>()?;
-    let columns: i64 = moment.query_row(
-        "SELECT count(*) FROM pragma_table_xinfo('migrations') WHERE name IN ('name', 'executed_at')",
-        [],
-        |row| row.get(0),
-    )?;
-    Ok((id.cast_unsigned(), names, columns == 2))
-}
-
-fn foreign(path: &Path, id: u32) -> Error {
-    let what = format!(
-        "is another program's database (its application id is 0x{id:08x}, ours is 0x{APPLICATION_ID:08x}); it was left as it is"
-    );
-    Error::new(Kind::Data, what)
-        .at(path.display())
-        .remedy("set SQLITE_DB_PATH (or --db) to another file")
 }

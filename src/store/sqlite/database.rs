@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use super::Sqlite;
 use super::checkup;
-use super::connect::migrating;
 use super::draft::FileDraft;
+use super::lock::migrating;
 use crate::error::{Error, Kind, Result};
 use crate::store::schema::{SQLITE, Schema};
 use crate::store::{Backend, Database, Draft, Examination, Holder, Snapshot, Store, WaitPolicy};

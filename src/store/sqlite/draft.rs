@@ -1,55 +1,57 @@
-//! A new database is drafted in memory and appears at its path all at once: written to a
-//! file that has no name yet, synced, and then linked. A kill or a full disk leaves nothing,
-//! of many starters one wins and the others find a whole database, and the disk is made to
-//! write twice where a transaction in place takes eight times.
+//! Creates a new database in memory, and puts it at its path in one step: it is written to a file
+//! without a name, synced, and then linked. If the process is killed or the disk is full, nothing is
+//! left; if many processes start at once, one of them wins and the others find a complete database.
+//! The disk writes about twice the size of the database, where a transaction in the file takes eight
+//! times.
 //!
-//! Where the file system has no unnamed files (`O_TMPFILE`), the empty file is made and
-//! migrated in place, by the same engine from the same SQL.
+//! On a file system without unnamed files (`O_TMPFILE`), an empty file is created and migrated in
+//! place, from the same SQL.
 
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rusqlite::{Connection, MAIN_DB};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, linkat, open};
 use rustix::io::Errno;
 
-use super::connect::watch;
+use super::connect::interrupt_when;
 use super::error::error;
-use super::file::{self, FileContent};
-use super::{FileAccess, Sqlite};
+use super::file::{self, FileContent, folder_of};
+use super::file_error::{cannot_create, cannot_write};
+use super::file_system::refuse_network;
+use super::storage::SIDE_FILES_BYTES;
+use super::{FileAccess, Sqlite, permissions};
 use crate::error::Result;
 use crate::store::{Draft, Store, WaitPolicy};
 
-/// Bytes of the header that tell readers and writers of the WAL from those of a rollback
-/// journal, and what they hold for the WAL. (sqlite.org/fileformat2.html, 1.3.3)
-const VERSIONS: std::ops::RangeInclusive<usize> = 18..=19;
-const WAL_VERSION: u8 = 2;
-
-/// A database file that is not at its path yet.
+/// A new database in memory, and the unnamed file that it will be written to.
 pub struct FileDraft {
     store: Sqlite,
     file: File,
 }
 
 impl FileDraft {
-    /// Begins a draft where there is nothing at the path; `None` where there is something,
-    /// or where the file system has no unnamed files.
+    /// Begins a new database. `None` if there is a file at the path, or if the file system has no
+    /// unnamed files.
+    ///
+    /// # Errors
+    /// No database may be created at the path, or the file cannot be. The folder may have been.
     pub fn begin(
         path: &Path,
         access: FileAccess,
         wait: &WaitPolicy<'_>,
     ) -> Result<Option<FileDraft>> {
         let path = file::resolve(path)?;
-        file::refuse_network(&path, access.allow_network)?;
+        refuse_network(&path, access.allow_network)?;
         if file::inspect(&path)? != FileContent::Missing {
             return Ok(None);
         }
-        file::create_folder(&path, access.group)?;
-        let Some(file) = unnamed(&path, access.group)? else { return Ok(None) };
+        permissions::create_folder(&path, access.group)?;
+        let Some(file) = create_unnamed(&path, access.group)? else { return Ok(None) };
         let mut conn = Connection::open_in_memory().map_err(|e| error(&path, &e))?;
-        watch(&mut conn, wait.cancelled).map_err(|e| error(&path, &e))?;
+        interrupt_when(&mut conn, wait.cancelled).map_err(|e| error(&path, &e))?;
         let store = Sqlite { conn, path, identity: None, access, settled: false, known: None };
         Ok(Some(FileDraft { store, file }))
     }
@@ -64,43 +66,40 @@ impl Draft for FileDraft {
         let path = &self.store.path;
         let data = self.store.conn.serialize(MAIN_DB).map_err(|e| error(path, &e))?;
         let mut bytes = data.to_vec();
-        bytes.get_mut(VERSIONS).unwrap_or_default().fill(WAL_VERSION);
-        let needed = bytes.len() as u64 + file::SIDE_FILES_BYTES;
+        file::set_wal(&mut bytes);
+        let needed = bytes.len() as u64 + SIDE_FILES_BYTES;
         self.file
             .write_all(&bytes)
             .and_then(|()| self.file.sync_all())
-            .map_err(|e| file::cannot_write(path, needed, &e))?;
+            .map_err(|e| cannot_write(path, Some(needed), &e))?;
         link(&self.file, path)
     }
 }
 
-fn unnamed(path: &Path, group: bool) -> Result<Option<File>> {
-    let folder = folder_of(path);
-    let mode = Mode::from_raw_mode(file::mode(group));
-    match open(&folder, OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC, mode) {
+/// Creates a file without a name in the folder of the path. `None` if the file system has none.
+fn create_unnamed(path: &Path, group: bool) -> Result<Option<File>> {
+    let mode = Mode::from_raw_mode(permissions::file_mode(group));
+    match open(folder_of(path), OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC, mode) {
         Ok(fd) => {
             let file = File::from(fd);
-            file::set_mode(&file, path, group)?;
+            permissions::complete_file_mode(&file, path, group)?;
             Ok(Some(file))
         }
         Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::NOENT | Errno::INVAL) => Ok(None),
-        Err(e) => Err(file::cannot_create(path, "the file", &e.into())),
+        Err(e) => Err(cannot_create(path, "the file", &e.into())),
     }
 }
 
+/// Gives the unnamed file its path. Returns whether it has it: another process may have been faster,
+/// and without `/proc` it cannot be done.
 fn link(file: &File, path: &Path) -> Result<bool> {
     let unnamed = format!("/proc/self/fd/{}", file.as_raw_fd());
     match linkat(CWD, unnamed, CWD, path, AtFlags::SYMLINK_FOLLOW) {
         Ok(()) => File::open(folder_of(path))
             .and_then(|folder| folder.sync_all())
             .map(|()| true)
-            .map_err(|e| file::cannot_create(path, "the file", &e)),
-        // Another starter was faster, or /proc is not there: the path is looked at again.
+            .map_err(|e| cannot_create(path, "the file", &e)),
         Err(Errno::EXIST | Errno::NOENT | Errno::PERM | Errno::OPNOTSUPP) => Ok(false),
-        Err(e) => Err(file::cannot_create(path, "the file", &io::Error::from(e))),
+        Err(e) => Err(cannot_create(path, "the file", &io::Error::from(e))),
     }
-}
-
-fn folder_of(path: &Path) -> PathBuf {
-    path.parent().unwrap_or(Path::new("/")).to_path_buf()
 }

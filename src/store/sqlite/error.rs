@@ -1,24 +1,26 @@
-//! What an error of SQLite means: its kind, and what to do about it.
+//! What failed in work on an open SQLite database, and what that means for the operator: the kind of
+//! the error, its sentence and the remedy.
 
 use std::path::Path;
 
 use rusqlite::ErrorCode;
 
-use super::file;
+use super::file_error::{beyond_file_size_limit, disk_full};
+use super::storage::{file_size_limit, has_plenty, is_full, storage_status};
 use crate::error::{Cause, Error, Kind};
 use crate::store::interrupted;
 
-/// Whether somebody else holds a lock.
+/// Whether another connection holds a lock that is needed.
 pub fn is_busy(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
 }
 
-/// Whether the file, or one that must be made beside it, cannot be opened.
+/// Whether the file, or a side file that must be created, cannot be opened.
 pub fn is_unopenable(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly))
 }
 
-/// An error of SQLite with its kind and remedy, the path first.
+/// An error of SQLite for the operator, with the path of the database first.
 pub fn error(path: &Path, cause: &rusqlite::Error) -> Error {
     use ErrorCode as Code;
     let text = match cause {
@@ -26,52 +28,57 @@ pub fn error(path: &Path, cause: &rusqlite::Error) -> Error {
         rusqlite::Error::SqlInputError { msg, .. } => msg.clone(),
         other => other.to_string(),
     };
-    let (kind, remedy) = match cause.sqlite_error_code() {
+    let code = cause.sqlite_error_code();
+    match code {
         Some(Code::OperationInterrupted) => return interrupted().at(path.display()),
-        // SQLite says the same of the disk for temporary files, and of ids that are used up.
-        Some(Code::DiskFull) if file::has_plenty(path) => (
-            Kind::Io,
-            "this disk has room: look at the one for temporary files (`df /var/tmp /tmp`), then for a table that has used up its ids (9223372036854775807)",
-        ),
-        Some(Code::DiskFull) => return disk_full(path),
-        Some(Code::SystemIoFailure) if file::is_full(path) => return disk_full(path),
-        Some(Code::SystemIoFailure) if file::size_limit().is_some() => {
-            return file::limited(path, &text, None);
+        Some(Code::DiskFull) if !has_plenty(path) => return disk_full(path, None, None),
+        Some(Code::SystemIoFailure) if is_full(path) => return disk_full(path, None, None),
+        Some(Code::SystemIoFailure) if file_size_limit().is_some() => {
+            return beyond_file_size_limit(path, &text, None);
         }
+        _ => {}
+    }
+    let (kind, remedy) = kind_and_remedy(path, code);
+    let mut error = Error::new(kind, text).at(path.display());
+    error.remedy = remedy.map(str::to_string);
+    match cause.sqlite_extended_error_code() {
+        Some(code) => error.caused_by(Cause::Sqlite(code)),
+        None => error,
+    }
+}
+
+/// The kind of an error of SQLite and what to do about it, by its primary result code
+/// (sqlite.org/rescode.html).
+fn kind_and_remedy(path: &Path, code: Option<ErrorCode>) -> (Kind, Option<&'static str>) {
+    use ErrorCode as Code;
+    let (kind, remedy) = match code {
+        // SQLite reports the same for the disk of temporary files, and for ids that are used up.
+        Some(Code::DiskFull) => (
+            Kind::Io,
+            "this disk has room: check that of the temporary files (`df /var/tmp /tmp`), then whether a table has used up its ids (9223372036854775807)",
+        ),
         Some(Code::SystemIoFailure) => {
-            (Kind::Io, "look at the disk (`dmesg`, `df`), then run it again")
+            (Kind::Io, "check the disk (`dmesg`, `df`), then run it again")
         }
         Some(Code::DatabaseBusy | Code::DatabaseLocked) => {
             (Kind::TryAgain, "run it again when the other program has finished")
         }
         Some(Code::DatabaseCorrupt | Code::NotADatabase) => (
             Kind::Data,
-            "stop the trading programs, keep a copy of the file, and restore a backup (`cts --check --deep` tells what is damaged)",
+            "stop the trading programs, keep a copy of the file, and restore a backup (`cts --check --deep` lists the damage)",
         ),
         Some(Code::ReadOnly | Code::PermissionDenied | Code::AuthorizationForStatementDenied) => (
             Kind::Permission,
-            "run as the owner of the file, and look whether its disk is mounted read-only",
+            "run as the owner of the file, and check whether its disk is mounted read-only (`findmnt`)",
         ),
-        Some(Code::CannotOpen) if file::storage_status(path, None).unwritable().is_some() => (
+        Some(Code::CannotOpen) if storage_status(path, None).unwritable().is_some() => (
             Kind::Permission,
-            "look at the rights of the file and its folder, or set SQLITE_DB_PATH (or --db) to another file",
+            "check the permissions of the file and its folder, or set SQLITE_DB_PATH (or --db) to another file",
         ),
         Some(Code::CannotOpen) => {
-            (Kind::Io, "look whether file descriptors or memory ran out (`ulimit -n`, `free`)")
+            (Kind::Io, "check whether file descriptors or memory ran out (`ulimit -n`, `free`)")
         }
-        _ => (Kind::Data, ""),
+        _ => return (Kind::Data, None),
     };
-    let error = Error::new(kind, text).at(path.display());
-    let error = match cause.sqlite_error() {
-        Some(code) => error.caused_by(Cause::Sqlite(code.extended_code)),
-        None => error,
-    };
-    if remedy.is_empty() { error } else { error.remedy(remedy) }
-}
-
-fn disk_full(path: &Path) -> Error {
-    Error::new(Kind::Io, format!("the disk is full ({})", file::room(path, None)))
-        .at(path.display())
-        .caused_by(Cause::DiskFull)
-        .remedy("free some space on that disk and run it again")
+    (kind, Some(remedy))
 }

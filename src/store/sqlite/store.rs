@@ -6,11 +6,13 @@ use rusqlite::Connection;
 
 use super::FileAccess;
 use super::checkpoint::Checkpointer;
-use super::connect::{has_wal, until_unlocked};
 use super::error::{error, is_busy};
-use super::file::{self};
+use super::file::{FileIdentity, has_wal, is_empty};
 use super::inspect::{find_damage, snapshot};
+use super::lock::until_unlocked;
+use super::permissions::correct_modes;
 use super::rebuild;
+use super::storage::storage_status;
 use super::transaction::SqliteTx;
 use crate::error::{Error, Kind, Result};
 use crate::store::schema::{SQLITE, Schema};
@@ -31,7 +33,7 @@ const PROBE_BYTES: u32 = 64 << 10;
 pub struct Sqlite {
     pub(super) conn: Connection,
     pub(super) path: PathBuf,
-    pub(super) identity: Option<(u64, u64)>,
+    pub(super) identity: Option<FileIdentity>,
     pub(super) access: FileAccess,
     /// Whether the schema is in place, so that the file cannot be empty.
     pub(super) settled: bool,
@@ -119,8 +121,8 @@ impl Store for Sqlite {
     }
 
     fn storage_status(&self) -> StorageStatus {
-        let place = file::storage_status(&self.path, self.identity);
-        if self.settled && file::is_empty(&self.path) && place.replaced.is_none() {
+        let place = storage_status(&self.path, self.identity);
+        if self.settled && is_empty(&self.path) && place.replaced.is_none() {
             let why = format!("{} was emptied while it was open", self.path.display());
             return StorageStatus { replaced: Some(why), ..place };
         }
@@ -157,7 +159,7 @@ impl Store for Sqlite {
 
     fn settle(&mut self, wait: &WaitPolicy<'_>) -> Result<Vec<String>> {
         let mut said: Vec<String> = self.use_wal(wait)?.into_iter().collect();
-        said.extend(file::tighten(&self.path, self.access.group));
+        said.extend(correct_modes(&self.path, self.access.group));
         self.keep_wal(false)?;
         self.settled = true;
         Ok(said)

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 
-use super::connect::until_unlocked;
 use super::error::error;
 use super::file::APPLICATION_ID;
+use super::lock::until_unlocked;
 use super::{backup, catalog, exceptions, rebuild};
 use crate::error::{Error, Kind, Result};
 use crate::store::sql::{insert_ledger_row, insert_site_log, quoted};
@@ -92,7 +92,7 @@ impl Tx for SqliteTx<'_> {
     }
 
     fn back_up(&mut self) -> Result<Option<String>> {
-        backup::beside(self.path, self.group).map(Some)
+        backup::next_to(self.path, self.group).map(Some)
     }
 
     fn rebuild(&mut self, expected: &Table, wait: &WaitPolicy<'_>) -> Result<Rebuilt> {

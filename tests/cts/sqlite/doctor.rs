@@ -144,7 +144,7 @@ fn modes_that_let_others_in_are_for_a_person() {
     let folder = machine.path("");
     set_mode(&folder, 0o777);
     let at = ["files", "folder", "attention"];
-    says(&machine, doctor(&machine), 1, at, "everybody", "chmod 700 ");
+    says(&machine, doctor(&machine), 1, at, "every user", "chmod 700 ");
     set_mode(&folder, 0o700);
     let run = doctor(&machine).env("CTS_GROUP_ACCESS", "1");
     says(&machine, run, 1, at, "CTS_GROUP_ACCESS", "chmod 2770 ");
@@ -210,7 +210,7 @@ fn a_folder_that_this_user_may_not_make_is_bad() {
     let (code, report) = json(run.db(&closed.join("data/cts.db")));
     let (status, what, remedy) = found(&report, "files", "folder");
     assert_eq!((status.as_str(), code), ("bad", 2), "{report:#}");
-    assert!(what.contains("may not make it") && remedy.contains("install -d"), "{what}");
+    assert!(what.contains("may not create it") && remedy.contains("install -d"), "{what}");
 }
 
 #[test]

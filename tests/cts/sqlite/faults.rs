@@ -94,8 +94,8 @@ fn what_is_not_a_file_ends_every_command_at_once() {
         (made("pipe"), 78, "is a pipe, not a file"),
         (made("link to a pipe"), 78, "is a pipe, not a file"),
         (Path::new("/dev/null").into(), 78, "is a device, not a file"),
-        (made("link to nothing"), 65, "a symbolic link that leads nowhere"),
-        (made("loop"), 65, "a symbolic link that leads nowhere"),
+        (made("link to nothing"), 65, "the symbolic link cannot be followed"),
+        (made("loop"), 65, "the symbolic link cannot be followed"),
     ] {
         for words in ["migrate", "repair", "verify", "status", "serve --port 0"] {
             let done = machine.cts(words).db(&path).within(AT_ONCE);

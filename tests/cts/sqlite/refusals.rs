@@ -67,7 +67,7 @@ fn an_empty_file_beside_a_wal_is_not_begun_anew() {
     let machine = Machine::new();
     fs::write(machine.db(), "").unwrap();
     fs::write(machine.path("cts.db-wal"), "the last open positions").unwrap();
-    refused(&machine, 65, &["the file is empty", "cts.db-wal tells that there was a database"]);
+    refused(&machine, 65, &["the file is empty", "cts.db-wal shows that there was a database"]);
     machine.cts("--check").status(2).says(&["cts.db-wal"]);
     fs::remove_file(machine.db()).unwrap();
     refused(&machine, 65, &["there is no such file", "cts.db-wal"]);
@@ -100,7 +100,7 @@ fn what_is_not_a_file_is_refused() {
     refused(&machine, 78, &["cts.db: is a pipe, not a file"]);
     fs::remove_file(machine.db()).unwrap();
     std::os::unix::fs::symlink("/nonexistent/cts.db", machine.db()).unwrap();
-    refused(&machine, 65, &["cts.db: a symbolic link that leads nowhere"]);
+    refused(&machine, 65, &["cts.db: the symbolic link cannot be followed"]);
     fs::remove_file(machine.db()).unwrap();
     fs::write(machine.path("file"), "").unwrap();
     machine.cts("migrate").db(&machine.path("file/cts.db")).status(78).says(&["file/cts.db"]);

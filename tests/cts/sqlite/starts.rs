@@ -150,8 +150,8 @@ fn a_first_run_that_was_cut_off_is_not_called_healthy() {
     assert!(!strace.success());
     assert!(machine.path("cts.db-journal").exists());
     let before = machine.files();
-    machine.cts("--check").status(2).says(&["was cut off", "cts migrate"]);
-    machine.cts("status").status(65).says(&["was cut off"]);
+    machine.cts("--check").status(2).says(&["was interrupted", "cts migrate"]);
+    machine.cts("status").status(65).says(&["was interrupted"]);
     assert_eq!(machine.files(), before);
     machine.cts("migrate").success().says(&["88 applied"]);
     assert_complete(&machine);

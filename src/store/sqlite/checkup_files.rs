@@ -1,0 +1,359 @@
+//! Examines the file of a SQLite database for `cts doctor`: its folder, its modes and owners, its side
+//! files and the file system that it is on. SQLite is not asked.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::Access;
+use rustix::process::geteuid;
+
+use super::FileAccess;
+use super::file::{folder_of, side_file};
+use super::file_system::{file_system, magic_number};
+use super::permissions::{file_mode, folder_mode};
+use crate::error::{Error, Kind};
+use crate::store::FileOwner;
+use crate::store::finding::{Finding, Group};
+use crate::system::shell::word;
+use crate::system::users;
+
+/// Size of the WAL, in bytes, below which a running cts keeps it.
+const WAL_BYTES_MAX: u64 = 256 << 20;
+
+/// Write permission of all users in the mode of a folder.
+const WRITE_BY_OTHERS: u32 = 0o002;
+/// Write permission of its group.
+const WRITE_BY_GROUP: u32 = 0o020;
+/// All permissions of its group, and setgid.
+const SHARED_WITH_GROUP: u32 = 0o2070;
+
+/// What is at a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum PathState {
+    Missing,
+    /// Not to be seen: this folder, of the user with this number, may not be entered.
+    Hidden(PathBuf, u32),
+    Exists(Attributes),
+}
+
+/// Attributes of a file or folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Attributes {
+    mode: u32,
+    uid: u32,
+    size_bytes: u64,
+}
+
+impl PathState {
+    fn of(path: &Path) -> PathState {
+        match fs::metadata(path) {
+            Ok(metadata) => PathState::Exists(Attributes {
+                mode: metadata.mode() & 0o7777,
+                uid: metadata.uid(),
+                size_bytes: metadata.len(),
+            }),
+            Err(e) if e.kind() == ErrorKind::PermissionDenied => path
+                .ancestors()
+                .skip(1)
+                .find_map(|folder| Some((folder, fs::metadata(folder).ok()?)))
+                .map_or(PathState::Missing, |(folder, metadata)| {
+                    PathState::Hidden(folder.into(), metadata.uid())
+                }),
+            Err(_) => PathState::Missing,
+        }
+    }
+}
+
+/// What the file system shows of a database.
+pub struct FileState {
+    path: PathBuf,
+    /// The user that this process runs as.
+    uid: u32,
+    folder: PathState,
+    /// Whether this user can create the folder if it is missing.
+    can_create_folder: bool,
+    file: PathState,
+    wal: PathState,
+    shm: PathState,
+    /// The magic number of the file system, if it can be read.
+    magic: Option<u64>,
+}
+
+impl FileState {
+    /// Reads it.
+    pub fn read(path: &Path) -> FileState {
+        let existing = path.ancestors().skip(1).find(|p| p.exists()).unwrap_or(path);
+        let can_write = rustix::fs::access(existing, Access::WRITE_OK | Access::EXEC_OK).is_ok();
+        FileState {
+            path: path.to_path_buf(),
+            uid: geteuid().as_raw(),
+            folder: PathState::of(folder_of(path)),
+            can_create_folder: can_write,
+            file: PathState::of(path),
+            wal: PathState::of(&side_file(path, "-wal")),
+            shm: PathState::of(&side_file(path, "-shm")),
+            magic: magic_number(path),
+        }
+    }
+
+    /// A finding for each thing that can be wrong with the files.
+    pub fn findings(&self, access: FileAccess) -> Vec<Finding> {
+        let mut findings = vec![self.folder(access.group)];
+        findings.extend(self.file(access.group));
+        findings.extend(self.side_files(access.group));
+        findings.extend(self.wal_size());
+        findings
+            .extend(self.magic.map(|magic| file_system(&self.path, magic, access.allow_network)));
+        findings
+    }
+
+    fn folder(&self, group: bool) -> Finding {
+        let (folder, name) = (folder_of(&self.path), "folder");
+        let found = match &self.folder {
+            PathState::Exists(found) => found,
+            PathState::Hidden(..) => return self.hidden(name),
+            PathState::Missing => return self.missing_folder(folder, group),
+        };
+        let owner = users::name(found.uid);
+        let what = format!("{}, mode {:04o}, owner {owner}", folder.display(), found.mode);
+        let why = if found.mode & WRITE_BY_OTHERS != 0 {
+            "every user can replace the database by another file"
+        } else if !group && found.mode & WRITE_BY_GROUP != 0 {
+            "its group can replace the database by another file"
+        } else if group && found.mode & SHARED_WITH_GROUP != SHARED_WITH_GROUP {
+            "CTS_GROUP_ACCESS is on, and its group may not create files in it"
+        } else {
+            return Finding::good(Group::Files, name, what);
+        };
+        Finding::attention(Group::Files, name, format!("{what}: {why}")).remedy(format!(
+            "chmod {:o} {}",
+            folder_mode(group),
+            word(folder)
+        ))
+    }
+
+    fn missing_folder(&self, folder: &Path, group: bool) -> Finding {
+        let mode = folder_mode(group);
+        let create = format!("sudo install -d -o cts -g cts -m {mode:o} {}", word(folder));
+        let shown = folder.display();
+        if self.can_create_folder {
+            let what =
+                format!("{shown}: there is none; a start of cts creates it, if its user may");
+            Finding::attention(Group::Files, "folder", what).remedy(create)
+        } else {
+            let what = format!("{shown}: there is none, and this user may not create it");
+            Finding::bad(Group::Files, "folder", what).remedy(create)
+        }
+    }
+
+    /// The finding for what this user may not see. Its owner may.
+    fn hidden(&self, name: &str) -> Finding {
+        let (path, uid) = match (&self.folder, &self.file) {
+            (PathState::Hidden(folder, uid), _) | (_, PathState::Hidden(folder, uid)) => {
+                (folder, *uid)
+            }
+            (_, PathState::Exists(found)) => (&self.path, found.uid),
+            _ => (&self.path, 0),
+        };
+        let (owner, user) = (users::name(uid), users::name(self.uid));
+        let what = format!("{}: owned by {owner}, and not accessible to {user}", path.display());
+        Finding::unknown(Group::Files, name, what).remedy(self.as_user(uid))
+    }
+
+    /// The command that examines the database as another user.
+    fn as_user(&self, uid: u32) -> String {
+        let user = match users::name(uid) {
+            _ if uid == 0 => String::new(),
+            user if user.starts_with('#') => format!("-u '{user}' "),
+            user => format!("-u {user} "),
+        };
+        format!("sudo {user}cts doctor --db {}", word(&self.path))
+    }
+
+    fn file(&self, group: bool) -> Option<Finding> {
+        let name = "file";
+        match &self.file {
+            PathState::Missing => None,
+            // The finding of the folder says it.
+            PathState::Hidden(..) if matches!(self.folder, PathState::Hidden(..)) => None,
+            PathState::Hidden(..) => Some(self.hidden(name)),
+            PathState::Exists(found) => Some(mode(name, &self.path, *found, group)),
+        }
+    }
+
+    /// What is wrong with the side files, whose owner and mode must be those of the database.
+    fn side_files(&self, group: bool) -> Vec<Finding> {
+        let PathState::Exists(database) = self.file else { return Vec::new() };
+        let finding = |(suffix, state): (&str, &PathState)| {
+            let PathState::Exists(found) = state else { return None };
+            let path = side_file(&self.path, suffix);
+            if found.uid != database.uid {
+                let (owner, wanted) = (users::name(found.uid), users::name(database.uid));
+                let what =
+                    format!("{} is owned by {owner}, the database by {wanted}", path.display());
+                let finding = Finding::attention(Group::Files, suffix, what);
+                return Some(finding.remedy(format!("chown {wanted}: {}", word(&path))));
+            }
+            let finding = mode(suffix, &path, *found, group);
+            finding.remedy.is_some().then_some(finding)
+        };
+        [("-wal", &self.wal), ("-shm", &self.shm)].into_iter().filter_map(finding).collect()
+    }
+
+    fn wal_size(&self) -> Option<Finding> {
+        let PathState::Exists(found) = self.wal else { return None };
+        let what = format!("{} KiB", found.size_bytes >> 10);
+        Some(if found.size_bytes < WAL_BYTES_MAX {
+            Finding::good(Group::Files, "WAL", what)
+        } else {
+            let what = format!("{what}: no checkpoint has copied it into the database file");
+            Finding::attention(Group::Files, "WAL", what).remedy(
+                "start cts serve, which checkpoints it; if it runs, a program keeps a read transaction open: fuser -v on the file",
+            )
+        })
+    }
+
+    /// The finding for a database that could not be read. `None` if another finding says it. That
+    /// another user may not read it is no fault of the database.
+    pub fn unreadable_contents(&self, error: Error) -> Option<Finding> {
+        let (group, name) = (Group::Database, "database");
+        let (kind, what, remedy) = (error.kind, error.message(), error.remedy);
+        Some(match &self.file {
+            PathState::Hidden(..) => return None,
+            PathState::Exists(found) if kind == Kind::Permission && found.uid != self.uid => {
+                Finding::unknown(group, name, what).remedy(self.as_user(found.uid))
+            }
+            PathState::Exists(_) if kind == Kind::TryAgain => {
+                Finding { remedy, ..Finding::unknown(group, name, what) }
+            }
+            _ => Finding { remedy, ..Finding::bad(group, name, what) },
+        })
+    }
+
+    /// The owner of the database file. `None` if it does not exist or cannot be seen.
+    pub fn owner(&self, access: FileAccess) -> Option<FileOwner> {
+        let PathState::Exists(found) = self.file else { return None };
+        Some(FileOwner { path: word(&self.path), uid: found.uid, shared: access.group })
+    }
+}
+
+/// The finding for the mode of a file of the database.
+fn mode(name: &str, path: &Path, found: Attributes, group: bool) -> Finding {
+    let (allowed, mode) = (file_mode(group), found.mode & 0o777);
+    let what = format!(
+        "{}, mode {mode:04o}, owner {}, {} KiB",
+        path.display(),
+        users::name(found.uid),
+        found.size_bytes >> 10
+    );
+    let why = if mode & !allowed != 0 {
+        "other users have access"
+    } else if group && mode != allowed {
+        "its group has no access, though CTS_GROUP_ACCESS is on"
+    } else {
+        return Finding::good(Group::Files, name, what);
+    };
+    let remedy = format!("chmod {allowed:o} {}, which a start of cts does too", word(path));
+    Finding::attention(Group::Files, name, format!("{what}: {why}")).remedy(remedy)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::finding::Grade::{self, Attention, Bad, Good, Unknown};
+
+    fn exists(mode: u32) -> PathState {
+        PathState::Exists(Attributes { mode, uid: 997, size_bytes: 4096 })
+    }
+
+    fn as_cts_makes_it() -> FileState {
+        FileState {
+            path: "/data/cts.db".into(),
+            uid: 997,
+            folder: exists(0o700),
+            can_create_folder: false,
+            file: exists(0o600),
+            wal: exists(0o600),
+            shm: exists(0o600),
+            magic: Some(0xef53),
+        }
+    }
+
+    /// The findings that are not good.
+    fn faults(group: bool, change: impl FnOnce(&mut FileState)) -> Vec<(String, Grade)> {
+        let mut state = as_cts_makes_it();
+        change(&mut state);
+        let findings = state.findings(FileAccess { group, allow_network: false });
+        findings.into_iter().filter(|f| f.grade != Good).map(|f| (f.name, f.grade)).collect()
+    }
+
+    fn one(name: &str, grade: Grade) -> Vec<(String, Grade)> {
+        vec![(name.to_string(), grade)]
+    }
+
+    #[test]
+    fn what_cts_makes_is_good() {
+        assert_eq!(faults(false, |_| {}), []);
+        let shared = |state: &mut FileState| {
+            state.folder = exists(0o2770);
+            for file in [&mut state.file, &mut state.wal, &mut state.shm] {
+                *file = exists(0o660);
+            }
+        };
+        assert_eq!(faults(true, shared), []);
+        assert_eq!(faults(false, |state| state.folder = exists(0o755)), []);
+    }
+
+    #[test]
+    fn each_fault_of_the_files_has_its_finding() {
+        let attention = |name| one(name, Attention);
+        assert_eq!(faults(false, |state| state.folder = exists(0o777)), attention("folder"));
+        assert_eq!(faults(false, |state| state.folder = exists(0o770)), attention("folder"));
+        assert_eq!(faults(false, |state| state.file = exists(0o644)), attention("file"));
+        assert_eq!(faults(false, |state| state.shm = exists(0o606)), attention("-shm"));
+        let of_root = PathState::Exists(Attributes { mode: 0o600, uid: 0, size_bytes: 0 });
+        assert_eq!(faults(false, |state| state.wal = of_root), attention("-wal"));
+        let long = PathState::Exists(Attributes { mode: 0o600, uid: 997, size_bytes: 1 << 30 });
+        assert_eq!(faults(false, |state| state.wal = long), attention("WAL"));
+        let tmpfs = faults(false, |state| state.magic = Some(0x0102_1994));
+        assert_eq!(tmpfs, attention("file system"));
+        assert_eq!(faults(false, |state| state.magic = Some(0x6969)), one("file system", Bad));
+        let without_group: Vec<_> =
+            ["folder", "file", "-wal", "-shm"].map(|name| (name.into(), Attention)).into();
+        assert_eq!(faults(true, |_| {}), without_group);
+    }
+
+    #[test]
+    fn a_missing_folder_is_bad_only_if_it_cannot_be_created() {
+        let missing = |can_create_folder| {
+            move |state: &mut FileState| {
+                *state = FileState { can_create_folder, ..as_cts_makes_it() };
+                for path in [&mut state.folder, &mut state.file, &mut state.wal, &mut state.shm] {
+                    *path = PathState::Missing;
+                }
+            }
+        };
+        assert_eq!(faults(false, missing(true)), one("folder", Attention));
+        assert_eq!(faults(false, missing(false)), one("folder", Bad));
+    }
+
+    #[test]
+    fn what_this_user_may_not_see_is_unknown_and_the_remedy_names_the_owner() {
+        let hidden = || PathState::Hidden("/data".into(), 4_000_000);
+        let mut state = as_cts_makes_it();
+        (state.folder, state.file) = (exists(0o700), hidden());
+        (state.wal, state.shm) = (hidden(), hidden());
+        let findings = state.findings(FileAccess::default());
+        let unknown: Vec<_> = findings.iter().filter(|f| f.grade == Unknown).collect();
+        assert_eq!(unknown.len(), 1, "{findings:?}");
+        let command = "sudo -u '#4000000' cts doctor --db /data/cts.db";
+        assert_eq!(unknown[0].remedy.as_deref(), Some(command));
+        let error = || Error::new(Kind::Permission, "cannot be read");
+        assert_eq!(state.unreadable_contents(error()), None);
+        let grade = |state: FileState| state.unreadable_contents(error()).map(|f| f.grade);
+        assert_eq!(grade(as_cts_makes_it()), Some(Bad));
+        assert_eq!(grade(FileState { uid: 5, ..as_cts_makes_it() }), Some(Unknown));
+    }
+}
