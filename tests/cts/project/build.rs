@@ -2,15 +2,16 @@
 //! one file changed, checked by the real cargo.
 
 use std::fs;
-use std::path::Path;
 use std::process::Command;
 
 use crate::support::project::ProjectCopy;
 
 #[test]
+#[ignore = "sweep"]
 fn the_build_proves_the_schema() {
-    let copy = ProjectCopy::new();
-    let extra = copy.file("072_extra.sql");
+    let copy = ProjectCopy::make("cts-copy", env!("CARGO_PKG_VERSION"));
+    let extra = copy.path("schema/sqlite/072_extra.sql");
+    let notes = copy.path("schema/sqlite/notes.sql");
     let write = |sql: &str| fs::write(&extra, sql).unwrap();
 
     write("-- a new one\n\nCREATE TABLE IF NOT EXISTS broken (id INTEGER,);\n");
@@ -25,14 +26,14 @@ fn the_build_proves_the_schema() {
     write("CREATE INDEX idx_new ON site_logs (level);\n");
     copy.refused(&["072_extra.sql, line 1", "idx_new already exists"]);
 
-    fs::rename(&extra, copy.file("notes.sql")).unwrap();
+    fs::rename(&extra, &notes).unwrap();
     copy.refused(&["notes.sql", "072_add_something.sql"]);
-    fs::remove_file(copy.file("notes.sql")).unwrap();
+    fs::remove_file(&notes).unwrap();
 
     write("CREATE INDEX IF NOT EXISTS idx_new ON site_logs (user_id);\n");
     copy.refused(&["schema/sqlite/072_extra.sql", "no such file in schema/postgres"]);
 
-    let other = copy.postgres("072_extra.sql");
+    let other = copy.path("schema/postgres/072_extra.sql");
     let write = |sql: &str| fs::write(&other, sql).unwrap();
     write("-- a new one\n\nCREATE INDEX idx_new ON site_logs (user_id);\n");
     copy.refused(&["schema/postgres/072_extra.sql, line 3", "is not understood"]);
@@ -50,12 +51,9 @@ fn the_build_proves_the_schema() {
     copy.refused(&["schema/postgres/072_extra.sql, line 1", "dollar quotes"]);
 
     write("CREATE INDEX IF NOT EXISTS idx_new ON site_logs (user_id);\n");
-    let (built, said) = copy.check();
-    assert!(built, "{said}");
-    let target = Path::new(env!("CARGO_BIN_EXE_cts")).ancestors().nth(2).unwrap();
-    let output = Command::new(target.join("schema-tests/debug/cts"))
+    let output = Command::new(copy.build().unwrap())
         .args(["migrate", "--dry-run", "--db"])
-        .arg(copy.folder.path().join("new.db"))
+        .arg(copy.path("new.db"))
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stdout);

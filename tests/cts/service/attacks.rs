@@ -228,6 +228,7 @@ impl Random {
 }
 
 #[test]
+#[ignore = "sweep"]
 fn two_thousand_that_say_nothing() {
     let _turn = alone();
     let machine = Machine::new();
@@ -241,6 +242,7 @@ fn two_thousand_that_say_nothing() {
 }
 
 #[test]
+#[ignore = "sweep"]
 fn a_flood_that_does_not_end() {
     let _turn = alone();
     let machine = Machine::new();
@@ -264,6 +266,7 @@ fn a_flood_that_does_not_end() {
 }
 
 #[test]
+#[ignore = "sweep"]
 fn a_stop_does_not_wait_for_who_says_nothing() {
     let _turn = alone();
     let machine = Machine::new();
@@ -278,6 +281,7 @@ fn a_stop_does_not_wait_for_who_says_nothing() {
 }
 
 #[test]
+#[ignore = "sweep"]
 fn three_hundred_that_stay_after_their_answer() {
     let _turn = alone();
     let machine = Machine::new();
@@ -296,6 +300,7 @@ fn three_hundred_that_stay_after_their_answer() {
 }
 
 #[test]
+#[ignore = "sweep"]
 fn three_hundred_that_send_a_byte_a_second() {
     let _turn = alone();
     let machine = Machine::new();
@@ -317,6 +322,7 @@ fn three_hundred_that_send_a_byte_a_second() {
 }
 
 #[test]
+#[ignore = "sweep"]
 fn readers_that_never_read() {
     let _turn = alone();
     let machine = Machine::new();
@@ -329,6 +335,7 @@ fn readers_that_never_read() {
 }
 
 #[test]
+#[ignore = "sweep"]
 fn a_flood_with_few_descriptors() {
     let _turn = alone();
     let machine = Machine::new();
@@ -344,6 +351,7 @@ fn a_flood_with_few_descriptors() {
 }
 
 #[test]
+#[ignore = "sweep"]
 fn a_flood_with_few_threads() {
     let _turn = alone();
     if !is_root() {
@@ -381,6 +389,7 @@ fn a_flood_with_few_threads() {
 }
 
 #[test]
+#[ignore = "sweep"]
 fn heads_and_lines_without_end() {
     let _turn = alone();
     let machine = Machine::new();
@@ -396,6 +405,7 @@ fn heads_and_lines_without_end() {
 }
 
 #[test]
+#[ignore = "sweep"]
 fn bodies_are_not_read() {
     let _turn = alone();
     let machine = Machine::new();
@@ -427,6 +437,7 @@ fn bodies_are_not_read() {
 }
 
 #[test]
+#[ignore = "sweep"]
 fn of_many_requests_in_one_connection_the_first_is_answered() {
     let _turn = alone();
     let machine = Machine::new();
@@ -441,6 +452,7 @@ fn of_many_requests_in_one_connection_the_first_is_answered() {
 }
 
 #[test]
+#[ignore = "sweep"]
 fn four_thousand_that_reset_after_asking() {
     let _turn = alone();
     let machine = Machine::new();
@@ -454,6 +466,7 @@ fn four_thousand_that_reset_after_asking() {
 }
 
 #[test]
+#[ignore = "sweep"]
 fn five_thousand_that_come_and_go() {
     let _turn = alone();
     let machine = Machine::new();
@@ -466,6 +479,7 @@ fn five_thousand_that_come_and_go() {
 }
 
 #[test]
+#[ignore = "sweep"]
 fn all_that_ask_at_once_are_answered() {
     let _turn = alone();
     let machine = Machine::new();
@@ -480,6 +494,7 @@ fn all_that_ask_at_once_are_answered() {
 }
 
 #[test]
+#[ignore = "sweep"]
 fn who_came_while_it_stood_still_is_answered() {
     let _turn = alone();
     let machine = Machine::new();
@@ -545,6 +560,7 @@ fn has_body(bytes: &[u8]) -> bool {
 }
 
 #[test]
+#[ignore = "sweep"]
 fn ten_thousand_that_make_no_sense() {
     let _turn = alone();
     let machine = Machine::new();

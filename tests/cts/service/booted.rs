@@ -32,6 +32,7 @@ const LIVE: &str =
     "curl -s -o /dev/null -w '%{http_code}' --max-time 20 http://127.0.0.1:3000/livez";
 
 #[test]
+#[ignore = "sweep"]
 fn start_ends_when_the_database_is_ready() {
     let Some(machine) = started() else { return };
     assert_eq!(machine.show("ActiveState"), "active");
@@ -46,6 +47,7 @@ fn start_ends_when_the_database_is_ready() {
 }
 
 #[test]
+#[ignore = "sweep"]
 fn what_was_killed_is_back_in_seconds() {
     let Some(machine) = started() else { return };
     machine.ok("sqlite3 /data/cts.db \"INSERT INTO site_logs (level, category, message) VALUES ('info', 'test', 'kept')\"");
@@ -58,6 +60,7 @@ fn what_was_killed_is_back_in_seconds() {
 }
 
 #[test]
+#[ignore = "sweep"]
 fn what_hangs_is_ended_by_the_watchdog_and_begun_anew() {
     let Some(machine) = installed() else { return };
     machine.drop_in("[Service]\nWatchdogSec=1s\nRestartSec=100ms\n");
@@ -75,6 +78,7 @@ fn what_hangs_is_ended_by_the_watchdog_and_begun_anew() {
 }
 
 #[test]
+#[ignore = "sweep"]
 fn a_stop_leaves_no_wal() {
     let Some(machine) = started() else { return };
     machine.ok("test -s /data/cts.db-wal; systemctl stop cts");
@@ -109,6 +113,7 @@ fn answered_over_restarts(machine: &Booted) -> (usize, u32) {
 }
 
 #[test]
+#[ignore = "sweep"]
 fn with_the_socket_no_request_is_lost_over_restarts() {
     let Some(machine) = installed() else { return };
     machine.ok("systemctl start cts.socket cts");
@@ -124,6 +129,7 @@ fn with_the_socket_no_request_is_lost_over_restarts() {
 }
 
 #[test]
+#[ignore = "sweep"]
 fn a_request_starts_what_the_socket_stands_for() {
     let Some(machine) = installed() else { return };
     machine.ok("systemctl start cts.socket");
@@ -134,6 +140,7 @@ fn a_request_starts_what_the_socket_stands_for() {
 }
 
 #[test]
+#[ignore = "sweep"]
 fn a_second_address_of_the_socket_is_refused() {
     let Some(machine) = installed() else { return };
     machine.write(
@@ -147,6 +154,7 @@ fn a_second_address_of_the_socket_is_refused() {
 }
 
 #[test]
+#[ignore = "sweep"]
 fn a_read_only_disk_is_never_ready() {
     let Some(machine) = started() else { return };
     machine.ok("systemctl stop cts; cp -a /data /root/data; mount -t tmpfs tmpfs /data");
@@ -160,6 +168,7 @@ fn a_read_only_disk_is_never_ready() {
 }
 
 #[test]
+#[ignore = "sweep"]
 fn what_a_restart_cannot_mend_is_not_restarted() {
     let Some(machine) = installed() else { return };
     machine.write("/etc/default/cts", "PORT=much\n");
@@ -180,6 +189,7 @@ fn what_a_restart_cannot_mend_is_not_restarted() {
 }
 
 #[test]
+#[ignore = "sweep"]
 fn what_cannot_start_comes_to_rest_behind_the_socket_too() {
     let Some(machine) = installed() else { return };
     machine.write("/etc/default/cts", "CTS_LOCK_TIMEOUT=soon\n");
@@ -193,6 +203,7 @@ fn what_cannot_start_comes_to_rest_behind_the_socket_too() {
 }
 
 #[test]
+#[ignore = "sweep"]
 fn the_journal_tells_errors_from_the_rest() {
     let Some(machine) = started() else { return };
     machine.ok("systemctl stop cts; sqlite3 /data/cts.db 'DROP INDEX idx_site_logs_time'");
@@ -207,6 +218,7 @@ fn the_journal_tells_errors_from_the_rest() {
 }
 
 #[test]
+#[ignore = "sweep"]
 fn who_holds_the_lock_is_named_from_inside_the_sandbox() {
     let Some(machine) = started() else { return };
     machine.ok("systemctl stop cts; sqlite3 /data/cts.db 'DROP INDEX idx_site_logs_time'");
@@ -226,6 +238,7 @@ fn who_holds_the_lock_is_named_from_inside_the_sandbox() {
 }
 
 #[test]
+#[ignore = "sweep"]
 fn programs_of_the_group_are_let_in() {
     let Some(machine) = installed() else { return };
     machine.write("/etc/tmpfiles.d/cts.conf", "d /data 2770 cts cts -\n");
@@ -247,6 +260,7 @@ fn programs_of_the_group_are_let_in() {
 }
 
 #[test]
+#[ignore = "sweep"]
 fn a_secret_comes_in_a_file_that_only_root_can_read() {
     let Some(machine) = installed() else { return };
     machine.write("/etc/cts/admin-token", "open sesame\n");
@@ -264,6 +278,7 @@ fn a_secret_comes_in_a_file_that_only_root_can_read() {
 /// The build with the store runs under the same sandbox, on either database.
 #[cfg(feature = "postgres")]
 #[test]
+#[ignore = "sweep"]
 fn postgres_build_starts_under_the_unit_and_reads_its_url_from_a_credential() {
     let Some(machine) = started() else { return };
     assert_eq!(machine.log("-p warning"), "");

@@ -379,6 +379,7 @@ fn a_start_adopts_as_migrate_does() {
 }
 
 #[test]
+#[ignore = "sweep"]
 fn a_large_table_is_kept_whole() {
     let machine = Machine::new();
     Old::Unified.make(&machine.db());
@@ -391,6 +392,7 @@ fn a_large_table_is_kept_whole() {
 }
 
 #[test]
+#[ignore = "sweep"]
 fn long_work_says_how_far_it_is() {
     let machine = Machine::new();
     Old::Unified.make(&machine.db());

@@ -166,6 +166,7 @@ fn try_all(files: &Files, cases: &[Case]) -> Tally {
 }
 
 #[test]
+#[ignore = "sweep"]
 fn a_damaged_database_is_never_called_well_and_never_written_to() {
     let files = at_rest();
     let bytes = &files[""];
@@ -190,6 +191,7 @@ fn a_damaged_database_is_never_called_well_and_never_written_to() {
 }
 
 #[test]
+#[ignore = "sweep"]
 fn a_damaged_wal_or_shared_memory_is_never_called_well_and_never_written_to() {
     const FRAME: usize = 24 + PAGE;
     let files = in_use();
