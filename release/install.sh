@@ -113,7 +113,7 @@ install_all() {
     address=${address#serving on }
     port=${address##*:}
     case $address in 0.0.0.0:* | "[::]":*) address=127.0.0.1:$port ;; esac
-    # 1 is degraded: it works, and the line says what to look at.
+    # 1 is degraded: it works, and the line says what needs attention.
     /usr/bin/cts --check --url "http://$address" || [ $? -eq 1 ] ||
         fail "cts runs, but is not healthy; journalctl -u cts says more"
     say "cts runs now and at every boot. Settings: /etc/default/cts. Log: journalctl -u cts"

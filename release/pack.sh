@@ -14,7 +14,7 @@ trap 'rm -rf "$work"' EXIT
 mkdir "$work/release"
 cargo run --quiet --locked --example pages -- "$work/release/pages"
 
-# The same sources give the same bytes. (Set for the build above, it would compile SQLite anew.)
+# The same sources give the same bytes. (Set before the build above, it would recompile SQLite.)
 export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 0)}
 
 # cargo-deb takes the binary from its target directory.
