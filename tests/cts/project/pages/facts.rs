@@ -179,7 +179,7 @@ fn shown_output_is_that_of_the_program() {
     let printed =
         ["status", "--check", "doctor --port 0"].map(|words| machine.cts(words).run().out());
     let printed =
-        printed.concat().replace(folder, "/data").replace(&format!("of {user}"), "of cts");
+        printed.concat().replace(folder, "/data").replace(&format!("owner {user}"), "owner cts");
     let printed: Vec<String> = printed.lines().map(without_numbers).collect();
     let mut count = 0;
     for name in ["README.md", "docs/commands.md"] {
