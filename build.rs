@@ -1,149 +1,118 @@
-//! Applies every bundled SQL file to the bundled SQLite, so that wrong SQL, a statement
-//! that is not idempotent or a name used twice fails the build with its file and line, and
-//! writes down for the binary what it found: the files in their order, their checksums,
-//! and the expected catalogue. The files for PostgreSQL are read instead, since there is no
-//! server to apply them to, and must lead to the same tables.
+//! Checks the SQL files, and generates the constants that the binary is compiled with: the files in their order, their
+//! checksums, and the expected catalogues.
+//!
+//! The files for SQLite are applied to the SQLite that is compiled in. Wrong SQL, a statement that is not idempotent and a
+//! name that is used twice fail the build, with file and line. The files for PostgreSQL are read, since there is no
+//! server to apply them to, and must lead to the same tables, columns, constraints and indexes.
 
 #![forbid(unsafe_code)]
 
-#[path = "build/parity.rs"]
-mod parity;
-
 use std::error::Error;
-use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::UNIX_EPOCH;
 use std::{env, fs};
 
-use cts_schema::catalog::{Catalog, Column, Index, Table, Text};
+use cts_schema::catalog::{Catalog, catalog_expression};
 use cts_schema::migration::{FALLBACK, UNIFIED, checksum, order};
-use cts_schema::reference::{self, SchemaSource};
-use cts_schema::sql::ddl::{self, SqlFile};
-use cts_schema::sql::statements;
+use cts_schema::parity::compare_catalogs;
+use cts_schema::reference::{self, CommentDefect, SchemaSource};
+use cts_schema::sql::ddl;
+use cts_schema::sql::{SqlFile, statements};
 use cts_schema::sqlite_catalog::{self, SqliteConnection, TextRow};
 use rusqlite::Connection;
 use rusqlite::types::ValueRef;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-struct File {
-    path: PathBuf,
+/// A SQL file of a folder.
+struct MigrationFile {
+    path: String,
     name: String,
     text: String,
 }
 
+impl MigrationFile {
+    fn sql(&self) -> SqlFile<'_> {
+        SqlFile { name: &self.path, text: &self.text }
+    }
+}
+
+/// The SQL files for one database.
+struct MigrationFolder {
+    fallback: MigrationFile,
+    /// The other files, in the order in which they are applied.
+    files: Vec<MigrationFile>,
+}
+
+impl MigrationFolder {
+    /// The files without the fallback.
+    fn sql_files(&self) -> Vec<SqlFile<'_>> {
+        self.files.iter().map(MigrationFile::sql).collect()
+    }
+
+    /// All files, the fallback first.
+    fn with_fallback(&self) -> impl Iterator<Item = &MigrationFile> {
+        std::iter::once(&self.fallback).chain(&self.files)
+    }
+}
+
 fn main() -> Result<()> {
-    let sources = ["schema", "build.rs", "build"];
-    for source in sources {
+    for source in ["schema", "build.rs"] {
         println!("cargo:rerun-if-changed={source}");
     }
     println!("cargo:rerun-if-env-changed=SOURCE_DATE_EPOCH");
-    println!("cargo:rustc-env=CTS_BUILT={}", built(&sources)?);
 
-    let (fallback, files) = self::files(Path::new("schema/sqlite"))?;
-    let expected = prove(&fallback, &files)?;
-    let (other_fallback, others) = self::files(Path::new("schema/postgres"))?;
-    same_names(&files, &others)?;
-    let other = understand(&other_fallback, &others)?;
-    parity::prove(&expected, &other)?;
+    let sqlite = read_folder(Path::new("schema/sqlite"))?;
+    let sqlite_catalog = apply_to_sqlite(&sqlite)?;
+    let postgres = read_folder(Path::new("schema/postgres"))?;
+    check_same_names(&sqlite.files, &postgres.files)?;
+    check_same_names(&postgres.files, &sqlite.files)?;
+    let postgres_catalog = read_postgres(&postgres)?;
+    compare_catalogs(&sqlite_catalog, &postgres_catalog)?;
 
-    let out = env::var("OUT_DIR")?;
-    let out = Path::new(&out);
-    fs::write(out.join("sqlite_schema.rs"), generated(&fallback, &files, &expected)?)?;
-    fs::write(out.join("postgres_schema.rs"), generated(&other_fallback, &others, &other)?)?;
-    fs::write(out.join("schema_reference.rs"), reference(&files, &expected, &others, &other)?)?;
+    println!("cargo:rustc-env=CTS_BUILT={}", built_at_seconds(&[&sqlite, &postgres])?);
+    let folder = env::var("OUT_DIR")?;
+    let write = |name: &str, text: String| fs::write(Path::new(&folder).join(name), text);
+    write("sqlite_schema.rs", constants(&sqlite, &sqlite_catalog))?;
+    write("postgres_schema.rs", constants(&postgres, &postgres_catalog))?;
+    let sqlite_files = sqlite.sql_files();
+    let postgres_files = postgres.sql_files();
+    let page = reference::page(
+        &SchemaSource { files: &sqlite_files, catalog: &sqlite_catalog },
+        &SchemaSource { files: &postgres_files, catalog: &postgres_catalog },
+    );
+    write("schema_reference.rs", reference_constant(page))?;
     Ok(())
 }
 
-/// The schema reference as a constant, or what is wrong with the comments it is made from. That does not
-/// fail the build: a test does.
-fn reference(
-    files: &[File],
-    expected: &Catalog,
-    others: &[File],
-    other: &Catalog,
-) -> Result<String> {
-    let paths = |files: &[File]| -> Vec<String> {
-        files.iter().map(|file| file.path.display().to_string()).collect()
-    };
-    let (here, there) = (paths(files), paths(others));
-    let sqlite = SchemaSource { files: &sources(files, &here), catalog: expected };
-    let postgres = SchemaSource { files: &sources(others, &there), catalog: other };
-    let page = reference::page(&sqlite, &postgres).map_err(|defects| {
-        let lines = defects.iter().map(ToString::to_string).collect::<Vec<_>>();
-        lines.join("\n")
-    });
-    Ok(format!(
-        "/// The page, or the defects of the comments, one a line.\n\
-         pub const PAGE: Result<&str, &str> = {page:?};\n"
-    ))
-}
-
-fn sources<'f>(files: &'f [File], paths: &'f [String]) -> Vec<SqlFile<'f>> {
-    let pairs = files.iter().zip(paths);
-    pairs.map(|(file, name)| SqlFile { name, text: &file.text }).collect()
-}
-
-/// A time, in seconds since 1970, before which this build cannot be running: of its sources, so
-/// that two builds of the same are the same, unless one is given (reproducible-builds.org).
-fn built(sources: &[&str]) -> Result<u64> {
+/// A time before which this build cannot run, in seconds since 1970: that of the newest SQL file, so that two builds of
+/// the same sources are equal, or `SOURCE_DATE_EPOCH` (reproducible-builds.org).
+fn built_at_seconds(folders: &[&MigrationFolder]) -> Result<u64> {
     if let Ok(given) = env::var("SOURCE_DATE_EPOCH") {
         return Ok(given.parse().map_err(|e| format!("SOURCE_DATE_EPOCH: {given:?}: {e}"))?);
     }
-    let mut newest = 0;
-    for source in sources {
-        let changed = fs::metadata(source)?.modified()?;
-        newest = newest.max(changed.duration_since(UNIX_EPOCH)?.as_secs());
+    let mut newest = fs::metadata("build.rs")?.modified()?;
+    for file in folders.iter().flat_map(|folder| folder.with_fallback()) {
+        newest = newest.max(fs::metadata(&file.path)?.modified()?);
     }
-    Ok(newest)
+    Ok(newest.duration_since(UNIX_EPOCH)?.as_secs())
 }
 
-/// Both folders hold the same migrations.
-fn same_names(files: &[File], others: &[File]) -> Result<()> {
-    for (here, there) in [(files, others), (others, files)] {
-        if let Some(file) = here.iter().find(|file| !there.iter().any(|o| o.name == file.name)) {
-            let folder = there.first().and_then(|file| file.path.parent());
-            let folder = folder.unwrap_or(Path::new("schema")).display();
-            return Err(
-                format!("{}: there is no such file in {folder}", file.path.display()).into()
-            );
-        }
-    }
-    Ok(())
-}
-
-/// Reads the files for PostgreSQL as [`prove`] applies those for SQLite.
-fn understand(fallback: &File, files: &[File]) -> Result<Catalog> {
-    let paths: Vec<String> = std::iter::once(fallback)
-        .chain(files)
-        .map(|file| file.path.display().to_string())
-        .collect();
-    let sources: Vec<SqlFile<'_>> = std::iter::once(fallback)
-        .chain(files)
-        .zip(&paths)
-        .map(|(file, name)| SqlFile { name, text: &file.text })
-        .collect();
-    let expected = ddl::read(sources.get(1..).unwrap_or_default(), false)?;
-    if ddl::read(&sources, true)? != expected {
-        return Err(format!("{}: leads to another schema", fallback.path.display()).into());
-    }
-    Ok(expected)
-}
-
-/// The fallback, and the other files in the order in which they are applied.
-fn files(folder: &Path) -> Result<(File, Vec<File>)> {
+/// Reads the SQL files of a folder.
+///
+/// # Errors
+/// Where a file is not named like a migration, two have the same number, or the unified setup or the fallback is missing.
+fn read_folder(folder: &Path) -> Result<MigrationFolder> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).map_err(|e| format!("{}: {e}", folder.display()))? {
         let path = entry?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let path = path.display().to_string();
         order(&name).map_err(|_| {
-            format!(
-                "{}: a migration is named {UNIFIED} or like 072_add_something.sql",
-                path.display()
-            )
+            format!("{path}: a migration is named {UNIFIED} or like 072_add_something.sql")
         })?;
-        let text = fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
-        files.push(File { path, name, text });
+        let text = fs::read_to_string(&path).map_err(|e| format!("{path}: {e}"))?;
+        files.push(MigrationFile { path, name, text });
     }
     files.sort_by_key(|file| order(&file.name));
     if let Some(pair) = files.windows(2).find(|pair| order(&pair[0].name) == order(&pair[1].name)) {
@@ -154,45 +123,80 @@ fn files(folder: &Path) -> Result<(File, Vec<File>)> {
     if files.first().is_none_or(|file| file.name != UNIFIED) {
         return Err(format!("{}: no {UNIFIED}", folder.display()).into());
     }
-    Ok((fallback, files))
+    Ok(MigrationFolder { fallback, files })
 }
 
-/// Applies the files to an empty database, where each statement must do something, and
-/// once more, where none may; then again behind the fallback, which must end the same.
-fn prove(fallback: &File, files: &[File]) -> Result<Catalog> {
-    let conn = Connection::open_in_memory()?;
-    for file in files {
-        apply(&conn, file, |changed| changed, "makes nothing new: its name is used twice")?;
+/// Checks that each of these files has a file of the same name in the other folder.
+fn check_same_names(files: &[MigrationFile], others: &[MigrationFile]) -> Result<()> {
+    match files.iter().find(|file| !others.iter().any(|other| other.name == file.name)) {
+        None => Ok(()),
+        Some(file) => {
+            let other = others.first().and_then(|other| Path::new(&other.path).parent());
+            let folder = other.unwrap_or(Path::new("schema")).display();
+            Err(format!("{}: there is no such file in {folder}", file.path).into())
+        }
     }
-    let expected = sqlite_catalog::read(&Applied(&conn), None)?;
-    for file in files {
-        apply(
-            &conn,
-            file,
-            |changed| !changed,
-            "is not idempotent: it changes something each time",
-        )?;
-    }
-    let conn = Connection::open_in_memory()?;
-    for file in std::iter::once(fallback).chain(files) {
-        apply(&conn, file, |_| true, "")?;
-    }
-    for file in std::iter::once(fallback).chain(files) {
-        apply(&conn, file, |changed| !changed, "is not idempotent behind the fallback")?;
-    }
-    let drift = expected.difference(&sqlite_catalog::read(&Applied(&conn), None)?);
-    if !drift.is_none() || !drift.extra.is_empty() {
-        return Err(
-            format!("{}: leads to another schema: {drift:?}", fallback.path.display()).into()
-        );
+}
+
+/// Reads the files for PostgreSQL, without and with the fallback. Returns the catalogue they lead to.
+fn read_postgres(folder: &MigrationFolder) -> Result<Catalog> {
+    let expected = ddl::read_catalog(&folder.sql_files(), false)?;
+    let files: Vec<SqlFile<'_>> = folder.with_fallback().map(MigrationFile::sql).collect();
+    if ddl::read_catalog(&files, true)? != expected {
+        return Err(format!("{}: leads to another schema", folder.fallback.path).into());
     }
     Ok(expected)
 }
 
-/// A database to which the files are applied.
-struct Applied<'c>(&'c Connection);
+/// Applies the files to an empty SQLite database, where each statement must change something, and again, where none may;
+/// then the same behind the fallback, which must lead to the same catalogue. Returns the catalogue.
+fn apply_to_sqlite(folder: &MigrationFolder) -> Result<Catalog> {
+    let changes = |changed: bool| changed;
+    let changes_nothing = |changed: bool| !changed;
+    let conn = Connection::open_in_memory()?;
+    for file in &folder.files {
+        apply(&conn, file, changes, "creates nothing: its name is used twice")?;
+    }
+    let expected = sqlite_catalog::read(&BuildConnection(&conn), None)?;
+    for file in &folder.files {
+        apply(&conn, file, changes_nothing, "is not idempotent: it changes something each time")?;
+    }
+    let conn = Connection::open_in_memory()?;
+    for file in folder.with_fallback() {
+        apply(&conn, file, |_| true, "")?;
+    }
+    for file in folder.with_fallback() {
+        apply(&conn, file, changes_nothing, "is not idempotent behind the fallback")?;
+    }
+    let drift = expected.difference(&sqlite_catalog::read(&BuildConnection(&conn), None)?);
+    if !drift.is_none() || !drift.extra.is_empty() {
+        return Err(format!("{}: leads to another schema: {drift:?}", folder.fallback.path).into());
+    }
+    Ok(expected)
+}
 
-impl SqliteConnection for Applied<'_> {
+/// Runs the statements of a file. `is_right` decides from whether a statement changed something.
+fn apply(
+    conn: &Connection,
+    file: &MigrationFile,
+    is_right: fn(bool) -> bool,
+    complaint: &str,
+) -> Result<()> {
+    for statement in statements(&file.text) {
+        let location = format!("{}, line {}", file.path, statement.line);
+        let changed = sqlite_catalog::execute(&BuildConnection(conn), &statement)
+            .map_err(|e| format!("{location}: {e}\n{}", statement.sql))?;
+        if !is_right(changed) {
+            return Err(format!("{location}: {complaint}\n{}", statement.sql).into());
+        }
+    }
+    Ok(())
+}
+
+/// The connection to the database to which the files are applied.
+struct BuildConnection<'c>(&'c Connection);
+
+impl SqliteConnection for BuildConnection<'_> {
     type Error = rusqlite::Error;
 
     fn query(&self, sql: &str, parameters: &[&str]) -> rusqlite::Result<Vec<TextRow>> {
@@ -226,42 +230,20 @@ impl SqliteConnection for Applied<'_> {
     }
 }
 
-fn apply(
-    conn: &Connection,
-    file: &File,
-    is_right: fn(bool) -> bool,
-    complaint: &str,
-) -> Result<()> {
-    for statement in statements(&file.text) {
-        let place = format!("{}, line {}", file.path.display(), statement.line);
-        let changed = sqlite_catalog::execute(&Applied(conn), &statement)
-            .map_err(|e| format!("{place}: {e}\n{}", statement.sql))?;
-        if !is_right(changed) {
-            return Err(format!("{place}: {complaint}\n{}", statement.sql).into());
-        }
-    }
-    Ok(())
+/// The files and the catalogue of one database as Rust constants.
+fn constants(folder: &MigrationFolder, catalog: &Catalog) -> String {
+    let files: Vec<String> = folder.files.iter().map(bundled).collect();
+    format!(
+        "pub const FALLBACK: Bundled = {};\n\
+         pub const MIGRATIONS: &[Bundled] = &[\n    {}\n];\n\
+         pub static EXPECTED: Catalog = {};\n",
+        bundled(&folder.fallback),
+        files.join(",\n    "),
+        catalog_expression(catalog)
+    )
 }
 
-fn generated(fallback: &File, files: &[File], expected: &Catalog) -> Result<String> {
-    let mut out = String::new();
-    writeln!(out, "pub const FALLBACK: Bundled = {};", bundled(fallback))?;
-    writeln!(out, "pub const MIGRATIONS: &[Bundled] = &[")?;
-    for file in files {
-        writeln!(out, "    {},", bundled(file))?;
-    }
-    writeln!(
-        out,
-        "];\npub static EXPECTED: Catalog = Catalog {{ other_tables: Borrowed(&[]), tables: Borrowed(&["
-    )?;
-    for table in expected.tables.iter() {
-        writeln!(out, "    {},", table_literal(table))?;
-    }
-    writeln!(out, "]) }};")?;
-    Ok(out)
-}
-
-fn bundled(file: &File) -> String {
+fn bundled(file: &MigrationFile) -> String {
     format!(
         "Bundled {{ name: {:?}, checksum: {:?}, statements: {} }}",
         file.name,
@@ -270,57 +252,13 @@ fn bundled(file: &File) -> String {
     )
 }
 
-fn table_literal(table: &Table) -> String {
-    let unique = list(&table.unique, |columns| list(columns, text));
-    let keys = list(&table.foreign_keys, |key| {
-        format!(
-            "ForeignKey {{ column: {}, table: {}, references: {}, on_delete: {} }}",
-            text(&key.column),
-            text(&key.table),
-            text(&key.references),
-            text(&key.on_delete)
-        )
-    });
+/// The schema reference as a Rust constant, or the defects of the comments it is made from. Defects do not fail the
+/// build: a test reports them.
+fn reference_constant(page: std::result::Result<String, Vec<CommentDefect>>) -> String {
+    let page = page
+        .map_err(|defects| defects.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"));
     format!(
-        "Table {{ name: {}, columns: {}, unique: {unique}, foreign_keys: {keys}, checks: {}, indexes: {}, definition: {} }}",
-        text(&table.name),
-        list(&table.columns, column_literal),
-        list(&table.checks, text),
-        list(&table.indexes, index_literal),
-        text(&table.definition)
+        "/// The page, or the defects of the comments, one per line.\n\
+         pub const PAGE: Result<&str, &str> = {page:?};\n"
     )
-}
-
-fn column_literal(column: &Column) -> String {
-    format!(
-        "Column {{ name: {}, data_type: {}, not_null: {}, default: {}, primary_key_position: {} }}",
-        text(&column.name),
-        text(&column.data_type),
-        column.not_null,
-        option(column.default.as_ref()),
-        column.primary_key_position
-    )
-}
-
-fn index_literal(index: &Index) -> String {
-    format!(
-        "Index {{ name: {}, columns: {}, unique: {}, predicate: {}, definition: {} }}",
-        text(&index.name),
-        list(&index.columns, text),
-        index.unique,
-        option(index.predicate.as_ref()),
-        text(&index.definition)
-    )
-}
-
-fn text(text: &Text) -> String {
-    format!("Borrowed({text:?})")
-}
-
-fn option(value: Option<&Text>) -> String {
-    value.map_or("None".into(), |value| format!("Some({})", text(value)))
-}
-
-fn list<T>(items: &[T], literal: impl Fn(&T) -> String) -> String {
-    format!("Borrowed(&[{}])", items.iter().map(literal).collect::<Vec<_>>().join(", "))
 }

@@ -1,8 +1,8 @@
-//! Migrations as values: bundled SQL files, their statements and checksums, the
-//! rows of the ledger, and the decision what is pending.
+//! Migrations: the SQL files, their statements and checksums, the rows of the ledger, and the decision which
+//! migrations are pending. Values only; no database is used here.
 //!
-//! Nothing here knows a database. `build.rs` uses this crate too, so that the checksums made at
-//! build time and the statements run later come from one reader.
+//! The build script and the binary both use this module, so that the checksums computed at build time and the
+//! statements run later come from the same reader.
 
 use std::fmt;
 
@@ -12,13 +12,13 @@ use crate::sql::{Statement, fold, statements};
 
 /// The migration that is applied first on a new database.
 pub const UNIFIED: &str = "unified_complete_setup.sql";
-/// The migration that is applied only when [`UNIFIED`] does not fit what is already there.
+/// The fallback: applied first, and only where [`UNIFIED`] cannot be applied to an existing database.
 pub const FALLBACK: &str = "000_master_initialization.sql";
 
-/// A bundled SQL file.
+/// A SQL file that is part of the binary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Migration {
-    /// File name, which is also its name in the ledger.
+    /// The file name, which is also its name in the ledger.
     pub name: &'static str,
     /// The file's text.
     pub text: &'static str,
@@ -36,23 +36,23 @@ impl Migration {
 /// A row of the ledger (table `migrations`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AppliedMigration {
-    /// The row's id.
+    /// The id of the row.
     pub id: i64,
-    /// The migration's file name.
+    /// The file name of the migration.
     pub name: String,
-    /// Checksum of the file as it was applied; `None` in rows of an older CTS.
+    /// The checksum of the file that was applied; `None` in rows of an older CTS.
     pub checksum: Option<String>,
-    /// UTC, `YYYY-MM-DD HH:MM:SS.SSS`.
+    /// When it was applied: UTC, `YYYY-MM-DD HH:MM:SS.SSS`.
     pub executed_at: Option<String>,
-    /// How long it took, in milliseconds.
+    /// The duration in milliseconds.
     pub execution_time_ms: Option<i64>,
     /// The version of cts that applied it.
     pub version: Option<String>,
 }
 
 impl AppliedMigration {
-    /// Whether cts wrote this row: only ours carry a SHA-256 checksum. Rows of an
-    /// older CTS are kept, and never taken for ours.
+    /// Whether cts wrote this row: only such rows have a SHA-256 checksum. Rows of an older CTS are kept and never count
+    /// as applied migrations.
     pub fn is_ours(&self) -> bool {
         let is_sum = |sum: &str| {
             sum.len() == 64 && sum.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
@@ -64,41 +64,42 @@ impl AppliedMigration {
 /// Why a ledger is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LedgerRefusal {
-    /// A migration was changed in its meaning after it had been applied.
+    /// A migration in this binary has another checksum than the one that was applied.
     Edited {
         /// The migration.
         name: String,
-        /// Checksum in this binary.
+        /// The checksum in this binary.
         bundled: String,
-        /// Checksum in the ledger.
+        /// The checksum in the ledger.
         recorded: String,
-        /// Version of cts that applied it.
-        by: Option<String>,
+        /// The version of cts that applied it.
+        applied_by: Option<String>,
     },
-    /// The ledger holds a migration this binary does not know: a newer database.
+    /// The ledger contains a migration that this binary does not know: the database is newer.
     Unknown {
         /// The migration.
         name: String,
-        /// Version of cts that applied it.
-        by: Option<String>,
+        /// The version of cts that applied it.
+        applied_by: Option<String>,
     },
 }
 
 impl fmt::Display for LedgerRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let version = |by: &Option<String>| by.clone().unwrap_or_else(|| "unknown".into());
+        let version =
+            |applied_by: &Option<String>| applied_by.clone().unwrap_or_else(|| "unknown".into());
         match self {
-            LedgerRefusal::Edited { name, bundled, recorded, by } => write!(
+            LedgerRefusal::Edited { name, bundled, recorded, applied_by } => write!(
                 f,
                 "migration {name} is not the one that was applied (by cts {}): its checksum is {}… here and {}… in the ledger",
-                version(by),
+                version(applied_by),
                 short(bundled),
                 short(recorded),
             ),
-            LedgerRefusal::Unknown { name, by } => write!(
+            LedgerRefusal::Unknown { name, applied_by } => write!(
                 f,
                 "the ledger holds migration {name}, applied by cts {}, which this cts does not know: the database is newer than this binary",
-                version(by),
+                version(applied_by),
             ),
         }
     }
@@ -108,8 +109,11 @@ fn short(checksum: &str) -> &str {
     checksum.get(..12).unwrap_or(checksum)
 }
 
-/// What of `all` is still to be applied, in order, or why this ledger cannot be built on.
-/// `fallback` is known but never pending by itself.
+/// The pending migrations: those of `all` that the ledger does not contain, in order. `fallback` is known and never
+/// pending.
+///
+/// # Errors
+/// Where the ledger contains a migration of cts that is not known or has another checksum.
 pub fn pending(
     all: &[Migration],
     fallback: &Migration,
@@ -126,7 +130,7 @@ pub fn pending(
             None => {
                 return Err(LedgerRefusal::Unknown {
                     name: row.name.clone(),
-                    by: row.version.clone(),
+                    applied_by: row.version.clone(),
                 });
             }
             Some(m) if m.checksum != recorded => {
@@ -134,7 +138,7 @@ pub fn pending(
                     name: row.name.clone(),
                     bundled: m.checksum.into(),
                     recorded,
-                    by: row.version.clone(),
+                    applied_by: row.version.clone(),
                 });
             }
             Some(_) => {}
@@ -143,8 +147,10 @@ pub fn pending(
     Ok(all.iter().filter(|m| !ours().any(|row| row.name == m.name)).copied().collect())
 }
 
-/// The order in which files are applied: the unified setup, then by number.
-/// `Err` holds the name that has neither form.
+/// The position of a file in the order of application: the unified setup first, then by number.
+///
+/// # Errors
+/// Where the file is not named like a migration. The error is the name.
 pub fn order(name: &str) -> Result<u32, String> {
     if name == UNIFIED {
         return Ok(0);
@@ -162,9 +168,9 @@ pub fn order(name: &str) -> Result<u32, String> {
     }
 }
 
-/// SHA-256, in lower-case hex, of the file's statements with comments dropped and white
-/// space folded outside literals and quoted names: a changed comment or line ending does
-/// not move it, a changed meaning does. Stored checksums depend on this very form.
+/// The SHA-256, in lower-case hexadecimal, of the statements of a file, without comments and with white space folded
+/// outside literals and quoted names. A changed comment or line ending does not change it, a changed statement does.
+/// The ledgers of existing databases depend on this form.
 pub fn checksum(text: &str) -> String {
     let mut hash = Sha256::new();
     for statement in statements(text) {
@@ -196,8 +202,7 @@ mod tests {
 
     #[test]
     fn the_form_of_a_checksum_never_moves() {
-        // `printf 'SELECT 1;\n' | sha256sum`. Stored in every ledger: should it change, every
-        // database in the field would be refused.
+        // `printf 'SELECT 1;\n' | sha256sum`. With another form, every existing database would be refused.
         assert_eq!(
             checksum("SELECT 1; -- note\n"),
             "b4e0497804e46e0a0b0b8c31975b062152d551bac49c3c2e80932567b4085dcd"

@@ -1,6 +1,6 @@
-//! Runs schema statements on a SQLite database and reads its catalogue. The database itself is behind
-//! [`SqliteConnection`], which the build script and the SQLite store implement, so that what is proved
-//! and expected at build time and what is done and found later come from the same code.
+//! Runs schema statements on a SQLite database and reads its catalogue. The connection is a [`SqliteConnection`], which
+//! the build script and the SQLite store implement, so that the catalogue expected at build time and the one read
+//! later come from the same code.
 
 use std::borrow::Cow;
 
@@ -8,7 +8,7 @@ use crate::catalog::{Catalog, Column, ForeignKey, Index, Table, Text};
 use crate::sql::definition::check_conditions;
 use crate::sql::{Created, Statement, fold};
 
-/// What is needed of an open SQLite database.
+/// An open SQLite database, as far as it is needed here.
 pub trait SqliteConnection {
     /// The error of a statement.
     type Error;
@@ -16,19 +16,19 @@ pub trait SqliteConnection {
     /// The rows of a query with these parameters.
     ///
     /// # Errors
-    /// Where SQLite refuses the query. Nothing was changed.
+    /// Where SQLite refuses the query. Nothing is changed.
     fn query(&self, sql: &str, parameters: &[&str]) -> Result<Vec<TextRow>, Self::Error>;
 
     /// Runs one statement.
     ///
     /// # Errors
-    /// Where SQLite refuses the statement. It changed nothing then.
+    /// Where SQLite refuses the statement. The statement has changed nothing.
     fn execute(&self, sql: &str) -> Result<(), Self::Error>;
 
-    /// Rows that were inserted, updated or deleted since the connection was opened.
+    /// The number of rows inserted, updated or deleted since the connection was opened.
     fn total_changes(&self) -> u64;
 
-    /// The error of a row that has not the form that the query promises.
+    /// The error for a row that does not have the form that the query promises.
     fn malformed(&self, what: &str) -> Self::Error;
 }
 
@@ -56,7 +56,7 @@ impl TextRow {
 /// EXISTS`, so a column that exists already is skipped here.
 ///
 /// # Errors
-/// Where SQLite refuses the statement. It changed nothing then; a transaction stays open.
+/// Where SQLite refuses the statement. The statement has changed nothing, and a transaction stays open.
 pub fn execute<C: SqliteConnection>(conn: &C, statement: &Statement<'_>) -> Result<bool, C::Error> {
     if let Created::Column(table, column) = statement.creates() {
         let sql = "SELECT 1 FROM pragma_table_xinfo(?1) WHERE name = ?2 COLLATE NOCASE";
@@ -69,8 +69,8 @@ pub fn execute<C: SqliteConnection>(conn: &C, statement: &Statement<'_>) -> Resu
     Ok(change_counters(conn)? != before)
 }
 
-/// Counters that move with every change: `schema_version` with one of the schema, which
-/// `sqlite3_total_changes` does not count, and that with one of the rows.
+/// Counters of changes: `schema_version` counts changes of the schema, which `sqlite3_total_changes` does not,
+/// and `total_changes` counts changed rows.
 #[derive(PartialEq, Eq)]
 struct ChangeCounters {
     schema_version: Vec<TextRow>,
@@ -89,9 +89,9 @@ struct SchemaRow {
     sql: String,
 }
 
-/// Reads the catalogue. With `expected`, only the tables that it names are read in full, and one whose
-/// statements are the expected ones to the letter is taken from it without asking SQLite for its
-/// parts, which makes inspecting an unchanged database cheap.
+/// Reads the catalogue. With `expected`, only the tables it contains are read; of other tables only the name. A table
+/// whose statements are literally the expected ones is copied from `expected` instead of being read column by column,
+/// which makes inspecting an unchanged database fast.
 ///
 /// # Errors
 /// Where SQLite cannot read its schema.
@@ -120,7 +120,7 @@ pub fn read<C: SqliteConnection>(
     Ok(catalog)
 }
 
-/// Reads one table in full; `None` if it does not exist.
+/// Reads one table; `None` if it does not exist.
 ///
 /// # Errors
 /// Where SQLite cannot read its schema.
@@ -162,7 +162,7 @@ fn table<'e, C: SqliteConnection>(
     indexes: impl Iterator<Item = &'e SchemaRow>,
     known: Option<&Table>,
 ) -> Result<Table, C::Error> {
-    // Where only an index has changed, the parts of its table need not be read again.
+    // Where only an index differs, the columns and constraints of the table need not be read.
     let known = known.filter(|known| known.definition == row.sql);
     let indexes = indexes.map(|index| self::index(conn, index)).collect::<Result<Vec<_>, _>>()?;
     let indexes = indexes.into();

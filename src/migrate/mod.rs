@@ -48,8 +48,8 @@ impl Plan {
 fn refused(refusal: &LedgerRefusal) -> Error {
     let remedy = match refusal {
         LedgerRefusal::Edited { .. } => "start the cts that applied it, or put the file back as it was and build again; a change is a new migration".into(),
-        LedgerRefusal::Unknown { by, .. } => {
-            let newer = by.as_deref().unwrap_or("that applied it");
+        LedgerRefusal::Unknown { applied_by, .. } => {
+            let newer = applied_by.as_deref().unwrap_or("that applied it");
             format!("start cts {newer} or later, or restore a backup made before the upgrade")
         }
     };

@@ -6,7 +6,7 @@ use super::CommentDefect;
 use super::block::{Block, Entry, Paragraph, blocks};
 use super::column::{ColumnComment, column_comment};
 use crate::catalog::{CATEGORIES, Catalog};
-use crate::sql::ddl::SqlFile;
+use crate::sql::SqlFile;
 use crate::sql::{Created, statements};
 
 /// The first words of the block that states the conventions of the schema.
@@ -213,7 +213,7 @@ mod tests {
         let files = [SqlFile { name: "f.sql", text: sql }];
         let mut defects = Vec::new();
         let comments = Comments::read(&files, &mut defects);
-        comments.check(&ddl::read(&files, false).unwrap(), &mut defects);
+        comments.check(&ddl::read_catalog(&files, false).unwrap(), &mut defects);
         let lines = defects.iter().map(ToString::to_string);
         (comments, lines.filter(|line| !line.starts_with("category ")).collect())
     }

@@ -12,7 +12,7 @@ mod page;
 use std::fmt;
 
 use crate::catalog::Catalog;
-use crate::sql::ddl::SqlFile;
+use crate::sql::SqlFile;
 use comments::Comments;
 
 /// The schema of one database: its SQL files and the catalogue they lead to.

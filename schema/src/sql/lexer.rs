@@ -1,46 +1,46 @@
-//! Splits SQL text into tokens, as SQLite does: blanks and comments, semicolons, and everything
-//! else. Text only.
+//! Splits SQL text into tokens as SQLite does: white space and comments, semicolons, and everything else. Text only.
 
+/// What a token is, as far as statements have to be told apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Token {
+pub(super) enum TokenKind {
     /// White space and comments.
     Blank,
     Semicolon,
-    /// A word, a literal, a quoted name, or one other character.
+    /// A name, a key word, a literal, or one other character.
     Other,
 }
 
-/// A token and where it stands.
-pub struct Spanned<'a> {
-    pub(super) kind: Token,
-    /// Its first byte.
+/// A token of SQL text.
+pub struct Token<'a> {
+    pub(super) kind: TokenKind,
+    /// The position of its first byte in the text.
     pub start: usize,
     /// Its text.
     pub text: &'a str,
 }
 
-impl Spanned<'_> {
+impl Token<'_> {
     /// Whether it is white space or a comment.
     pub fn is_blank(&self) -> bool {
-        self.kind == Token::Blank
+        self.kind == TokenKind::Blank
     }
 }
 
-/// The tokens of SQL text, blanks among them.
-pub fn tokens(text: &str) -> impl Iterator<Item = Spanned<'_>> {
+/// The tokens of SQL text, white space and comments included.
+pub fn tokens(text: &str) -> impl Iterator<Item = Token<'_>> {
     let mut at = 0;
     std::iter::from_fn(move || {
         let rest = text.get(at..).filter(|rest| !rest.is_empty())?;
         let (kind, length) = next_token(rest);
         let start = at;
         at += length;
-        Some(Spanned { kind, start, text: rest.get(..length).unwrap_or(rest) })
+        Some(Token { kind, start, text: rest.get(..length).unwrap_or(rest) })
     })
 }
 
-/// Kind and length in bytes of the token at the start of `rest`, which is not empty. Bytes
-/// beyond ASCII are parts of words, as they are for SQLite.
-fn next_token(rest: &str) -> (Token, usize) {
+/// The kind and the length in bytes of the token at the start of `rest`, which is not empty. Bytes beyond ASCII are
+/// parts of names, as in SQLite.
+fn next_token(rest: &str) -> (TokenKind, usize) {
     let bytes = rest.as_bytes();
     let until = |from: usize, end: &str| {
         let found = rest.get(from..).and_then(|tail| tail.find(end));
@@ -48,24 +48,25 @@ fn next_token(rest: &str) -> (Token, usize) {
     };
     let run = |is: fn(&u8) -> bool| bytes.iter().position(|b| !is(b)).unwrap_or(bytes.len());
     match bytes {
-        [b'-', b'-', ..] => (Token::Blank, until(2, "\n")),
-        [b'/', b'*', ..] => (Token::Blank, until(2, "*/")),
-        [b';', ..] => (Token::Semicolon, 1),
-        [b'\'', ..] => (Token::Other, until(1, "'")),
-        [b'"', ..] => (Token::Other, until(1, "\"")),
-        [b'`', ..] => (Token::Other, until(1, "`")),
-        [b'[', ..] => (Token::Other, until(1, "]")),
-        [b, ..] if b.is_ascii_whitespace() => (Token::Blank, run(u8::is_ascii_whitespace)),
-        [b, ..] if is_word(b) => (Token::Other, run(is_word)),
-        _ => (Token::Other, 1),
+        [b'-', b'-', ..] => (TokenKind::Blank, until(2, "\n")),
+        [b'/', b'*', ..] => (TokenKind::Blank, until(2, "*/")),
+        [b';', ..] => (TokenKind::Semicolon, 1),
+        [b'\'', ..] => (TokenKind::Other, until(1, "'")),
+        [b'"', ..] => (TokenKind::Other, until(1, "\"")),
+        [b'`', ..] => (TokenKind::Other, until(1, "`")),
+        [b'[', ..] => (TokenKind::Other, until(1, "]")),
+        [b, ..] if b.is_ascii_whitespace() => (TokenKind::Blank, run(u8::is_ascii_whitespace)),
+        [b, ..] if is_word(b) => (TokenKind::Other, run(is_word)),
+        _ => (TokenKind::Other, 1),
     }
 }
 
+/// Whether the byte is part of a name, a key word or a number.
 fn is_word(byte: &u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$') || !byte.is_ascii()
 }
 
-/// A name without its quotes.
+/// A name without its quotes. Doubled quotes inside stay doubled.
 pub fn unquote(word: &str) -> String {
     let inner = match (word.chars().next(), word.chars().last()) {
         (Some('"'), Some('"')) | (Some('`'), Some('`')) | (Some('['), Some(']')) => {
@@ -76,13 +77,13 @@ pub fn unquote(word: &str) -> String {
     inner.unwrap_or(word).to_string()
 }
 
-/// `sql` with comments dropped and runs of white space made one blank, literals and quoted
-/// names untouched.
+/// SQL text without comments and with each run of white space replaced by one space. Literals and quoted names are
+/// not changed.
 pub fn fold(sql: &str) -> String {
     let mut folded = String::with_capacity(sql.len());
     let mut blank = false;
     for token in tokens(sql) {
-        if token.kind == Token::Blank {
+        if token.kind == TokenKind::Blank {
             blank = true;
             continue;
         }

@@ -1,13 +1,22 @@
-//! Reads SQL text: tokens, statements, the parts of a table's definition, and expressions in one
-//! canonical form. Nothing here runs SQL.
+//! Reads SQL text: tokens, statements, table definitions, and expressions in a canonical form. Nothing here runs
+//! SQL.
 
 pub mod ddl;
 pub mod definition;
 mod expression;
 mod lexer;
+mod postgres_lexer;
 mod statement;
-mod words;
 
 pub use expression::canonical;
-pub use lexer::{Spanned, fold, tokens, unquote};
+pub use lexer::{Token, fold, tokens, unquote};
 pub use statement::{Created, Statement, statements};
+
+/// A SQL file.
+#[derive(Clone, Copy, Debug)]
+pub struct SqlFile<'a> {
+    /// Its path, for messages.
+    pub name: &'a str,
+    /// Its text.
+    pub text: &'a str,
+}

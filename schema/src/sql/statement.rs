@@ -1,6 +1,6 @@
-//! Splits a SQL file into statements, and reads from the first words of each what it makes.
+//! Splits a SQL file into statements, and reads what each creates from its first tokens.
 
-use super::lexer::{Spanned, Token, tokens, unquote};
+use super::lexer::{Token, TokenKind, tokens, unquote};
 
 /// One SQL statement of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,7 +11,7 @@ pub struct Statement<'a> {
     pub sql: &'a str,
 }
 
-/// What a statement makes.
+/// What a statement creates.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Created {
     /// `CREATE TABLE`.
@@ -20,17 +20,17 @@ pub enum Created {
     Index(String),
     /// `ALTER TABLE … ADD COLUMN`: table and column.
     Column(String, String),
-    /// `INSERT INTO`: the table that gets rows.
+    /// `INSERT INTO`: rows of this table.
     Rows(String),
     /// Anything else.
     Other,
 }
 
 impl Statement<'_> {
-    /// What the statement makes, read from its first words.
+    /// What the statement creates, read from its first tokens.
     pub fn creates(&self) -> Created {
         let words: Vec<String> = tokens(self.sql)
-            .filter(|t| t.kind != Token::Blank)
+            .filter(|t| t.kind != TokenKind::Blank)
             .take(9)
             .map(|t| unquote(t.text))
             .collect();
@@ -55,8 +55,7 @@ impl Statement<'_> {
     }
 }
 
-/// Splits a file at the semicolons that end statements: not those in literals, quoted
-/// names, comments, or the body of a trigger. The line of each statement is kept.
+/// The statements of a file. Semicolons in literals, quoted names, comments and bodies of triggers do not end one.
 pub fn statements(text: &str) -> Vec<Statement<'_>> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut found = Vec::new();
@@ -65,11 +64,11 @@ pub fn statements(text: &str) -> Vec<Statement<'_>> {
     for token in tokens(text) {
         let end = token.start + token.text.len();
         match token.kind {
-            Token::Blank => {}
-            Token::Semicolon if open.as_ref().is_none_or(OpenStatement::may_end) => {
+            TokenKind::Blank => {}
+            TokenKind::Semicolon if open.as_ref().is_none_or(OpenStatement::may_end) => {
                 found.extend(open.take().map(|o| o.close(text)));
             }
-            _ => open.get_or_insert_with(|| OpenStatement::at(token.start, line)).take(&token, end),
+            _ => open.get_or_insert_with(|| OpenStatement::at(token.start, line)).push(&token, end),
         }
         line += token.text.bytes().filter(|byte| *byte == b'\n').count();
     }
@@ -79,15 +78,19 @@ pub fn statements(text: &str) -> Vec<Statement<'_>> {
 
 /// A statement that is being read.
 struct OpenStatement {
+    /// Its first line in the file.
     line: usize,
+    /// Where its first token begins, in bytes.
     start: usize,
+    /// Where its last token so far ends, in bytes.
     end: usize,
-    words: usize,
-    creates: bool,
-    trigger: bool,
+    /// Its tokens so far, without white space and comments.
+    token_count: usize,
+    is_create: bool,
+    is_trigger: bool,
     after_semicolon: bool,
-    /// The last token is the `END` that follows a semicolon, which ends a trigger's body
-    /// (the `END` of a `CASE` does not).
+    /// The last token is an `END` behind a semicolon, which ends the body of a trigger. The `END` of a `CASE` is not
+    /// behind a semicolon.
     body_ended: bool,
 }
 
@@ -97,29 +100,31 @@ impl OpenStatement {
             line,
             start,
             end: start,
-            words: 0,
-            creates: false,
-            trigger: false,
+            token_count: 0,
+            is_create: false,
+            is_trigger: false,
             after_semicolon: false,
             body_ended: false,
         }
     }
 
-    fn take(&mut self, token: &Spanned<'_>, end: usize) {
+    fn push(&mut self, token: &Token<'_>, end: usize) {
         let is = |word: &str| token.text.eq_ignore_ascii_case(word);
-        match self.words {
-            0 => self.creates = is("CREATE"),
-            1 | 2 if self.creates && is("TRIGGER") => self.trigger = true,
+        match self.token_count {
+            0 => self.is_create = is("CREATE"),
+            // CREATE TRIGGER, or CREATE TEMP TRIGGER.
+            1 | 2 if self.is_create && is("TRIGGER") => self.is_trigger = true,
             _ => {}
         }
         self.body_ended = self.after_semicolon && is("END");
-        self.after_semicolon = token.kind == Token::Semicolon;
-        self.words += 1;
+        self.after_semicolon = token.kind == TokenKind::Semicolon;
+        self.token_count += 1;
         self.end = end;
     }
 
+    /// Whether a semicolon ends the statement here.
     fn may_end(&self) -> bool {
-        !self.trigger || self.body_ended
+        !self.is_trigger || self.body_ended
     }
 
     fn close(self, text: &str) -> Statement<'_> {
@@ -163,23 +168,23 @@ mod tests {
     }
 
     #[test]
-    fn subjects_are_read_from_the_first_words() {
-        let subject = |sql: &str| statements(sql)[0].creates();
-        assert_eq!(subject("create table if not exists \"a b\"(x)"), Created::Table("a b".into()));
+    fn what_a_statement_creates_is_read_from_its_first_tokens() {
+        let created = |sql: &str| statements(sql)[0].creates();
+        assert_eq!(created("create table if not exists \"a b\"(x)"), Created::Table("a b".into()));
         assert_eq!(
-            subject("CREATE UNIQUE INDEX IF NOT EXISTS i ON t(x)"),
+            created("CREATE UNIQUE INDEX IF NOT EXISTS i ON t(x)"),
             Created::Index("i".into())
         );
-        assert_eq!(subject("CREATE INDEX i ON t(x)"), Created::Index("i".into()));
+        assert_eq!(created("CREATE INDEX i ON t(x)"), Created::Index("i".into()));
         assert_eq!(
-            subject("ALTER TABLE t ADD COLUMN c TEXT"),
+            created("ALTER TABLE t ADD COLUMN c TEXT"),
             Created::Column("t".into(), "c".into())
         );
         assert_eq!(
-            subject("alter table t add column if not exists c text"),
+            created("alter table t add column if not exists c text"),
             Created::Column("t".into(), "c".into())
         );
-        assert_eq!(subject("INSERT OR IGNORE INTO t (a) VALUES (1)"), Created::Rows("t".into()));
-        assert_eq!(subject("DROP TABLE t"), Created::Other);
+        assert_eq!(created("INSERT OR IGNORE INTO t (a) VALUES (1)"), Created::Rows("t".into()));
+        assert_eq!(created("DROP TABLE t"), Created::Other);
     }
 }

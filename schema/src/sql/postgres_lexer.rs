@@ -1,59 +1,56 @@
-//! Splits SQL into words as PostgreSQL does, for [`super::expression`] and [`super::expected`]. Text
-//! only.
-//!
-//! `build.rs` compiles this file too.
+//! Splits SQL text into tokens as PostgreSQL does, for expressions and DDL of its files. Text only.
 
-/// A word of SQL.
+/// A token of SQL text.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Word {
+pub enum PostgresToken {
     /// An unquoted name or a key word, in lower case.
     Name(String),
     /// A quoted name, without its quotes.
     Quoted(String),
-    /// A literal text with its quotes, and the letter before them if there is one.
+    /// A string literal with its quotes, and the letter before them if there is one.
     Text(String),
     /// A number.
     Number(String),
-    /// An operator, `::` among them, or one other character.
+    /// An operator, `::` included, or one other character.
     Sign(String),
 }
 
-impl Word {
-    /// Whether it is this key word or sign; `word` is in upper case.
-    pub fn is(&self, word: &str) -> bool {
+impl PostgresToken {
+    /// Whether it is this key word or sign, given in upper case.
+    pub fn is(&self, token: &str) -> bool {
         match self {
-            Word::Name(name) => name.eq_ignore_ascii_case(word),
-            Word::Sign(sign) => sign == word,
+            PostgresToken::Name(name) => name.eq_ignore_ascii_case(token),
+            PostgresToken::Sign(sign) => sign == token,
             _ => false,
         }
     }
 
-    /// The name that it is, if it is one.
+    /// The name, if it is one, without quotes.
     pub fn name(&self) -> Option<&str> {
         match self {
-            Word::Name(name) | Word::Quoted(name) => Some(name),
+            PostgresToken::Name(name) | PostgresToken::Quoted(name) => Some(name),
             _ => None,
         }
     }
 
-    /// Its canonical form.
+    /// The token in canonical form: reserved words in upper case, names quoted only where needed.
     pub fn canonical(&self) -> String {
         match self {
-            Word::Name(name) if is_key(name) => name.to_ascii_uppercase(),
-            Word::Quoted(name) if !is_plain(name) || is_key(name) => {
+            PostgresToken::Name(name) if is_reserved(name) => name.to_ascii_uppercase(),
+            PostgresToken::Quoted(name) if !is_plain(name) || is_reserved(name) => {
                 format!("\"{}\"", name.replace('"', "\"\""))
             }
-            Word::Name(text)
-            | Word::Quoted(text)
-            | Word::Text(text)
-            | Word::Number(text)
-            | Word::Sign(text) => text.clone(),
+            PostgresToken::Name(text)
+            | PostgresToken::Quoted(text)
+            | PostgresToken::Text(text)
+            | PostgresToken::Number(text)
+            | PostgresToken::Sign(text) => text.clone(),
         }
     }
 }
 
-/// Words that mean something by themselves, and so are no names of columns or functions.
-const KEYS: &[&str] = &[
+/// Reserved words, which are not names of columns or functions.
+const RESERVED: &[&str] = &[
     "ALL",
     "AND",
     "ANY",
@@ -93,9 +90,9 @@ const KEYS: &[&str] = &[
     "WHEN",
 ];
 
-/// Whether a name is a key word, and so none of a column or a function.
-pub fn is_key(name: &str) -> bool {
-    KEYS.iter().any(|key| key.eq_ignore_ascii_case(name))
+/// Whether it is a reserved word, and so not the name of a column or a function.
+pub fn is_reserved(name: &str) -> bool {
+    RESERVED.iter().any(|key| key.eq_ignore_ascii_case(name))
 }
 
 fn is_plain(name: &str) -> bool {
@@ -103,20 +100,21 @@ fn is_plain(name: &str) -> bool {
     starts && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
 }
 
-/// The words of SQL text, without white space and comments.
-pub fn words(sql: &str) -> Vec<Word> {
-    let mut words = Vec::new();
+/// The tokens of SQL text, without white space and comments.
+pub fn postgres_tokens(sql: &str) -> Vec<PostgresToken> {
+    let mut tokens = Vec::new();
     let mut rest = sql;
     while let Some(first) = rest.chars().next() {
-        let (word, length) = next_word(rest, first);
-        words.extend(word);
+        let (token, length) = next_word(rest, first);
+        tokens.extend(token);
         rest = rest.get(length.max(first.len_utf8())..).unwrap_or_default();
     }
-    words
+    tokens
 }
 
-/// The word at the start of `rest`, which begins with `first`, and its length in bytes.
-fn next_word(rest: &str, first: char) -> (Option<Word>, usize) {
+/// The token at the start of `rest`, whose first character is `first`, and its length in bytes. White space and
+/// comments have a length and no token.
+fn next_word(rest: &str, first: char) -> (Option<PostgresToken>, usize) {
     let run = |is: fn(char) -> bool| rest.find(|c| !is(c)).unwrap_or(rest.len());
     let upto = |length: usize| rest.get(..length).unwrap_or(rest).to_string();
     let second = rest.chars().nth(1);
@@ -126,31 +124,31 @@ fn next_word(rest: &str, first: char) -> (Option<Word>, usize) {
         (c, _) if c.is_whitespace() => (None, run(char::is_whitespace)),
         ('\'', _) => {
             let length = quoted(rest, 0, '\'', false);
-            (Some(Word::Text(upto(length))), length)
+            (Some(PostgresToken::Text(upto(length))), length)
         }
         ('e' | 'E' | 'b' | 'B' | 'x' | 'X' | 'n' | 'N', Some('\'')) => {
             let length = quoted(rest, 1, '\'', first.eq_ignore_ascii_case(&'e'));
-            (Some(Word::Text(upto(length))), length)
+            (Some(PostgresToken::Text(upto(length))), length)
         }
         ('"', _) => {
             let length = quoted(rest, 0, '"', false);
             let inner = rest.get(1..length.saturating_sub(1)).unwrap_or_default();
-            (Some(Word::Quoted(inner.replace("\"\"", "\""))), length)
+            (Some(PostgresToken::Quoted(inner.replace("\"\"", "\""))), length)
         }
         (c, second) if is_number(c, second) => {
             let length = number(rest);
-            (Some(Word::Number(upto(length))), length)
+            (Some(PostgresToken::Number(upto(length))), length)
         }
         (c, _) if is_part_of_name(c) => {
             let length = run(is_part_of_name);
-            (Some(Word::Name(upto(length).to_ascii_lowercase())), length)
+            (Some(PostgresToken::Name(upto(length).to_ascii_lowercase())), length)
         }
-        (':', Some(':')) => (Some(Word::Sign("::".into())), 2),
+        (':', Some(':')) => (Some(PostgresToken::Sign("::".into())), 2),
         (c, _) if is_operator(c) => {
             let length = operator(rest);
-            (Some(Word::Sign(upto(length))), length)
+            (Some(PostgresToken::Sign(upto(length))), length)
         }
-        (c, _) => (Some(Word::Sign(c.into())), c.len_utf8()),
+        (c, _) => (Some(PostgresToken::Sign(c.into())), c.len_utf8()),
     }
 }
 
@@ -162,12 +160,13 @@ fn is_part_of_name(c: char) -> bool {
     c.is_alphanumeric() || matches!(c, '_' | '$')
 }
 
-/// Whether operators are made of it.
+/// Whether operators consist of this character.
 pub fn is_operator(c: char) -> bool {
     "+-*/<>=~!@#%^&|`?".contains(c)
 }
 
-/// The length of what is quoted from `from` on, the doubled quotes in it included.
+/// The length in bytes of a quoted text whose quote is the character number `from`. A doubled quote is part of the
+/// text.
 fn quoted(rest: &str, from: usize, quote: char, escapes: bool) -> usize {
     let mut chars = rest.char_indices().skip(from + 1).peekable();
     while let Some((at, c)) = chars.next() {
@@ -198,8 +197,8 @@ fn number(rest: &str) -> usize {
     length
 }
 
-/// The length of an operator. As for the server, it holds no comment, and `+` or `-` ends only
-/// one that could not be two.
+/// The length of an operator in bytes. As on the server, a comment ends it, and one of several characters ends in `+`
+/// or `-` only if it also contains one of the characters below.
 fn operator(rest: &str) -> usize {
     let mut end = rest.find(|c| !is_operator(c)).unwrap_or(rest.len());
     for comment in ["--", "/*"] {
@@ -214,7 +213,7 @@ fn operator(rest: &str) -> usize {
     end
 }
 
-/// Whether all of a text is one number.
+/// Whether the whole text is one number.
 pub fn is_number_text(text: &str) -> bool {
     let mut chars = text.chars();
     chars.next().is_some_and(|c| is_number(c, chars.next())) && number(text) == text.len()

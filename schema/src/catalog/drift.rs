@@ -1,91 +1,11 @@
-//! What tables, columns and indexes there are or should be, and the difference of two
-//! such catalogues, which is drift. Values only; no database is known here.
-//!
-//! The expected catalogue is computed from the SQL files by `build.rs`, which compiles
-//! this file too. All that Rust adds is the category of each table.
+//! Drift: the difference between the expected catalogue and that of a database.
 
-use std::borrow::Cow;
 use std::fmt;
 
+use super::{Catalog, Column, Index, Table};
 use crate::sql::definition::contains_name;
 
-/// Text that is either part of the binary or was read from a database.
-pub type Text = Cow<'static, str>;
-/// A list that is either part of the binary or was read from a database.
-pub type List<T> = Cow<'static, [T]>;
-
-/// The tables of a database.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Catalog {
-    /// The tables that were read in full.
-    pub tables: List<Table>,
-    /// Names of tables that belong to other programs.
-    pub other_tables: List<Text>,
-}
-
-/// A table with all that hangs on it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Table {
-    /// Its name.
-    pub name: Text,
-    /// Its columns, in order.
-    pub columns: List<Column>,
-    /// The column lists of its UNIQUE constraints.
-    pub unique: List<List<Text>>,
-    /// Its foreign keys.
-    pub foreign_keys: List<ForeignKey>,
-    /// The conditions of its CHECK constraints.
-    pub checks: List<Text>,
-    /// Its indexes, without those that constraints bring along.
-    pub indexes: List<Index>,
-    /// The statement that made it, as the database keeps it.
-    pub definition: Text,
-}
-
-/// A column.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Column {
-    /// Its name.
-    pub name: Text,
-    /// Its declared type, in upper case.
-    pub data_type: Text,
-    /// Whether NULL is refused.
-    pub not_null: bool,
-    /// Its default, as SQL.
-    pub default: Option<Text>,
-    /// Its position in the primary key, from 1; 0 outside it.
-    pub primary_key_position: u32,
-}
-
-/// An index.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Index {
-    /// Its name.
-    pub name: Text,
-    /// Its columns, in order, with ` DESC` behind a descending one.
-    pub columns: List<Text>,
-    /// Whether it refuses equal entries.
-    pub unique: bool,
-    /// The condition of a partial index, as SQL.
-    pub predicate: Option<Text>,
-    /// The statement that made it, as the database keeps it.
-    pub definition: Text,
-}
-
-/// A foreign key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ForeignKey {
-    /// The column that refers.
-    pub column: Text,
-    /// The table it refers to.
-    pub table: Text,
-    /// The column it refers to.
-    pub references: Text,
-    /// What deleting the parent does: `CASCADE`, `NO ACTION`, …
-    pub on_delete: Text,
-}
-
-/// Something a catalogue can lack.
+/// A part of the schema that can be missing.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Object {
     /// A table.
@@ -97,7 +17,7 @@ pub enum Object {
 }
 
 impl Object {
-    /// The table that it is, or belongs to.
+    /// The table it is or belongs to.
     pub fn table(&self) -> &str {
         let (Object::Table(table) | Object::Column(table, _) | Object::Index(table, _)) = self;
         table
@@ -114,14 +34,14 @@ impl fmt::Display for Object {
     }
 }
 
-/// Something that is there, but not as it should be.
+/// An object that differs from the expected one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Alteration {
-    /// What differs.
+    /// The object.
     pub object: Object,
-    /// How it should be.
+    /// Its expected definition.
     pub expected: String,
-    /// How it is.
+    /// Its definition in the database.
     pub found: String,
 }
 
@@ -131,37 +51,27 @@ impl fmt::Display for Alteration {
     }
 }
 
-/// The difference between what should be and what is.
+/// The difference between the expected catalogue and that of a database.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Drift {
-    /// Expected and not there. The columns and indexes of a missing table are not listed.
+    /// Expected objects that do not exist. Columns and indexes of a missing table are not listed.
     pub missing: Vec<Object>,
-    /// There, and different.
+    /// Objects that exist and differ.
     pub altered: Vec<Alteration>,
-    /// There, in a table of ours, and not expected. Never a fault.
+    /// Objects in expected tables that are not expected. They are listed and are not a fault.
     pub extra: Vec<Object>,
 }
 
 impl Drift {
-    /// Whether anything that is expected is missing or different.
+    /// Whether every expected object exists as expected. Extra objects do not count.
     pub fn is_none(&self) -> bool {
         self.missing.is_empty() && self.altered.is_empty()
     }
 }
 
 impl Catalog {
-    /// The table of that name.
-    pub fn table(&self, name: &str) -> Option<&Table> {
-        self.tables.iter().find(|table| table.name.eq_ignore_ascii_case(name))
-    }
-
-    /// Whether there is no table at all, of ours or of others.
-    pub fn is_empty(&self) -> bool {
-        self.tables.is_empty() && self.other_tables.is_empty()
-    }
-
-    /// What `actual` lacks, has otherwise, or has beside what `self` expects. Tables of
-    /// other programs are no difference.
+    /// The difference of `actual` from this catalogue, which is the expected one. Tables of other programs are not
+    /// part of it.
     pub fn difference(&self, actual: &Catalog) -> Drift {
         let mut drift = Drift::default();
         for expected in self.tables.iter() {
@@ -176,11 +86,6 @@ impl Catalog {
 }
 
 impl Table {
-    /// The index of that name.
-    pub fn index(&self, name: &str) -> Option<&Index> {
-        self.indexes.iter().find(|index| index.name.eq_ignore_ascii_case(name))
-    }
-
     fn difference(&self, found: &Table, drift: &mut Drift) {
         self.compare_columns(found, drift);
         self.compare_constraints(found, drift);
@@ -206,7 +111,7 @@ impl Table {
             if column.requires_value() {
                 drift.altered.push(Alteration {
                     object: object(column),
-                    expected: "a column that may be left out".into(),
+                    expected: "a column that may be omitted".into(),
                     found: column.to_string(),
                 });
             }
@@ -214,25 +119,8 @@ impl Table {
         }
     }
 
-    /// The constraints that this table has and another has not, unique indexes counted among
-    /// them. Foreign keys to the same table are the same, however they end.
-    pub fn constraints_not_in(&self, other: &Table) -> Vec<String> {
-        let is_unique = |columns: &List<Text>| {
-            let indexes = other.indexes.iter().filter(|index| index.unique);
-            other.unique.contains(columns) || indexes.into_iter().any(|i| i.columns == *columns)
-        };
-        let unique = self.unique.iter().filter(|columns| !is_unique(columns));
-        let unique = unique.map(|columns| format!("UNIQUE ({})", columns.join(", ")));
-        let checks = self.checks.iter().filter(|check| !other.checks.contains(check));
-        let checks = checks.map(|check| format!("CHECK {check}"));
-        let keys = self.foreign_keys.iter().filter(|key| {
-            !other.foreign_keys.iter().any(|o| o.column == key.column && o.table == key.table)
-        });
-        unique.chain(checks).chain(keys.map(ToString::to_string)).collect()
-    }
-
     fn compare_constraints(&self, found: &Table, drift: &mut Drift) {
-        // What concerns columns that somebody has added is theirs.
+        // Constraints on columns that the owner has added are not compared.
         let is_added = |name: &str| {
             let is_it = |table: &Table| {
                 table.columns.iter().any(|column| column.name.eq_ignore_ascii_case(name))
@@ -285,11 +173,6 @@ impl Table {
 }
 
 impl Column {
-    /// Whether no row can be written that does not name it.
-    pub fn requires_value(&self) -> bool {
-        self.not_null && self.default.is_none() && self.primary_key_position == 0
-    }
-
     fn same_as(&self, other: &Column) -> bool {
         self.data_type == other.data_type
             && self.not_null == other.not_null
@@ -298,123 +181,10 @@ impl Column {
     }
 }
 
-impl fmt::Display for Column {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.data_type.is_empty() { "no type" } else { &self.data_type })?;
-        if self.not_null {
-            f.write_str(" NOT NULL")?;
-        }
-        if let Some(default) = &self.default {
-            write!(f, " DEFAULT {default}")?;
-        }
-        match self.primary_key_position {
-            0 => Ok(()),
-            1 => f.write_str(" PRIMARY KEY"),
-            place => write!(f, " PRIMARY KEY (part {place})"),
-        }
-    }
-}
-
-impl fmt::Display for ForeignKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ForeignKey { column, table, references, on_delete } = self;
-        write!(f, "FOREIGN KEY ({column}) REFERENCES {table}({references}) ON DELETE {on_delete}")
-    }
-}
-
-impl fmt::Display for Index {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let unique = if self.unique { "UNIQUE " } else { "" };
-        write!(f, "{unique}({})", self.columns.join(", "))?;
-        match &self.predicate {
-            Some(predicate) => write!(f, " WHERE {predicate}"),
-            None => Ok(()),
-        }
-    }
-}
-
-/// Part of the system a table belongs to; the key under which the status shows it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Category {
-    /// Key in the status JSON.
-    pub key: &'static str,
-    /// Its tables.
-    pub tables: &'static [&'static str],
-    /// Whether its tables count among the core tables.
-    pub core: bool,
-}
-
-/// The seven categories, in the order in which they are shown.
-pub const CATEGORIES: [Category; 7] = [
-    Category {
-        key: "system",
-        tables: &["users", "system_settings", "site_logs", "migrations"],
-        core: true,
-    },
-    Category { key: "connections", tables: &["exchange_connections"], core: true },
-    Category {
-        key: "indications",
-        tables: &[
-            "indications_direction",
-            "indications_move",
-            "indications_active",
-            "indications_optimal",
-            "indications_auto",
-        ],
-        core: true,
-    },
-    Category {
-        key: "strategies",
-        tables: &[
-            "strategies_base",
-            "strategies_main",
-            "strategies_real",
-            "strategies_block",
-            "strategies_dca",
-            "strategies_trailing",
-        ],
-        core: true,
-    },
-    Category {
-        key: "positions",
-        tables: &["pseudo_positions", "real_pseudo_positions", "exchange_positions"],
-        core: true,
-    },
-    Category {
-        key: "statistics",
-        tables: &["statistics_indication", "statistics_strategy", "statistics_daily"],
-        core: true,
-    },
-    Category {
-        key: "coordination",
-        tables: &["connection_coordination", "indication_states"],
-        core: false,
-    },
-];
-
-/// The tables without which no trading program can work.
-pub const CRITICAL: [&str; 5] =
-    ["users", "system_settings", "site_logs", "exchange_connections", "migrations"];
-
-/// The names of the core tables, which `tableCount` and `total` count.
-pub fn core_tables() -> impl Iterator<Item = &'static str> {
-    CATEGORIES.iter().filter(|c| c.core).flat_map(|c| c.tables).copied()
-}
-
-/// Whether a database with these tables is one of CTS: it holds a table whose name no
-/// other program is likely to use, or nothing but system tables with a ledger of ours
-/// (`ledger` tells whether `migrations` has the columns `name` and `executed_at`).
-pub fn is_cts_database(tables: &[&str], ledger: bool) -> bool {
-    let is_one_of =
-        |names: &[&str], table: &str| names.iter().any(|name| name.eq_ignore_ascii_case(table));
-    let generic = CATEGORIES[0].tables;
-    tables.iter().any(|table| CATEGORIES.iter().skip(1).any(|c| is_one_of(c.tables, table)))
-        || (ledger && tables.iter().all(|table| is_one_of(generic, table)))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::catalog::{ForeignKey, List, Text};
 
     fn column(name: &'static str, kind: &'static str) -> Column {
         Column {
@@ -523,16 +293,5 @@ mod tests {
         let drift = expected().difference(&actual);
         assert!(drift.is_none());
         assert_eq!(drift.extra.len(), 2, "{:?}", drift.extra);
-    }
-
-    #[test]
-    fn a_database_of_cts_is_told_from_others() {
-        assert!(is_cts_database(&["exchange_connections"], false));
-        assert!(is_cts_database(&["users", "my_own", "pseudo_positions"], false));
-        assert!(is_cts_database(&["migrations"], true));
-        assert!(is_cts_database(&["migrations", "users", "site_logs"], true));
-        assert!(!is_cts_database(&["migrations"], false));
-        assert!(!is_cts_database(&["users", "migrations", "sessions"], true));
-        assert!(!is_cts_database(&["users", "site_logs"], false));
     }
 }
