@@ -3,8 +3,6 @@
 
 use std::io;
 use std::net::ToSocketAddrs;
-use std::sync::mpsc;
-use std::thread;
 use std::time::Duration;
 
 use serde_json::json;
@@ -16,6 +14,7 @@ use crate::health::render::{Counts, check_line};
 use crate::health::{Report, Status, Surroundings, examine};
 use crate::http::client::{HttpResponse, get};
 use crate::store::AS_ITS_OWNER;
+use crate::system::deadline::BackgroundTask;
 use crate::system::output::print;
 
 /// `--check` never takes 5 s, `--deep` excepted, which reads the whole file.
@@ -27,15 +26,8 @@ const COULD_NOT_ASK: u8 = 3;
 
 /// `cts --check`.
 pub fn database(config: &Config, as_json: bool, deep: bool) -> Result<u8> {
-    let (sender, receiver) = mpsc::channel();
     let asked = config.clone();
-    let snapshot = move || {
-        // Nobody waits for an answer that comes too late.
-        let _ = sender.send(examine_once(&asked, deep));
-    };
-    thread::Builder::new()
-        .spawn(snapshot)
-        .map_err(|e| Error::new(Kind::Io, format!("a thread cannot be started: {e}")))?;
+    let examination = BackgroundTask::start("check", move || examine_once(&asked, deep))?;
     let limit = if deep { Duration::MAX } else { CHECK_WITHIN };
     let late = || {
         let what = format!(
@@ -45,7 +37,7 @@ pub fn database(config: &Config, as_json: bool, deep: bool) -> Result<u8> {
         );
         Err(Error::new(Kind::Io, what).remedy(config.database.silence()))
     };
-    let report = match receiver.recv_timeout(limit).unwrap_or_else(|_| late()) {
+    let report = match examination.within(limit).unwrap_or_else(|_| late()) {
         Ok(report) => report,
         Err(error) if matches!(error.kind, Kind::Permission | Kind::Config) => return Err(error),
         Err(error) => Report::unreachable(&*config.database, &error),

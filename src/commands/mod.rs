@@ -11,7 +11,7 @@ use std::time::Duration;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::config::Config;
-use crate::error::{Error, Kind, Result, StateLeft};
+use crate::error::{Result, StateLeft};
 use crate::health::render::drift_json;
 use crate::health::{Report, Surroundings, examine};
 use crate::migrate::progress::ProgressReporter;
@@ -20,6 +20,7 @@ use crate::store::schema::Schema;
 use crate::store::{Progress, Snapshot, Store, WaitPolicy, WaitReason};
 use crate::system::log::Log;
 use crate::system::output::print;
+use crate::system::signals::cannot_handle_signals;
 use crate::system::version::VERSION;
 use cts_schema::catalog::{Column, Drift, Object, Table, core_tables};
 use cts_schema::constraint_exception::ConstraintException;
@@ -134,7 +135,7 @@ fn interruptible<T>(
     for signal in [SIGTERM, SIGINT] {
         signal_hook::flag::register_conditional_default(signal, Arc::clone(&stop))
             .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&stop)))
-            .map_err(|e| Error::new(Kind::Io, format!("signals cannot be watched: {e}")))?;
+            .map_err(cannot_handle_signals)?;
     }
     let on_wait = |wait: &WaitReason, waited| drop(announce_wait(log, wait, waited));
     let teller = ProgressReporter::new(log);

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use super::ask;
+use super::program;
 use crate::health::render::timestamp;
 use crate::store::finding::{Finding, Group};
 
@@ -16,7 +16,8 @@ const SYNCHRONIZED: &str = "/run/systemd/timesync/synchronized";
 /// Looks at the clock.
 pub fn examine() -> Vec<Finding> {
     let built = BUILT.parse().map(Duration::from_secs).unwrap_or_default();
-    let told = || ask("timedatectl", &["show", "--property=NTPSynchronized", "--value"]);
+    let told =
+        || program::output("timedatectl", &["show", "--property=NTPSynchronized", "--value"]);
     let is_synchronised = if Path::new(SYNCHRONIZED).exists() {
         Some(true)
     } else {

@@ -3,7 +3,7 @@
 //! there would have it.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::health::Status;
 use crate::http::client::get;
 use crate::store::finding::{Finding, Group};
+use crate::system::address::of_own_listener;
 use crate::system::version::VERSION;
 
 /// How long each answer is waited for; health may take a look at the database.
@@ -51,7 +52,7 @@ pub fn examine(config: &Config) -> Vec<Finding> {
         return vec![Finding::skipped(Group::Endpoints, &place, what)];
     }
     let ask = |path: &str| {
-        let address = reachable(address);
+        let address = of_own_listener(address);
         get(address, &address.to_string(), path, ANSWER_WITHIN)
             .map(|response| (response.status_code, response.body))
     };
@@ -69,16 +70,6 @@ pub fn examine(config: &Config) -> Vec<Finding> {
     all.extend(health(&ask("/api/health/database"), &expected));
     all.push(status(&ask("/api/admin/migrations/status"), &expected));
     all
-}
-
-/// Where a listener of this machine is asked.
-fn reachable(address: SocketAddr) -> SocketAddr {
-    let ip = match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        ip => ip,
-    };
-    SocketAddr::new(ip, address.port())
 }
 
 /// Binds for a moment without listening, which keeps no cts that starts just then from it.

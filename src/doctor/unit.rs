@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::ask;
+use super::program;
 use crate::store::finding::{Finding, Group};
 
 /// Is there where systemd is the init system (sd_booted(3)).
@@ -21,13 +21,13 @@ pub fn examine() -> (Vec<Finding>, Option<String>) {
         let what = "not looked at: systemd does not run this machine";
         return (vec![Finding::skipped(Group::Service, UNIT, what)], None);
     }
-    let Some(told) = ask("systemctl", &["show", PROPERTIES, UNIT, "cts.socket"]) else {
+    let Some(told) = program::output("systemctl", &["show", PROPERTIES, UNIT, "cts.socket"]) else {
         let what = "not looked at: systemctl does not answer";
         return (vec![Finding::skipped(Group::Service, UNIT, what)], None);
     };
     let (mut all, user) = judge(&told);
     if user.is_some() {
-        let said = ask("systemd-analyze", &["security", "--no-pager", UNIT]);
+        let said = program::output("systemd-analyze", &["security", "--no-pager", UNIT]);
         all.push(exposure(said.as_deref()));
     }
     (all, user)
@@ -36,7 +36,8 @@ pub fn examine() -> (Vec<Finding>, Option<String>) {
 /// Whether systemd listens for cts and starts it when it is asked.
 pub fn would_be_started() -> bool {
     let words = ["show", "--property=ActiveState", "cts.socket", UNIT];
-    Path::new(BOOTED).exists() && ask("systemctl", &words).is_some_and(|told| waits(&told))
+    Path::new(BOOTED).exists()
+        && program::output("systemctl", &words).is_some_and(|told| waits(&told))
 }
 
 /// The socket's state, an empty line, the service's.

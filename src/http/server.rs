@@ -1,6 +1,6 @@
 //! The HTTP server of the appliance: the listener, the gate in front of it, and the replies.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::config::Config;
@@ -14,6 +14,7 @@ use crate::http::listener::listen;
 use crate::http::refusal_log::RefusalLog;
 use crate::http::reply::{Reply, reply_to};
 use crate::http::response::{ResponseFormat, serialize};
+use crate::system::address::of_own_listener;
 use crate::system::log::Log;
 
 /// A running server.
@@ -56,12 +57,7 @@ impl HttpServer {
     /// Whether a request of the process to its own `/livez` is answered within `timeout`: the server
     /// still accepts and answers.
     pub fn answers_itself(&self, timeout: Duration) -> bool {
-        let ip = match self.address.ip() {
-            IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
-            IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
-            ip => ip,
-        };
-        let address = SocketAddr::new(ip, self.address.port());
+        let address = of_own_listener(self.address);
         get(address, &address.to_string(), "/livez", timeout)
             .is_ok_and(|response| response.status_code == 200)
     }

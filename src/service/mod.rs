@@ -22,7 +22,9 @@ use crate::migrate::progress::ProgressReporter;
 use crate::service::prober::Prober;
 use crate::service::upkeep::UpkeepThread;
 use crate::store::{Progress, SiteLogEntry, Store, WaitPolicy, WaitReason, write_site_log};
+use crate::system::deadline::cannot_start_thread;
 use crate::system::log::Log;
+use crate::system::signals::cannot_handle_signals;
 use crate::system::systemd::Notifier;
 use crate::system::version::VERSION;
 
@@ -65,9 +67,7 @@ pub fn serve(config: &Config, log: Log) -> Result<()> {
 
 /// The first signal is an event; a second one ends the process at once.
 fn watch_signals(events: Sender<ServiceEvent>) -> Result<()> {
-    let failed =
-        |e: std::io::Error| Error::new(Kind::Io, format!("signals cannot be watched: {e}"));
-    let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(failed)?;
+    let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(cannot_handle_signals)?;
     let watch = move || {
         let mut is_first = true;
         for signal in &mut signals {
@@ -78,7 +78,10 @@ fn watch_signals(events: Sender<ServiceEvent>) -> Result<()> {
             let _ = events.send(ServiceEvent::Signal(signal));
         }
     };
-    thread::Builder::new().name("signals".into()).spawn(watch).map_err(failed)?;
+    thread::Builder::new()
+        .name("signals".into())
+        .spawn(watch)
+        .map_err(|e| cannot_start_thread(&e))?;
     Ok(())
 }
 
@@ -123,7 +126,7 @@ fn own_database(
         .name("database".into())
         .spawn(own)
         .map(|_| ())
-        .map_err(|e| Error::new(Kind::Io, format!("a thread cannot be started: {e}")))
+        .map_err(|e| cannot_start_thread(&e))
 }
 
 /// Notes the start, which takes the write lock and a commit, and undoes a write that is

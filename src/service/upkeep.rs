@@ -4,8 +4,9 @@ use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::store::Upkeep;
+use crate::system::deadline::cannot_start_thread;
 use crate::system::log::Log;
 
 /// Before its first turn, and after one that failed.
@@ -34,8 +35,7 @@ impl UpkeepThread {
             }
         };
         let thread = thread::Builder::new().name("upkeep".into()).spawn(turns);
-        let thread =
-            thread.map_err(|e| Error::new(Kind::Io, format!("a thread cannot be started: {e}")))?;
+        let thread = thread.map_err(|e| cannot_start_thread(&e))?;
         Ok(UpkeepThread { stop: Some(stop), thread: Some(thread) })
     }
 }

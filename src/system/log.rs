@@ -1,23 +1,23 @@
-//! Log lines on standard error: one line an event, `[v0] ` before it, and under systemd
-//! the priority that journald reads.
+//! Log lines on standard error: one line for each event, with the prefix `[v0] `, and under systemd
+//! the priority that journald reads (sd-daemon(3)).
 
 use std::env;
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 
-/// How much is said.
+/// Which events are logged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verbosity {
-    /// Warnings and errors.
+    /// Warnings and errors only.
     Quiet,
-    /// What an operator wants to see.
+    /// Also what went as it should.
     #[default]
     Normal,
-    /// Details as well.
+    /// Also details.
     Verbose,
 }
 
-/// Where events go.
+/// The log on standard error.
 #[derive(Clone, Copy, Debug)]
 pub struct Log {
     verbosity: Verbosity,
@@ -25,19 +25,19 @@ pub struct Log {
 }
 
 impl Log {
-    /// A log on standard error. Priorities are written where `JOURNAL_STREAM` says that
-    /// journald reads it (a terminal opened from a service inherits that variable).
+    /// A log on standard error. Priorities are written if `JOURNAL_STREAM` is set, so that journald
+    /// reads it, and it is not a terminal, which inherits that variable from a service.
     pub fn new(verbosity: Verbosity) -> Log {
         let journal = env::var_os("JOURNAL_STREAM").is_some_and(|stream| !stream.is_empty());
         Log { verbosity, priorities: journal && !io::stderr().is_terminal() }
     }
 
-    /// Whether a person watches it grow.
+    /// Whether standard error is a terminal on which events are shown.
     pub fn is_watched(&self) -> bool {
         self.verbosity >= Verbosity::Normal && io::stderr().is_terminal()
     }
 
-    /// A detail, said only when asked for.
+    /// A detail, logged with `--verbose` only.
     pub fn detail(&self, event: impl Display) {
         self.line(Verbosity::Verbose, 7, &event);
     }
@@ -47,7 +47,7 @@ impl Log {
         self.line(Verbosity::Normal, 6, &event);
     }
 
-    /// What a person should look at.
+    /// What an operator should attend to.
     pub fn warn(&self, event: impl Display) {
         self.line(Verbosity::Quiet, 4, &format_args!("⚠ {event}"));
     }
@@ -67,7 +67,7 @@ impl Log {
         } else {
             format!("[v0] {text}\n")
         };
-        // A log that nobody can read any more is no reason to stop.
+        // A closed standard error must not stop the service.
         let _ = io::stderr().write_all(line.as_bytes());
     }
 }

@@ -1,5 +1,8 @@
-//! What the operating system offers, and nothing about databases: log, output, secrets, users, systemd.
+//! What the operating system offers: log, output, secrets, users, signals, deadlines, addresses, systemd.
+//! Nothing here knows a database.
 
+pub mod address;
+pub mod deadline;
 pub mod environment;
 pub mod log;
 pub mod output;

@@ -1,5 +1,5 @@
-//! Values that are never shown, and where they are read from: small files, or pipes that somebody
-//! writes to just now. A file that does not end stops nobody.
+//! Values that are never shown, and the small files or pipes they are read from. Size and time of reading
+//! are limited, so that an endless file does not stop the start.
 
 use std::fmt;
 use std::fs::OpenOptions;
@@ -13,11 +13,11 @@ use rustix::fs::OFlags;
 
 use crate::error::{Error, Kind, Result};
 
-/// No secret is longer.
-const LONGEST_SECRET: usize = 64 << 10;
-/// How long a pipe may take to give a secret.
-const PIPE_WITHIN: Duration = Duration::from_secs(2);
-/// Between two attempts to read from one.
+/// The largest file that is taken for a secret.
+const SECRET_BYTES_MAX: usize = 64 << 10;
+/// How long a pipe is read before its writer must have closed it.
+const PIPE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Pause between two attempts to read from a pipe that is empty.
 const PIPE_PAUSE: Duration = Duration::from_millis(10);
 
 /// A value that is never shown.
@@ -42,38 +42,49 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Reads one from a file, without the white space round it; `name` is the variable that names it.
+/// Reads a secret from a file, without the white space around it; `name` is the variable that names the
+/// file.
+///
+/// # Errors
+///
+/// [`Kind::Config`], with the name of the variable and the path, if the file cannot be read, is empty, is
+/// larger than 64 KiB or is a pipe that is not closed within 2 s.
 pub fn read_secret(name: &str, path: &Path) -> Result<Secret> {
-    let text = read_in_time(path).map_err(|e| {
-        Error::new(Kind::Config, format!("{name}: {} cannot be read: {e}", path.display()))
-            .remedy("correct the path, or the rights of the file")
+    let text = read_limited(path).map_err(|e| {
+        Error::new(Kind::Config, format!("{} cannot be read", path.display()))
+            .at(name)
+            .caused_by(e)
+            .remedy("correct the path, or the permissions of the file")
     })?;
     match text.trim() {
-        "" => Err(Error::new(Kind::Config, format!("{name}: {} is empty", path.display()))
+        "" => Err(Error::new(Kind::Config, format!("{} is empty", path.display()))
+            .at(name)
             .remedy("write the secret into it, or unset the variable")),
         secret => Ok(Secret::new(secret)),
     }
 }
 
-/// Reads a small file, or a pipe that somebody writes to just now.
-fn read_in_time(path: &Path) -> io::Result<String> {
+/// Reads a small file, or a pipe until its writer closes it.
+fn read_limited(path: &Path) -> io::Result<String> {
     let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
     let mut file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
-    let (until, mut bytes, mut part) = (Instant::now() + PIPE_WITHIN, Vec::new(), [0; 4096]);
+    let (deadline, mut bytes, mut part) = (Instant::now() + PIPE_TIMEOUT, Vec::new(), [0; 4096]);
     loop {
         match file.read(&mut part) {
             Ok(0) => return String::from_utf8(bytes).map_err(|_| io::Error::other("not UTF-8")),
             Ok(length) => bytes.extend_from_slice(&part[..length]),
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock && Instant::now() < until => {
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock && Instant::now() < deadline => {
                 thread::sleep(PIPE_PAUSE);
             }
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                return Err(io::Error::other("it is no plain file, and does not end"));
+                return Err(io::Error::other(
+                    "it is not a regular file, and its end was not reached within 2 s",
+                ));
             }
             Err(e) => return Err(e),
         }
-        if bytes.len() > LONGEST_SECRET {
+        if bytes.len() > SECRET_BYTES_MAX {
             return Err(io::Error::other("it holds more than 64 KiB"));
         }
     }
@@ -91,12 +102,15 @@ mod tests {
             |path: &str| read_secret("X_FILE", Path::new(path)).unwrap_err().to_string();
         let start = Instant::now();
         let text = complaint(&path);
-        assert!(text.contains("X_FILE") && text.contains("is no plain file, and does not end"));
-        assert!(start.elapsed() < PIPE_WITHIN * 2);
-        io::Write::write_all(&mut writer, b"tell-nobody\n").unwrap();
+        assert!(
+            text.contains("X_FILE")
+                && text.contains("is not a regular file, and its end was not reached")
+        );
+        assert!(start.elapsed() < PIPE_TIMEOUT * 2);
+        io::Write::write_all(&mut writer, b"not-to-be-shown\n").unwrap();
         drop(writer);
         let secret = read_secret("X_FILE", Path::new(&path)).unwrap();
-        assert_eq!(secret.expose(), "tell-nobody");
+        assert_eq!(secret.expose(), "not-to-be-shown");
         assert_eq!(format!("{secret:?}"), "***");
         assert!(complaint("/dev/zero").contains("more than 64 KiB"));
         assert!(complaint("/dev/null").contains("is empty"));

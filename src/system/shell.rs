@@ -1,8 +1,8 @@
-//! Quoting for commands that a person can copy into a shell.
+//! Quoting for commands that an operator can copy into a shell.
 
 use std::path::Path;
 
-/// A path as a word of a shell's command.
+/// A path as one word of a shell command, quoted if necessary.
 pub fn word(path: &Path) -> String {
     let text = path.display().to_string();
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%,=".contains(c);

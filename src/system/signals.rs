@@ -1,5 +1,6 @@
-//! Signals whose default action would end the process for a reason that is reported as an error.
+//! Signals: those that are ignored, and the error of one that cannot be handled.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -16,5 +17,10 @@ pub fn ignore_file_size_signal() -> Result<()> {
     let received = Arc::new(AtomicBool::new(false));
     signal_hook::flag::register(signal_hook::consts::SIGXFSZ, received)
         .map(|_| ())
-        .map_err(|e| Error::new(Kind::Io, format!("cannot handle signals: {e}")))
+        .map_err(cannot_handle_signals)
+}
+
+/// The error of a signal handler that the operating system did not install.
+pub fn cannot_handle_signals(cause: io::Error) -> Error {
+    Error::new(Kind::Io, "cannot handle signals").caused_by(cause)
 }

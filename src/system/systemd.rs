@@ -1,4 +1,4 @@
-//! What systemd is told: the sd_notify protocol, a datagram to the socket it names.
+//! Notifications to systemd: the protocol of sd_notify(3), datagrams to the socket that it names.
 
 use std::env;
 use std::os::linux::net::SocketAddrExt;
@@ -6,10 +6,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
-/// The way to the service manager, where there is one.
+/// The connection to the service manager; without one, notifications are dropped.
 pub struct Notifier {
     socket: Option<(UnixDatagram, SocketAddr)>,
-    /// How often the watchdog wants to hear of us, where it does.
+    /// The interval within which systemd expects a watchdog notification, if the watchdog is on.
     pub watchdog: Option<Duration>,
 }
 
@@ -25,34 +25,34 @@ impl Notifier {
         }
     }
 
-    /// Says that the service is ready.
+    /// Notifies that the service is ready.
     pub fn ready(&self, status: &str) {
         self.send(&format!("READY=1\nSTATUS={status}"));
     }
 
-    /// Says what the service does.
+    /// Sets the status text that `systemctl status` shows.
     pub fn status(&self, status: &str) {
         self.send(&format!("STATUS={status}"));
     }
 
-    /// Asks for more time to start.
+    /// Extends the start timeout.
     pub fn extend_start(&self, by: Duration, status: &str) {
         self.send(&format!("EXTEND_TIMEOUT_USEC={}\nSTATUS={status}", by.as_micros()));
     }
 
-    /// Says that the service is alive.
+    /// Resets the watchdog.
     pub fn alive(&self) {
         self.send("WATCHDOG=1");
     }
 
-    /// Says that the service is stopping.
+    /// Notifies that the service is stopping.
     pub fn stopping(&self, status: &str) {
         self.send(&format!("STOPPING=1\nSTATUS={status}"));
     }
 
     fn send(&self, message: &str) {
         if let Some((socket, address)) = &self.socket {
-            // A manager that does not listen is no reason to stop.
+            // Without a receiver the service runs on all the same.
             let _ = socket.send_to_addr(message.as_bytes(), address);
         }
     }

@@ -1,29 +1,28 @@
-//! The names of users, from `/etc/passwd`. A user whom another directory knows has only a number
-//! here, which is as good in a command.
+//! The users of this machine, from `/etc/passwd` (passwd(5)). A user of another directory (LDAP, for
+//! example) is known by number only, which `chown` and `sudo -u` accept as well.
 
 use std::fs;
 
-/// The name of a user, or the number as `sudo -u` takes it.
+/// The name of a user, or `#` and the number, as `sudo -u` accepts it.
 pub fn name(uid: u32) -> String {
-    name_in(&passwd(), uid).unwrap_or_else(|| format!("#{uid}"))
+    known_name(uid).unwrap_or_else(|| format!("#{uid}"))
 }
 
-/// The name of a user, if `/etc/passwd` has one.
-#[cfg(feature = "postgres")]
+/// The name of a user; `None` if `/etc/passwd` does not have it or cannot be read.
 pub fn known_name(uid: u32) -> Option<String> {
-    name_in(&passwd(), uid)
+    name_in(&passwd()?, uid)
 }
 
-/// The number of a user.
+/// The number of a user; `None` if `/etc/passwd` does not have it or cannot be read.
 pub fn uid(name: &str) -> Option<u32> {
-    uid_in(&passwd(), name)
+    name.parse().ok().or_else(|| uid_in(&passwd()?, name))
 }
 
-fn passwd() -> String {
-    fs::read_to_string("/etc/passwd").unwrap_or_default()
+fn passwd() -> Option<String> {
+    fs::read_to_string("/etc/passwd").ok()
 }
 
-/// Name and number of each line.
+/// Name and number of each line that has both.
 fn users(passwd: &str) -> impl Iterator<Item = (&str, u32)> {
     passwd.lines().filter_map(|line| {
         let mut fields = line.split(':');
@@ -36,9 +35,7 @@ fn name_in(passwd: &str, uid: u32) -> Option<String> {
 }
 
 fn uid_in(passwd: &str, name: &str) -> Option<u32> {
-    name.parse()
-        .ok()
-        .or_else(|| users(passwd).find(|(known, _)| *known == name).map(|(_, uid)| uid))
+    users(passwd).find(|(known, _)| *known == name).map(|(_, uid)| uid)
 }
 
 #[cfg(test)]
@@ -51,8 +48,7 @@ mod tests {
     fn a_user_is_found_by_name_and_by_number() {
         assert_eq!(name_in(PASSWD, 997).as_deref(), Some("cts"));
         assert_eq!(name_in(PASSWD, 5), None);
-        assert_eq!(name_in(PASSWD, 99), None);
-        assert_eq!((uid_in(PASSWD, "cts"), uid_in(PASSWD, "1001")), (Some(997), Some(1001)));
+        assert_eq!((uid_in(PASSWD, "cts"), uid("1001")), (Some(997), Some(1001)));
         assert_eq!(uid_in(PASSWD, "broken"), None);
     }
 }
