@@ -3,12 +3,57 @@
 
 use std::path::Path;
 
-use rusqlite::ErrorCode;
+use rusqlite::{ErrorCode, ffi};
 
 use super::file_error::{beyond_file_size_limit, disk_full};
 use super::storage::{file_size_limit, has_plenty, is_full, storage_status};
 use crate::error::{Cause, Error, Kind};
 use crate::store::interrupted;
+
+/// Result with [`SqliteError`].
+pub type Result<T> = std::result::Result<T, SqliteError>;
+
+/// Why work on an open SQLite database failed.
+#[derive(Debug)]
+pub enum SqliteError {
+    /// SQLite reported an error.
+    Sqlite(rusqlite::Error),
+    /// cts refuses the work, because it would lose or alter something.
+    Refused {
+        /// The object, and why the work on it is refused.
+        what: String,
+        /// What the operator can do.
+        remedy: String,
+    },
+    /// SQLite's own description of its schema is not as its documentation says.
+    Malformed(String),
+}
+
+impl SqliteError {
+    /// The error of work that is refused.
+    pub fn refused(what: impl Into<String>, remedy: impl Into<String>) -> SqliteError {
+        SqliteError::Refused { what: what.into(), remedy: remedy.into() }
+    }
+
+    /// The error for the operator, with the path of the database first.
+    pub fn at(&self, path: &Path) -> Error {
+        match self {
+            SqliteError::Sqlite(cause) => error(path, cause),
+            SqliteError::Refused { what, remedy } => {
+                Error::new(Kind::Data, what).at(path.display()).remedy(remedy)
+            }
+            SqliteError::Malformed(what) => Error::new(Kind::Data, what)
+                .at(path.display())
+                .remedy("check the database for damage (`cts --check --deep`)"),
+        }
+    }
+}
+
+impl From<rusqlite::Error> for SqliteError {
+    fn from(cause: rusqlite::Error) -> SqliteError {
+        SqliteError::Sqlite(cause)
+    }
+}
 
 /// Whether another connection holds a lock that is needed.
 pub fn is_busy(error: &rusqlite::Error) -> bool {
@@ -18,6 +63,28 @@ pub fn is_busy(error: &rusqlite::Error) -> bool {
 /// Whether the file, or a side file that must be created, cannot be opened.
 pub fn is_unopenable(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly))
+}
+
+/// Whether the file is damaged.
+pub fn is_damage(error: &rusqlite::Error) -> bool {
+    let code = error.sqlite_error_code();
+    matches!(code, Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+}
+
+/// Whether the statement itself is at fault (`SQLITE_ERROR`), such as one that names a column which
+/// does not exist, and not the file, a lock or a limit.
+pub fn is_statement_fault(error: &rusqlite::Error) -> bool {
+    extended_code(error) == Some(ffi::SQLITE_ERROR)
+}
+
+/// The extended result code of an error. `None` if it is not one of SQLite itself.
+pub fn extended_code(error: &rusqlite::Error) -> Option<i32> {
+    match error {
+        rusqlite::Error::SqliteFailure(error, _) | rusqlite::Error::SqlInputError { error, .. } => {
+            Some(error.extended_code)
+        }
+        _ => None,
+    }
 }
 
 /// An error of SQLite for the operator, with the path of the database first.
@@ -41,7 +108,7 @@ pub fn error(path: &Path, cause: &rusqlite::Error) -> Error {
     let (kind, remedy) = kind_and_remedy(path, code);
     let mut error = Error::new(kind, text).at(path.display());
     error.remedy = remedy.map(str::to_string);
-    match cause.sqlite_extended_error_code() {
+    match extended_code(cause) {
         Some(code) => error.caused_by(Cause::Sqlite(code)),
         None => error,
     }
@@ -81,4 +148,17 @@ fn kind_and_remedy(path: &Path, code: Option<ErrorCode>) -> (Kind, Option<&'stat
         _ => return (Kind::Data, None),
     };
     (kind, Some(remedy))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_keeps_its_remedy_on_the_way_up() {
+        let error =
+            SqliteError::refused("table users is a view", "rename it").at(Path::new("/d/cts.db"));
+        assert_eq!(error.to_string(), "/d/cts.db: table users is a view. Try: rename it");
+        assert_eq!(error.kind, Kind::Data);
+    }
 }

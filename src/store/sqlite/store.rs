@@ -6,9 +6,10 @@ use rusqlite::Connection;
 
 use super::FileAccess;
 use super::checkpoint::Checkpointer;
+use super::damage::find_damage;
 use super::error::{error, is_busy};
 use super::file::{FileIdentity, has_wal, is_empty};
-use super::inspect::{find_damage, snapshot};
+use super::inspect::{CachedCatalog, snapshot};
 use super::lock::until_unlocked;
 use super::permissions::correct_modes;
 use super::rebuild;
@@ -20,7 +21,7 @@ use crate::store::{
     Backend, Damage, Rebuilt, ServerInstance, Snapshot, StorageStatus, Store, Tx, Upkeep,
     WaitPolicy,
 };
-use cts_schema::catalog::{Catalog, Column, Index, Table};
+use cts_schema::catalog::{Column, Index, Table};
 use cts_schema::constraint_exception::ConstraintException;
 
 /// Pages a connection may keep while it proves that it can write: so few that what it writes
@@ -37,8 +38,8 @@ pub struct Sqlite {
     pub(super) access: FileAccess,
     /// Whether the schema is in place, so that the file cannot be empty.
     pub(super) settled: bool,
-    /// The catalogue as it was at this `schema_version`.
-    pub(super) known: Option<(i64, Catalog)>,
+    /// The catalogue as it was read last.
+    pub(super) known: Option<CachedCatalog>,
 }
 
 impl Sqlite {
@@ -91,7 +92,7 @@ impl Store for Sqlite {
     }
 
     fn inspect(&mut self) -> Result<Snapshot> {
-        snapshot(&self.conn, &mut self.known).map_err(|e| error(&self.path, &e))
+        snapshot(&self.conn, &mut self.known).map_err(|e| e.at(&self.path))
     }
 
     fn lock<'s>(&'s mut self, wait: &WaitPolicy<'_>) -> Result<Box<dyn Tx + 's>> {
@@ -134,7 +135,7 @@ impl Store for Sqlite {
     }
 
     fn forecast(&mut self, expected: &Table) -> Result<Rebuilt> {
-        rebuild::forecast(&self.conn, expected).map_err(|e| error(&self.path, &e))
+        rebuild::forecast(&self.conn, expected).map_err(|e| e.at(&self.path))
     }
 
     fn can_add(&self, _: &Table, column: &Column, rows: u64) -> bool {

@@ -12,19 +12,22 @@ use super::{backup, catalog, exceptions, rebuild};
 use crate::error::{Error, Kind, Result};
 use crate::store::sql::{insert_ledger_row, insert_site_log, quoted};
 use crate::store::{Damage, Rebuilt, SiteLogEntry, Snapshot, StatementEffect, Tx, WaitPolicy};
-use cts_schema::catalog::{Catalog, Column, Index, Table};
+use cts_schema::catalog::{Column, Index, Table};
 use cts_schema::constraint_exception::{ConstraintException, Rule};
 use cts_schema::migration::Migration;
 use cts_schema::sql::Statement;
 
-use super::inspect::{find_damage, is_small, snapshot};
+use super::damage::find_damage;
+use super::index::put_index;
+use super::inspect::{CachedCatalog, is_small, snapshot};
+use super::violations::{count_violations, mismatched_foreign_keys};
 
 /// `BEGIN IMMEDIATE` until `COMMIT`; dropped before that, it rolls back.
 pub(super) struct SqliteTx<'s> {
     pub(super) conn: &'s Connection,
     pub(super) path: &'s Path,
     pub(super) group: bool,
-    pub(super) known: Option<(i64, Catalog)>,
+    pub(super) known: Option<CachedCatalog>,
 }
 
 impl SqliteTx<'_> {
@@ -45,7 +48,7 @@ impl Drop for SqliteTx<'_> {
 
 impl Tx for SqliteTx<'_> {
     fn inspect(&mut self) -> Result<Snapshot> {
-        snapshot(self.conn, &mut self.known).map_err(|e| error(self.path, &e))
+        snapshot(self.conn, &mut self.known).map_err(|e| e.at(self.path))
     }
 
     fn refuse_taken(&mut self, _: &Snapshot) -> Result<()> {
@@ -77,7 +80,7 @@ impl Tx for SqliteTx<'_> {
         match catalog::execute(self.conn, statement) {
             Ok(true) => Ok(StatementEffect::Applied),
             Ok(false) => Ok(StatementEffect::Skipped),
-            Err(e) => Err(error(self.path, &e)),
+            Err(e) => Err(e.at(self.path)),
         }
     }
 
@@ -97,7 +100,7 @@ impl Tx for SqliteTx<'_> {
 
     fn rebuild(&mut self, expected: &Table, wait: &WaitPolicy<'_>) -> Result<Rebuilt> {
         self.known = None;
-        rebuild::rebuild(self.conn, expected, wait.on_progress).map_err(|e| error(self.path, &e))
+        rebuild::rebuild(self.conn, expected, wait.on_progress).map_err(|e| e.at(self.path))
     }
 
     fn advance_sequences(&mut self) -> Result<Vec<String>> {
@@ -106,7 +109,7 @@ impl Tx for SqliteTx<'_> {
     }
 
     fn mismatched(&mut self) -> Result<Vec<String>> {
-        rebuild::mismatched(self.conn).map_err(|e| error(self.path, &e))
+        mismatched_foreign_keys(self.conn).map_err(|e| error(self.path, &e))
     }
 
     fn put_index(
@@ -115,12 +118,11 @@ impl Tx for SqliteTx<'_> {
         index: &Index,
         wait: &WaitPolicy<'_>,
     ) -> Result<Option<ConstraintException>> {
-        rebuild::put_index(self.conn, table, index, wait.on_progress)
-            .map_err(|e| error(self.path, &e))
+        put_index(self.conn, table, index, wait.on_progress).map_err(|e| e.at(self.path))
     }
 
     fn count_violations(&mut self, expected: &Table, rule: &Rule) -> Result<u64> {
-        rebuild::count_violations(self.conn, expected, rule).map_err(|e| error(self.path, &e))
+        count_violations(self.conn, expected, rule).map_err(|e| error(self.path, &e))
     }
 
     fn record_exception(&mut self, exception: &ConstraintException) -> Result<()> {

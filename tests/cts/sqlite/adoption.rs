@@ -965,31 +965,39 @@ fn older_with(sql: &str) -> Machine {
 
 #[test]
 fn what_cannot_be_kept_is_refused_in_a_sentence_and_nothing_is_changed() {
-    for (sql, sentence) in [
+    for (sql, sentence, remedy) in [
         (
             "CREATE TABLE users (id INTEGER PRIMARY KEY, username TEXT); CREATE TABLE own (x); \
              CREATE INDEX idx_users_username ON own (x)",
-            "index idx_users_username cannot be made: something else has its name",
+            "index idx_users_username cannot be created: another object has its name",
+            "rename that object",
         ),
         (
             "CREATE VIRTUAL TABLE users USING fts5 (id, username, email)",
             "table users is a virtual table",
+            "rename it",
         ),
         (
             "DROP TABLE exchange_connections; \
              CREATE TABLE exchange_connections (id INTEGER PRIMARY KEY, name TEXT UNIQUE); \
              CREATE TABLE own (n TEXT REFERENCES exchange_connections (name))",
             "table own refers to a column that would no longer be unique",
+            "drop its foreign key",
         ),
-        ("CREATE TABLE cts_relaxations (a, b)", "table cts_relaxations is not the one"),
+        (
+            "CREATE TABLE cts_relaxations (a, b)",
+            "table cts_relaxations is not the one",
+            "rename that table",
+        ),
         (
             "CREATE TRIGGER none BEFORE INSERT ON migrations BEGIN SELECT raise(IGNORE); END",
             "table migrations takes no row",
+            "trigger",
         ),
     ] {
         let machine = older_with(sql);
         let before = machine.files();
-        machine.cts("migrate").status(65).says(&[sentence, "nothing was changed"]);
+        machine.cts("migrate").status(65).says(&[sentence, "nothing was changed", "Try: ", remedy]);
         assert_eq!(machine.files(), before, "{sql}");
     }
 }

@@ -1,0 +1,110 @@
+//! Looks for damage in a SQLite database: pages and indexes, by SQLite's own checks, and rows whose
+//! foreign key references nothing.
+
+use std::path::Path;
+
+use rusqlite::{Connection, Row};
+
+use super::error::{error, is_damage};
+use crate::error::Result;
+use crate::store::sql::quoted;
+use crate::store::{Damage, Orphans};
+
+/// Lines that a check returns at most.
+const LINES_MAX: u32 = 20;
+/// Counts the rows whose foreign key references nothing, by table and referenced table.
+const ORPHANS: &str =
+    "SELECT \"table\", parent, count(*) FROM pragma_foreign_key_check GROUP BY 1, 2";
+
+/// Checks every page (`quick_check`); with `deep`, also every index entry (`integrity_check`) and
+/// foreign key. That SQLite cannot read a damaged file is damage, not an error.
+///
+/// # Errors
+/// If the check cannot be completed for another reason.
+pub fn find_damage(conn: &Connection, path: &Path, deep: bool) -> Result<Damage> {
+    let check = if deep { "integrity_check" } else { "quick_check" };
+    let lines = match rows(conn, &format!("PRAGMA {check}({LINES_MAX})"), |row| row.get(0)) {
+        Ok(lines) => lines.into_iter().filter(|line: &String| line != "ok").collect(),
+        Err(e) if is_damage(&e) => vec![e.to_string()],
+        Err(e) => return Err(error(path, &e)),
+    };
+    let indexes = damaged_indexes(&lines);
+    let pages = lines.into_iter().map(|line| with_object(conn, line)).collect();
+    let orphans = if deep { rows(conn, ORPHANS, orphans) } else { Ok(Vec::new()) };
+    match orphans {
+        Ok(orphans) => Ok(Damage { pages, indexes, orphans }),
+        Err(e) if is_damage(&e) => Ok(Damage { pages, indexes, orphans: Vec::new() }),
+        Err(e) => Err(error(path, &e)),
+    }
+}
+
+/// Whether a check of one table and its indexes finds no damage.
+///
+/// # Errors
+/// If SQLite cannot read the table.
+pub fn is_undamaged(conn: &Connection, table: &str) -> rusqlite::Result<bool> {
+    let sql = format!("PRAGMA quick_check({})", quoted(table));
+    conn.query_row(&sql, [], |row| row.get::<_, String>(0)).map(|line| line == "ok")
+}
+
+/// The indexes that are damaged, if nothing else is: they can be created again from their tables.
+///
+/// SQLite reports damage as text only; these forms are from `sqlite3Pragma` in pragma.c, and this is
+/// the only place that reads them, together with [`with_object`].
+fn damaged_indexes(lines: &[String]) -> Vec<String> {
+    let index = |line: &String| {
+        let (fault, index) = line.split_once(" index ")?;
+        let is_of_index = fault.ends_with("missing from")
+            || fault == "wrong # of entries in"
+            || fault == "non-unique entry in";
+        is_of_index.then(|| index.to_string())
+    };
+    let mut indexes = lines.iter().map(index).collect::<Option<Vec<String>>>().unwrap_or_default();
+    indexes.sort();
+    indexes.dedup();
+    indexes
+}
+
+/// The line with the name of its table or index, if it names no more than the root page of its tree
+/// ("Tree 7 page …", from btree.c) and the schema can be read.
+fn with_object(conn: &Connection, line: String) -> String {
+    let root_page = line.strip_prefix("Tree ").and_then(|rest| rest.split(' ').next());
+    let sql = "SELECT format(' (%s %s)', type, name) FROM sqlite_schema WHERE rootpage = ?1";
+    let object =
+        root_page.and_then(|page| conn.query_row(sql, [page], |row| row.get::<_, String>(0)).ok());
+    line + &object.unwrap_or_default()
+}
+
+fn orphans(row: &Row<'_>) -> rusqlite::Result<Orphans> {
+    Ok(Orphans { table: row.get(0)?, parent: row.get(1)?, rows: row.get(2)? })
+}
+
+fn rows<T>(
+    conn: &Connection,
+    sql: &str,
+    read: fn(&Row<'_>) -> rusqlite::Result<T>,
+) -> rusqlite::Result<Vec<T>> {
+    let mut statement = conn.prepare(sql)?;
+    statement.query_map([], read)?.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn indexes_of(lines: &[&str]) -> Vec<String> {
+        damaged_indexes(&lines.iter().map(ToString::to_string).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn only_damage_of_indexes_alone_names_them() {
+        let of_b = ["row 3 missing from index b", "wrong # of entries in index b"];
+        assert_eq!(indexes_of(&of_b), ["b"]);
+        assert_eq!(indexes_of(&["non-unique entry in index a", of_b[0]]), ["a", "b"]);
+        assert!(
+            indexes_of(&[of_b[0], "Tree 7 page 9: btreeInitPage() returns error code 11"])
+                .is_empty()
+        );
+        assert!(indexes_of(&[]).is_empty());
+    }
+}

@@ -1,0 +1,58 @@
+//! Creates an index of a table again.
+
+use rusqlite::Connection;
+
+use super::catalog::number;
+use super::error::{Result, SqliteError};
+use crate::store::Progress;
+use crate::store::sql::{
+    count_duplicates as count_duplicates_sql, create_index, index_columns, not_unique, quoted,
+};
+use cts_schema::catalog::{Index, Object};
+use cts_schema::constraint_exception::ConstraintException;
+
+/// Drops the index if the table has it, and creates it; without UNIQUE if rows share a key, which is
+/// the exception that is returned. A transaction is open.
+///
+/// # Errors
+/// If another object has the name, or SQLite refuses a statement. The transaction has to be rolled
+/// back then.
+pub fn put_index(
+    conn: &Connection,
+    table: &str,
+    index: &Index,
+    progress: &dyn Fn(Progress<'_>),
+) -> Result<Option<ConstraintException>> {
+    refuse_taken_name(conn, table, index)?;
+    let object = &Object::Index(table.into(), index.name.to_string());
+    let total = number(conn, &format!("SELECT count(*) FROM {}", quoted(table)))?;
+    progress(Progress { object, done: 0, total });
+    let duplicates = if index.unique { count_duplicates(conn, table, index)? } else { 0 };
+    let create = if duplicates > 0 || index.definition.is_empty() {
+        create_index(table, index, duplicates == 0, "")
+    } else {
+        index.definition.to_string()
+    };
+    conn.execute_batch(&format!("DROP INDEX IF EXISTS {}; {create}", quoted(&index.name)))?;
+    progress(Progress { object, done: total, total });
+    Ok(not_unique(table, index, duplicates))
+}
+
+fn refuse_taken_name(conn: &Connection, table: &str, index: &Index) -> Result<()> {
+    let sql = "SELECT count(*) FROM sqlite_schema WHERE name = ?1 COLLATE NOCASE \
+               AND (type <> 'index' OR tbl_name <> ?2 COLLATE NOCASE)";
+    if conn.query_row(sql, [&*index.name, table], |row| row.get::<_, i64>(0))? == 0 {
+        return Ok(());
+    }
+    let what = format!("index {} cannot be created: another object has its name", index.name);
+    Err(SqliteError::refused(what, "rename that object"))
+}
+
+/// The number of rows that share a key of a unique index. NULLs are never equal in one.
+///
+/// # Errors
+/// If the query fails, for example because the table has not all columns of the index.
+pub fn count_duplicates(conn: &Connection, table: &str, index: &Index) -> rusqlite::Result<u64> {
+    let columns: Vec<String> = index_columns(index).map(quoted).collect();
+    number(conn, &count_duplicates_sql(table, index, &columns))
+}
