@@ -1,4 +1,4 @@
-//! What both stores must do alike: one suite, run on SQLite and on PostgreSQL.
+//! The suite that both stores pass: each test runs on SQLite and on PostgreSQL.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant, SystemTime};
@@ -9,14 +9,14 @@ use serde_json::{Value, json};
 use crate::support::cluster::{Cluster, Database};
 use crate::support::harness::{Machine, Run, Service};
 
-/// A trading box, whatever its database is. It is there, and empty.
-trait TradingBox {
-    /// As JSON names it.
+/// An empty database on either store, and the commands that are run on it.
+trait AnyStore {
+    /// The name of the store in JSON.
     fn kind(&self) -> &'static str;
     fn cts(&self, words: &str) -> Run;
     fn sql(&self, sql: &str);
     fn texts(&self, sql: &str) -> Vec<String>;
-    /// All that it holds, to see whether anything was touched.
+    /// The whole content, to detect any change.
     fn everything(&self) -> Vec<String>;
 
     fn number(&self, sql: &str) -> i64 {
@@ -31,7 +31,7 @@ trait TradingBox {
         self.cts("serve --port 0").start()
     }
 
-    /// The run ends with this code and these words, and touches nothing.
+    /// Runs a command, expects this exit code and these texts, and that nothing was changed.
     fn changes_nothing(&self, words: &str, code: i32, says: &[&str]) {
         let before = self.everything();
         let done = self.cts(words).status(code);
@@ -39,7 +39,8 @@ trait TradingBox {
         done.says(says);
     }
 
-    /// All that writes refuses it with this code and these words, and touches nothing.
+    /// Expects every writing command to be refused with this exit code and these texts, without a
+    /// change.
     fn refuses(&self, code: i32, says: &[&str]) {
         for words in ["migrate", "serve --port 0", "repair"] {
             self.changes_nothing(words, code, says);
@@ -47,7 +48,7 @@ trait TradingBox {
     }
 }
 
-impl TradingBox for Machine {
+impl AnyStore for Machine {
     fn kind(&self) -> &'static str {
         "sqlite"
     }
@@ -70,7 +71,7 @@ impl TradingBox for Machine {
 }
 
 #[cfg(feature = "postgres")]
-impl TradingBox for Database<'_> {
+impl AnyStore for Database<'_> {
     fn kind(&self) -> &'static str {
         "postgresql"
     }
@@ -105,30 +106,30 @@ macro_rules! on_both {
 }
 
 on_both! {
-    a_first_start_says_its_four_lines_and_notes_what_it_did,
-    a_killed_service_starts_again_and_loses_nothing,
-    a_ledger_row_tells_its_whole_story,
+    a_first_start_logs_its_four_lines_and_records_them,
+    a_killed_service_restarts_and_loses_nothing,
+    a_ledger_row_is_complete,
     with_nothing_to_do_nothing_is_written,
-    a_dry_run_says_what_migrate_does,
-    nothing_is_made_by_a_command_that_does_not_make,
+    a_dry_run_prints_what_migrate_does,
+    read_only_commands_create_nothing,
     the_health_answer_has_its_exact_shape,
     the_status_answer_has_its_exact_shape,
-    a_check_prints_its_line,
+    a_check_prints_one_line_for_monitoring,
     no_drift_has_its_exact_shape,
     drift_has_its_exact_shape,
-    what_is_missing_is_put_back_by_a_start,
-    what_is_missing_is_put_back_by_migrate_and_repair,
-    what_is_pending_and_missing_comes_in_one_run,
-    what_is_altered_is_reported_and_left_alone,
+    a_start_restores_what_is_missing,
+    migrate_and_repair_restore_what_is_missing,
+    pending_migrations_and_missing_objects_are_applied_in_one_run,
+    altered_objects_are_reported_and_not_changed,
     a_rebuild_for_a_column_is_planned,
     an_edited_migration_is_refused_by_name,
     a_newer_database_is_refused_by_name_with_both_versions,
-    damaged_rows_of_the_ledger_are_told_from_ours,
-    a_status_is_not_complete_where_the_ledger_is_refused,
-    settings_that_a_person_changed_stay_so,
-    what_is_extra_is_no_drift,
-    a_site_logs_that_takes_no_line_stops_nothing,
-    the_three_answers_agree_as_the_database_falls_apart,
+    damaged_ledger_rows_are_distinguished_from_valid_ones,
+    the_status_is_incomplete_when_the_ledger_is_refused,
+    changed_settings_are_kept,
+    extra_objects_are_not_drift,
+    a_start_succeeds_though_site_logs_cannot_be_written,
+    the_three_health_answers_agree_as_objects_are_dropped,
 }
 
 const FILES: [&str; 4] = [
@@ -138,7 +139,7 @@ const FILES: [&str; 4] = [
     "071_add_coordination_tables.sql",
 ];
 
-fn a_first_start_says_its_four_lines_and_notes_what_it_did(site: &dyn TradingBox) {
+fn a_first_start_logs_its_four_lines_and_records_them(site: &dyn AnyStore) {
     let service = site.serve();
     service.until_ready();
     assert_eq!(service.get("/readyz").code, 200);
@@ -169,7 +170,7 @@ fn a_first_start_says_its_four_lines_and_notes_what_it_did(site: &dyn TradingBox
     assert!(service.stop().1.contains("Unified setup complete: 0 applied, 88 skipped"));
 }
 
-fn a_killed_service_starts_again_and_loses_nothing(site: &dyn TradingBox) {
+fn a_killed_service_restarts_and_loses_nothing(site: &dyn AnyStore) {
     let service = site.serve();
     service.until_ready();
     site.sql("INSERT INTO site_logs (level, category, message) VALUES ('info', 'test', 'kept')");
@@ -181,7 +182,7 @@ fn a_killed_service_starts_again_and_loses_nothing(site: &dyn TradingBox) {
     assert_eq!(site.number("SELECT count(*) FROM site_logs WHERE message = 'kept'"), 1);
 }
 
-fn a_ledger_row_tells_its_whole_story(site: &dyn TradingBox) {
+fn a_ledger_row_is_complete(site: &dyn AnyStore) {
     site.migrate();
     assert_eq!(site.texts("SELECT name FROM migrations ORDER BY id"), FILES);
     let wrong = "SELECT count(*) FROM migrations WHERE length(checksum) <> 64 OR version <> '3.1.0' \
@@ -197,7 +198,7 @@ fn a_ledger_row_tells_its_whole_story(site: &dyn TradingBox) {
     assert!(site.number("SELECT count(*) FROM system_settings") >= 10);
 }
 
-fn with_nothing_to_do_nothing_is_written(site: &dyn TradingBox) {
+fn with_nothing_to_do_nothing_is_written(site: &dyn AnyStore) {
     site.migrate();
     site.changes_nothing("migrate", 0, &["Unified setup complete: 0 applied, 88 skipped"]);
     site.changes_nothing("migrate --dry-run", 0, &["nothing to do, 4 migrations are applied"]);
@@ -208,13 +209,13 @@ fn with_nothing_to_do_nothing_is_written(site: &dyn TradingBox) {
     site.changes_nothing("--check --deep", 0, &["CTS OK"]);
 }
 
-/// What of each line comes after these words, up to a colon or bracket.
+/// The text of each line that follows these words, up to a colon or bracket.
 fn named(log: &str, words: &str) -> Vec<String> {
     let named = log.lines().filter_map(|line| Some(line.split_once(words)?.1));
     named.map(|rest| rest.split([':', '(']).next().unwrap().trim().to_string()).collect()
 }
 
-fn a_dry_run_says_what_migrate_does(site: &dyn TradingBox) {
+fn a_dry_run_prints_what_migrate_does(site: &dyn AnyStore) {
     for (sql, runs) in [
         ("SELECT 1", &FILES[..]),
         ("DELETE FROM migrations WHERE id > 2; DROP TABLE indication_states", &FILES[2..]),
@@ -239,7 +240,7 @@ fn a_dry_run_says_what_migrate_does(site: &dyn TradingBox) {
     site.cts("migrate").success().says(&[&done[0], &done[1]]);
 }
 
-fn nothing_is_made_by_a_command_that_does_not_make(site: &dyn TradingBox) {
+fn read_only_commands_create_nothing(site: &dyn AnyStore) {
     let is_missing: &[&str] = match site.kind() {
         "sqlite" => &["there is no database"],
         _ => &["there is no table of CTS"],
@@ -276,7 +277,7 @@ fn keys(json: &Value) -> Vec<String> {
     vec![format!(" {kind}")]
 }
 
-fn the_health_answer_has_its_exact_shape(site: &dyn TradingBox) {
+fn the_health_answer_has_its_exact_shape(site: &dyn AnyStore) {
     let start = Instant::now();
     let service = site.serve();
     let answer = service.until_ready().get("/api/health/database");
@@ -297,7 +298,7 @@ fn the_health_answer_has_its_exact_shape(site: &dyn TradingBox) {
     assert!((0.0..whole.as_secs_f64() * 1000.0).contains(&took), "{took} ms in {whole:?}");
     let time = json["timestamp"].as_str().unwrap();
     assert!(time.len() == 24 && time.ends_with('Z') && time.contains('T'), "{time}");
-    // The command and the service say the same, in the same words.
+    // The command and the service give the same keys.
     let mut found = keys(&json);
     assert_eq!(keys(&site.cts("--check --json").success().json()), found);
     let pool = [
@@ -328,7 +329,7 @@ fn the_health_answer_has_its_exact_shape(site: &dyn TradingBox) {
     );
 }
 
-fn the_status_answer_has_its_exact_shape(site: &dyn TradingBox) {
+fn the_status_answer_has_its_exact_shape(site: &dyn AnyStore) {
     let service = site.serve();
     let answer = service.until_ready().get("/api/admin/migrations/status");
     assert_eq!(answer.code, 200);
@@ -369,7 +370,7 @@ fn the_status_answer_has_its_exact_shape(site: &dyn TradingBox) {
     assert_eq!(all, BTreeSet::from(wanted));
 }
 
-fn a_check_prints_its_line(site: &dyn TradingBox) {
+fn a_check_prints_one_line_for_monitoring(site: &dyn AnyStore) {
     site.migrate();
     let start = Instant::now();
     let line = site.cts("--check").success().out();
@@ -381,13 +382,13 @@ fn a_check_prints_its_line(site: &dyn TradingBox) {
     assert!((0.0..took.as_secs_f64()).contains(&seconds), "{line} in {took:?}");
 }
 
-fn no_drift_has_its_exact_shape(site: &dyn TradingBox) {
+fn no_drift_has_its_exact_shape(site: &dyn AnyStore) {
     site.migrate();
     let none = json!({"drift": false, "missing": [], "altered": [], "extra": [], "relaxed": []});
     assert_eq!(site.cts("verify --json").success().json(), none);
 }
 
-/// Something missing of each kind, something altered of two, and something extra of two.
+/// A missing object of each kind, and an altered and an extra object of two kinds each.
 const DRIFT: &str = "
     DROP TABLE indications_auto; ALTER TABLE users DROP COLUMN role; DROP INDEX idx_site_logs_time;
     ALTER TABLE exchange_positions DROP COLUMN leverage;
@@ -395,7 +396,7 @@ const DRIFT: &str = "
     DROP INDEX idx_site_logs_category; CREATE INDEX idx_site_logs_category ON site_logs (level);
     ALTER TABLE users ADD COLUMN nickname TEXT; CREATE INDEX my_own ON users (nickname)";
 
-fn drift_has_its_exact_shape(site: &dyn TradingBox) {
+fn drift_has_its_exact_shape(site: &dyn AnyStore) {
     site.migrate();
     site.sql(DRIFT);
     let json = site.cts("verify --json").status(1).json();
@@ -435,8 +436,8 @@ fn drift_has_its_exact_shape(site: &dyn TradingBox) {
     ]);
 }
 
-/// Drops things, and rows stay.
-fn lose_things(site: &dyn TradingBox) {
+/// Drops two tables, an index and a column; the rows of the other tables are kept.
+fn lose_things(site: &dyn AnyStore) {
     site.sql(
         "INSERT INTO users (username, password_hash) VALUES ('kept', 'x'); \
          DROP TABLE system_settings; DROP TABLE indications_auto; \
@@ -452,7 +453,7 @@ fn lose_things(site: &dyn TradingBox) {
     site.cts("--check").status(2).says(&["critical table system_settings is missing"]);
 }
 
-fn is_put_back(site: &dyn TradingBox, log: &str) {
+fn is_put_back(site: &dyn AnyStore, log: &str) {
     for object in ["table system_settings", "column users.role", "index idx_pseudo_positions_live"]
     {
         let said = log.lines().find(|line| line.contains(object)).unwrap_or(log);
@@ -466,7 +467,7 @@ fn is_put_back(site: &dyn TradingBox, log: &str) {
     site.sql("DELETE FROM users; DELETE FROM site_logs");
 }
 
-fn what_is_missing_is_put_back_by_a_start(site: &dyn TradingBox) {
+fn a_start_restores_what_is_missing(site: &dyn AnyStore) {
     site.migrate();
     lose_things(site);
     let service = site.serve();
@@ -474,7 +475,7 @@ fn what_is_missing_is_put_back_by_a_start(site: &dyn TradingBox) {
     is_put_back(site, &service.stop().1);
 }
 
-fn what_is_missing_is_put_back_by_migrate_and_repair(site: &dyn TradingBox) {
+fn migrate_and_repair_restore_what_is_missing(site: &dyn AnyStore) {
     site.migrate();
     for words in ["migrate", "repair"] {
         lose_things(site);
@@ -482,9 +483,9 @@ fn what_is_missing_is_put_back_by_migrate_and_repair(site: &dyn TradingBox) {
     }
 }
 
-fn what_is_pending_and_missing_comes_in_one_run(site: &dyn TradingBox) {
+fn pending_migrations_and_missing_objects_are_applied_in_one_run(site: &dyn AnyStore) {
     site.migrate();
-    // A pending file makes an index over a column that is missing.
+    // The pending migration makes an index on a column that is missing.
     site.sql(
         "DELETE FROM migrations WHERE id = 3; DROP INDEX idx_pseudo_positions_base; \
          ALTER TABLE pseudo_positions DROP COLUMN position_level",
@@ -498,7 +499,7 @@ fn what_is_pending_and_missing_comes_in_one_run(site: &dyn TradingBox) {
     assert_eq!(site.number("SELECT count(*) FROM migrations"), 4);
 }
 
-fn what_is_altered_is_reported_and_left_alone(site: &dyn TradingBox) {
+fn altered_objects_are_reported_and_not_changed(site: &dyn AnyStore) {
     site.migrate();
     site.sql(
         "ALTER TABLE exchange_positions DROP COLUMN leverage; \
@@ -512,7 +513,7 @@ fn what_is_altered_is_reported_and_left_alone(site: &dyn TradingBox) {
     site.changes_nothing("migrate", 0, &[index, column]);
     site.changes_nothing("migrate --dry-run", 0, &["differs and would stay as it is: ", index]);
     site.changes_nothing("repair", 1, &[index, column]);
-    // Beside it, what is missing is put back.
+    // Missing objects are restored although others are altered.
     site.sql("DROP TABLE statistics_daily");
     site.cts("repair").status(1).says(&[
         "table statistics_daily was missing and has been put back",
@@ -523,7 +524,7 @@ fn what_is_altered_is_reported_and_left_alone(site: &dyn TradingBox) {
     site.cts("repair").success().says(&["no drift"]);
 }
 
-fn a_rebuild_for_a_column_is_planned(site: &dyn TradingBox) {
+fn a_rebuild_for_a_column_is_planned(site: &dyn AnyStore) {
     site.migrate();
     site.sql(
         "DROP TABLE system_settings; CREATE TABLE system_settings (key VARCHAR(3) PRIMARY KEY, value TEXT); \
@@ -542,7 +543,7 @@ fn a_rebuild_for_a_column_is_planned(site: &dyn TradingBox) {
     site.cts("verify").success();
 }
 
-fn an_edited_migration_is_refused_by_name(site: &dyn TradingBox) {
+fn an_edited_migration_is_refused_by_name(site: &dyn AnyStore) {
     site.migrate();
     let sum = "f".repeat(64);
     site.sql(&format!(
@@ -554,7 +555,7 @@ fn an_edited_migration_is_refused_by_name(site: &dyn TradingBox) {
     site.changes_nothing("--check", 1, &["CTS WARNING", file]);
 }
 
-fn a_newer_database_is_refused_by_name_with_both_versions(site: &dyn TradingBox) {
+fn a_newer_database_is_refused_by_name_with_both_versions(site: &dyn AnyStore) {
     site.migrate();
     let sum = "a".repeat(64);
     site.sql(&format!(
@@ -564,7 +565,7 @@ fn a_newer_database_is_refused_by_name_with_both_versions(site: &dyn TradingBox)
     site.refuses(65, &["072_later.sql", "cts 3.2.0", "cts 3.1.0", "nothing was changed"]);
 }
 
-fn damaged_rows_of_the_ledger_are_told_from_ours(site: &dyn TradingBox) {
+fn damaged_ledger_rows_are_distinguished_from_valid_ones(site: &dyn AnyStore) {
     site.migrate();
     site.sql("DROP INDEX idx_migrations_name");
     for (damage, code, mend) in [
@@ -594,7 +595,7 @@ fn damaged_rows_of_the_ledger_are_told_from_ours(site: &dyn TradingBox) {
     }
 }
 
-fn a_status_is_not_complete_where_the_ledger_is_refused(site: &dyn TradingBox) {
+fn the_status_is_incomplete_when_the_ledger_is_refused(site: &dyn AnyStore) {
     site.migrate();
     site.sql(&format!("UPDATE migrations SET checksum = '{}' WHERE id = 1", "0".repeat(64)));
     let status = site.cts("status --json").status(1).json();
@@ -602,7 +603,7 @@ fn a_status_is_not_complete_where_the_ledger_is_refused(site: &dyn TradingBox) {
     assert!(status["migrations"]["pending"][0].as_str().unwrap().contains(FILES[0]));
 }
 
-fn settings_that_a_person_changed_stay_so(site: &dyn TradingBox) {
+fn changed_settings_are_kept(site: &dyn AnyStore) {
     site.migrate();
     let key = site.texts("SELECT key FROM system_settings ORDER BY id LIMIT 1").remove(0);
     site.sql(&format!(
@@ -617,7 +618,7 @@ fn settings_that_a_person_changed_stay_so(site: &dyn TradingBox) {
     assert_eq!(site.number("SELECT count(*) FROM system_settings"), 0);
 }
 
-fn what_is_extra_is_no_drift(site: &dyn TradingBox) {
+fn extra_objects_are_not_drift(site: &dyn AnyStore) {
     let service = site.serve();
     service.until_ready();
     site.sql(
@@ -634,7 +635,7 @@ fn what_is_extra_is_no_drift(site: &dyn TradingBox) {
     site.changes_nothing("--check", 0, &["CTS OK"]);
 }
 
-fn a_site_logs_that_takes_no_line_stops_nothing(site: &dyn TradingBox) {
+fn a_start_succeeds_though_site_logs_cannot_be_written(site: &dyn AnyStore) {
     site.migrate();
     site.sql(
         "DELETE FROM site_logs WHERE id > 1; CREATE UNIQUE INDEX no_more ON site_logs (category); \
@@ -648,7 +649,7 @@ fn a_site_logs_that_takes_no_line_stops_nothing(site: &dyn TradingBox) {
     site.cts("verify").success();
 }
 
-fn the_three_answers_agree_as_the_database_falls_apart(site: &dyn TradingBox) {
+fn the_three_health_answers_agree_as_objects_are_dropped(site: &dyn AnyStore) {
     let service = site.serve();
     service.until_ready();
     let checks_are = |code| {

@@ -1,12 +1,12 @@
-//! The packages on a machine that has never seen cts: what is installed, what an upgrade takes
-//! along, and what stays when cts is taken away. The binary in them is the one under test.
+//! The packages on a machine without cts: what is installed, what an upgrade keeps, and what stays
+//! after removal. They contain the binary under test.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use crate::support::container::{Booted, Plan};
+use crate::support::container::{Container, ContainerPlan};
 use crate::support::project::{ProjectCopy, source};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -14,8 +14,8 @@ const NEXT: &str = "99.0.0";
 const LIVE: &str =
     "curl -s -o /dev/null -w '%{http_code}' --max-time 20 http://127.0.0.1:3100/livez";
 
-/// A machine that sees the packages under `/mnt`.
-pub fn machine() -> Option<Booted> {
+/// A container with the packages in `/mnt`.
+pub fn machine() -> Option<Container> {
     static PACKAGES: OnceLock<Option<PathBuf>> = OnceLock::new();
     let packages = PACKAGES.get_or_init(|| {
         let has_cargo_deb = Command::new(env!("CARGO")).args(["deb", "--version"]).output();
@@ -28,8 +28,8 @@ pub fn machine() -> Option<Booted> {
         Some(folder)
     });
     match packages {
-        Some(packages) => Plan::bare().with(packages.clone(), "/mnt").boot(),
-        None => Plan::impossible("cargo-deb is not installed (tests/run.sh installs it)"),
+        Some(packages) => ContainerPlan::bare().with(packages.clone(), "/mnt").boot(),
+        None => ContainerPlan::impossible("cargo-deb is not installed (tests/run.sh installs it)"),
     }
 }
 
@@ -39,7 +39,7 @@ fn pack(folder: &Path, cts: &Path, version: &str) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// A later cts, which has one more migration.
+/// The binary of a later version, with one more migration.
 fn next() -> PathBuf {
     let copy = ProjectCopy::make("cts-next", NEXT);
     let sql = "ALTER TABLE users ADD COLUMN";
@@ -69,7 +69,7 @@ fn the_package_is_installed_upgraded_removed_and_purged() {
     machine.ok("cd /usr/share/doc/cts; test -s README.md; test -s docs/install.md");
     assert_eq!(machine.ok("stat -c '%a %U' /data"), "700 cts");
     machine.ok(ADD_USER);
-    // A setting of this machine must outlive the package.
+    // A changed configuration file is kept.
     machine.write("/etc/default/cts", "PORT=3100\n");
     machine.ok("systemctl restart cts");
 
@@ -86,7 +86,7 @@ fn the_package_is_installed_upgraded_removed_and_purged() {
     assert_eq!(ledger, "072_nickname.sql\n0");
     assert_eq!(machine.ok(KEPT), "1");
 
-    // The older one refuses what the later one has made, and says so; dpkg goes on.
+    // The older version refuses the newer database and reports it; dpkg succeeds.
     let done = machine.sh(&format!("dpkg -i /mnt/cts_{VERSION}_*.deb"));
     assert!(done.0.status.success() && done.err().contains("does not start"), "{}", done.err());
     assert_eq!(machine.show("ExecMainStatus"), "65");
@@ -108,7 +108,7 @@ fn the_package_is_installed_upgraded_removed_and_purged() {
 
 #[test]
 #[ignore = "sweep"]
-fn the_script_installs_upgrades_and_takes_away() {
+fn the_script_installs_upgrades_and_uninstalls() {
     let Some(machine) = machine() else { return };
     machine.ok("mkdir /root/cts; tar -C /root/cts --strip-components=1 -xzf /mnt/cts-*.tar.gz");
     let install = "/root/cts/install.sh";
@@ -118,7 +118,7 @@ fn the_script_installs_upgrades_and_takes_away() {
         assert!(done.err().contains(why), "{}{}", done.out(), done.err());
         assert!(!machine.sh("test -e /usr/bin/cts").0.status.success());
     };
-    // A machine that it does not fit is left as it is.
+    // A machine that does not meet the requirements is not changed.
     machine.ok("systemd-run -q --unit=other --service-type=notify --property=NotifyAccess=all \
                 --setenv=SQLITE_DB_PATH=/tmp/other.db /root/cts/cts serve");
     refused("another program listens on port 3000");
@@ -139,7 +139,7 @@ fn the_script_installs_upgrades_and_takes_away() {
     let said = machine.ok(install);
     assert!(said.starts_with("Upgrading cts ") && said.contains("CTS OK"), "{said}");
     assert_eq!(machine.ok(LIVE), "200");
-    // It says so where the new one does not start.
+    // It reports that the new version does not start.
     machine.write("/etc/default/cts", "PORT=much\n");
     let done = machine.sh(install);
     assert!(!done.0.status.success() && done.err().contains("PORT"), "{}", done.err());

@@ -1,6 +1,6 @@
-//! Databases of an older CTS on PostgreSQL, each adopted by the real binary: every row and every
-//! value is kept, what somebody added stays, what no longer fits is kept and said, and what
-//! cannot be adopted is left as it was.
+//! Adoption of databases of an older CTS on PostgreSQL: every row and value is kept, objects of the
+//! owner are kept, violations are kept and reported, and a database that cannot be adopted is not
+//! changed.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use postgres::{Client, SimpleQueryMessage};
 
 use crate::support::cluster::{Cluster, Database};
 
-/// Other types, rows that break rules, somebody's own objects.
+/// Other types, violations, and objects of the owner.
 const OLDER: &str = r#"
 CREATE TABLE users (id SERIAL PRIMARY KEY, username VARCHAR(255) UNIQUE NOT NULL, email VARCHAR(255) UNIQUE,
     password_hash VARCHAR(255), role VARCHAR(50) DEFAULT 'user' CHECK (role IN ('user', 'admin')),
@@ -98,7 +98,7 @@ fn snapshot(database: &Database) -> BTreeMap<String, Rows> {
     tables.map(|table| (table.clone(), rows(&mut client, &table, "*"))).collect()
 }
 
-/// A number without needless digits.
+/// A number without trailing zeros.
 fn plain(text: &str) -> Option<String> {
     let is_number = |c: char| c.is_ascii_digit() || matches!(c, '-' | '.' | 'e' | '+');
     text.parse::<f64>().ok().filter(|_| text.chars().all(is_number))?;
@@ -122,7 +122,7 @@ fn moment(text: &str) -> String {
     text.trim_end_matches('0').to_string()
 }
 
-/// Whether a value is the same, whatever its type is by now.
+/// Whether a value is the same in a column of another type.
 fn is_same(old: &str, new: &str) -> bool {
     let is_time = |text: &str| text.get(4..5) == Some("-") && text.get(7..8) == Some("-");
     let flag = |text: &str| match text {
@@ -136,7 +136,7 @@ fn is_same(old: &str, new: &str) -> bool {
         || (matches!(new, "t" | "f") && flag(old) == flag(new))
 }
 
-/// Every old value is at its place; there may be more rows only where cts itself writes.
+/// Every old value is unchanged; only the tables that cts writes to may have more rows.
 fn assert_kept(before: &BTreeMap<String, Rows>, database: &Database) {
     let mut client = database.open();
     for (table, (columns, old)) in before {
@@ -167,7 +167,7 @@ fn relaxed(text: &str) -> Vec<String> {
     found
 }
 
-/// All that the rows of `OLDER` do not allow.
+/// The exceptions that the rows of `OLDER` cause.
 const RELAXED: &[&str] = &[
     "connection_coordination.connection_id is not a key (3 rows have duplicate values)",
     "connection_coordination.connection_id may be NULL (1 rows)",
@@ -194,7 +194,7 @@ const RELAXED: &[&str] = &[
 ];
 
 #[test]
-fn an_older_database_is_adopted_and_every_value_kept() {
+fn an_older_database_is_adopted_and_every_value_is_kept() {
     for database in [Cluster::shared().owned(), Cluster::shared().one_schema()] {
         database.sql(&older());
         let (before, dump) = (snapshot(&database), database.dump());
@@ -219,7 +219,7 @@ fn an_older_database_is_adopted_and_every_value_kept() {
     }
 }
 
-/// The rules that trading programs do not keep to.
+/// Rules that rows of the trading programs violate.
 const DROPPED: &[&str] = &[
     "CHECK (role IN ('user', 'admin')) on table users",
     "CHECK (level IN ('info', 'warn')) on table site_logs",
@@ -230,7 +230,7 @@ const DROPPED: &[&str] = &[
 ];
 
 #[test]
-fn what_somebody_added_stays() {
+fn tables_and_columns_of_the_owner_are_kept() {
     let database = Cluster::shared().owned();
     database.sql(&older());
     database.cts("migrate").success();
@@ -250,14 +250,14 @@ fn what_somebody_added_stays() {
     assert_eq!(database.number("SELECT sum(n) FROM open_positions"), 3);
     let refused = database.open().batch_execute("DELETE FROM users").unwrap_err();
     assert!(refused.as_db_error().unwrap().message().contains("kept"));
-    // An own column that had to be given may be left out.
+    // A NOT NULL column of the owner has become nullable.
     database.sql("INSERT INTO users (username, password_hash) VALUES ('new', 'x')");
     let keys = "SELECT count(*) FROM pg_constraint WHERE conrelid = 'trade_history'::regclass";
     assert!(database.number(keys) >= 2);
 }
 
 #[test]
-fn new_rows_get_ids_after_the_old_ones() {
+fn new_rows_get_ids_above_the_old_ones() {
     let database = Cluster::shared().owned();
     database.sql(&older());
     database.cts("migrate").success();
@@ -270,12 +270,12 @@ fn new_rows_get_ids_after_the_old_ones() {
     );
     let drawn = new("INSERT INTO exchange_positions (connection_id, symbol) VALUES ('1', 'X')");
     assert!(drawn > 0 && drawn < 1 << 53, "{drawn}");
-    // The sequence of the old column has gone, and its name is that of the new one.
+    // The sequence of the old column was dropped, and the new one has its name.
     assert_eq!(
         database.texts("SELECT pg_get_serial_sequence('users', 'id')"),
         ["public.users_id_seq"]
     );
-    // Rows without their parent are kept, and no more can come.
+    // Orphaned rows are kept, and new ones are refused.
     let orphan = "INSERT INTO exchange_positions (connection_id, symbol) VALUES ('gone', 'X')";
     assert!(database.open().batch_execute(orphan).is_err());
     database.sql("DELETE FROM exchange_connections WHERE id = '1'");
@@ -284,7 +284,7 @@ fn new_rows_get_ids_after_the_old_ones() {
     assert_eq!(database.texts(room), ["{fillfactor=50}"]);
 }
 
-/// The tables on their way to a rebuilt shape, with the sequences of other uses.
+/// Older tables with numeric ids and their sequences.
 const NUMBERED: &str = "
 CREATE TABLE users (id SERIAL PRIMARY KEY, username VARCHAR(255) NOT NULL, password_hash VARCHAR(255) NOT NULL);
 CREATE TABLE site_logs (id SERIAL PRIMARY KEY, level VARCHAR(20), category TEXT, message TEXT, timestamp TIMESTAMP);
@@ -294,7 +294,7 @@ INSERT INTO site_logs (level, category, message) SELECT 'info', 'old', 'm' FROM 
 ";
 
 #[test]
-fn new_rows_get_ids_whatever_else_uses_the_old_sequence() {
+fn new_rows_get_ids_though_another_table_uses_the_old_sequence() {
     let user =
         "INSERT INTO users (username, password_hash) VALUES (gen_random_uuid(), 'x') RETURNING id";
     let log =
@@ -332,7 +332,7 @@ fn new_rows_get_ids_whatever_else_uses_the_old_sequence() {
 }
 
 #[test]
-fn a_counter_that_lags_behind_its_ids_costs_no_row() {
+fn a_sequence_behind_the_highest_id_is_advanced() {
     let database = Cluster::shared().owned();
     database.cts("migrate").success();
     let settings = "SELECT count(*) FROM system_settings";
@@ -349,7 +349,7 @@ fn a_counter_that_lags_behind_its_ids_costs_no_row() {
 }
 
 #[test]
-fn ids_that_are_used_up_are_refused() {
+fn exhausted_ids_are_refused() {
     let database = Cluster::shared().owned();
     database.sql(&format!("{NUMBERED} ALTER TABLE users ALTER id TYPE BIGINT; INSERT INTO users VALUES (9223372036854775807, 'z', 'x')"));
     let before = database.dump();
@@ -360,7 +360,7 @@ fn ids_that_are_used_up_are_refused() {
 }
 
 #[test]
-fn mended_rows_let_the_rules_hold_again() {
+fn corrected_rows_let_the_rules_be_enforced_again() {
     let database = Cluster::shared().owned();
     database.sql(&older());
     database.cts("migrate").success();
@@ -391,7 +391,7 @@ fn mended_rows_let_the_rules_hold_again() {
 }
 
 #[test]
-fn the_tables_as_they_were_are_copied_aside() {
+fn replaced_tables_are_kept_as_copies() {
     let owned = Cluster::shared().owned();
     let one_schema = Cluster::shared().one_schema();
     for (database, words) in [(&owned, "schema"), (&one_schema, "tables")] {
@@ -414,7 +414,7 @@ fn the_tables_as_they_were_are_copied_aside() {
 }
 
 #[test]
-fn who_may_read_new_tables_may_not_read_the_copies() {
+fn default_privileges_do_not_open_the_copies() {
     let owned = Cluster::shared().owned();
     let one_schema = Cluster::shared().one_schema();
     for database in [&owned, &one_schema] {
@@ -448,7 +448,7 @@ fn who_may_read_new_tables_may_not_read_the_copies() {
 }
 
 #[test]
-fn a_site_logs_that_refuses_lines_at_the_commit_stops_no_box() {
+fn a_deferred_trigger_on_site_logs_does_not_stop_an_adoption() {
     let database = Cluster::shared().owned();
     database.cts("migrate").success();
     database.sql(
@@ -468,7 +468,7 @@ fn a_site_logs_that_refuses_lines_at_the_commit_stops_no_box() {
 }
 
 #[test]
-fn a_leftover_ledger_alone_is_adopted() {
+fn a_ledger_without_other_tables_is_adopted() {
     for columns in [
         "id SERIAL PRIMARY KEY, name VARCHAR(255) UNIQUE NOT NULL, executed_at TIMESTAMP DEFAULT CURRENT_TIMESTAMP",
         "id TEXT PRIMARY KEY, name TEXT UNIQUE, executed_at TEXT",
@@ -503,7 +503,7 @@ fn a_leftover_ledger_alone_is_adopted() {
 }
 
 #[test]
-fn what_cannot_be_adopted_is_left_as_it_was() {
+fn a_database_that_cannot_be_adopted_is_not_changed() {
     let id = "CREATE TABLE exchange_connections (id INTEGER PRIMARY KEY, name TEXT NOT NULL); INSERT INTO exchange_connections VALUES (1, 'a');";
     for (sql, said) in [
         (
@@ -580,7 +580,7 @@ fn what_cannot_be_adopted_is_left_as_it_was() {
 }
 
 #[test]
-fn names_that_are_taken_are_told_by_a_dry_run_too() {
+fn a_dry_run_reports_names_that_are_taken() {
     for (sql, taker) in [
         ("CREATE VIEW users AS SELECT 1", "view users"),
         ("CREATE MATERIALIZED VIEW users AS SELECT 1", "materialized view users"),
@@ -602,7 +602,7 @@ fn names_that_are_taken_are_told_by_a_dry_run_too() {
 }
 
 #[test]
-fn a_role_that_may_make_nothing_is_told_so_by_a_dry_run() {
+fn a_dry_run_reports_missing_privileges() {
     let database = Cluster::shared().owned();
     let name = &database.name;
     database
@@ -615,7 +615,7 @@ fn a_role_that_may_make_nothing_is_told_so_by_a_dry_run() {
 }
 
 #[test]
-fn a_table_that_is_in_use_is_waited_for() {
+fn an_adoption_waits_for_a_table_in_use() {
     let database = Cluster::shared().owned();
     database.sql(&older());
     let mut client = database.open();

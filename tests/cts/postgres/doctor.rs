@@ -1,5 +1,5 @@
-//! `cts doctor` on PostgreSQL: what the server, the way to it and the role's rights are like, and
-//! what to do where they will not do. Nothing in the database is another afterwards.
+//! `cts doctor` on PostgreSQL: the server, the connection and the privileges of the role are
+//! examined, each fault is reported with its remedy, and the database is not changed.
 
 use std::fs::{self, Permissions};
 use std::net::{IpAddr, TcpListener, UdpSocket};
@@ -22,7 +22,7 @@ fn doctor(database: &Database) -> Run {
 fn json(run: Run) -> (i32, Value) {
     let done = run.within(WITHIN);
     let all = done.out() + &done.err();
-    // The password of each test's role, as it is and as the URL has it.
+    // The password of the test's role, plain and percent-encoded.
     assert!(!all.contains("w:rd#") && !all.contains("p%40ss"), "{all}");
     (done.0.status.code().unwrap(), done.json())
 }
@@ -48,7 +48,7 @@ fn says(run: Run, code: i32, at: [&str; 3], what: &str, remedy: &str) -> Value {
 }
 
 #[test]
-fn a_good_server_is_good_and_nothing_is_changed() {
+fn a_sound_server_has_no_findings_and_is_not_changed() {
     let database = Cluster::shared().one_schema();
     let before = database.dump();
     let at = ["database", "database", "attention"];
@@ -87,7 +87,7 @@ fn a_good_server_is_good_and_nothing_is_changed() {
 }
 
 #[test]
-fn a_refused_login_and_a_server_that_is_down_are_bad() {
+fn a_refused_login_and_a_stopped_server_are_reported() {
     let database = Cluster::shared().owned();
     let at = ["server", "connection", "bad"];
     let wrong = database.url().replacen(":p%40ss", ":q%40ss", 1);
@@ -97,7 +97,7 @@ fn a_refused_login_and_a_server_that_is_down_are_bad() {
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let url = database.url_to(&free.to_string(), "sslmode=disable");
     says(doctor(&database).env("DATABASE_URL", url), 2, at, "connection refused", "pg_isready");
-    // The kernel takes connections, and nobody answers.
+    // The kernel accepts connections, and nothing answers.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = database.url_to(&silent.local_addr().unwrap().to_string(), "sslmode=disable");
     let start = Instant::now();
@@ -106,7 +106,7 @@ fn a_refused_login_and_a_server_that_is_down_are_bad() {
 }
 
 #[test]
-fn what_the_role_lacks_is_said() {
+fn missing_privileges_of_the_role_are_reported() {
     let cluster = Cluster::shared();
     let database = cluster.one_schema();
     database.cts("migrate").success();
@@ -131,7 +131,7 @@ fn what_the_role_lacks_is_said() {
 }
 
 #[test]
-fn a_standby_is_bad_and_is_looked_into() {
+fn a_standby_is_reported_and_its_database_is_inspected() {
     let primary = Cluster::builder().start();
     let database = primary.owned();
     database.cts("migrate").success();
@@ -144,7 +144,7 @@ fn a_standby_is_bad_and_is_looked_into() {
 }
 
 #[test]
-fn a_password_file_that_others_can_read_is_said() {
+fn a_password_file_readable_by_others_is_reported() {
     let machine = Machine::new();
     let database = Cluster::shared().owned();
     let (name, port) = (&database.name, Cluster::shared().port);
@@ -171,7 +171,7 @@ fn own_address() -> Option<IpAddr> {
 }
 
 #[test]
-fn the_way_to_a_server_elsewhere_must_be_encrypted_and_proved() {
+fn a_connection_to_another_host_must_be_encrypted_and_verified() {
     let Some(address) = own_address() else {
         eprintln!("NOT TRIED: this machine has no address that is not a loopback one");
         return;
@@ -196,7 +196,7 @@ fn the_way_to_a_server_elsewhere_must_be_encrypted_and_proved() {
     let (code, report) = json(run(&format!("sslmode=verify-ca&sslrootcert={ca}")));
     assert_eq!(found(&report, "server", "TLS").0, "good", "{report:#}");
     assert!(code <= 1);
-    // The default for such a host refuses what is not proved.
+    // The default sslmode for such a host refuses an unverified server.
     let at = ["server", "connection", "bad"];
     says(run(""), 2, at, "is not signed by a known authority", "sslrootcert");
 }

@@ -1,4 +1,4 @@
-//! A primary that is lost and a standby that takes over, under a running cts.
+//! Failover from a primary to a standby while cts runs.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -7,21 +7,21 @@ use crate::support::cluster::{Cluster, Database, number};
 use crate::support::harness::{Service, await_that, for_each};
 
 const HEALTH: &str = "/api/health/database";
-/// A standby that was promoted is found within this.
+/// Longest time until a promoted standby is found.
 const FOUND_WITHIN: Duration = Duration::from_secs(6);
 
-/// How the old primary is lost, and how it comes back.
+/// How the old primary fails, and how it returns.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Loss {
-    /// It comes back set read-only.
+    /// It returns as a read-only server.
     Fenced,
-    /// It comes back as a standby.
+    /// It returns as a standby.
     Demoted,
-    /// It hangs, and connections to it are taken by its kernel.
+    /// It hangs, and its kernel accepts connections.
     Hanging,
 }
 
-/// Both servers, in this order.
+/// A URL with both servers, in this order.
 fn url(database: &Database, first: &Cluster, second: &Cluster, attrs: &str) -> String {
     let hosts = format!("127.0.0.1:{},127.0.0.1:{}", first.port, second.port);
     database.url_to(&hosts, &format!("sslmode=disable{attrs}"))
@@ -47,7 +47,7 @@ fn follows(loss: Loss, attrs: &str) {
     assert_eq!(status(&service), "healthy");
     assert!(is_used(&primary, &database) && !is_used(&standby, &database));
     if loss == Loss::Fenced {
-        // Holds from its next start on.
+        // Takes effect at its next start.
         primary.sql("ALTER SYSTEM SET default_transaction_read_only = on");
     }
     let data = primary.texts("SHOW data_directory").remove(0);
@@ -80,7 +80,7 @@ fn follows(loss: Loss, attrs: &str) {
     primary.start_again();
     let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
         WHERE application_name = 'cts'";
-    // It stays with the new one, also with a connection that it must make anew.
+    // It stays with the new primary, even if its connections are terminated.
     for _ in 0..3 {
         let answer = service.get(HEALTH);
         assert_eq!(answer.json()["status"], "healthy", "{}", answer.body);
@@ -103,7 +103,7 @@ fn a_standby_that_takes_over_is_followed() {
 }
 
 #[test]
-fn what_the_new_primary_lacks_is_put_back() {
+fn the_schema_of_the_new_primary_is_repaired() {
     let primary = Cluster::builder().start();
     let database = primary.owned();
     database.cts("migrate").success();
@@ -132,7 +132,7 @@ fn what_the_new_primary_lacks_is_put_back() {
 }
 
 #[test]
-fn the_order_of_the_hosts_does_not_matter() {
+fn the_primary_is_found_at_any_place_in_the_list_of_hosts() {
     let primary = Cluster::builder().start();
     let standby = primary.standby();
     let database = primary.owned();
@@ -144,7 +144,7 @@ fn the_order_of_the_hosts_does_not_matter() {
     for words in ["migrate", "--check", "status", "verify", "repair"] {
         database.cts(words).env("DATABASE_URL", &wrong).success();
     }
-    // Nor does one that hangs in front.
+    // A hanging server before the primary does not matter either.
     standby.pause();
     let start = Instant::now();
     database.cts("--check").env("DATABASE_URL", &wrong).success();

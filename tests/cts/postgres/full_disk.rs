@@ -1,6 +1,6 @@
-//! A tablespace without room: what was begun is undone, it is said, and it goes on once there is
-//! room again. The servers are private ones: a checkpoint of a server with a full tablespace fails,
-//! and with it the making of a database in any other.
+//! A full tablespace: the transaction is rolled back, the cause is reported, and the work succeeds
+//! once there is space. The servers are private: checkpoints of a server with a full tablespace
+//! fail, and without a checkpoint no database can be created on it.
 
 use postgres::error::SqlState;
 
@@ -11,7 +11,7 @@ const HEALTH: &str = "/api/health/database";
 const ALL: u64 = u64::MAX;
 const SAYS: [&str; 2] = ["No space left on device", "free some space on the server"];
 
-/// Leaves so much free, and nothing unwritten that needs more than that.
+/// Leaves this many bytes free, after a checkpoint has written all dirty pages.
 fn leave(disk: &SmallTablespace, cluster: &Cluster, bytes: u64) {
     disk.leave(ALL);
     cluster.sql("CHECKPOINT");
@@ -26,7 +26,7 @@ fn invalid(database: &Database) -> i64 {
     database.number("SELECT count(*) FROM pg_index WHERE NOT indisvalid OR NOT indisready")
 }
 
-/// So many rows in `site_logs`, by another program.
+/// Inserts rows into `site_logs` as another program.
 fn fill(database: &Database, rows: u32, bytes: u32) -> Result<(), postgres::Error> {
     let sql = format!(
         "INSERT INTO site_logs (level, category, message) \
@@ -35,7 +35,7 @@ fn fill(database: &Database, rows: u32, bytes: u32) -> Result<(), postgres::Erro
     database.open().batch_execute(&sql)
 }
 
-/// Fills what the table's own pages have free too.
+/// Fills the free space in the pages of the table too.
 fn fill_up(database: &Database) {
     let mut rows = 1000;
     while rows > 0 {
@@ -49,7 +49,7 @@ fn fill_up(database: &Database) {
 
 #[test]
 #[ignore = "sweep"]
-fn a_first_run_without_room_leaves_nothing() {
+fn a_first_run_on_a_full_tablespace_leaves_nothing() {
     let cluster = Cluster::builder().start();
     let Some(disk) = cluster.small_tablespace(24) else { return };
     let database = disk.database();
@@ -61,7 +61,7 @@ fn a_first_run_without_room_leaves_nothing() {
             Some(0) => break,
             code => assert_eq!(code, Some(74), "{level}: {}", done.err()),
         }
-        // Without any room at all there is no login.
+        // With no free byte at all the login fails.
         let log = done.err();
         assert!(log.contains("nothing was changed") || log.contains("init file"), "{log}");
         done.says(&["free some space on the server"]);
@@ -80,7 +80,7 @@ fn a_first_run_without_room_leaves_nothing() {
 
 #[test]
 #[ignore = "sweep"]
-fn an_index_without_room_is_built_once_there_is_some() {
+fn an_index_that_did_not_fit_is_built_once_there_is_space() {
     let cluster = Cluster::builder().start();
     let Some(disk) = cluster.small_tablespace(48) else { return };
     let database = disk.database();
@@ -107,10 +107,10 @@ fn an_index_without_room_is_built_once_there_is_some() {
     }
 }
 
-/// One row that is written and undone tells it, once the pages of its table are full too.
+/// The rolled-back write of the probe detects it, once the pages of its table are full too.
 #[test]
 #[ignore = "sweep"]
-fn a_service_without_room_is_unhealthy_until_there_is_some() {
+fn a_service_on_a_full_tablespace_is_unhealthy_until_there_is_space() {
     let cluster = Cluster::builder().start();
     let Some(disk) = cluster.small_tablespace(24) else { return };
     let database = disk.database();

@@ -1,5 +1,4 @@
-//! Indexes of large tables, which are built while programs go on writing, and what is left of
-//! builds that were cut off.
+//! Online index builds on large tables, and invalid indexes left by interrupted builds.
 
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,14 +11,14 @@ use rustix::process::Signal;
 use crate::support::cluster::{Cluster, Database, texts};
 use crate::support::harness::{await_that, await_within};
 
-/// More than are indexed in a transaction.
+/// More rows than are indexed in a transaction.
 const FILLED: &str = "
     INSERT INTO exchange_connections (id, name) VALUES ('a', 'x');
     INSERT INTO pseudo_positions (connection_id, symbol, status, strategy_type, base_position_id)
     SELECT 'a', 'SYM' || g % 40, CASE g % 9 WHEN 0 THEN 'active' ELSE 'closed' END, 'base', 'b' || g
     FROM generate_series(1, 30000) g";
 const WRITE: &str = "INSERT INTO pseudo_positions (connection_id, symbol) VALUES ('a', 'S')";
-/// Indexes that one file makes.
+/// Makes one migration pending again and drops its indexes.
 const PENDING: &str = "DELETE FROM migrations WHERE name LIKE '070%'; \
     DROP INDEX idx_pseudo_positions_live, idx_pseudo_positions_limit, idx_pseudo_positions_base, idx_exchange_positions_real";
 const BUILDS: &str =
@@ -38,7 +37,7 @@ fn assert_whole(database: &Database) {
     assert_eq!(database.number("SELECT count(*) FROM migrations"), 4);
 }
 
-/// A transaction that has done this and goes on, and how cts names it.
+/// An open transaction that has executed this, and the name by which cts reports it.
 fn trader(database: &Database, sql: &str) -> (Client, String) {
     let mut client = database.open();
     client.batch_execute("SET application_name = 'trader'").unwrap();
@@ -47,7 +46,7 @@ fn trader(database: &Database, sql: &str) -> (Client, String) {
     (client, format!("trader (pid {pid}"))
 }
 
-/// Leaves an index as a build that was cut off does.
+/// Leaves an invalid index, as an interrupted build does.
 fn cut_off(database: &Database, name: &str, table: &str, columns: &str) {
     let (mut writer, _) = trader(database, &format!("LOCK TABLE {table} IN ROW EXCLUSIVE MODE"));
     let build = format!("CREATE INDEX CONCURRENTLY {name} ON {table} ({columns})");
@@ -104,7 +103,7 @@ fn an_index_of_a_large_table_is_built_while_programs_write() {
         let build = format!("CREATE INDEX CONCURRENTLY \"idx_pseudo_positions_{index}\"");
         assert!(ours.iter().any(|line| line.contains(&build)), "{build}");
     }
-    // The index of a table without rows came with its file.
+    // The index of an empty table was made in the transaction of the migration.
     assert!(!ours.iter().any(|line| line.contains("CONCURRENTLY \"idx_exchange_positions_real")));
     let noted = "SELECT count(*) FROM site_logs WHERE message LIKE 'cts 3.1.0 built index %'";
     assert_eq!(database.number(noted), 5);
@@ -112,7 +111,7 @@ fn an_index_of_a_large_table_is_built_while_programs_write() {
 }
 
 #[test]
-fn starts_at_once_build_each_index_once() {
+fn concurrent_starts_build_each_index_once() {
     let database = filled();
     database.sql(PENDING);
     let starts: Vec<_> = (0..8)
@@ -131,7 +130,8 @@ fn starts_at_once_build_each_index_once() {
 
 #[test]
 fn a_transaction_that_a_build_waits_for_is_named() {
-    // One that writes, one that only has a snapshot, and one that keeps the build from beginning.
+    // A transaction that writes, one that only has a snapshot, and one that holds a conflicting
+    // lock.
     for held in [
         WRITE,
         "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; SELECT 1",
@@ -159,7 +159,7 @@ fn a_transaction_that_a_build_waits_for_is_named() {
 }
 
 #[test]
-fn what_is_left_of_a_build_is_missing_and_built_again() {
+fn an_invalid_index_counts_as_missing_and_is_rebuilt() {
     let database = filled();
     for (name, table, columns) in [
         ("idx_site_logs_time", "site_logs", "timestamp, level"),
@@ -186,7 +186,7 @@ fn what_is_left_of_a_build_is_missing_and_built_again() {
 }
 
 #[test]
-fn a_left_over_of_a_pending_file_is_built_again() {
+fn an_invalid_index_of_a_pending_migration_is_rebuilt() {
     let database = filled();
     database.sql(PENDING);
     cut_off(&database, "idx_pseudo_positions_live", "pseudo_positions", "connection_id");
@@ -204,7 +204,7 @@ fn a_left_over_of_a_pending_file_is_built_again() {
 }
 
 #[test]
-fn a_build_that_is_cut_off_is_done_by_the_next_run() {
+fn an_interrupted_index_build_is_completed_by_the_next_run() {
     let database = filled();
     for (signal, words) in [
         (Signal::KILL, "migrate"),
@@ -226,7 +226,7 @@ fn a_build_that_is_cut_off_is_done_by_the_next_run() {
                 assert!(log.contains(said) && !log.contains("nothing was changed"), "{log}");
             }
         }
-        // The server notices by itself that a killed client is gone.
+        // The server detects that the client was killed.
         await_within(Duration::from_secs(4), "nothing of it is left on the server", || {
             database.sessions_of_cts() == 0
         });
@@ -238,7 +238,7 @@ fn a_build_that_is_cut_off_is_done_by_the_next_run() {
 }
 
 #[test]
-fn a_unique_index_over_rows_that_share_a_key_is_relaxed_and_recorded() {
+fn a_unique_index_over_duplicate_keys_becomes_a_recorded_exception() {
     let database = filled();
     database.sql(
         "DROP INDEX idx_indication_states_key; \
@@ -262,7 +262,7 @@ fn a_unique_index_over_rows_that_share_a_key_is_relaxed_and_recorded() {
 }
 
 #[test]
-fn a_site_logs_that_takes_no_line_stops_no_build() {
+fn an_index_is_built_though_site_logs_cannot_be_written() {
     let database = filled();
     database.sql(
         "DELETE FROM site_logs WHERE id > 1; CREATE UNIQUE INDEX no_more ON site_logs (category); \

@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 use crate::support::cluster::{Cluster, Database, Mode};
 use crate::support::harness::{await_that, await_within, for_each};
 
-/// Moments of each scenario, spread over what it takes. More follow until runs end by
-/// themselves, as it takes longer while other tests run.
+/// Moments of the kill in each scenario, spread over the duration of a run. More follow until
+/// enough runs were killed and enough have completed, as a run takes longer beside other tests.
 const MOMENTS: u32 = 60;
 const ENOUGH_ENDED: u32 = 3;
-/// The moments at which a server is killed, and those at which it is stopped at once.
+/// Number of moments at which a server is killed, and at which it is stopped immediately.
 const OF_SERVER: u32 = 10;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,11 +24,11 @@ enum State {
     New,
 }
 
-/// A database as it is found, and the words that bring it up to date.
+/// A database as it is before the run, and the command that brings it up to date.
 struct Scenario {
     name: &'static str,
     words: &'static str,
-    /// Made of a new one by this; else it is empty.
+    /// Statements that make it from a migrated database; without them it is empty.
     lost: Option<&'static str>,
 }
 
@@ -46,7 +46,7 @@ const SCENARIOS: [Scenario; 3] = [
     Scenario { name: "a repair", words: "repair", lost: Some(LOST) },
 ];
 
-/// A scenario with its database before, and how it is before and after.
+/// A scenario with its database before the run, and the schema before and after.
 struct Trial<'a> {
     scenario: &'static Scenario,
     before: Database<'a>,
@@ -96,7 +96,7 @@ impl<'a> Trial<'a> {
     }
 }
 
-/// A copy; it can be made once nobody is connected to the original.
+/// A copy, made once no session is connected to the original.
 fn made_of<'a>(database: &Database<'a>) -> Database<'a> {
     let sessions = "SELECT count(*) - 1 FROM pg_stat_activity WHERE datname = current_database()";
     await_that("nobody is connected", || database.number(sessions) == 0);
@@ -109,7 +109,7 @@ fn a_kill_at_any_moment_leaves_the_old_database_or_the_new_one() {
     for scenario in &SCENARIOS {
         let trial = Trial::of(scenario, Cluster::shared());
         let seen = Mutex::new(BTreeMap::<(bool, State), u32>::new());
-        // What was left as it was is used again.
+        // Copies that a killed run has not changed are used again.
         let spare = Mutex::new(vec![made_of(&trial.before), made_of(&trial.before)]);
         let ended = || -> u32 {
             seen.lock().unwrap().iter().filter(|(key, _)| !key.0).map(|(_, count)| count).sum()
@@ -147,7 +147,7 @@ fn a_kill_at_any_moment_leaves_the_old_database_or_the_new_one() {
 
 #[test]
 #[ignore = "sweep"]
-fn a_server_that_ends_at_any_moment_keeps_the_old_database_or_the_new_one() {
+fn a_server_stopped_at_any_moment_keeps_the_old_database_or_the_new_one() {
     let cluster = Cluster::builder().start();
     let trials: Vec<_> = SCENARIOS.iter().map(|scenario| Trial::of(scenario, &cluster)).collect();
     let mut seen = BTreeMap::<(Option<i32>, State), u32>::new();
@@ -171,7 +171,7 @@ fn a_server_that_ends_at_any_moment_keeps_the_old_database_or_the_new_one() {
                 assert_eq!(state, State::Old, "{log}");
             }
             Some(69) if log.contains("whether the last change was committed is unknown") => {}
-            // It was not reached at all.
+            // The server was not reached at all.
             Some(69) => assert!(state == State::Old || log.contains("✓"), "{log}"),
             other => panic!("{other:?}: {log}"),
         }

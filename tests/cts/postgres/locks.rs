@@ -1,5 +1,5 @@
-//! Many starts at once on a server, and locks that other programs hold there: cts waits, says
-//! for whom, and keeps nobody waiting behind it.
+//! Concurrent starts on a server, and locks that other programs hold: cts waits, names the holder,
+//! and does not block other programs while it waits.
 
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,16 +23,16 @@ fn migrated() -> Database<'static> {
     database
 }
 
-/// A program that did this, and is then idle.
+/// A session that has executed this and is now idle.
 fn program(database: &Database, sql: &str) -> Client {
     let mut client = database.open();
-    // By itself, so that no later rollback takes the name away.
+    // In its own statement, so that a later rollback keeps the name.
     client.batch_execute("SET application_name = 'trader'").unwrap();
     client.batch_execute(sql).unwrap();
     client
 }
 
-/// How cts names it.
+/// The name by which cts reports the session.
 fn title(client: &mut Client) -> String {
     format!("trader (pid {}", texts(client, "SELECT pg_backend_pid()")[0])
 }
@@ -55,7 +55,7 @@ fn start_at_once(database: &Database, words: &str) {
 }
 
 #[test]
-fn a_prepared_transaction_in_the_way_is_named() {
+fn a_prepared_transaction_that_holds_a_lock_is_named() {
     let cluster = Cluster::builder().set("max_prepared_transactions", "2").start();
     let database = cluster.owned();
     database.cts("migrate").success();
@@ -81,7 +81,7 @@ fn a_ledger_with_many_rows_of_another_program_is_read_in_time() {
 }
 
 #[test]
-fn starts_at_once_on_an_empty_database_all_end_well() {
+fn concurrent_starts_on_an_empty_database_all_succeed() {
     for _ in 0..3 {
         let database = Cluster::shared().owned();
         start_at_once(&database, "migrate");
@@ -90,7 +90,7 @@ fn starts_at_once_on_an_empty_database_all_end_well() {
 }
 
 #[test]
-fn starts_at_once_with_work_on_a_filled_database_all_end_well() {
+fn concurrent_starts_that_repair_a_filled_database_all_succeed() {
     let database = migrated();
     database.sql(
         "INSERT INTO exchange_connections (id, name) VALUES ('a', 'x'); \
@@ -105,7 +105,7 @@ fn starts_at_once_with_work_on_a_filled_database_all_end_well() {
         start_at_once(&database, words);
     }
     assert_eq!(database.number("SELECT count(*) FROM pseudo_positions"), 5000);
-    // Each time two files, and one line for what was put back.
+    // Two migrations and one repair are recorded each time.
     assert_eq!(database.number("SELECT count(*) FROM site_logs") - notes, 6);
 }
 
@@ -127,14 +127,14 @@ fn a_held_lock_ends_with_75_and_names_its_holder() {
         assert!(start.elapsed() >= Duration::from_secs(1));
     }
     assert_eq!(database.everything(), before);
-    // Whoever finds nothing to do needs no lock.
+    // A command with nothing to do needs no lock.
     database.cts("--check").status(1);
     drop(holder);
     database.cts("migrate").success().says(&["index idx_site_logs_time on site_logs was missing"]);
 }
 
 #[test]
-fn the_lock_of_another_schema_or_database_is_not_ours() {
+fn the_migration_lock_is_one_per_schema_and_database() {
     let (database, other) = (migrated(), migrated());
     database.sql("DROP INDEX idx_site_logs_time; CREATE SCHEMA other");
     let _elsewhere = program(&other, LOCK);
@@ -143,9 +143,9 @@ fn the_lock_of_another_schema_or_database_is_not_ours() {
 }
 
 #[test]
-fn the_service_waits_for_the_lock_says_so_and_goes_on() {
+fn the_service_reports_the_lock_it_waits_for_and_then_starts() {
     let database = migrated();
-    // Also where it has nothing else to do.
+    // Also with nothing to migrate.
     for lost in ["DROP INDEX idx_site_logs_time", "SELECT 1"] {
         database.sql(lost);
         let mut holder = program(&database, LOCK);
@@ -163,7 +163,7 @@ fn the_service_waits_for_the_lock_says_so_and_goes_on() {
 }
 
 #[test]
-fn a_signal_while_waiting_for_the_lock_ends_at_once() {
+fn a_signal_ends_the_wait_for_the_lock_at_once() {
     let database = migrated();
     database.sql("DROP INDEX idx_site_logs_time");
     let _holder = program(&database, LOCK);
@@ -177,7 +177,7 @@ fn a_signal_while_waiting_for_the_lock_ends_at_once() {
 }
 
 #[test]
-fn a_check_while_cts_migrates_says_initializing() {
+fn a_check_during_a_migration_is_initializing() {
     let database = migrated();
     database.sql("DELETE FROM migrations WHERE id = 4; DROP TABLE indication_states");
     let check = |database: &Database| {
@@ -197,7 +197,7 @@ fn a_check_while_cts_migrates_says_initializing() {
     empty.cts("--check").status(2);
 }
 
-/// Another program's statements on the table, one after another; how long the longest took.
+/// Executes a statement repeatedly as another program. Returns the longest time of one.
 fn longest(database: &Database, sql: &str, is_over: &AtomicBool) -> Duration {
     let mut client = database.open();
     let mut longest = Duration::ZERO;
@@ -210,21 +210,21 @@ fn longest(database: &Database, sql: &str, is_over: &AtomicBool) -> Duration {
     longest
 }
 
-/// Ends what others do when it is dropped, after a failure too.
-struct Over<'a>(&'a AtomicBool);
+/// Sets the flag when dropped, after a failure too.
+struct SetOnDrop<'a>(&'a AtomicBool);
 
-impl Drop for Over<'_> {
+impl Drop for SetOnDrop<'_> {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
     }
 }
 
-/// Takes longer than cts may keep anybody waiting.
+/// Longer than cts may block another program.
 const TOO_LONG: Duration = Duration::from_secs(1);
 const READ: &str = "SELECT count(*) FROM users";
 const WRITE: &str = "INSERT INTO site_logs (level, category, message) VALUES ('info', 'test', 'x')";
 
-/// What is to be done, what another program has locked, and what a third one goes on doing.
+/// Statements that give cts work, that hold a lock, and that a third program repeats meanwhile.
 const IN_THE_WAY: [(&str, &str, &str); 5] = [
     ("ALTER TABLE users DROP COLUMN role", "LOCK TABLE users IN ACCESS SHARE MODE", READ),
     ("ALTER TABLE users DROP COLUMN role", "SELECT count(*) FROM users", READ),
@@ -238,7 +238,7 @@ const IN_THE_WAY: [(&str, &str, &str); 5] = [
 ];
 
 #[test]
-fn who_holds_a_table_is_waited_for_and_keeps_nobody_else_waiting() {
+fn waiting_for_a_locked_table_does_not_block_other_programs() {
     thread::scope(|scope| {
         for case in IN_THE_WAY {
             scope.spawn(move || wait_for_a_table(case));
@@ -255,12 +255,12 @@ fn wait_for_a_table((lost, held, goes_on): (&str, &str, &str)) {
     let is_over = AtomicBool::new(false);
     thread::scope(|scope| {
         let third = scope.spawn(|| longest(&database, goes_on, &is_over));
-        let over = Over(&is_over);
+        let over = SetOnDrop(&is_over);
         for words in ["migrate", "repair"] {
             let done = database.cts(words).env("CTS_LOCK_TIMEOUT", "1s").status(75);
             done.says(&["is used by a transaction of ", &named, "s old", "nothing was changed"]);
         }
-        // To look, the lock must be given back.
+        // The schema can be read only without this lock.
         holder.batch_execute("ROLLBACK").unwrap();
         assert_eq!(database.shape(), shape, "{held}");
         holder.batch_execute(&format!("BEGIN; {held}")).unwrap();
@@ -280,7 +280,7 @@ fn wait_for_a_table((lost, held, goes_on): (&str, &str, &str)) {
 }
 
 #[test]
-fn a_signal_while_a_table_is_waited_for_changes_nothing() {
+fn a_signal_during_the_wait_for_a_table_changes_nothing() {
     let database = migrated();
     database.sql("ALTER TABLE users DROP COLUMN role");
     let shape = database.shape();
@@ -297,7 +297,7 @@ fn a_signal_while_a_table_is_waited_for_changes_nothing() {
 }
 
 #[test]
-fn a_program_that_locks_a_whole_table_is_named_by_a_look() {
+fn a_check_names_the_program_that_locks_a_table() {
     let database = migrated();
     let mut holder =
         program(&database, "BEGIN; LOCK TABLE pseudo_positions IN ACCESS EXCLUSIVE MODE");
@@ -312,7 +312,7 @@ fn a_program_that_locks_a_whole_table_is_named_by_a_look() {
 }
 
 #[test]
-fn the_service_waits_for_who_has_locked_the_table_of_its_notes() {
+fn the_service_waits_for_a_lock_on_site_logs() {
     let database = migrated();
     let mut holder = program(&database, "BEGIN; LOCK TABLE site_logs IN EXCLUSIVE MODE");
     let service = database.serve().start();

@@ -1,4 +1,4 @@
-//! The PostgreSQL store, on real servers that the tests start, stop, pause and kill.
+//! The PostgreSQL store, on servers that the tests start, stop, pause and kill.
 
 mod adoption;
 mod doctor;

@@ -1,5 +1,5 @@
-//! A server that goes away, hangs, refuses or takes no writes, under a running cts and at its
-//! start: what is said meanwhile, and that all goes on by itself.
+//! A server that stops, hangs, refuses connections or is read-only, while cts runs and when it
+//! starts: what is reported meanwhile, and that cts recovers by itself.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -10,19 +10,19 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::cluster::{Cluster, Database, Mode};
-use crate::support::harness::{Answer, Machine, PATIENCE, Service, await_that, await_within};
+use crate::support::harness::{Answer, Machine, Service, TIMEOUT, await_that, await_within};
 
 const HEALTH: &str = "/api/health/database";
-/// A server that is back is found within this.
+/// Longest time until a restarted server is found.
 const FOUND_WITHIN: Duration = Duration::from_secs(2);
-/// `--check` has answered by then.
+/// Longest time of `--check`.
 const CHECKED_WITHIN: Duration = Duration::from_secs(5);
 
 fn status(answer: &Answer) -> String {
     answer.json()["status"].as_str().unwrap().to_string()
 }
 
-/// The first health answer says so, and why.
+/// Expects the next health answer to be unhealthy for this reason.
 fn is_unhealthy(service: &Service, reason: &str) {
     let answer = service.get(HEALTH);
     assert_eq!((answer.code, status(&answer).as_str()), (503, "unhealthy"), "{}", answer.body);
@@ -30,7 +30,7 @@ fn is_unhealthy(service: &Service, reason: &str) {
     assert!(reasons.contains(reason), "{reason:?} is missing in {reasons}");
 }
 
-/// It is healthy again soon, by itself; prints how soon.
+/// Expects the service to become healthy by itself within `FOUND_WITHIN`, and prints the time.
 fn recovers(service: &Service, after: &str) {
     let start = Instant::now();
     service.until_status("healthy");
@@ -44,7 +44,7 @@ fn threads(service: &Service) -> usize {
 }
 
 /// The threads that wait for the server.
-fn questions(service: &Service) -> usize {
+fn query_threads(service: &Service) -> usize {
     let tasks = fs::read_dir(format!("/proc/{}/task", service.child.id())).unwrap();
     let names = tasks.map(|task| fs::read_to_string(task.unwrap().path().join("comm")));
     names.filter(|name| name.as_ref().is_ok_and(|name| name.trim() == "question")).count()
@@ -57,7 +57,7 @@ fn sessions(database: &Database) -> i64 {
     crate::support::cluster::number(&mut admin, &sql)
 }
 
-/// Waits until the server has no process for it any more, and its place is free.
+/// Waits until the server has no process for this database, so that its connection slot is free.
 fn await_free(cluster: &Cluster, database: &Database) {
     let of_it = format!(": {} {} ", database.name, database.name);
     let is_of_it = |pid: &rustix::process::Pid| {
@@ -67,12 +67,12 @@ fn await_free(cluster: &Cluster, database: &Database) {
 }
 
 #[test]
-fn a_server_that_went_down_is_said_at_once_and_found_again() {
+fn a_stopped_server_is_reported_at_once_and_found_again() {
     let cluster = Cluster::builder().start();
     let database = cluster.owned();
     let service = database.serve().start();
     service.until_ready();
-    // Nobody asks yet.
+    // No request is sent yet.
     cluster.stop(Mode::Fast);
     service.until("⚠ The database cannot be used: ");
     cluster.start_again();
@@ -101,7 +101,7 @@ fn a_server_that_went_down_is_said_at_once_and_found_again() {
 }
 
 #[test]
-fn a_server_that_hangs_makes_no_heap_of_threads_and_no_watchdog_bark() {
+fn a_hanging_server_does_not_exhaust_threads_or_trigger_the_watchdog() {
     let cluster = Cluster::builder().start();
     let database = cluster.owned();
     let machine = Machine::new();
@@ -133,13 +133,13 @@ fn a_server_that_hangs_makes_no_heap_of_threads_and_no_watchdog_bark() {
     let most = answers.iter().map(|(_, count)| *count).max().unwrap();
     eprintln!("{before} threads, then at most {most}; the slowest answer took {slowest:?}");
     assert!(slowest < Duration::from_secs(4), "{slowest:?}");
-    // Four questions may hang, and the acceptor of requests may have some workers more.
+    // Four queries may hang, and the HTTP server may have started some workers.
     assert!(most <= before + 10, "{before} threads, then {most}");
-    // Longer than a look or a write may take before it counts as a hang.
+    // Longer than an inspection or a write may take before it counts as hanging.
     while paused.elapsed() < Duration::from_secs(23) {
         let mut bytes = [0; 256];
         let length = match manager.recv(&mut bytes) {
-            // A socket with a timeout is not gone back to after a signal.
+            // A read with a timeout is not restarted after a signal.
             Err(e) if e.kind() == ErrorKind::Interrupted => continue,
             length => length.expect("the watchdog hears nothing"),
         };
@@ -147,8 +147,8 @@ fn a_server_that_hangs_makes_no_heap_of_threads_and_no_watchdog_bark() {
         assert!(told.contains("READY=1") || told == "WATCHDOG=1", "{told}");
     }
     assert!(!service.log().contains("has not answered"), "{}", service.log());
-    // Two at most had a connection, and four try to make one.
-    assert!((1..=6).contains(&questions(&service)), "{}", questions(&service));
+    // At most two had a connection, and at most four try to make one.
+    assert!((1..=6).contains(&query_threads(&service)), "{}", query_threads(&service));
     assert_eq!(service.get("/livez").code, 200);
     cluster.resume();
     recovers(&service, "a pause of 23 s");
@@ -157,7 +157,7 @@ fn a_server_that_hangs_makes_no_heap_of_threads_and_no_watchdog_bark() {
 }
 
 #[test]
-fn a_service_ends_though_its_server_hangs() {
+fn a_service_stops_though_its_server_hangs() {
     let cluster = Cluster::builder().start();
     let database = cluster.owned();
     let service = database.serve().start();
@@ -172,7 +172,7 @@ fn a_service_ends_though_its_server_hangs() {
 }
 
 #[test]
-fn a_service_waits_for_a_server_that_is_down_and_says_for_what() {
+fn a_service_waits_for_a_stopped_server_and_names_it() {
     let cluster = Cluster::builder().start();
     let database = cluster.owned();
     cluster.stop(Mode::Fast);
@@ -187,7 +187,7 @@ fn a_service_waits_for_a_server_that_is_down_and_says_for_what() {
     });
     assert_eq!((service.get("/livez").code, service.get("/readyz").code), (200, 503));
     service.until("for 2 s so far");
-    // It says so at first, and then more and more rarely.
+    // It is logged at once, and then at growing intervals.
     let lines = service.log().matches(&refused).count();
     assert!((1..=3).contains(&lines), "{}", service.log());
     cluster.start_again();
@@ -205,7 +205,7 @@ fn a_service_waits_for_a_server_that_is_down_and_says_for_what() {
 }
 
 #[test]
-fn a_server_that_stays_down_ends_in_its_own_code() {
+fn a_server_that_stays_down_ends_with_exit_code_69() {
     let cluster = Cluster::builder().start();
     let database = cluster.owned();
     database.cts("migrate").success();
@@ -231,13 +231,13 @@ fn a_server_that_stays_down_ends_in_its_own_code() {
 }
 
 #[test]
-fn a_look_does_not_wait_for_who_never_answers() {
+fn an_inspection_gives_up_on_a_server_that_never_answers() {
     let cluster = Cluster::builder().start();
     let database = cluster.owned();
     database.cts("migrate").success();
     cluster.pause();
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap();
-    let nowhere = format!("127.0.0.1:{}", nobody.local_addr().unwrap().port());
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent_address = format!("127.0.0.1:{}", silent.local_addr().unwrap().port());
     let commands = [
         ("--check", 2),
         ("--check --json", 2),
@@ -257,7 +257,7 @@ fn a_look_does_not_wait_for_who_never_answers() {
         done.says(&["127.0.0.1:", "does not answer within"]);
     };
     thread::scope(|scope| {
-        for url in [&database.url(), &database.url_to(&nowhere, "sslmode=disable")] {
+        for url in [&database.url(), &database.url_to(&silent_address, "sslmode=disable")] {
             for (words, code) in commands {
                 let (ask, url) = (&ask, url.clone());
                 scope.spawn(move || ask(&url, words, code));
@@ -267,10 +267,10 @@ fn a_look_does_not_wait_for_who_never_answers() {
 }
 
 #[test]
-fn a_server_that_recovers_is_waited_for() {
+fn a_server_in_recovery_is_waited_for() {
     let cluster = Cluster::builder().set("hot_standby", "off").start();
     let database = cluster.owned();
-    // Each file that recovery asks its archive for takes a second.
+    // The restore_command takes a second for each file.
     cluster.sql("ALTER SYSTEM SET restore_command = 'sleep 1; false'");
     let data = cluster.texts("SHOW data_directory").remove(0);
     cluster.kill();
@@ -313,7 +313,7 @@ fn a_server_without_a_free_connection_is_waited_for() {
 }
 
 #[test]
-fn one_connection_is_enough_for_everything() {
+fn every_command_works_with_one_connection() {
     let cluster = Cluster::builder().set("log_connections", "on").start();
     let database = cluster.owned();
     cluster.sql(&format!("ALTER ROLE \"{}\" CONNECTION LIMIT 1", database.name));
@@ -323,8 +323,8 @@ fn one_connection_is_enough_for_everything() {
     };
     let free = || await_free(&cluster, &database);
     for (words, code, connections) in [
-        // Who finds nothing asks who migrates, or what is in the way; who repairs asks first
-        // whether there is anything. One after the other.
+        // A command that finds nothing asks for the migration lock or for conflicting names with a
+        // second connection; `repair` inspects first. The connections are made one after the other.
         ("--check", 2, 2),
         ("migrate --dry-run", 0, 2),
         ("migrate", 0, 1),
@@ -358,7 +358,7 @@ fn one_connection_is_enough_for_everything() {
 }
 
 #[test]
-fn a_service_keeps_few_connections_and_outlives_each() {
+fn a_service_keeps_at_most_two_connections_and_survives_their_loss() {
     let database = Cluster::shared().owned();
     let service = database.serve().start();
     service.until_ready();
@@ -378,7 +378,7 @@ fn a_service_keeps_few_connections_and_outlives_each() {
 }
 
 #[test]
-fn a_server_that_is_set_read_only_is_unhealthy_until_it_is_not() {
+fn a_read_only_server_is_unhealthy_until_it_is_writable() {
     let cluster = Cluster::builder().start();
     let database = cluster.owned();
     let service = database.serve().start();
@@ -402,7 +402,7 @@ fn a_server_that_is_set_read_only_is_unhealthy_until_it_is_not() {
     admin.batch_execute("SELECT pg_reload_conf()").unwrap();
     recovers(&service, "the server takes writes again");
 
-    // A role's setting reaches only who connects anew.
+    // A setting of a role applies to new connections only.
     let role = &database.name;
     cluster.sql(&format!("ALTER ROLE \"{role}\" SET default_transaction_read_only = on"));
     let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = current_user";
@@ -413,9 +413,9 @@ fn a_server_that_is_set_read_only_is_unhealthy_until_it_is_not() {
     recovers(&service, "the role may write again");
 }
 
-/// Nobody ends the connections that there are.
+/// The existing connections are not terminated.
 #[test]
-fn what_only_a_new_connection_cannot_do_is_found_within_a_minute() {
+fn a_fault_of_new_connections_alone_is_found_within_a_minute() {
     let cluster = Cluster::builder().start();
     let (reading, locked_out, limited) = (cluster.owned(), cluster.owned(), cluster.owned());
     cluster.sql(&format!("ALTER ROLE \"{}\" CONNECTION LIMIT 1", limited.name));
@@ -437,14 +437,14 @@ fn what_only_a_new_connection_cannot_do_is_found_within_a_minute() {
     is_unhealthy(is_out, "password authentication failed");
     reads.until_status("unhealthy");
     is_unhealthy(reads, "default_transaction_read_only");
-    assert!(start.elapsed() < PATIENCE, "{:?}", start.elapsed());
-    // Its connection was replaced by now, and nothing was seen of that.
+    assert!(start.elapsed() < TIMEOUT, "{:?}", start.elapsed());
+    // Its connection has been replaced by now without a change of status.
     let old = format!(
         "SELECT count(*) FROM pg_stat_activity WHERE usename = '{}' \
          AND backend_start < now() - interval '40 s'",
         limited.name
     );
-    await_within(PATIENCE, "the connection was replaced", || {
+    await_within(TIMEOUT, "the connection was replaced", || {
         assert_eq!(status(&has_one_place.get(HEALTH)), "healthy", "{}", has_one_place.log());
         start.elapsed() > Duration::from_secs(42)
     });
@@ -452,7 +452,7 @@ fn what_only_a_new_connection_cannot_do_is_found_within_a_minute() {
 }
 
 #[test]
-fn a_standby_alone_will_not_do() {
+fn a_standby_alone_is_not_enough() {
     let primary = Cluster::builder().start();
     let database = primary.owned();
     database.cts("migrate").success();
@@ -476,7 +476,7 @@ fn a_standby_alone_will_not_do() {
 }
 
 #[test]
-fn nonsense_in_a_setting_of_the_pool_is_refused_by_name() {
+fn an_invalid_pool_setting_is_refused_by_name() {
     let database = Cluster::shared().owned();
     for (name, values) in [
         ("CTS_POOL_MAX", ["0", "many", "-1", "1001"]),
@@ -486,13 +486,13 @@ fn nonsense_in_a_setting_of_the_pool_is_refused_by_name() {
     ] {
         for value in values {
             for (words, code) in [("migrate", 78), ("serve --port 0", 78), ("--check", 3)] {
-                let run = database.cts(words).env(name, value).within(PATIENCE);
+                let run = database.cts(words).env(name, value).within(TIMEOUT);
                 assert_eq!(run.0.status.code(), Some(code), "{name}={value}: {}", run.err());
                 run.says(&[name, value]);
             }
         }
     }
-    // What is odd and yet a time.
+    // Unusual but valid durations.
     for (name, value) in [
         ("CTS_POOL_IDLE", "1000years"),
         ("CTS_POOL_CONNECT", "1000years"),
@@ -500,14 +500,14 @@ fn nonsense_in_a_setting_of_the_pool_is_refused_by_name() {
         ("CTS_WAIT", "0"),
         ("CTS_LOCK_TIMEOUT", "18446744073709551615"),
     ] {
-        let run = database.cts("migrate").env(name, value).within(PATIENCE);
+        let run = database.cts("migrate").env(name, value).within(TIMEOUT);
         assert_eq!(run.0.status.code(), Some(0), "{name}={value}: {}", run.err());
     }
-    await_within(PATIENCE, "all connections have ended", || sessions(&database) == 0);
+    await_within(TIMEOUT, "all connections have ended", || sessions(&database) == 0);
 }
 
 #[test]
-fn tables_that_are_dropped_under_a_service_are_said_once_with_what_makes_them_anew() {
+fn tables_dropped_under_a_service_are_reported_once_with_the_remedy() {
     let database = Cluster::shared().owned();
     let service = database.serve().start();
     service.until_ready();

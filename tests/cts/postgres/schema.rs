@@ -1,5 +1,5 @@
-//! The schema on a PostgreSQL server: what is expected, what SQLite has too, and what the
-//! statements of the trading programs find there.
+//! The schema on a PostgreSQL server: it is as expected, equals that of SQLite, and supports the
+//! statements of the trading programs.
 
 use std::collections::BTreeSet;
 
@@ -24,7 +24,7 @@ fn migrated() -> Database<'static> {
 }
 
 #[test]
-fn the_files_applied_again_change_nothing_wherever_the_tables_are() {
+fn migrations_applied_again_change_nothing_in_any_schema() {
     for database in [Cluster::shared().owned(), Cluster::shared().one_schema()] {
         database.cts("migrate").success().says(&["88 applied, 0 skipped"]);
         database.cts("verify").success().says(&["no drift: 24 tables"]);
@@ -35,7 +35,7 @@ fn the_files_applied_again_change_nothing_wherever_the_tables_are() {
         assert_eq!(database.schema_dump(), dump);
         assert_eq!(database.everything(), everything);
         database.cts("verify").success();
-        // Nothing was made anywhere else.
+        // Nothing was created in another schema.
         let elsewhere = "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace NOT IN \
             (current_schema()::regnamespace, 'pg_catalog'::regnamespace, 'information_schema'::regnamespace)";
         assert_eq!(database.texts(elsewhere), Vec::<String>::new());
@@ -43,7 +43,7 @@ fn the_files_applied_again_change_nothing_wherever_the_tables_are() {
 }
 
 #[test]
-fn a_database_made_by_the_files_alone_is_the_one_that_cts_makes() {
+fn migrations_applied_by_hand_give_the_same_database() {
     let by_hand = Cluster::shared().owned();
     for file in FILES {
         by_hand.sql(file);
@@ -98,7 +98,7 @@ fn both_stores_have_the_same_tables_columns_and_indexes() {
     }
 }
 
-/// Some thousand rows where statements look for a few.
+/// Thousands of rows in tables where statements search for a few.
 const ROWS: &str = "
     INSERT INTO exchange_connections (id, name, is_enabled, is_active, created_at)
     SELECT 'conn-' || g, 'c', g % 20 = 0, g % 20 = 0, now() - g * interval '1 min' FROM generate_series(1, 2000) g;
@@ -134,7 +134,7 @@ const ROWS: &str = "
         END LOOP;
     END $$";
 
-/// The indexes that each shape is answered from. `{table}` is the table of the title.
+/// The indexes that each statement uses. `{table}` is the table of the title.
 const INDEXES: &[(&str, &[&str])] = &[
     ("H01", &["idx_{table}_live"]),
     ("H02", &["idx_{table}_best"]),
@@ -146,7 +146,7 @@ const INDEXES: &[(&str, &[&str])] = &[
     ("H08", &["idx_{table}_live"]),
     ("H09", &["idx_{table}_limit"]),
     ("H10", &["idx_{table}_limit"]),
-    // The limit's or the symbol's: both lead to the few positions of a symbol.
+    // Both indexes find the few positions of a symbol.
     ("H11", &["idx_{table}_limit"]),
     ("H12", &[]),
     ("H13", &["{table}_pkey"]),
@@ -172,7 +172,7 @@ const INDEXES: &[(&str, &[&str])] = &[
     ("H32", &["idx_{table}_strategy", "idx_{table}_strategy"]),
 ];
 
-/// The plan whatever the parameters are, as a program that asks often gets it.
+/// The generic plan, as a prepared statement gets it after some executions.
 fn plan(client: &mut Client, shape: &Shape) -> Value {
     let sql = (1..=20).rev().fold(shape.sql.clone(), |sql, number| {
         sql.replace(&format!("?{number}"), &format!("${number}"))
@@ -185,7 +185,7 @@ fn plan(client: &mut Client, shape: &Shape) -> Value {
     serde_json::from_str(&plan.concat()).unwrap()
 }
 
-/// Every text of this name, wherever it is.
+/// Every string with this key at any depth.
 fn all(plan: &Value, name: &str) -> Vec<String> {
     let below: Vec<&Value> = match plan {
         Value::Array(all) => all.iter().collect(),
@@ -196,7 +196,7 @@ fn all(plan: &Value, name: &str) -> Vec<String> {
     own.into_iter().chain(below.into_iter().flat_map(|value| all(value, name))).collect()
 }
 
-/// What is wrong with the plans, shape by shape.
+/// The statements whose plans are not as expected.
 fn faults(client: &mut Client) -> Vec<String> {
     let mut faults = Vec::new();
     for shape in shapes() {
@@ -220,7 +220,7 @@ fn faults(client: &mut Client) -> Vec<String> {
 }
 
 #[test]
-fn every_shape_is_answered_from_its_index() {
+fn every_statement_uses_its_index() {
     let database = migrated();
     database.sql(ROWS);
     database.admin().batch_execute("ANALYZE").unwrap();
@@ -230,7 +230,7 @@ fn every_shape_is_answered_from_its_index() {
         .unwrap();
     let found = faults(&mut client);
     assert!(found.is_empty(), "{}", found.join("\n"));
-    // One that lacks its index is noticed.
+    // A missing index is detected.
     for (index, shape) in [
         ("idx_site_logs_connection", "H25 "),
         ("idx_indications_move_live", "H01 indications_move"),
@@ -245,7 +245,7 @@ fn every_shape_is_answered_from_its_index() {
 }
 
 #[test]
-fn what_is_written_again_and_again_is_written_in_place() {
+fn frequent_updates_are_heap_only() {
     let database = migrated();
     database.sql(
         "INSERT INTO exchange_connections (id, name) SELECT 'conn-' || g, 'c' FROM generate_series(1, 20) g; \
@@ -254,7 +254,7 @@ fn what_is_written_again_and_again_is_written_in_place() {
          INSERT INTO indication_states (state_key) SELECT 'k' || g FROM generate_series(1, 20) g",
     );
     for (table, tick, rows) in [
-        // A page of positions has room for some; vacuuming gives it back.
+        // A page has space for some new row versions; vacuum frees it again.
         (
             "pseudo_positions",
             "UPDATE pseudo_positions SET current_price = 2, profit_factor = 1.1, updated_at = now() WHERE id % 30 = 0",
@@ -302,7 +302,7 @@ fn foreign_keys_cascade_and_each_has_an_index() {
 }
 
 #[test]
-fn what_the_trading_programs_bind_is_taken() {
+fn values_that_trading_programs_bind_are_accepted() {
     let database = migrated();
     let mut client = database.open();
     client
@@ -317,7 +317,7 @@ fn what_the_trading_programs_bind_is_taken() {
     let open = "INSERT INTO pseudo_positions (connection_id, symbol, indication_type, entry_price) \
                 VALUES ('bybit-x03', 'BTCUSDT', 'active_advanced', 1.5) RETURNING id || status";
     assert_eq!(texts(&mut client, open), ["1active"]);
-    // A row may bring its id along.
+    // A row may be inserted with its id.
     client
         .batch_execute(
             "INSERT INTO pseudo_positions (id, connection_id, symbol) VALUES (700, 'bybit-x03', 'BTCUSDT')",

@@ -1,5 +1,5 @@
-//! A password of the database's role stands nowhere but in its source; and a role may do what it
-//! is for, or is told what it lacks.
+//! A password appears nowhere outside its source, and a role with too few privileges is told which
+//! are missing.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -12,7 +12,8 @@ use crate::support::cluster::{Cluster, Database};
 use crate::support::harness::{Done, Machine, Run, for_each};
 
 const HEALTH: &str = "/api/health/database";
-/// No four characters of it stand anywhere else, and each piece ends at another delimiter.
+/// No four characters of it occur elsewhere in the output, and each piece ends at another
+/// delimiter.
 const SECRET: &str = "Xq7v/Zk9w@Jh3f#Gy5d?Bm8c:Np4t%Wr6s Lk2x&Vd1z=Tb0q";
 
 fn encoded(text: &str) -> String {
@@ -25,7 +26,7 @@ fn encoded(text: &str) -> String {
     text.bytes().map(encode).collect()
 }
 
-/// Neither the secret nor a piece of it of four characters is in there, raw or encoded.
+/// Expects neither the secret nor four characters of it in the output, raw or encoded.
 fn holds_no_piece(text: &str, what: &str) {
     for form in [SECRET.to_string(), encoded(SECRET)] {
         let characters: Vec<char> = form.chars().collect();
@@ -43,7 +44,7 @@ fn database() -> Database<'static> {
     database
 }
 
-/// Its URL with this in the place of the password.
+/// Its URL with this password.
 fn url(database: &Database, password: &str) -> String {
     let (name, port) = (&database.name, Cluster::shared().port);
     format!("postgresql://{name}:{password}@127.0.0.1:{port}/{name}?sslmode=disable")
@@ -62,12 +63,12 @@ fn cts(words: &str) -> Run {
         .env("CTS_POOL_CONNECT", "2s")
 }
 
-fn tells_nothing(done: &Done, what: &str) {
+fn reveals_nothing(done: &Done, what: &str) {
     holds_no_piece(&(done.out() + &done.err()), what);
 }
 
-/// Runs all sorts of commands with the URL from each source it can have; they end with this code,
-/// `--check` with that one, and tell no piece of the secret.
+/// Runs commands with the URL from each possible source, and expects this exit code, that one of
+/// `--check`, and no part of the secret.
 fn refused(url: &str, code: i32, check: i32, says: &[&str]) {
     let machine = Machine::new();
     let path = file(&machine, "url", &format!("{url}\n"), 0o600);
@@ -90,13 +91,13 @@ fn refused(url: &str, code: i32, check: i32, says: &[&str]) {
         let done = run.run();
         let what = format!("{words}: {}{}", done.out(), done.err());
         assert_eq!(done.0.status.code(), Some(code), "{what}");
-        tells_nothing(&done, words);
+        reveals_nothing(&done, words);
         done.says(says);
     });
 }
 
 #[test]
-fn a_refused_login_tells_no_secret() {
+fn a_refused_login_reveals_no_secret() {
     let database = database();
     let (name, right) = (&database.name, url(&database, &encoded(SECRET)));
     cts("migrate").env("DATABASE_URL", &right).success();
@@ -120,7 +121,7 @@ fn a_refused_login_tells_no_secret() {
 }
 
 #[test]
-fn a_refused_certificate_tells_no_secret() {
+fn a_refused_certificate_reveals_no_secret() {
     let machine = Machine::new();
     let certs = Certs::make(machine.path("").as_path());
     let cluster = Cluster::builder().tls(&certs.foreign).start();
@@ -136,7 +137,7 @@ fn a_refused_certificate_tells_no_secret() {
 }
 
 #[test]
-fn a_malformed_url_tells_no_secret() {
+fn a_malformed_url_reveals_no_secret() {
     let rest = "@127.0.0.1:1/box";
     let raw = ["Xq7v/Zk9w", "Xq7v@Zk9w", "Xq7v?Zk9w", "Xq7v Zk9w", "Xq7v%Zk9w", "Xq7v%", SECRET];
     for password in raw {
@@ -163,7 +164,7 @@ fn a_malformed_url_tells_no_secret() {
 }
 
 #[test]
-fn only_what_ends_a_piece_must_be_encoded() {
+fn only_delimiters_in_a_url_must_be_encoded() {
     let database = database();
     for plain in ["Xq7v:Zk9w", "Xq7v#Zk9w", "Xq7v&=+,;!"] {
         Cluster::shared().sql(&format!("ALTER ROLE \"{}\" PASSWORD '{plain}'", database.name));
@@ -192,7 +193,7 @@ fn a_url_in_an_argument_is_refused_and_not_repeated() {
     ] {
         let done = cts(&words).run();
         assert_eq!(done.0.status.code(), Some(64), "{}", done.err());
-        tells_nothing(&done, "an argument");
+        reveals_nothing(&done, "an argument");
         done.says(&["an argument holds a database URL", "change the password", "DATABASE_URL"]);
     }
     for words in [
@@ -203,13 +204,13 @@ fn a_url_in_an_argument_is_refused_and_not_repeated() {
     ] {
         let done = cts(&words).run();
         assert_eq!(done.0.status.code(), Some(3), "{}", done.err());
-        tells_nothing(&done, "an argument of --check");
+        reveals_nothing(&done, "an argument of --check");
         done.says(&["an argument holds a database URL"]);
     }
 }
 
 #[test]
-fn a_service_shows_its_secret_nowhere() {
+fn a_service_reveals_its_secret_nowhere() {
     let database = database();
     let machine = Machine::new();
     let path = file(&machine, "url", &url(&database, &encoded(SECRET)), 0o600);
@@ -231,7 +232,7 @@ fn a_service_shows_its_secret_nowhere() {
         let bytes = fs::read(format!("{folder}/{name}")).unwrap();
         holds_no_piece(&String::from_utf8_lossy(&bytes), name);
     }
-    // Nobody may log in any more.
+    // The role may not log in any more.
     let mut admin = database.admin();
     let (name, cut) = (&database.name, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity");
     admin
@@ -255,7 +256,7 @@ fn a_service_shows_its_secret_nowhere() {
 }
 
 #[test]
-fn a_password_file_works_and_one_that_others_may_read_is_ignored() {
+fn a_password_file_is_used_unless_others_can_read_it() {
     let database = database();
     let machine = Machine::new();
     let (name, port) = (&database.name, Cluster::shared().port);
@@ -265,7 +266,7 @@ fn a_password_file_works_and_one_that_others_may_read_is_ignored() {
     let run = |words: &str| cts(words).env("DATABASE_URL", &url);
     for words in ["migrate", "--check", "status --json", "verify"] {
         let done = run(words).env("PGPASSFILE", &path).success();
-        tells_nothing(&done, words);
+        reveals_nothing(&done, words);
     }
     let in_url = format!("{url}&passfile={}", encoded(path.to_str().unwrap()));
     run("--check").env("DATABASE_URL", in_url).success();
@@ -277,7 +278,7 @@ fn a_password_file_works_and_one_that_others_may_read_is_ignored() {
             [("migrate", 77), ("serve --port 0", 77), ("status", 77), ("--check", 3)]
         {
             let done = run(words).env("PGPASSFILE", &path).status(code);
-            tells_nothing(&done, words);
+            reveals_nothing(&done, words);
             done.says(&["is ignored", "chmod 600", path.to_str().unwrap()]);
         }
     }
@@ -286,7 +287,7 @@ fn a_password_file_works_and_one_that_others_may_read_is_ignored() {
     fs::write(&path, "127.0.0.1:*:*:*:Zk9wXq7v\n").unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
     let done = run("migrate").env("PGPASSFILE", &path).status(77);
-    tells_nothing(&done, "a wrong password");
+    reveals_nothing(&done, "a wrong password");
 }
 
 #[test]
@@ -309,14 +310,14 @@ fn a_role_with_one_schema_can_do_everything() {
 }
 
 #[test]
-fn a_role_that_may_only_read_can_look_and_is_told_what_it_lacks() {
+fn a_read_only_role_can_inspect_and_is_told_its_missing_privileges() {
     let database = Cluster::shared().owned();
     let (name, port) = (&database.name, Cluster::shared().port);
     let reader = format!("{name}-reader");
     Cluster::shared().sql(&format!("CREATE ROLE \"{reader}\" LOGIN PASSWORD 'read'"));
     let url = format!("postgresql://{reader}:read@127.0.0.1:{port}/{name}?sslmode=disable");
     let run = |words: &str| cts(words).env("DATABASE_URL", &url);
-    // Before there is anything, it may make nothing. (PostgreSQL 15 and later)
+    // On an empty database it may create nothing. (PostgreSQL 15 and later)
     run("migrate").status(77).says(&["permission denied for schema public", "GRANT"]);
     database.cts("migrate").success();
     run("--check").status(3).says(&["permission denied for table migrations", "GRANT SELECT"]);
@@ -330,7 +331,7 @@ fn a_role_that_may_only_read_can_look_and_is_told_what_it_lacks() {
         run(words).status(77).says(&["must be owner", "own the schema and its tables"]);
     }
     database.cts("repair").success();
-    // It finds nothing to do, and says so; to serve it must write.
+    // `migrate` has nothing to do; `serve` needs write access.
     run("migrate").success().says(&["0 applied"]);
     run("serve --port 0").status(77).says(&["permission denied for table site_logs"]);
     drop(database);
@@ -338,7 +339,7 @@ fn a_role_that_may_only_read_can_look_and_is_told_what_it_lacks() {
 }
 
 #[test]
-fn a_schema_that_may_not_be_used_is_no_missing_one() {
+fn a_schema_without_usage_privilege_is_not_reported_as_missing() {
     let database = Cluster::shared().owned();
     database.cts("migrate").success();
     let name = &database.name;
@@ -354,7 +355,7 @@ fn a_schema_that_may_not_be_used_is_no_missing_one() {
 }
 
 #[test]
-fn settings_of_the_role_change_nothing_and_a_policy_is_said() {
+fn role_settings_have_no_effect_and_row_security_is_reported() {
     let database = Cluster::shared().owned();
     database.cts("migrate").success();
     let name = &database.name;
@@ -378,9 +379,9 @@ fn settings_of_the_role_change_nothing_and_a_policy_is_said() {
     }
 }
 
-/// A pooler may repeat what it was sent, and more than it was sent.
+/// A pooler may repeat what was sent to it.
 #[test]
-fn what_a_server_says_is_shown_without_the_password_cut_and_clean() {
+fn server_messages_are_shown_without_secrets_shortened_and_on_one_line() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     std::thread::spawn(move || {
@@ -400,7 +401,7 @@ fn what_a_server_says_is_shown_without_the_password_cut_and_clean() {
     let url = format!("postgresql://u:{}@127.0.0.1:{port}/box?sslmode=disable", encoded(SECRET));
     for (words, code) in [("--check", 3), ("--check --json", 3), ("status", 77), ("migrate", 77)] {
         let done = cts(words).env("DATABASE_URL", &url).status(code);
-        tells_nothing(&done, words);
+        reveals_nothing(&done, words);
         let said = done.out() + &done.err();
         let lines = said.replace('\n', "");
         assert!(lines.len() < 2000 && !lines.contains(char::is_control), "{said}");
@@ -409,7 +410,7 @@ fn what_a_server_says_is_shown_without_the_password_cut_and_clean() {
 }
 
 #[test]
-fn a_search_path_without_a_schema_is_said() {
+fn a_search_path_without_a_schema_is_reported() {
     let database = Cluster::shared().owned();
     let role = &database.name;
     database.sql(&format!("ALTER ROLE \"{role}\" SET search_path = nowhere, neither"));
@@ -417,7 +418,7 @@ fn a_search_path_without_a_schema_is_said() {
         let says = ["no schema of the search path (nowhere, neither) exists", "CREATE SCHEMA"];
         database.cts(words).status(code).says(&says);
     }
-    // As the message says.
+    // The remedy that the message gives.
     database.sql("CREATE SCHEMA trading");
     let url = database.url() + "&options=-csearch_path%3Dtrading";
     database.cts("migrate").env("DATABASE_URL", url).success();
@@ -425,7 +426,7 @@ fn a_search_path_without_a_schema_is_said() {
 }
 
 #[test]
-fn two_schemas_of_one_database_hold_two_boxes() {
+fn two_schemas_of_one_database_are_independent() {
     let database = Cluster::shared().owned();
     database.sql("CREATE SCHEMA one; CREATE SCHEMA two");
     let cts = |schema: &str, words: &str| {
@@ -455,7 +456,7 @@ fn two_schemas_of_one_database_hold_two_boxes() {
             format!("SELECT count(*) FROM {schema}.site_logs WHERE message LIKE 'the service%'");
         assert_eq!(database.number(&notes), 2);
     }
-    // The lock of one is no lock of the other.
+    // The lock of one schema does not block the other.
     let mut holder = database.open();
     holder
         .batch_execute("SELECT pg_advisory_lock(1129599795, 'one'::regnamespace::oid::int4)")
@@ -465,9 +466,9 @@ fn two_schemas_of_one_database_hold_two_boxes() {
     cts("two", "migrate").success();
 }
 
-/// What a run as another user leaves to be seen: nothing of the environment, and the command line.
+/// What another user can see of a run: the command line, and not the environment.
 #[test]
-fn the_command_line_of_a_waiting_cts_holds_no_secret() {
+fn the_command_line_of_a_waiting_process_holds_no_secret() {
     let machine = Machine::new();
     let url = format!("postgresql://trader:{}@127.0.0.1:1/box?sslmode=disable", encoded(SECRET));
     let path = file(&machine, "url", &url, 0o600);

@@ -1,4 +1,4 @@
-//! The servers are what the tests take them for.
+//! Tests of the test servers themselves.
 
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
@@ -10,15 +10,15 @@ use postgres::{Client, NoTls};
 
 use crate::support::certs::Certs;
 use crate::support::cluster::{Cluster, Database, Mode, folder_of_all_servers, number, processes};
-use crate::support::harness::{Machine, PATIENCE, await_that};
+use crate::support::harness::{Machine, TIMEOUT, await_that};
 
-/// As cts will: over TCP, with the password.
+/// Connects as cts does: over TCP, with the password.
 fn open(database: &Database) -> Client {
     Client::connect(&database.url(), NoTls).unwrap()
 }
 
 #[test]
-fn a_killed_server_comes_back_with_what_was_committed() {
+fn a_killed_server_restarts_with_all_committed_rows() {
     let cluster = Cluster::builder().set("max_connections", "20").start();
     let database = cluster.owned();
     let mut client = open(&database);
@@ -36,7 +36,7 @@ fn a_killed_server_comes_back_with_what_was_committed() {
 }
 
 #[test]
-fn a_paused_server_does_not_answer_until_it_goes_on() {
+fn a_paused_server_does_not_answer_until_it_is_resumed() {
     let cluster = Cluster::builder().start();
     let database = cluster.owned();
     cluster.pause();
@@ -50,7 +50,7 @@ fn a_paused_server_does_not_answer_until_it_goes_on() {
 }
 
 #[test]
-fn a_standby_follows_and_takes_over() {
+fn a_standby_follows_and_can_be_promoted() {
     let primary = Cluster::builder().start();
     let standby = primary.standby();
     let database = primary.owned();
@@ -66,7 +66,7 @@ fn a_standby_follows_and_takes_over() {
 }
 
 #[test]
-fn a_role_may_do_what_it_is_for() {
+fn each_role_has_its_privileges_and_no_more() {
     let owned = Cluster::shared().owned();
     owned.sql("CREATE SCHEMA mine; CREATE TABLE public.t (n int)");
     let one_schema = Cluster::shared().one_schema();
@@ -81,8 +81,8 @@ fn a_role_may_do_what_it_is_for() {
 
 #[test]
 fn a_full_tablespace_refuses_rows() {
-    // A server of its own: no checkpoint of it succeeds meanwhile, and without one no database of
-    // another test could be made or dropped.
+    // A private server: its checkpoints fail while the tablespace is full, and without a checkpoint
+    // no database can be created or dropped on a server.
     let cluster = Cluster::builder().start();
     let Some(disk) = cluster.small_tablespace(24) else { return };
     let database = disk.database();
@@ -116,7 +116,7 @@ fn a_server_shows_the_certificate_it_is_given() {
     }
 }
 
-/// The test starts itself, and kills what it started.
+/// The test starts a second process of itself and kills it.
 #[test]
 fn no_server_outlives_the_tests() {
     const INSIDE: &str = "CTS_TEST_KILLED_WITH_A_SERVER";
@@ -124,7 +124,7 @@ fn no_server_outlives_the_tests() {
         let cluster = Cluster::builder().start();
         cluster.pause();
         println!("folder {}", folder_of_all_servers().display());
-        thread::sleep(PATIENCE);
+        thread::sleep(TIMEOUT);
     }
     let name = thread::current().name().unwrap().to_string();
     let mut tests = Command::new(std::env::current_exe().unwrap())

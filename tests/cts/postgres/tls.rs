@@ -1,6 +1,6 @@
-//! TLS with real servers: what each `sslmode` takes and refuses, and what it says to do. What is
-//! expected is what PostgreSQL documents for libpq ("SSL Mode Descriptions"), and where
-//! `store/postgres/tls.rs` says that it is stricter, that.
+//! TLS with real servers: what each `sslmode` accepts and refuses, and the remedies. Expected is
+//! what PostgreSQL documents for libpq ("SSL Mode Descriptions"), except where cts documents that
+//! it is stricter.
 
 use std::fs;
 use std::net::{IpAddr, UdpSocket};
@@ -25,7 +25,7 @@ enum Trusted {
     Wrong,
 }
 
-/// The exit codes of `cts migrate` and of `cts --check`, and what they say.
+/// The exit codes of `cts migrate` and of `cts --check`, and texts of the message.
 type Verdict = (i32, i32, &'static [&'static str]);
 
 const TAKEN: Verdict = (0, 0, &[]);
@@ -53,7 +53,7 @@ fn verdict(shown: Shown, mode: &str, trusted: Trusted) -> Verdict {
         ("verify-ca", Trusted::Nobody, _) => NO_ROOT,
         (_, _, Shown::NoTls) => NO_TLS,
         ("require", Trusted::Nobody, _) => TAKEN,
-        // Its dates are looked at before who has signed it.
+        // The validity period is checked before the signature.
         (_, _, Shown::Expired) => TOO_OLD,
         (_, Trusted::Nobody, _) => NOT_KNOWN,
         (_, Trusted::Wrong, _) => OTHER_AUTHORITY,
@@ -71,10 +71,10 @@ fn url(database: &Database, cluster: &Cluster, host: &str, parameters: &str) -> 
 }
 
 #[test]
-fn each_mode_takes_what_it_promises() {
+fn each_sslmode_accepts_what_libpq_documents() {
     let machine = Machine::new();
     let certs = Certs::make(machine.path("").as_path());
-    // The authorities of the system are those of an authority that signed nothing here.
+    // The certificates of the system contain only an authority that has signed nothing here.
     let system = certs.other_ca.clone();
     let servers = [
         (Shown::NoTls, None),
@@ -100,7 +100,7 @@ fn each_mode_takes_what_it_promises() {
                 let (migrate, check, says) = verdict(shown, mode, trusted);
                 for (words, code) in [("--check", check), ("migrate", migrate)] {
                     if (words, code) == ("migrate", 0) {
-                        // It connects in the same way.
+                        // It connects in the same way as `--check`.
                         continue;
                     }
                     let run = database.cts(words).env("DATABASE_URL", &url);
@@ -116,7 +116,7 @@ fn each_mode_takes_what_it_promises() {
 }
 
 #[test]
-fn a_good_certificate_encrypts_and_binds_the_login() {
+fn a_valid_certificate_encrypts_and_binds_the_login() {
     let machine = Machine::new();
     let certs = Certs::make(machine.path("").as_path());
     let cluster = Cluster::builder().tls(&certs.server).start();
@@ -134,7 +134,7 @@ fn a_good_certificate_encrypts_and_binds_the_login() {
     assert!(!sessions.is_empty() && sessions.iter().all(|ssl| ssl == "true"), "{sessions:?}");
     service.until_status("healthy");
     drop(service);
-    // Without a word of it, a local server is encrypted to where it can.
+    // Without `sslmode`, a connection to a local server is encrypted if the server supports it.
     let service = cts("serve --port 0", "").start();
     service.until_ready();
     assert!(texts(&mut database.admin(), encrypted).iter().all(|ssl| ssl == "true"));
@@ -143,7 +143,7 @@ fn a_good_certificate_encrypts_and_binds_the_login() {
     cts("--check", &format!("{full}&channel_binding=require")).success();
     let done = cts("--check", "sslmode=disable&channel_binding=require").status(3);
     done.says(&["channel binding"]);
-    // The system's authorities, and one that is found at home.
+    // The certificates of the system, and `~/.postgresql/root.crt`.
     cts("--check", "sslmode=verify-full").env("SSL_CERT_FILE", &certs.ca).success();
     cts("--check", "sslrootcert=system").env("SSL_CERT_FILE", &certs.ca).success();
     let home = machine.path("home");
@@ -171,7 +171,7 @@ fn own_address() -> Option<IpAddr> {
 }
 
 #[test]
-fn a_server_elsewhere_must_prove_who_it_is() {
+fn a_server_on_another_host_must_be_verified() {
     let Some(address) = own_address() else {
         eprintln!("NOT TRIED: this machine has no address that is not a loopback one");
         return;
@@ -214,7 +214,7 @@ fn a_server_elsewhere_must_prove_who_it_is() {
     cts(&root).status(78).says(&["certificate is for localhost, 127.0.0.1, not for this host"]);
     cts(&format!("sslmode=verify-ca&{root}")).success();
     cts("sslmode=require").success();
-    // By its name it is the one of the certificate.
+    // The certificate is valid for the host name.
     let by_name = database.url_to(
         &format!("localhost:{}", tls.port),
         &format!("{root}&sslmode=verify-full&hostaddr={address}"),

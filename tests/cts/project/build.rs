@@ -1,5 +1,5 @@
-//! What the build makes of a changed `schema/`: each case is a copy of this project with
-//! one file changed, checked by the real cargo.
+//! What the build refuses in `schema/`: each case is a copy of this project with one file changed,
+//! built by cargo.
 
 use std::fs;
 use std::process::Command;
@@ -60,7 +60,7 @@ fn the_build_proves_the_schema() {
     assert!(said.contains("would apply 072_extra.sql (1 statements)"), "{said}");
 }
 
-/// The packages that a build takes in.
+/// The crates that a build depends on.
 fn packages(features: &[&str]) -> Vec<String> {
     let output = Command::new(env!("CARGO"))
         .args(["tree", "-e", "normal", "--locked", "--offline", "--prefix", "none"])
@@ -75,14 +75,14 @@ fn packages(features: &[&str]) -> Vec<String> {
 }
 
 #[test]
-fn only_a_build_with_postgresql_takes_its_packages_in() {
+fn only_the_build_with_postgresql_depends_on_its_crates() {
     let of_postgres = ["postgres", "tokio", "r2d2", "rustls", "ring"];
     let default = packages(&[]);
     assert!(default.iter().any(|name| name == "rusqlite"), "{default:?}");
     for name in of_postgres {
         assert!(!default.iter().any(|found| found == name), "{name} is in {default:?}");
     }
-    // A machine that never built it has not got them.
+    // They are downloaded only where that feature was built before.
     if cfg!(feature = "postgres") {
         let all = packages(&["--features", "postgres"]);
         for name in of_postgres {

@@ -1,4 +1,4 @@
-//! Who may see what over HTTP.
+//! Access control over HTTP: tokens, hosts, and what is answered without them.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -40,7 +40,7 @@ fn a_token_is_read_from_its_file() {
 }
 
 #[test]
-fn without_a_token_a_listener_that_others_can_reach_shows_health_only() {
+fn without_a_token_a_public_listener_shows_health_only() {
     let machine = Machine::new();
     let service = machine.cts("serve --port 0 --host 0.0.0.0").start();
     service.until_ready();
@@ -57,7 +57,7 @@ fn as_host(service: &Service, host: &str, path: &str, token: &str) -> Answer {
 }
 
 #[test]
-fn on_loopback_a_host_by_an_unknown_name_is_refused() {
+fn on_loopback_an_unknown_host_header_is_refused() {
     let machine = Machine::new();
     let service = machine.serve().env("CTS_ALLOWED_HOSTS", "box.example, cts.lan").start();
     service.until_ready();
@@ -76,7 +76,7 @@ fn on_loopback_a_host_by_an_unknown_name_is_refused() {
 }
 
 #[test]
-fn on_all_addresses_health_is_for_every_host_and_the_rest_is_not() {
+fn on_all_addresses_only_health_answers_any_host_header() {
     let machine = Machine::new();
     let service =
         machine.cts("serve --port 0 --host 0.0.0.0").env("CTS_ADMIN_TOKEN", "sesame").start();
@@ -90,7 +90,7 @@ fn on_all_addresses_health_is_for_every_host_and_the_rest_is_not() {
 }
 
 #[test]
-fn every_answer_ends_its_connection_and_is_for_nobody_elses_page() {
+fn every_answer_closes_its_connection_and_allows_no_other_origin() {
     let machine = Machine::new();
     let service = machine.serve().env("CTS_ADMIN_TOKEN", "sesame").start();
     service.until_ready();
@@ -115,7 +115,7 @@ fn every_answer_ends_its_connection_and_is_for_nobody_elses_page() {
 }
 
 #[test]
-fn refusals_are_logged_once_a_second_for_each_reason_and_health_never() {
+fn refusals_are_logged_once_a_second_per_reason_and_health_never() {
     let machine = Machine::new();
     let service = machine.serve().start();
     service.until_ready();
@@ -143,7 +143,7 @@ fn refusals_are_logged_once_a_second_for_each_reason_and_health_never() {
 }
 
 #[test]
-fn nonsense_for_connections_is_named() {
+fn an_invalid_number_of_connections_is_refused_by_name() {
     let machine = Machine::new();
     for nonsense in ["0", "3", "4097", "-1", "many", "12x", "99999999999999999999"] {
         let done = machine.serve().env("CTS_HTTP_CONNECTIONS", nonsense).status(78);

@@ -1,7 +1,6 @@
-//! The gate on its worst day: while strangers do what they like to the port, a monitor that asks
-//! how the database is gets its answer within a second, and nothing is left behind.
-//!
-//! `cargo test attacks -- --nocapture` prints a line of figures for each.
+//! Attacks on the HTTP port: during each, a monitor gets every health answer within a second, and
+//! afterwards all threads and descriptors are released. `cargo test attacks -- --ignored
+//! --nocapture` prints a line of figures for each.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -18,19 +17,20 @@ use std::time::{Duration, Instant};
 use rustix::net::sockopt::set_socket_linger;
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 
-use crate::support::harness::{Machine, PATIENCE, Run, Service, await_that, for_each, is_root};
+use crate::support::harness::{Machine, Run, Service, TIMEOUT, await_that, for_each, is_root};
 
 const PLAIN: &str = "GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n";
 const HEALTH: &str = "GET /api/health/database HTTP/1.1\r\nHost: localhost\r\n\r\n";
-/// How soon a monitor has its answer.
-const SOON: Duration = Duration::from_secs(1);
+/// Longest time of a health answer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 const BETWEEN_QUESTIONS: Duration = Duration::from_millis(50);
 const MOST_KIB: usize = 32 << 10;
-/// A user that nobody else is: limits on threads count by user.
-const LONELY_USER: u32 = 64_207;
+/// A user id that is not used otherwise: limits on threads count by user.
+const UNUSED_USER: u32 = 64_207;
 
-/// Attacks take turns, so that none makes another's second longer; and they need descriptors.
-fn alone() -> MutexGuard<'static, ()> {
+/// Runs one attack at a time, so that none delays the answers of another, and raises the limit on
+/// descriptors.
+fn one_at_a_time() -> MutexGuard<'static, ()> {
     static ATTACKS: Mutex<()> = Mutex::new(());
     let turn = ATTACKS.lock().unwrap_or_else(PoisonError::into_inner);
     let limit = getrlimit(Resource::Nofile);
@@ -38,7 +38,7 @@ fn alone() -> MutexGuard<'static, ()> {
     turn
 }
 
-fn started(machine: &Machine) -> Service {
+fn ready_service(machine: &Machine) -> Service {
     let service = machine.serve().start();
     service.until_ready();
     service
@@ -46,25 +46,25 @@ fn started(machine: &Machine) -> Service {
 
 fn connect(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
+    stream.set_write_timeout(Some(TIMEOUT)).unwrap();
     stream
 }
 
-/// Connections that say nothing.
+/// Connections that send nothing.
 fn idle(address: SocketAddr, count: usize) -> Vec<TcpStream> {
     (0..count).map(|_| connect(address)).collect()
 }
 
-/// A connection that has sent this much.
+/// A connection that has sent this request.
 fn asking(address: SocketAddr, request: &str) -> TcpStream {
     let mut stream = connect(address);
-    // Whoever was cut off finds out when it reads.
+    // A connection that was closed shows it when read.
     let _ = stream.write_all(request.as_bytes());
     stream
 }
 
-/// What is read until the other side closes or resets.
+/// Reads until the other side closes or resets.
 fn rest(mut stream: &TcpStream) -> Vec<u8> {
     let mut bytes = Vec::new();
     let _ = stream.read_to_end(&mut bytes);
@@ -77,7 +77,7 @@ fn exchange(address: SocketAddr, request: &[u8]) -> Vec<u8> {
     rest(&stream)
 }
 
-/// The status code of an answer, which must be one answer and nothing else.
+/// The status code of the answer. There must be exactly one complete answer.
 fn code(bytes: &[u8]) -> u16 {
     let text = std::str::from_utf8(bytes).unwrap();
     let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{text:?}"));
@@ -91,19 +91,19 @@ fn code(bytes: &[u8]) -> u16 {
     first[1].parse().unwrap()
 }
 
-/// What is counted of a process.
+/// Threads and descriptors of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Held {
+struct Resources {
     threads: usize,
     descriptors: usize,
 }
 
-impl Held {
-    fn by(service: &Service) -> Held {
+impl Resources {
+    fn by(service: &Service) -> Resources {
         let count = |what: &str| {
             fs::read_dir(format!("/proc/{}/{what}", service.child.id())).unwrap().count()
         };
-        Held { threads: count("task"), descriptors: count("fd") }
+        Resources { threads: count("task"), descriptors: count("fd") }
     }
 }
 
@@ -113,9 +113,9 @@ fn peak_kib(service: &Service) -> usize {
     peak.trim().strip_suffix(" kB").unwrap().parse().unwrap()
 }
 
-/// What a monitor saw while something was going on.
+/// The answers that a monitor got during an attack.
 #[derive(Default)]
-struct Seen {
+struct Monitor {
     asked: usize,
     answered: usize,
     slowest: Duration,
@@ -123,49 +123,50 @@ struct Seen {
     fault: Option<String>,
 }
 
-impl Seen {
-    /// Asks afresh until it is told to stop, and at least five times.
-    fn of(service: &Service, address: SocketAddr, is_over: &AtomicBool) -> Seen {
-        let mut seen = Seen::default();
+impl Monitor {
+    /// Sends requests on new connections until the attack is over, at least five.
+    fn of(service: &Service, address: SocketAddr, is_over: &AtomicBool) -> Monitor {
+        let mut seen = Monitor::default();
         while seen.asked < 5 || !is_over.load(Ordering::Relaxed) {
             let start = Instant::now();
-            let outcome = ask_soon(address);
+            let outcome = ask_in_time(address);
             let took = start.elapsed();
             seen.asked += 1;
             seen.slowest = seen.slowest.max(took);
             match outcome {
-                Ok(200) if took < SOON => seen.answered += 1,
+                Ok(200) if took < ANSWER_WITHIN => seen.answered += 1,
                 other => seen.fault = Some(format!("{other:?} after {took:?}")),
             }
-            seen.most_threads = seen.most_threads.max(Held::by(service).threads);
+            seen.most_threads = seen.most_threads.max(Resources::by(service).threads);
             thread::sleep(BETWEEN_QUESTIONS.saturating_sub(took));
         }
         seen
     }
 }
 
-fn ask_soon(address: SocketAddr) -> io::Result<u16> {
-    let mut stream = TcpStream::connect_timeout(&address, SOON)?;
-    stream.set_read_timeout(Some(SOON))?;
+fn ask_in_time(address: SocketAddr) -> io::Result<u16> {
+    let mut stream = TcpStream::connect_timeout(&address, ANSWER_WITHIN)?;
+    stream.set_read_timeout(Some(ANSWER_WITHIN))?;
     stream.write_all(HEALTH.as_bytes())?;
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes)?;
     if bytes.is_empty() { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(code(&bytes)) }
 }
 
-/// Does it to the service, and expects that a monitor does not notice and that all is given back.
-fn under<T>(what: &str, service: &Service, attack: impl FnOnce(SocketAddr) -> T) -> T {
+/// Runs an attack, and expects that a monitor gets all its answers in time and that all resources
+/// are released.
+fn attack<T>(what: &str, service: &Service, act: impl FnOnce(SocketAddr) -> T) -> T {
     let address = service.address();
     service.get("/livez");
-    let rest = Held { threads: 0, ..Held::by(service) };
+    let rest = Resources { threads: 0, ..Resources::by(service) };
     let threads = settled_threads(service);
     let is_over = AtomicBool::new(false);
     let (done, seen) = thread::scope(|scope| {
-        let monitor = scope.spawn(|| Seen::of(service, address, &is_over));
+        let monitor = scope.spawn(|| Monitor::of(service, address, &is_over));
         thread::sleep(BETWEEN_QUESTIONS);
-        // The monitor ends too where the attack fails.
-        let over = Over(&is_over);
-        let done = attack(address);
+        // The monitor ends too if the attack panics.
+        let over = SetOnDrop(&is_over);
+        let done = act(address);
         drop(over);
         (done, monitor.join().unwrap())
     });
@@ -181,31 +182,31 @@ fn under<T>(what: &str, service: &Service, attack: impl FnOnce(SocketAddr) -> T)
     assert_eq!(seen.answered, seen.asked, "{what}: {:?}\n{}", seen.fault, service.log());
     assert!(peak < MOST_KIB, "{what}: {peak} KiB");
     await_that(&format!("{what}: {threads} threads, {rest:?}, as before"), || {
-        let held = Held::by(service);
-        held.threads <= threads && held.descriptors <= rest.descriptors
+        let used = Resources::by(service);
+        used.threads <= threads && used.descriptors <= rest.descriptors
     });
     done
 }
 
-struct Over<'a>(&'a AtomicBool);
+struct SetOnDrop<'a>(&'a AtomicBool);
 
-impl Drop for Over<'_> {
+impl Drop for SetOnDrop<'_> {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
     }
 }
 
-/// How many threads there are when no request is under way.
+/// Number of threads while no request is handled.
 fn settled_threads(service: &Service) -> usize {
     let mut least = usize::MAX;
     for _ in 0..5 {
-        least = least.min(Held::by(service).threads);
+        least = least.min(Resources::by(service).threads);
         thread::sleep(Duration::from_millis(10));
     }
     least
 }
 
-/// A small random generator (SplitMix64); the same numbers every time.
+/// Random numbers, the same in each run (SplitMix64).
 struct Random(u64);
 
 impl Random {
@@ -229,11 +230,11 @@ impl Random {
 
 #[test]
 #[ignore = "sweep"]
-fn two_thousand_that_say_nothing() {
-    let _turn = alone();
+fn two_thousand_idle_connections_do_not_delay_health() {
+    let _turn = one_at_a_time();
     let machine = Machine::new();
-    let service = started(&machine);
-    under("2,000 idle connections", &service, |address| {
+    let service = ready_service(&machine);
+    attack("2,000 idle connections", &service, |address| {
         let idle = idle(address, 2000);
         thread::sleep(Duration::from_secs(1));
         drop(idle);
@@ -243,34 +244,34 @@ fn two_thousand_that_say_nothing() {
 
 #[test]
 #[ignore = "sweep"]
-fn a_flood_that_does_not_end() {
-    let _turn = alone();
+fn a_continuous_flood_of_connections_does_not_delay_health() {
+    let _turn = one_at_a_time();
     let machine = Machine::new();
-    let service = started(&machine);
-    let came = under("a new silent connection all the time for 3 s", &service, |address| {
+    let service = ready_service(&machine);
+    let opened = attack("a new silent connection all the time for 3 s", &service, |address| {
         let start = Instant::now();
-        let (mut came, mut silent) = (0, VecDeque::new());
+        let (mut opened, mut silent) = (0, VecDeque::new());
         while start.elapsed() < Duration::from_secs(3) {
             let stream = connect(address);
-            // Leaves no closed connection behind in the kernel.
+            // Leaves no connection in TIME_WAIT.
             set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
             silent.push_back(stream);
-            came += 1;
+            opened += 1;
             if silent.len() > 2000 {
                 silent.pop_front();
             }
         }
-        came
+        opened
     });
-    println!("  {came} came");
+    println!("  {opened} connections");
 }
 
 #[test]
 #[ignore = "sweep"]
-fn a_stop_does_not_wait_for_who_says_nothing() {
-    let _turn = alone();
+fn a_stop_does_not_wait_for_idle_connections() {
+    let _turn = one_at_a_time();
     let machine = Machine::new();
-    let service = started(&machine);
+    let service = ready_service(&machine);
     let idle = idle(service.address(), 2000);
     let start = Instant::now();
     let (code, log) = service.stop();
@@ -282,11 +283,11 @@ fn a_stop_does_not_wait_for_who_says_nothing() {
 
 #[test]
 #[ignore = "sweep"]
-fn three_hundred_that_stay_after_their_answer() {
-    let _turn = alone();
+fn three_hundred_keep_alive_connections_do_not_delay_health() {
+    let _turn = one_at_a_time();
     let machine = Machine::new();
-    let service = started(&machine);
-    under("300 keep-alive idlers", &service, |address| {
+    let service = ready_service(&machine);
+    attack("300 keep-alive idlers", &service, |address| {
         let idlers: Vec<TcpStream> = (0..300)
             .map(|_| {
                 let stream = asking(address, PLAIN);
@@ -301,11 +302,11 @@ fn three_hundred_that_stay_after_their_answer() {
 
 #[test]
 #[ignore = "sweep"]
-fn three_hundred_that_send_a_byte_a_second() {
-    let _turn = alone();
+fn three_hundred_slow_senders_do_not_delay_health() {
+    let _turn = one_at_a_time();
     let machine = Machine::new();
-    let service = started(&machine);
-    under("200 heads and 100 bodies at a byte a second", &service, |address| {
+    let service = ready_service(&machine);
+    attack("200 heads and 100 bodies at a byte a second", &service, |address| {
         let with_body = HEALTH.replace("\r\n\r\n", "\r\nContent-Length: 1000\r\n\r\n");
         let mut slow = idle(address, 300);
         for stream in &mut slow[200..] {
@@ -313,7 +314,7 @@ fn three_hundred_that_send_a_byte_a_second() {
         }
         for byte in HEALTH.as_bytes().iter().take(3) {
             for stream in &mut slow {
-                // Some have been turned out.
+                // Some have been evicted.
                 let _ = stream.write_all(&[*byte]);
             }
             thread::sleep(Duration::from_secs(1));
@@ -323,27 +324,27 @@ fn three_hundred_that_send_a_byte_a_second() {
 
 #[test]
 #[ignore = "sweep"]
-fn readers_that_never_read() {
-    let _turn = alone();
+fn clients_that_never_read_do_not_delay_health() {
+    let _turn = one_at_a_time();
     let machine = Machine::new();
-    let service = started(&machine);
-    under("500 that ask and never read", &service, |address| {
-        let deaf: Vec<TcpStream> = (0..500).map(|_| asking(address, HEALTH)).collect();
+    let service = ready_service(&machine);
+    attack("500 that ask and never read", &service, |address| {
+        let unread: Vec<TcpStream> = (0..500).map(|_| asking(address, HEALTH)).collect();
         thread::sleep(Duration::from_secs(1));
-        drop(deaf);
+        drop(unread);
     });
 }
 
 #[test]
 #[ignore = "sweep"]
-fn a_flood_with_few_descriptors() {
-    let _turn = alone();
+fn a_flood_with_few_descriptors_does_not_delay_health() {
+    let _turn = one_at_a_time();
     let machine = Machine::new();
     let mut run = Run::of(Path::new("prlimit"), "--nofile=256").db(&machine.db());
     run.command.args([env!("CARGO_BIN_EXE_cts"), "serve", "--port", "0"]);
     let service = run.env("CTS_HTTP_CONNECTIONS", "4096").start();
     service.until_ready();
-    under("2,000 idle connections, 256 descriptors, 4,096 places", &service, |address| {
+    attack("2,000 idle connections, 256 descriptors, 4,096 slots", &service, |address| {
         let idle = idle(address, 2000);
         thread::sleep(Duration::from_secs(1));
         drop(idle);
@@ -352,32 +353,32 @@ fn a_flood_with_few_descriptors() {
 
 #[test]
 #[ignore = "sweep"]
-fn a_flood_with_few_threads() {
-    let _turn = alone();
+fn a_flood_with_few_threads_does_not_delay_health() {
+    let _turn = one_at_a_time();
     if !is_root() {
         println!("NOT TRIED: a limit on threads takes a user of its own");
         return;
     }
     let machine = Machine::new();
     fs::create_dir(machine.path("own")).unwrap();
-    chown(machine.path("own"), Some(LONELY_USER), Some(LONELY_USER)).unwrap();
+    chown(machine.path("own"), Some(UNUSED_USER), Some(UNUSED_USER)).unwrap();
     machine.cts_as_nobody("--version").success();
-    let as_lonely_user = |program: &str, words: &str| {
+    let as_unused_user = |program: &str, words: &str| {
         let mut run = Run::of(Path::new(program), words).db(&machine.path("own/cts.db"));
-        run.command.uid(LONELY_USER).gid(LONELY_USER);
+        run.command.uid(UNUSED_USER).gid(UNUSED_USER);
         run
     };
     let words = format!("--nproc=60 {} serve --port 0", machine.path("cts-for-all").display());
-    let service = as_lonely_user("prlimit", &words).start();
+    let service = as_unused_user("prlimit", &words).start();
     service.until_ready();
     let before = settled_threads(&service);
-    under("2,000 idle connections, 60 threads", &service, |address| {
+    attack("2,000 idle connections, 60 threads", &service, |address| {
         let idle = idle(address, 2000);
         thread::sleep(Duration::from_secs(1));
         drop(idle);
     });
-    let others: Vec<Service> = (0..60).map(|_| as_lonely_user("sleep", "60").start()).collect();
-    under("no thread can be made", &service, |address| {
+    let others: Vec<Service> = (0..60).map(|_| as_unused_user("sleep", "60").start()).collect();
+    attack("no thread can be made", &service, |address| {
         let idle = idle(address, 3);
         for _ in 0..50 {
             assert_eq!(code(&exchange(address, PLAIN.as_bytes())), 200);
@@ -390,11 +391,11 @@ fn a_flood_with_few_threads() {
 
 #[test]
 #[ignore = "sweep"]
-fn heads_and_lines_without_end() {
-    let _turn = alone();
+fn endless_heads_and_lines_are_refused() {
+    let _turn = one_at_a_time();
     let machine = Machine::new();
-    let service = started(&machine);
-    under("heads of 64 KiB and 10 MiB, a line without end", &service, |address| {
+    let service = ready_service(&machine);
+    attack("heads of 64 KiB and 10 MiB, a line without end", &service, |address| {
         for (length, filler) in [(64 << 10, "X: y\r\n"), (10 << 20, "X: y\r\n"), (10 << 20, "x")] {
             let mut head = b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX: ".to_vec();
             head.extend(filler.bytes().cycle().take(length));
@@ -406,12 +407,12 @@ fn heads_and_lines_without_end() {
 
 #[test]
 #[ignore = "sweep"]
-fn bodies_are_not_read() {
-    let _turn = alone();
+fn request_bodies_are_not_read() {
+    let _turn = one_at_a_time();
     let machine = Machine::new();
-    let service = started(&machine);
+    let service = ready_service(&machine);
     let length = 100 << 20;
-    under("bodies of 100 MB", &service, |address| {
+    attack("bodies of 100 MB", &service, |address| {
         for method in ["GET", "POST"] {
             let mut stream = connect(address);
             let head = format!(
@@ -423,7 +424,7 @@ fn bodies_are_not_read() {
             while sent < length && stream.write_all(&block).is_ok() {
                 sent += block.len();
             }
-            // Buffers of the system take some.
+            // Socket buffers take some.
             assert!(sent < length / 2, "{sent} bytes were taken");
             assert_eq!(code(&rest(&stream)), 413);
         }
@@ -438,14 +439,14 @@ fn bodies_are_not_read() {
 
 #[test]
 #[ignore = "sweep"]
-fn of_many_requests_in_one_connection_the_first_is_answered() {
-    let _turn = alone();
+fn of_pipelined_requests_only_the_first_is_answered() {
+    let _turn = one_at_a_time();
     let machine = Machine::new();
-    let service = started(&machine);
-    under("64 that pipeline 5,000 requests without reading", &service, |address| {
+    let service = ready_service(&machine);
+    attack("64 that pipeline 5,000 requests without reading", &service, |address| {
         let block = HEALTH.repeat(5000);
-        let greedy: Vec<TcpStream> = (0..64).map(|_| asking(address, &block)).collect();
-        for stream in greedy {
+        let pipelined: Vec<TcpStream> = (0..64).map(|_| asking(address, &block)).collect();
+        for stream in pipelined {
             assert_eq!(code(&rest(&stream)), 200);
         }
     });
@@ -453,11 +454,11 @@ fn of_many_requests_in_one_connection_the_first_is_answered() {
 
 #[test]
 #[ignore = "sweep"]
-fn four_thousand_that_reset_after_asking() {
-    let _turn = alone();
+fn four_thousand_resets_after_the_request_do_not_delay_health() {
+    let _turn = one_at_a_time();
     let machine = Machine::new();
-    let service = started(&machine);
-    under("4,000 resets right after the request", &service, |address| {
+    let service = ready_service(&machine);
+    attack("4,000 resets right after the request", &service, |address| {
         for _ in 0..4000 {
             let stream = asking(address, HEALTH);
             set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
@@ -467,11 +468,11 @@ fn four_thousand_that_reset_after_asking() {
 
 #[test]
 #[ignore = "sweep"]
-fn five_thousand_that_come_and_go() {
-    let _turn = alone();
+fn five_thousand_connects_and_closes_do_not_delay_health() {
+    let _turn = one_at_a_time();
     let machine = Machine::new();
-    let service = started(&machine);
-    under("5,000 connects and closes", &service, |address| {
+    let service = ready_service(&machine);
+    attack("5,000 connects and closes", &service, |address| {
         for _ in 0..5000 {
             drop(connect(address));
         }
@@ -480,11 +481,11 @@ fn five_thousand_that_come_and_go() {
 
 #[test]
 #[ignore = "sweep"]
-fn all_that_ask_at_once_are_answered() {
-    let _turn = alone();
+fn six_hundred_simultaneous_requests_are_all_answered() {
+    let _turn = one_at_a_time();
     let machine = Machine::new();
-    let service = started(&machine);
-    under("600 real requests at once, three times", &service, |address| {
+    let service = ready_service(&machine);
+    attack("600 real requests at once, three times", &service, |address| {
         for _ in 0..3 {
             let crowd: Vec<TcpStream> = (0..600).map(|_| asking(address, HEALTH)).collect();
             let lost = crowd.iter().filter(|stream| rest(stream).is_empty()).count();
@@ -495,10 +496,10 @@ fn all_that_ask_at_once_are_answered() {
 
 #[test]
 #[ignore = "sweep"]
-fn who_came_while_it_stood_still_is_answered() {
-    let _turn = alone();
+fn requests_sent_while_the_process_was_stopped_are_answered() {
+    let _turn = one_at_a_time();
     let machine = Machine::new();
-    let service = started(&machine);
+    let service = ready_service(&machine);
     let address = service.address();
     service.signal(Signal::STOP);
     let silent = idle(address, 500);
@@ -513,11 +514,11 @@ fn who_came_while_it_stood_still_is_answered() {
         "20 behind 500 idle after a stall: answered 20 of 20, slowest {} ms",
         took.as_millis()
     );
-    assert!(took < SOON, "{took:?}");
+    assert!(took < ANSWER_WITHIN, "{took:?}");
     drop(silent);
 }
 
-/// A valid head, with something done to it.
+/// A valid request head with random changes.
 fn mutated(random: &mut Random) -> Vec<u8> {
     let seeds = [
         PLAIN,
@@ -548,7 +549,7 @@ fn mutated(random: &mut Random) -> Vec<u8> {
     bytes
 }
 
-/// Whether a head announces a body, by a reading of its own.
+/// Whether a head announces a body, by an independent parser.
 fn has_body(bytes: &[u8]) -> bool {
     let text = String::from_utf8_lossy(bytes).to_ascii_lowercase();
     let head = text.split("\r\n\r\n").next().unwrap();
@@ -561,12 +562,12 @@ fn has_body(bytes: &[u8]) -> bool {
 
 #[test]
 #[ignore = "sweep"]
-fn ten_thousand_that_make_no_sense() {
-    let _turn = alone();
+fn ten_thousand_malformed_requests_do_not_delay_health() {
+    let _turn = one_at_a_time();
     let machine = Machine::new();
-    let service = started(&machine);
+    let service = ready_service(&machine);
     let (answers, closed) = (AtomicUsize::new(0), AtomicUsize::new(0));
-    under("10,000 requests of random bytes and mutated heads", &service, |address| {
+    attack("10,000 requests of random bytes and mutated heads", &service, |address| {
         for_each(0..100, |seed| {
             let mut random = Random(seed);
             for _ in 0..100 {
@@ -578,7 +579,7 @@ fn ten_thousand_that_make_no_sense() {
                 let bytes = rest(&stream);
                 let count = if bytes.is_empty() { &closed } else { &answers };
                 count.fetch_add(1, Ordering::Relaxed);
-                // An answer to HEAD has no body to look at.
+                // An answer to HEAD has no body to check.
                 if bytes.is_empty() || request.starts_with(b"HEAD ") {
                     continue;
                 }

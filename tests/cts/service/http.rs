@@ -1,4 +1,5 @@
-//! The HTTP server, and what it answers about a file. The bodies are those of both stores.
+//! The HTTP server, and its answers about the state of a SQLite file. `both/` tests the bodies of
+//! the answers.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -97,11 +98,11 @@ fn orphans_are_found_by_a_deep_check() {
 }
 
 #[test]
-fn a_file_that_was_put_in_its_place_keeps_what_is_written_to_it() {
+fn a_replacement_file_keeps_what_is_written_to_it() {
     let machine = Machine::new();
     let service = machine.serve().start();
     service.until_ready();
-    // As a restore does it while the service runs.
+    // As a restore would do it while the service runs.
     let other = Machine::migrated();
     fs::copy(other.db(), machine.path("new.db")).unwrap();
     fs::rename(machine.path("new.db"), machine.db()).unwrap();
@@ -130,7 +131,7 @@ fn an_emptied_file_is_not_called_healthy() {
 }
 
 #[test]
-fn a_long_answer_is_read_by_a_check_too() {
+fn a_check_over_http_reads_a_long_answer() {
     let machine = Machine::migrated();
     for table in
         machine.texts("SELECT name FROM sqlite_schema WHERE type = 'table' AND name LIKE 'ind%'")
@@ -146,7 +147,7 @@ fn a_long_answer_is_read_by_a_check_too() {
 }
 
 #[test]
-fn a_request_is_read_however_it_comes() {
+fn a_request_is_read_in_any_valid_form() {
     let machine = Machine::new();
     let service = machine.serve().start();
     service.until_ready();
@@ -186,7 +187,7 @@ fn the_first_of_two_requests_is_answered_and_the_connection_ends() {
     let answer = service.ask(&two);
     assert_eq!((answer.code, answer.header("Connection")), (200, Some("close")));
     assert_eq!(answer.body, r#"{"status":"alive"}"#);
-    // The second comes on its own, while the first is answered.
+    // More requests are sent while the first is answered.
     let mut stream = TcpStream::connect(service.address()).unwrap();
     for _ in 0..20 {
         let _ = stream.write_all(two.as_bytes());
@@ -197,7 +198,7 @@ fn the_first_of_two_requests_is_answered_and_the_connection_ends() {
 }
 
 #[test]
-fn what_is_not_http_is_refused_at_once() {
+fn malformed_requests_are_refused_at_once() {
     let machine = Machine::new();
     let service = machine.serve().start();
     service.until_ready();

@@ -1,4 +1,4 @@
-//! The service from start to stop: what systemd is told, and what is left behind.
+//! The service from start to stop: notifications to systemd, and the files that remain.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -8,10 +8,10 @@ use std::path::Path;
 
 use rustix::process::Signal;
 
-use crate::support::harness::{Machine, PATIENCE, Run, Service, await_that};
+use crate::support::harness::{Machine, Run, Service, TIMEOUT, await_that};
 
 #[test]
-fn both_signals_end_it_with_0_and_no_wal() {
+fn sigterm_and_sigint_end_it_with_0_and_no_wal() {
     for signal in [Signal::TERM, Signal::INT] {
         let machine = Machine::new();
         let service = machine.serve().start();
@@ -53,7 +53,7 @@ fn the_wal_is_checkpointed_for_programs_that_never_do() {
     let length = |path: &std::path::Path| path.metadata().unwrap().len();
     program.execute_batch(fill).unwrap();
     assert!(length(&wal) > 16 << 20);
-    // What was written reaches the database, and later writing begins the WAL anew.
+    // The rows reach the database file, and later writes restart the WAL.
     await_that("the rows are in the database", || length(&db) > 16 << 20);
     let longest = length(&wal);
     await_that("the WAL is used again", || {
@@ -65,21 +65,21 @@ fn the_wal_is_checkpointed_for_programs_that_never_do() {
     assert_eq!(length(&wal), longest);
 }
 
-/// The socket of a service manager, as systemd hands it over.
+/// The notification socket of a service manager, as systemd provides it.
 struct Manager(UnixDatagram);
 
 impl Manager {
     fn new(machine: &Machine) -> Manager {
         let socket = UnixDatagram::bind(machine.path("notify")).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.set_read_timeout(Some(TIMEOUT)).unwrap();
         Manager(socket)
     }
 
-    fn told(&self) -> String {
+    fn notification(&self) -> String {
         let mut bytes = [0; 4096];
         loop {
             match self.0.recv(&mut bytes) {
-                // A socket with a timeout is not gone back to after a signal.
+                // A read with a timeout is not restarted after a signal.
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 length => return String::from_utf8_lossy(&bytes[..length.unwrap()]).into_owned(),
             }
@@ -88,16 +88,16 @@ impl Manager {
 
     fn until(&self, part: &str) -> String {
         loop {
-            let told = self.told();
-            if told.contains(part) {
-                return told;
+            let notified = self.notification();
+            if notified.contains(part) {
+                return notified;
             }
         }
     }
 }
 
 #[test]
-fn systemd_is_told_ready_alive_and_stopping() {
+fn systemd_is_notified_of_ready_watchdog_and_stopping() {
     let machine = Machine::new();
     let manager = Manager::new(&machine);
     let service = machine
@@ -105,46 +105,49 @@ fn systemd_is_told_ready_alive_and_stopping() {
         .env("NOTIFY_SOCKET", machine.path("notify"))
         .env("WATCHDOG_USEC", "300000")
         .start();
-    let first = manager.told();
+    let first = manager.notification();
     assert!(first.contains("READY=1") && first.contains("STATUS=serving on"), "{first}");
     service.until_ready();
     assert_eq!(service.get("/readyz").code, 200);
-    assert_eq!(manager.told(), "WATCHDOG=1");
-    assert_eq!(manager.told(), "WATCHDOG=1");
+    assert_eq!(manager.notification(), "WATCHDOG=1");
+    assert_eq!(manager.notification(), "WATCHDOG=1");
     service.signal(Signal::TERM);
     manager.until("STOPPING=1");
     assert_eq!(service.end().0, Some(0));
 }
 
 #[test]
-fn systemd_is_not_told_ready_while_the_lock_is_waited_for() {
+fn systemd_is_not_notified_of_ready_while_the_lock_is_held() {
     let machine = Machine::migrated();
     machine.sql("DROP INDEX idx_site_logs_time");
     let holder = machine.open();
     holder.execute_batch("BEGIN IMMEDIATE").unwrap();
     let manager = Manager::new(&machine);
     let service = machine.serve().env("NOTIFY_SOCKET", machine.path("notify")).start();
-    let told = manager.told();
-    assert!(told.starts_with("EXTEND_TIMEOUT_USEC="), "{told}");
-    assert!(told.contains("waiting for the write lock"), "{told}");
+    let notified = manager.notification();
+    assert!(notified.starts_with("EXTEND_TIMEOUT_USEC="), "{notified}");
+    assert!(notified.contains("waiting for the write lock"), "{notified}");
     holder.execute_batch("ROLLBACK").unwrap();
     manager.until("READY=1");
     service.until_ready();
 }
 
 #[test]
-fn a_start_that_fails_never_says_ready() {
+fn a_failed_start_never_notifies_ready() {
     let machine = Machine::new();
     std::fs::write(machine.db(), "garbage").unwrap();
     let manager = Manager::new(&machine);
     machine.serve().env("NOTIFY_SOCKET", machine.path("notify")).status(65);
-    let told = manager.told();
-    assert!(told.starts_with("STATUS=") && told.contains("not a SQLite database"), "{told}");
+    let notified = manager.notification();
+    assert!(
+        notified.starts_with("STATUS=") && notified.contains("not a SQLite database"),
+        "{notified}"
+    );
     manager.0.set_nonblocking(true).unwrap();
     assert!(manager.0.recv(&mut [0; 64]).is_err());
 }
 
-/// Starts cts with this listener, as systemd does for a socket unit.
+/// Starts cts with this listener, as systemd does with a socket unit.
 fn with_listener(machine: &Machine, listener: &TcpListener) -> Service {
     let mut run = Run::of(Path::new("sh"), "").db(&machine.db());
     let takes = "exec 3<&0 </dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec \"$0\" serve";
@@ -154,12 +157,13 @@ fn with_listener(machine: &Machine, listener: &TcpListener) -> Service {
 }
 
 #[test]
-fn who_asks_before_it_is_up_is_answered_by_a_listener_of_systemd() {
+fn requests_before_the_start_wait_in_the_listener_of_systemd() {
     let machine = Machine::new();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     for _ in 0..2 {
-        // Nobody accepts, at first and after a stop: the socket is systemd's, and stays open.
+        // Nothing accepts before the start and after the stop: the socket belongs to systemd and
+        // stays open.
         let mut early = TcpStream::connect(address).unwrap();
         early.write_all(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
         let service = with_listener(&machine, &listener);
@@ -173,7 +177,7 @@ fn who_asks_before_it_is_up_is_answered_by_a_listener_of_systemd() {
 }
 
 #[test]
-fn what_is_no_listener_is_refused() {
+fn a_passed_descriptor_that_is_no_listener_is_refused() {
     let machine = Machine::new();
     let mut run = Run::of(Path::new("sh"), "").db(&machine.db());
     let takes = "exec 3</dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec \"$0\" serve";

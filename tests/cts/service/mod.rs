@@ -2,8 +2,9 @@
 
 mod access;
 mod attacks;
-mod booted;
+
 mod http;
 mod lifecycle;
 mod trading_programs;
+mod under_systemd;
 mod unit_files;

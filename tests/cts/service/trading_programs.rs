@@ -1,5 +1,5 @@
-//! Trading programs in three languages at work on one database beside the running appliance,
-//! with the settings that docs/sqlite.md gives them.
+//! Trading programs in three languages use one database beside the running service, with the
+//! settings of docs/sqlite.md.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -18,7 +18,7 @@ fn clients() -> PathBuf {
 
 /// The programs that this machine can run.
 fn programs() -> Vec<Vec<PathBuf>> {
-    // Cargo has built it already where it was asked for all tests, and not for this one alone.
+    // Cargo has built the example already if all targets were tested, and not if only this one was.
     let built = Command::new(env!("CARGO"))
         .args(["build", "--quiet", "--locked", "--example", "client"])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
@@ -40,7 +40,7 @@ fn programs() -> Vec<Vec<PathBuf>> {
     programs
 }
 
-/// Where `tests/run.sh` installs what the program in Node needs.
+/// Where `tests/run.sh` installs the packages of the Node program.
 fn modules() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("target/clients/node_modules")
 }
@@ -59,7 +59,7 @@ fn start(program: &[PathBuf], role: &str, machine: &Machine) -> Child {
 
 #[test]
 #[ignore = "sweep"]
-fn eight_writers_and_four_readers_are_never_told_busy() {
+fn eight_writers_and_four_readers_never_see_busy() {
     let machine = Machine::migrated();
     machine.sql("INSERT INTO exchange_connections (id, name) VALUES ('bybit-x03', 'main')");
     let service = machine.serve().start();
@@ -87,7 +87,7 @@ fn eight_writers_and_four_readers_are_never_told_busy() {
 }
 
 #[test]
-fn the_page_shows_what_is_tried() {
+fn the_page_shows_the_tested_settings() {
     let page = include_str!("../../../docs/sqlite.md");
     for name in ["client.rs", "client.py", "client.js"] {
         let program = std::fs::read_to_string(clients().join(name)).unwrap();

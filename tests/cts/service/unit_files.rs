@@ -1,6 +1,7 @@
-//! The files in `systemd/`, judged by systemd's own tools in a staged root: the unit loads without a word, its sandbox is
-//! tight, its restart policy follows the exit codes, and the user and the folder come out as the unit expects them.
-//! Nothing here needs a running systemd. A tool that is missing fails the test, because a skipped check looks like a passed one.
+//! The files in `systemd/`, checked by systemd's own tools in a staged root: the unit loads without
+//! a warning, its sandbox is tight, its restart policy follows the exit codes, and the user and
+//! folder are made as the unit expects them. Nothing here needs a running systemd. A missing tool
+//! fails the test, because a skipped check looks like a passed one.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -13,7 +14,8 @@ use tempfile::TempDir;
 /// The highest exposure allowed, as `systemd-analyze security` counts it (0 is best, 10 worst).
 const EXPOSURE_LIMIT: f32 = 1.3;
 
-/// Exit codes that a restart cannot mend, and those that it can (sysexits, as docs/commands.md lists them).
+/// Exit codes of permanent errors, and of errors after which a restart may succeed (sysexits, as
+/// docs/commands.md lists them).
 const FINAL: [i32; 5] = [64, 65, 73, 77, 78];
 const PASSING: [i32; 3] = [69, 74, 75];
 
@@ -35,7 +37,7 @@ fn drop_ins_in_the_comments_pass_systemd_analyze_verify() {
 }
 
 #[test]
-fn verify_would_notice_a_misspelt_setting() {
+fn verify_detects_a_misspelt_setting() {
     let root = StagedRoot::new();
     root.write("etc/systemd/system/cts.service.d/local.conf", "[Service]\nWatchdogSecs=30s\n");
     assert!(root.complaints().contains("WatchdogSecs"), "{}", root.complaints());
@@ -124,7 +126,8 @@ fn sysusers_and_tmpfiles_make_the_user_and_folder() {
     );
 
     if !is_root() {
-        // To give the folder away takes root; the tool at least reads the line without a complaint.
+        // Only root can change the owner of the folder; the tool at least parses the line without
+        // an error.
         let dry = run(root.tool("systemd-tmpfiles").args(["--cat-config", "cts.conf"]));
         assert!(
             dry.status.success() && both_streams(&dry).contains("d /data 0700 cts cts -"),
@@ -144,13 +147,14 @@ fn sysusers_and_tmpfiles_make_the_user_and_folder() {
             (uid.clone(), gid.clone()),
             "{round}"
         );
-        // What somebody loosened by hand is tight again after the next boot.
+        // A mode that was loosened by hand is restored at the next boot.
         fs::set_permissions(root.path("data"), fs::Permissions::from_mode(0o755))
             .expect("loosen /data");
     }
 }
 
-/// A root file system with what the tools look at: the binary, the unit, and the targets every unit hangs on.
+/// A root file system with what the tools read: the binary, the unit, and the targets that units
+/// depend on.
 struct StagedRoot(TempDir);
 
 impl StagedRoot {
@@ -160,7 +164,7 @@ impl StagedRoot {
             fs::create_dir_all(root.path(folder)).expect("make a folder");
         }
         fs::copy(env!("CARGO_BIN_EXE_cts"), root.path("usr/bin/cts")).expect("copy the binary");
-        // Named by the drop-in for a disk; systemd asks only that it can be executed.
+        // Named by the drop-in for a disk; systemd requires only that it is executable.
         root.write("usr/bin/systemctl", "#!/bin/sh\n");
         fs::set_permissions(root.path("usr/bin/systemctl"), fs::Permissions::from_mode(0o755))
             .expect("chmod");
@@ -195,15 +199,15 @@ impl StagedRoot {
         fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
     }
 
-    /// `program --root=HERE`, ready for more arguments.
+    /// The command `program --root=HERE`, without further arguments.
     fn tool(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         command.arg(format!("--root={}", self.0.path().display()));
         command
     }
 
-    /// What `systemd-analyze verify` says of the units. It exits 0 in spite of an unknown setting, so its words decide,
-    /// and the exit code is put in words too.
+    /// The output of `systemd-analyze verify`. It exits 0 despite an unknown setting, so the output
+    /// decides; a failing exit code is added to it.
     fn complaints(&self) -> String {
         let mut command = Command::new("systemd-analyze");
         command
@@ -220,7 +224,8 @@ impl StagedRoot {
     }
 }
 
-/// The drop-ins that the last comment of the unit offers, each as the text of a file: its lines are indented by six spaces.
+/// The drop-ins in the last comment of the unit, each as the text of a file. Their lines are
+/// indented by six spaces.
 fn documented_drop_ins(unit: &str) -> Vec<String> {
     let (_, comment) = unit.split_once("\n# Drop-ins").expect("a comment on drop-ins");
     let mut drop_ins: Vec<String> = Vec::new();
@@ -263,7 +268,8 @@ fn account(passwd: &str, user: &str) -> [String; 4] {
     [fields[2], fields[3], fields[5], fields[6]].map(str::to_owned)
 }
 
-/// Runs one of systemd's tools; where it is missing, says which Debian package has it. All of them are in one.
+/// Runs one of systemd's tools. If it is missing, the panic names the Debian package that has all
+/// of them.
 fn run(command: &mut Command) -> Output {
     let program = command.get_program().to_string_lossy().into_owned();
     match command
@@ -286,7 +292,7 @@ fn both_streams(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
-/// Whether this process may give files away: who owns its entry in /proc is who it runs as.
+/// Whether this process runs as root, by the owner of its entry in /proc.
 fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|me| me.uid() == 0)
 }

@@ -1,6 +1,5 @@
-//! Databases of an older CTS, each adopted by the real binary: no row is lost or altered, what
-//! the users made stays, what the trading programs need works, and what no longer fits is kept
-//! and said.
+//! Adoption of databases of an older CTS: no row is lost or altered, objects of the owner are kept,
+//! statements of the trading programs work, and violations are kept and reported.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -11,10 +10,9 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::support::harness::{Machine, Run, mode};
-use crate::support::old::{self, Old};
+use crate::support::older_databases::{self, Old};
 
-/// Runs the test on every old database, each on a machine of its own and in a thread that bears
-/// its name.
+/// Runs the test on every older database, each on its own machine and in a thread with its name.
 fn every_old(test: impl Fn(Old, &Machine) + Sync) {
     let one = |old: Old| {
         let machine = Machine::new();
@@ -32,7 +30,7 @@ fn every_old(test: impl Fn(Old, &Machine) + Sync) {
     assert!(failed.is_empty(), "failed for {failed:?}");
 }
 
-/// As `every_old`, where only the database after the adoption matters.
+/// As `every_old`, with the database adopted.
 fn every_adopted(test: impl Fn(Old, &Machine) + Sync) {
     every_old(|old, machine| {
         machine.cts("migrate").success();
@@ -40,7 +38,7 @@ fn every_adopted(test: impl Fn(Old, &Machine) + Sync) {
     });
 }
 
-// What is in a database.
+// The content of a database.
 
 #[derive(Clone, Debug, PartialEq)]
 struct Rows {
@@ -101,7 +99,7 @@ fn cut_off(machine: &Machine, write: &str) {
 const MANY: &str = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 5000)";
 
 #[test]
-fn an_older_database_whose_last_write_was_cut_off_is_adopted_as_it_was_before() {
+fn an_older_database_with_a_hot_journal_is_adopted_after_rollback() {
     let machine = Machine::new();
     machine.sql(&format!(
         "CREATE TABLE exchange_connections (id INTEGER PRIMARY KEY, name TEXT, exchange TEXT);
@@ -117,7 +115,7 @@ fn an_older_database_whose_last_write_was_cut_off_is_adopted_as_it_was_before() 
 }
 
 #[test]
-fn what_is_another_programs_is_left_as_it_is_also_where_its_last_write_was_cut_off() {
+fn another_programs_database_with_a_hot_journal_is_left_as_it_is() {
     let machine = Machine::new();
     machine.sql(&format!(
         "CREATE TABLE notes (id INTEGER PRIMARY KEY, text TEXT);
@@ -189,7 +187,7 @@ fn columns(conn: &Connection, table: &str) -> BTreeMap<String, Column> {
     statement.query_map([table], column).unwrap().map(Result::unwrap).collect()
 }
 
-/// The SQL of everything of these types, by name.
+/// The SQL of every object of these types, by name.
 fn schema(conn: &Connection, types: &str) -> BTreeMap<String, String> {
     let sql =
         format!("SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL AND type IN ({types})");
@@ -201,7 +199,7 @@ fn schema(conn: &Connection, types: &str) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// A foreign key: column, table, column there.
+/// A foreign key: column, referenced table, referenced column.
 fn foreign_keys(conn: &Connection, table: &str) -> Vec<(String, String, String)> {
     let mut statement = conn
         .prepare("SELECT \"from\", \"table\", \"to\" FROM pragma_foreign_key_list(?1)")
@@ -214,15 +212,15 @@ fn assert_sound(conn: &Connection) {
     assert_eq!(texts(conn, "PRAGMA integrity_check"), ["ok"]);
 }
 
-/// The schema as a new database has it.
+/// The schema of a new database.
 fn fresh() -> (Machine, Connection) {
     let machine = Machine::migrated();
     let conn = machine.open();
     (machine, conn)
 }
 
-/// The old value as the new column may show it: an integer id has become its text where ids are
-/// text now.
+/// The old value as the new column may show it: an integer id becomes its text where ids are now
+/// text.
 fn carried(value: &str, column: &str, now: &Column) -> String {
     match value.strip_prefix("integer ") {
         Some(number) if now.kind == "TEXT" && (column == "id" || column.ends_with("_id")) => {
@@ -232,7 +230,7 @@ fn carried(value: &str, column: &str, now: &Column) -> String {
     }
 }
 
-/// Every old row is there, in its old order, and no others but those that cts itself writes.
+/// Every old row is present in its old order, and only cts has added rows.
 fn assert_kept(before: &BTreeMap<String, Rows>, conn: &Connection) {
     for (table, old) in before {
         let now = columns(conn, table);
@@ -256,18 +254,18 @@ fn assert_kept(before: &BTreeMap<String, Rows>, conn: &Connection) {
     }
 }
 
-// What no longer fits.
+// Violations.
 
-/// Rows that the schema of today would not take.
+/// Rows that violate a rule of the present schema.
 #[derive(Debug)]
 struct Unfit {
     table: String,
-    /// How many they are. Of duplicates, one may count all or those too many.
+    /// Number of rows. Duplicates may be counted with or without the first of each.
     counts: Vec<i64>,
     mend: String,
 }
 
-/// All of them, found by what a new database demands; those of foreign keys last.
+/// All violations of the rules of a new database; those of foreign keys last.
 fn unfit(fresh: &Connection, conn: &Connection) -> Vec<Unfit> {
     let mut found = Vec::new();
     let mut look = |table: &str, condition: &str, mend: &str| {
@@ -353,7 +351,7 @@ fn assert_listed(said: &str, unfit: &Unfit) {
     assert!(said.lines().any(is_it), "no line says that this is relaxed: {unfit:?}\n{said}");
 }
 
-// The rows, and what the users made.
+// Rows, and objects of the owner.
 
 #[test]
 fn every_old_row_is_kept_with_every_value() {
@@ -367,7 +365,7 @@ fn every_old_row_is_kept_with_every_value() {
 }
 
 #[test]
-fn a_start_adopts_as_migrate_does() {
+fn a_start_of_the_service_adopts_as_migrate_does() {
     every_old(|_, machine| {
         let before = snapshot(&machine.open());
         let service = machine.serve().start();
@@ -383,7 +381,7 @@ fn a_start_adopts_as_migrate_does() {
 fn a_large_table_is_kept_whole() {
     let machine = Machine::new();
     Old::Unified.make(&machine.db());
-    old::enlarge(&machine.db(), "pseudo_positions", 100_000);
+    older_databases::enlarge(&machine.db(), "pseudo_positions", 100_000);
     let sum = "SELECT sum(id) + count(*) FROM pseudo_positions";
     let before = machine.number(sum);
     machine.cts("migrate --dry-run").success().says(&["pseudo_positions"]);
@@ -393,16 +391,16 @@ fn a_large_table_is_kept_whole() {
 
 #[test]
 #[ignore = "sweep"]
-fn long_work_says_how_far_it_is() {
+fn long_steps_report_their_progress() {
     let machine = Machine::new();
     Old::Unified.make(&machine.db());
-    old::enlarge(&machine.db(), "pseudo_positions", 500_000);
+    older_databases::enlarge(&machine.db(), "pseudo_positions", 500_000);
     let copy = machine.path("copy.db");
     fs::copy(machine.db(), &copy).unwrap();
     let said = machine.cts("migrate").success().err();
     let is_progress = |line: &&str| line.contains("making index") && line.contains("rows, 0 %");
     assert!(said.lines().filter(is_progress).count() > 3, "{said}");
-    // On a terminal it is a bar.
+    // On a terminal there is a progress bar.
     let mut run = Run::of(Path::new("/usr/bin/script"), "-qec");
     run.command.arg(format!("{} migrate", env!("CARGO_BIN_EXE_cts"))).arg("/dev/null");
     let seen = run.db(&copy).env("TERM", "xterm").success().out();
@@ -413,7 +411,7 @@ fn long_work_says_how_far_it_is() {
 }
 
 #[test]
-fn the_ledger_holds_the_old_rows_and_then_ours() {
+fn the_ledger_keeps_the_old_rows_before_the_new_ones() {
     every_old(|_, machine| {
         let names = |ours| {
             format!("SELECT name FROM migrations WHERE (checksum IS NOT NULL) = {ours} ORDER BY id")
@@ -437,7 +435,7 @@ fn the_ledger_holds_the_old_rows_and_then_ours() {
 }
 
 #[test]
-fn what_the_users_made_is_untouched_and_works() {
+fn objects_of_the_owner_are_kept_and_work() {
     let theirs = "SELECT name || message FROM my_view ORDER BY 1";
     every_old(|old, machine| {
         let (_fresh, fresh) = fresh();
@@ -486,7 +484,7 @@ fn what_the_users_made_is_untouched_and_works() {
     });
 }
 
-/// Triggers fire, indexes serve, keys of their own are checked and cascade.
+/// Triggers fire, indexes are used, and foreign keys of the owner are checked and cascade.
 fn assert_theirs_work(conn: &Connection) {
     assert_eq!(number(conn, "SELECT count(*) FROM my_audit"), 0, "a trigger fired in the adoption");
     conn.execute_batch(
@@ -555,12 +553,12 @@ fn the_schema_is_that_of_a_new_database() {
     });
 }
 
-/// Without spaces, and without the words that do not stand in every one.
+/// Without spaces, and without optional keywords.
 fn folded(sql: &str) -> String {
     sql.replace("IF NOT EXISTS", "").split_whitespace().collect()
 }
 
-// What the trading programs do.
+// Statements of the trading programs.
 
 /// A new row with a value for each column that needs one.
 fn insert(fresh: &Connection, conn: &Connection, table: &str, n: usize) -> Option<i64> {
@@ -588,7 +586,7 @@ fn insert(fresh: &Connection, conn: &Connection, table: &str, n: usize) -> Optio
 const CONNECTION: &str = "INSERT INTO exchange_connections (id, name) VALUES ('bybit-x03', 'main')";
 
 #[test]
-fn new_rows_get_an_id_by_themselves_and_go_with_their_connection() {
+fn new_rows_get_an_id_and_are_deleted_with_their_connection() {
     every_adopted(|_, machine| {
         let (_fresh, fresh) = fresh();
         let conn = machine.open();
@@ -619,7 +617,7 @@ fn new_rows_get_an_id_by_themselves_and_go_with_their_connection() {
 }
 
 #[test]
-fn the_programs_statements_work() {
+fn statements_of_the_trading_programs_work() {
     every_adopted(|_, machine| {
         let conn = machine.open();
         for sql in [
@@ -656,7 +654,7 @@ fn the_programs_statements_work() {
 }
 
 #[test]
-fn counters_go_on_from_where_they_were() {
+fn sequences_continue_above_the_highest_id() {
     every_old(|_, machine| {
         let counters = |conn: &Connection| -> BTreeMap<String, i64> {
             if number(conn, "SELECT count(*) FROM sqlite_schema WHERE name = 'sqlite_sequence'")
@@ -691,7 +689,7 @@ fn counters_go_on_from_where_they_were() {
     });
 }
 
-// Beside the database.
+// Files beside the database.
 
 fn backups(machine: &Machine) -> Vec<PathBuf> {
     let is_one = |path: &PathBuf| {
@@ -701,7 +699,7 @@ fn backups(machine: &Machine) -> Vec<PathBuf> {
 }
 
 #[test]
-fn a_backup_that_holds_the_old_database_stands_beside_it() {
+fn a_backup_of_the_old_database_is_beside_it() {
     every_old(|_, machine| {
         let types = "'table', 'index', 'view', 'trigger'";
         let (rows, sql) = (snapshot(&machine.open()), schema(&machine.open(), types));
@@ -732,7 +730,7 @@ fn a_second_run_changes_no_byte() {
 }
 
 #[test]
-fn the_plan_names_every_table_and_changes_no_byte() {
+fn a_dry_run_names_every_table_and_changes_no_byte() {
     every_old(|_, machine| {
         let (_fresh, fresh) = fresh();
         let before = machine.files();
@@ -759,10 +757,10 @@ fn the_plan_names_every_table_and_changes_no_byte() {
     });
 }
 
-// What does not fit.
+// Constraint exceptions.
 
 #[test]
-fn the_old_databases_hold_what_does_not_fit() {
+fn the_test_databases_hold_violations() {
     let (_fresh, fresh) = fresh();
     for (old, tables) in [
         (Old::Unified, &["indication_states", "migrations", "indications_move"][..]),
@@ -776,7 +774,7 @@ fn the_old_databases_hold_what_does_not_fit() {
         assert_sound(&machine.open());
         let conn = Connection::open_in_memory().unwrap();
         conn.execute_batch(&format!("ATTACH '{}' AS old", machine.db().display())).unwrap();
-        // A table or column that is not there yet will hold nothing but NULL.
+        // A table or column that does not exist yet will hold NULL only.
         for table in self::tables(&fresh) {
             let (new, now) = (columns(&fresh, &table), columns(&machine.open(), &table));
             let value = |name: &String| {
@@ -804,7 +802,7 @@ fn the_old_databases_hold_what_does_not_fit() {
 }
 
 #[test]
-fn rows_that_do_not_fit_are_kept_and_listed() {
+fn violations_are_kept_and_listed() {
     every_adopted(|_, machine| {
         let (_fresh, fresh) = fresh();
         let unfit = unfit(&fresh, &machine.open());
@@ -831,7 +829,7 @@ fn rows_that_do_not_fit_are_kept_and_listed() {
 }
 
 #[test]
-fn repair_tightens_what_has_been_mended() {
+fn repair_enforces_rules_whose_rows_were_corrected() {
     every_adopted(|_, machine| {
         let (_fresh, fresh) = fresh();
         let conn = machine.open();
@@ -840,7 +838,7 @@ fn repair_tightens_what_has_been_mended() {
         for Unfit { mend, .. } in &unfit {
             conn.execute_batch(mend).unwrap_or_else(|e| panic!("{e}: {mend}"));
         }
-        // A mended id may have made orphans, and deleted rows duplicates of none.
+        // A corrected id may have orphaned rows, and deletions may have removed duplicates.
         for Unfit { mend, .. } in self::unfit(&fresh, &conn) {
             conn.execute_batch(&mend).unwrap_or_else(|e| panic!("{e}: {mend}"));
         }
@@ -866,7 +864,7 @@ fn repair_tightens_what_has_been_mended() {
                 assert_eq!(now.get(&name), Some(&column), "{table}.{name}");
             }
         }
-        // The record of what was relaxed is the one that has become shorter.
+        // The record of exceptions is the only thing that shrank.
         for (table, rows) in before.into_iter().filter(|(table, _)| table != "cts_relaxations") {
             assert!(snapshot(&conn)[&table].rows.len() >= rows.rows.len(), "{table} lost rows");
         }
@@ -883,7 +881,7 @@ fn repair_tightens_what_has_been_mended() {
 }
 
 #[test]
-fn repair_leaves_what_is_not_mended() {
+fn repair_keeps_exceptions_that_still_have_violations() {
     every_adopted(|_, machine| {
         let before = snapshot(&machine.open());
         let done = machine.cts("repair").success();
@@ -893,9 +891,9 @@ fn repair_leaves_what_is_not_mended() {
     });
 }
 
-// What is not adopted.
+// Databases that are not adopted.
 
-/// Databases of other programs, some with tables that bear names of ours.
+/// Databases of other programs, some with table names of CTS.
 const FOREIGN: [(&str, &str); 5] = [
     (
         "Django",
@@ -950,9 +948,9 @@ fn databases_of_other_programs_are_refused_and_left_alone() {
     }
 }
 
-// What somebody has made, and what lies in the way.
+// Objects of the owner, and names that are taken.
 
-/// An older database with more in it.
+/// An older database with these statements applied.
 fn older_with(sql: &str) -> Machine {
     let machine = Machine::new();
     machine.sql(&format!(
@@ -964,7 +962,7 @@ fn older_with(sql: &str) -> Machine {
 }
 
 #[test]
-fn what_cannot_be_kept_is_refused_in_a_sentence_and_nothing_is_changed() {
+fn a_database_that_cannot_be_adopted_is_refused_and_not_changed() {
     for (sql, sentence, remedy) in [
         (
             "CREATE TABLE users (id INTEGER PRIMARY KEY, username TEXT); CREATE TABLE own (x); \
@@ -1003,7 +1001,7 @@ fn what_cannot_be_kept_is_refused_in_a_sentence_and_nothing_is_changed() {
 }
 
 #[test]
-fn ids_that_are_used_up_are_told_from_a_full_disk() {
+fn exhausted_ids_are_distinguished_from_a_full_disk() {
     let machine = older_with(
         "DROP TABLE migrations; CREATE TABLE migrations (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT); \
          INSERT INTO migrations VALUES (9223372036854775807, 'x')",
@@ -1015,7 +1013,7 @@ fn ids_that_are_used_up_are_told_from_a_full_disk() {
 }
 
 #[test]
-fn odd_tables_are_adopted_with_what_they_show() {
+fn generated_columns_and_other_unusual_tables_are_adopted() {
     let machine = older_with(
         "CREATE TABLE users (id INTEGER PRIMARY KEY, username TEXT, email TEXT AS (username || '@x') STORED, \
                              own TEXT NOT NULL CHECK(own<>'q'), password_hash TEXT); \
@@ -1039,7 +1037,8 @@ fn odd_tables_are_adopted_with_what_they_show() {
         ["2kept"]
     );
     assert_eq!(machine.texts("SELECT name FROM migrations ORDER BY id")[0], "unified_001");
-    // A relaxed index that somebody drops is put back as it was, and tightened when it can be.
+    // An index with an exception is restored non-unique if dropped, and enforced once its rows
+    // allow it.
     machine.sql("DROP INDEX idx_system_settings_key");
     machine.cts("repair").success();
     machine.sql("DELETE FROM system_settings WHERE id = 1");
@@ -1048,7 +1047,7 @@ fn odd_tables_are_adopted_with_what_they_show() {
 }
 
 #[test]
-fn rows_that_share_a_key_are_kept_until_they_are_mended() {
+fn duplicate_keys_are_kept_until_they_are_corrected() {
     let machine = older_with(
         "CREATE TABLE connection_coordination (id INTEGER PRIMARY KEY, connection_id INTEGER, status TEXT); \
          INSERT INTO connection_coordination VALUES (1, 7, 'a'), (2, 7, 'b')",
@@ -1074,7 +1073,7 @@ fn rows_that_share_a_key_are_kept_until_they_are_mended() {
 }
 
 #[test]
-fn rules_that_go_are_said() {
+fn dropped_rules_are_reported() {
     let machine = older_with(
         "CREATE TABLE users (id INTEGER PRIMARY KEY, username TEXT UNIQUE, role TEXT CHECK (role IN ('a')), own TEXT, \
                              UNIQUE (own, role), UNIQUE (own))",
@@ -1091,7 +1090,7 @@ fn rules_that_go_are_said() {
 }
 
 #[test]
-fn a_trigger_with_the_name_of_an_index_stays() {
+fn a_trigger_with_the_name_of_an_index_is_kept() {
     let machine = Machine::migrated();
     machine.sql(
         "INSERT INTO users (username, password_hash) VALUES ('a', 'x'); CREATE TABLE own (x); \

@@ -1,5 +1,5 @@
-//! Damaged files: cut short, or with a byte that is another, at hundreds of places. Nothing
-//! panics or hangs, nothing is called well that is not, and nothing damaged is written to.
+//! Damaged files: truncated, or with one byte changed, at hundreds of places. No command panics or
+//! hangs, no damaged file is reported healthy, and none is written to.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,15 +10,15 @@ use std::time::Duration;
 use rusqlite::Connection;
 
 use crate::support::harness::{Done, Machine, Run, for_each};
-use crate::support::scenario::{ROWS, beside, copy};
+use crate::support::scenario::{ROWS, copy, side_file};
 
 const PAGE: usize = 4096;
 const AT_ONCE: Duration = Duration::from_secs(20);
 
-/// The bytes of a database and of what lies beside it.
+/// The content of a database file and of its side files, by suffix.
 type Files = BTreeMap<&'static str, Vec<u8>>;
 
-/// What is done to one of the files.
+/// The damage to one of the files.
 #[derive(Clone, Copy, Debug)]
 enum Harm {
     Cut { length: usize },
@@ -31,10 +31,10 @@ struct Case {
     harm: Harm,
 }
 
-/// The same numbers in each run (Marsaglia's xorshift).
-struct Dice(u64);
+/// Random numbers, the same in each run (Marsaglia's xorshift).
+struct Random(u64);
 
-impl Dice {
+impl Random {
     fn below(&mut self, limit: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
@@ -47,7 +47,7 @@ impl Dice {
         Harm::Flip { at, bits }
     }
 
-    /// Somewhere in one of the pages, as often in its header as in all the rest.
+    /// Flips a byte of one of the pages; half of the time in its header.
     fn flip_in(&mut self, pages: &[usize]) -> Harm {
         let page = pages[self.below(pages.len())];
         let within = if self.below(2) == 0 { self.below(64) } else { self.below(PAGE) };
@@ -59,19 +59,18 @@ fn number(bytes: &[u8], at: usize) -> usize {
     u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap()) as usize
 }
 
-/// The pages whose first byte is one of these, which is what tells the kinds of pages of
-/// trees. (sqlite.org/fileformat2.html, 1.6)
+/// The b-tree pages whose type, the first byte, is one of these. (sqlite.org/fileformat2.html, 1.6)
 fn pages_of(bytes: &[u8], kinds: [u8; 2]) -> Vec<usize> {
     (2..=bytes.len() / PAGE).filter(|page| kinds.contains(&bytes[(page - 1) * PAGE])).collect()
 }
 
-/// The trunks of the list of free pages.
+/// The trunk pages of the freelist.
 fn trunks_of(bytes: &[u8]) -> Vec<usize> {
     let next = |page: &usize| Some(number(bytes, (page - 1) * PAGE)).filter(|next| *next > 0);
     std::iter::successors(Some(number(bytes, 32)).filter(|first| *first > 0), next).collect()
 }
 
-/// A database with rows, free pages, trees of two levels, and something to put back.
+/// A database with rows, free pages, b-trees of two levels, and a missing index.
 fn at_rest() -> Files {
     let machine = Machine::migrated();
     machine.sql(ROWS);
@@ -79,7 +78,7 @@ fn at_rest() -> Files {
     read(&machine.db())
 }
 
-/// The same while a program has it open and all that is new is in its WAL.
+/// The same while a program has it open and the changes are in the WAL.
 fn in_use() -> Files {
     let machine = Machine::migrated();
     let conn = machine.open();
@@ -90,7 +89,7 @@ fn in_use() -> Files {
 }
 
 fn read(db: &Path) -> Files {
-    let bytes = |suffix| Some((suffix, fs::read(beside(db, suffix)).ok()?));
+    let bytes = |suffix| Some((suffix, fs::read(side_file(db, suffix)).ok()?));
     ["", "-wal", "-shm"].into_iter().filter_map(bytes).collect()
 }
 
@@ -102,11 +101,11 @@ fn write(files: &Files, case: Case, db: &Path) {
             Harm::Cut { length } => bytes.truncate(length),
             Harm::Flip { at, bits } => bytes[at] ^= bits,
         }
-        fs::write(beside(db, suffix), bytes).unwrap();
+        fs::write(side_file(db, suffix), bytes).unwrap();
     }
 }
 
-/// What SQLite itself says of a copy.
+/// Whether this check of SQLite itself passes on a copy.
 fn is_sound(db: &Path, pragma: &str) -> bool {
     let machine = Machine::new();
     copy(db, &machine.db());
@@ -117,7 +116,7 @@ fn is_sound(db: &Path, pragma: &str) -> bool {
     ask().is_ok_and(|answer| answer == "ok")
 }
 
-/// Runs it and expects an end with one of these codes, not a panic or a signal.
+/// Runs it and expects one of these exit codes, not a panic or a signal.
 fn ends(run: Run, codes: &[i32], case: Case) -> (i32, Done) {
     let done = run.within(AT_ONCE);
     let code = done.0.status.code();
@@ -126,7 +125,7 @@ fn ends(run: Run, codes: &[i32], case: Case) -> (i32, Done) {
     (code.unwrap(), done)
 }
 
-/// What came of the cases.
+/// The outcome of the cases.
 #[derive(Debug, Default)]
 struct Tally {
     cases: usize,
@@ -167,23 +166,23 @@ fn try_all(files: &Files, cases: &[Case]) -> Tally {
 
 #[test]
 #[ignore = "sweep"]
-fn a_damaged_database_is_never_called_well_and_never_written_to() {
+fn a_damaged_database_is_never_reported_healthy_and_never_written_to() {
     let files = at_rest();
     let bytes = &files[""];
-    let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
     let (interior, leaves) = (pages_of(bytes, [2, 5]), pages_of(bytes, [10, 13]));
     let trunks = trunks_of(bytes);
     assert!(interior.len() > 2 && leaves.len() > 50 && !trunks.is_empty());
     let mut harms: Vec<_> = [0, 1, 15, 16, 50, 72, 99, 100, 512, PAGE - 1, PAGE, PAGE + 1]
         .map(|length| Harm::Cut { length })
         .into();
-    harms.extend((0..24).map(|_| Harm::Cut { length: dice.below(bytes.len()) }));
-    harms.extend((0..12).map(|_| Harm::Cut { length: dice.below(bytes.len() / PAGE) * PAGE }));
-    harms.extend((0..100).map(|at| dice.flip(at)));
-    harms.extend((0..60).map(|_| dice.flip_in(&[1])));
-    harms.extend((0..60).map(|_| dice.flip_in(&interior)));
-    harms.extend((0..40).map(|_| dice.flip_in(&leaves)));
-    harms.extend((0..40).map(|_| dice.flip_in(&trunks)));
+    harms.extend((0..24).map(|_| Harm::Cut { length: random.below(bytes.len()) }));
+    harms.extend((0..12).map(|_| Harm::Cut { length: random.below(bytes.len() / PAGE) * PAGE }));
+    harms.extend((0..100).map(|at| random.flip(at)));
+    harms.extend((0..60).map(|_| random.flip_in(&[1])));
+    harms.extend((0..60).map(|_| random.flip_in(&interior)));
+    harms.extend((0..40).map(|_| random.flip_in(&leaves)));
+    harms.extend((0..40).map(|_| random.flip_in(&trunks)));
     let cases: Vec<_> = harms.into_iter().map(|harm| Case { file: "", harm }).collect();
     let tally = try_all(&files, &cases);
     eprintln!("{tally:?}");
@@ -192,33 +191,33 @@ fn a_damaged_database_is_never_called_well_and_never_written_to() {
 
 #[test]
 #[ignore = "sweep"]
-fn a_damaged_wal_or_shared_memory_is_never_called_well_and_never_written_to() {
+fn a_damaged_wal_or_shared_memory_is_never_reported_healthy_and_never_written_to() {
     const FRAME: usize = 24 + PAGE;
     let files = in_use();
-    let mut dice = Dice(0xd1b5_4a32_d192_ed03);
+    let mut random = Random(0xd1b5_4a32_d192_ed03);
     let (pages, wal, shm) = (files[""].len() / PAGE, files["-wal"].len(), files["-shm"].len());
     let frames = (wal - 32) / FRAME;
     assert!(frames > 50 && shm >= 32 << 10);
     let mut cases = Vec::new();
     let mut add = |file, harm| cases.push(Case { file, harm });
-    (0..32).for_each(|at| add("-wal", dice.flip(at)));
+    (0..32).for_each(|at| add("-wal", random.flip(at)));
     for _ in 0..24 {
-        let start = 32 + dice.below(frames) * FRAME;
-        let (head, body) = (dice.below(24), dice.below(PAGE));
-        add("-wal", dice.flip(start + head));
-        add("-wal", dice.flip(start + 24 + body));
-        add("-wal", Harm::Cut { length: dice.below(wal) });
+        let start = 32 + random.below(frames) * FRAME;
+        let (head, body) = (random.below(24), random.below(PAGE));
+        add("-wal", random.flip(start + head));
+        add("-wal", random.flip(start + 24 + body));
+        add("-wal", Harm::Cut { length: random.below(wal) });
     }
     for _ in 0..12 {
-        add("-wal", Harm::Cut { length: 32 + dice.below(frames) * FRAME });
-        add("-shm", Harm::Cut { length: dice.below(shm) });
-        let at = dice.below(136);
-        add("-shm", dice.flip(at));
-        let at = dice.below(shm);
-        add("-shm", dice.flip(at));
-        let page = 1 + dice.below(pages);
-        add("", dice.flip_in(&[page]));
-        add("", Harm::Cut { length: 1 + dice.below(pages * PAGE) });
+        add("-wal", Harm::Cut { length: 32 + random.below(frames) * FRAME });
+        add("-shm", Harm::Cut { length: random.below(shm) });
+        let at = random.below(136);
+        add("-shm", random.flip(at));
+        let at = random.below(shm);
+        add("-shm", random.flip(at));
+        let page = 1 + random.below(pages);
+        add("", random.flip_in(&[page]));
+        add("", Harm::Cut { length: 1 + random.below(pages * PAGE) });
     }
     let tally = try_all(&files, &cases);
     eprintln!("{tally:?}");

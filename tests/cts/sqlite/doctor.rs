@@ -1,5 +1,5 @@
-//! `cts doctor`: a good box is good, each thing that is wrong is found with its remedy, and
-//! nothing on the disk is another afterwards.
+//! `cts doctor`: a sound machine has no findings, each fault is reported with its remedy, and
+//! nothing on the disk is changed.
 
 use std::fs::{self, Permissions};
 use std::net::TcpListener;
@@ -41,7 +41,7 @@ fn found(report: &Value, group: &str, name: &str) -> (String, String, String) {
     (text("status"), text("what"), text("remedy"))
 }
 
-/// The machine is looked at with this run, nothing changes, and that finding is there.
+/// Runs `cts doctor`, and expects this finding and no change on the disk.
 #[track_caller]
 fn says(machine: &Machine, run: Run, code: i32, at: [&str; 3], what: &str, remedy: &str) {
     let before = machine.files();
@@ -52,7 +52,7 @@ fn says(machine: &Machine, run: Run, code: i32, at: [&str; 3], what: &str, remed
     assert_eq!(is, status, "{report:#}");
     assert!(said.contains(what), "{what:?} is missing in {said:?}");
     assert!(try_this.contains(remedy), "{remedy:?} is missing in {try_this:?}");
-    // The machine that tests run on may have something for a person to look at.
+    // The machine that runs the tests may have findings of its own.
     assert!(ended == code || (code, ended) == (0, 1), "{report:#}");
 }
 
@@ -60,14 +60,14 @@ fn doctor(machine: &Machine) -> Run {
     machine.cts("doctor --json").env("PORT", free_port())
 }
 
-/// What a machine cannot have in a test, and this one may have or not.
+/// Findings that depend on the machine that runs the tests.
 fn is_of_the_test(finding: &Value) -> bool {
     let (group, name) = (finding["group"].as_str().unwrap(), finding["name"].as_str().unwrap());
     matches!(group, "service" | "clock") || name == "file system" || name == "/etc/default/cts"
 }
 
 #[test]
-fn a_good_box_is_good_and_no_file_is_made() {
+fn a_sound_machine_has_no_findings_and_no_file_is_made() {
     let machine = Machine::migrated();
     set_mode(&machine.path(""), 0o700);
     let names = || {
@@ -109,7 +109,7 @@ fn a_good_box_is_good_and_no_file_is_made() {
 }
 
 #[test]
-fn each_setting_says_where_it_came_from() {
+fn each_setting_is_shown_with_its_source() {
     let machine = Machine::migrated();
     let run = machine.cts("doctor --json --port 0").env("HOST", "127.0.0.2").env("PORT", "1");
     let (_, report) = json(run);
@@ -125,7 +125,7 @@ fn each_setting_says_where_it_came_from() {
 }
 
 #[test]
-fn a_wrong_setting_ends_with_78_and_what_needs_none_is_looked_at() {
+fn an_invalid_setting_ends_with_78_after_the_other_checks() {
     let machine = Machine::migrated();
     let run = doctor(&machine).env("PORT", "http");
     says(&machine, run, 78, ["configuration", "settings", "bad"], "PORT: \"http\"", "correct PORT");
@@ -135,7 +135,7 @@ fn a_wrong_setting_ends_with_78_and_what_needs_none_is_looked_at() {
 }
 
 #[test]
-fn modes_that_let_others_in_are_for_a_person() {
+fn modes_that_admit_others_need_attention() {
     let machine = Machine::migrated();
     set_mode(&machine.db(), 0o644);
     let at = ["files", "file", "attention"];
@@ -151,7 +151,7 @@ fn modes_that_let_others_in_are_for_a_person() {
 }
 
 #[test]
-fn a_file_with_a_secret_that_others_can_read_is_for_a_person() {
+fn a_secret_readable_by_others_needs_attention() {
     let machine = Machine::migrated();
     let token = machine.path("token");
     fs::write(&token, "tell-nobody\n").unwrap();
@@ -167,7 +167,7 @@ fn a_file_with_a_secret_that_others_can_read_is_for_a_person() {
 }
 
 #[test]
-fn no_secret_is_told() {
+fn no_secret_is_printed() {
     let machine = Machine::migrated();
     let token = machine.path("token");
     fs::write(&token, "tell-nobody").unwrap();
@@ -186,7 +186,7 @@ fn no_secret_is_told() {
 }
 
 #[test]
-fn a_database_that_is_not_there_yet_is_for_a_person() {
+fn a_database_that_does_not_exist_needs_attention() {
     let machine = Machine::new();
     let at = ["database", "database", "attention"];
     says(&machine, doctor(&machine), 1, at, "there is none yet", "cts migrate");
@@ -194,14 +194,14 @@ fn a_database_that_is_not_there_yet_is_for_a_person() {
     let at = ["files", "folder", "attention"];
     says(&machine, doctor(&machine).db(&db), 1, at, "there is none", "install -d");
     assert!(machine.files().is_empty());
-    // One that was there is another matter.
+    // A database that has existed before is treated differently.
     fs::write(machine.path("cts.db-wal"), "the last open positions").unwrap();
     let at = ["database", "database", "bad"];
     says(&machine, doctor(&machine), 2, at, "there was a database", "restore a backup");
 }
 
 #[test]
-fn a_folder_that_this_user_may_not_make_is_bad() {
+fn a_folder_that_this_user_cannot_create_is_bad() {
     let machine = Machine::migrated();
     let closed = machine.path("closed");
     fs::create_dir(&closed).unwrap();
@@ -263,7 +263,7 @@ fn the_ledger_and_the_schema_are_compared_as_verify_does() {
 }
 
 #[test]
-fn a_running_cts_is_asked_for_its_four_answers() {
+fn a_running_service_is_asked_for_its_four_answers() {
     let machine = Machine::migrated();
     let service = machine.serve().start();
     let port = service.until_ready().address().port().to_string();
@@ -284,11 +284,11 @@ fn a_running_cts_is_asked_for_its_four_answers() {
 }
 
 #[test]
-fn a_port_of_another_program_is_bad() {
+fn a_port_used_by_another_program_is_bad() {
     let machine = Machine::migrated();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port().to_string();
-    // It takes connections and says nothing.
+    // It accepts connections and never answers.
     let run = machine.cts("doctor --json").env("PORT", &port);
     says(&machine, run, 2, ["endpoints", &port, "bad"], "another program", "ss -ltnp");
     let run = machine.cts("doctor --json").env("HOST", "192.0.2.1").env("PORT", &port);
@@ -296,7 +296,7 @@ fn a_port_of_another_program_is_bad() {
 }
 
 #[test]
-fn another_user_is_told_who_can_look() {
+fn another_user_is_told_which_user_can_inspect_the_database() {
     if !is_root() {
         eprintln!("NOT TRIED: only root can run cts as another user");
         return;
@@ -309,7 +309,7 @@ fn another_user_is_told_who_can_look() {
     assert_eq!((code, status.as_str()), (3, "unknown"), "{report:#}");
     assert_eq!(remedy, format!("sudo cts doctor --db {}", machine.db().display()));
 
-    // Behind a folder that is closed, and owned by a user without a name.
+    // In a folder that others cannot enter, owned by a user id without a name.
     let folder = machine.path("data");
     fs::create_dir(&folder).unwrap();
     fs::rename(machine.db(), folder.join("cts.db")).unwrap();
@@ -345,7 +345,7 @@ fn a_user_who_may_only_read_the_file_cannot_say_that_it_is_unhealthy() {
     set_mode(&machine.path("cts.db-shm"), 0o600);
     machine.cts_as_nobody("--check").status(3).says(&["CTS UNKNOWN", "--url"]);
     drop(open);
-    // Its folder hides it.
+    // The folder cannot be searched.
     set_mode(&machine.db(), 0o600);
     let closed = machine.path("closed");
     fs::create_dir(&closed).unwrap();
@@ -353,7 +353,7 @@ fn a_user_who_may_only_read_the_file_cannot_say_that_it_is_unhealthy() {
     set_mode(&closed, 0o700);
     let done = machine.cts_as_nobody("--check").db(&closed.join("cts.db")).status(3);
     done.says(&["CTS UNKNOWN", "--url http://127.0.0.1:3000"]);
-    // What its own user may not write is unhealthy.
+    // A file that its own user cannot write is unhealthy.
     std::os::unix::fs::chown(closed.join("cts.db"), Some(65534), Some(65534)).unwrap();
     set_mode(&closed, 0o755);
     set_mode(&closed.join("cts.db"), 0o400);
@@ -362,7 +362,7 @@ fn a_user_who_may_only_read_the_file_cannot_say_that_it_is_unhealthy() {
 }
 
 #[test]
-fn a_disk_in_memory_a_full_one_and_a_read_only_one_are_said() {
+fn tmpfs_and_full_and_read_only_disks_are_reported() {
     if !is_root() {
         eprintln!("NOT TRIED: only root can mount a disk");
         return;
@@ -396,7 +396,7 @@ fn a_disk_in_memory_a_full_one_and_a_read_only_one_are_said() {
 
 #[test]
 fn a_database_that_is_locked_is_unknown_in_time() {
-    // A program that holds the whole database locked hangs every look at it.
+    // A program that locks the whole database blocks every inspection.
     let machine = Machine::migrated();
     machine.sql("PRAGMA journal_mode = DELETE");
     let holder = machine.open();
@@ -415,8 +415,8 @@ fn help_names_its_exit_codes() {
     done.says(&["Exit codes: 0 all good", "78", "--json"]);
 }
 
-/// A run in a machine of its own, as far as mounts go: other files in `/run/systemd`, in
-/// `/etc/default` and in `/proc`, and other programs first in the path.
+/// A run in its own mount namespace, with other files in `/run/systemd`, `/etc/default` and
+/// `/proc`, and other programs first in the path.
 fn elsewhere(machine: &Machine, programs: &[(&str, &str)], mounts: &str) -> Run {
     let folder = machine.path("programs");
     if !folder.exists() {
@@ -435,7 +435,7 @@ fn elsewhere(machine: &Machine, programs: &[(&str, &str)], mounts: &str) -> Run 
 }
 
 #[test]
-fn a_machine_with_systemd_is_asked_for_the_unit_and_the_clock() {
+fn the_unit_and_the_clock_are_examined_under_systemd() {
     if !is_root() {
         eprintln!("NOT TRIED: only root can mount what a machine with systemd has");
         return;
@@ -457,7 +457,7 @@ fn a_machine_with_systemd_is_asked_for_the_unit_and_the_clock() {
     says(&machine, run(), 2, at("exposure", "attention"), "9.2 of 10", "drop-ins");
     says(&machine, run(), 2, at("owner", "attention"), "belongs to root", "chown nobody: ");
     says(&machine, run(), 2, ["clock", "synchronised", "attention"], "no", "set-ntp");
-    // Systemd that hangs is not waited for, and the rest is looked at.
+    // A hanging systemd is not waited for, and the other checks are made.
     let hangs = programs.map(|(name, _)| (name, "sleep 60"));
     let start = Instant::now();
     let run = elsewhere(&machine, &hangs, booted);
@@ -466,7 +466,7 @@ fn a_machine_with_systemd_is_asked_for_the_unit_and_the_clock() {
 }
 
 #[test]
-fn settings_that_only_the_service_has_are_said() {
+fn settings_of_the_service_alone_are_reported() {
     if !is_root() {
         eprintln!("NOT TRIED: only root can mount another /etc/default");
         return;
@@ -485,7 +485,7 @@ fn settings_that_only_the_service_has_are_said() {
 }
 
 #[test]
-fn a_machine_without_proc_is_looked_at_all_the_same() {
+fn a_machine_without_proc_is_examined_too() {
     if !is_root() {
         eprintln!("NOT TRIED: only root can hide /proc");
         return;

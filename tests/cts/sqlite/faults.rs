@@ -1,5 +1,4 @@
-//! Odd states that nobody would make on purpose: damaged rows of the ledger, clocks that
-//! jump, paths and owners that are not as usual.
+//! Unusual states: damaged rows of the ledger, clocks that jump, unusual paths and owners.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -15,14 +14,14 @@ use crate::support::harness::{Machine, is_root, mode};
 
 const AT_ONCE: Duration = Duration::from_secs(20);
 
-/// A ledger that takes anything, with the rows of ours.
+/// A ledger without constraints, with our rows.
 const LAX_LEDGER: &str = "ALTER TABLE migrations RENAME TO strict; \
     CREATE TABLE migrations (id, name, checksum, executed_at, execution_time_ms, version); \
     INSERT INTO migrations SELECT id, name, checksum, executed_at, execution_time_ms, version FROM strict; \
     DROP TABLE strict; CREATE UNIQUE INDEX idx_migrations_name ON migrations (name) WHERE checksum IS NOT NULL;";
 
 #[test]
-fn damaged_rows_of_a_ledger_end_in_a_sentence_or_do_no_harm() {
+fn damaged_ledger_rows_are_refused_or_ignored() {
     let sum = "a".repeat(64);
     for (damage, code) in [
         ("INSERT INTO migrations (id, name) VALUES (9, NULL), (NULL, NULL)".to_string(), 0),
@@ -78,7 +77,7 @@ fn a_clock_that_has_jumped_back_disturbs_nothing() {
 }
 
 #[test]
-fn what_is_not_a_file_ends_every_command_at_once() {
+fn a_path_that_is_not_a_file_ends_every_command_at_once() {
     let machine = Machine::new();
     let made = |name: &str| machine.path(name);
     let _listener = UnixListener::bind(made("socket")).unwrap();
@@ -111,7 +110,7 @@ fn what_is_not_a_file_ends_every_command_at_once() {
 }
 
 #[test]
-fn odd_paths_hold_for_every_command_and_for_what_lies_beside() {
+fn unusual_paths_work_for_every_command_and_side_file() {
     let machine = Machine::new();
     let not_utf8 = OsStr::from_bytes(b"caf\xe9.db");
     let names = ["a b.db", "a?mode=memory.db", "a#b.db", "a%2fb.db", "ünï\n.db", "-v", "file:a.db"];
@@ -128,7 +127,8 @@ fn odd_paths_hold_for_every_command_and_for_what_lies_beside() {
         };
         run("migrate").success();
         assert_eq!(mode(&db), 0o600, "{name:?}");
-        // As an older CTS left it, it is looked at without a trace before it is opened.
+        // Without an application id, as an older CTS left it, the file is inspected before it is
+        // opened.
         let conn = rusqlite::Connection::open(&db).unwrap();
         conn.execute_batch("PRAGMA application_id = 0; DROP INDEX idx_site_logs_time").unwrap();
         drop(conn);
@@ -148,7 +148,7 @@ fn odd_paths_hold_for_every_command_and_for_what_lies_beside() {
 }
 
 #[test]
-fn the_owner_of_a_file_keeps_it_though_root_has_worked_on_it() {
+fn a_run_as_root_keeps_the_owner_of_the_files() {
     if !is_root() {
         eprintln!("NOT TRIED: only root can work on the file of another user");
         return;

@@ -1,4 +1,4 @@
-//! From nothing to a database, and what a second run does.
+//! The first run on an empty path, and the second run that changes nothing.
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -10,7 +10,7 @@ fn first_run_makes_a_private_migrated_wal_database() {
     let machine = Machine::new();
     let db = machine.path("made/by/cts/cts.db");
     let done = machine.cts("migrate").db(&db).success();
-    // It is made with the right mode, not given it afterwards.
+    // It is created with this mode, not changed to it afterwards.
     assert!(!done.err().contains("changed to"), "{}", done.err());
     done.says(&[
         "[v0] Database Type: SQLITE\n",
@@ -30,7 +30,7 @@ fn first_run_makes_a_private_migrated_wal_database() {
 }
 
 #[test]
-fn a_drafted_database_and_one_made_in_place_are_the_same() {
+fn a_database_made_in_a_draft_equals_one_made_in_place() {
     let (drafted, in_place) = (Machine::migrated(), Machine::new());
     fs::write(in_place.db(), "").unwrap();
     in_place.cts("migrate").success();
@@ -47,7 +47,7 @@ fn a_drafted_database_and_one_made_in_place_are_the_same() {
     }
 }
 
-/// How often cts makes the disk write, by `strace`.
+/// The number of calls that sync to disk, counted by `strace`.
 fn syncs(machine: &Machine, words: &str) -> usize {
     let trace = machine.path("trace");
     let status = Command::new("strace")
@@ -65,7 +65,7 @@ fn syncs(machine: &Machine, words: &str) -> usize {
 }
 
 #[test]
-fn the_disk_is_made_to_write_a_few_times_at_first_and_never_for_nothing() {
+fn a_first_run_syncs_a_few_times_and_a_no_op_never() {
     let machine = Machine::new();
     let first = syncs(&machine, "migrate");
     assert!((1..=3).contains(&first), "{first} syncs");
@@ -90,7 +90,7 @@ fn side_files_are_as_private_as_the_database() {
 }
 
 #[test]
-fn a_mode_that_lets_others_in_is_tightened_and_said() {
+fn a_mode_that_admits_others_is_tightened_and_reported() {
     use std::os::unix::fs::PermissionsExt;
     let machine = Machine::migrated();
     fs::set_permissions(machine.db(), fs::Permissions::from_mode(0o644)).unwrap();
@@ -108,7 +108,7 @@ fn group_access_opens_the_file_and_its_folder_to_the_group() {
 }
 
 #[test]
-fn odd_names_of_files_are_taken_as_they_are() {
+fn unusual_file_names_are_used_literally() {
     let machine = Machine::new();
     for name in ["with space.db", "what?.db", "100%25.db", "a#b.db", "ünï.db", "file:x?mode=memory"]
     {
@@ -133,7 +133,7 @@ fn a_link_to_the_database_is_followed() {
 }
 
 #[test]
-fn quiet_says_nothing_and_verbose_says_more() {
+fn quiet_prints_nothing_and_verbose_prints_more() {
     let machine = Machine::new();
     assert_eq!(machine.cts("migrate --quiet").success().err(), "");
     let normal = machine.cts("migrate").success().err().lines().count();

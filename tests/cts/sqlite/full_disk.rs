@@ -1,5 +1,5 @@
-//! A disk that fills up, and a limit on the size of files, at every level from nothing to
-//! enough: a run completes, or leaves the old database and says what is missing.
+//! A full disk and a limit on the size of files, at levels from zero to enough: a run completes, or
+//! leaves the old database and reports the space needed.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,7 +19,7 @@ const AT_ONCE: Duration = Duration::from_secs(20);
 enum Ended {
     /// The database is the old one.
     Refused,
-    /// All is committed, and what tidies up after it met the limit.
+    /// The transaction is committed; the checkpoint after it met the limit.
     Untidied,
     Completed,
 }
@@ -41,12 +41,12 @@ fn ended(trial: &Trial, db: &Path, level: u64, done: &Done) -> Ended {
 
 #[test]
 #[ignore = "sweep"]
-fn a_limit_on_the_size_of_files_ends_a_run_wherever_it_is_met() {
+fn a_file_size_limit_at_any_point_leaves_the_old_database_or_the_new_one() {
     for_each(&Trial::all(), |trial| {
         sweep(trial, |level| {
             let machine = Machine::new();
             let db = machine.db();
-            trial.put(&db);
+            trial.copy_to(&db);
             let mut command = Command::new("prlimit");
             command.env_clear().env("SQLITE_DB_PATH", &db).arg(format!("--fsize={level}"));
             command.arg(env!("CARGO_BIN_EXE_cts")).args(trial.scenario.words.split(' '));
@@ -63,7 +63,7 @@ fn a_limit_on_the_size_of_files_ends_a_run_wherever_it_is_met() {
 
 #[test]
 #[ignore = "sweep"]
-fn a_disk_that_fills_up_leaves_the_old_database_until_there_is_room() {
+fn a_disk_full_at_any_point_leaves_the_old_database_until_there_is_space() {
     if !is_root() {
         eprintln!("NOT TRIED: only root can mount a small disk");
         return;
@@ -74,11 +74,11 @@ fn a_disk_that_fills_up_leaves_the_old_database_until_there_is_room() {
         let db = disk.folder.join("cts.db");
         sweep(trial, |level| {
             disk.leave(disk.size);
-            trial.put(&db);
+            trial.copy_to(&db);
             disk.leave(level);
             let done = trial.run(&db).within(AT_ONCE);
             let ended = ended(trial, &db, level, &done);
-            // As much as was asked for is enough.
+            // The space that the message asks for is enough.
             disk.leave(match ended {
                 Ended::Completed => disk.size,
                 _ => level + needed(&done),
@@ -90,7 +90,7 @@ fn a_disk_that_fills_up_leaves_the_old_database_until_there_is_room() {
 }
 
 #[test]
-fn a_large_database_asks_for_as_much_room_as_it_needs() {
+fn the_space_asked_for_is_enough_for_a_large_database() {
     if !is_root() {
         eprintln!("NOT TRIED: only root can mount a small disk");
         return;
@@ -115,7 +115,7 @@ fn a_large_database_asks_for_as_much_room_as_it_needs() {
     machine.cts("repair").db(&db).success();
 }
 
-/// Tries levels from nothing to what is enough and at most twice of it, on pages and off.
+/// Runs at levels from zero to at most twice the space needed, at page boundaries and between them.
 fn sweep(trial: &Trial, run: impl Fn(u64) -> Ended) {
     let mut most = 8 * PAGE;
     while run(most) != Ended::Completed {
@@ -129,7 +129,7 @@ fn sweep(trial: &Trial, run: impl Fn(u64) -> Ended) {
     assert!(seen[&Ended::Refused] >= LEVELS / 5, "{}: {seen:?}", trial.scenario.name);
 }
 
-/// The bytes that are needed, as the message says; more than the message says are free.
+/// The bytes needed according to the message, which are more than the bytes free according to it.
 fn needed(done: &Done) -> u64 {
     let log = done.err();
     let before = |words: &str| {
@@ -143,7 +143,7 @@ fn needed(done: &Done) -> u64 {
     needed << 10
 }
 
-/// A small disk, with a file on it that takes up what is not to be free.
+/// A small file system, with a file that occupies what must not be free.
 struct Disk {
     folder: PathBuf,
     size: u64,
@@ -162,7 +162,7 @@ impl Disk {
         Disk { folder, size }
     }
 
-    /// Leaves so much free, or all there is.
+    /// Leaves this many bytes free, or everything if there is less.
     fn leave(&self, bytes: u64) {
         leave_free(&self.folder, bytes);
     }

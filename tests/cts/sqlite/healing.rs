@@ -1,11 +1,11 @@
-//! Drift: seen by `verify`, put back by a start and by `repair`, and old databases.
+//! Drift: reported by `verify`, repaired by a start and by `repair`; and older databases.
 
 use std::time::Duration;
 
 use crate::support::harness::{Machine, await_within};
 
 #[test]
-fn a_lost_ledger_is_made_again_without_touching_a_row() {
+fn a_dropped_ledger_is_recreated_without_touching_a_row() {
     let machine = Machine::migrated();
     machine.sql(
         "INSERT INTO users (username, password_hash) VALUES ('kept', 'x'); DROP TABLE migrations",
@@ -18,7 +18,7 @@ fn a_lost_ledger_is_made_again_without_touching_a_row() {
 }
 
 #[test]
-fn a_column_that_cannot_be_added_is_put_back_by_a_rebuild_behind_a_backup() {
+fn a_column_that_cannot_be_added_is_restored_by_a_rebuild_after_a_backup() {
     let machine = Machine::migrated();
     machine.sql(
         "INSERT INTO users (username, password_hash) VALUES ('kept', 'x'); \
@@ -32,7 +32,7 @@ fn a_column_that_cannot_be_added_is_put_back_by_a_rebuild_behind_a_backup() {
         "column users.created_at was missing and has been put back",
         "no drift",
     ]);
-    // When the row was made is not known.
+    // The creation time of the row is unknown.
     assert_eq!(machine.texts("SELECT username || ifnull(created_at, ' ?') FROM users"), ["kept ?"]);
     machine.cts("--check").success();
     machine.sql("ALTER TABLE users DROP COLUMN created_at");
@@ -44,7 +44,7 @@ fn a_column_that_cannot_be_added_is_put_back_by_a_rebuild_behind_a_backup() {
 }
 
 #[test]
-fn repair_and_verify_of_nothing_create_nothing() {
+fn repair_and_verify_without_a_database_create_nothing() {
     let machine = Machine::new();
     for words in ["repair", "verify"] {
         machine.cts(words).status(65).says(&["there is no database"]);
@@ -52,8 +52,8 @@ fn repair_and_verify_of_nothing_create_nothing() {
     assert!(machine.files().is_empty());
 }
 
-/// What an older CTS leaves: a ledger without checksums, with rows of its own, and fewer
-/// tables, columns and indexes.
+/// An older CTS: a ledger without checksums and with its own rows, and fewer tables, columns and
+/// indexes.
 const OLDER: &str = "PRAGMA application_id = 0; DROP INDEX idx_migrations_name; \
     DELETE FROM migrations; DELETE FROM site_logs; \
     ALTER TABLE migrations DROP COLUMN checksum; ALTER TABLE migrations DROP COLUMN version; \
@@ -64,7 +64,7 @@ const OLDER: &str = "PRAGMA application_id = 0; DROP INDEX idx_migrations_name; 
     INSERT INTO pseudo_positions (connection_id, symbol) VALUES ('bybit-x03', 'BTCUSDT');";
 
 #[test]
-fn an_older_database_that_lacks_things_is_completed_behind_the_fallback() {
+fn an_older_incomplete_database_is_completed_after_the_fallback() {
     let machine = Machine::migrated();
     machine.sql(OLDER);
     machine.cts("--check").status(1).says(&["migration unified_complete_setup.sql is pending"]);
@@ -124,7 +124,7 @@ fn a_damaged_database_is_not_healed() {
 }
 
 #[test]
-fn what_has_the_name_of_a_missing_table_is_said_and_nothing_is_claimed() {
+fn an_object_with_the_name_of_a_missing_table_is_reported() {
     let machine = Machine::migrated();
     machine.sql(
         "ALTER TABLE statistics_daily RENAME TO mine; CREATE VIEW statistics_daily AS SELECT 1",
@@ -149,7 +149,7 @@ fn the_case_of_a_name_does_not_matter() {
 }
 
 #[test]
-fn texts_that_are_not_utf8_disturb_nothing() {
+fn invalid_utf8_in_the_schema_is_tolerated() {
     let machine = Machine::migrated();
     let mut sql = b"CREATE TABLE theirs (a TEXT DEFAULT 'caf\xe9'); ALTER TABLE users ADD COLUMN b TEXT DEFAULT '\xff';".to_vec();
     sql.push(b'\n');
@@ -165,7 +165,7 @@ fn texts_that_are_not_utf8_disturb_nothing() {
 }
 
 #[test]
-fn damaged_rows_of_the_ledger_are_told_from_ours() {
+fn damaged_ledger_rows_are_distinguished_from_valid_ones() {
     for (damage, code) in [
         ("INSERT INTO migrations (name) VALUES ('old_1'), ('old_1')", 0),
         ("INSERT INTO migrations (name, checksum) VALUES ('', 'x'), (x'ff', 5)", 0),
@@ -180,7 +180,7 @@ fn damaged_rows_of_the_ledger_are_told_from_ours() {
 
 #[test]
 #[ignore = "sweep"]
-fn the_running_appliance_puts_back_what_is_done_in_a_moment() {
+fn the_running_service_repairs_what_takes_a_moment() {
     let machine = Machine::new();
     let service = machine.serve().start();
     service.until_ready();
@@ -198,7 +198,7 @@ fn the_running_appliance_puts_back_what_is_done_in_a_moment() {
             .map(str::to_owned)
             .collect::<Vec<_>>()
     };
-    // It looks once a minute.
+    // The service inspects the schema once a minute.
     await_within(Duration::from_secs(100), "what is small is there again", || missing().len() == 1);
     assert_eq!(missing(), ["missing: index idx_site_logs_time on site_logs"]);
     let log = service.log();
@@ -214,14 +214,14 @@ fn the_running_appliance_puts_back_what_is_done_in_a_moment() {
 }
 
 #[test]
-fn a_damaged_index_alone_is_built_anew() {
+fn a_damaged_index_is_rebuilt() {
     let machine = Machine::migrated();
     machine.sql(
         "INSERT INTO users (username, password_hash) VALUES ('a', 'x'), ('b', 'y'); \
          PRAGMA wal_checkpoint(TRUNCATE); PRAGMA journal_mode = DELETE; PRAGMA writable_schema = ON; \
          UPDATE sqlite_schema SET sql = replace(sql, '(username)', '(password_hash)') WHERE name = 'idx_users_username'",
     );
-    // Rows that come now are entered by another column.
+    // Rows inserted now are indexed by another column.
     machine.sql("INSERT INTO users (username, password_hash) VALUES ('c', 'z')");
     machine.sql(
         "PRAGMA writable_schema = ON; \
@@ -238,7 +238,7 @@ fn a_damaged_index_alone_is_built_anew() {
 }
 
 #[test]
-fn an_index_that_lacks_rows_is_built_anew() {
+fn an_index_with_missing_entries_is_rebuilt() {
     let machine = Machine::migrated();
     machine.sql(
         "PRAGMA writable_schema = ON; \

@@ -1,5 +1,5 @@
-//! Runs that are killed, alone and in a crowd: the database is the old or the new one, and
-//! the next run completes it.
+//! Runs that are killed, alone and among concurrent runs: the database is the old or the new one,
+//! and the next run completes it.
 
 use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt;
@@ -8,10 +8,10 @@ use std::sync::Mutex;
 use std::thread;
 
 use crate::support::harness::{Machine, for_each};
-use crate::support::scenario::{State, Trial, beside};
+use crate::support::scenario::{State, Trial, side_file};
 
-/// Moments of each scenario, spread over what it takes. More follow until runs end by
-/// themselves, as it takes longer while other tests run.
+/// Moments of the kill in each scenario, spread over the duration of a run. More follow until
+/// enough runs were killed and enough have completed, as a run takes longer beside other tests.
 const MOMENTS: u32 = 60;
 const ENOUGH_ENDED: u32 = 6;
 
@@ -19,8 +19,8 @@ const ENOUGH_ENDED: u32 = 6;
 #[ignore = "sweep"]
 fn a_kill_at_any_moment_leaves_the_old_database_or_the_new_one() {
     for trial in Trial::all() {
-        let whole = trial.takes();
-        // How many were (cut off, in this state, with a WAL or journal).
+        let whole = trial.median_time();
+        // Number of runs by (killed, state, with a WAL or journal).
         let seen = Mutex::new(BTreeMap::<(bool, State, bool), u32>::new());
         let ended = || -> u32 {
             seen.lock().unwrap().iter().filter(|(key, _)| !key.0).map(|(_, count)| count).sum()
@@ -29,7 +29,7 @@ fn a_kill_at_any_moment_leaves_the_old_database_or_the_new_one() {
         for_each((0..10 * MOMENTS).take_while(|moment| is_wanted(*moment)), |moment| {
             let machine = Machine::new();
             let db = machine.db();
-            trial.put(&db);
+            trial.copy_to(&db);
             let mut run = trial.run(&db);
             run.command.stdout(Stdio::null()).stderr(Stdio::null());
             let mut child = run.command.spawn().unwrap();
@@ -38,7 +38,7 @@ fn a_kill_at_any_moment_leaves_the_old_database_or_the_new_one() {
             let is_cut_off = child.wait().unwrap().signal().is_some();
             let has_log = ["-wal", "-journal"]
                 .iter()
-                .any(|suffix| beside(&db, suffix).metadata().is_ok_and(|log| log.len() > 0));
+                .any(|suffix| side_file(&db, suffix).metadata().is_ok_and(|log| log.len() > 0));
             let state = trial.state(&db);
             assert!(is_cut_off || state == State::New, "ended by itself with work left");
             *seen.lock().unwrap().entry((is_cut_off, state, has_log)).or_default() += 1;
@@ -53,18 +53,18 @@ fn a_kill_at_any_moment_leaves_the_old_database_or_the_new_one() {
     }
 }
 
-/// Starts at once, all of which have the same to do.
+/// Number of concurrent runs.
 const STARTS: usize = 32;
 
 #[test]
 #[ignore = "sweep"]
-fn of_starts_at_once_one_may_be_killed_and_the_others_complete() {
+fn concurrent_starts_succeed_though_one_is_killed() {
     for trial in Trial::all() {
-        let whole = trial.takes() * 4;
+        let whole = trial.median_time() * 4;
         let rounds: Vec<u32> = (0..6).collect();
         for round in rounds {
             let machine = Machine::new();
-            trial.put(&machine.db());
+            trial.copy_to(&machine.db());
             let mut starts: Vec<_> = (0..STARTS)
                 .map(|_| {
                     let mut run = machine.cts("migrate");

@@ -1,4 +1,4 @@
-//! The SQLite store: what cts does to one file, and what it leaves alone.
+//! The SQLite store: what cts does with one file, and what it refuses.
 
 mod adoption;
 mod damage;

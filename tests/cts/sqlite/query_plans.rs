@@ -1,5 +1,5 @@
-//! The statements of the trading programs on the schema: each prepares, and each that
-//! filters or orders is answered from an index.
+//! The query plans of the trading programs' statements: each statement prepares, and each that
+//! filters or sorts uses an index.
 
 use std::collections::BTreeMap;
 
@@ -8,15 +8,15 @@ use rusqlite::Connection;
 use crate::support::harness::Machine;
 use crate::support::statements::{Shape, shapes};
 
-/// The steps of the plan. Parameters are left unbound, as they are when a program prepares.
+/// The steps of the query plan. Parameters are unbound, as when a program prepares a statement.
 fn plan(conn: &Connection, sql: &str) -> Vec<String> {
     let mut statement = conn.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
     let rows = statement.raw_query().mapped(|row| row.get(3)).collect::<Result<_, _>>();
     rows.unwrap()
 }
 
-/// What each shape is answered from, in the order of its plan: an index, by which columns it is
-/// searched, and nothing where a statement only inserts. `{table}` is the table of the title.
+/// The expected steps of each plan: the index, and the columns by which it is searched; none for a
+/// statement that only inserts. `{table}` is the table of the title.
 const PLANS: &[(&str, &[&str])] = &[
     ("H01", &["SEARCH idx_{table}_live (connection_id=? AND symbol=?)"]),
     ("H02", &["SEARCH idx_{table}_best (connection_id=?)"]),
@@ -71,11 +71,11 @@ const PLANS: &[(&str, &[&str])] = &[
     ("H23", &[]),
     ("H24", &["SEARCH idx_{table}_category (category=? AND level=?)"]),
     ("H25", &["SEARCH idx_{table}_connection (connection_id=?)"]),
-    // The window is searched; its lines are then counted by level.
+    // The time range is searched; its rows are then counted by level.
     ("H26", &["SEARCH COVERING idx_{table}_time (timestamp>?)", "USE TEMP B-TREE FOR GROUP BY"]),
     ("H27", &[BY_KEY]),
     ("H28", &[BY_KEY]),
-    // A flag by itself cannot be searched; the partial index holds exactly the answer.
+    // A flag alone is not selective; the partial index contains exactly the result.
     ("H29", &["SCAN idx_{table}_running"]),
     ("H30 connection_coordination: heartbeat", &[]),
     ("H30", &["SEARCH idx_{table}_heartbeat (status=? AND last_heartbeat<?)"]),
@@ -86,7 +86,7 @@ const STRATEGY: &str = "SEARCH COVERING idx_{table}_strategy (strategy_type=?)";
 const BY_ID: &str = "SEARCH INTEGER PRIMARY KEY (rowid=?)";
 const BY_KEY: &str = "SEARCH sqlite_autoindex_{table}_1 (id=?)";
 
-/// Indexes that no shape is answered from, by how their names end, and what they are for.
+/// Indexes that no statement uses, by the end of their names, and their purpose.
 const OTHERS: &[(&str, &str)] = &[
     ("_conn_symbol", "published; the history of a symbol"),
     ("_direction_status", "published"),
@@ -105,7 +105,7 @@ const OTHERS: &[(&str, &str)] = &[
     ("idx_exchange_positions_connection", "the foreign key"),
 ];
 
-/// The plan that it should have.
+/// The expected plan of a statement.
 fn expected(shape: &Shape) -> Vec<String> {
     let table = shape.table();
     let plan = PLANS.iter().find(|(start, _)| shape.title.starts_with(start));
@@ -113,7 +113,7 @@ fn expected(shape: &Shape) -> Vec<String> {
     steps.iter().map(|step| step.replace("{table}", table)).collect()
 }
 
-/// A step without the name that the table goes by in the statement, and the words `USING` and `INDEX`.
+/// A step without the alias of the table and without the words `USING` and `INDEX`.
 fn short(step: &str) -> String {
     match step.split_once(" USING ") {
         Some((search, index)) => {
@@ -124,7 +124,7 @@ fn short(step: &str) -> String {
 }
 
 #[test]
-fn all_shapes_are_tried() {
+fn all_statements_are_covered() {
     let shapes = shapes();
     for number in 1..=32 {
         let label = format!("H{number:02} ");
@@ -133,7 +133,7 @@ fn all_shapes_are_tried() {
     assert!(shapes.len() >= 54, "only {} statements", shapes.len());
 }
 
-/// What is wrong with the plans, shape by shape.
+/// The statements whose plans are not as expected.
 fn faults(conn: &Connection) -> Vec<String> {
     let mut faults = Vec::new();
     for shape in shapes() {
@@ -150,7 +150,7 @@ fn faults(conn: &Connection) -> Vec<String> {
 }
 
 #[test]
-fn every_shape_is_answered_from_its_index() {
+fn every_statement_uses_its_index() {
     let machine = Machine::migrated();
     let faults = faults(&machine.open());
     assert!(faults.is_empty(), "{}", faults.join("\n"));
@@ -174,7 +174,7 @@ fn every_index_is_there_for_a_reason() {
 }
 
 #[test]
-fn a_shape_without_its_index_is_noticed() {
+fn a_statement_without_its_index_is_detected() {
     let machine = Machine::migrated();
     for (index, shape) in [
         ("idx_site_logs_connection", "H25 "),
@@ -229,7 +229,7 @@ fn foreign_keys_cascade_and_each_has_an_index() {
 }
 
 #[test]
-fn what_the_trading_programs_bind_is_taken() {
+fn values_that_trading_programs_bind_are_accepted() {
     let machine = Machine::migrated();
     let conn = machine.open();
     conn.execute_batch(

@@ -1,12 +1,13 @@
-//! What cts will not touch: it says why in one sentence, ends with the right code, and
-//! leaves every byte as it was.
+//! What cts refuses: it reports the reason in one sentence, ends with the right exit code, and
+//! changes no byte.
 
 use std::fs;
 use std::process::Command;
 
 use crate::support::harness::{Machine, Run, is_root};
 
-/// The run is refused with this code and these words, and no file changes.
+/// Expects every writing command to be refused with this exit code and these texts, and no file
+/// changed.
 fn refused(machine: &Machine, code: i32, says: &[&str]) {
     for words in ["migrate", "serve --port 0", "repair"] {
         let before = machine.files();
@@ -63,7 +64,7 @@ fn another_programs_database_without_an_id_is_known_by_its_tables() {
 }
 
 #[test]
-fn an_empty_file_beside_a_wal_is_not_begun_anew() {
+fn an_empty_file_beside_a_wal_is_not_initialised() {
     let machine = Machine::new();
     fs::write(machine.db(), "").unwrap();
     fs::write(machine.path("cts.db-wal"), "the last open positions").unwrap();
@@ -74,7 +75,7 @@ fn an_empty_file_beside_a_wal_is_not_begun_anew() {
 }
 
 #[test]
-fn an_empty_or_missing_file_beside_a_backup_is_not_begun_anew() {
+fn an_empty_or_missing_file_beside_a_backup_is_not_initialised() {
     let machine = Machine::new();
     fs::write(machine.path("cts.db.before-3.1.0-20261123T120000Z"), "a backup").unwrap();
     refused(&machine, 65, &["there is no such file", "cts.db.before-3.1.0", "restore"]);
@@ -83,7 +84,7 @@ fn an_empty_or_missing_file_beside_a_backup_is_not_begun_anew() {
 }
 
 #[test]
-fn an_empty_file_alone_is_begun() {
+fn an_empty_file_alone_is_initialised() {
     let machine = Machine::new();
     fs::write(machine.db(), "").unwrap();
     machine.cts("--check").status(2).says(&["there is no database"]);
@@ -91,7 +92,7 @@ fn an_empty_file_alone_is_begun() {
 }
 
 #[test]
-fn what_is_not_a_file_is_refused() {
+fn a_path_that_is_not_a_file_is_refused() {
     let machine = Machine::new();
     fs::create_dir(machine.db()).unwrap();
     refused(&machine, 78, &["cts.db: is a directory, not a file", "SQLITE_DB_PATH"]);
@@ -110,7 +111,7 @@ fn what_is_not_a_file_is_refused() {
 fn a_damaged_database_is_not_migrated() {
     let machine = Machine::migrated();
     machine.sql("DELETE FROM migrations WHERE id = 4; PRAGMA wal_checkpoint(TRUNCATE)");
-    // The root page of a table, found by what it holds; its cell pointers are broken.
+    // The root page of a table, found by its content; its cell pointers are damaged.
     let root = machine.number("SELECT rootpage FROM sqlite_schema WHERE name = 'system_settings'");
     let mut bytes = fs::read(machine.db()).unwrap();
     let page = usize::try_from(root - 1).unwrap() * 4096;
@@ -125,7 +126,7 @@ fn a_damaged_database_is_not_migrated() {
 }
 
 #[test]
-fn a_folder_that_cannot_be_written_shows_the_way_out() {
+fn an_unwritable_folder_is_refused_with_a_remedy() {
     let machine = Machine::new();
     let locked = machine.path("locked");
     fs::create_dir(&locked).unwrap();
@@ -155,7 +156,7 @@ fn a_file_of_another_user_is_refused_and_cannot_be_checked() {
 }
 
 #[test]
-fn a_full_disk_leaves_nothing_and_says_how_much_is_missing() {
+fn a_full_disk_leaves_nothing_and_the_space_needed_is_reported() {
     let machine = Machine::new();
     let program = env!("CARGO_BIN_EXE_cts");
     // The file may grow to 64 KiB; a new database needs several times that.
@@ -193,7 +194,7 @@ fn a_full_disk_leaves_nothing_and_says_how_much_is_missing() {
 }
 
 #[test]
-fn a_read_only_disk_is_said() {
+fn a_read_only_disk_is_reported() {
     if !is_root() {
         eprintln!("NOT TRIED: only root can mount a read-only disk");
         return;
@@ -219,7 +220,7 @@ fn a_read_only_disk_is_said() {
 }
 
 #[test]
-fn wrong_words_and_settings_have_their_own_codes() {
+fn invalid_arguments_and_settings_have_their_exit_codes() {
     let machine = Machine::new();
     machine.cts("migrate --dry-runn").status(64).says(&["--dry-run"]);
     machine.cts("backup").status(64).says(&["backup"]);
@@ -239,10 +240,10 @@ fn wrong_words_and_settings_have_their_own_codes() {
 }
 
 #[test]
-fn postgresql_is_refused_by_a_build_without_it_and_a_secret_is_never_told() {
+fn a_build_without_postgresql_refuses_it_and_reveals_no_secret() {
     let machine = Machine::new();
     let url = "postgresql://trader:s3cr3t@db.invalid/cts";
-    // A build that has it looks for the server.
+    // The build with PostgreSQL tries to connect.
     let (code, says): (i32, &[&str]) = match cfg!(feature = "postgres") {
         true => (69, &["postgresql://trader:***@db.invalid:5432/cts", "waited 0s (CTS_WAIT)"]),
         false => (78, &["DATABASE_URL", "without PostgreSQL", "--features postgres"]),
@@ -277,7 +278,7 @@ fn help_and_version_are_printed() {
 }
 
 #[test]
-fn a_port_in_use_is_said() {
+fn a_port_in_use_is_reported() {
     let machine = Machine::new();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();

@@ -1,4 +1,4 @@
-//! Many starts at once, a start that was cut off, and locks that others hold.
+//! Concurrent starts, an interrupted start, and locks that other programs hold.
 
 use std::process::Stdio;
 use std::thread;
@@ -16,7 +16,7 @@ fn assert_complete(machine: &Machine) {
 }
 
 #[test]
-fn starts_at_once_on_an_empty_path_all_end_well() {
+fn concurrent_starts_on_an_empty_path_all_succeed() {
     for round in 0..20 {
         let machine = Machine::new();
         let starts: Vec<_> = (0..32)
@@ -53,7 +53,7 @@ fn a_held_lock_ends_with_75_and_names_its_holder() {
 }
 
 #[test]
-fn the_service_waits_for_a_lock_says_so_and_goes_on() {
+fn the_service_reports_the_lock_it_waits_for_and_then_starts() {
     let machine = Machine::migrated();
     machine.sql("DROP INDEX idx_site_logs_time");
     let holder = machine.open();
@@ -70,7 +70,7 @@ fn the_service_waits_for_a_lock_says_so_and_goes_on() {
 }
 
 #[test]
-fn a_signal_while_waiting_for_a_lock_ends_at_once() {
+fn a_signal_ends_the_wait_for_the_lock_at_once() {
     let machine = Machine::migrated();
     machine.sql("DROP INDEX idx_site_logs_time");
     let holder = machine.open();
@@ -84,7 +84,7 @@ fn a_signal_while_waiting_for_a_lock_ends_at_once() {
 }
 
 #[test]
-fn a_trading_program_that_writes_all_the_time_stops_no_start() {
+fn a_start_succeeds_beside_a_program_that_writes_continuously() {
     let machine = Machine::migrated();
     machine.sql("DROP INDEX idx_site_logs_time");
     let conn = machine.open();
@@ -104,7 +104,7 @@ fn a_trading_program_that_writes_all_the_time_stops_no_start() {
 }
 
 #[test]
-fn the_service_waits_for_the_lock_when_it_has_nothing_else_to_do() {
+fn the_service_waits_for_the_lock_even_with_nothing_to_migrate() {
     let machine = Machine::migrated();
     let holder = machine.open();
     holder.execute_batch("BEGIN IMMEDIATE").unwrap();
@@ -136,10 +136,10 @@ fn a_program_that_locks_the_whole_database_is_named_and_waited_for() {
 }
 
 #[test]
-fn a_first_run_that_was_cut_off_is_not_called_healthy() {
+fn an_interrupted_first_run_is_not_reported_healthy() {
     let machine = Machine::new();
     std::fs::write(machine.db(), "").unwrap();
-    // Killed when it is about to delete the journal, which is what commits.
+    // Killed when it is about to delete the journal, which commits the transaction.
     let strace = std::process::Command::new("strace")
         .args(["-f", "-o", "/dev/null", "-e", "inject=unlink:signal=KILL:when=1"])
         .args([env!("CARGO_BIN_EXE_cts"), "migrate"])

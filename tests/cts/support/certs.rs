@@ -1,4 +1,4 @@
-//! Certificates for servers to show, made on the fly.
+//! Certificates of test servers, made by `openssl` for each test.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -25,13 +25,13 @@ commonName = supplied
 pub struct Certs {
     /// The certificate of the authority.
     pub ca: PathBuf,
-    /// That of an authority nobody here is vouched for by.
+    /// The certificate of an authority that has signed none of these.
     pub other_ca: PathBuf,
     /// For localhost and 127.0.0.1.
     pub server: Pair,
     /// For another host.
     pub foreign: Pair,
-    /// For localhost and 127.0.0.1, some years ago.
+    /// For localhost and 127.0.0.1, and expired.
     pub expired: Pair,
 }
 

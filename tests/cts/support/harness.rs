@@ -1,5 +1,5 @@
-//! A machine to try cts on: a folder of its own, an environment of its own, and builders
-//! for one run of the binary and for the running service.
+//! A folder and an environment to run cts in, with builders for one run of the binary and for the
+//! running service.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -20,8 +20,8 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-/// Nothing here takes longer, however busy the machine is.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+/// Longest wait for any condition, on a busy machine too.
+pub const TIMEOUT: Duration = Duration::from_secs(60);
 
 pub struct Machine {
     folder: TempDir,
@@ -32,7 +32,7 @@ impl Machine {
         Machine { folder: TempDir::new().unwrap() }
     }
 
-    /// A machine whose database is there, migrated and at rest.
+    /// A machine with a migrated database that no process has open.
     pub fn migrated() -> Machine {
         let machine = Machine::new();
         machine.cts("migrate").success();
@@ -50,7 +50,7 @@ impl Machine {
     /// The database, opened as a trading program would.
     pub fn open(&self) -> Connection {
         let conn = Connection::open(self.db()).unwrap();
-        conn.busy_timeout(PATIENCE).unwrap();
+        conn.busy_timeout(TIMEOUT).unwrap();
         conn
     }
 
@@ -69,14 +69,14 @@ impl Machine {
         rows.map(Result::unwrap).collect()
     }
 
-    /// Every file in the folder with a hash of its bytes, to see what was touched. Shared
-    /// memory and an empty WAL come and go with every program that looks.
+    /// Every file in the folder with a hash of its content, to detect changes. Without `-shm` and
+    /// an empty `-wal`, which every reader creates and deletes.
     pub fn files(&self) -> BTreeMap<PathBuf, u64> {
         let entries = fs::read_dir(self.folder.path()).unwrap().map(|entry| entry.unwrap().path());
         let hash = |path: PathBuf| {
             let name = path.to_string_lossy();
             let is_side_file = name.ends_with("-wal") || name.ends_with("-shm");
-            // A folder, a pipe or a link to nothing has no bytes to read.
+            // A folder, a pipe and a dangling link have no content to read.
             let bytes = if path.is_file() || is_side_file {
                 match fs::read(&path) {
                     Err(e) if is_side_file && e.kind() == ErrorKind::NotFound => return None,
@@ -93,7 +93,7 @@ impl Machine {
         entries.filter_map(hash).collect()
     }
 
-    /// One run of cts with these words, on this machine's database.
+    /// One run of cts with these arguments, on this machine's database.
     pub fn cts(&self, words: &str) -> Run {
         Run::of(Path::new(env!("CARGO_BIN_EXE_cts")), words).env("SQLITE_DB_PATH", self.db())
     }
@@ -103,12 +103,13 @@ impl Machine {
         self.cts("serve --port 0")
     }
 
-    /// A run as an ordinary user, also where the tests run as root.
+    /// A run as the user nobody if the tests run as root, else as the present user.
     pub fn cts_as_nobody(&self, words: &str) -> Run {
         let program = self.path("cts-for-all");
         if !program.exists() {
-            // A copy made here could be open for writing in a child that another test forks
-            // just then, and a program that is open for writing cannot be run.
+            // Another process makes the copy: a file descriptor of this process could be inherited
+            // by a child that another test forks meanwhile, and a program that is open for writing
+            // cannot be executed.
             let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_cts")).arg(&program).status();
             assert!(copied.unwrap().success());
         }
@@ -122,9 +123,9 @@ impl Machine {
     }
 }
 
-/// Waits until it is so.
+/// Waits until the condition holds.
 pub fn await_that(what: &str, is_so: impl FnMut() -> bool) {
-    await_within(PATIENCE, what, is_so);
+    await_within(TIMEOUT, what, is_so);
 }
 
 pub fn await_within(patience: Duration, what: &str, mut is_so: impl FnMut() -> bool) {
@@ -135,7 +136,7 @@ pub fn await_within(patience: Duration, what: &str, mut is_so: impl FnMut() -> b
     }
 }
 
-/// Does the work for each item, on as many threads as there are processors.
+/// Calls `work` for each item, on as many threads as there are processors.
 pub fn for_each<I: IntoIterator<IntoIter: Send>>(items: I, work: impl Fn(I::Item) + Sync) {
     let items = Mutex::new(items.into_iter());
     let next = || items.lock().unwrap().next();
@@ -159,8 +160,8 @@ pub fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o7777
 }
 
-/// Leaves so much of a disk free, or all there is, with a file in this folder of it. Another
-/// program may take some of it meanwhile: what is free is then measured again.
+/// Leaves this many bytes of a file system free by a file in this folder of it. Another program may
+/// allocate meanwhile; the free space is then measured again.
 pub fn leave_free(folder: &Path, bytes: u64) {
     let filler = File::create(folder.join("filler")).unwrap();
     loop {
@@ -202,7 +203,7 @@ impl Run {
         Done(self.command.output().unwrap())
     }
 
-    /// Runs it and expects it to end by itself before that.
+    /// Runs it and expects it to end within this time.
     pub fn within(mut self, limit: Duration) -> Done {
         let mut child = self.command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let deadline = Instant::now() + limit;
@@ -229,7 +230,7 @@ impl Run {
         done
     }
 
-    /// Starts it and leaves it running.
+    /// Starts it without waiting for its end.
     pub fn start(mut self) -> Service {
         let mut child = self.command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let log = Arc::new((Mutex::new(String::new()), Condvar::new()));
@@ -256,7 +257,7 @@ impl Done {
         String::from_utf8_lossy(&self.0.stderr).into_owned()
     }
 
-    /// Expects each part in what was printed or logged.
+    /// Expects each of these texts on stdout or stderr.
     pub fn says(self, parts: &[&str]) -> Done {
         let all = self.out() + &self.err();
         for part in parts {
@@ -281,11 +282,11 @@ impl Service {
         self.log.0.lock().unwrap().clone()
     }
 
-    /// Waits until the log says it.
+    /// Waits until the log contains this text.
     pub fn until(&self, part: &str) -> &Service {
         let (log, changed) = &*self.log;
         let (log, wait) = changed
-            .wait_timeout_while(log.lock().unwrap(), PATIENCE, |log| !log.contains(part))
+            .wait_timeout_while(log.lock().unwrap(), TIMEOUT, |log| !log.contains(part))
             .unwrap();
         assert!(!wait.timed_out(), "{part:?} was not said:\n{log}");
         self
@@ -309,7 +310,7 @@ impl Service {
     /// Sends these bytes and reads the answer to its end.
     pub fn ask(&self, request: &str) -> Answer {
         let mut stream = TcpStream::connect(self.address()).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
         stream.write_all(request.as_bytes()).unwrap();
         let mut text = String::new();
         stream.read_to_string(&mut text).unwrap();
@@ -320,7 +321,7 @@ impl Service {
 
     /// Waits until the health answer has this status.
     pub fn until_status(&self, status: &str) -> Answer {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             let answer = self.get("/api/health/database");
             if answer.json()["status"] == status {
@@ -339,10 +340,10 @@ impl Service {
 
     /// Waits for the end: exit code (`None` after a signal) and the whole log.
     pub fn end(mut self) -> (Option<i32>, String) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
-                // The log's end comes with the end of the process.
+                // The reader of the log ends shortly after the process.
                 let deadline = Instant::now() + Duration::from_secs(5);
                 while Arc::strong_count(&self.log) > 1 && Instant::now() < deadline {
                     thread::yield_now();

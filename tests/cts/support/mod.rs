@@ -1,4 +1,4 @@
-//! What the tests share. No test stands here.
+//! What the tests share. There are no tests here.
 
 #[cfg(feature = "postgres")]
 pub mod certs;
@@ -6,7 +6,7 @@ pub mod certs;
 pub mod cluster;
 pub mod container;
 pub mod harness;
-pub mod old;
+pub mod older_databases;
 pub mod project;
 pub mod scenario;
 pub mod statements;

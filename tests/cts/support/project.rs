@@ -1,4 +1,4 @@
-//! A copy of this project, to build it with something changed.
+//! A copy of this project, to be built with changed files.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,8 @@ pub struct ProjectCopy {
 }
 
 impl ProjectCopy {
-    /// Makes the copy anew. Its folder is the same every time, so that builds of it do not pile up.
+    /// Replaces an earlier copy. The folder is the same each time, so that old builds are
+    /// overwritten.
     pub fn make(name: &'static str, version: &str) -> ProjectCopy {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
         let _ = fs::remove_dir_all(&folder);
@@ -41,7 +42,7 @@ impl ProjectCopy {
         self.folder.join(name)
     }
 
-    /// Builds it with the features of this build. The program, or what cargo said.
+    /// Builds the copy with the features of this build. Returns the binary, or cargo's output.
     pub fn build(&self) -> Result<PathBuf, String> {
         let target = Path::new(env!("CARGO_BIN_EXE_cts")).ancestors().nth(2).unwrap();
         let mut command = Command::new(env!("CARGO"));
@@ -58,7 +59,7 @@ impl ProjectCopy {
         }
     }
 
-    /// Its build fails, and cargo says these parts.
+    /// Expects the build to fail with these texts in cargo's output.
     pub fn refused(&self, parts: &[&str]) {
         let said = self.build().expect_err("it was built");
         for part in parts {

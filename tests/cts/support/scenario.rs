@@ -1,5 +1,5 @@
-//! States in which cts has something to do, and how to tell afterwards whether the database
-//! is the old one or the new one: there is nothing in between.
+//! Databases on which cts has work to do, and how a test determines afterwards whether it finds the
+//! old database or the new one. Any other state is a failure.
 
 use std::fs;
 use std::path::Path;
@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 
 use crate::support::harness::{Machine, Run};
-use crate::support::old::Old;
+use crate::support::older_databases::Old;
 
-/// A database as it is found, and the words that bring it up to date.
+/// A database as it is before the run, and the command that brings it up to date.
 pub struct Scenario {
     pub name: &'static str,
     pub words: &'static str,
-    /// Makes the database, where there is one.
+    /// Makes the database, unless the run starts without one.
     pub make: fn(&Machine),
 }
 
@@ -61,7 +61,7 @@ pub const ROWS: &str = "
     INSERT INTO users (username, password_hash) VALUES ('kept', x'00ff');
     DELETE FROM site_logs WHERE id % 100 = 51;";
 
-/// Tables, columns and indexes that somebody dropped.
+/// Statements that drop tables, columns and indexes.
 const LOST: &str = "
     DROP TABLE system_settings; DROP TABLE indications_auto; DROP TABLE statistics_daily;
     DROP TABLE indication_states; ALTER TABLE users DROP COLUMN role;
@@ -79,22 +79,22 @@ fn made_of(machine: &Machine, lost: &str) {
     machine.sql(lost);
 }
 
-/// The files of a database that hold something of it.
+/// Suffixes of the files that hold content of a database.
 pub const SUFFIXES: [&str; 3] = ["", "-wal", "-journal"];
 
-pub fn beside(db: &Path, suffix: &str) -> std::path::PathBuf {
+pub fn side_file(db: &Path, suffix: &str) -> std::path::PathBuf {
     let mut name = db.as_os_str().to_owned();
     name.push(suffix);
     name.into()
 }
 
-/// Copies a database with what lies beside it, and leaves nothing else at the new place.
+/// Copies a database with its WAL and journal, and removes any older side files at the destination.
 pub fn copy(from: &Path, to: &Path) {
     for suffix in SUFFIXES.iter().chain(&["-shm"]) {
-        let _ = fs::remove_file(beside(to, suffix));
+        let _ = fs::remove_file(side_file(to, suffix));
     }
-    for suffix in SUFFIXES.iter().filter(|suffix| beside(from, suffix).exists()) {
-        fs::copy(beside(from, suffix), beside(to, suffix)).unwrap();
+    for suffix in SUFFIXES.iter().filter(|suffix| side_file(from, suffix).exists()) {
+        fs::copy(side_file(from, suffix), side_file(to, suffix)).unwrap();
     }
 }
 
@@ -104,11 +104,13 @@ pub enum State {
     New,
 }
 
-/// A scenario with its database before and after, to try faults on copies of it.
+/// A scenario with the database before and after the run. Faults are injected into runs on copies
+/// of it.
 pub struct Trial {
     pub scenario: &'static Scenario,
-    /// Holds the database before. It is at rest, and is never opened in place: many threads copy
-    /// it at once, and a program that has it open makes files beside it come and go.
+    /// Holds the database before the run. It has no WAL or journal and is never opened in place:
+    /// threads copy it concurrently, and an open connection would create and delete side files
+    /// meanwhile.
     before: Machine,
     old: Vec<String>,
     new: Vec<String>,
@@ -119,11 +121,12 @@ impl Trial {
         let (before, after) = (Machine::new(), Machine::new());
         (scenario.make)(&before);
         for suffix in ["-wal", "-journal"] {
-            assert!(!beside(&before.db(), suffix).exists(), "{}: not at rest", scenario.name);
+            assert!(!side_file(&before.db(), suffix).exists(), "{}: not at rest", scenario.name);
         }
         copy(&before.db(), &after.db());
         after.cts(scenario.words).success();
-        let (old, new) = (print_of(&look(&before.db()).1), print_of(&look(&after.db()).1));
+        let (old, new) =
+            (fingerprint(&inspect_copy(&before.db()).1), fingerprint(&inspect_copy(&after.db()).1));
         assert_ne!(old, new, "{}: nothing to do", scenario.name);
         Trial { scenario, before, old, new }
     }
@@ -132,22 +135,22 @@ impl Trial {
         SCENARIOS.iter().map(Trial::of).collect()
     }
 
-    /// Puts the database as it is found there.
-    pub fn put(&self, db: &Path) {
+    /// Copies the database as it is before the run to this path.
+    pub fn copy_to(&self, db: &Path) {
         copy(&self.before.db(), db);
     }
 
-    /// The run that has something to do there.
+    /// The run that brings the database at this path up to date.
     pub fn run(&self, db: &Path) -> Run {
         self.before.cts(self.scenario.words).db(db)
     }
 
-    /// How long it takes where nothing disturbs it.
-    pub fn takes(&self) -> Duration {
+    /// The median time of an undisturbed run.
+    pub fn median_time(&self) -> Duration {
         let mut times: Vec<_> = (0..5)
             .map(|_| {
                 let machine = Machine::new();
-                self.put(&machine.db());
+                self.copy_to(&machine.db());
                 let mut run = self.run(&machine.db());
                 let start = Instant::now();
                 assert!(run.command.output().unwrap().status.success());
@@ -158,11 +161,11 @@ impl Trial {
         times[times.len() / 2]
     }
 
-    /// What the database there is, every row compared; looked at in a copy.
+    /// Determines the state of the database at this path from a copy, comparing every row.
     pub fn state(&self, db: &Path) -> State {
-        let (_copy, conn) = look(db);
+        let (_copy, conn) = inspect_copy(db);
         assert_eq!(texts(&conn, "PRAGMA integrity_check"), ["ok"], "{}", self.scenario.name);
-        let found = print_of(&conn);
+        let found = fingerprint(&conn);
         let state = if found == self.old {
             State::Old
         } else {
@@ -173,21 +176,21 @@ impl Trial {
         state
     }
 
-    /// The next `cts migrate` completes it.
+    /// Expects `cts migrate` to complete the database at this path.
     pub fn completes(&self, db: &Path) {
         self.before.cts("migrate").db(db).success();
         assert_eq!(self.state(db), State::New, "{}", self.scenario.name);
         self.before.cts("verify").db(db).success();
     }
 
-    /// Every old row is there with every value; a column whose type was changed may hold
-    /// them as text. Only the new database may hold more rows.
+    /// Every old row is present with every value; a column whose type was changed may hold it as
+    /// text. Only the new database may have more rows.
     fn assert_rows_kept(&self, conn: &Connection, state: State) {
         let db = self.before.db();
         if !db.exists() {
             return;
         }
-        // Without locks, and without files beside it.
+        // Takes no lock and creates no side file.
         let unopened = format!("file:{}?mode=ro&immutable=1", db.display());
         conn.execute("ATTACH ?1 AS old", [unopened]).unwrap();
         let tables = "SELECT name FROM old.sqlite_schema \
@@ -220,8 +223,8 @@ impl Trial {
     }
 }
 
-/// A copy of the database; the original is left as it was, a hot journal included.
-fn look(db: &Path) -> (Machine, Connection) {
+/// Opens a copy of the database. The original is not changed; a hot journal stays hot.
+fn inspect_copy(db: &Path) -> (Machine, Connection) {
     let machine = Machine::new();
     copy(db, &machine.db());
     let conn = machine.open();
@@ -234,8 +237,9 @@ fn texts(conn: &Connection, sql: &str) -> Vec<String> {
     rows.map(Result::unwrap).collect()
 }
 
-/// What tells a database from another: its schema, its ledger, and how much cts has noted.
-fn print_of(conn: &Connection) -> Vec<String> {
+/// What distinguishes the old database from the new one: schema, ledger, and number of events in
+/// `site_logs`.
+fn fingerprint(conn: &Connection) -> Vec<String> {
     let schema =
         "SELECT type || ' ' || name || ' ' || coalesce(sql, '') FROM sqlite_schema ORDER BY 1";
     let mut print = texts(conn, schema);

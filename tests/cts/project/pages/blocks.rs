@@ -152,11 +152,11 @@ const SUDO: &str = r#"sudo() {
 mod container {
     use super::*;
     use crate::packages::install as packages;
-    use crate::support::container::{Booted, Plan};
+    use crate::support::container::{Container, ContainerPlan};
     use crate::support::project::source;
 
     /// A container with what the comment names.
-    fn boot(things: &[String]) -> Option<Booted> {
+    fn boot(things: &[String]) -> Option<Container> {
         let machine = packages::machine()?;
         for thing in things {
             match thing.split_once(' ').unwrap_or((thing, "")) {
@@ -170,8 +170,8 @@ mod container {
     }
 
     /// A container with the project's own files and the binary where cargo builds it.
-    fn boot_to_build() -> Option<Booted> {
-        let plan = Plan::bare()
+    fn boot_to_build() -> Option<Container> {
+        let plan = ContainerPlan::bare()
             .with(env!("CARGO_BIN_EXE_cts").into(), "/mnt/target/release/cts")
             .with(source("systemd"), "/mnt/systemd");
         plan.boot()

@@ -1,4 +1,4 @@
-//! Databases on a server, each with a role of its own that cts comes as.
+//! Databases on a test server, each with its own role for cts.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,20 +8,20 @@ use std::thread;
 
 use postgres::{Client, SimpleQueryMessage};
 
-use super::{Cluster, NOBODY, SUPERUSER, Site, done, last_lines};
+use super::{Cluster, NOBODY, SUPERUSER, ServerFiles, done, last_lines};
 use crate::support::harness::{Run, is_root, leave_free};
 
 /// Each of these must be encoded in a URL, or quoted in SQL.
 const PASSWORD: &str = "p@ss/w:rd#%?&=+'\"\\ x";
 
 impl Cluster {
-    /// A database of its own, with a role that owns it.
+    /// A new database, owned by a new role.
     pub fn owned(&self) -> Database<'_> {
         Database::make(self, "")
     }
 
-    /// A database of the superuser's, with a role that owns one schema in it, `cts`, and may
-    /// make nothing outside.
+    /// A database owned by the superuser, with a role that owns the schema `cts` in it and may
+    /// create nothing outside.
     pub fn one_schema(&self) -> Database<'_> {
         let database = self.owned();
         let name = &database.name;
@@ -53,14 +53,14 @@ impl Cluster {
         Some(SmallTablespace { cluster: self, name, folder })
     }
 }
-/// A database, and the role that cts comes to it as.
+/// A database, and the role that cts connects as.
 pub struct Database<'a> {
     pub(super) cluster: &'a Cluster,
     /// Must be quoted in SQL.
     pub name: String,
-    /// The one that owns it; must be quoted in SQL.
+    /// The owner; must be quoted in SQL.
     role: String,
-    /// The first of the views of it removes it.
+    /// Whether dropping this value drops the database.
     is_first: bool,
 }
 
@@ -103,7 +103,7 @@ impl<'a> Database<'a> {
         format!("postgresql://{role}:{password}@{hosts}/{name}?{parameters}")
     }
 
-    /// One run of cts with these words, on this database.
+    /// One run of cts with these arguments, on this database.
     pub fn cts(&self, words: &str) -> Run {
         Run::of(Path::new(env!("CARGO_BIN_EXE_cts")), words).env("DATABASE_URL", self.url())
     }
@@ -127,19 +127,19 @@ impl<'a> Database<'a> {
         self.open().batch_execute(sql).unwrap_or_else(|e| panic!("{sql}: {e:?}"));
     }
 
-    /// All that is in it, as SQL.
+    /// The whole database as SQL.
     pub fn dump(&self) -> String {
         self.printed(&[])
     }
 
     /// What `pg_dump` prints.
     pub fn printed(&self, words: &[&str]) -> String {
-        let mut command = Site::of_this_process().program("pg_dump");
+        let mut command = ServerFiles::of_this_process().program("pg_dump");
         command.args(words).args(["-U", SUPERUSER, "-p", &self.cluster.port.to_string(), "-h"]);
         let done = command.arg(&self.cluster.folder).arg(&self.name).output().unwrap();
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
         let dump = String::from_utf8(done.stdout).unwrap();
-        // Each dump has a word of its own in these lines.
+        // These lines contain a token that differs in each dump.
         let lines = dump.lines().filter(|line| !line.contains("restrict "));
         lines.map(|line| format!("{line}\n")).collect()
     }
@@ -170,7 +170,7 @@ impl Drop for Database<'_> {
     }
 }
 
-/// All that is not a letter or a digit, percent-encoded.
+/// Percent-encodes every byte that is not a letter or a digit.
 fn encoded(text: &str) -> String {
     let encode = |byte: u8| match byte {
         b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => char::from(byte).to_string(),
@@ -192,7 +192,7 @@ impl SmallTablespace<'_> {
         Database::make(self.cluster, &format!("TABLESPACE \"{}\"", self.name))
     }
 
-    /// Leaves so much free, or all there is.
+    /// Leaves this many bytes free, or everything if there is less.
     pub fn leave(&self, bytes: u64) {
         leave_free(&self.folder, bytes);
     }
@@ -222,7 +222,7 @@ pub fn texts(client: &mut Client, sql: &str) -> Vec<String> {
     rows.collect()
 }
 
-/// No two in one process have the same name.
+/// A name that is unique within this process.
 fn unique(word: &str) -> String {
     static COUNT: AtomicU32 = AtomicU32::new(1);
     format!("{word}-{}", COUNT.fetch_add(1, Ordering::Relaxed))

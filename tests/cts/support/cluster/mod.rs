@@ -1,8 +1,6 @@
-//! PostgreSQL servers to try cts on: private ones, in a folder and on a port of their own,
-//! that can be killed, paused and followed by a standby, and databases on them.
-//!
-//! None outlives the tests, however these end: a shell that waits for the end of this
-//! process ends them and removes what they leave.
+//! PostgreSQL servers of the tests, each with its own folder and port. They can be killed, paused
+//! and followed by a standby. No server outlives the tests, however these end: a shell waits for
+//! the end of this process, then stops the servers and removes their files.
 
 use std::fs::{self, File};
 use std::net::TcpListener;
@@ -19,7 +17,7 @@ use postgres::{Client, Config, NoTls};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::certs::Pair;
-use crate::support::harness::{PATIENCE, await_that, is_root};
+use crate::support::harness::{TIMEOUT, await_that, is_root};
 
 mod database;
 mod state;
@@ -38,7 +36,7 @@ log_line_prefix = '%m [%p] %q%u@%d %a '
 log_lock_waits = on
 wal_retrieve_retry_interval = '50ms'
 ";
-/// Whoever comes over TCP shows a password.
+/// Connections over TCP need a password.
 const HBA: &str = "
 local all all trust
 local replication all trust
@@ -46,24 +44,24 @@ host all all 127.0.0.1/32 scram-sha-256
 ";
 
 /// What all servers of this process have in common.
-struct Site {
-    /// Where the newest PostgreSQL has its programs.
+struct ServerFiles {
+    /// The folder with the programs of the newest PostgreSQL installed.
     programs: PathBuf,
     folder: PathBuf,
     made: AtomicU32,
     /// Ends all servers when its standard input is closed, which is when this process ends.
-    _warden: Child,
+    _cleanup_process: Child,
 }
 
-impl Site {
-    fn of_this_process() -> &'static Site {
-        static SITE: OnceLock<Site> = OnceLock::new();
+impl ServerFiles {
+    fn of_this_process() -> &'static ServerFiles {
+        static SITE: OnceLock<ServerFiles> = OnceLock::new();
         SITE.get_or_init(|| {
             let folder = tempfile::Builder::new().prefix("cts-pg-").tempdir().unwrap().keep();
-            let site = Site {
+            let site = ServerFiles {
                 programs: newest_programs(),
                 made: AtomicU32::new(0),
-                _warden: warden(&folder),
+                _cleanup_process: cleanup_process(&folder),
                 folder,
             };
             give_away(&site.folder);
@@ -83,7 +81,7 @@ impl Site {
         self.folder.join("template")
     }
 
-    /// A program of PostgreSQL, run as who may run a server.
+    /// A program of PostgreSQL, run as a user who may run a server (not root).
     fn program(&self, name: &str) -> Command {
         let mut command = Command::new(self.programs.join(name));
         command.env_clear().env("LC_ALL", "C").stdin(Stdio::null());
@@ -95,7 +93,7 @@ impl Site {
     }
 
     /// The name and the folder for one more cluster.
-    fn place(&self) -> (String, PathBuf) {
+    fn new_folder(&self) -> (String, PathBuf) {
         let site = self.folder.file_name().unwrap().to_str().unwrap();
         let name = format!("{site}-{:04}", self.made.fetch_add(1, Ordering::Relaxed));
         let folder = self.folder.join(&name);
@@ -107,7 +105,7 @@ impl Site {
 
 /// Holds the data, logs and sockets of all servers of this process.
 pub fn folder_of_all_servers() -> &'static Path {
-    &Site::of_this_process().folder
+    &ServerFiles::of_this_process().folder
 }
 
 fn newest_programs() -> PathBuf {
@@ -123,14 +121,14 @@ fn newest_programs() -> PathBuf {
         .expect("PostgreSQL's server is needed: tests/run.sh installs it")
 }
 
-/// Waits for the end of this process in a process group of its own, where no signal to the
-/// tests' one finds it.
-fn warden(folder: &Path) -> Child {
+/// Starts the shell that waits for the end of this process. It has its own process group, so that a
+/// signal to the group of the tests does not reach it.
+fn cleanup_process(folder: &Path) -> Child {
     let mut command = end(folder.file_name().unwrap().to_str().unwrap(), folder, "read -r _");
     command.stdin(Stdio::piped()).process_group(0).spawn().unwrap()
 }
 
-/// Ends the processes with this in their titles and removes the folder, after those words.
+/// The command that runs `first`, then ends the processes with this title and removes the folder.
 fn end(title: &str, folder: &Path, first: &str) -> Command {
     let mut command = Command::new("sh");
     command.args(["-c", &format!("{first}\n{END}"), "sh", title]).arg(folder);
@@ -138,7 +136,7 @@ fn end(title: &str, folder: &Path, first: &str) -> Command {
     command
 }
 
-/// To who runs the servers; anybody may pass through.
+/// Makes the user of the servers the owner; every user may traverse the folder.
 fn give_away(path: &Path) {
     fs::set_permissions(path, fs::Permissions::from_mode(0o711)).unwrap();
     if is_root() {
@@ -153,13 +151,13 @@ fn done(command: &mut Command) {
 
 #[derive(Clone, Copy, Debug)]
 pub enum Mode {
-    /// Sessions are ended, and the server leaves everything tidy.
+    /// Sessions are terminated, and the server writes a checkpoint.
     Fast,
-    /// All ends at once, and the next start recovers.
+    /// All processes end at once; the next start recovers from the WAL.
     Immediate,
 }
 
-/// What a cluster is to be like.
+/// The configuration of a new cluster.
 #[derive(Default)]
 pub struct Builder {
     settings: String,
@@ -179,15 +177,15 @@ impl Builder {
         self
     }
 
-    /// The server speaks TLS too, and shows this certificate.
+    /// The server also accepts TLS, with this certificate.
     pub fn tls(mut self, pair: &Pair) -> Builder {
         self.tls = Some((pair.cert.clone(), pair.key.clone()));
         self.set("ssl", "on")
     }
 
     pub fn start(self) -> Cluster {
-        let site = Site::of_this_process();
-        let (name, folder) = site.place();
+        let site = ServerFiles::of_this_process();
+        let (name, folder) = site.new_folder();
         let data = folder.join("data");
         done(Command::new("cp").arg("-a").arg(site.template()).arg(&data));
         let settings = data.join("postgresql.conf");
@@ -208,7 +206,7 @@ impl Builder {
 
 /// A PostgreSQL server; ended when dropped.
 pub struct Cluster {
-    /// Stands in the title of each of its processes.
+    /// Part of the title of each of its processes.
     name: String,
     /// Holds its data, its log and its socket.
     folder: PathBuf,
@@ -222,7 +220,7 @@ impl Cluster {
         Builder::default()
     }
 
-    /// The one that all tests use which do nothing to a server itself.
+    /// The server shared by all tests that do not stop, fill or reconfigure it.
     pub fn shared() -> &'static Cluster {
         static SHARED: OnceLock<Cluster> = OnceLock::new();
         SHARED.get_or_init(|| {
@@ -243,18 +241,19 @@ impl Cluster {
         }
     }
 
-    /// Starts it where it was before.
+    /// Starts the server again on the same folder and port.
     pub fn start_again(&self) {
         await_that("the port is free again", || self.start_server());
     }
 
-    /// Starts the server and waits until it takes connections; false if its port is in use.
+    /// Starts the server and waits until it accepts connections. Returns false if its port is in
+    /// use.
     fn start_server(&self) -> bool {
         let mut server = self.server.lock().unwrap();
         assert!(server.is_none(), "it runs already");
         let before = self.log().len();
         let log = File::options().create(true).append(true).open(self.folder.join("log")).unwrap();
-        let mut child = Site::of_this_process()
+        let mut child = ServerFiles::of_this_process()
             .program("postgres")
             .arg("-D")
             .arg(self.folder.join("data"))
@@ -265,7 +264,7 @@ impl Cluster {
             .stderr(log)
             .spawn()
             .unwrap();
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while !self.is_ready(child.id()) {
             if child.try_wait().unwrap().is_some() {
                 let log = self.log().split_off(before);
@@ -279,7 +278,7 @@ impl Cluster {
         true
     }
 
-    /// As the server says in its lock file, which may be that of an earlier one.
+    /// Whether the lock file says ready, and is that of this process and not of an earlier one.
     fn is_ready(&self, pid: u32) -> bool {
         let file = fs::read_to_string(self.folder.join("data/postmaster.pid")).unwrap_or_default();
         let mut lines = file.lines().map(str::trim);
@@ -296,7 +295,7 @@ impl Cluster {
         await_that("the server has ended", || child.try_wait().unwrap().is_some());
     }
 
-    /// SIGKILL for the server, and for all that it started.
+    /// Kills the server and all its processes with SIGKILL.
     pub fn kill(&self) {
         let mut child = self.server.lock().unwrap().take().expect("it runs");
         child.kill().unwrap();
@@ -307,13 +306,14 @@ impl Cluster {
         });
     }
 
-    /// Stops all of its processes: connections are taken by the kernel, and nobody answers.
+    /// Stops all of its processes with SIGSTOP: the kernel accepts connections, and nothing
+    /// answers.
     pub fn pause(&self) {
         let is_stopped = |pid: &Pid| {
             let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
             stat.rsplit(") ").next().is_some_and(|state| state.starts_with('T'))
         };
-        // One that is just being started is stopped in the next turn.
+        // A process that was just being started is stopped in the next iteration.
         await_that("all processes have stopped", || {
             self.signal(Signal::STOP);
             self.processes().iter().all(is_stopped)
@@ -340,10 +340,10 @@ impl Cluster {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// A copy of it that follows it, streaming, and takes queries.
+    /// A hot standby that follows this server by streaming replication.
     pub fn standby(&self) -> Cluster {
-        let site = Site::of_this_process();
-        let (name, folder) = site.place();
+        let site = ServerFiles::of_this_process();
+        let (name, folder) = site.new_folder();
         let port = self.port.to_string();
         done(
             site.program("pg_basebackup")
@@ -359,7 +359,7 @@ impl Cluster {
         standby
     }
 
-    /// Waits until this standby has all that is on the primary now.
+    /// Waits until this standby has replayed what the primary has written so far.
     pub fn catch_up_with(&self, primary: &Cluster) {
         let there = primary.texts("SELECT pg_current_wal_flush_lsn()").remove(0);
         let lag = format!("SELECT greatest('{there}'::pg_lsn - pg_last_wal_replay_lsn(), 0)");
@@ -407,7 +407,7 @@ impl Drop for Cluster {
     }
 }
 
-/// One that the kernel gives to nobody who asks for any.
+/// A free port outside the range from which the kernel assigns ephemeral ports.
 fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let of_this_process = u16::try_from(process::id() * 53 % 20_000).unwrap();

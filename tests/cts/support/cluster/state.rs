@@ -1,4 +1,4 @@
-//! What a database holds, to tell one state of it from another.
+//! The content of a database as text, to compare two states of it.
 
 use postgres::Client;
 
@@ -23,7 +23,7 @@ const SHAPE: &str = "
     ORDER BY 1";
 
 impl Database<'_> {
-    /// Shape, ledger, and how much cts has noted.
+    /// Schema, ledger, and number of events in `site_logs`.
     pub fn shape(&self) -> Vec<String> {
         let mut client = self.open();
         let mut shape = texts(&mut client, SHAPE);
@@ -38,7 +38,7 @@ impl Database<'_> {
         shape
     }
 
-    /// Shape, and every row of every table with the number of the transaction that wrote it.
+    /// Schema, and every row of every table with the id of the transaction that wrote it.
     pub fn everything(&self) -> Vec<String> {
         let mut client = self.open();
         let mut all = texts(&mut client, SHAPE);
@@ -49,7 +49,7 @@ impl Database<'_> {
             );
             all.extend(texts(&mut client, &sql));
         }
-        // Whatever was made anew has another row there.
+        // A recreated object has another row there.
         all.extend(texts(
             &mut client,
             "SELECT relname || oid || ' ' || xmin FROM pg_class \
@@ -63,7 +63,7 @@ impl Database<'_> {
         self.printed(&["--schema-only"])
     }
 
-    /// How many sessions cts has there.
+    /// The number of sessions of cts in this database.
     pub fn sessions_of_cts(&self) -> i64 {
         let sql = format!(
             "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'cts%' AND datname = '{}'",
@@ -72,7 +72,7 @@ impl Database<'_> {
         super::number(&mut self.admin(), &sql)
     }
 
-    /// Indexes that a cut-off build has left behind.
+    /// Invalid indexes, as an interrupted build leaves them.
     pub fn invalid(&self) -> Vec<String> {
         self.texts("SELECT indexrelid::regclass::text FROM pg_index WHERE NOT indisvalid")
     }

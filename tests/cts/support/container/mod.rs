@@ -1,6 +1,6 @@
-//! A machine with a systemd of its own: a container that systemd-nspawn boots from a cached root,
-//! with a layer in memory over it. All that is written there, mounts and processes too, goes with
-//! the container, and the container goes with the test, however that ends.
+//! A container with its own systemd, booted by systemd-nspawn from a cached root file system under
+//! an overlay in memory. Its files, mounts and processes end with the container, and the container
+//! ends with the test, even if that is killed.
 
 use std::fs;
 use std::io::{ErrorKind, Write};
@@ -14,45 +14,46 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::support::harness::{Done, PATIENCE, is_root};
+use crate::support::harness::{Done, TIMEOUT, is_root};
 use crate::support::project::source;
 
-pub struct Booted {
+pub struct Container {
     name: String,
     nspawn: Child,
-    /// Process 1 of the container, as this machine numbers it.
+    /// Process 1 of the container, by its id on the host.
     leader: Pid,
     cgroup: Option<PathBuf>,
     _folder: TempDir,
 }
 
 /// How a container is made.
-pub struct Plan {
+pub struct ContainerPlan {
     binds: Vec<(PathBuf, String)>,
 }
 
-impl Plan {
+impl ContainerPlan {
     /// A Debian without cts.
-    pub fn bare() -> Plan {
-        Plan { binds: Vec::new() }
+    pub fn bare() -> ContainerPlan {
+        ContainerPlan { binds: Vec::new() }
     }
 
-    /// Lets the container see a file or folder of this machine, read-only.
-    pub fn with(mut self, from: PathBuf, to: &str) -> Plan {
+    /// Binds a file or folder of the host into the container, read-only.
+    pub fn with(mut self, from: PathBuf, to: &str) -> ContainerPlan {
         self.binds.push((from, to.to_string()));
         self
     }
 
-    /// Boots it. `None` where this machine cannot, which is said past the capture of output.
-    pub fn boot(self) -> Option<Booted> {
+    /// Boots it. Returns `None` and prints why, also where output is captured, if this machine
+    /// cannot.
+    pub fn boot(self) -> Option<Container> {
         match self.try_boot() {
             Ok(booted) => Some(booted),
-            Err(why) => Plan::impossible(&why),
+            Err(why) => ContainerPlan::impossible(&why),
         }
     }
 
-    /// Says that nothing is tried; with `CTS_BOOTED=required` that is a failure.
-    pub fn impossible(why: &str) -> Option<Booted> {
+    /// Prints that the test is not run; with `CTS_BOOTED=required` it fails instead.
+    pub fn impossible(why: &str) -> Option<Container> {
         let is_required = std::env::var_os("CTS_BOOTED").is_some_and(|wanted| wanted == "required");
         assert!(!is_required, "CTS_BOOTED=required, but: {why}");
         let thread = std::thread::current();
@@ -61,7 +62,7 @@ impl Plan {
         None
     }
 
-    fn try_boot(self) -> Result<Booted, String> {
+    fn try_boot(self) -> Result<Container, String> {
         static ROOT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let root = ROOT.get_or_init(root).clone()?;
@@ -76,7 +77,7 @@ impl Plan {
         command
             .args(["-c", r#"[ -z "$0" ] || echo $$ >"$0/cgroup.procs"; exec "$@""#])
             .arg(cgroup.as_deref().unwrap_or(Path::new("")))
-            // Where the test is killed, its container shuts down.
+            // The container shuts down if the test is killed.
             .args(["setpriv", "--pdeathsig", "TERM", "systemd-nspawn", "--boot", "--quiet"])
             .arg("--directory")
             .arg(root)
@@ -95,7 +96,7 @@ impl Plan {
         }
         let mut nspawn = command.spawn().map_err(|e| format!("nothing can be started: {e}"))?;
         match leader(&manager, &mut nspawn) {
-            Ok(leader) => Ok(Booted { name, nspawn, leader, cgroup, _folder: folder }),
+            Ok(leader) => Ok(Container { name, nspawn, leader, cgroup, _folder: folder }),
             Err(why) => {
                 let _ = nspawn.kill();
                 let _ = nspawn.wait();
@@ -107,7 +108,7 @@ impl Plan {
     }
 }
 
-/// The cached root, built where it is not there yet.
+/// The cached root file system, built if it does not exist.
 fn root() -> Result<PathBuf, String> {
     if !is_root() {
         return Err("only root can boot a container".into());
@@ -127,7 +128,7 @@ fn root() -> Result<PathBuf, String> {
     Err(format!("a Debian to boot cannot be fetched: {}", last.join(" / ")))
 }
 
-/// Where systemd does not run this machine, the container gets a control group from us.
+/// Makes a control group for the container if systemd does not run on the host.
 fn own_cgroup(name: &str) -> Result<Option<PathBuf>, String> {
     if Path::new("/run/systemd/system").is_dir() {
         return Ok(None);
@@ -153,9 +154,9 @@ fn sweep(tree: &Path) {
     }
 }
 
-/// Waits until the systemd inside says that it has booted.
+/// Waits until the systemd of the container notifies that it has booted.
 fn leader(manager: &UnixDatagram, nspawn: &mut Child) -> Result<Pid, String> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     manager.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
     let (mut leader, mut bytes) = (None, [0; 4096]);
     while Instant::now() < deadline {
@@ -178,13 +179,13 @@ fn leader(manager: &UnixDatagram, nspawn: &mut Child) -> Result<Pid, String> {
     Err("it did not say in time that it is up".into())
 }
 
-impl Booted {
+impl Container {
     /// Runs a script inside.
     pub fn sh(&self, script: &str) -> Done {
         Done(self.command(script).output().unwrap())
     }
 
-    /// A script inside, to be run.
+    /// A command that runs a script inside.
     pub fn command(&self, script: &str) -> Command {
         let mut command = Command::new("nsenter");
         command
@@ -212,13 +213,13 @@ impl Booted {
         done.out().trim_end().to_string()
     }
 
-    /// A file inside.
+    /// Writes a file inside.
     pub fn write(&self, path: &str, text: &str) {
         assert!(!text.contains("EOF"));
         self.ok(&format!("mkdir -p $(dirname {path}); cat >{path} <<'EOF'\n{text}EOF"));
     }
 
-    /// Copies a file of this machine to one inside.
+    /// Copies a file of the host into the container.
     pub fn put(&self, from: &Path, to: &str) {
         let mut command = self.command(&format!("cat >{to}"));
         assert!(command.stdin(fs::File::open(from).unwrap()).status().unwrap().success());
@@ -230,14 +231,14 @@ impl Booted {
         self.ok("systemctl daemon-reload");
     }
 
-    /// What systemd knows of the service.
+    /// A property of the service.
     pub fn show(&self, property: &str) -> String {
         self.ok(&format!("systemctl show -P {property} cts.service"))
     }
 
-    /// Waits until systemd says this of the service.
+    /// Waits until the property has this value.
     pub fn until(&self, property: &str, wanted: &str) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             let is = self.show(property);
             if is == wanted {
@@ -251,22 +252,22 @@ impl Booted {
         }
     }
 
-    /// The log lines of the service, without what systemd says of it.
+    /// The log lines of the service, without those of systemd.
     pub fn log(&self, more: &str) -> String {
         self.ok("journalctl --sync");
         self.sh(&format!("journalctl -q -o cat _SYSTEMD_UNIT=cts.service {more}")).out()
     }
 
-    /// All that the journal has.
+    /// The end of the whole journal.
     pub fn journal(&self, more: &str) -> String {
         self.sh(&format!("journalctl -q -o short-monotonic --no-hostname -b {more} | tail -n 60"))
             .out()
     }
 }
 
-impl Drop for Booted {
+impl Drop for Container {
     fn drop(&mut self) {
-        // With its process 1, all of the container's processes and mounts end.
+        // All processes and mounts of the container end with its process 1.
         let _ = kill_process(self.leader, Signal::KILL);
         let _ = self.nspawn.wait();
         self.cgroup.iter().for_each(|cgroup| remove_cgroup(cgroup));
@@ -282,7 +283,7 @@ fn remove_cgroup(cgroup: &Path) {
             remove_cgroup(&entry.path());
         }
     }
-    // The last processes may be a moment from gone.
+    // The last processes may need a moment to end.
     let deadline = Instant::now() + Duration::from_secs(2);
     while fs::remove_dir(cgroup).is_err() && cgroup.exists() && Instant::now() < deadline {
         std::thread::yield_now();

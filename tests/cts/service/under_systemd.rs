@@ -1,16 +1,15 @@
-//! The unit under a real systemd: what a box does at a start, a crash, a hang, a stop, and where
-//! something is wrong.
+//! The unit under a real systemd: start, crash, hang, stop, and errors.
 
 use std::thread;
 
-use crate::support::container::{Booted, Plan};
+use crate::support::container::{Container, ContainerPlan};
 use crate::support::harness::await_that;
 use crate::support::project::source;
 
-/// A machine on which cts is installed and has not been started.
-fn installed() -> Option<Booted> {
+/// A container with cts installed and not started.
+fn installed() -> Option<Container> {
     let units = "/usr/lib/systemd/system";
-    let plan = Plan::bare()
+    let plan = ContainerPlan::bare()
         .with(env!("CARGO_BIN_EXE_cts").into(), "/usr/bin/cts")
         .with(source("systemd/cts.service"), &format!("{units}/cts.service"))
         .with(source("systemd/cts.socket"), &format!("{units}/cts.socket"))
@@ -21,8 +20,8 @@ fn installed() -> Option<Booted> {
     Some(machine)
 }
 
-/// Starts cts, and comes back as `systemctl` does, once it says that it is ready.
-fn started() -> Option<Booted> {
+/// Starts cts. Like `systemctl`, returns once the service has notified that it is ready.
+fn started() -> Option<Container> {
     let machine = installed()?;
     machine.ok("systemctl start cts");
     Some(machine)
@@ -48,7 +47,7 @@ fn start_ends_when_the_database_is_ready() {
 
 #[test]
 #[ignore = "sweep"]
-fn what_was_killed_is_back_in_seconds() {
+fn a_killed_service_is_restarted_in_seconds() {
     let Some(machine) = started() else { return };
     machine.ok("sqlite3 /data/cts.db \"INSERT INTO site_logs (level, category, message) VALUES ('info', 'test', 'kept')\"");
     machine.ok("systemctl kill -s KILL cts");
@@ -61,11 +60,11 @@ fn what_was_killed_is_back_in_seconds() {
 
 #[test]
 #[ignore = "sweep"]
-fn what_hangs_is_ended_by_the_watchdog_and_begun_anew() {
+fn a_hanging_service_is_restarted_by_the_watchdog() {
     let Some(machine) = installed() else { return };
     machine.drop_in("[Service]\nWatchdogSec=1s\nRestartSec=100ms\n");
     machine.ok("systemctl start cts");
-    // It is alive for longer than the watchdog waits, and only then stands still.
+    // It notifies the watchdog for longer than its interval before it is stopped.
     let alive = machine.show("WatchdogTimestampMonotonic");
     await_that("it tells the watchdog", || machine.show("WatchdogTimestampMonotonic") != alive);
     assert_eq!(machine.show("NRestarts"), "0");
@@ -90,9 +89,9 @@ fn a_stop_leaves_no_wal() {
     assert_eq!(machine.log("-p warning"), "");
 }
 
-/// Sends 200 requests while cts is restarted over and over; how many were answered, and how often
-/// it was restarted.
-fn answered_over_restarts(machine: &Booted) -> (usize, u32) {
+/// Sends 200 requests while cts is restarted repeatedly. Returns the number of answers and of
+/// restarts.
+fn answered_over_restarts(machine: &Container) -> (usize, u32) {
     let clients: Vec<_> = (0..4)
         .map(|_| {
             let request =
@@ -122,7 +121,7 @@ fn with_the_socket_no_request_is_lost_over_restarts() {
     assert_eq!(answered, 200, "{restarts} restarts:\n{}", machine.journal(""));
     assert_eq!(machine.ok("systemctl is-active cts.socket"), "active");
 
-    // Without it some are, or nothing was tried above.
+    // Without the socket some are lost; otherwise the test above would prove nothing.
     machine.ok("systemctl stop cts.socket cts; systemctl start cts");
     let (answered, restarts) = answered_over_restarts(&machine);
     assert!(answered < 200, "{answered} answered over {restarts} restarts without the socket");
@@ -130,7 +129,7 @@ fn with_the_socket_no_request_is_lost_over_restarts() {
 
 #[test]
 #[ignore = "sweep"]
-fn a_request_starts_what_the_socket_stands_for() {
+fn a_request_to_the_socket_starts_the_service() {
     let Some(machine) = installed() else { return };
     machine.ok("systemctl start cts.socket");
     assert_eq!(machine.show("ActiveState"), "inactive");
@@ -169,14 +168,14 @@ fn a_read_only_disk_is_never_ready() {
 
 #[test]
 #[ignore = "sweep"]
-fn what_a_restart_cannot_mend_is_not_restarted() {
+fn a_permanent_error_is_not_restarted() {
     let Some(machine) = installed() else { return };
     machine.write("/etc/default/cts", "PORT=much\n");
     assert!(!machine.sh("systemctl start cts").0.status.success());
     let state = ["ExecMainStatus", "ActiveState", "SubState", "NRestarts"];
     assert_eq!(state.map(|name| machine.show(name)), ["78", "failed", "failed", "0"]);
 
-    // What passes by itself is: here, that another program has the port.
+    // A temporary error is restarted: here another program has the port.
     machine.write("/etc/default/cts", "PORT=3000\n");
     machine.drop_in("[Service]\nRestartSec=100ms\n");
     machine.ok("systemd-run -q --unit=other --service-type=notify --property=NotifyAccess=all \
@@ -190,7 +189,7 @@ fn what_a_restart_cannot_mend_is_not_restarted() {
 
 #[test]
 #[ignore = "sweep"]
-fn what_cannot_start_comes_to_rest_behind_the_socket_too() {
+fn a_permanent_error_is_not_restarted_through_the_socket_either() {
     let Some(machine) = installed() else { return };
     machine.write("/etc/default/cts", "CTS_LOCK_TIMEOUT=soon\n");
     machine.ok("systemctl start cts.socket");
@@ -204,7 +203,7 @@ fn what_cannot_start_comes_to_rest_behind_the_socket_too() {
 
 #[test]
 #[ignore = "sweep"]
-fn the_journal_tells_errors_from_the_rest() {
+fn journal_lines_have_their_priorities() {
     let Some(machine) = started() else { return };
     machine.ok("systemctl stop cts; sqlite3 /data/cts.db 'DROP INDEX idx_site_logs_time'");
     machine.ok("systemctl start cts; systemctl stop cts");
@@ -219,7 +218,7 @@ fn the_journal_tells_errors_from_the_rest() {
 
 #[test]
 #[ignore = "sweep"]
-fn who_holds_the_lock_is_named_from_inside_the_sandbox() {
+fn the_holder_of_a_lock_is_named_from_inside_the_sandbox() {
     let Some(machine) = started() else { return };
     machine.ok("systemctl stop cts; sqlite3 /data/cts.db 'DROP INDEX idx_site_logs_time'");
     machine.ok("mkfifo /run/words; systemd-run -q --unit=holder sh -c 'exec sqlite3 /data/cts.db </run/words'");
@@ -239,7 +238,7 @@ fn who_holds_the_lock_is_named_from_inside_the_sandbox() {
 
 #[test]
 #[ignore = "sweep"]
-fn programs_of_the_group_are_let_in() {
+fn programs_of_the_group_can_use_the_database() {
     let Some(machine) = installed() else { return };
     machine.write("/etc/tmpfiles.d/cts.conf", "d /data 2770 cts cts -\n");
     machine.drop_in(
@@ -261,7 +260,7 @@ fn programs_of_the_group_are_let_in() {
 
 #[test]
 #[ignore = "sweep"]
-fn a_secret_comes_in_a_file_that_only_root_can_read() {
+fn a_secret_is_read_from_a_credential_of_systemd() {
     let Some(machine) = installed() else { return };
     machine.write("/etc/cts/admin-token", "open sesame\n");
     machine.drop_in(
@@ -275,7 +274,7 @@ fn a_secret_comes_in_a_file_that_only_root_can_read() {
     assert_eq!(machine.ok(&format!("{ask} -H 'Authorization: Bearer open sesame'")), "200");
 }
 
-/// The build with the store runs under the same sandbox, on either database.
+/// The build with PostgreSQL runs under the same sandbox, on either store.
 #[cfg(feature = "postgres")]
 #[test]
 #[ignore = "sweep"]

@@ -1,6 +1,5 @@
-//! Databases as the original CTS left them behind, made anew for every test: its scripts, the
-//! rows that its programs wrote, and what its users added. It knows nothing of the schema of
-//! this cts.
+//! Databases of the original CTS, made for each test from its scripts, with rows as its programs
+//! wrote them and objects that users added. Nothing here depends on the present schema.
 
 use std::path::Path;
 
@@ -25,7 +24,7 @@ pub enum Old {
 const ROWS: usize = 30;
 const CONNECTIONS: usize = 5;
 
-/// A connection that is gone.
+/// The id of a deleted connection.
 const GONE: i64 = 77;
 
 impl Old {
@@ -67,7 +66,7 @@ impl Old {
         matches!(self, Old::Master | Old::Init)
     }
 
-    /// Every tenth row belongs to a connection that is gone.
+    /// Every tenth row refers to a deleted connection.
     fn connection(self, n: usize) -> Value {
         let text = |id: &str| Value::Text(id.to_string());
         match (n % 10, self) {
@@ -88,7 +87,7 @@ impl Old {
         for table in texts(conn, "SELECT name FROM sqlite_schema WHERE type = 'table'") {
             let rows = match table.as_str() {
                 "sqlite_sequence" | "migrations" => 0,
-                // Its ids are text, but no row says so.
+                // Its ids are text, but no row shows it.
                 "strategies_trailing" if self == Old::Master => 0,
                 "exchange_connections" | "connection_coordination" => CONNECTIONS,
                 _ => ROWS,
@@ -149,7 +148,7 @@ impl Old {
     }
 }
 
-/// Makes a table large: its first row, this many times more, under new ids.
+/// Adds this many copies of the first row of a table, with new ids.
 pub fn enlarge(path: &Path, table: &str, rows: usize) {
     let conn = Connection::open(path).unwrap();
     let columns = columns(&conn, table);
@@ -171,8 +170,8 @@ pub fn enlarge(path: &Path, table: &str, rows: usize) {
     .unwrap();
 }
 
-/// Runs a script as its runner did: what is there already stays, and where there is a ledger
-/// each statement has a row in it.
+/// Runs a script as the original runner did: existing objects are kept, and if there is a ledger,
+/// each statement gets a row in it.
 fn run_script(conn: &Connection, script: &str) {
     let long = [
         ("@id", "id INTEGER PRIMARY KEY AUTOINCREMENT"),
@@ -226,7 +225,7 @@ struct Column {
     name: String,
     kind: String,
     not_null: bool,
-    /// The words its CHECK allows.
+    /// The values that its CHECK allows.
     allowed: Vec<String>,
 }
 
@@ -278,7 +277,7 @@ fn integer(n: usize) -> Value {
     Value::Integer(i64::try_from(n).unwrap())
 }
 
-/// What programs left in columns declared REAL.
+/// Values that programs wrote to columns declared REAL.
 fn real(n: usize) -> Value {
     match n % 9 {
         0 => Value::Real(0.1 + 0.2),
@@ -293,7 +292,7 @@ fn real(n: usize) -> Value {
     }
 }
 
-/// What programs left in columns declared INTEGER.
+/// Values that programs wrote to columns declared INTEGER.
 fn number(n: usize) -> Value {
     match n % 6 {
         0 => Value::Text("true".into()),
@@ -325,7 +324,7 @@ fn is_json(name: &str) -> bool {
 }
 
 /// A time of another type, a ledger row without a time and one with the name of a script, a state
-/// of no living connection, and counters that are ahead of their tables.
+/// of a deleted connection, and sequences ahead of their tables.
 const UNIFIED_ROWS: &str = "\
     UPDATE strategies_dca SET updated_at = 1740821400123 WHERE id = 3;
     UPDATE migrations SET executed_at = NULL WHERE id = 5;
@@ -334,8 +333,8 @@ const UNIFIED_ROWS: &str = "\
     DELETE FROM site_logs WHERE id = (SELECT max(id) FROM site_logs);
     DELETE FROM pseudo_positions WHERE id = (SELECT max(id) FROM pseudo_positions);";
 
-/// What the users of the box made themselves: a table that points to ours, a view of ours, one
-/// that is broken, triggers and indexes on ours, and columns in ours.
+/// Objects that the owner of the database added: a table that references ours, a view of ours, a
+/// broken view, and triggers, indexes and columns on our tables.
 pub const THEIR_OWN: &str = r#"
     ALTER TABLE users ADD COLUMN my_nickname TEXT DEFAULT 'n''é' COLLATE NOCASE;
     ALTER TABLE users ADD COLUMN my_shout TEXT GENERATED ALWAYS AS (upper(username)) VIRTUAL;
@@ -361,7 +360,7 @@ pub const THEIR_OWN: &str = r#"
     CREATE INDEX my_index ON exchange_connections (exchange, created_at DESC) WHERE exchange IS NOT NULL;
     CREATE UNIQUE INDEX my_lower ON users (lower(username));"#;
 
-/// 19 of the tables of today, and 13 that only it had.
+/// 19 of the present tables, and 13 that only this script had.
 const UNIFIED: &str = "
 TABLE migrations (@id, name TEXT NOT NULL UNIQUE, executed_at DATETIME DEFAULT CURRENT_TIMESTAMP);
 TABLE users (@id, username TEXT NOT NULL UNIQUE, email TEXT UNIQUE, password_hash TEXT NOT NULL,
@@ -454,7 +453,7 @@ INDEX idx_site_logs_timestamp ON site_logs (timestamp);
 INDEX idx_orders_connection ON orders (connection_id);
 ";
 
-/// Text ids, lists of allowed words, and columns that must be given and are not known today.
+/// Text ids, lists of allowed values, and NOT NULL columns that the present schema does not have.
 const MASTER: &str = "
 TABLE users (@id, username TEXT NOT NULL UNIQUE, email TEXT NOT NULL UNIQUE, password_hash TEXT NOT
     NULL, created_at TEXT DEFAULT CURRENT_TIMESTAMP, updated_at TEXT DEFAULT CURRENT_TIMESTAMP,
@@ -559,7 +558,7 @@ TABLE trade_history (@nanoid, @text_connection, strategy_id TEXT REFERENCES stra
     DELETE SET NULL, price REAL, executed_at TEXT);
 ";
 
-/// What there was at first.
+/// The first version of the schema.
 const INIT: &str = "
 TABLE users (@id, username TEXT NOT NULL UNIQUE, email TEXT NOT NULL UNIQUE, password_hash TEXT NOT
     NULL, api_key TEXT UNIQUE, api_secret TEXT, role TEXT DEFAULT 'user', is_active INTEGER DEFAULT
