@@ -8,8 +8,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use signal_hook::consts::{SIGINT, SIGTERM};
-
 use crate::config::Config;
 use crate::error::{Result, StateLeft};
 use crate::health::render::drift_json;
@@ -20,7 +18,7 @@ use crate::store::schema::Schema;
 use crate::store::{Progress, Snapshot, Store, WaitPolicy, WaitReason};
 use crate::system::log::Log;
 use crate::system::output::print;
-use crate::system::signals::cannot_handle_signals;
+use crate::system::signals::stop_flag;
 use crate::system::version::VERSION;
 use cts_schema::catalog::{Column, Drift, Object, Table, core_tables};
 use cts_schema::constraint_exception::ConstraintException;
@@ -131,12 +129,7 @@ fn interruptible<T>(
     log: Log,
     work: impl FnOnce(&WaitPolicy<'_>) -> Result<T>,
 ) -> Result<T> {
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGTERM, SIGINT] {
-        signal_hook::flag::register_conditional_default(signal, Arc::clone(&stop))
-            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&stop)))
-            .map_err(cannot_handle_signals)?;
-    }
+    let stop = stop_flag()?;
     let on_wait = |wait: &WaitReason, waited| drop(announce_wait(log, wait, waited));
     let teller = ProgressReporter::new(log);
     let on_progress = |progress: Progress<'_>| drop(teller.tell(progress));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::config::environment::{EnvironmentReader, invalid, require_path};
 use crate::config::setting::{SettingSource, Sourced};
-use crate::config::{DEFAULT_DB, Flags, postgres};
+use crate::config::{DEFAULT_DB, Flags, postgresql};
 use crate::error::{Error, Kind, Result};
 use crate::store::sqlite::{DatabaseFile, FileAccess};
 use crate::store::{Backend, Database};
@@ -17,7 +17,7 @@ use crate::store::{Backend, Database};
 pub fn database(flags: &Flags, env: &EnvironmentReader<'_>) -> Result<Arc<dyn Database>> {
     Ok(match backend(flags, env)? {
         Backend::Sqlite => Arc::new(sqlite_file(flags, env)?),
-        Backend::Postgresql => postgres::database(flags, env)?,
+        Backend::Postgresql => postgresql::database(flags, env)?,
     })
 }
 

@@ -7,12 +7,12 @@ mod environment;
 mod flags;
 mod http;
 #[cfg(feature = "postgres")]
-mod postgres;
+mod postgresql;
 mod setting;
 #[cfg(test)]
 mod tests;
 #[cfg(not(feature = "postgres"))]
-mod without_postgres;
+mod without_postgresql;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +28,7 @@ pub use flags::Flags;
 pub use http::Listen;
 pub use setting::{SecretLocation, Setting, SettingSource};
 #[cfg(not(feature = "postgres"))]
-use without_postgres as postgres;
+use without_postgresql as postgresql;
 
 /// The configuration of one run.
 #[derive(Clone, Debug)]

@@ -26,10 +26,10 @@ pub enum Phase {
 #[derive(Default)]
 pub struct Slots {
     last_id: u64,
-    connections: Vec<Connection>,
+    connections: Vec<OpenConnection>,
 }
 
-struct Connection {
+struct OpenConnection {
     id: u64,
     stream: Arc<TcpStream>,
     phase: Phase,
@@ -46,7 +46,7 @@ impl Slots {
     /// Gives a new connection a slot; returns its id.
     pub fn insert(&mut self, stream: &Arc<TcpStream>) -> u64 {
         self.last_id += 1;
-        self.connections.push(Connection {
+        self.connections.push(OpenConnection {
             id: self.last_id,
             stream: Arc::clone(stream),
             phase: Phase::AwaitingRequest,
@@ -62,7 +62,7 @@ impl Slots {
 
     /// Moves a connection to `phase`; `None` if it has been evicted.
     pub fn enter(&mut self, id: u64, phase: Phase) -> Option<()> {
-        let is_it = |open: &&mut Connection| open.id == id && open.phase != Phase::Evicted;
+        let is_it = |open: &&mut OpenConnection| open.id == id && open.phase != Phase::Evicted;
         let connection = self.connections.iter_mut().find(is_it)?;
         connection.phase = phase;
         if phase == Phase::SendingResponse {
@@ -86,7 +86,7 @@ impl Slots {
     /// oldest first, never the connection `keep`. A slot becomes free when the thread of its connection
     /// ends, so that the number of threads stays bounded by the slots. Returns whether any was evicted.
     pub fn evict(&mut self, count: usize, idle: Duration, keep: Option<u64>) -> bool {
-        let may_go = |open: &&mut Connection| Some(open.id) != keep && open.is_idle(idle);
+        let may_go = |open: &&mut OpenConnection| Some(open.id) != keep && open.is_idle(idle);
         let mut has_evicted = false;
         for connection in self.connections.iter_mut().filter(may_go).take(count) {
             connection.phase = Phase::Evicted;
@@ -98,7 +98,7 @@ impl Slots {
     }
 }
 
-impl Connection {
+impl OpenConnection {
     /// Whether its client has been awaited for at least this long.
     fn is_idle(&self, at_least: Duration) -> bool {
         let idle = self.idle_since.elapsed();

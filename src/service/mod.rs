@@ -10,9 +10,6 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::Duration;
 
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
-
 use crate::commands::{announce_wait, initialise};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
@@ -24,7 +21,7 @@ use crate::service::upkeep::UpkeepThread;
 use crate::store::{Progress, SiteLogEntry, Store, WaitPolicy, WaitReason, write_site_log};
 use crate::system::deadline::cannot_start_thread;
 use crate::system::log::Log;
-use crate::system::signals::cannot_handle_signals;
+use crate::system::signals::{StopSignal, watch_stop_signals};
 use crate::system::systemd::Notifier;
 use crate::system::version::VERSION;
 
@@ -43,7 +40,7 @@ enum ServiceEvent {
     /// It cannot be made ready.
     Failed(Error),
     /// A signal asks to stop.
-    Signal(i32),
+    Signal(StopSignal),
 }
 
 /// Runs until a signal. Everything that can fail has a place before `READY=1`.
@@ -51,7 +48,8 @@ pub fn serve(config: &Config, log: Log) -> Result<()> {
     let manager = Notifier::from_environment();
     let (events, received) = mpsc::channel();
     let stop = Arc::new(AtomicBool::new(false));
-    watch_signals(events.clone())?;
+    let signals = events.clone();
+    watch_stop_signals(move |signal| drop(signals.send(ServiceEvent::Signal(signal))))?;
 
     let prober = Prober::new(Arc::clone(&config.database));
     let answers = prober.clone();
@@ -63,26 +61,6 @@ pub fn serve(config: &Config, log: Log) -> Result<()> {
     let ended = Appliance { log, manager, server, prober, stop }.run(&received);
     log.info("Stopped");
     ended
-}
-
-/// The first signal is an event; a second one ends the process at once.
-fn watch_signals(events: Sender<ServiceEvent>) -> Result<()> {
-    let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(cannot_handle_signals)?;
-    let watch = move || {
-        let mut is_first = true;
-        for signal in &mut signals {
-            if !is_first {
-                let _ = signal_hook::low_level::emulate_default_handler(signal);
-            }
-            is_first = false;
-            let _ = events.send(ServiceEvent::Signal(signal));
-        }
-    };
-    thread::Builder::new()
-        .name("signals".into())
-        .spawn(watch)
-        .map_err(|e| cannot_start_thread(&e))?;
-    Ok(())
 }
 
 /// Starts the thread that owns the database.
@@ -162,7 +140,7 @@ impl Appliance {
     }
 
     /// Waits until the database is ready (`None`) or a signal comes.
-    fn until_ready(&self, events: &Receiver<ServiceEvent>) -> Result<Option<i32>> {
+    fn until_ready(&self, events: &Receiver<ServiceEvent>) -> Result<Option<StopSignal>> {
         let mut asked_to_stop = None;
         loop {
             match events.recv_timeout(BETWEEN_EXTENSIONS) {
@@ -186,7 +164,7 @@ impl Appliance {
         }
     }
 
-    fn until_signal(&self, events: &Receiver<ServiceEvent>) -> Result<i32> {
+    fn until_signal(&self, events: &Receiver<ServiceEvent>) -> Result<StopSignal> {
         let interval = self.manager.watchdog.map_or(Duration::from_secs(60), |every| every / 3);
         loop {
             match events.recv_timeout(interval) {
@@ -214,9 +192,8 @@ impl Appliance {
         }
     }
 
-    fn end(&self, signal: i32) -> Result<()> {
-        let name = signal_hook::low_level::signal_name(signal).unwrap_or("signal");
-        self.log.info(format_args!("Stopping ({name})"));
+    fn end(&self, signal: StopSignal) -> Result<()> {
+        self.log.info(format_args!("Stopping ({})", signal.name()));
         self.manager.stopping("finishing requests and emptying the WAL");
         self.server.stop(REQUESTS_END_WITHIN);
         self.prober.close(CLOSES_WITHIN)

@@ -1,10 +1,29 @@
-//! Signals: those that are ignored, and the error of one that cannot be handled.
+//! Signals: a request to stop (SIGTERM or SIGINT), and the one whose default action would end the process
+//! for a reason that is reported as an error. The only file that handles signals.
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::thread;
+
+use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
+use signal_hook::iterator::Signals;
+use signal_hook::{flag, low_level};
 
 use crate::error::{Error, Kind, Result};
+
+const STOP_SIGNALS: [i32; 2] = [SIGTERM, SIGINT];
+
+/// A request to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StopSignal(i32);
+
+impl StopSignal {
+    /// The name, such as `SIGTERM`.
+    pub fn name(self) -> &'static str {
+        low_level::signal_name(self.0).unwrap_or("signal")
+    }
+}
 
 /// Ignores SIGXFSZ: a write beyond the limit on file sizes then fails with an error instead of ending the
 /// process.
@@ -15,12 +34,44 @@ use crate::error::{Error, Kind, Result};
 pub fn ignore_file_size_signal() -> Result<()> {
     // A handler that does nothing else; the flag is never read.
     let received = Arc::new(AtomicBool::new(false));
-    signal_hook::flag::register(signal_hook::consts::SIGXFSZ, received)
-        .map(|_| ())
-        .map_err(cannot_handle_signals)
+    flag::register(SIGXFSZ, received).map(drop).map_err(cannot_handle)
 }
 
-/// The error of a signal handler that the operating system did not install.
-pub fn cannot_handle_signals(cause: io::Error) -> Error {
-    Error::new(Kind::Io, "cannot handle signals").caused_by(cause)
+/// A flag that becomes true at the first SIGTERM or SIGINT. The second one ends the process.
+///
+/// # Errors
+///
+/// [`Kind::Io`] if the signals cannot be handled.
+pub fn stop_flag() -> Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in STOP_SIGNALS {
+        flag::register_conditional_default(signal, Arc::clone(&stop))
+            .and_then(|_| flag::register(signal, Arc::clone(&stop)))
+            .map_err(cannot_handle)?;
+    }
+    Ok(stop)
+}
+
+/// Calls `on_stop` in a thread of its own at the first SIGTERM or SIGINT. The second one ends the process.
+///
+/// # Errors
+///
+/// [`Kind::Io`] if the signals cannot be handled or the thread cannot be started.
+pub fn watch_stop_signals(on_stop: impl Fn(StopSignal) + Send + 'static) -> Result<()> {
+    let mut signals = Signals::new(STOP_SIGNALS).map_err(cannot_handle)?;
+    let watch = move || {
+        let mut is_first = true;
+        for signal in &mut signals {
+            if !is_first {
+                let _ = low_level::emulate_default_handler(signal);
+            }
+            is_first = false;
+            on_stop(StopSignal(signal));
+        }
+    };
+    thread::Builder::new().name("signals".into()).spawn(watch).map(drop).map_err(cannot_handle)
+}
+
+fn cannot_handle(cause: io::Error) -> Error {
+    Error::new(Kind::Io, format!("cannot handle signals: {cause}"))
 }
