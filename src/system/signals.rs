@@ -11,6 +11,7 @@ use signal_hook::iterator::Signals;
 use signal_hook::{flag, low_level};
 
 use crate::error::{Error, Kind, Result};
+use crate::system::deadline::cannot_start_thread;
 
 const STOP_SIGNALS: [i32; 2] = [SIGTERM, SIGINT];
 
@@ -69,9 +70,10 @@ pub fn watch_stop_signals(on_stop: impl Fn(StopSignal) + Send + 'static) -> Resu
             on_stop(StopSignal(signal));
         }
     };
-    thread::Builder::new().name("signals".into()).spawn(watch).map(drop).map_err(cannot_handle)
+    let thread = thread::Builder::new().name("signals".into()).spawn(watch);
+    thread.map(drop).map_err(|e| cannot_start_thread(&e))
 }
 
 fn cannot_handle(cause: io::Error) -> Error {
-    Error::new(Kind::Io, format!("cannot handle signals: {cause}"))
+    Error::new(Kind::Io, "cannot handle signals").caused_by(cause)
 }
