@@ -13,7 +13,7 @@ use crate::error::{Error, Kind, Result};
 use crate::health::render::{Counts, check_line};
 use crate::health::{Report, Status, Surroundings, examine};
 use crate::http::client::{HttpResponse, get};
-use crate::store::AS_ITS_OWNER;
+use crate::store::{AS_ITS_OWNER, DamageScope};
 use crate::system::deadline::BackgroundTask;
 use crate::system::output::print;
 
@@ -32,10 +32,10 @@ pub fn database(config: &Config, as_json: bool, deep: bool) -> Result<u8> {
     let late = || {
         let what = format!(
             "{}: no answer within {} s",
-            config.database.location(),
+            config.database.identity().location,
             CHECK_WITHIN.as_secs_f32()
         );
-        Err(Error::new(Kind::Io, what).remedy(config.database.silence()))
+        Err(Error::new(Kind::Io, what).remedy(config.database.identity().no_answer_remedy))
     };
     let report = match examination.within(limit).unwrap_or_else(|_| late()) {
         Ok(report) => report,
@@ -53,14 +53,15 @@ fn examine_once(config: &Config, deep: bool) -> Result<Report> {
     let Some(mut store) = open_read_only(config, LOCKED_FOR)? else {
         return Ok(match in_progress() {
             Some(doing) => Report::initializing(database, &doing),
-            None => Report::unreachable(database, &database.missing()),
+            None => Report::unreachable(database, &database.identity().absent_error()),
         });
     };
     if let Some(why) = store.storage_status().not_ours {
         // Whether its owner can write it is not for this user to tell.
         return Err(Error::new(Kind::Permission, why).remedy(AS_ITS_OWNER));
     }
-    let damage = if deep { store.find_damage(true)? } else { Default::default() };
+    let damage =
+        if deep { store.find_damage(DamageScope::Everything)? } else { Default::default() };
     let report = examine(&mut *store, Surroundings { damage, ..Surroundings::default() })?;
     if report.is_complete() {
         return Ok(report);

@@ -9,19 +9,32 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use crate::config::Config;
-use crate::error::{Result, StateLeft};
+use crate::error::Result;
 use crate::health::render::drift_json;
 use crate::health::{Report, Surroundings, examine};
 use crate::migrate::progress::ProgressReporter;
-use crate::migrate::{Outcome, Plan, bring_up_to_date, repair as repair_all};
+use crate::migrate::{Outcome, Plan, bring_up_to_date, refuse_obstacles, repair as repair_all};
 use crate::store::schema::Schema;
-use crate::store::{Progress, Snapshot, Store, WaitPolicy, WaitReason};
+use crate::store::{
+    DatabaseIdentity, OpenDatabase, Origin, Progress, Snapshot, Store, UpkeepOpener, WaitPolicy,
+    WaitReason,
+};
 use crate::system::log::Log;
 use crate::system::output::print;
 use crate::system::signals::stop_flag;
 use crate::system::version::VERSION;
 use cts_schema::catalog::{Column, Drift, Object, Table, core_tables};
 use cts_schema::constraint_exception::ConstraintException;
+
+/// A database that is up to date and ready for service.
+pub struct Initialised {
+    /// The open database.
+    pub store: Box<dyn Store>,
+    /// What was done.
+    pub outcome: Outcome,
+    /// Opens its upkeep, where it needs one.
+    pub upkeep: Option<UpkeepOpener>,
+}
 
 /// Opens the database, creating it where there is none, brings it up to date by `work` and makes
 /// it fit for service. What was done is logged after it is done.
@@ -30,38 +43,35 @@ pub fn initialise(
     log: Log,
     wait: &WaitPolicy<'_>,
     work: fn(&mut dyn Store, &WaitPolicy<'_>) -> Result<Outcome>,
-) -> Result<(Box<dyn Store>, Outcome)> {
-    let drafted = draft(config, wait)?;
-    let mut store = config.database.open(wait)?;
-    log.info(format_args!("Database: {}", store.location()));
-    let schema = store.schema();
+) -> Result<Initialised> {
+    let mut built = None;
+    let opened = config.database.open(wait, &mut |store| {
+        built = Some(bring_up_to_date(store, wait)?);
+        Ok(())
+    })?;
+    let mut store = opened.store;
+    let DatabaseIdentity { schema, location, .. } = store.identity();
+    log.info(format_args!("Database: {location}"));
     let (files, statements) = (schema.migrations.len(), schema.statements);
     log.detail(format_args!(
         "cts {VERSION} brings {files} migrations with {statements} statements"
     ));
-    // With a draft of ours in place there is nothing left to do; it is looked at all the same.
+    // A database that was just created is inspected too.
     let done = work(&mut *store, wait)?;
-    let outcome = drafted.filter(|_| done.applied() == 0).unwrap_or(done);
+    let built = built.filter(|_| opened.is_new && done.applied() == 0);
+    let outcome = built.unwrap_or(done);
     announce_outcome(log, &outcome);
-    for said in store.settle(wait)? {
-        log.info(said);
+    let settled = store.settle(wait)?;
+    for message in settled.messages {
+        log.info(message);
     }
     announce_totals(log, schema, &outcome);
-    Ok((store, outcome))
-}
-
-/// Makes the whole database where there is none, if this file system allows it; what was
-/// done, if it is ours that is there now.
-fn draft(config: &Config, wait: &WaitPolicy<'_>) -> Result<Option<Outcome>> {
-    let Some(mut draft) = config.database.draft(wait)? else { return Ok(None) };
-    let outcome = bring_up_to_date(draft.store(), wait)?;
-    let is_there = draft.publish().map_err(|error| error.leaving(StateLeft::Unchanged))?;
-    Ok(is_there.then_some(outcome))
+    Ok(Initialised { store, outcome, upkeep: settled.upkeep })
 }
 
 fn announce_outcome(log: Log, outcome: &Outcome) {
     if let Some(backup) = &outcome.backup {
-        log.info(format_args!("✓ The database as it was: {backup}"));
+        log.info(format_args!("✓ The database as it was: {}", backup.location()));
     }
     for index in &outcome.reindexed {
         log.warn(format_args!("index {index} was damaged and has been built anew"));
@@ -143,32 +153,38 @@ fn interruptible<T>(
 
 /// `cts migrate`.
 pub fn migrate(config: &Config, log: Log) -> Result<u8> {
-    log.info(format_args!("Database Type: {}", config.database.backend().name().to_uppercase()));
+    log.info(format_args!(
+        "Database Type: {}",
+        config.database.identity().backend.name().to_uppercase()
+    ));
     interruptible(config, log, |wait| {
-        let (store, _) = initialise(config, log, wait, bring_up_to_date)?;
-        store.close()?;
+        let ready = initialise(config, log, wait, bring_up_to_date)?;
+        ready.store.close()?;
         Ok(0)
     })
 }
 
 /// `cts migrate --dry-run`.
 pub fn plan(config: &Config) -> Result<u8> {
-    let (path, schema) = (config.database.location(), config.database.schema());
+    let identity = config.database.identity();
+    let (path, schema) = (&identity.location, identity.schema);
     let mut text = String::new();
-    let mut store = open_read_only(config, config.lock_timeout)?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let wait = WaitPolicy::silent(config.lock_timeout, &stop);
+    let opened = config.database.open_read_only(&wait)?;
+    if !opened.has_tables {
+        let _ = writeln!(text, "{path}: {}; {}", identity.absent, identity.creation);
+    }
+    let mut store = opened.database;
     let snapshot = match &mut store {
         Some(store) => store.inspect()?,
-        None => {
-            let making = config.database.making();
-            let _ = writeln!(text, "{path}: {making}");
-            Snapshot::default()
-        }
+        None => Snapshot::default(),
     };
     let plan = Plan::of(schema, &snapshot)?;
-    if !plan.is_empty() {
-        config.database.refuse_obstacles(&snapshot)?;
+    if let Some(store) = store.as_deref_mut().filter(|_| snapshot.origin() != Origin::Ours) {
+        refuse_obstacles(schema, &plan, store)?;
     }
-    let is_older = !snapshot.catalog.is_empty() && !snapshot.ledger.iter().any(|row| row.is_ours());
+    let is_older = snapshot.origin() == Origin::OlderCts;
     if is_older {
         let _ =
             writeln!(text, "{path}: of an older CTS; would be copied beside itself and adopted");
@@ -211,24 +227,29 @@ pub fn plan(config: &Config) -> Result<u8> {
 
 /// The tables that would be rebuilt, because a column that is missing cannot be added to them.
 fn plan_rebuilds(
-    store: &mut dyn Store,
+    store: &mut dyn OpenDatabase,
     snapshot: &Snapshot,
     drift: &Drift,
     text: &mut String,
 ) -> Result<Vec<String>> {
     let mut rebuilt = Vec::new();
-    for table in store.schema().expected.tables.iter() {
+    for table in store.identity().schema.expected.tables.iter() {
         let Some(found) = snapshot.catalog.table(&table.name) else { continue };
         let is_missing = |column: &&Column| {
             let object = Object::Column(table.name.to_string(), column.name.to_string());
             drift.missing.contains(&object)
         };
         let missing: Vec<&Column> = table.columns.iter().filter(is_missing).collect();
-        let fit = |store: &dyn Store, rows| missing.iter().all(|c| store.can_add(found, c, rows));
-        let must = !fit(store, 0) || !fit(store, 1) && store.forecast(table)?.rows > 0;
+        let backend = store.identity().backend;
+        let fit = |has_rows| missing.iter().all(|c| backend.can_add_column(found, c, has_rows));
+        let must = !fit(false) || !fit(true) && store.has_more_rows(&table.name, 0)?;
         if must {
             if rebuilt.is_empty() {
-                let _ = writeln!(text, "{}: would be copied beside itself first", store.location());
+                let _ = writeln!(
+                    text,
+                    "{}: would be copied beside itself first",
+                    store.identity().location
+                );
             }
             plan_table(store, table, drift, text)?;
             rebuilt.push(table.name.to_string());
@@ -239,7 +260,7 @@ fn plan_rebuilds(
 
 /// What giving a table its shape would do, with the rows that are there.
 fn plan_table(
-    store: &mut dyn Store,
+    store: &mut dyn OpenDatabase,
     table: &Table,
     drift: &Drift,
     text: &mut String,
@@ -281,12 +302,12 @@ fn plan_table(
 pub fn status(config: &Config, as_json: bool) -> Result<u8> {
     let report = match open_read_only(config, config.lock_timeout)? {
         Some(mut store) => examine(&mut *store, Surroundings::default())?,
-        None => Report::unreachable(&*config.database, &config.database.missing()),
+        None => Report::unreachable(&*config.database, &config.database.identity().absent_error()),
     };
     print(&if as_json {
         report.status_json() + "\n"
     } else {
-        report.status_text(&config.database.location())
+        report.status_text(&config.database.identity().location)
     })?;
     Ok(u8::from(!report.is_complete()))
 }
@@ -294,14 +315,14 @@ pub fn status(config: &Config, as_json: bool) -> Result<u8> {
 /// `cts verify`.
 pub fn verify(config: &Config, as_json: bool) -> Result<u8> {
     let Some(mut store) = open_read_only(config, config.lock_timeout)? else {
-        return Err(config.database.missing());
+        return Err(config.database.identity().absent_error());
     };
     let snapshot = store.inspect()?;
-    let drift = snapshot.drift(store.schema());
+    let drift = snapshot.drift(store.identity().schema);
     print(&if as_json {
         drift_json(&drift, &snapshot.exceptions) + "\n"
     } else {
-        drift_text(store.schema(), &drift, &snapshot.exceptions)
+        drift_text(store.identity().schema, &drift, &snapshot.exceptions)
     })?;
     Ok(u8::from(!drift.is_none()))
 }
@@ -309,11 +330,11 @@ pub fn verify(config: &Config, as_json: bool) -> Result<u8> {
 /// `cts repair`.
 pub fn repair(config: &Config, log: Log) -> Result<u8> {
     if open_read_only(config, Duration::ZERO).is_ok_and(|store| store.is_none()) {
-        return Err(config.database.missing());
+        return Err(config.database.identity().absent_error());
     }
     interruptible(config, log, |wait| {
-        let (mut store, outcome) = initialise(config, log, wait, repair_all)?;
-        let (exceptions, schema) = (store.inspect()?.exceptions, store.schema());
+        let Initialised { mut store, outcome, .. } = initialise(config, log, wait, repair_all)?;
+        let (exceptions, schema) = (store.inspect()?.exceptions, store.identity().schema);
         store.close()?;
         print(&drift_text(schema, &outcome.drift, &exceptions))?;
         Ok(u8::from(!outcome.drift.is_none()))
@@ -355,8 +376,9 @@ fn drift_text(schema: &Schema, drift: &Drift, exceptions: &[ConstraintException]
 
 /// Opens the database for a look, waiting at most `limit` for who has locked all of it;
 /// `None` where there is none.
-pub fn open_read_only(config: &Config, limit: Duration) -> Result<Option<Box<dyn Store>>> {
+pub fn open_read_only(config: &Config, limit: Duration) -> Result<Option<Box<dyn OpenDatabase>>> {
     let stop = Arc::new(AtomicBool::new(false));
     let wait = WaitPolicy::silent(limit, &stop);
-    config.database.open_read_only(&wait)
+    let opened = config.database.open_read_only(&wait)?;
+    Ok(opened.database.filter(|_| opened.has_tables))
 }

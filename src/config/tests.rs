@@ -21,8 +21,8 @@ fn refusal_text(variables: &[(&str, &str)]) -> String {
 #[test]
 fn without_flags_and_variables_the_defaults_hold() {
     let config = load(&Flags::default(), &[]).unwrap();
-    assert_eq!(config.database.backend(), Backend::Sqlite);
-    assert_eq!(config.database.location(), "/data/cts.db");
+    assert_eq!(config.database.identity().backend, Backend::Sqlite);
+    assert_eq!(config.database.identity().location, "/data/cts.db");
     assert_eq!((config.listen.host.as_str(), config.listen.port), ("127.0.0.1", 3000));
     assert_eq!(config.lock_timeout, Duration::from_secs(30));
     assert_eq!(config.admin_token, None);
@@ -34,7 +34,11 @@ fn a_flag_takes_precedence_over_the_environment() {
     let config =
         load(&flags, &[("SQLITE_DB_PATH", "/env.db"), ("PORT", "2"), ("HOST", "::1")]).unwrap();
     assert_eq!(
-        (config.database.location().as_str(), config.listen.port, config.listen.host.as_str()),
+        (
+            config.database.identity().location.as_str(),
+            config.listen.port,
+            config.listen.host.as_str()
+        ),
         ("/flag.db", 1, "::1")
     );
 }
@@ -108,7 +112,7 @@ fn a_url_in_the_wrong_variable_is_not_repeated() {
 fn an_explicit_type_takes_precedence_over_a_url() {
     let url = ("DATABASE_URL", "postgresql://u:secret@h/d");
     let config = load(&Flags::default(), &[("DATABASE_TYPE", "sqlite"), url]).unwrap();
-    assert_eq!(config.database.backend(), Backend::Sqlite);
+    assert_eq!(config.database.identity().backend, Backend::Sqlite);
     let text = refusal_text(&[("DATABASE_TYPE", "postgresql")]);
     assert!(text.contains("DATABASE_TYPE"), "{text}");
 }
@@ -126,7 +130,7 @@ fn a_url_needs_a_build_with_postgresql() {
 fn a_url_is_enough_and_its_password_is_never_shown() {
     let url = ("DATABASE_URL", "postgresql://u:secret@h/d");
     let config = load(&Flags::default(), &[url]).unwrap();
-    assert_eq!(config.database.location(), "postgresql://u:***@h:5432/d");
+    assert_eq!(config.database.identity().location, "postgresql://u:***@h:5432/d");
     assert!(!format!("{config:?}").contains("secret"));
     for (name, value) in [("CTS_POOL_MAX", "0"), ("CTS_POOL_IDLE", "x"), ("CTS_WAIT", "ever")] {
         let text = refusal_text(&[url, (name, value)]);

@@ -23,10 +23,12 @@ pub fn examine(database: &dyn Database) -> (Vec<Finding>, Option<FileOwner>) {
     let stop = Arc::new(AtomicBool::new(false));
     let seen = database.examine(&WaitPolicy::silent(LOCKED_FOR, &stop));
     let mut all = seen.findings;
-    all.extend(disk(&seen.place));
-    all.extend(writable(&seen.place));
+    all.extend(disk(&seen.storage));
+    all.extend(writable(&seen.storage));
     all.extend(
-        seen.snapshot.map(|snapshot| contents(database.schema(), &snapshot)).unwrap_or_default(),
+        seen.snapshot
+            .map(|snapshot| contents(database.identity().schema, &snapshot))
+            .unwrap_or_default(),
     );
     (all, seen.owner)
 }

@@ -61,7 +61,7 @@ pub fn examine(config: &Config) -> Vec<Finding> {
         return vec![listening(&place, port, &alive, can_listen(address))];
     }
     let expected = Expected {
-        backend: config.database.backend().name(),
+        backend: config.database.identity().backend.name(),
         has_token: config.admin_token.is_some(),
     };
     let mut all = vec![Finding::good(Group::Endpoints, &place, "cts answers")];

@@ -72,9 +72,10 @@ pub fn misconfigured(error: &Error, verbosity: Verbosity, as_json: bool) -> Resu
 }
 
 fn unanswered(config: &Config) -> Finding {
-    let location = config.database.location();
+    let location = config.database.identity().location;
     let what = format!("{location}: no answer within {} s", EXAMINATION_TIMEOUT.as_secs());
-    Finding::bad(Group::Database, "answer", what).remedy(config.database.silence())
+    Finding::bad(Group::Database, "answer", what)
+        .remedy(config.database.identity().no_answer_remedy)
 }
 
 fn overdue(group: Group) -> Finding {

@@ -152,14 +152,20 @@ impl Report {
 
     /// The report where the database could not be asked.
     pub fn unreachable(database: &dyn Database, error: &Error) -> Report {
-        let mut report = Report::without_look(database.schema(), database.backend());
+        let mut report = {
+            let identity = database.identity();
+            Report::without_look(identity.schema, identity.backend)
+        };
         report.reasons_found.push(Reason::Critical(error.to_string()));
         report
     }
 
     /// The report while migrations run.
     pub fn initializing(database: &dyn Database, doing: &str) -> Report {
-        let mut report = Report::without_look(database.schema(), database.backend());
+        let mut report = {
+            let identity = database.identity();
+            Report::without_look(identity.schema, identity.backend)
+        };
         report.initializing = true;
         report.reasons_found.push(Reason::Warning(doing.to_string()));
         report
@@ -317,12 +323,13 @@ pub fn disk_reason(place: &StorageStatus) -> Option<Reason> {
 }
 
 /// A store that can be asked for reports.
-pub fn examine(store: &mut dyn crate::store::Store, around: Surroundings) -> Result<Report> {
+pub fn examine(store: &mut dyn crate::store::OpenDatabase, around: Surroundings) -> Result<Report> {
     let start = std::time::Instant::now();
     let snapshot = store.inspect()?;
     let took = start.elapsed();
     let around = Surroundings { place: store.storage_status(), ..around };
-    Ok(Report::of(store.schema(), store.backend(), &snapshot, &around, took))
+    let identity = store.identity();
+    Ok(Report::of(identity.schema, identity.backend, &snapshot, &around, took))
 }
 
 #[cfg(test)]

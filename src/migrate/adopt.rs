@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use super::{Outcome, Work, is_column, is_index, is_table};
 use crate::error::{Error, Kind, Result};
-use crate::store::Tx;
+use crate::store::Change;
 use crate::system::version::VERSION;
 use cts_schema::catalog::{Catalog, Drift, Object, Table};
 use cts_schema::constraint_exception::{ConstraintException, Rule};
@@ -18,12 +18,11 @@ impl Work<'_> {
     /// still differ after that is refused: nothing is adopted by halves.
     pub(super) fn adopt(
         &self,
-        tx: &mut dyn Tx,
+        tx: &mut dyn Change,
         pending: &[Migration],
         outcome: &mut Outcome,
     ) -> Result<()> {
         outcome.backup = tx.back_up()?;
-        let mismatched = tx.mismatched()?;
         let mut runs = Vec::new();
         let fits = tx.attempt(&mut |tx| {
             runs = self.apply(tx, pending, &[])?;
@@ -54,18 +53,14 @@ impl Work<'_> {
                 }
             }
         }
-        if let Some(table) = tx.mismatched()?.iter().find(|table| !mismatched.contains(table)) {
-            let what = format!("table {table} refers to a column that would no longer be unique");
-            return Err(Error::new(Kind::Data, what).remedy("drop its foreign key"));
-        }
         let mut drift = tx.inspect()?.drift(self.schema);
         drift.missing.retain(|object| !self.is_deferred(object));
         if drift.is_none() { Ok(()) } else { Err(unconvertible(&drift)) }
     }
 
     /// Lets new rows have ids of their own. A default row whose id was taken was left out before.
-    fn number_on(&self, tx: &mut dyn Tx, outcome: &Outcome) -> Result<()> {
-        let mut tables: BTreeSet<String> = tx.advance_sequences()?.into_iter().collect();
+    fn number_on(&self, tx: &mut dyn Change, outcome: &Outcome) -> Result<()> {
+        let mut tables: BTreeSet<String> = tx.finish_adoption()?.into_iter().collect();
         tables.extend(outcome.rebuilt.iter().map(|(table, _)| table.clone()));
         let is_unique = |table: &String| {
             let mut relaxed = outcome.exceptions.iter().filter(|relaxed| relaxed.table == *table);
@@ -75,7 +70,7 @@ impl Work<'_> {
     }
 
     /// Gives every table the expected columns, constraints and indexes, and makes what is missing.
-    fn reshape(&self, tx: &mut dyn Tx, outcome: &mut Outcome) -> Result<()> {
+    fn reshape(&self, tx: &mut dyn Change, outcome: &mut Outcome) -> Result<()> {
         let mut drift = tx.inspect()?.drift(self.schema);
         for table in parents_first(self.schema.expected) {
             let object = Object::Table(table.name.to_string());
@@ -99,7 +94,7 @@ impl Work<'_> {
             let Object::Index(table, name) = &object else { continue };
             let index = self.schema.expected.table(table).and_then(|table| table.index(name));
             if let Some(index) = index {
-                let relaxed = tx.put_index(table, index, self.wait)?;
+                let relaxed = tx.create_index(table, index, self.wait)?;
                 outcome.put_back.push(object);
                 self.record_exceptions(tx, relaxed, outcome)?;
             }
@@ -108,7 +103,11 @@ impl Work<'_> {
     }
 
     /// Columns that cannot be added to a table with rows: the table is made anew with them.
-    pub(super) fn rebuild_for_columns(&self, tx: &mut dyn Tx, outcome: &mut Outcome) -> Result<()> {
+    pub(super) fn rebuild_for_columns(
+        &self,
+        tx: &mut dyn Change,
+        outcome: &mut Outcome,
+    ) -> Result<()> {
         let columns: Vec<Object> =
             outcome.left.extract_if(.., |(object, _)| is_column(object)).map(|(o, _)| o).collect();
         let tables: BTreeSet<&str> = columns.iter().map(Object::table).collect();
@@ -120,7 +119,7 @@ impl Work<'_> {
         if outcome.rebuilt.is_empty() { Ok(()) } else { self.heal(tx, outcome) }
     }
 
-    pub(super) fn back_up_once(&self, tx: &mut dyn Tx, outcome: &mut Outcome) -> Result<()> {
+    pub(super) fn back_up_once(&self, tx: &mut dyn Change, outcome: &mut Outcome) -> Result<()> {
         if outcome.backup.is_none() {
             outcome.backup = tx.back_up()?;
         }
@@ -128,7 +127,7 @@ impl Work<'_> {
     }
 
     /// Makes a table anew, with as many of its rules as its rows allow.
-    fn rebuild(&self, tx: &mut dyn Tx, name: &str, outcome: &mut Outcome) -> Result<()> {
+    fn rebuild(&self, tx: &mut dyn Change, name: &str, outcome: &mut Outcome) -> Result<()> {
         let Some(table) = self.schema.expected.table(name) else { return Ok(()) };
         for exception in tx.inspect()?.exceptions {
             if exception.table == *table.name && !matches!(exception.rule, Rule::ForeignKey(_)) {
@@ -143,7 +142,7 @@ impl Work<'_> {
 
     fn record_exceptions(
         &self,
-        tx: &mut dyn Tx,
+        tx: &mut dyn Change,
         exceptions: impl IntoIterator<Item = ConstraintException>,
         outcome: &mut Outcome,
     ) -> Result<()> {
@@ -154,7 +153,7 @@ impl Work<'_> {
 
     fn record_exception(
         &self,
-        tx: &mut dyn Tx,
+        tx: &mut dyn Change,
         exception: ConstraintException,
         outcome: &mut Outcome,
     ) -> Result<()> {
@@ -166,7 +165,7 @@ impl Work<'_> {
     /// Lets rules hold again that no row breaks any longer.
     pub(super) fn enforce_constraints(
         &self,
-        tx: &mut dyn Tx,
+        tx: &mut dyn Change,
         exceptions: &[ConstraintException],
         outcome: &mut Outcome,
     ) -> Result<()> {
@@ -180,7 +179,7 @@ impl Work<'_> {
                 Rule::ForeignKey(_) => {}
                 Rule::Unique(name) => {
                     if let Some(index) = table.index(name) {
-                        tx.put_index(&table.name, index, self.wait)?;
+                        tx.create_index(&table.name, index, self.wait)?;
                         // Default rows, which would have come twice.
                         self.rerun(tx, &Created::Rows(table.name.to_string()))?;
                     }

@@ -5,7 +5,9 @@ use super::{
     write_site_logs,
 };
 use crate::error::{Error, Kind, Result};
-use crate::store::{ONLINE_INDEX_ROWS_MAX, Store, Tx, WaitPolicy};
+use crate::store::{
+    Change, DamageScope, DatabaseIdentity, ONLINE_INDEX_ROWS_MAX, Store, WaitPolicy,
+};
 use cts_schema::catalog::Object;
 use cts_schema::constraint_exception::{ConstraintException, Rule};
 use cts_schema::sql::Created;
@@ -14,14 +16,14 @@ use cts_schema::sql::Created;
 /// rebuild, and indexes on small tables. For the running appliance: each in a transaction of its
 /// own, so that no program waits for the sum.
 pub fn heal_in_passing(store: &mut dyn Store, wait: &WaitPolicy<'_>) -> Result<Outcome> {
-    let plan = Plan::of(store.schema(), &store.inspect()?)?;
+    let plan = Plan::of(store.identity().schema, &store.inspect()?)?;
     let mut all = Outcome::default();
     if !plan.pending.is_empty() || plan.drift.missing.is_empty() {
         return Ok(all);
     }
     // A table that is back lacks its indexes.
     for step in [is_table, is_column, is_index] {
-        let missing = store.inspect()?.drift(store.schema()).missing;
+        let missing = store.inspect()?.drift(store.identity().schema).missing;
         for object in missing.into_iter().filter(step) {
             all.put_back.extend(heal_one(store, object, wait)?);
         }
@@ -34,14 +36,14 @@ fn heal_one(
     object: Object,
     wait: &WaitPolicy<'_>,
 ) -> Result<Option<Object>> {
-    let schema = store.schema();
-    let work = Work { schema, wait, repairs: false, large: Vec::new() };
+    let DatabaseIdentity { schema, backend, .. } = store.identity();
+    let work = Work { schema, backend, wait, repairs: false, large: Vec::new() };
     let mut outcome = Outcome::default();
     let mut tx = store.lock(wait)?;
-    let is_missing = |tx: &mut dyn Tx| -> Result<bool> {
+    let is_missing = |tx: &mut dyn Change| -> Result<bool> {
         Ok(tx.inspect()?.drift(schema).missing.contains(&object))
     };
-    if !is_missing(&mut *tx)? || !tx.is_small(object.table(), ONLINE_INDEX_ROWS_MAX)? {
+    if !is_missing(&mut *tx)? || !is_small(&mut *tx, object.table())? {
         return Ok(None);
     }
     work.mend(&mut *tx, object.clone(), &mut outcome)?;
@@ -53,10 +55,16 @@ fn heal_one(
     Ok(Some(object))
 }
 
+/// Whether a table, if it exists, is not large and neither it nor the schema is damaged.
+fn is_small(tx: &mut dyn Change, table: &str) -> Result<bool> {
+    Ok(tx.find_damage(DamageScope::Table(table))?.pages.is_empty()
+        && !tx.has_more_rows(table, ONLINE_INDEX_ROWS_MAX)?)
+}
+
 impl Work<'_> {
     /// Builds damaged indexes anew, where no row is damaged.
-    pub(super) fn mend_indexes(&self, tx: &mut dyn Tx, outcome: &mut Outcome) -> Result<()> {
-        let damage = tx.find_damage(true)?;
+    pub(super) fn mend_indexes(&self, tx: &mut dyn Change, outcome: &mut Outcome) -> Result<()> {
+        let damage = tx.find_damage(DamageScope::Everything)?;
         if damage.indexes.is_empty() {
             return refuse_damage(&damage);
         }
@@ -65,11 +73,11 @@ impl Work<'_> {
             tx.reindex(&index)?;
             outcome.reindexed.push(index);
         }
-        refuse_damage(&tx.find_damage(true)?)
+        refuse_damage(&tx.find_damage(DamageScope::Everything)?)
     }
 
     /// Puts back what is missing: tables and their rows, then columns, then indexes.
-    pub(super) fn heal(&self, tx: &mut dyn Tx, outcome: &mut Outcome) -> Result<()> {
+    pub(super) fn heal(&self, tx: &mut dyn Change, outcome: &mut Outcome) -> Result<()> {
         for step in [is_table, is_column, is_index] {
             let missing = tx.inspect()?.drift(self.schema).missing;
             if missing.is_empty() {
@@ -92,7 +100,7 @@ impl Work<'_> {
 
     pub(super) fn mend(
         &self,
-        tx: &mut dyn Tx,
+        tx: &mut dyn Change,
         object: Object,
         outcome: &mut Outcome,
     ) -> Result<()> {
@@ -107,7 +115,7 @@ impl Work<'_> {
         Ok(())
     }
 
-    pub(super) fn put_back(&self, tx: &mut dyn Tx, object: &Object) -> Result<()> {
+    pub(super) fn put_back(&self, tx: &mut dyn Change, object: &Object) -> Result<()> {
         match object {
             Object::Table(table) => {
                 self.rerun(tx, &Created::Table(table.clone()))?;
@@ -124,7 +132,7 @@ impl Work<'_> {
                 let index = self.schema.expected.table(table).and_then(|table| table.index(name));
                 match index {
                     Some(index) if tx.inspect()?.exceptions.iter().any(is_relaxed) => {
-                        tx.put_index(table, index, self.wait).map(|_| ())
+                        tx.create_index(table, index, self.wait).map(|_| ())
                     }
                     _ => self.rerun(tx, &Created::Index(name.clone())),
                 }
@@ -133,10 +141,11 @@ impl Work<'_> {
     }
 
     /// Runs the bundled statements that create `created` again.
-    pub(super) fn rerun(&self, tx: &mut dyn Tx, created: &Created) -> Result<()> {
+    pub(super) fn rerun(&self, tx: &mut dyn Change, created: &Created) -> Result<()> {
         for migration in &self.schema.migrations {
             for statement in migration.statements().iter().filter(|s| s.creates() == *created) {
-                tx.execute(statement).map_err(|error| error.at(place(migration, statement)))?;
+                tx.execute(std::slice::from_ref(statement), self.wait)
+                    .map_err(|failed| failed.error.at(place(migration, statement)))?;
             }
         }
         Ok(())

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, Kind, Result, StateLeft};
 use crate::store::schema::Schema;
 use crate::store::{
-    Damage, ONLINE_INDEX_ROWS_MAX, SiteLogEntry, Snapshot, StatementEffect, Store, Tx, WaitPolicy,
-    interrupted, write_site_log,
+    Backend, Backup, Change, Damage, DamageScope, DatabaseIdentity, Inspect, ONLINE_INDEX_ROWS_MAX,
+    Origin, SiteLogEntry, Snapshot, Store, WaitPolicy, write_site_log,
 };
 use crate::system::version::VERSION;
 use cts_schema::catalog::{Catalog, Column, Drift, Object};
@@ -42,6 +42,21 @@ impl Plan {
     /// Whether nothing is pending and nothing is missing.
     pub fn is_empty(&self) -> bool {
         self.pending.is_empty() && self.drift.missing.is_empty()
+    }
+}
+
+/// Refuses a database that is not ours yet where something is in the way of what it lacks.
+pub fn refuse_obstacles(schema: &Schema, plan: &Plan, database: &mut dyn Inspect) -> Result<()> {
+    let mut missing = plan.drift.missing.clone();
+    for table in schema.expected.tables.iter() {
+        if plan.drift.missing.contains(&Object::Table(table.name.to_string())) {
+            let index = |name: &str| Object::Index(table.name.to_string(), name.to_string());
+            missing.extend(table.indexes.iter().map(|i| index(&i.name)));
+        }
+    }
+    match database.find_obstacles(&missing)?.into_iter().next() {
+        None => Ok(()),
+        Some(obstacle) => Err(obstacle.error),
     }
 }
 
@@ -81,7 +96,7 @@ pub struct Outcome {
     /// What is missing and could not be put back, and why.
     pub left: Vec<(Object, Error)>,
     /// Where the database was copied to before its tables were given another shape.
-    pub backup: Option<String>,
+    pub backup: Option<Backup>,
     /// Tables that were given the expected shape, and their rows, all of them kept.
     pub rebuilt: Vec<(String, u64)>,
     /// Rules that were relaxed, because rows break them.
@@ -133,8 +148,8 @@ fn work(store: &mut dyn Store, wait: &WaitPolicy<'_>, repairs: bool) -> Result<O
 }
 
 fn work_once(store: &mut dyn Store, wait: &WaitPolicy<'_>, repairs: bool) -> Result<Outcome> {
-    let (schema, location) = (store.schema(), store.location());
-    let work = Work { schema, wait, repairs, large: Vec::new() };
+    let DatabaseIdentity { backend, schema, location, .. } = store.identity();
+    let work = Work { schema, backend, wait, repairs, large: Vec::new() };
     match store.inspect() {
         // What repairs looks for damage, too, and that only under the lock.
         Ok(_) if repairs => {}
@@ -153,15 +168,16 @@ fn work_once(store: &mut dyn Store, wait: &WaitPolicy<'_>, repairs: bool) -> Res
     let done = work.run(&mut *tx, &mut outcome);
     let changes = outcome.has_changed_anything();
     let ended = done.and_then(|()| if changes { tx.commit(wait) } else { Ok(()) });
-    match (ended, &outcome.backup) {
-        (Ok(()), _) => Ok(outcome),
+    match (ended, &mut outcome.backup) {
+        (Ok(()), backup) => {
+            if let Some(backup) = backup {
+                backup.keep();
+            }
+            Ok(outcome)
+        }
         // The server was lost; it knows whether the last word reached it.
         (Err(error), _) if error.kind == Kind::InDoubt => Err(error.at(&location)),
         (Err(error), backup) => {
-            // Nothing was changed, so there is nothing to go back to.
-            if let Some(backup) = backup {
-                store.discard_backup(backup);
-            }
             let is_full = error.is_disk_full();
             let error = unchanged(error, &location);
             // The estimate is that of a run which rebuilds nothing.
@@ -182,7 +198,7 @@ fn build_indexes(
     if due.is_empty() {
         return Ok(());
     }
-    let (schema, location) = (store.schema(), store.location());
+    let DatabaseIdentity { schema, location, .. } = store.identity();
     for object in due {
         let Object::Index(table, name) = &object else { continue };
         let index = schema.expected.table(table).and_then(|table| table.index(name));
@@ -220,6 +236,7 @@ fn unchanged(error: Error, location: &str) -> Error {
 /// The work under the lock.
 struct Work<'w> {
     schema: &'static Schema,
+    backend: Backend,
     wait: &'w WaitPolicy<'w>,
     /// Whether damaged indexes are mended and relaxed rules tried again.
     repairs: bool,
@@ -228,7 +245,7 @@ struct Work<'w> {
 }
 
 impl Work<'_> {
-    fn run(mut self, tx: &mut dyn Tx, outcome: &mut Outcome) -> Result<()> {
+    fn run(mut self, tx: &mut dyn Change, outcome: &mut Outcome) -> Result<()> {
         let snapshot = tx.inspect()?;
         let plan = Plan::of(self.schema, &snapshot)?;
         if plan.is_empty() && !self.repairs {
@@ -236,16 +253,18 @@ impl Work<'_> {
             return Ok(());
         }
         if !snapshot.catalog.is_empty() {
-            self.large = tx.large_tables(ONLINE_INDEX_ROWS_MAX)?;
+            self.large = self.large_tables(tx)?;
         }
         if self.repairs {
             self.mend_indexes(tx, outcome)?;
         } else if !snapshot.catalog.is_empty() {
-            refuse_damage(&tx.find_damage(false)?)?;
+            refuse_damage(&tx.find_damage(DamageScope::Pages)?)?;
         }
-        tx.refuse_taken(&snapshot)?;
-        let is_first = !snapshot.ledger.iter().any(|row| row.is_ours());
-        if is_first && !snapshot.catalog.is_empty() {
+        let origin = snapshot.origin();
+        if origin != Origin::Ours {
+            refuse_obstacles(self.schema, &plan, tx)?;
+        }
+        if origin == Origin::OlderCts {
             self.adopt(tx, &plan.pending, outcome)?;
         } else {
             let (pending, relaxed) = (&plan.pending, &snapshot.exceptions);
@@ -272,7 +291,7 @@ impl Work<'_> {
 
     fn apply(
         &self,
-        tx: &mut dyn Tx,
+        tx: &mut dyn Change,
         migrations: &[Migration],
         relaxed: &[ConstraintException],
     ) -> Result<Vec<MigrationRun>> {
@@ -282,7 +301,7 @@ impl Work<'_> {
     /// What is pending may build on what somebody has dropped: that is put back first then.
     fn apply_where_things_may_lack(
         &self,
-        tx: &mut dyn Tx,
+        tx: &mut dyn Change,
         pending: &[Migration],
         relaxed: &[ConstraintException],
         outcome: &mut Outcome,
@@ -303,7 +322,7 @@ impl Work<'_> {
 
     fn apply_one(
         &self,
-        tx: &mut dyn Tx,
+        tx: &mut dyn Change,
         migration: &Migration,
         relaxed: &[ConstraintException],
     ) -> Result<MigrationRun> {
@@ -314,7 +333,7 @@ impl Work<'_> {
 
     fn execute(
         &self,
-        tx: &mut dyn Tx,
+        tx: &mut dyn Change,
         migration: &Migration,
         relaxed: &[ConstraintException],
     ) -> Result<MigrationRun> {
@@ -323,23 +342,29 @@ impl Work<'_> {
         statements.retain(|statement| !self.is_for_later(&statement.creates()));
         let all = statements.len();
         statements.retain(|statement| !would_repeat(statement, relaxed));
-        let (mut applied, mut skipped) = (0, all - statements.len());
-        if let Some((did, had)) = tx.execute_all(&statements)? {
-            (applied, skipped) = (did, skipped + had);
-            statements.clear();
-        }
-        for statement in statements {
-            if self.wait.cancelled.load(Ordering::Relaxed) {
-                return Err(interrupted());
+        let repeated = all - statements.len();
+        let counts = tx.execute(&statements, self.wait).map_err(|failed| {
+            match failed.position.and_then(|at| statements.get(at)) {
+                Some(statement) => failed.error.at(place(migration, statement)),
+                None => *failed.error,
             }
-            let effect =
-                tx.execute(&statement).map_err(|error| error.at(place(migration, &statement)))?;
-            match effect {
-                StatementEffect::Applied => applied += 1,
-                StatementEffect::Skipped => skipped += 1,
-            }
-        }
+        })?;
+        let (applied, skipped) = (counts.applied, counts.skipped + repeated);
         Ok(MigrationRun { name: migration.name, applied, skipped, took: start.elapsed() })
+    }
+
+    /// The tables whose indexes are built after the transaction.
+    fn large_tables(&self, tx: &mut dyn Change) -> Result<Vec<String>> {
+        let mut large = Vec::new();
+        if !self.backend.builds_indexes_online() {
+            return Ok(large);
+        }
+        for table in self.schema.expected.tables.iter() {
+            if tx.has_more_rows(&table.name, ONLINE_INDEX_ROWS_MAX)? {
+                large.push(table.name.to_string());
+            }
+        }
+        Ok(large)
     }
 
     /// Whether it is an index that is built after the transaction.
@@ -395,7 +420,7 @@ fn refuse_damage(damage: &Damage) -> Result<()> {
     }
 }
 
-fn write_site_logs(tx: &mut dyn Tx, outcome: &Outcome) -> Result<()> {
+fn write_site_logs(tx: &mut dyn Change, outcome: &Outcome) -> Result<()> {
     for MigrationRun { name, applied, skipped, took } in &outcome.runs {
         let message = format!(
             "cts {VERSION} applied {name}: {applied} applied, {skipped} skipped, {} ms",
@@ -404,7 +429,7 @@ fn write_site_logs(tx: &mut dyn Tx, outcome: &Outcome) -> Result<()> {
         tx.write_site_log(&SiteLogEntry { level: "info", message })?;
     }
     if let Some(backup) = &outcome.backup {
-        let message = format!("cts {VERSION} copied the database to {backup} first");
+        let message = format!("cts {VERSION} copied the database to {} first", backup.location());
         tx.write_site_log(&SiteLogEntry { level: "info", message })?;
     }
     for index in &outcome.reindexed {

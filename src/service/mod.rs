@@ -53,7 +53,10 @@ pub fn serve(config: &Config, log: Log) -> Result<()> {
 
     let prober = Prober::new(Arc::clone(&config.database));
     let answers = prober.clone();
-    log.info(format_args!("Database Type: {}", config.database.backend().name().to_uppercase()));
+    log.info(format_args!(
+        "Database Type: {}",
+        config.database.identity().backend.name().to_uppercase()
+    ));
     let server = HttpServer::start(config, log, move || answers.report())?;
     log.info(format_args!("Listening on http://{}", server.address()));
     own_database(config, log, &prober, &stop, events)?;
@@ -87,9 +90,10 @@ fn own_database(
             on_wait: &on_wait,
             on_progress: &on_progress,
         };
-        let ready = initialise(&config, log, &wait, bring_up_to_date).and_then(|(mut store, _)| {
+        let ready = initialise(&config, log, &wait, bring_up_to_date).and_then(|ready| {
+            let mut store = ready.store;
             prove_writing(&mut *store, log, &wait)?;
-            let upkeep = store.upkeep(&wait)?;
+            let upkeep = ready.upkeep.map(|open| open(&wait)).transpose()?;
             let keeper = upkeep.map(|upkeep| UpkeepThread::start(upkeep, log)).transpose()?;
             Ok((store, keeper))
         });

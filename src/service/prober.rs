@@ -91,7 +91,8 @@ impl Prober {
         };
         let silence = || {
             let what = format!("the database did not answer within {} s", ANSWER_WITHIN.as_secs());
-            let error = Error::new(Kind::Io, what).remedy(self.database.silence());
+            let error =
+                Error::new(Kind::Io, what).remedy(self.database.identity().no_answer_remedy);
             Report::unreachable(&*self.database, &error)
         };
         // Who asks a database that hangs does not wait in vain as well: all the places for clients
@@ -149,7 +150,7 @@ impl Prober {
         let now = Instant::now();
         let mut owner = DatabaseThread {
             database: Arc::clone(&self.database),
-            server: store.server(),
+            server: store.storage_status().server,
             trouble: None,
             store,
             log,
@@ -240,7 +241,8 @@ impl DatabaseThread {
     /// Whether the last look was answered by another server, after a restart or a failover, and
     /// it can be written.
     fn is_another_server(&self) -> bool {
-        self.store.server() != self.server && self.store.storage_status().read_only.is_none()
+        let status = self.store.storage_status();
+        status.server != self.server && status.read_only.is_none()
     }
 
     /// Follows to another server. What it has is brought up to date: a standby that took over may
@@ -251,7 +253,7 @@ impl DatabaseThread {
         }
         let stop = Arc::new(AtomicBool::new(false));
         let wait = WaitPolicy::silent(HEALING_WITHIN, &stop);
-        let found = self.store.server();
+        let found = self.store.storage_status().server;
         let name = found.as_ref().map(|server| server.name.clone()).unwrap_or_default();
         match bring_up_to_date(&mut *self.store, &wait) {
             Ok(outcome) => {

@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::{
-    Backend, Damage, Rebuilt, ServerInstance, SiteLogEntry, Snapshot, StatementEffect,
-    StorageStatus, Store, Tx, Upkeep, WaitPolicy,
+    Backup, Change, Damage, DamageScope, DatabaseIdentity, FailedStatement, Forecast, Inspect,
+    Obstacle, OpenDatabase, Rebuilt, Settled, SiteLogEntry, Snapshot, StatementCounts,
+    StorageStatus, Store, WaitPolicy,
 };
 use crate::error::{Error, Kind, Result};
-use crate::store::schema::Schema;
-use cts_schema::catalog::{Column, Index, Table};
+use cts_schema::catalog::{Column, Index, Object, Table};
 use cts_schema::constraint_exception::{ConstraintException, Rule};
 use cts_schema::migration::Migration;
 use cts_schema::sql::Statement;
@@ -48,64 +48,48 @@ impl Failing {
     }
 }
 
-impl Store for Failing {
-    fn backend(&self) -> Backend {
-        self.store.backend()
-    }
-
-    fn schema(&self) -> &'static Schema {
-        self.store.schema()
-    }
-
-    fn location(&self) -> String {
-        self.store.location()
-    }
-
+impl Inspect for Failing {
     fn inspect(&mut self) -> Result<Snapshot> {
         self.fuse.burn()?;
         self.store.inspect()
     }
 
-    fn lock<'s>(&'s mut self, wait: &WaitPolicy<'_>) -> Result<Box<dyn Tx + 's>> {
+    fn find_obstacles(&mut self, missing: &[Object]) -> Result<Vec<Obstacle>> {
         self.fuse.burn()?;
-        let tx = Inner::Owned(self.store.lock(wait)?);
-        Ok(Box::new(FailingTx { tx, fuse: self.fuse.clone() }))
+        self.store.find_obstacles(missing)
     }
 
-    fn probe_write(&mut self) -> Result<()> {
+    fn find_damage(&mut self, scope: DamageScope<'_>) -> Result<Damage> {
         self.fuse.burn()?;
-        self.store.probe_write()
+        self.store.find_damage(scope)
+    }
+
+    fn has_more_rows(&mut self, table: &str, than: u64) -> Result<bool> {
+        self.fuse.burn()?;
+        self.store.has_more_rows(table, than)
+    }
+
+    fn forecast(&mut self, expected: &Table) -> Result<Forecast> {
+        self.fuse.burn()?;
+        self.store.forecast(expected)
+    }
+}
+
+impl OpenDatabase for Failing {
+    fn identity(&self) -> DatabaseIdentity {
+        self.store.identity()
     }
 
     fn storage_status(&self) -> StorageStatus {
         self.store.storage_status()
     }
+}
 
-    fn server(&self) -> Option<ServerInstance> {
-        self.store.server()
-    }
-
-    fn forecast(&mut self, expected: &Table) -> Result<Rebuilt> {
+impl Store for Failing {
+    fn lock<'s>(&'s mut self, wait: &WaitPolicy<'_>) -> Result<Box<dyn Change + 's>> {
         self.fuse.burn()?;
-        self.store.forecast(expected)
-    }
-
-    fn can_add(&self, found: &Table, column: &Column, rows: u64) -> bool {
-        self.store.can_add(found, column, rows)
-    }
-
-    fn discard_backup(&self, backup: &str) {
-        self.store.discard_backup(backup);
-    }
-
-    fn find_damage(&mut self, deep: bool) -> Result<Damage> {
-        self.fuse.burn()?;
-        self.store.find_damage(deep)
-    }
-
-    fn settle(&mut self, wait: &WaitPolicy<'_>) -> Result<Vec<String>> {
-        self.fuse.burn()?;
-        self.store.settle(wait)
+        let tx = Inner::Owned(self.store.lock(wait)?);
+        Ok(Box::new(FailingTx { tx, fuse: self.fuse.clone() }))
     }
 
     fn build_index(
@@ -118,8 +102,14 @@ impl Store for Failing {
         self.store.build_index(table, index, wait)
     }
 
-    fn upkeep(&self, wait: &WaitPolicy<'_>) -> Result<Option<Box<dyn Upkeep>>> {
-        self.store.upkeep(wait)
+    fn probe_write(&mut self) -> Result<()> {
+        self.fuse.burn()?;
+        self.store.probe_write()
+    }
+
+    fn settle(&mut self, wait: &WaitPolicy<'_>) -> Result<Settled> {
+        self.fuse.burn()?;
+        self.store.settle(wait)
     }
 
     fn close(self: Box<Self>) -> Result<()> {
@@ -128,9 +118,9 @@ impl Store for Failing {
 }
 
 enum Inner<'t> {
-    Owned(Box<dyn Tx + 't>),
+    Owned(Box<dyn Change + 't>),
     /// Inside an attempt.
-    Lent(&'t mut dyn Tx),
+    Lent(&'t mut dyn Change),
 }
 
 struct FailingTx<'t> {
@@ -140,7 +130,7 @@ struct FailingTx<'t> {
 
 impl<'t> FailingTx<'t> {
     /// What is behind it, if this call is to succeed.
-    fn tx(&mut self) -> Result<&mut (dyn Tx + 't)> {
+    fn tx(&mut self) -> Result<&mut (dyn Change + 't)> {
         self.fuse.burn()?;
         Ok(match &mut self.tx {
             Inner::Owned(tx) => &mut **tx,
@@ -149,66 +139,69 @@ impl<'t> FailingTx<'t> {
     }
 }
 
-impl Tx for FailingTx<'_> {
+impl Inspect for FailingTx<'_> {
     fn inspect(&mut self) -> Result<Snapshot> {
         self.tx()?.inspect()
     }
 
-    fn refuse_taken(&mut self, snapshot: &Snapshot) -> Result<()> {
-        self.tx()?.refuse_taken(snapshot)
+    fn find_obstacles(&mut self, missing: &[Object]) -> Result<Vec<Obstacle>> {
+        self.tx()?.find_obstacles(missing)
     }
 
-    fn find_damage(&mut self, deep: bool) -> Result<Damage> {
-        self.tx()?.find_damage(deep)
+    fn find_damage(&mut self, scope: DamageScope<'_>) -> Result<Damage> {
+        self.tx()?.find_damage(scope)
     }
 
-    fn reindex(&mut self, index: &str) -> Result<()> {
-        self.tx()?.reindex(index)
+    fn has_more_rows(&mut self, table: &str, than: u64) -> Result<bool> {
+        self.tx()?.has_more_rows(table, than)
     }
 
-    fn is_small(&mut self, table: &str, rows: u32) -> Result<bool> {
-        self.tx()?.is_small(table, rows)
+    fn forecast(&mut self, expected: &Table) -> Result<Forecast> {
+        self.tx()?.forecast(expected)
     }
+}
 
-    fn large_tables(&mut self, rows: u32) -> Result<Vec<String>> {
-        self.tx()?.large_tables(rows)
-    }
-
-    fn execute_all(&mut self, statements: &[Statement<'_>]) -> Result<Option<(usize, usize)>> {
-        self.tx()?.execute_all(statements)
-    }
-
-    fn execute(&mut self, statement: &Statement<'_>) -> Result<StatementEffect> {
-        self.tx()?.execute(statement)
+impl Change for FailingTx<'_> {
+    /// One statement at a time, each of which can fail.
+    fn execute(
+        &mut self,
+        statements: &[Statement<'_>],
+        wait: &WaitPolicy<'_>,
+    ) -> Result<StatementCounts, FailedStatement> {
+        let mut counts = StatementCounts::default();
+        for (position, statement) in statements.iter().enumerate() {
+            let at = |error| FailedStatement { position: Some(position), error };
+            let done = self.tx().map_err(|error| at(Box::new(error)))?.execute(&[*statement], wait);
+            let StatementCounts { applied, skipped } = done.map_err(|failed| at(failed.error))?;
+            counts.applied += applied;
+            counts.skipped += skipped;
+        }
+        Ok(counts)
     }
 
     fn add_column(&mut self, table: &str, column: &Column) -> Result<()> {
         self.tx()?.add_column(table, column)
     }
 
-    fn back_up(&mut self) -> Result<Option<String>> {
-        self.tx()?.back_up()
-    }
-
     fn rebuild(&mut self, expected: &Table, wait: &WaitPolicy<'_>) -> Result<Rebuilt> {
         self.tx()?.rebuild(expected, wait)
     }
 
-    fn advance_sequences(&mut self) -> Result<Vec<String>> {
-        self.tx()?.advance_sequences()
-    }
-
-    fn mismatched(&mut self) -> Result<Vec<String>> {
-        self.tx()?.mismatched()
-    }
-
-    fn put_index(
+    fn create_index(
         &mut self,
         table: &str,
         index: &Index,
         wait: &WaitPolicy<'_>,
     ) -> Result<Option<ConstraintException>> {
-        self.tx()?.put_index(table, index, wait)
+        self.tx()?.create_index(table, index, wait)
+    }
+
+    fn reindex(&mut self, index: &str) -> Result<()> {
+        self.tx()?.reindex(index)
+    }
+
+    fn back_up(&mut self) -> Result<Option<Backup>> {
+        self.tx()?.back_up()
     }
 
     fn count_violations(&mut self, expected: &Table, rule: &Rule) -> Result<u64> {
@@ -223,7 +216,11 @@ impl Tx for FailingTx<'_> {
         self.tx()?.enforce(exception)
     }
 
-    fn attempt(&mut self, work: &mut dyn FnMut(&mut dyn Tx) -> Result<()>) -> Result<()> {
+    fn finish_adoption(&mut self) -> Result<Vec<String>> {
+        self.tx()?.finish_adoption()
+    }
+
+    fn attempt(&mut self, work: &mut dyn FnMut(&mut dyn Change) -> Result<()>) -> Result<()> {
         let fuse = self.fuse.clone();
         self.tx()?
             .attempt(&mut |tx| work(&mut FailingTx { tx: Inner::Lent(tx), fuse: fuse.clone() }))
@@ -233,8 +230,8 @@ impl Tx for FailingTx<'_> {
         self.tx()?.record(migration, took)
     }
 
-    fn write_site_log(&mut self, note: &SiteLogEntry) -> Result<()> {
-        self.tx()?.write_site_log(note)
+    fn write_site_log(&mut self, entry: &SiteLogEntry) -> Result<()> {
+        self.tx()?.write_site_log(entry)
     }
 
     fn commit(self: Box<Self>, wait: &WaitPolicy<'_>) -> Result<()> {

@@ -63,9 +63,9 @@ pub fn examine(database: &DatabaseServer) -> Examination {
             None
         }
     };
-    let place =
+    let storage =
         StorageStatus { read_only: found.server.read_only, pool: None, ..StorageStatus::default() };
-    Examination { findings, snapshot, place, owner: None }
+    Examination { findings, snapshot, storage, owner: None }
 }
 
 /// What one connection tells.

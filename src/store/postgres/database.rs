@@ -8,12 +8,13 @@ use super::session::PoolSettings;
 use super::session::{Sessions, to_write};
 use super::store::{INSPECTION_TIMEOUT, Postgres};
 use super::url::Target;
-use super::{checkup, lock, names};
+use super::{checkup, lock};
 use crate::error::{Error, Kind, Result, StateLeft};
-use crate::store::schema::{POSTGRES, Schema};
+use crate::store::schema::POSTGRES;
 use crate::store::wait::WaitClock;
 use crate::store::{
-    Backend, Database, Draft, Examination, Holder, Snapshot, Store, WaitPolicy, WaitReason,
+    Backend, Database, DatabaseIdentity, Examination, Holder, Opened, OpenedReadOnly, Store,
+    WaitPolicy, WaitReason,
 };
 
 /// The first and the longest pause while a server is waited for.
@@ -50,7 +51,7 @@ impl DatabaseServer {
     /// Connects to a server that can be written.
     fn connect_to_write(&self) -> Result<Postgres> {
         let store = self.connect(self.pool.connect)?;
-        match store.storage_status().read_only {
+        match store.state(|state| state.read_only.clone()) {
             None => Ok(store),
             Some(why) => {
                 let remedy = to_write(&why);
@@ -58,81 +59,64 @@ impl DatabaseServer {
             }
         }
     }
-}
 
-impl Database for DatabaseServer {
-    fn backend(&self) -> Backend {
-        Backend::Postgresql
-    }
-
-    fn schema(&self) -> &'static Schema {
-        &POSTGRES
-    }
-
-    fn location(&self) -> String {
-        self.target.location()
-    }
-
-    fn making(&self) -> &'static str {
-        "there is no table of CTS; they would be created"
-    }
-
-    fn silence(&self) -> &'static str {
-        "look at the server, and at the network between"
-    }
-
-    fn missing(&self) -> Error {
-        Error::new(Kind::Data, "there is no table of CTS")
-            .at(self.location())
-            .remedy("create them with `cts migrate` or by starting cts, or correct the URL")
-    }
-
-    fn draft(&self, _: &WaitPolicy<'_>) -> Result<Option<Box<dyn Draft>>> {
-        Ok(None)
-    }
-
-    fn open(&self, wait: &WaitPolicy<'_>) -> Result<Box<dyn Store>> {
+    /// Connects to a server that can be written, and waits for one that is down.
+    fn connect_until_available(&self, wait: &WaitPolicy<'_>) -> Result<Postgres> {
         let mut clock = WaitClock::start();
         let mut pause = *PAUSES.start();
-        let mut said: Option<Error> = None;
+        let mut reported: Option<Error> = None;
         loop {
-            match wait.retry_while_blocked(|| self.connect_to_write()) {
-                Err(error) if is_lost(&error) && clock.waited() < self.wait => {
-                    // Another reason is said at once.
-                    if clock.is_report_due() || said.as_ref() != Some(&error) {
-                        (wait.on_wait)(&WaitReason::Other(error.message()), clock.waited());
-                        said = Some(error);
-                    }
-                    wait.pause(pause)?;
-                    pause = (pause * 2).min(*PAUSES.end());
-                }
-                Err(error) if is_lost(&error) => {
-                    let waited = humantime::format_duration(self.wait);
-                    let error = error.note(format!("waited {waited} (CTS_WAIT)"));
-                    return Err(match error.remedy {
-                        None => error.remedy("look whether the server runs (`pg_isready`), and at host and port in the URL"),
-                        Some(_) => error,
-                    });
-                }
+            let error = match wait.retry_while_blocked(|| self.connect_to_write()) {
+                Err(error) if is_lost(&error) => error,
                 Err(error) => return Err(error.leaving(StateLeft::Unchanged)),
-                Ok(store) => return Ok(Box::new(store)),
+                Ok(store) => return Ok(store),
+            };
+            if clock.waited() >= self.wait {
+                return Err(self.waited_too_long(error));
             }
+            // Another reason is reported at once.
+            if clock.is_report_due() || reported.as_ref() != Some(&error) {
+                (wait.on_wait)(&WaitReason::Other(error.message()), clock.waited());
+                reported = Some(error);
+            }
+            wait.pause(pause)?;
+            pause = (pause * 2).min(*PAUSES.end());
         }
     }
 
-    fn open_read_only(&self, wait: &WaitPolicy<'_>) -> Result<Option<Box<dyn Store>>> {
+    fn waited_too_long(&self, error: Error) -> Error {
+        let waited = humantime::format_duration(self.wait);
+        let error = error.note(format!("waited {waited} (CTS_WAIT)"));
+        match error.remedy {
+            None => error.remedy(
+                "look whether the server runs (`pg_isready`), and at host and port in the URL",
+            ),
+            Some(_) => error,
+        }
+    }
+}
+
+impl Database for DatabaseServer {
+    fn identity(&self) -> DatabaseIdentity {
+        identity(self.target.location())
+    }
+
+    /// A database of a server is created in place, in the transaction of its migrations.
+    fn open(
+        &self,
+        wait: &WaitPolicy<'_>,
+        _: &mut dyn FnMut(&mut dyn Store) -> Result<()>,
+    ) -> Result<Opened> {
+        let store = Box::new(self.connect_until_available(wait)?);
+        Ok(Opened { store, is_new: false })
+    }
+
+    fn open_read_only(&self, wait: &WaitPolicy<'_>) -> Result<OpenedReadOnly> {
         // A server, unlike a lock, always takes a moment.
         let limit = wait.timeout.map_or(self.pool.connect, |limit| limit.max(INSPECTION_TIMEOUT));
         let store = self.connect(limit.min(self.pool.connect))?;
-        let is_there = store.state(|state| state.has_tables);
-        Ok(is_there.then(|| Box::new(store) as Box<dyn Store>))
-    }
-
-    fn refuse_obstacles(&self, snapshot: &Snapshot) -> Result<()> {
-        let store = self.connect(self.pool.connect)?;
-        let mut session =
-            store.sessions.get(INSPECTION_TIMEOUT).map_err(|error| store.at(error))?;
-        names::refuse(&mut session, snapshot).map_err(|error| store.at(error))
+        let has_tables = store.state(|state| state.has_tables);
+        Ok(OpenedReadOnly { database: Some(Box::new(store)), has_tables })
     }
 
     fn examine(&self, _: &WaitPolicy<'_>) -> Examination {
@@ -142,5 +126,18 @@ impl Database for DatabaseServer {
     fn migrating(&self) -> Option<Holder> {
         let sessions = Sessions::new(Arc::clone(&self.target), self.pool).ok()?;
         sessions.ask(INSPECTION_TIMEOUT, lock::holder).ok()?
+    }
+}
+
+/// The identity of the database at a URL, given without its secrets.
+pub fn identity(location: String) -> DatabaseIdentity {
+    DatabaseIdentity {
+        backend: Backend::Postgresql,
+        schema: &POSTGRES,
+        location,
+        absent: "there is no table of CTS",
+        creation: "they would be created",
+        absent_remedy: "create them with `cts migrate` or by starting cts, or correct the URL",
+        no_answer_remedy: "look at the server, and at the network between",
     }
 }

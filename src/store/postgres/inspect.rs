@@ -375,32 +375,26 @@ pub fn find_damaged_indexes(session: &mut Session) -> Result<Damage> {
     Ok(damage)
 }
 
-/// The tables of ours with more rows than that.
-pub fn large_tables(session: &mut Session, rows: u32) -> Result<Vec<String>> {
+/// Whether a table of ours exists and has more than this number of rows. One whose file is too
+/// small for that is not read.
+///
+/// # Errors
+/// Where the table cannot be read.
+pub fn has_more_rows(session: &mut Session, table: &str, than: u64) -> Result<bool> {
     let sql = format!(
-        "SELECT c.relname, pg_relation_size(c.oid) FROM pg_class c \
-         WHERE c.relnamespace = {SCHEMA} AND c.relkind IN ('r', 'p') AND c.relname IN ({}) \
-             AND pg_relation_size(c.oid) > 0",
-        names()
+        "SELECT pg_relation_size(c.oid) FROM pg_class c \
+         WHERE c.relnamespace = {SCHEMA} AND c.relkind = 'r' AND c.relname = {}",
+        literal(table)
     );
-    let mut large = Vec::new();
-    for row in session.ask(&sql)?.into_iter().flatten() {
-        let name = row.text(0);
-        // The server's own count may be old, or not have been made yet; so many bytes hold so
-        // many rows in any case, or so few.
-        let most = row.number::<u64>(1) / LEAST_ROW_BYTES;
-        if most > u64::from(rows) && has_more(session, name, rows)? {
-            large.push(name.to_string());
-        }
+    // The server's own count may be old, or not have been made yet.
+    let size = session.ask(&sql)?.into_iter().flatten().next().map(|row| row.number::<u64>(0));
+    if size.unwrap_or_default() / LEAST_ROW_BYTES <= than {
+        return Ok(false);
     }
-    Ok(large)
-}
-
-fn has_more(session: &mut Session, table: &str, rows: u32) -> Result<bool> {
+    let limit = than.saturating_add(1);
     let sql = format!(
-        "SELECT count(*) > {rows} FROM (SELECT 1 FROM {} LIMIT {}) AS few",
-        quoted(table),
-        u64::from(rows) + 1
+        "SELECT count(*) > {than} FROM (SELECT 1 FROM {} LIMIT {limit}) AS few",
+        quoted(table)
     );
     let found = session.ask(&sql)?;
     Ok(found.first().and_then(|rows| rows.first()).is_some_and(|row| row.is(0)))

@@ -11,7 +11,7 @@ mod existing_table;
 mod index;
 mod inspect;
 mod lock;
-mod names;
+mod obstacles;
 mod rebuild;
 mod refusals;
 mod sequences;

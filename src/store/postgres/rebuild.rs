@@ -10,7 +10,7 @@ use super::session::{SCHEMA, Session};
 use crate::error::{Error, Kind, Result};
 use crate::store::schema::POSTGRES;
 use crate::store::sql::{create_index, literal, not_unique, quoted};
-use crate::store::{Progress, Rebuilt};
+use crate::store::{Forecast, Progress, Rebuilt};
 use cts_schema::catalog::{Column, ForeignKey, Index, Object, Table};
 use cts_schema::constraint_exception::{ConstraintException, RANDOM_ID_TEXT, Rule};
 use cts_schema::sql::Created;
@@ -66,12 +66,12 @@ fn add_foreign_key(table: &str, key: &ForeignKey, is_valid: bool) -> String {
 }
 
 /// The rows of a table, and the rules that they break, as far as can be seen from them.
-pub fn forecast(session: &mut Session, expected: &Table) -> Result<Rebuilt> {
+pub fn forecast(session: &mut Session, expected: &Table) -> Result<Forecast> {
     let plan = RebuildPlan::make(session, expected)?;
     let mut exceptions = plan.rules.clone();
     exceptions.extend(existing_table::not_unique(session, &plan)?);
     exceptions.extend(existing_table::orphans(session, &plan)?);
-    Ok(Rebuilt { rows: plan.rows, exceptions, dropped: plan.dropped() })
+    Ok(Forecast { rows: plan.rows, exceptions, dropped: plan.dropped() })
 }
 
 fn number(session: &mut Session, sql: &str) -> Result<u64> {

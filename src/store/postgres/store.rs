@@ -3,18 +3,18 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use super::database::identity;
 use super::inspect::Inspection;
 use super::lock::Locked;
-use super::session::Sessions;
+use super::session::{Session, Sessions};
 use super::transaction::PostgresTx;
-use super::{index, inspect, lock, rebuild};
+use super::{index, inspect, lock, obstacles, rebuild};
 use crate::error::{Error, Kind, Result};
-use crate::store::schema::{POSTGRES, Schema};
 use crate::store::{
-    Backend, Damage, PoolState, Rebuilt, ServerInstance, Snapshot, StorageStatus, Store, Tx,
-    Upkeep, WaitPolicy,
+    Change, Damage, DamageScope, DatabaseIdentity, Forecast, Inspect, Obstacle, OpenDatabase,
+    PoolState, ServerInstance, Settled, Snapshot, StorageStatus, Store, WaitPolicy,
 };
-use cts_schema::catalog::{Column, Index, Table};
+use cts_schema::catalog::{Index, Object, Table};
 use cts_schema::constraint_exception::ConstraintException;
 
 /// How long a look may take. Less than the prober waits for it.
@@ -31,7 +31,7 @@ pub struct Postgres {
 /// What the last look has found beside ledger and catalogue.
 #[derive(Clone, Debug, Default)]
 pub(super) struct LastInspection {
-    read_only: Option<String>,
+    pub(super) read_only: Option<String>,
     pub(super) has_tables: bool,
     server: Option<ServerInstance>,
 }
@@ -43,6 +43,22 @@ impl Postgres {
 
     pub(super) fn state<T>(&self, of: impl FnOnce(&mut LastInspection) -> T) -> T {
         of(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Work that may take as long as the tables are large, on a session of its own.
+    fn without_statement_timeout<T>(
+        &self,
+        work: impl FnOnce(&mut Session) -> Result<T>,
+    ) -> Result<T> {
+        let mut session = self.sessions.get(INSPECTION_TIMEOUT).map_err(|error| self.at(error))?;
+        let done = session
+            .run("SET statement_timeout = 0")
+            .and_then(|()| work(&mut session))
+            .and_then(|value| session.limit_statements().map(|()| value));
+        if done.is_err() {
+            session.mark_broken();
+        }
+        done.map_err(|error| self.at(error))
     }
 
     pub(super) fn find(&mut self, limit: Duration) -> Result<Inspection> {
@@ -66,27 +82,60 @@ impl Postgres {
     }
 }
 
-impl Store for Postgres {
-    fn backend(&self) -> Backend {
-        Backend::Postgresql
-    }
-
-    fn schema(&self) -> &'static Schema {
-        &POSTGRES
-    }
-
-    fn location(&self) -> String {
-        self.location.clone()
-    }
-
+impl Inspect for Postgres {
     fn inspect(&mut self) -> Result<Snapshot> {
         self.find(INSPECTION_TIMEOUT).map(|found| found.snapshot).map_err(|error| self.at(error))
     }
 
-    fn lock<'s>(&'s mut self, wait: &WaitPolicy<'_>) -> Result<Box<dyn Tx + 's>> {
+    fn find_obstacles(&mut self, missing: &[Object]) -> Result<Vec<Obstacle>> {
+        let mut session = self.sessions.get(INSPECTION_TIMEOUT).map_err(|error| self.at(error))?;
+        obstacles::find(&mut session, missing).map_err(|error| self.at(error))
+    }
+
+    fn find_damage(&mut self, scope: DamageScope<'_>) -> Result<Damage> {
+        if scope != DamageScope::Everything {
+            return Ok(Damage::default());
+        }
+        self.without_statement_timeout(inspect::find_damage)
+    }
+
+    fn has_more_rows(&mut self, table: &str, than: u64) -> Result<bool> {
+        self.without_statement_timeout(|session| inspect::has_more_rows(session, table, than))
+    }
+
+    fn forecast(&mut self, expected: &Table) -> Result<Forecast> {
+        self.without_statement_timeout(|session| rebuild::forecast(session, expected))
+    }
+}
+
+impl OpenDatabase for Postgres {
+    fn identity(&self) -> DatabaseIdentity {
+        identity(self.location.clone())
+    }
+
+    fn storage_status(&self) -> StorageStatus {
+        let (read_only, server) =
+            self.state(|state| (state.read_only.clone(), state.server.clone()));
+        let (connections, idle, max) = self.sessions.state();
+        let pool = Some(PoolState { connections, idle, max });
+        StorageStatus { read_only, server, pool, ..StorageStatus::default() }
+    }
+}
+
+impl Store for Postgres {
+    fn lock<'s>(&'s mut self, wait: &WaitPolicy<'_>) -> Result<Box<dyn Change + 's>> {
         let locked = Locked::take(&self.sessions, wait).map_err(|error| self.at(error))?;
         let tx = PostgresTx::begin(locked, &self.sessions, wait);
-        tx.map(|tx| Box::new(tx) as Box<dyn Tx>).map_err(|error| self.at(error))
+        tx.map(|tx| Box::new(tx) as Box<dyn Change>).map_err(|error| self.at(error))
+    }
+
+    fn build_index(
+        &mut self,
+        table: &str,
+        index: &Index,
+        wait: &WaitPolicy<'_>,
+    ) -> Result<Option<ConstraintException>> {
+        index::build(&self.sessions, table, index, wait)
     }
 
     fn probe_write(&mut self) -> Result<()> {
@@ -101,7 +150,7 @@ impl Store for Postgres {
             })
         });
         match tried {
-            // Locks are no fault, nor is a table that lacks or refuses rows: looks tell that.
+            // A lock is no fault; a table that is missing or refuses rows shows in a snapshot.
             Err(error) if matches!(error.kind, Kind::Blocked | Kind::TryAgain | Kind::Data) => {
                 Ok(())
             }
@@ -109,71 +158,13 @@ impl Store for Postgres {
         }
     }
 
-    fn storage_status(&self) -> StorageStatus {
-        let read_only = self.state(|state| state.read_only.clone());
-        let (connections, idle, max) = self.sessions.state();
-        StorageStatus {
-            read_only,
-            pool: Some(PoolState { connections, idle, max }),
-            ..StorageStatus::default()
-        }
-    }
-
-    fn server(&self) -> Option<ServerInstance> {
-        self.state(|state| state.server.clone())
-    }
-
-    fn forecast(&mut self, expected: &Table) -> Result<Rebuilt> {
-        let mut session = self.sessions.get(INSPECTION_TIMEOUT).map_err(|error| self.at(error))?;
-        // It may take as long as the table is large.
-        session.mark_broken();
-        let done = session.run("SET statement_timeout = 0");
-        done.and_then(|()| rebuild::forecast(&mut session, expected))
-            .map_err(|error| self.at(error))
-    }
-
-    fn can_add(&self, found: &Table, column: &Column, rows: u64) -> bool {
-        let has_key = found.columns.iter().any(|column| column.primary_key_position > 0);
-        let fits_rows = !column.not_null || column.default.is_some();
-        !(column.primary_key_position > 0 && has_key) && (rows == 0 || fits_rows)
-    }
-
-    fn discard_backup(&self, _: &str) {
-        // The copies were made in the transaction, and went with it.
-    }
-
-    fn find_damage(&mut self, deep: bool) -> Result<Damage> {
-        if !deep {
-            return Ok(Damage::default());
-        }
-        let mut session = self.sessions.get(INSPECTION_TIMEOUT).map_err(|error| self.at(error))?;
-        let found = inspect::find_damage(&mut session)
-            .and_then(|damage| session.limit_statements().map(|()| damage));
-        if found.is_err() {
-            session.mark_broken();
-        }
-        found.map_err(|error| self.at(error))
-    }
-
-    fn settle(&mut self, _: &WaitPolicy<'_>) -> Result<Vec<String>> {
-        Ok(self.warnings.clone())
-    }
-
-    fn upkeep(&self, _: &WaitPolicy<'_>) -> Result<Option<Box<dyn Upkeep>>> {
-        // Autovacuum does it, on the server.
-        Ok(None)
-    }
-
-    fn build_index(
-        &mut self,
-        table: &str,
-        index: &Index,
-        wait: &WaitPolicy<'_>,
-    ) -> Result<Option<ConstraintException>> {
-        index::build(&self.sessions, table, index, wait)
+    /// The server does its own upkeep (autovacuum, checkpoints).
+    fn settle(&mut self, _: &WaitPolicy<'_>) -> Result<Settled> {
+        Ok(Settled { messages: self.warnings.clone(), upkeep: None })
     }
 
     fn close(self: Box<Self>) -> Result<()> {
+        drop(self.sessions);
         Ok(())
     }
 }

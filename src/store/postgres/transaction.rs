@@ -10,13 +10,14 @@ use std::time::Duration;
 use super::error::is_lost;
 use super::lock::{self, Locked};
 use super::session::{Session, Sessions};
-use super::{backup, exceptions, inspect, names, rebuild, sequences};
+use super::{backup, exceptions, inspect, obstacles, rebuild, sequences};
 use crate::error::{Error, Kind, Result, StateLeft};
 use crate::store::sql::{delete_exception, insert_ledger_row, insert_site_log, quoted};
 use crate::store::{
-    Damage, ONLINE_INDEX_ROWS_MAX, Rebuilt, SiteLogEntry, Snapshot, StatementEffect, Tx, WaitPolicy,
+    Backup, Change, Damage, DamageScope, FailedStatement, Forecast, Inspect, ONLINE_INDEX_ROWS_MAX,
+    Obstacle, Rebuilt, SiteLogEntry, Snapshot, StatementCounts, WaitPolicy, interrupted,
 };
-use cts_schema::catalog::{Column, Index, Table};
+use cts_schema::catalog::{Column, Index, Object, Table};
 use cts_schema::constraint_exception::{ConstraintException, Rule};
 use cts_schema::migration::Migration;
 use cts_schema::sql::{Created, Statement};
@@ -89,6 +90,37 @@ impl PostgresTx {
         done.map_err(|error| self.explained(error))
     }
 
+    /// Runs statements in one round trip; `None` where one of them fails, and nothing was done.
+    fn execute_at_once(&mut self, statements: &[Statement<'_>]) -> Result<Option<StatementCounts>> {
+        let texts: Vec<&str> = statements.iter().map(|statement| statement.sql).collect();
+        let sql = format!("SAVEPOINT cts_all;\n{};\nRELEASE cts_all", texts.join(";\n"));
+        let before = self.session().found_in_place();
+        match self.session().count(&sql) {
+            Ok(counts) => {
+                let found = self.session().found_in_place() - before;
+                let rows = statements.iter().zip(counts.iter().skip(1));
+                let refused = rows.filter(|(statement, rows)| {
+                    **rows == 0 && matches!(statement.creates(), Created::Rows(_))
+                });
+                let skipped = found + refused.count();
+                let applied = statements.len().saturating_sub(skipped);
+                Ok(Some(StatementCounts { applied, skipped }))
+            }
+            Err(error) if error.kind == Kind::Data => {
+                self.run("ROLLBACK TO cts_all; RELEASE cts_all").map(|()| None)
+            }
+            Err(error) => Err(self.explained(error)),
+        }
+    }
+
+    /// Runs one statement. Returns whether it changed something.
+    fn execute_one(&mut self, statement: &Statement<'_>) -> Result<bool> {
+        let before = self.session().found_in_place();
+        let counts = self.session().count(statement.sql).map_err(|error| self.explained(error))?;
+        let is_refused = matches!(statement.creates(), Created::Rows(_)) && counts == [0];
+        Ok(!is_refused && self.session().found_in_place() == before)
+    }
+
     /// Work that may take as long as the tables are large.
     fn without_statement_timeout<T>(
         &mut self,
@@ -112,82 +144,73 @@ impl Drop for PostgresTx {
     }
 }
 
-impl Tx for PostgresTx {
+impl Inspect for PostgresTx {
     fn inspect(&mut self) -> Result<Snapshot> {
         let found =
             inspect::snapshot(self.session(), false).map_err(|error| self.explained(error))?;
-        if found.invalid.is_empty() {
-            return Ok(found.snapshot);
-        }
-        // What a cut-off build has left is in the way of its name. On a table with many rows it
-        // goes when the index is built.
-        let large = self.large_tables(ONLINE_INDEX_ROWS_MAX)?;
-        for (_, index) in found.invalid.iter().filter(|(table, _)| !large.contains(table)) {
-            self.run(&format!("DROP INDEX {}", quoted(index)))?;
+        // What a cut-off build has left is in the way of its name. On a large table it is dropped
+        // when the index is built.
+        for (table, index) in &found.invalid {
+            if !self.has_more_rows(table, ONLINE_INDEX_ROWS_MAX)? {
+                self.run(&format!("DROP INDEX {}", quoted(index)))?;
+            }
         }
         Ok(found.snapshot)
     }
 
-    fn refuse_taken(&mut self, snapshot: &Snapshot) -> Result<()> {
-        names::refuse_taken(self.session(), snapshot)
+    fn find_obstacles(&mut self, missing: &[Object]) -> Result<Vec<Obstacle>> {
+        let found = obstacles::find(self.session(), missing);
+        found.map_err(|error| self.explained(error))
     }
 
-    fn find_damage(&mut self, deep: bool) -> Result<Damage> {
-        if !deep {
+    fn find_damage(&mut self, scope: DamageScope<'_>) -> Result<Damage> {
+        if scope != DamageScope::Everything {
             return Ok(Damage::default());
         }
         self.without_statement_timeout(inspect::find_damaged_indexes)
     }
 
-    fn reindex(&mut self, index: &str) -> Result<()> {
-        self.without_statement_timeout(|session| session.run(&format!("REINDEX INDEX {index}")))
-    }
-
-    fn is_small(&mut self, table: &str, rows: u32) -> Result<bool> {
-        Ok(!self.large_tables(rows)?.iter().any(|large| large == table))
-    }
-
-    fn large_tables(&mut self, rows: u32) -> Result<Vec<String>> {
-        let found = inspect::large_tables(self.session(), rows);
+    fn has_more_rows(&mut self, table: &str, than: u64) -> Result<bool> {
+        let found = inspect::has_more_rows(self.session(), table, than);
         found.map_err(|error| self.explained(error))
     }
 
-    fn execute_all(&mut self, statements: &[Statement<'_>]) -> Result<Option<(usize, usize)>> {
-        let texts: Vec<&str> = statements.iter().map(|statement| statement.sql).collect();
-        let sql = format!("SAVEPOINT cts_all;\n{};\nRELEASE cts_all", texts.join(";\n"));
-        let before = self.session().found_in_place();
-        match self.session().count(&sql) {
-            Ok(counts) => {
-                let found = self.session().found_in_place() - before;
-                let rows = statements.iter().zip(counts.iter().skip(1));
-                let refused = rows.filter(|(statement, rows)| {
-                    **rows == 0 && matches!(statement.creates(), Created::Rows(_))
-                });
-                let skipped = found + refused.count();
-                Ok(Some((statements.len().saturating_sub(skipped), skipped)))
-            }
-            Err(error) if error.kind == Kind::Data => {
-                self.run("ROLLBACK TO cts_all; RELEASE cts_all").map(|()| None)
-            }
-            Err(error) => Err(self.explained(error)),
-        }
+    fn forecast(&mut self, expected: &Table) -> Result<Forecast> {
+        self.without_statement_timeout(|session| rebuild::forecast(session, expected))
     }
+}
 
-    fn execute(&mut self, statement: &Statement<'_>) -> Result<StatementEffect> {
-        let before = self.session().found_in_place();
-        let counts = self.session().count(statement.sql).map_err(|error| self.explained(error))?;
-        let is_refused = matches!(statement.creates(), Created::Rows(_)) && counts == [0];
-        let is_in_place = is_refused || self.session().found_in_place() > before;
-        Ok(if is_in_place { StatementEffect::Skipped } else { StatementEffect::Applied })
+impl Change for PostgresTx {
+    /// First all in one round trip, which does not tell which statement fails; then one by one.
+    fn execute(
+        &mut self,
+        statements: &[Statement<'_>],
+        wait: &WaitPolicy<'_>,
+    ) -> Result<StatementCounts, FailedStatement> {
+        let between = |error| FailedStatement { position: None, error: Box::new(error) };
+        if let Some(counts) = self.execute_at_once(statements).map_err(between)? {
+            return Ok(counts);
+        }
+        let mut counts = StatementCounts::default();
+        for (position, statement) in statements.iter().enumerate() {
+            if wait.is_stopped() {
+                return Err(between(interrupted()));
+            }
+            match self.execute_one(statement) {
+                Ok(true) => counts.applied += 1,
+                Ok(false) => counts.skipped += 1,
+                Err(error) => {
+                    let error = Box::new(error);
+                    return Err(FailedStatement { position: Some(position), error });
+                }
+            }
+        }
+        Ok(counts)
     }
 
     fn add_column(&mut self, table: &str, column: &Column) -> Result<()> {
         let sql = rebuild::put_column(table, column);
         self.run(&sql)
-    }
-
-    fn back_up(&mut self) -> Result<Option<String>> {
-        self.without_statement_timeout(backup::back_up)
     }
 
     fn rebuild(&mut self, expected: &Table, wait: &WaitPolicy<'_>) -> Result<Rebuilt> {
@@ -196,16 +219,7 @@ impl Tx for PostgresTx {
         })
     }
 
-    fn advance_sequences(&mut self) -> Result<Vec<String>> {
-        self.without_statement_timeout(sequences::secure)
-    }
-
-    fn mismatched(&mut self) -> Result<Vec<String>> {
-        // PostgreSQL has no foreign key to a column that is not unique.
-        Ok(Vec::new())
-    }
-
-    fn put_index(
+    fn create_index(
         &mut self,
         table: &str,
         index: &Index,
@@ -214,6 +228,15 @@ impl Tx for PostgresTx {
         self.without_statement_timeout(|session| {
             rebuild::put_index(session, table, index, wait.on_progress)
         })
+    }
+
+    fn reindex(&mut self, index: &str) -> Result<()> {
+        self.without_statement_timeout(|session| session.run(&format!("REINDEX INDEX {index}")))
+    }
+
+    fn back_up(&mut self) -> Result<Option<Backup>> {
+        let copy = self.without_statement_timeout(backup::back_up)?;
+        Ok(copy.map(Backup::in_database))
     }
 
     fn count_violations(&mut self, expected: &Table, rule: &Rule) -> Result<u64> {
@@ -233,7 +256,11 @@ impl Tx for PostgresTx {
         self.run(&delete_exception(exception))
     }
 
-    fn attempt(&mut self, work: &mut dyn FnMut(&mut dyn Tx) -> Result<()>) -> Result<()> {
+    fn finish_adoption(&mut self) -> Result<Vec<String>> {
+        self.without_statement_timeout(sequences::secure)
+    }
+
+    fn attempt(&mut self, work: &mut dyn FnMut(&mut dyn Change) -> Result<()>) -> Result<()> {
         self.run("SAVEPOINT cts_attempt")?;
         // What somebody's constraints put off to the commit would fail there.
         let done = work(self).and_then(|()| self.run("SET CONSTRAINTS ALL IMMEDIATE"));
@@ -256,8 +283,8 @@ impl Tx for PostgresTx {
         }
     }
 
-    fn write_site_log(&mut self, note: &SiteLogEntry) -> Result<()> {
-        self.run(&insert_site_log(note))
+    fn write_site_log(&mut self, entry: &SiteLogEntry) -> Result<()> {
+        self.run(&insert_site_log(entry))
     }
 
     fn commit(mut self: Box<Self>, _: &WaitPolicy<'_>) -> Result<()> {

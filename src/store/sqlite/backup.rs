@@ -26,7 +26,7 @@ const PARTIAL: &str = ".partial";
 ///
 /// # Errors
 /// The copy cannot be written, or is damaged although the database is not. It was removed.
-pub fn next_to(path: &Path, group: bool) -> Result<String> {
+pub fn next_to(path: &Path, group: bool) -> Result<PathBuf> {
     let partial = side_file(path, &format!(".before-{VERSION}{PARTIAL}"));
     let complete = free_name(path);
     // One that a killed process has left.
@@ -41,7 +41,7 @@ pub fn next_to(path: &Path, group: bool) -> Result<String> {
     if let Some(folder) = complete.parent().and_then(|folder| File::open(folder).ok()) {
         folder.sync_all().map_err(|e| cannot_create(&complete, "the backup", &e))?;
     }
-    Ok(complete.display().to_string())
+    Ok(complete)
 }
 
 fn remove_with_side_files(path: &Path) {

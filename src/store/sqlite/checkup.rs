@@ -12,7 +12,7 @@ use super::connect::RestingState;
 use super::{DatabaseFile, Sqlite, file, storage};
 use crate::error::{Error, Kind, Result};
 use crate::store::finding::{Finding, Group};
-use crate::store::{Damage, Examination, Snapshot, Store, WaitPolicy};
+use crate::store::{Damage, DamageScope, Examination, Inspect, Snapshot, WaitPolicy};
 
 /// How long the pages are checked; a large database is not checked to its end.
 const PAGE_CHECK_MAX: Duration = Duration::from_secs(3);
@@ -39,7 +39,8 @@ pub fn examine(database: &DatabaseFile, wait: &WaitPolicy<'_>) -> Examination {
         Ok(None) => findings.push(no_database(&path)),
         Err(error) => findings.extend(files.unreadable_contents(error)),
     }
-    Examination { findings, snapshot, place, owner: files.owner(database.access) }
+    let owner = files.owner(database.access);
+    Examination { findings, snapshot, storage: place, owner }
 }
 
 /// What is in the database.
@@ -74,7 +75,7 @@ fn inspect(mut store: Sqlite, wait: &WaitPolicy<'_>) -> Result<Contents> {
         thread::sleep(PAGE_CHECK_MAX);
         cancelled.store(true, Ordering::Relaxed);
     });
-    let damage = store.find_damage(false);
+    let damage = store.find_damage(DamageScope::Pages);
     Ok(Contents { snapshot, damage })
 }
 

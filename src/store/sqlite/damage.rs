@@ -6,9 +6,10 @@ use std::path::Path;
 use rusqlite::{Connection, Row};
 
 use super::error::{error, is_damage};
+use super::inspect::has_more_rows;
 use crate::error::Result;
 use crate::store::sql::quoted;
-use crate::store::{Damage, Orphans};
+use crate::store::{Damage, DamageScope, Orphans};
 
 /// Lines that a check returns at most.
 const LINES_MAX: u32 = 20;
@@ -16,21 +17,25 @@ const LINES_MAX: u32 = 20;
 const ORPHANS: &str =
     "SELECT \"table\", parent, count(*) FROM pragma_foreign_key_check GROUP BY 1, 2";
 
-/// Checks every page (`quick_check`); with `deep`, also every index entry (`integrity_check`) and
-/// foreign key. That SQLite cannot read a damaged file is damage, not an error.
+/// Checks the pages (`quick_check`), those of one table and of the schema, or every page, index
+/// entry (`integrity_check`) and foreign key. That SQLite cannot read a damaged file is damage, not
+/// an error.
 ///
 /// # Errors
 /// If the check cannot be completed for another reason.
-pub fn find_damage(conn: &Connection, path: &Path, deep: bool) -> Result<Damage> {
-    let check = if deep { "integrity_check" } else { "quick_check" };
-    let lines = match rows(conn, &format!("PRAGMA {check}({LINES_MAX})"), |row| row.get(0)) {
-        Ok(lines) => lines.into_iter().filter(|line: &String| line != "ok").collect(),
-        Err(e) if is_damage(&e) => vec![e.to_string()],
-        Err(e) => return Err(error(path, &e)),
+pub fn find_damage(conn: &Connection, path: &Path, scope: DamageScope<'_>) -> Result<Damage> {
+    let lines = match scope {
+        DamageScope::Pages => check(conn, &format!("quick_check({LINES_MAX})")),
+        DamageScope::Everything => check(conn, &format!("integrity_check({LINES_MAX})")),
+        DamageScope::Table(table) => check_table(conn, table),
     };
+    let lines = lines.map_err(|e| error(path, &e))?;
     let indexes = damaged_indexes(&lines);
     let pages = lines.into_iter().map(|line| with_object(conn, line)).collect();
-    let orphans = if deep { rows(conn, ORPHANS, orphans) } else { Ok(Vec::new()) };
+    let orphans = match scope {
+        DamageScope::Everything => rows(conn, ORPHANS, orphans),
+        DamageScope::Pages | DamageScope::Table(_) => Ok(Vec::new()),
+    };
     match orphans {
         Ok(orphans) => Ok(Damage { pages, indexes, orphans }),
         Err(e) if is_damage(&e) => Ok(Damage { pages, indexes, orphans: Vec::new() }),
@@ -38,13 +43,21 @@ pub fn find_damage(conn: &Connection, path: &Path, deep: bool) -> Result<Damage>
     }
 }
 
-/// Whether a check of one table and its indexes finds no damage.
-///
-/// # Errors
-/// If SQLite cannot read the table.
-pub fn is_undamaged(conn: &Connection, table: &str) -> rusqlite::Result<bool> {
-    let sql = format!("PRAGMA quick_check({})", quoted(table));
-    conn.query_row(&sql, [], |row| row.get::<_, String>(0)).map(|line| line == "ok")
+/// The lines of a check that report damage.
+fn check(conn: &Connection, pragma: &str) -> rusqlite::Result<Vec<String>> {
+    match rows(conn, &format!("PRAGMA {pragma}"), |row| row.get(0)) {
+        Ok(lines) => Ok(lines.into_iter().filter(|line: &String| line != "ok").collect()),
+        Err(e) if is_damage(&e) => Ok(vec![e.to_string()]),
+        Err(e) => Err(e),
+    }
+}
+
+fn check_table(conn: &Connection, table: &str) -> rusqlite::Result<Vec<String>> {
+    let lines = check(conn, "quick_check(sqlite_schema)")?;
+    if !lines.is_empty() || !has_more_rows(conn, table, 0)? {
+        return Ok(lines);
+    }
+    check(conn, &format!("quick_check({})", quoted(table)))
 }
 
 /// The indexes that are damaged, if nothing else is: they can be created again from their tables.

@@ -1,14 +1,16 @@
 //! A SQLite database as it is configured: a path that need not hold a file yet.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::Sqlite;
-use super::checkup;
-use super::draft::FileDraft;
 use super::lock::migrating;
-use crate::error::{Error, Kind, Result};
-use crate::store::schema::{SQLITE, Schema};
-use crate::store::{Backend, Database, Draft, Examination, Holder, Snapshot, Store, WaitPolicy};
+use super::{checkup, draft};
+use crate::error::Result;
+use crate::store::schema::SQLITE;
+use crate::store::{
+    Backend, Database, DatabaseIdentity, Examination, Holder, OpenDatabase, Opened, OpenedReadOnly,
+    Store, WaitPolicy,
+};
 
 /// How a file may be opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,48 +31,25 @@ pub struct DatabaseFile {
 }
 
 impl Database for DatabaseFile {
-    fn backend(&self) -> Backend {
-        Backend::Sqlite
+    fn identity(&self) -> DatabaseIdentity {
+        identity(&self.path)
     }
 
-    fn schema(&self) -> &'static Schema {
-        &SQLITE
+    fn open(
+        &self,
+        wait: &WaitPolicy<'_>,
+        build: &mut dyn FnMut(&mut dyn Store) -> Result<()>,
+    ) -> Result<Opened> {
+        let is_new = draft::create_aside(&self.path, self.access, wait, build)?;
+        let store = Box::new(Sqlite::open(&self.path, self.access, wait)?);
+        Ok(Opened { store, is_new })
     }
 
-    fn location(&self) -> String {
-        self.path.display().to_string()
-    }
-
-    fn making(&self) -> &'static str {
-        "there is no database; it would be created, mode 0600, in WAL mode"
-    }
-
-    fn silence(&self) -> &'static str {
-        "look at the disk (`dmesg`) and for a program that holds the file"
-    }
-
-    fn missing(&self) -> Error {
-        Error::new(Kind::Data, "there is no database").at(self.path.display()).remedy(
-            "create it with `cts migrate` or by starting cts, or set SQLITE_DB_PATH (or --db)",
-        )
-    }
-
-    fn draft(&self, wait: &WaitPolicy<'_>) -> Result<Option<Box<dyn Draft>>> {
-        let draft = FileDraft::begin(&self.path, self.access, wait)?;
-        Ok(draft.map(|draft| Box::new(draft) as Box<dyn Draft>))
-    }
-
-    fn open(&self, wait: &WaitPolicy<'_>) -> Result<Box<dyn Store>> {
-        Ok(Box::new(Sqlite::open(&self.path, self.access, wait)?))
-    }
-
-    fn open_read_only(&self, wait: &WaitPolicy<'_>) -> Result<Option<Box<dyn Store>>> {
+    fn open_read_only(&self, wait: &WaitPolicy<'_>) -> Result<OpenedReadOnly> {
         let store = Sqlite::open_read_only(&self.path, self.access, wait)?;
-        Ok(store.map(|store| Box::new(store) as Box<dyn Store>))
-    }
-
-    fn refuse_obstacles(&self, _: &Snapshot) -> Result<()> {
-        Ok(())
+        let has_tables = store.is_some();
+        let database = store.map(|store| Box::new(store) as Box<dyn OpenDatabase>);
+        Ok(OpenedReadOnly { database, has_tables })
     }
 
     fn examine(&self, wait: &WaitPolicy<'_>) -> Examination {
@@ -79,5 +58,18 @@ impl Database for DatabaseFile {
 
     fn migrating(&self) -> Option<Holder> {
         migrating(&self.path)
+    }
+}
+
+/// The identity of the database at a path.
+pub fn identity(path: &Path) -> DatabaseIdentity {
+    DatabaseIdentity {
+        backend: Backend::Sqlite,
+        schema: &SQLITE,
+        location: path.display().to_string(),
+        absent: "there is no database",
+        creation: "it would be created, mode 0600, in WAL mode",
+        absent_remedy: "create it with `cts migrate` or by starting cts, or set SQLITE_DB_PATH (or --db)",
+        no_answer_remedy: "check the disk (`dmesg`), and whether a program keeps the file locked",
     }
 }

@@ -23,57 +23,47 @@ use super::file_error::{cannot_create, cannot_write};
 use super::file_system::refuse_network;
 use super::storage::SIDE_FILES_BYTES;
 use super::{FileAccess, Sqlite, permissions};
-use crate::error::Result;
-use crate::store::{Draft, Store, WaitPolicy};
+use crate::error::{Result, StateLeft};
+use crate::store::{Store, WaitPolicy};
 
-/// A new database in memory, and the unnamed file that it will be written to.
-pub struct FileDraft {
-    store: Sqlite,
-    file: File,
+/// Creates the database where nothing is at the path: `build` fills it in memory, and it appears
+/// at the path whole. Returns whether it is this one that is there now; not where something was
+/// there before or came first, nor where the file system has no unnamed files.
+///
+/// # Errors
+/// Where the folder or the file cannot be created or written, and with the error of `build`.
+/// Nothing is at the path then.
+pub fn create_aside(
+    path: &Path,
+    access: FileAccess,
+    wait: &WaitPolicy<'_>,
+    build: &mut dyn FnMut(&mut dyn Store) -> Result<()>,
+) -> Result<bool> {
+    let path = file::resolve(path)?;
+    refuse_network(&path, access.allow_network)?;
+    if file::inspect(&path)? != FileContent::Missing {
+        return Ok(false);
+    }
+    permissions::create_folder(&path, access.group)?;
+    let Some(file) = create_unnamed(&path, access.group)? else { return Ok(false) };
+    let mut conn = Connection::open_in_memory().map_err(|e| error(&path, &e))?;
+    interrupt_when(&mut conn, wait.cancelled).map_err(|e| error(&path, &e))?;
+    let mut store = Sqlite { conn, path, identity: None, access, settled: false, known: None };
+    build(&mut store)?;
+    publish(&mut store, file).map_err(|error| error.leaving(StateLeft::Unchanged))
 }
 
-impl FileDraft {
-    /// Begins a new database. `None` if there is a file at the path, or if the file system has no
-    /// unnamed files.
-    ///
-    /// # Errors
-    /// No database may be created at the path, or the file cannot be. The folder may have been.
-    pub fn begin(
-        path: &Path,
-        access: FileAccess,
-        wait: &WaitPolicy<'_>,
-    ) -> Result<Option<FileDraft>> {
-        let path = file::resolve(path)?;
-        refuse_network(&path, access.allow_network)?;
-        if file::inspect(&path)? != FileContent::Missing {
-            return Ok(None);
-        }
-        permissions::create_folder(&path, access.group)?;
-        let Some(file) = create_unnamed(&path, access.group)? else { return Ok(None) };
-        let mut conn = Connection::open_in_memory().map_err(|e| error(&path, &e))?;
-        interrupt_when(&mut conn, wait.cancelled).map_err(|e| error(&path, &e))?;
-        let store = Sqlite { conn, path, identity: None, access, settled: false, known: None };
-        Ok(Some(FileDraft { store, file }))
-    }
-}
-
-impl Draft for FileDraft {
-    fn store(&mut self) -> &mut dyn Store {
-        &mut self.store
-    }
-
-    fn publish(mut self: Box<Self>) -> Result<bool> {
-        let path = &self.store.path;
-        let data = self.store.conn.serialize(MAIN_DB).map_err(|e| error(path, &e))?;
-        let mut bytes = data.to_vec();
-        file::set_wal(&mut bytes);
-        let needed = bytes.len() as u64 + SIDE_FILES_BYTES;
-        self.file
-            .write_all(&bytes)
-            .and_then(|()| self.file.sync_all())
-            .map_err(|e| cannot_write(path, Some(needed), &e))?;
-        link(&self.file, path)
-    }
+/// Writes the database to the unnamed file and links that to its path.
+fn publish(store: &mut Sqlite, mut file: File) -> Result<bool> {
+    let path = &store.path;
+    let data = store.conn.serialize(MAIN_DB).map_err(|e| error(path, &e))?;
+    let mut bytes = data.to_vec();
+    file::set_wal(&mut bytes);
+    let needed = bytes.len() as u64 + SIDE_FILES_BYTES;
+    file.write_all(&bytes)
+        .and_then(|()| file.sync_all())
+        .map_err(|e| cannot_write(path, Some(needed), &e))?;
+    link(&file, path)
 }
 
 /// Creates a file without a name in the folder of the path. `None` if the file system has none.

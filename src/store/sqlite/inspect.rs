@@ -1,14 +1,13 @@
 //! Reads catalogue, ledger and constraint exceptions of a SQLite database in one transaction.
 
-use rusqlite::{Connection, TransactionState};
+use rusqlite::{Connection, OptionalExtension, TransactionState};
 
-use super::damage::is_undamaged;
 use super::error::Result;
 use super::{catalog, exceptions, ledger};
-use crate::store::Snapshot;
 use crate::store::schema::SQLITE;
 use crate::store::sql::quoted;
-use cts_schema::catalog::Catalog;
+use crate::store::{Obstacle, Snapshot};
+use cts_schema::catalog::{Catalog, Object};
 
 /// The catalogue as it was read last. It is the same as long as SQLite's `schema_version` is.
 pub struct CachedCatalog {
@@ -49,22 +48,44 @@ fn read(conn: &Connection, cached: &mut Option<CachedCatalog>) -> Result<Snapsho
     Ok(Snapshot { ledger: ledger::read(conn, &catalog)?, catalog, exceptions })
 }
 
-/// Whether a table has at most `rows_max` rows or does not exist, and neither its pages nor those of
-/// the schema are damaged. Takes milliseconds, because only so many rows are counted.
+/// Whether a table exists and has more than this number of rows.
 ///
 /// # Errors
 /// If SQLite cannot read the table.
-pub fn is_small(conn: &Connection, table: &str, rows_max: u32) -> rusqlite::Result<bool> {
-    if !is_undamaged(conn, "sqlite_schema")? {
-        return Ok(false);
-    }
+pub fn has_more_rows(conn: &Connection, table: &str, than: u64) -> rusqlite::Result<bool> {
     let sql =
         "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = ?1 COLLATE NOCASE";
     if conn.query_row(sql, [table], |row| row.get::<_, i64>(0))? == 0 {
-        return Ok(true);
+        return Ok(false);
     }
-    let limit = u64::from(rows_max) + 1;
+    let limit = than.saturating_add(1);
     let sql = format!("SELECT count(*) FROM (SELECT 1 FROM {} LIMIT {limit})", quoted(table));
-    let rows = catalog::number(conn, &sql)?;
-    Ok(rows <= u64::from(rows_max) && is_undamaged(conn, table)?)
+    Ok(catalog::number(conn, &sql)? > than)
+}
+
+/// The objects that have the name of a missing one: SQLite keeps tables, indexes, views and
+/// triggers under one set of names.
+///
+/// # Errors
+/// If SQLite cannot read its schema.
+pub fn find_obstacles(conn: &Connection, missing: &[Object]) -> rusqlite::Result<Vec<Obstacle>> {
+    let sql = "SELECT type, tbl_name FROM sqlite_schema WHERE name = ?1 COLLATE NOCASE";
+    let mut statement = conn.prepare(sql)?;
+    let mut found = Vec::new();
+    for object in missing {
+        let name = match object {
+            Object::Table(name) | Object::Index(_, name) => name,
+            Object::Column(..) => continue,
+        };
+        let taken = statement
+            .query_row([name], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))
+            .optional()?;
+        let by = match taken {
+            None => continue,
+            Some((kind, table)) if kind == "index" => format!("an index of table {table}"),
+            Some((kind, _)) => format!("{kind} {name}"),
+        };
+        found.push(Obstacle::name_taken(object, &by));
+    }
+    Ok(found)
 }

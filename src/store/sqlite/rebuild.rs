@@ -17,7 +17,7 @@ use super::index::{count_duplicates, put_index};
 use super::row_copy::RowCopy;
 use super::violations;
 use crate::store::sql::{index_columns, not_unique, quoted, table_with_exceptions};
-use crate::store::{Progress, Rebuilt};
+use crate::store::{Forecast, Progress, Rebuilt};
 use cts_schema::catalog::{Index, Table};
 
 /// Rebuilds the table as expected, but without the rules that its rows violate. A transaction is open.
@@ -59,7 +59,7 @@ pub fn rebuild(
 ///
 /// # Errors
 /// If the table cannot be rebuilt, or SQLite refuses a query.
-pub fn forecast(conn: &Connection, expected: &Table) -> Result<Rebuilt> {
+pub fn forecast(conn: &Connection, expected: &Table) -> Result<Forecast> {
     let source = SourceTable::read(conn, expected)?;
     let rows = number(conn, &format!("SELECT count(*) FROM {}", quoted(&expected.name)))?;
     let mut exceptions = violations::of_columns(conn, &source, expected)?;
@@ -67,7 +67,7 @@ pub fn forecast(conn: &Connection, expected: &Table) -> Result<Rebuilt> {
         let duplicates = forecast_duplicates(conn, &source, index)?;
         exceptions.extend(not_unique(&expected.name, index, duplicates));
     }
-    Ok(Rebuilt { rows, exceptions, dropped: source.dropped_constraints(expected) })
+    Ok(Forecast { rows, exceptions, dropped: source.dropped_constraints(expected) })
 }
 
 /// Counts the rows that share a key of a unique index; 0 if the old table has not all its columns.

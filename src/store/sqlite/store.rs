@@ -7,21 +7,21 @@ use rusqlite::Connection;
 use super::FileAccess;
 use super::checkpoint::Checkpointer;
 use super::damage::find_damage;
+use super::database::identity;
 use super::error::{error, is_busy};
 use super::file::{FileIdentity, has_wal, is_empty};
-use super::inspect::{CachedCatalog, snapshot};
+use super::inspect::{CachedCatalog, find_obstacles, has_more_rows, snapshot};
 use super::lock::until_unlocked;
 use super::permissions::correct_modes;
 use super::rebuild;
 use super::storage::storage_status;
 use super::transaction::SqliteTx;
 use crate::error::{Error, Kind, Result};
-use crate::store::schema::{SQLITE, Schema};
 use crate::store::{
-    Backend, Damage, Rebuilt, ServerInstance, Snapshot, StorageStatus, Store, Tx, Upkeep,
-    WaitPolicy,
+    Change, Damage, DamageScope, DatabaseIdentity, Forecast, Inspect, Obstacle, OpenDatabase,
+    Settled, Snapshot, StorageStatus, Store, Upkeep, UpkeepOpener, WaitPolicy,
 };
-use cts_schema::catalog::{Column, Index, Table};
+use cts_schema::catalog::{Index, Object, Table};
 use cts_schema::constraint_exception::ConstraintException;
 
 /// Pages a connection may keep while it proves that it can write: so few that what it writes
@@ -78,24 +78,45 @@ impl Sqlite {
     }
 }
 
-impl Store for Sqlite {
-    fn backend(&self) -> Backend {
-        Backend::Sqlite
-    }
-
-    fn schema(&self) -> &'static Schema {
-        &SQLITE
-    }
-
-    fn location(&self) -> String {
-        self.path.display().to_string()
-    }
-
+impl Inspect for Sqlite {
     fn inspect(&mut self) -> Result<Snapshot> {
         snapshot(&self.conn, &mut self.known).map_err(|e| e.at(&self.path))
     }
 
-    fn lock<'s>(&'s mut self, wait: &WaitPolicy<'_>) -> Result<Box<dyn Tx + 's>> {
+    fn find_obstacles(&mut self, missing: &[Object]) -> Result<Vec<Obstacle>> {
+        find_obstacles(&self.conn, missing).map_err(|e| error(&self.path, &e))
+    }
+
+    fn find_damage(&mut self, scope: DamageScope<'_>) -> Result<Damage> {
+        find_damage(&self.conn, &self.path, scope)
+    }
+
+    fn has_more_rows(&mut self, table: &str, than: u64) -> Result<bool> {
+        has_more_rows(&self.conn, table, than).map_err(|e| error(&self.path, &e))
+    }
+
+    fn forecast(&mut self, expected: &Table) -> Result<Forecast> {
+        rebuild::forecast(&self.conn, expected).map_err(|e| e.at(&self.path))
+    }
+}
+
+impl OpenDatabase for Sqlite {
+    fn identity(&self) -> DatabaseIdentity {
+        identity(&self.path)
+    }
+
+    fn storage_status(&self) -> StorageStatus {
+        let status = storage_status(&self.path, self.identity);
+        if self.settled && is_empty(&self.path) && status.replaced.is_none() {
+            let why = format!("{} was emptied while it was open", self.path.display());
+            return StorageStatus { replaced: Some(why), ..status };
+        }
+        status
+    }
+}
+
+impl Store for Sqlite {
+    fn lock<'s>(&'s mut self, wait: &WaitPolicy<'_>) -> Result<Box<dyn Change + 's>> {
         self.refuse_replaced()?;
         until_unlocked(&self.path, wait, || self.conn.execute_batch("BEGIN IMMEDIATE"))?;
         Ok(Box::new(SqliteTx {
@@ -103,7 +124,23 @@ impl Store for Sqlite {
             path: &self.path,
             group: self.access.group,
             known: None,
+            mismatched_before: Vec::new(),
         }))
+    }
+
+    /// In a transaction: SQLite has one writer.
+    fn build_index(
+        &mut self,
+        table: &str,
+        index: &Index,
+        wait: &WaitPolicy<'_>,
+    ) -> Result<Option<ConstraintException>> {
+        let mut tx = self.lock(wait)?;
+        let exception = tx.create_index(table, index, wait)?;
+        if let Some(exception) = &exception {
+            tx.record_exception(exception)?;
+        }
+        tx.commit(wait).map(|()| exception)
     }
 
     fn probe_write(&mut self) -> Result<()> {
@@ -121,68 +158,16 @@ impl Store for Sqlite {
         }
     }
 
-    fn storage_status(&self) -> StorageStatus {
-        let place = storage_status(&self.path, self.identity);
-        if self.settled && is_empty(&self.path) && place.replaced.is_none() {
-            let why = format!("{} was emptied while it was open", self.path.display());
-            return StorageStatus { replaced: Some(why), ..place };
-        }
-        place
-    }
-
-    fn server(&self) -> Option<ServerInstance> {
-        None
-    }
-
-    fn forecast(&mut self, expected: &Table) -> Result<Rebuilt> {
-        rebuild::forecast(&self.conn, expected).map_err(|e| e.at(&self.path))
-    }
-
-    fn can_add(&self, _: &Table, column: &Column, rows: u64) -> bool {
-        // (sqlite.org/lang_altertable.html, "ALTER TABLE ADD COLUMN")
-        let is_constant = |sql: &str| {
-            sql.starts_with('\'')
-                || matches!(sql, "NULL" | "TRUE" | "FALSE")
-                || sql.parse::<f64>().is_ok()
-        };
-        let fits_rows = column.default.as_deref().map_or(!column.not_null, is_constant);
-        column.primary_key_position == 0 && (rows == 0 || fits_rows)
-    }
-
-    fn discard_backup(&self, backup: &str) {
-        // One that stays is only in the way.
-        let _ = std::fs::remove_file(backup);
-    }
-
-    fn find_damage(&mut self, deep: bool) -> Result<Damage> {
-        find_damage(&self.conn, &self.path, deep)
-    }
-
-    fn settle(&mut self, wait: &WaitPolicy<'_>) -> Result<Vec<String>> {
-        let mut said: Vec<String> = self.use_wal(wait)?.into_iter().collect();
-        said.extend(correct_modes(&self.path, self.access.group));
+    fn settle(&mut self, wait: &WaitPolicy<'_>) -> Result<Settled> {
+        let mut messages: Vec<String> = self.use_wal(wait)?.into_iter().collect();
+        messages.extend(correct_modes(&self.path, self.access.group));
         self.keep_wal(false)?;
         self.settled = true;
-        Ok(said)
-    }
-
-    fn upkeep(&self, wait: &WaitPolicy<'_>) -> Result<Option<Box<dyn Upkeep>>> {
-        Ok(Some(Box::new(Checkpointer::open(&self.path, wait)?)))
-    }
-
-    fn build_index(
-        &mut self,
-        table: &str,
-        index: &Index,
-        wait: &WaitPolicy<'_>,
-    ) -> Result<Option<ConstraintException>> {
-        // No table is heavy: SQLite has one writer, and builds an index in its transaction.
-        let mut tx = self.lock(wait)?;
-        let relaxed = tx.put_index(table, index, wait)?;
-        if let Some(exception) = &relaxed {
-            tx.record_exception(exception)?;
-        }
-        tx.commit(wait).map(|()| relaxed)
+        let path = self.path.clone();
+        let upkeep: UpkeepOpener = Box::new(move |wait| {
+            Checkpointer::open(&path, wait).map(|upkeep| Box::new(upkeep) as Box<dyn Upkeep>)
+        });
+        Ok(Settled { messages, upkeep: Some(upkeep) })
     }
 
     fn close(self: Box<Self>) -> Result<()> {

@@ -5,22 +5,24 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 
+use super::damage::find_damage;
 use super::error::error;
 use super::file::APPLICATION_ID;
+use super::index::put_index;
+use super::inspect::{CachedCatalog, find_obstacles, has_more_rows, snapshot};
 use super::lock::until_unlocked;
+use super::violations::{count_violations, mismatched_foreign_keys};
 use super::{backup, catalog, exceptions, rebuild};
 use crate::error::{Error, Kind, Result};
 use crate::store::sql::{insert_ledger_row, insert_site_log, quoted};
-use crate::store::{Damage, Rebuilt, SiteLogEntry, Snapshot, StatementEffect, Tx, WaitPolicy};
-use cts_schema::catalog::{Column, Index, Table};
+use crate::store::{
+    Backup, Change, Damage, DamageScope, FailedStatement, Forecast, Inspect, Obstacle, Rebuilt,
+    SiteLogEntry, Snapshot, StatementCounts, WaitPolicy, interrupted,
+};
+use cts_schema::catalog::{Column, Index, Object, Table};
 use cts_schema::constraint_exception::{ConstraintException, Rule};
 use cts_schema::migration::Migration;
 use cts_schema::sql::Statement;
-
-use super::damage::find_damage;
-use super::index::put_index;
-use super::inspect::{CachedCatalog, is_small, snapshot};
-use super::violations::{count_violations, mismatched_foreign_keys};
 
 /// `BEGIN IMMEDIATE` until `COMMIT`; dropped before that, it rolls back.
 pub(super) struct SqliteTx<'s> {
@@ -28,6 +30,8 @@ pub(super) struct SqliteTx<'s> {
     pub(super) path: &'s Path,
     pub(super) group: bool,
     pub(super) known: Option<CachedCatalog>,
+    /// The tables whose foreign keys led to no unique column when the database was copied.
+    pub(super) mismatched_before: Vec<String>,
 }
 
 impl SqliteTx<'_> {
@@ -46,42 +50,49 @@ impl Drop for SqliteTx<'_> {
     }
 }
 
-impl Tx for SqliteTx<'_> {
+impl Inspect for SqliteTx<'_> {
     fn inspect(&mut self) -> Result<Snapshot> {
         snapshot(self.conn, &mut self.known).map_err(|e| e.at(self.path))
     }
 
-    fn refuse_taken(&mut self, _: &Snapshot) -> Result<()> {
-        // What is in the way says so when it is met.
-        Ok(())
+    fn find_obstacles(&mut self, missing: &[Object]) -> Result<Vec<Obstacle>> {
+        find_obstacles(self.conn, missing).map_err(|e| error(self.path, &e))
     }
 
-    fn find_damage(&mut self, deep: bool) -> Result<Damage> {
-        find_damage(self.conn, self.path, deep)
+    fn find_damage(&mut self, scope: DamageScope<'_>) -> Result<Damage> {
+        find_damage(self.conn, self.path, scope)
     }
 
-    fn reindex(&mut self, index: &str) -> Result<()> {
-        self.run(&format!("REINDEX {}", quoted(index)))
+    fn has_more_rows(&mut self, table: &str, than: u64) -> Result<bool> {
+        has_more_rows(self.conn, table, than).map_err(|e| error(self.path, &e))
     }
 
-    fn is_small(&mut self, table: &str, rows: u32) -> Result<bool> {
-        is_small(self.conn, table, rows).map_err(|e| error(self.path, &e))
+    fn forecast(&mut self, expected: &Table) -> Result<Forecast> {
+        rebuild::forecast(self.conn, expected).map_err(|e| e.at(self.path))
     }
+}
 
-    fn large_tables(&mut self, _: u32) -> Result<Vec<String>> {
-        Ok(Vec::new())
-    }
-
-    fn execute_all(&mut self, _: &[Statement<'_>]) -> Result<Option<(usize, usize)>> {
-        Ok(None)
-    }
-
-    fn execute(&mut self, statement: &Statement<'_>) -> Result<StatementEffect> {
-        match catalog::execute(self.conn, statement) {
-            Ok(true) => Ok(StatementEffect::Applied),
-            Ok(false) => Ok(StatementEffect::Skipped),
-            Err(e) => Err(e.at(self.path)),
+impl Change for SqliteTx<'_> {
+    fn execute(
+        &mut self,
+        statements: &[Statement<'_>],
+        wait: &WaitPolicy<'_>,
+    ) -> Result<StatementCounts, FailedStatement> {
+        let mut counts = StatementCounts::default();
+        for (position, statement) in statements.iter().enumerate() {
+            if wait.is_stopped() {
+                return Err(FailedStatement { position: None, error: Box::new(interrupted()) });
+            }
+            match catalog::execute(self.conn, statement) {
+                Ok(true) => counts.applied += 1,
+                Ok(false) => counts.skipped += 1,
+                Err(e) => {
+                    let error = Box::new(e.at(self.path));
+                    return Err(FailedStatement { position: Some(position), error });
+                }
+            }
         }
+        Ok(counts)
     }
 
     fn add_column(&mut self, table: &str, column: &Column) -> Result<()> {
@@ -94,31 +105,29 @@ impl Tx for SqliteTx<'_> {
         ))
     }
 
-    fn back_up(&mut self) -> Result<Option<String>> {
-        backup::next_to(self.path, self.group).map(Some)
-    }
-
     fn rebuild(&mut self, expected: &Table, wait: &WaitPolicy<'_>) -> Result<Rebuilt> {
         self.known = None;
         rebuild::rebuild(self.conn, expected, wait.on_progress).map_err(|e| e.at(self.path))
     }
 
-    fn advance_sequences(&mut self) -> Result<Vec<String>> {
-        // The greatest id counts, whatever `sqlite_sequence` says.
-        Ok(Vec::new())
-    }
-
-    fn mismatched(&mut self) -> Result<Vec<String>> {
-        mismatched_foreign_keys(self.conn).map_err(|e| error(self.path, &e))
-    }
-
-    fn put_index(
+    fn create_index(
         &mut self,
         table: &str,
         index: &Index,
         wait: &WaitPolicy<'_>,
     ) -> Result<Option<ConstraintException>> {
         put_index(self.conn, table, index, wait.on_progress).map_err(|e| e.at(self.path))
+    }
+
+    fn reindex(&mut self, index: &str) -> Result<()> {
+        self.run(&format!("REINDEX {}", quoted(index)))
+    }
+
+    fn back_up(&mut self) -> Result<Option<Backup>> {
+        let backup = backup::next_to(self.path, self.group)?;
+        self.mismatched_before =
+            mismatched_foreign_keys(self.conn).map_err(|e| error(self.path, &e))?;
+        Ok(Some(Backup::in_file(backup)))
     }
 
     fn count_violations(&mut self, expected: &Table, rule: &Rule) -> Result<u64> {
@@ -133,7 +142,21 @@ impl Tx for SqliteTx<'_> {
         exceptions::remove(self.conn, exception).map_err(|e| error(self.path, &e))
     }
 
-    fn attempt(&mut self, work: &mut dyn FnMut(&mut dyn Tx) -> Result<()>) -> Result<()> {
+    /// The greatest id counts for a new row, whatever `sqlite_sequence` says; foreign keys are
+    /// what a rebuild can break.
+    fn finish_adoption(&mut self) -> Result<Vec<String>> {
+        let after = mismatched_foreign_keys(self.conn).map_err(|e| error(self.path, &e))?;
+        match after.iter().find(|table| !self.mismatched_before.contains(table)) {
+            None => Ok(Vec::new()),
+            Some(table) => {
+                let what =
+                    format!("table {table} refers to a column that would no longer be unique");
+                Err(Error::new(Kind::Data, what).remedy("drop its foreign key"))
+            }
+        }
+    }
+
+    fn attempt(&mut self, work: &mut dyn FnMut(&mut dyn Change) -> Result<()>) -> Result<()> {
         self.run("SAVEPOINT cts_attempt")?;
         let done = work(self);
         // Some errors (a full disk, an interrupt) have rolled everything back already.
@@ -158,8 +181,8 @@ impl Tx for SqliteTx<'_> {
             })
     }
 
-    fn write_site_log(&mut self, note: &SiteLogEntry) -> Result<()> {
-        self.run(&insert_site_log(note))
+    fn write_site_log(&mut self, entry: &SiteLogEntry) -> Result<()> {
+        self.run(&insert_site_log(entry))
     }
 
     fn commit(self: Box<Self>, wait: &WaitPolicy<'_>) -> Result<()> {

@@ -1,0 +1,215 @@
+//! Changing a database: the write transaction under the migration lock.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::{Inspect, WaitPolicy};
+use crate::error::{Error, Result};
+use cts_schema::catalog::{Column, Index, Object, Table};
+use cts_schema::constraint_exception::{ConstraintException, Rule};
+use cts_schema::migration::Migration;
+use cts_schema::sql::Statement;
+
+/// The progress of long-running work.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress<'p> {
+    /// The table or index that is being built.
+    pub object: &'p Object,
+    /// Rows that are done. Of an index, none or all.
+    pub done: u64,
+    /// All rows.
+    pub total: u64,
+}
+
+/// A table that was rebuilt.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rebuilt {
+    /// Its rows, all of them kept.
+    pub rows: u64,
+    /// The rules that the rows violate, which the new table does not have.
+    pub exceptions: Vec<ConstraintException>,
+    /// Constraints that the old table had and the new one does not, each with its table. A key
+    /// that changes its type may take along a constraint of another table that referred to it.
+    pub dropped: Vec<String>,
+}
+
+/// How many statements changed something, and how many found their object in place.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StatementCounts {
+    /// Statements that changed something.
+    pub applied: usize,
+    /// Statements that found their object in place.
+    pub skipped: usize,
+}
+
+/// The statement that failed, and why.
+#[derive(Debug)]
+pub struct FailedStatement {
+    /// Its position among the statements that were given; `None` where the run was interrupted or
+    /// the connection was lost between statements.
+    pub position: Option<usize>,
+    /// The fault.
+    pub error: Box<Error>,
+}
+
+/// A row for the table `site_logs`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SiteLogEntry {
+    /// `info`, `warn` or `error`.
+    pub level: &'static str,
+    /// What happened.
+    pub message: String,
+}
+
+/// A copy of the database as it was before a change. Dropped without [`Backup::keep`], it removes
+/// its file: what was not changed needs no copy.
+#[derive(Debug)]
+pub struct Backup {
+    location: String,
+    file: Option<PathBuf>,
+}
+
+impl Backup {
+    /// A copy in a file of its own.
+    pub fn in_file(file: PathBuf) -> Backup {
+        Backup { location: file.display().to_string(), file: Some(file) }
+    }
+
+    /// A copy inside the database, which a rollback takes away.
+    #[cfg_attr(not(feature = "postgres"), allow(dead_code))]
+    pub fn in_database(location: String) -> Backup {
+        Backup { location, file: None }
+    }
+
+    /// Where it is.
+    pub fn location(&self) -> &str {
+        &self.location
+    }
+
+    /// Keeps the copy for good.
+    pub fn keep(&mut self) {
+        self.file = None;
+    }
+}
+
+impl Drop for Backup {
+    fn drop(&mut self) {
+        if let Some(file) = &self.file {
+            // A copy that cannot be removed does no harm.
+            let _ = fs::remove_file(file);
+        }
+    }
+}
+
+/// A write transaction that holds the migration lock. Dropped without [`Change::commit`], it rolls
+/// back.
+///
+/// Of every method: an error of [`Kind::Data`](crate::error::Kind) means that the statement failed
+/// and, inside [`Change::attempt`], that the transaction can go on; any other error ends the
+/// transaction, which has changed nothing.
+pub trait Change: Inspect {
+    /// Runs statements in order. One that finds its object in place counts as skipped.
+    ///
+    /// # Errors
+    /// With the first statement that failed. Those before it have run; only a rollback undoes them.
+    fn execute(
+        &mut self,
+        statements: &[Statement<'_>],
+        wait: &WaitPolicy<'_>,
+    ) -> Result<StatementCounts, FailedStatement>;
+
+    /// Adds a column to a table that does not have it.
+    ///
+    /// # Errors
+    /// Where the rows or another object do not allow it. The table is unchanged.
+    fn add_column(&mut self, table: &str, column: &Column) -> Result<()>;
+
+    /// Gives a table the expected columns, constraints and indexes, and keeps every row. Rules that
+    /// rows violate are left out of the new table.
+    ///
+    /// # Errors
+    /// Where a value would be lost or an object is in the way. Only a rollback undoes what was
+    /// done until then.
+    fn rebuild(&mut self, expected: &Table, wait: &WaitPolicy<'_>) -> Result<Rebuilt>;
+
+    /// Creates an index, in place of one with its name on the same table. It is not unique where
+    /// rows share a key; that exception is returned, and not recorded yet.
+    ///
+    /// # Errors
+    /// Where another object has its name. Nothing is changed then.
+    fn create_index(
+        &mut self,
+        table: &str,
+        index: &Index,
+        wait: &WaitPolicy<'_>,
+    ) -> Result<Option<ConstraintException>>;
+
+    /// Rebuilds a damaged index from the rows of its table.
+    ///
+    /// # Errors
+    /// Where the rows do not allow it, or are damaged themselves.
+    fn reindex(&mut self, index: &str) -> Result<()>;
+
+    /// Copies the database as it is under the lock and proves the copy; `None` where it has no
+    /// row. Also notes the foreign keys that [`Change::finish_adoption`] compares with.
+    ///
+    /// # Errors
+    /// Where the copy cannot be made, or is not equal. No copy is left.
+    fn back_up(&mut self) -> Result<Option<Backup>>;
+
+    /// How many rows violate a rule. `expected` is the table with the rule.
+    ///
+    /// # Errors
+    /// Where the rows cannot be read.
+    fn count_violations(&mut self, expected: &Table, rule: &Rule) -> Result<u64>;
+
+    /// Records a constraint exception, or its present number of rows.
+    ///
+    /// # Errors
+    /// Where the record cannot be written.
+    fn record_exception(&mut self, exception: &ConstraintException) -> Result<()>;
+
+    /// Removes the record of an exception, and validates its foreign key where it is one. Another
+    /// rule holds again once its table is rebuilt or its index created.
+    ///
+    /// # Errors
+    /// Where rows still violate the foreign key, or the record cannot be written.
+    fn enforce(&mut self, exception: &ConstraintException) -> Result<()>;
+
+    /// Completes the adoption of a database whose tables were rebuilt: PostgreSQL advances each
+    /// identity past its highest id; SQLite proves that no table has lost the unique key that its
+    /// foreign key refers to. Returns the tables whose identity was behind: default rows may have
+    /// been refused there.
+    ///
+    /// # Errors
+    /// [`Kind::Data`](crate::error::Kind) where there is no id left for a new row, or a foreign key
+    /// of somebody's table would no longer lead to a unique column.
+    fn finish_adoption(&mut self) -> Result<Vec<String>>;
+
+    /// Runs `work` behind a savepoint.
+    ///
+    /// # Errors
+    /// The error of `work`. Of [`Kind::Data`](crate::error::Kind), what `work` changed is undone
+    /// and the transaction goes on.
+    fn attempt(&mut self, work: &mut dyn FnMut(&mut dyn Change) -> Result<()>) -> Result<()>;
+
+    /// Writes the ledger row of a migration.
+    ///
+    /// # Errors
+    /// Where the ledger does not take the row.
+    fn record(&mut self, migration: &Migration, took: Duration) -> Result<()>;
+
+    /// Writes one row into `site_logs`.
+    ///
+    /// # Errors
+    /// Where the table does not take the row.
+    fn write_site_log(&mut self, entry: &SiteLogEntry) -> Result<()>;
+
+    /// Makes all of it permanent.
+    ///
+    /// # Errors
+    /// Nothing was changed, except with [`Kind::InDoubt`](crate::error::Kind), where that is not
+    /// known.
+    fn commit(self: Box<Self>, wait: &WaitPolicy<'_>) -> Result<()>;
+}

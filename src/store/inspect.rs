@@ -1,0 +1,214 @@
+//! Reading an open database: its ledger and catalogue, damage, what its rows allow, and the state
+//! of its storage.
+
+use std::fmt;
+
+use super::DatabaseIdentity;
+use super::schema::Schema;
+use crate::error::{Error, Kind, Result};
+use cts_schema::catalog::{Catalog, Drift, Object, Table};
+use cts_schema::constraint_exception::{ConstraintException, with_exceptions};
+use cts_schema::migration::AppliedMigration;
+
+/// Ledger, catalogue and constraint exceptions, read in one transaction.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// The rows of the ledger, by id.
+    pub ledger: Vec<AppliedMigration>,
+    /// The tables, columns and indexes.
+    pub catalog: Catalog,
+    /// The rules of the expected schema that are not enforced in this database.
+    pub exceptions: Vec<ConstraintException>,
+}
+
+/// Where the content of a database comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// It has no table.
+    Empty,
+    /// It has tables, and no ledger row of cts: an older CTS made it.
+    OlderCts,
+    /// Its ledger has rows of cts.
+    Ours,
+}
+
+impl Snapshot {
+    /// Where the content of the database comes from.
+    pub fn origin(&self) -> Origin {
+        if self.ledger.iter().any(AppliedMigration::is_ours) {
+            Origin::Ours
+        } else if self.catalog.is_empty() {
+            Origin::Empty
+        } else {
+            Origin::OlderCts
+        }
+    }
+
+    /// The difference from the expected catalogue, without the rules that have an exception.
+    pub fn drift(&self, schema: &Schema) -> Drift {
+        with_exceptions(schema.expected, &self.exceptions).difference(&self.catalog)
+    }
+}
+
+/// Why an object that is missing cannot be created.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Obstacle {
+    /// The missing object.
+    pub object: Object,
+    /// What is in the way, and what to do about it: another object with its name, a missing right.
+    pub error: Error,
+}
+
+impl Obstacle {
+    /// The one of an object whose name another object has.
+    pub fn name_taken(object: &Object, by: &str) -> Obstacle {
+        let what = match object {
+            Object::Index(_, name) => format!("index {name} cannot be made: {by} has its name"),
+            _ => format!("{object} cannot be made: {by} has its name"),
+        };
+        let error = Error::new(Kind::Data, what).remedy("rename what has its name");
+        Obstacle { object: object.clone(), error }
+    }
+}
+
+/// What rebuilding a table would find.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Forecast {
+    /// The table's rows.
+    pub rows: u64,
+    /// The rules that rows violate, as far as a query can tell. Whether a value survives the
+    /// conversion to another type shows only when it is stored.
+    pub exceptions: Vec<ConstraintException>,
+    /// The constraints of the table that the rebuilt one does not have, with the table.
+    pub dropped: Vec<String>,
+}
+
+/// How much of a database is checked for damage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DamageScope<'t> {
+    /// Every page, without comparing indexes with their tables. A PostgreSQL server checks pages
+    /// whenever it reads them, and has nothing beyond that to check here.
+    Pages,
+    /// The pages of one table and of the schema.
+    Table(&'t str),
+    /// Every page, every index entry and every foreign key.
+    Everything,
+}
+
+/// The damage that a check found, one line each.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Damage {
+    /// Damaged pages and indexes.
+    pub pages: Vec<String>,
+    /// The damaged indexes, where nothing else is damaged: no row is affected then.
+    pub indexes: Vec<String>,
+    /// Rows whose foreign key refers to no row.
+    pub orphans: Vec<Orphans>,
+}
+
+/// Rows of a table that refer to rows of another that do not exist.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Orphans {
+    /// The table.
+    pub table: String,
+    /// The table they refer to.
+    pub parent: String,
+    /// Their number.
+    pub rows: u64,
+}
+
+impl fmt::Display for Orphans {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Orphans { table, parent, rows } = self;
+        write!(f, "{table}: {rows} rows refer to rows of {parent} that are gone")
+    }
+}
+
+/// What is known of a database's storage and server without a query.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StorageStatus {
+    /// Why nobody can write there: a read-only mount, missing rights of the owner.
+    pub read_only: Option<String>,
+    /// Why this user, who is not the owner, cannot write there; the database itself is fine.
+    pub not_ours: Option<String>,
+    /// Free bytes on its disk, where that is known.
+    pub free_bytes: Option<u64>,
+    /// Total bytes of its disk, where that is known.
+    pub total_bytes: Option<u64>,
+    /// Why the open database is no longer the one at its path.
+    pub replaced: Option<String>,
+    /// The connections to its server, where there is one.
+    pub pool: Option<PoolState>,
+    /// The server that answered last, where there is one.
+    pub server: Option<ServerInstance>,
+}
+
+impl StorageStatus {
+    /// Why this process cannot write there.
+    pub fn unwritable(&self) -> Option<&String> {
+        self.read_only.as_ref().or(self.not_ours.as_ref())
+    }
+}
+
+/// A server process as it was started once: another one after a restart or a failover.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerInstance {
+    /// Host and port.
+    pub name: String,
+    /// When it was started, as the server writes it.
+    pub started: String,
+}
+
+/// The connections to a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolState {
+    /// Open connections.
+    pub connections: u32,
+    /// Open connections that are not in use.
+    pub idle: u32,
+    /// The limit.
+    pub max: u32,
+}
+
+/// Reads a database, inside a transaction or outside one. Nothing is changed.
+pub trait Inspect {
+    /// Reads ledger, catalogue and exceptions in one transaction.
+    ///
+    /// # Errors
+    /// Where the database cannot be read. A write transaction may be unusable then.
+    fn inspect(&mut self) -> Result<Snapshot>;
+
+    /// What keeps these missing objects from being created.
+    ///
+    /// # Errors
+    /// Where the database cannot be read. A write transaction may be unusable then.
+    fn find_obstacles(&mut self, missing: &[Object]) -> Result<Vec<Obstacle>>;
+
+    /// Checks for damage.
+    ///
+    /// # Errors
+    /// Where the check cannot be run. Damage that it met is its result, not an error.
+    fn find_damage(&mut self, scope: DamageScope<'_>) -> Result<Damage>;
+
+    /// Whether a table exists and has more than this number of rows; no more rows are counted.
+    ///
+    /// # Errors
+    /// Where the table cannot be read. A write transaction may be unusable then.
+    fn has_more_rows(&mut self, table: &str, than: u64) -> Result<bool>;
+
+    /// What rebuilding a table would find.
+    ///
+    /// # Errors
+    /// [`Kind::Data`](crate::error::Kind) where the table cannot be rebuilt without a loss, by
+    /// object and with a remedy; else where it cannot be read.
+    fn forecast(&mut self, expected: &Table) -> Result<Forecast>;
+}
+
+/// A database that is open, perhaps read-only.
+pub trait OpenDatabase: Inspect + Send {
+    /// Which database it is.
+    fn identity(&self) -> DatabaseIdentity;
+
+    /// The state of its storage and server, as far as it is known without a query.
+    fn storage_status(&self) -> StorageStatus;
+}
