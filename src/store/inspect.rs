@@ -63,10 +63,10 @@ impl Obstacle {
     /// The one of an object whose name another object has.
     pub fn name_taken(object: &Object, by: &str) -> Obstacle {
         let what = match object {
-            Object::Index(_, name) => format!("index {name} cannot be made: {by} has its name"),
-            _ => format!("{object} cannot be made: {by} has its name"),
+            Object::Index(_, name) => format!("index {name} cannot be created: {by} has its name"),
+            _ => format!("{object} cannot be created: {by} has its name"),
         };
-        let error = Error::new(Kind::Data, what).remedy("rename what has its name");
+        let error = Error::new(Kind::Data, what).remedy("rename that object");
         Obstacle { object: object.clone(), error }
     }
 }

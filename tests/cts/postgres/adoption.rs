@@ -537,11 +537,11 @@ fn a_database_that_cannot_be_adopted_is_not_changed() {
         ),
         (
             format!("{id} CREATE VIEW users AS SELECT 1 AS id"),
-            "table users cannot be made: view users has its name",
+            "table users cannot be created: view users has its name",
         ),
         (
             format!("{id} CREATE TABLE mine (a TEXT); CREATE INDEX idx_users_username ON mine (a)"),
-            "index idx_users_username cannot be made: an index of table mine has its name",
+            "index idx_users_username cannot be created: an index of table mine has its name",
         ),
         (
             "CREATE TABLE exchange_connections (id INTEGER PRIMARY KEY, name TEXT, is_enabled TEXT, is_active INTEGER); \
@@ -594,8 +594,8 @@ fn a_dry_run_reports_names_that_are_taken() {
         let before = database.dump();
         for words in ["migrate --dry-run", "migrate"] {
             let done = database.cts(words).status(65);
-            let said = format!("table users cannot be made: {taker} has its name");
-            done.says(&[&said, "rename what has its name"]);
+            let said = format!("table users cannot be created: {taker} has its name");
+            done.says(&[&said, "rename that object"]);
             assert_eq!(database.dump(), before, "{sql}");
         }
     }

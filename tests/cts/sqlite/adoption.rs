@@ -967,7 +967,7 @@ fn a_database_that_cannot_be_adopted_is_refused_and_not_changed() {
         (
             "CREATE TABLE users (id INTEGER PRIMARY KEY, username TEXT); CREATE TABLE own (x); \
              CREATE INDEX idx_users_username ON own (x)",
-            "index idx_users_username cannot be made: an index of table own has its name",
+            "index idx_users_username cannot be created: an index of table own has its name",
             "rename that object",
         ),
         (
