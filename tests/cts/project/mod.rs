@@ -1,5 +1,6 @@
 //! The sources themselves: what the build proves about them, and whether the pages are current.
 
+mod architecture;
 mod build;
 mod pages;
 mod schema_reference;
