@@ -80,7 +80,7 @@ fn inspect(mut store: Sqlite, wait: &WaitPolicy<'_>) -> Result<Contents> {
 }
 
 fn no_database(path: &Path) -> Finding {
-    let what = format!("{}: there is none yet", path.display());
+    let what = format!("{}: there is no database yet", path.display());
     Finding::attention(Group::Database, "database", what)
         .remedy("cts migrate, or systemctl start cts")
 }

@@ -1,9 +1,6 @@
 //! Examines the file of a SQLite database for `cts doctor`: its folder, its modes and owners, its side
 //! files and the file system that it is on. SQLite is not asked.
 
-use std::fs;
-use std::io::ErrorKind;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::Access;
@@ -12,6 +9,7 @@ use rustix::process::geteuid;
 use super::FileAccess;
 use super::file::{folder_of, side_file};
 use super::file_system::{file_system, magic_number};
+use super::path_state::{Attributes, ClosedFolder, PathState};
 use super::permissions::{file_mode, folder_mode};
 use crate::error::{Error, Kind};
 use crate::store::FileOwner;
@@ -28,43 +26,6 @@ const WRITE_BY_OTHERS: u32 = 0o002;
 const WRITE_BY_GROUP: u32 = 0o020;
 /// All permissions of its group, and setgid.
 const SHARED_WITH_GROUP: u32 = 0o2070;
-
-/// What is at a path.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum PathState {
-    Missing,
-    /// Not to be seen: this folder, of the user with this number, may not be entered.
-    Hidden(PathBuf, u32),
-    Exists(Attributes),
-}
-
-/// Attributes of a file or folder.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Attributes {
-    mode: u32,
-    uid: u32,
-    size_bytes: u64,
-}
-
-impl PathState {
-    fn of(path: &Path) -> PathState {
-        match fs::metadata(path) {
-            Ok(metadata) => PathState::Exists(Attributes {
-                mode: metadata.mode() & 0o7777,
-                uid: metadata.uid(),
-                size_bytes: metadata.len(),
-            }),
-            Err(e) if e.kind() == ErrorKind::PermissionDenied => path
-                .ancestors()
-                .skip(1)
-                .find_map(|folder| Some((folder, fs::metadata(folder).ok()?)))
-                .map_or(PathState::Missing, |(folder, metadata)| {
-                    PathState::Hidden(folder.into(), metadata.uid())
-                }),
-            Err(_) => PathState::Missing,
-        }
-    }
-}
 
 /// What the file system shows of a database.
 pub struct FileState {
@@ -116,6 +77,11 @@ impl FileState {
             PathState::Hidden(..) => return self.hidden(name),
             PathState::Missing => return self.missing_folder(folder, group),
         };
+        if !found.is_folder {
+            let what = format!("{}: is a file, not a folder", folder.display());
+            return Finding::bad(Group::Files, name, what)
+                .remedy("set SQLITE_DB_PATH (or --db) to a file that is in a folder");
+        }
         let owner = users::name(found.uid);
         let what = format!("{}, mode {:04o}, owner {owner}", folder.display(), found.mode);
         let why = if found.mode & WRITE_BY_OTHERS != 0 {
@@ -140,10 +106,10 @@ impl FileState {
         let shown = folder.display();
         if self.can_create_folder {
             let what =
-                format!("{shown}: there is none; a start of cts creates it, if its user may");
+                format!("{shown}: does not exist; a start of cts creates it, if its user may");
             Finding::attention(Group::Files, "folder", what).remedy(create)
         } else {
-            let what = format!("{shown}: there is none, and this user may not create it");
+            let what = format!("{shown}: does not exist, and this user may not create it");
             Finding::bad(Group::Files, "folder", what).remedy(create)
         }
     }
@@ -151,9 +117,8 @@ impl FileState {
     /// The finding for what this user may not see. Its owner may.
     fn hidden(&self, name: &str) -> Finding {
         let (path, uid) = match (&self.folder, &self.file) {
-            (PathState::Hidden(folder, uid), _) | (_, PathState::Hidden(folder, uid)) => {
-                (folder, *uid)
-            }
+            (PathState::Hidden(ClosedFolder { path, uid }), _)
+            | (_, PathState::Hidden(ClosedFolder { path, uid })) => (path, *uid),
             (_, PathState::Exists(found)) => (&self.path, found.uid),
             _ => (&self.path, 0),
         };
@@ -265,14 +230,22 @@ mod tests {
     use crate::store::finding::Grade::{self, Attention, Bad, Good, Unknown};
 
     fn exists(mode: u32) -> PathState {
-        PathState::Exists(Attributes { mode, uid: 997, size_bytes: 4096 })
+        file_of(997, mode, 4096)
+    }
+
+    fn file_of(uid: u32, mode: u32, size_bytes: u64) -> PathState {
+        PathState::Exists(Attributes { is_folder: false, mode, uid, size_bytes })
+    }
+
+    fn folder(mode: u32) -> PathState {
+        PathState::Exists(Attributes { is_folder: true, mode, uid: 997, size_bytes: 4096 })
     }
 
     fn as_cts_makes_it() -> FileState {
         FileState {
             path: "/data/cts.db".into(),
             uid: 997,
-            folder: exists(0o700),
+            folder: folder(0o700),
             can_create_folder: false,
             file: exists(0o600),
             wal: exists(0o600),
@@ -297,25 +270,25 @@ mod tests {
     fn what_cts_makes_is_good() {
         assert_eq!(faults(false, |_| {}), []);
         let shared = |state: &mut FileState| {
-            state.folder = exists(0o2770);
+            state.folder = folder(0o2770);
             for file in [&mut state.file, &mut state.wal, &mut state.shm] {
                 *file = exists(0o660);
             }
         };
         assert_eq!(faults(true, shared), []);
-        assert_eq!(faults(false, |state| state.folder = exists(0o755)), []);
+        assert_eq!(faults(false, |state| state.folder = folder(0o755)), []);
     }
 
     #[test]
     fn each_fault_of_the_files_has_its_finding() {
         let attention = |name| one(name, Attention);
-        assert_eq!(faults(false, |state| state.folder = exists(0o777)), attention("folder"));
-        assert_eq!(faults(false, |state| state.folder = exists(0o770)), attention("folder"));
+        assert_eq!(faults(false, |state| state.folder = folder(0o777)), attention("folder"));
+        assert_eq!(faults(false, |state| state.folder = folder(0o770)), attention("folder"));
         assert_eq!(faults(false, |state| state.file = exists(0o644)), attention("file"));
         assert_eq!(faults(false, |state| state.shm = exists(0o606)), attention("-shm"));
-        let of_root = PathState::Exists(Attributes { mode: 0o600, uid: 0, size_bytes: 0 });
+        let of_root = file_of(0, 0o600, 0);
         assert_eq!(faults(false, |state| state.wal = of_root), attention("-wal"));
-        let long = PathState::Exists(Attributes { mode: 0o600, uid: 997, size_bytes: 1 << 30 });
+        let long = file_of(997, 0o600, 1 << 30);
         assert_eq!(faults(false, |state| state.wal = long), attention("WAL"));
         let tmpfs = faults(false, |state| state.magic = Some(0x0102_1994));
         assert_eq!(tmpfs, attention("file system"));
@@ -323,6 +296,7 @@ mod tests {
         let without_group: Vec<_> =
             ["folder", "file", "-wal", "-shm"].map(|name| (name.into(), Attention)).into();
         assert_eq!(faults(true, |_| {}), without_group);
+        assert_eq!(faults(false, |state| state.folder = exists(0o700)), one("folder", Bad));
     }
 
     #[test]
@@ -341,9 +315,9 @@ mod tests {
 
     #[test]
     fn what_this_user_may_not_see_is_unknown_and_the_remedy_names_the_owner() {
-        let hidden = || PathState::Hidden("/data".into(), 4_000_000);
+        let hidden = || PathState::Hidden(ClosedFolder { path: "/data".into(), uid: 4_000_000 });
         let mut state = as_cts_makes_it();
-        (state.folder, state.file) = (exists(0o700), hidden());
+        (state.folder, state.file) = (folder(0o700), hidden());
         (state.wal, state.shm) = (hidden(), hidden());
         let findings = state.findings(FileAccess::default());
         let unknown: Vec<_> = findings.iter().filter(|f| f.grade == Unknown).collect();

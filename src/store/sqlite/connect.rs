@@ -16,7 +16,7 @@ use super::file_system::refuse_network;
 use super::lock::until_unlocked;
 use super::permissions;
 use super::recognition::{refuse_foreign, refuse_foreign_id, refuse_foreign_interrupted};
-use super::storage::storage_status;
+use super::storage::write_obstacle;
 use super::{FileAccess, Sqlite};
 use crate::error::{Error, Kind, Result};
 use crate::store::{AS_ITS_OWNER, WaitPolicy};
@@ -53,8 +53,8 @@ impl Sqlite {
             },
             FileContent::Database(id) => refuse_foreign_id(&path, id)?,
         }
-        if let Some(why) = storage_status(&path, None).unwritable() {
-            return Err(read_only(&path, why));
+        if let Some(obstacle) = write_obstacle(&path) {
+            return Err(read_only(&path, &obstacle.reason()));
         }
         let store = Sqlite::open_with(path, access, OpenFlags::SQLITE_OPEN_READ_WRITE, wait)?;
         if store.conn.is_readonly("main").map_err(|e| store.error(&e))? {
@@ -218,18 +218,17 @@ fn connect_without_side_files(path: &Path, cause: &rusqlite::Error) -> Result<Co
     if !has_wal(path) {
         return connect_immutable(path);
     }
-    let status = storage_status(path, None);
-    let refusal = |kind, why| {
-        let what = format!("{why}, and its WAL cannot be read without creating a file next to it");
-        Error::new(kind, what).at(path.display())
+    let Some(obstacle) = write_obstacle(path) else { return Err(error(path, cause)) };
+    let what = format!(
+        "{}, and its WAL cannot be read without creating a file next to it",
+        obstacle.reason()
+    );
+    let (kind, remedy) = if obstacle.is_of_other_user {
+        (Kind::Permission, AS_ITS_OWNER)
+    } else {
+        (Kind::Io, "mount the disk so that it can be written (`findmnt`)")
     };
-    Err(match (status.read_only, status.not_ours) {
-        (Some(why), _) => {
-            refusal(Kind::Io, why).remedy("mount the disk so that it can be written (`findmnt`)")
-        }
-        (_, Some(why)) => refusal(Kind::Permission, why).remedy(AS_ITS_OWNER),
-        _ => error(path, cause),
-    })
+    Err(Error::new(kind, what).at(path.display()).remedy(remedy))
 }
 
 fn not_rolled_back(path: &Path) -> Error {

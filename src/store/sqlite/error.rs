@@ -6,7 +6,7 @@ use std::path::Path;
 use rusqlite::{ErrorCode, ffi};
 
 use super::file_error::{beyond_file_size_limit, disk_full};
-use super::storage::{file_size_limit, has_plenty, is_full, storage_status};
+use super::storage::{file_size_limit, has_plenty, is_full, write_obstacle};
 use crate::error::{Cause, Error, Kind};
 use crate::store::interrupted;
 
@@ -105,6 +105,7 @@ pub fn error(path: &Path, cause: &rusqlite::Error) -> Error {
         }
         _ => {}
     }
+    let text = if is_damage(cause) { format!("the database is damaged: {text}") } else { text };
     let (kind, remedy) = kind_and_remedy(path, code);
     let mut error = Error::new(kind, text).at(path.display());
     error.remedy = remedy.map(str::to_string);
@@ -138,7 +139,7 @@ fn kind_and_remedy(path: &Path, code: Option<ErrorCode>) -> (Kind, Option<&'stat
             Kind::Permission,
             "run as the owner of the file, and check whether its disk is mounted read-only (`findmnt`)",
         ),
-        Some(Code::CannotOpen) if storage_status(path, None).unwritable().is_some() => (
+        Some(Code::CannotOpen) if write_obstacle(path).is_some() => (
             Kind::Permission,
             "check the permissions of the file and its folder, or set SQLITE_DB_PATH (or --db) to another file",
         ),

@@ -13,8 +13,11 @@ use crate::store::AS_ITS_OWNER;
 pub fn unreadable(path: &Path, cause: &io::Error) -> Error {
     let (kind, remedy) = match cause.kind() {
         ErrorKind::PermissionDenied => (Kind::Permission, AS_ITS_OWNER),
-        ErrorKind::NotADirectory | ErrorKind::InvalidFilename => {
-            (Kind::Config, "correct SQLITE_DB_PATH (or --db)")
+        ErrorKind::NotADirectory => {
+            (Kind::Config, "set SQLITE_DB_PATH (or --db) to a file that is in a folder")
+        }
+        ErrorKind::InvalidFilename => {
+            (Kind::Config, "set SQLITE_DB_PATH (or --db) to a path with shorter names")
         }
         _ => (Kind::Io, "check the disk (`dmesg`, `smartctl`)"),
     };

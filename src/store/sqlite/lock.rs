@@ -38,7 +38,7 @@ pub fn until_unlocked<T>(
         }
         Err(e) => Err(error(path, &e)),
     };
-    wait.until_unlocked(attempt, || holder(path))
+    wait.until_unlocked(attempt, || holder(path)).map_err(|error| error.at(path.display()))
 }
 
 /// The cts process that holds the write lock of the database at the path, if there is one.
@@ -62,7 +62,7 @@ fn locking_process(locks: &str, file: &Path, bytes: &RangeInclusive<u64>) -> Opt
     write_lock(locks, FileIdentity::of(file)?, bytes, std::process::id())
 }
 
-/// A write lock in `/proc/locks`, as a line tells it (proc(5)).
+/// A write lock in `/proc/locks`, as a line shows it (proc(5)).
 struct LockLine {
     pid: u32,
     /// Major and minor number of the device.

@@ -21,6 +21,7 @@ mod index;
 mod inspect;
 mod ledger;
 mod lock;
+mod path_state;
 mod permissions;
 mod rebuild;
 mod recognition;

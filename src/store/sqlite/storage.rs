@@ -22,28 +22,26 @@ pub const SIDE_FILES_BYTES: u64 = 64 << 10;
 /// How many times the bytes that a run needs are so many that the disk cannot have been full.
 const PLENTY: u64 = 8;
 
-/// What the file system says of the disk, the rights and, given the file that was `opened`, whether it
-/// is still the one at the path.
+/// What the file system says of the disk, the permissions and, given the file that was `opened`,
+/// whether it is still the one at the path.
 pub fn storage_status(path: &Path, opened: Option<FileIdentity>) -> StorageStatus {
     let mut status = StorageStatus {
         replaced: opened.and_then(|opened| replacement(path, opened)),
         ..StorageStatus::default()
     };
-    if let Some(disk) = disk(path) {
-        // A file system without figures has 0 of 0 blocks, which is not a full one.
-        if disk.f_blocks > 0 {
-            status.free_bytes = Some(disk.f_bavail.saturating_mul(disk.f_frsize));
-            status.total_bytes = Some(disk.f_blocks.saturating_mul(disk.f_frsize));
-        }
-        if disk.f_flag.contains(StatVfsMountFlags::RDONLY) {
-            status.read_only = Some(format!("{} is mounted read-only", folder_of(path).display()));
-            return status;
-        }
+    let disk = disk(path);
+    // A file system without figures has 0 of 0 blocks, which is not a full one.
+    if let Some(disk) = disk.as_ref().filter(|disk| disk.f_blocks > 0) {
+        status.free_bytes = Some(disk.f_bavail.saturating_mul(disk.f_frsize));
+        status.total_bytes = Some(disk.f_blocks.saturating_mul(disk.f_frsize));
     }
-    match missing_right(path) {
-        Some(missing) if missing.is_of_others => status.not_ours = Some(missing.reason),
-        Some(missing) => status.read_only = Some(missing.reason),
-        None => {}
+    if let Some(obstacle) = write_obstacle_on(disk.as_ref(), path) {
+        let reason = format!("{}: {}", path.display(), obstacle.reason());
+        if obstacle.is_of_other_user {
+            status.not_ours = Some(reason);
+        } else {
+            status.read_only = Some(reason);
+        }
     }
     status
 }
@@ -52,22 +50,58 @@ fn disk(path: &Path) -> Option<StatVfs> {
     rustix::fs::statvfs(if path.exists() { path } else { folder_of(path) }).ok()
 }
 
-/// Why this user cannot write the file or its folder.
-struct MissingRight {
-    reason: String,
-    /// Whether it belongs to another user, who may be able to.
-    is_of_others: bool,
+/// Why this process cannot write a database.
+pub struct WriteObstacle {
+    fault: WriteFault,
+    /// Whether what cannot be written belongs to another user, who may be able to write it.
+    pub is_of_other_user: bool,
 }
 
-fn missing_right(path: &Path) -> Option<MissingRight> {
-    let existing = [path, folder_of(path)].into_iter().filter(|p| p.exists());
-    let refused = |p| rustix::fs::access(p, Access::WRITE_OK).err().map(|errno| (p, errno));
-    let (refused, errno) = existing.filter_map(refused).next()?;
-    let is_of_others = |metadata: fs::Metadata| metadata.uid() != geteuid().as_raw();
-    Some(MissingRight {
-        reason: format!("{} cannot be written: {}", refused.display(), io::Error::from(errno)),
-        is_of_others: errno == Errno::ACCESS && fs::metadata(refused).is_ok_and(is_of_others),
-    })
+enum WriteFault {
+    ReadOnlyMount,
+    File(Errno),
+    Folder(Errno),
+}
+
+impl WriteObstacle {
+    /// The reason as a clause about the database.
+    pub fn reason(&self) -> String {
+        match self.fault {
+            WriteFault::ReadOnlyMount => "its disk is mounted read-only".to_string(),
+            WriteFault::File(errno) => {
+                format!("the file cannot be written: {}", io::Error::from(errno))
+            }
+            WriteFault::Folder(errno) => {
+                format!("its folder cannot be written: {}", io::Error::from(errno))
+            }
+        }
+    }
+}
+
+/// What keeps this process from writing the database, as far as its file system shows it.
+pub fn write_obstacle(path: &Path) -> Option<WriteObstacle> {
+    write_obstacle_on(disk(path).as_ref(), path)
+}
+
+fn write_obstacle_on(disk: Option<&StatVfs>, path: &Path) -> Option<WriteObstacle> {
+    if disk.is_some_and(|disk| disk.f_flag.contains(StatVfsMountFlags::RDONLY)) {
+        return Some(WriteObstacle { fault: WriteFault::ReadOnlyMount, is_of_other_user: false });
+    }
+    let missing = |existing: &Path| {
+        let exists = existing.exists();
+        rustix::fs::access(existing, Access::WRITE_OK).err().filter(|_| exists)
+    };
+    let obstacle = |existing: &Path, errno, fault| {
+        let is_of_other = |metadata: fs::Metadata| metadata.uid() != geteuid().as_raw();
+        let is_of_other_user =
+            errno == Errno::ACCESS && fs::metadata(existing).is_ok_and(is_of_other);
+        WriteObstacle { fault, is_of_other_user }
+    };
+    let folder = folder_of(path);
+    if let Some(errno) = missing(path) {
+        return Some(obstacle(path, errno, WriteFault::File(errno)));
+    }
+    missing(folder).map(|errno| obstacle(folder, errno, WriteFault::Folder(errno)))
 }
 
 /// Why the file at the path is not the one that was opened.

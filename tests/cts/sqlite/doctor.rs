@@ -189,10 +189,10 @@ fn no_secret_is_printed() {
 fn a_database_that_does_not_exist_needs_attention() {
     let machine = Machine::new();
     let at = ["database", "database", "attention"];
-    says(&machine, doctor(&machine), 1, at, "there is none yet", "cts migrate");
+    says(&machine, doctor(&machine), 1, at, "there is no database yet", "cts migrate");
     let db = machine.path("none/cts.db");
     let at = ["files", "folder", "attention"];
-    says(&machine, doctor(&machine).db(&db), 1, at, "there is none", "install -d");
+    says(&machine, doctor(&machine).db(&db), 1, at, "does not exist", "install -d");
     assert!(machine.files().is_empty());
     // A database that has existed before is treated differently.
     fs::write(machine.path("cts.db-wal"), "the last open positions").unwrap();
