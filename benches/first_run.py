@@ -44,7 +44,7 @@ COUNT_OBJECTS = "select count(*) from sqlite_schema"
 
 
 class Failed(Exception):
-    """Something that is measured did not do what it should."""
+    """A measured program failed."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table. The goal is one for the ratio where there is a ratio, otherwise one for our figure."""
+    """A line of the table. The goal applies to the ratio if there is one, otherwise to the figure of cts."""
 
     what: str
     unit: str = ""
@@ -86,7 +86,7 @@ def compared(what: str, ours: list[float], theirs: list[float], goal: float | No
 
 
 def interleaved(sides: dict[str, Callable[[], float]], runs: int) -> dict[str, list[float]]:
-    """Lets the sides take turns, after one turn each that does not count."""
+    """Measures the sides in alternation, after one turn of each that is not counted."""
     for measure in sides.values():
         measure()
     figures: dict[str, list[float]] = {name: [] for name in sides}
@@ -100,12 +100,12 @@ def interleaved(sides: dict[str, Callable[[], float]], runs: int) -> dict[str, l
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Nothing of the caller's settings reaches what is measured."""
+    """The environment of the measured programs: none of the caller's settings."""
     return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8", **more}
 
 
 def spawn(argv: Sequence[object], env: dict[str, str], stdin: object = os.devnull) -> int:
-    """Starts a program; its complaints go to our standard error."""
+    """Starts a program; its standard error is that of the benchmark."""
     words = [str(word) for word in argv]
     files = [
         (os.POSIX_SPAWN_OPEN, 0, str(stdin), os.O_RDONLY, 0),
@@ -115,7 +115,7 @@ def spawn(argv: Sequence[object], env: dict[str, str], stdin: object = os.devnul
 
 
 def milliseconds(argv: Sequence[object], env: dict[str, str], stdin: object = os.devnull) -> float:
-    """From exec to exit."""
+    """The time from exec to exit."""
     start = time.perf_counter()
     _, status = os.waitpid(spawn(argv, env, stdin), 0)
     took = time.perf_counter() - start
@@ -140,7 +140,7 @@ def build() -> None:
 
 
 def install_dbmate() -> Path | None:
-    """The program itself, not the script by which npm starts it; None where it is not to be had."""
+    """The binary, not the script by which npm starts it; None if it cannot be installed."""
     pattern = "node_modules/@dbmate/*/bin/dbmate"
     if not any(TOOLS.glob(pattern)) and shutil.which("npm"):
         TOOLS.mkdir(parents=True, exist_ok=True)
@@ -158,7 +158,7 @@ def write_script(folder: Path) -> Path:
 
 
 def in_order(schema: Path) -> list[Path]:
-    """The files of a schema, as they are applied on an empty database."""
+    """The files of a schema, in the order in which they are applied to an empty database."""
     return [
         schema / "unified_complete_setup.sql",
         *sorted(file for file in schema.glob("[0-9]*.sql") if not file.name.startswith("000")),
@@ -166,7 +166,7 @@ def in_order(schema: Path) -> list[Path]:
 
 
 def write_dbmate_migrations(folder: Path, files: Sequence[Path]) -> Path:
-    """The bundled statements for dbmate, a file each."""
+    """The bundled statements for dbmate, one file per migration."""
     migrations = folder / "migrations"
     migrations.mkdir()
     for number, file in enumerate(files, 1):
@@ -188,7 +188,7 @@ def sqlite_shell(db: Path, *words: str) -> list[object]:
 
 
 def remove(db: Path) -> None:
-    """Deletes a database with its side files, and has the file system finish with that."""
+    """Deletes a database with its side files and syncs the file system."""
     for file in db.parent.glob(db.name + "*"):
         file.unlink()
     folder = os.open(db.parent, os.O_RDONLY)
@@ -261,7 +261,7 @@ def nothing_to_do(folder: Path, runs: int) -> list[Row]:
 
 @dataclass(frozen=True)
 class Traffic:
-    """What a program asked of the disk: syncs of any file, bytes written to the database, its WAL and its journal."""
+    """Disk operations of a program: syncs of any file, bytes written to the database, its WAL and its journal."""
 
     syncs: int
     written: int
@@ -272,7 +272,7 @@ WRITE = re.compile(r"p?write\w*\(\d+<(?P<path>[^>]*)>.*\) += (?P<bytes>\d+)$")
 
 
 def traced(folder: Path, db: Path, argv: Sequence[object], stdin: object = os.devnull) -> Traffic | None:
-    """Runs a program under strace, which writes a file for each thread; None where it cannot be traced."""
+    """Runs a program under strace, which writes one file per thread; None if it cannot be traced."""
     trace = folder / "trace"
     calls = "trace=fsync,fdatasync,sync_file_range,syncfs,sync,write,pwrite64,writev,pwritev,pwritev2"
     strace = ["strace", "-ff", "-qq", "-y", "-s", "0", "-e", calls, "-o", trace]
@@ -285,7 +285,7 @@ def traced(folder: Path, db: Path, argv: Sequence[object], stdin: object = os.de
     for file in files:
         file.unlink()
     kept = {f"{db}{suffix}" for suffix in ("", "-wal", "-journal")}
-    unnamed = f"{db.parent}/#"  # a file that is linked to its path when it is complete
+    unnamed = f"{db.parent}/#"  # a temporary file without a name, linked to its path when it is complete
     writes = [
         match
         for match in map(WRITE.match, lines)
@@ -318,9 +318,9 @@ def traffic(folder: Path, script: Path) -> list[Row]:
 
 
 def unused_port() -> int:
-    """A port that nobody has, and that no connection has lately been closed on: a client that meets what is left of one
-    waits for a second try, 10 ms later. It lies below the ports that the kernel hands to clients, because one that
-    knocks at such a port before the server is there can end up connected to itself."""
+    """A free port on which no connection has lately been closed: a client that meets one in TIME_WAIT retries 10 ms
+    later. It is below the range of ephemeral ports, because a client that connects to an ephemeral port before the
+    server listens can end up connected to itself."""
     lowest_of_clients = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     for port in range(lowest_of_clients - 1, 1024, -1):
         with socket.socket() as probe:
@@ -354,7 +354,7 @@ class Server:
     started: float
 
     def await_200(self, path: str) -> float:
-        """Asks without a pause until the answer is 200; how long after exec that was, in milliseconds."""
+        """Repeats a request until the answer is 200; returns the time since exec, in milliseconds."""
         deadline = self.started + GIVE_UP_AFTER
         while not answers_200(self.port, path):
             has_ended = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
@@ -372,7 +372,7 @@ class Server:
 
 @contextmanager
 def serving(db: Path) -> Iterator[Server]:
-    """A server from exec on. In the end it is asked to stop, and has to stop well."""
+    """A server, yielded right after exec. At the end it gets SIGTERM and must exit with 0."""
     port = unused_port()
     argv = [CTS, "serve", "--quiet", "--db", db, "--port", port]
     started = time.perf_counter()
@@ -453,7 +453,7 @@ def load(folder: Path) -> list[Row]:
         told = output(["wrk", *clients, *close, f"http://127.0.0.1:{server.port}{HEALTH}"])
     rate = re.search(r"Requests/sec: +([\d.]+)", told)
     tail = re.search(r" 99% +([\d.]+)(us|ms|s|m)\b", told)
-    # A connection that ends without the answer having said `Connection: close` counts as a read error; it is none.
+    # wrk counts a connection that is closed after its answer as a read error; it is none.
     broken = re.search(r"connect [1-9]|write [1-9]|timeout [1-9]|Non-2xx", told)
     if not rate or not tail or broken:
         raise Failed(f"wrk: {told}")
@@ -467,7 +467,7 @@ def load(folder: Path) -> list[Row]:
 
 
 def file_system(folder: Path) -> str:
-    """Type and device of the file system that a folder lies on."""
+    """Type and device of the file system of a directory."""
     best, found = "", "unknown"
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         mount, (kind, device, *_) = line.split()[4], line.split(" - ")[1].split()
@@ -477,7 +477,7 @@ def file_system(folder: Path) -> str:
 
 
 def sync_time(folder: Path) -> Spread:
-    """How long the disk takes to keep one page, which is most of a first run on a slow one."""
+    """Time of a write and fsync of one page, which dominates a first run on a slow disk."""
     page, took = os.urandom(4096), []
     with open(folder / "page", "wb", buffering=0) as file:
         for _ in range(50):

@@ -51,7 +51,7 @@ COUNT = "SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespa
 
 
 def programs() -> Path:
-    """The folder of the newest server that is installed."""
+    """The directory of the newest installed server."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
     if not found:
         raise Failed("no PostgreSQL server is installed (Debian: postgresql)")
@@ -60,7 +60,7 @@ def programs() -> Path:
 
 @dataclass(frozen=True)
 class Server:
-    """A private server, and the user that runs it."""
+    """A private server and the user that it runs as."""
 
     folder: Path
     port: int
@@ -159,7 +159,7 @@ def nothing_to_do(on: Server, runs: int) -> list[Row]:
 
 
 def restarts(on: Server) -> Row:
-    """From the moment at which the server takes connections again to the first healthy answer of a running cts."""
+    """The time from the server accepting connections again to the first healthy answer of a running cts."""
     port = unused_port()
     words = [str(CTS), "serve", "--quiet", "--port", str(port)]
     running = subprocess.Popen(words, env=environment(DATABASE_URL=on.url("by_cts")), stderr=subprocess.DEVNULL)

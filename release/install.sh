@@ -56,7 +56,7 @@ setting() {
     say "$value"
 }
 
-# Whether somebody listens on this TCP port.
+# Whether a program listens on this TCP port.
 is_taken() {
     wanted=$(printf '%04X' "$1") || return 1
     for table in /proc/net/tcp /proc/net/tcp6; do
@@ -68,7 +68,7 @@ is_taken() {
     return 1
 }
 
-# A file appears at its place whole or not at all.
+# Installs a file atomically: complete, or not at all.
 put() {
     mkdir -p "$(dirname "$3")"
     install -m "$1" "$2" "$3.new"

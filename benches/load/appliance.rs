@@ -1,4 +1,4 @@
-//! The real `cts`, at work on a database of the benchmark.
+//! The `cts` binary, run on a database of the benchmark.
 
 use std::io::{self, BufRead, BufReader};
 use std::path::Path;
@@ -16,11 +16,11 @@ pub fn migrate(path: &Path) -> Result<()> {
     if status.success() { Ok(()) } else { Err(format!("cts migrate: {status}").into()) }
 }
 
-/// `cts serve` at work on a database.
+/// A running `cts serve`.
 pub struct Appliance(Child);
 
 impl Appliance {
-    /// Returns when it answers.
+    /// Returns when it listens.
     pub fn start(side: &Side) -> Result<Self> {
         let mut child = Command::new(CTS)
             .args(["serve", "--port", "0", "--db"])
@@ -35,7 +35,7 @@ impl Appliance {
                 return Err(format!("cts serve: {}", child.wait()?).into());
             }
         }
-        // What it says later has to go somewhere.
+        // Its log is read to the end, so that it never blocks on a full pipe.
         thread::spawn(move || io::copy(&mut log, &mut io::sink()));
         Ok(Self(child))
     }

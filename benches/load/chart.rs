@@ -1,4 +1,5 @@
-//! The figures as a picture: latency and insert rate against rows, ours solid and the baseline faint.
+//! The measurements as a chart: latency and insert rate by number of rows, cts solid and the baseline
+//! faint.
 
 use std::path::Path;
 
@@ -26,7 +27,7 @@ const INSERTS: [&str; 3] = [
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Point = (f64, f64);
 
-/// A figure of both sides at each size.
+/// A measurement of both sides at each size.
 struct Curve {
     what: &'static str,
     ours: Vec<Point>,

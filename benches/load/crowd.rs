@@ -1,5 +1,5 @@
-//! Many processes at work on one database: eight that write, four that read, and the appliance,
-//! which checkpoints for them, or which is not there.
+//! Concurrent processes on one database: eight writers and four readers, with the appliance, which
+//! checkpoints, and without it.
 
 use std::env;
 use std::process::{Child, Command, Stdio};
@@ -14,10 +14,10 @@ use crate::worker::{Role, Seen, Task};
 
 const WRITERS: u64 = 8;
 const READERS: u64 = 4;
-/// From spawning the processes to their first statement.
+/// Time from spawning the processes to their first statement.
 const HEAD_START: Duration = Duration::from_millis(500);
 
-/// What all processes of one run saw.
+/// The measurements of all processes of one run.
 struct Crowd {
     writers: Seen,
     readers: Seen,
@@ -25,7 +25,7 @@ struct Crowd {
     seconds: u64,
 }
 
-/// Each crowd is at work for so many seconds.
+/// Each run takes this many seconds.
 pub fn measure(ours: &Side, baseline: &Side, rows: u64, seconds: u64) -> Result<Vec<Line>> {
     let by_clients = Settings { wal_autocheckpoint: DEFAULTS.wal_autocheckpoint, ..ours.settings };
     let theirs = Crowd::work(baseline, baseline.settings, rows, seconds)?;

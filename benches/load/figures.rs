@@ -1,6 +1,6 @@
-//! Figures, how they compare, and what they ought to be. A ratio is ours by the baseline's, taken
-//! within each round and then the median of the rounds, so that whatever slows the machine for a
-//! while slows both sides.
+//! Measurements, their comparison and their goals. A ratio is cts divided by the baseline, computed
+//! for each round; the median of the rounds is reported, so that a disturbance of the machine affects
+//! both sides alike.
 
 use std::time::Instant;
 
@@ -19,7 +19,7 @@ pub struct Spread {
 pub enum Goal {
     RatioAtMost(f64),
     RatioAtLeast(f64),
-    /// For the median of ours by itself.
+    /// For the median of cts alone.
     OursAtMost(f64),
     OursP99AtMost(f64),
 }
@@ -28,7 +28,7 @@ pub enum Goal {
 #[derive(Clone, Serialize)]
 pub struct Line {
     pub what: String,
-    /// Rows of the big tables together.
+    /// Rows of the large tables together.
     pub rows: u64,
     pub unit: &'static str,
     pub ours: Spread,
@@ -61,7 +61,7 @@ impl Line {
         Self { baseline: Some(baseline), ratio, ..self }
     }
 
-    /// To be called last.
+    /// Sets the goal; to be called last.
     pub fn goal(self, goal: Goal) -> Self {
         let reached = match goal {
             Goal::RatioAtMost(most) => self.ratio.map(|ratio| ratio <= most),
@@ -73,12 +73,12 @@ impl Line {
     }
 }
 
-/// The samples of each side, a list for each round.
+/// The samples of each side, one list per round.
 pub struct Rounds(Vec<Vec<Vec<f64>>>);
 
 impl Rounds {
-    /// Lets the sides take turns, each second round backwards. `measure` is told the round and
-    /// the side; side 0 is ours.
+    /// Measures the sides in alternation, every other round in reverse order. `measure` receives the
+    /// round and the side; side 0 is cts.
     pub fn take(
         many: usize,
         sides: usize,
@@ -94,7 +94,7 @@ impl Rounds {
         Ok(Self(samples))
     }
 
-    /// Ours beside another side.
+    /// cts compared with another side.
     pub fn line(
         &self,
         other: usize,
@@ -114,7 +114,7 @@ impl Rounds {
     }
 }
 
-/// One sample a round is a rate, whose 99th percentile would say nothing.
+/// One sample per round is a rate; its 99th percentile has no meaning.
 fn spread(rounds: &[Vec<f64>]) -> Spread {
     let samples = rounds.concat();
     if samples.len() == rounds.len() {
@@ -124,7 +124,7 @@ fn spread(rounds: &[Vec<f64>]) -> Spread {
     }
 }
 
-/// The sample below which such a part of them lies; of an even number, the upper of the middle two.
+/// The quantile of the samples; the median of an even number is the upper of the middle two.
 pub fn quantile(samples: &[f64], part: f64) -> f64 {
     let mut sorted = samples.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -132,7 +132,7 @@ pub fn quantile(samples: &[f64], part: f64) -> f64 {
     sorted.get(((sorted.len() as f64 * part) as usize).min(last)).copied().unwrap_or(f64::NAN)
 }
 
-/// How long it takes, in microseconds.
+/// The duration, in microseconds.
 pub fn microseconds<T>(act: impl FnOnce() -> Result<T>) -> Result<f64> {
     let begun = Instant::now();
     act()?;

@@ -1,7 +1,7 @@
-//! Fills a database with rows, in the order of their time.
+//! Fills a database with rows in chronological order.
 //!
-//! What is history when the tables are full is written as history: the programs would write it as
-//! live and update it later, which `expire` measures.
+//! Rows that are history at the end are inserted as history; the programs insert them as live and
+//! update them later, which `expire` measures.
 
 use std::time::{Duration, Instant};
 
@@ -13,45 +13,45 @@ use crate::settings::UNSAFE_BUT_FAST;
 use crate::side::{Side, checkpoint};
 use crate::world::{CATEGORIES, Moment, World};
 
-/// Rows of the big tables in one transaction.
+/// Rows of the large tables per transaction.
 const CHUNK: u64 = 10_000;
 pub const SETTINGS: u64 = 200;
 pub const STATES: u64 = 2000;
 
-/// Tells how far the run is, on standard error.
+/// Reports the progress of the run on standard error.
 pub struct Progress {
-    /// Rows in the end, or nothing where the run is too short to tell.
+    /// Rows at the end; `None` if the run is too short to report progress.
     pub rows: Option<u64>,
     begun: Instant,
-    told: Instant,
+    reported_at: Instant,
 }
 
 impl Progress {
     pub fn new(rows: Option<u64>) -> Self {
-        Self { rows, begun: Instant::now(), told: Instant::now() }
+        Self { rows, begun: Instant::now(), reported_at: Instant::now() }
     }
 
-    /// Says what is being done, at once.
-    pub fn tell(&mut self, what: &str) {
+    /// Reports the current step at once.
+    pub fn report(&mut self, what: &str) {
         if self.rows.is_some() {
             eprintln!("{:>6.0} s  {what}", self.begun.elapsed().as_secs_f64());
         }
-        self.told = Instant::now();
+        self.reported_at = Instant::now();
     }
 
-    /// Says from time to time how many rows one side has.
-    fn row(&mut self, side: &str, done: u64, next: u64, rate: f64) {
-        if self.told.elapsed() > Duration::from_secs(5) {
+    /// Reports every few seconds how many rows one side has.
+    fn report_rows(&mut self, side: &str, done: u64, next: u64, rate: f64) {
+        if self.reported_at.elapsed() > Duration::from_secs(5) {
             let left = (next - done) as f64 / rate;
-            self.tell(&format!(
+            self.report(&format!(
                 "{side}: {done} of {next} rows, {rate:.0} a second, {left:.0} s left"
             ));
         }
     }
 }
 
-/// Rows that are there from the start, on every side.
-pub fn furnish(conn: &Connection, world: &World) -> Result<()> {
+/// Inserts the rows that exist from the start on every side.
+pub fn insert_reference_rows(conn: &Connection, world: &World) -> Result<()> {
     let now = Moment(0).text();
     conn.execute_batch("BEGIN IMMEDIATE")?;
     let mut connection = conn.prepare(
@@ -82,14 +82,14 @@ pub fn setting_key(number: u64) -> String {
     format!("engineParameter{number}")
 }
 
-/// As the engine composes them: connection, symbol, type.
+/// Composed as the engine does: connection, symbol, type.
 pub fn state_key(world: &World, number: u64) -> String {
     let connection = &world.connections[number as usize % world.connections.len()];
     let symbol = &world.symbols[number as usize / world.connections.len() % world.symbols.len()];
     format!("{connection}:{symbol}:direction")
 }
 
-/// Goes on from `before` rows to `after` rows.
+/// Grows the tables from `before` rows to `after` rows.
 pub fn grow(
     side: &Side,
     world: &World,
@@ -99,7 +99,7 @@ pub fn grow(
 ) -> Result<()> {
     let conn = side.open(UNSAFE_BUT_FAST)?;
     if before == 0 {
-        furnish(&conn, world)?;
+        insert_reference_rows(&conn, world)?;
     }
     for sql in TABLES.iter().filter_map(|table| table.retire()) {
         conn.execute(&sql, [])?;
@@ -125,7 +125,7 @@ pub fn grow(
         }
         conn.execute_batch("COMMIT")?;
         let rate = (end - before) as f64 / begun.elapsed().as_secs_f64();
-        progress.row(side.name, end, after, rate);
+        progress.report_rows(side.name, end, after, rate);
     }
     checkpoint(&conn, "TRUNCATE")
 }

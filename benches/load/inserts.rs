@@ -1,8 +1,8 @@
-//! How fast rows are inserted into the big tables, one by one and many a transaction, and how
-//! much of that goes through the WAL.
+//! Insert rate of the large tables, with one row and with many rows per transaction, and the bytes
+//! written to the WAL.
 //!
-//! Every figure pays its debts: the checkpoint after the last row is timed too. The rows are
-//! deleted again, untimed, so that the tables keep their size.
+//! The checkpoint after the last row is included in the time. The rows are deleted afterwards, not
+//! timed, so that the tables keep their size.
 
 use std::time::{Duration, Instant};
 
@@ -18,13 +18,13 @@ use crate::side::{Side, checkpoint};
 use crate::world::World;
 
 const ROUNDS: usize = 5;
-/// Of the inserts that go on and on, and how long each.
+/// Rounds of the sustained inserts, and the duration of each.
 const LONG_ROUNDS: usize = 1;
 const LONG: Duration = Duration::from_secs(2);
 /// Rows in a transaction, and rows in a measurement.
 const BATCHES: [(usize, usize); 3] = [(1, 300), (100, 3000), (1000, 6000)];
 
-/// An insert statement, its rows, and after which row they come.
+/// An insert statement, its rows, and the id of the row before them.
 struct Batch {
     table: &'static str,
     sql: String,
@@ -75,7 +75,8 @@ pub fn measure(
     Ok(lines)
 }
 
-/// Inserts for so long, by 100, while the appliance checkpoints for us and the baseline for itself.
+/// Inserts for this long, 100 rows per transaction, while the appliance checkpoints for cts and the
+/// baseline checkpoints itself.
 pub fn sustained(ours: &Side, baseline: &Side, world: &World, rows: u64) -> Result<Vec<Line>> {
     let appliance = Appliance::start(ours)?;
     let mut lines = Vec::new();
@@ -100,7 +101,7 @@ pub fn sustained(ours: &Side, baseline: &Side, world: &World, rows: u64) -> Resu
     Ok(lines)
 }
 
-/// Rows a second, of the time that the transactions took.
+/// Rows per second of transaction time.
 fn insert_for(
     time: Duration,
     side: &Side,
@@ -127,7 +128,7 @@ fn insert_for(
         conn.execute_batch("COMMIT")?;
         spent += begun.elapsed();
         done += SIZE;
-        // As many become history, untimed.
+        // The same number of rows becomes history, not timed.
         if let Some(retire) = &mut retire {
             let last = (table.first_live(rows) + done) as i64;
             retire.execute([last - SIZE as i64, last])?;
@@ -138,7 +139,7 @@ fn insert_for(
     Ok(done as f64 / spent.as_secs_f64())
 }
 
-/// What each of our settings does by itself: ours, beside ours with that one left as SQLite has it.
+/// The effect of each recommended setting: cts, compared with cts with SQLite's default for that one.
 pub fn settings(ours: &Side, world: &World, rows: u64) -> Result<Vec<Line>> {
     let all = ours.settings;
     let without = [
@@ -171,14 +172,14 @@ fn highest(conn: &Connection, table: &str) -> Result<i64> {
     Ok(conn.query_row(&format!("SELECT coalesce(max(id), 0) FROM {table}"), [], |row| row.get(0))?)
 }
 
-/// Deletes what came after, untimed.
+/// Deletes the rows inserted after that id, not timed.
 fn take_back(conn: &Connection, table: &str, before: i64) -> Result<()> {
     conn.execute(&format!("DELETE FROM {table} WHERE id > ?1"), [before])?;
     checkpoint(conn, "PASSIVE")
 }
 
 impl Batch {
-    /// Rows that go on where the table ends when the big tables together hold `rows`.
+    /// Rows that continue a table when the large tables together hold `rows`.
     fn new(
         table: &'static Table,
         world: &World,
@@ -197,7 +198,7 @@ impl Batch {
         format!("insert {}{order}, by {}, {what}", self.table, self.size)
     }
 
-    /// Rows a second.
+    /// Rows per second.
     fn rate(&self, conn: &Connection, settings: Settings) -> Result<f64> {
         settings.apply(conn)?;
         let begun = Instant::now();
@@ -218,7 +219,7 @@ impl Batch {
         Ok(bytes as f64 / self.rows.len() as f64)
     }
 
-    /// Returns the highest id there was.
+    /// Returns the highest id before the rows were inserted.
     fn insert(&self, conn: &Connection, settings: Settings) -> Result<i64> {
         let before = highest(conn, self.table)?;
         let mut insert = conn.prepare(&self.sql)?;

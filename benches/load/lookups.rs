@@ -1,4 +1,4 @@
-//! How long each statement of the trading programs takes, and how that grows with the rows.
+//! Duration of each statement of the trading programs, and its growth with the number of rows.
 
 use std::time::Instant;
 
@@ -14,15 +14,15 @@ use crate::side::Side;
 use crate::world::{Moment, SEED, World};
 
 const ROUNDS: usize = 5;
-/// Of a shape, on one side, in one round: so many samples, or as many as fit into the time, but
-/// two in any case. The baseline takes seconds for some.
+/// Samples of a statement on one side in one round: this many, or as many as the time limit allows,
+/// but at least two. Some take seconds on the baseline.
 const SAMPLES: usize = 60;
 const TIME: f64 = 0.03;
-/// Calls before the samples, so that the pages at the top of the indexes are in the cache.
+/// Executions before the samples, so that the upper pages of the indexes are in the cache.
 const WARM_UP: usize = 3;
 const RATIO_GOAL: Goal = Goal::RatioAtMost(0.5);
 
-/// How SQLite goes about a shape, without statistics from ANALYZE.
+/// SQLite's plan for a statement, without statistics from ANALYZE.
 #[derive(Serialize)]
 pub struct Plan {
     shape: &'static str,
@@ -49,7 +49,7 @@ fn plan(conn: &Connection, sql: &str) -> Result<String> {
     Ok(steps?.join("; "))
 }
 
-/// Each side with its own settings.
+/// Each side uses its own settings.
 pub fn measure(sides: [&Side; 2], world: &World, rows: u64) -> Result<Vec<Line>> {
     let conns = [sides[0].open(sides[0].settings)?, sides[1].open(sides[1].settings)?];
     let live = live_positions(&conns[0])?;
@@ -67,7 +67,7 @@ pub fn measure(sides: [&Side; 2], world: &World, rows: u64) -> Result<Vec<Line>>
     Ok(lines)
 }
 
-/// In microseconds. What a shape changes is rolled back, and that is not timed.
+/// In microseconds. Changes are rolled back, and the rollback is not timed.
 fn samples(
     conn: &Connection,
     statement: &mut Statement,
@@ -92,7 +92,7 @@ fn samples(
     Ok(samples.split_off(WARM_UP))
 }
 
-/// Runs a statement to its end and reads every column, as a program does.
+/// Executes a statement and reads every column of every row, as a program does.
 pub fn run(statement: &mut Statement, values: &[Value]) -> rusqlite::Result<()> {
     let columns = statement.column_count();
     let mut rows = statement.query(params_from_iter(values))?;
@@ -104,7 +104,7 @@ pub fn run(statement: &mut Statement, values: &[Value]) -> rusqlite::Result<()> 
     Ok(())
 }
 
-/// The same on both sides, since they hold the same rows.
+/// The same for both sides, since they hold the same rows.
 pub fn live_positions(conn: &Connection) -> Result<Vec<i64>> {
     let mut statement =
         conn.prepare("SELECT id FROM pseudo_positions WHERE status = 'active' ORDER BY id")?;
@@ -112,7 +112,7 @@ pub fn live_positions(conn: &Connection) -> Result<Vec<i64>> {
     Ok(ids)
 }
 
-/// From 10^5 rows, where everything has its usual depth, to the most rows measured.
+/// From 10^5 rows, where the indexes have their usual depth, to the highest number measured.
 pub fn growth(lines: &[Line]) -> Vec<Line> {
     let p50 =
         |what: &str, rows: u64| lines.iter().find(|line| line.what == what && line.rows == rows);

@@ -1,15 +1,15 @@
-//! The load of a trading box on its database, beside a baseline with plain indexes and SQLite's
-//! default settings.
+//! The load of a trading box on its database, compared with a baseline that has plain indexes and
+//! SQLite's default settings.
 //!
 //! ```sh
 //! cargo bench --bench load                                   # up to 10^5 rows, under a minute
 //! cargo bench --bench load -- --long                         # up to 10^7 rows
-//! cargo bench --bench load -- --rows 1000000 --try idea.sql  # with SQL applied to our side
+//! cargo bench --bench load -- --rows 1000000 --try idea.sql  # with SQL applied to the cts schema
 //! ```
 //!
-//! Both sides hold the same rows and take turns, so that a ratio stands although the machine is
-//! busy. Goals are shown, never asserted: the exit code tells only whether all could be measured.
-//! The table goes to standard output; `load.json` and `load.svg` go to the folder.
+//! Both sides hold the same rows and are measured in alternation, so that a busy machine slows both
+//! and ratios stay valid. Goals are printed, not asserted: the exit code is 0 if everything could be
+//! measured. The table goes to standard output, `load.json` and `load.svg` to the output directory.
 
 #![forbid(unsafe_code)]
 
@@ -37,7 +37,7 @@ use std::path::{Path, PathBuf};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use figures::Line;
-use fill::{Progress, furnish, grow};
+use fill::{Progress, grow, insert_reference_rows};
 use settings::UNSAFE_BUT_FAST;
 use side::{Schema, Side};
 use world::World;
@@ -72,12 +72,17 @@ fn command() -> Command {
     let path = value_parser!(PathBuf);
     Command::new("load")
         .about("Measures the schema under a trading load, beside a baseline")
-        .arg(Arg::new("long").long("long").action(ArgAction::SetTrue).help("Go on to 10^7 rows"))
+        .arg(
+            Arg::new("long")
+                .long("long")
+                .action(ArgAction::SetTrue)
+                .help("Measure up to 10^7 rows"),
+        )
         .arg(
             Arg::new("rows")
                 .long("rows")
                 .value_parser(value_parser!(u64).range(FEWEST..))
-                .help("Go on to so many rows, from 10^4 by tens"),
+                .help("Measure up to this many rows, in powers of ten from 10^4"),
         )
         .arg(
             Arg::new("out")
@@ -85,23 +90,18 @@ fn command() -> Command {
                 .value_name("FOLDER")
                 .value_parser(path.clone())
                 .default_value("target/bench")
-                .help("Where load.json and load.svg go, and the databases while they are measured"),
+                .help("Directory for load.json, load.svg and, while it runs, the databases"),
         )
         .arg(
             Arg::new("try")
                 .long("try")
                 .value_name("FILE")
                 .value_parser(path)
-                .help("SQL to apply to our side after the schema"),
+                .help("SQL to apply to the cts schema before measuring"),
         )
-        .arg(
-            Arg::new("keep")
-                .long("keep")
-                .action(ArgAction::SetTrue)
-                .help("Leave the databases there"),
-        )
+        .arg(Arg::new("keep").long("keep").action(ArgAction::SetTrue).help("Keep the databases"))
         .arg(Arg::new("worker").long("worker").value_name("JSON").hide(true))
-        // Cargo says so to every benchmark.
+        // Cargo passes this flag to every benchmark.
         .arg(Arg::new("bench").long("bench").action(ArgAction::SetTrue).hide(true))
 }
 
@@ -115,30 +115,30 @@ fn measure(args: &ArgMatches, folder: &Path, databases: &Path) -> Result<()> {
     let ours = Side::create(databases, Schema::Ours, &more)?;
     let baseline = Side::create(databases, Schema::Baseline, "")?;
     let bare = Side::create(databases, Schema::Bare, "")?;
-    furnish(&bare.open(UNSAFE_BUT_FAST)?, &world)?;
+    insert_reference_rows(&bare.open(UNSAFE_BUT_FAST)?, &world)?;
 
     let mut progress = Progress::new((most > SHORT).then_some(most));
     let mut lines = Vec::new();
     let mut before = 0;
     for rows in sizes(most) {
-        progress.tell(&format!("filling up to {rows} rows"));
+        progress.report(&format!("filling up to {rows} rows"));
         grow(&ours, &world, before, rows, &mut progress)?;
         grow(&baseline, &world, before, rows, &mut progress)?;
-        progress.tell("measuring space");
+        progress.report("measuring space");
         lines.extend(space::measure([&ours, &baseline], rows)?);
-        progress.tell("measuring each statement");
+        progress.report("measuring each statement");
         lines.extend(lookups::measure([&ours, &baseline], &world, rows)?);
-        progress.tell("measuring updates");
+        progress.report("measuring updates");
         lines.extend(updates::measure([&ours, &baseline], &world, rows)?);
-        progress.tell("measuring inserts");
+        progress.report("measuring inserts");
         lines.extend(inserts::measure(&ours, &baseline, &bare, &world, rows)?);
         before = rows;
     }
-    progress.tell("measuring inserts that go on and on");
+    progress.report("measuring sustained inserts");
     lines.extend(inserts::sustained(&ours, &baseline, &world, most)?);
-    progress.tell("measuring what each setting does");
+    progress.report("measuring the effect of each setting");
     lines.extend(inserts::settings(&ours, &world, most)?);
-    progress.tell("measuring many processes at once");
+    progress.report("measuring concurrent processes");
     lines.extend(crowd::measure(&ours, &baseline, most, if most > SHORT { 20 } else { 4 })?);
     lines.extend(lookups::growth(&lines));
 
@@ -148,7 +148,7 @@ fn measure(args: &ArgMatches, folder: &Path, databases: &Path) -> Result<()> {
     chart::draw(&folder.join("load.svg"), &lines)
 }
 
-/// From the fewest rows by tens, and to the most in any case.
+/// Powers of ten from [`FEWEST`], and `most` itself.
 fn sizes(most: u64) -> Vec<u64> {
     let tens = std::iter::successors(Some(FEWEST), |rows| rows.checked_mul(10));
     tens.take_while(|rows| *rows < most).chain([most]).collect()

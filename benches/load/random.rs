@@ -1,10 +1,10 @@
-//! Random numbers that are the same in every run: splitmix64 (Steele, Lea and Flood 2014,
-//! "Fast splittable pseudorandom number generators"). Good enough to draw rows with.
+//! A random number generator with a fixed seed: splitmix64 (Steele, Lea and Flood 2014, "Fast
+//! splittable pseudorandom number generators").
 
 pub struct Random(u64);
 
 impl Random {
-    /// Mixed once, so that neighbouring seeds have nothing in common.
+    /// The seed is mixed once, so that neighbouring seeds give unrelated numbers.
     pub fn new(seed: u64) -> Self {
         Self(Self(seed).next())
     }
@@ -17,7 +17,7 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// The remainder favours small numbers by less than one in 10^14 here.
+    /// The bias of the remainder is below 10^-14 for the ranges used here.
     pub fn below(&mut self, end: u64) -> u64 {
         self.next() % end
     }

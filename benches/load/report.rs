@@ -1,4 +1,4 @@
-//! The figures as a table for people and as JSON for programs.
+//! The measurements as a table and as JSON.
 
 use std::fs;
 use std::path::Path;
@@ -15,7 +15,7 @@ use crate::world::SEED;
 const HEADING: [&str; 10] =
     ["what", "rows", "unit", "ours p50", "p99", "baseline p50", "p99", "ratio", "goal", "reached"];
 
-/// Leaves out the shapes on the smaller of tables that are alike; the JSON has them.
+/// Omits the statements on the smaller of similar tables; the JSON has them.
 pub fn print(lines: &[Line]) {
     let twins: Vec<_> = shapes().filter(Shape::is_twin).map(|shape| shape.label).collect();
     let cells: Vec<_> =
@@ -72,7 +72,7 @@ fn goal(goal: Goal) -> String {
     }
 }
 
-/// At least three of them count.
+/// Ratios are summarized from three of them on.
 fn digits(figure: f64) -> String {
     match figure.abs() {
         small if small < 10.0 => format!("{figure:.2}"),

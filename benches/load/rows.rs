@@ -1,8 +1,7 @@
-//! The tables that grow, and how a row of each looks. Row n of a table is the same in every run
-//! and on every side.
+//! The tables that grow, and their rows. Row n of a table is the same in every run and on every side.
 //!
-//! Of N rows half are direction indications and a quarter each paper positions and log lines:
-//! the big tables. The other tables grow along with them, by the shares below.
+//! Of N rows, half are direction indications and a quarter each paper positions and log lines: the
+//! large tables. The other tables grow with them, by the shares below.
 
 use rusqlite::types::Value;
 
@@ -12,35 +11,34 @@ use crate::world::{
     TAKE_PROFITS, World,
 };
 
-/// The tables whose rows are counted when a size is given.
+/// The large tables, whose rows are counted when a size is given.
 pub const BIG: [&str; 3] = ["indications_direction", "pseudo_positions", "site_logs"];
-/// Base configurations are taken up again for as long as so many positions are opened.
+/// A base configuration is in use while this many positions are opened.
 pub const BASES_FOR: u64 = 10_000;
 const BASES_AT_ONCE: u64 = 20;
 
 pub struct Table {
     pub name: &'static str,
-    /// Rows of this table for a thousand of the big ones together.
+    /// Rows of this table per thousand rows of the large tables.
     share: u64,
     columns: &'static str,
-    /// How many rows, the newest, are not history yet, however long the history is; but never
-    /// more than half of all.
+    /// How many of the newest rows are live, independent of the length of the history; at most half.
     live: u64,
-    /// What is set when a live row becomes history; empty where none is live.
+    /// The SET clause by which a live row becomes history; empty if no row is live.
     past: &'static str,
     row: fn(&mut Draw) -> Vec<Value>,
 }
 
-/// In which order indications come.
+/// The order in which indications are inserted.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Order {
-    /// As engines write them: each works on one connection, and in a cycle goes through its symbols.
+    /// As engines write them: each works on one connection and cycles through its symbols.
     Cycles,
-    /// Any connection and symbol may be next.
+    /// Connection and symbol are random.
     Scattered,
 }
 
-/// A row about to be written.
+/// A row before it is inserted.
 struct Draw<'a> {
     world: &'a World,
     random: Random,
@@ -143,12 +141,12 @@ impl Table {
         self.share < 10
     }
 
-    /// Rows here when the big tables together hold so many.
+    /// Rows of this table when the large tables together hold this many.
     pub fn count(&self, rows: u64) -> u64 {
         rows * self.share / 1000
     }
 
-    /// Numbers below this one are history when the big tables together hold so many rows.
+    /// Rows with lower numbers are history when the large tables together hold this many rows.
     pub fn first_live(&self, rows: u64) -> u64 {
         let count = self.count(rows);
         count - self.live.min(count / 2)
@@ -159,7 +157,7 @@ impl Table {
         format!("INSERT INTO {} ({}) VALUES ({holes})", self.name, self.columns)
     }
 
-    /// Makes history of all rows that are live, as a program does in the course of time.
+    /// Turns all live rows into history, as programs do over time.
     pub fn retire(&self) -> Option<String> {
         if self.past.is_empty() {
             return None;
@@ -168,7 +166,7 @@ impl Table {
         Some(format!("UPDATE {} SET {} WHERE status IN {live}", self.name, self.past))
     }
 
-    /// Makes history of the rows from one number to before another.
+    /// Turns a range of rows into history; the end is excluded.
     pub fn retire_some(&self) -> Option<String> {
         Some(self.retire()? + " AND id > ?1 AND id <= ?2")
     }
@@ -190,7 +188,7 @@ impl Draw<'_> {
         self.random.pick(&self.world.symbols).clone().into()
     }
 
-    /// The connection and the symbol whose turn it is.
+    /// The next connection and symbol.
     fn next_pair(&self) -> (Value, Value) {
         let World { connections, symbols } = self.world;
         let symbol = self.number as usize % symbols.len();
@@ -218,13 +216,13 @@ impl Draw<'_> {
         if self.is_live { live } else { past }.to_owned().into()
     }
 
-    /// The value where the row is history, else nothing.
+    /// The value if the row is history, else NULL.
     fn past(&self, value: Value) -> Value {
         if self.is_live { Value::Null } else { value }
     }
 }
 
-/// In the order of [`INDICATION`].
+/// Values in the order of [`INDICATION`].
 fn expiring(draw: &mut Draw) -> Vec<Value> {
     let metadata = draw.random.one_in(4).then(|| r#"{"timeframe":"1m","candles":60}"#.to_owned());
     let (connection, symbol) = match draw.order {
@@ -249,7 +247,7 @@ fn direction(draw: &mut Draw) -> Vec<Value> {
     row
 }
 
-/// In the order of [`STRATEGY`].
+/// Values in the order of [`STRATEGY`].
 fn judged(draw: &mut Draw) -> Vec<Value> {
     let live = if draw.random.one_in(3) { "open" } else { "active" };
     vec![
@@ -283,7 +281,7 @@ fn trade(draw: &mut Draw) -> Vec<Value> {
     ]
 }
 
-/// Every tenth belongs to a base configuration, and has the statuses of that flow.
+/// Every tenth position belongs to a base configuration and has its statuses.
 fn position(draw: &mut Draw) -> Vec<Value> {
     let is_based = draw.number.is_multiple_of(10);
     let base = is_based.then(|| base_id(draw.number, draw.random.next()));
@@ -322,12 +320,12 @@ fn position(draw: &mut Draw) -> Vec<Value> {
     ]
 }
 
-/// The id of one of the base configurations in use when position `number` was opened.
+/// The id of a base configuration in use when position `number` was opened.
 pub fn base_id(number: u64, choice: u64) -> String {
     format!("base-{}", number / BASES_FOR * BASES_AT_ONCE + choice % BASES_AT_ONCE)
 }
 
-/// Made from every tenth position.
+/// One for every tenth position.
 fn real_position(draw: &mut Draw) -> Vec<Value> {
     vec![
         draw.connection(),
@@ -343,7 +341,7 @@ fn real_position(draw: &mut Draw) -> Vec<Value> {
     ]
 }
 
-/// Mirrors every second real position.
+/// One for every second real position.
 fn exchange_position(draw: &mut Draw) -> Vec<Value> {
     vec![
         draw.connection(),

@@ -1,4 +1,4 @@
-//! What a program sets on its connection to the database.
+//! The settings of a program's connection to the database.
 
 use std::time::Duration;
 
@@ -15,13 +15,13 @@ pub struct Settings {
     pub synchronous: u8,
     /// `PRAGMA cache_size`, in KiB.
     pub cache: u32,
-    /// After how many pages in the WAL a client checkpoints; 0 leaves it to others.
+    /// `PRAGMA wal_autocheckpoint`, in pages; 0 turns checkpoints by this connection off.
     pub wal_autocheckpoint: u32,
     /// Whether a transaction takes the write lock when it begins.
     pub begins_immediate: bool,
 }
 
-/// What the programs of this project should set.
+/// The settings recommended for the trading programs.
 pub const RECOMMENDED: Settings = Settings {
     busy_timeout: 5000,
     synchronous: 1,
@@ -30,8 +30,8 @@ pub const RECOMMENDED: Settings = Settings {
     begins_immediate: true,
 };
 
-/// What SQLite has by itself (sqlite.org/pragma.html). The WAL is not among it: both sides have
-/// that, because without it 12 processes could not work at once at all.
+/// SQLite's defaults (sqlite.org/pragma.html), except for WAL mode: both sides use it, because
+/// without it 12 processes cannot work at the same time.
 pub const DEFAULTS: Settings = Settings {
     busy_timeout: 0,
     synchronous: 2,
@@ -40,11 +40,11 @@ pub const DEFAULTS: Settings = Settings {
     begins_immediate: false,
 };
 
-/// For what is not measured: filling tables and taking rows back.
+/// For work that is not measured: filling tables and deleting rows.
 pub const UNSAFE_BUT_FAST: Settings = Settings { synchronous: 0, ..RECOMMENDED };
 
 impl Settings {
-    /// So that the WAL holds all that was written.
+    /// With these, the WAL keeps everything that is written.
     pub fn without_checkpoints(self) -> Self {
         Self { wal_autocheckpoint: 0, ..self }
     }

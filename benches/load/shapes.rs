@@ -1,4 +1,4 @@
-//! The statements of the trading programs, what kind each is, and what a program binds to them.
+//! The statements of the trading programs, their kinds and their parameters.
 
 use rusqlite::types::Value;
 
@@ -15,11 +15,11 @@ const TEXTS: &str = include_str!("../../tests/cts/support/hot_queries.sql");
 
 #[derive(Clone, Copy, PartialEq)]
 pub enum Kind {
-    /// A look-up or a list of the newest or best, for which the schema has an index of its own.
+    /// A lookup, or a list of the newest or best rows, for which the schema has an index.
     Lookup,
-    /// By a key that the baseline has as well, or in a table of a few rows: no index to win by.
+    /// By a key that the baseline has too, or in a table of a few rows: an index makes no difference.
     Key,
-    /// Reads all that it adds up.
+    /// An aggregate, which reads all its rows.
     Totals,
     Write,
 }
@@ -35,13 +35,12 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// Of tables that are alike, one is filled well and judged; the others hold too few rows.
+    /// Of similar tables, one is filled and judged; the others hold too few rows.
     pub fn is_judged(&self) -> bool {
         self.kind == Kind::Lookup && !self.is_twin()
     }
 
-    /// Whether the baseline goes another way than we do: elsewhere its index differs from ours
-    /// in nothing but that it is never partial.
+    /// Whether the plan of the baseline differs: elsewhere its index differs only in not being partial.
     pub fn is_compared(&self) -> bool {
         self.is_judged() && is_reindexed(self.table)
     }
@@ -71,18 +70,18 @@ fn kind(number: &str, sql: &str) -> Kind {
     }
 }
 
-/// Draws what a program would bind.
+/// Draws the parameters of a statement.
 pub struct Binder<'a> {
     pub world: &'a World,
     pub random: Random,
-    /// The present, as far as the rows go.
+    /// The time of the newest row.
     pub now: Moment,
     /// Ids of live paper positions.
     pub live: &'a [i64],
 }
 
 impl Binder<'_> {
-    /// The parameters ?1, ?2, ... of a shape; none for a number that is not known.
+    /// The parameters ?1, ?2, ... of a statement; none if its number is not known.
     pub fn draw(&mut self, shape: &Shape) -> Vec<Value> {
         let now = self.now.text();
         match shape.number {
@@ -154,7 +153,7 @@ impl Binder<'_> {
         (*self.random.pick(self.live)).into()
     }
 
-    /// Asked for after one of its positions was closed, so it is one of the newest.
+    /// Queried after one of its positions was closed, so it is one of the newest.
     fn base(&mut self, shape: &Shape) -> Value {
         let positions = Table::named(shape.table).map_or(1, |table| table.count(self.now.0));
         let number = positions - 1 - self.random.below(positions.min(BASES_FOR));
@@ -165,7 +164,7 @@ impl Binder<'_> {
         vec![self.connection(), self.symbol(), self.word(&INDICATION_TYPES), self.word(&SIDES)]
     }
 
-    /// Take profit, stop loss, whether the stop trails.
+    /// Take profit, stop loss, whether the stop is trailing.
     fn exits(&mut self) -> Vec<Value> {
         let take_profit = *self.random.pick(&TAKE_PROFITS);
         vec![take_profit.into(), (*self.random.pick(&STOP_LOSSES)).into(), self.flag()]

@@ -1,4 +1,4 @@
-//! The databases that are compared, and how their tables come to be.
+//! The databases that are compared, and how their tables are created.
 
 use std::path::{Path, PathBuf};
 
@@ -11,12 +11,12 @@ use crate::{Result, appliance};
 
 static SCHEMA: Dir = include_dir!("$CARGO_MANIFEST_DIR/schema/sqlite");
 const UNIFIED: &str = "unified_complete_setup.sql";
-/// Only for what an older CTS left behind.
+/// Applied to databases of an older CTS only.
 const FALLBACK: &str = "000_master_initialization.sql";
 
-/// The tables for which the baseline has indexes of its own.
+/// Tables for which the baseline has its own indexes.
 const REINDEXED: [&str; 3] = ["indications_", "pseudo_positions", "exchange_positions"];
-/// Full indexes on positions, such as one writes before measuring. The names do not matter.
+/// Full indexes on positions, as one writes them without measuring.
 const BASELINE_POSITIONS: &str = "
     CREATE INDEX b_positions_symbol ON pseudo_positions (connection_id, symbol, created_at DESC);
     CREATE INDEX b_positions_status ON pseudo_positions (connection_id, status, opened_at DESC);
@@ -31,19 +31,19 @@ const BASELINE_POSITIONS: &str = "
 pub enum Schema {
     Ours,
     Baseline,
-    /// No index but the keys: how fast rows can be written at all.
+    /// No indexes except the keys: the upper limit of the insert rate.
     Bare,
 }
 
 pub struct Side {
     pub name: &'static str,
     pub path: PathBuf,
-    /// What its programs set.
+    /// The connection settings of its programs.
     pub settings: Settings,
 }
 
 impl Side {
-    /// Creates the database in `folder`; `more` is SQL to try out on our side.
+    /// Creates the database in `folder`; `more` is SQL to apply to the cts schema.
     pub fn create(folder: &Path, schema: Schema, more: &str) -> Result<Self> {
         let (name, settings) = match schema {
             Schema::Ours => ("ours", RECOMMENDED),
@@ -99,7 +99,7 @@ pub fn wal_bytes(path: &Path) -> Result<u64> {
     Ok(std::fs::metadata(wal)?.len())
 }
 
-/// Writes the WAL into the database as far as readers allow; `mode` as in sqlite.org/pragma.html.
+/// Runs a checkpoint; `mode` is that of `PRAGMA wal_checkpoint`.
 pub fn checkpoint(conn: &Connection, mode: &str) -> Result<()> {
     conn.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |_| Ok(()))?;
     Ok(())
@@ -114,7 +114,7 @@ fn our_sql() -> Result<String> {
     Ok(texts.ok_or("a file under schema/sqlite is not UTF-8")?.concat())
 }
 
-/// A table or an index of our schema.
+/// A table or an index of the cts schema.
 struct Made {
     is_index: bool,
     table: String,
@@ -122,7 +122,7 @@ struct Made {
 }
 
 impl Made {
-    /// How it is on another side, if at all.
+    /// Its definition on another side; `None` if it does not exist there.
     fn on(&self, side: Schema) -> Option<String> {
         let is_key = self.sql.starts_with("CREATE UNIQUE");
         let is_reindexed = is_reindexed(&self.table);
@@ -138,7 +138,7 @@ pub fn is_reindexed(table: &str) -> bool {
     REINDEXED.iter().any(|name| table.contains(name))
 }
 
-/// The index over all rows, and with the newest first, as the published ones have it.
+/// The index without its condition and with the newest rows first, as in the published schema.
 fn full(index: &str) -> String {
     let index = index.split("WHERE").next().unwrap_or(index);
     index.replace("created_at", "created_at DESC").replace("timestamp", "timestamp DESC")

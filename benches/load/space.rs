@@ -1,4 +1,4 @@
-//! How many bytes a row takes with its part of the indexes.
+//! Bytes per row, including its index entries.
 
 use rusqlite::Connection;
 
@@ -9,7 +9,7 @@ use crate::side::Side;
 
 const GOAL: Goal = Goal::RatioAtMost(0.75);
 
-/// After a checkpoint: of the whole file, then of the big tables with their indexes, by dbstat.
+/// After a checkpoint: for the whole file, then for each large table with its indexes (`dbstat`).
 pub fn measure(sides: [&Side; 2], rows: u64) -> Result<Vec<Line>> {
     let conns = [sides[0].open(sides[0].settings)?, sides[1].open(sides[1].settings)?];
     let line = |what: String, ours: f64, baseline: f64| {

@@ -1,5 +1,5 @@
-//! The updates that never stop: the prices of all live positions each second, and indications
-//! that expire. Committed, by each side with its own settings.
+//! The continuous updates: the prices of all live positions each second, and indications that expire.
+//! Committed, with the settings of each side.
 
 use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
@@ -15,7 +15,7 @@ use crate::world::{Moment, SEED, World};
 const ROUNDS: usize = 5;
 const TICKS: usize = 8;
 const EXPIRIES: usize = 10;
-/// How many indications of one connection expire at once.
+/// Number of indications of one connection that expire together.
 const AT_ONCE: i64 = 100;
 
 pub fn measure(sides: [&Side; 2], world: &World, rows: u64) -> Result<Vec<Line>> {
@@ -41,7 +41,7 @@ pub fn measure(sides: [&Side; 2], world: &World, rows: u64) -> Result<Vec<Line>>
     ])
 }
 
-/// One transaction for all positions, by id. In microseconds.
+/// One transaction that updates all positions by id. In microseconds.
 fn move_prices(
     conn: &Connection,
     side: &Side,
@@ -65,7 +65,8 @@ fn move_prices(
     })
 }
 
-/// Expires the oldest active indications of a connection, and puts them back, untimed. In microseconds.
+/// Expires the oldest active indications of a connection, and activates them again, not timed. In
+/// microseconds.
 fn expire(conn: &Connection, side: &Side, connection: &str) -> Result<f64> {
     let oldest = "SELECT id, calculated_at FROM indications_direction WHERE connection_id = ?1 AND status = 'active' \
                   ORDER BY calculated_at LIMIT ?2";

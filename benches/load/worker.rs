@@ -1,4 +1,4 @@
-//! One process of the crowd. It gets its task as JSON and prints what it saw as JSON.
+//! One of the concurrent processes. It receives its task as JSON and prints its measurements as JSON.
 
 use std::path::PathBuf;
 use std::thread::sleep;
@@ -17,13 +17,13 @@ use crate::shapes::{Binder, Shape, shapes};
 use crate::side::{open, wal_bytes};
 use crate::world::{Moment, World};
 
-/// How long a program does something else between two transactions, in milliseconds. Eight
-/// writers come to about four hundred transactions a second, of three rows each.
+/// Mean pause between two transactions of a writer, in milliseconds. Eight writers make about four
+/// hundred transactions a second, of three rows each.
 const WRITER_PAUSE: u64 = 20;
 const READER_PAUSE: u64 = 4;
-/// After how long a program tries again that was told SQLITE_BUSY.
+/// Pause before a transaction that failed with SQLITE_BUSY is retried.
 const RETRY: Duration = Duration::from_millis(1);
-/// The look-ups that readers make, by number.
+/// The queries of a reader, by their number in the shapes file.
 const READ: [&str; 7] = ["H01", "H02", "H08", "H10", "H18", "H20", "H25"];
 
 #[derive(Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -35,24 +35,24 @@ pub enum Role {
 #[derive(Serialize, Deserialize)]
 pub struct Task {
     pub role: Role,
-    /// Among those of its role.
+    /// Number of the process among those with the same role.
     pub number: u64,
     pub path: PathBuf,
     pub settings: Settings,
-    /// That the tables hold together.
+    /// Rows of the large tables together.
     pub rows: u64,
-    /// When all begin, in milliseconds since 1970.
+    /// When all processes start, in milliseconds since 1970.
     pub start_ms: u64,
     pub seconds: u64,
 }
 
 #[derive(Default, Serialize, Deserialize)]
 pub struct Seen {
-    /// How long each transaction took with all its retries, in milliseconds.
+    /// Duration of each transaction with all its retries, in milliseconds.
     pub ms: Vec<f64>,
-    /// How often SQLite said SQLITE_BUSY.
+    /// Number of SQLITE_BUSY errors.
     pub busy: u64,
-    /// In bytes.
+    /// Largest size of the WAL, in bytes.
     pub largest_wal: u64,
 }
 
@@ -62,7 +62,7 @@ impl Seen {
         self.busy += other.busy;
     }
 
-    /// Times an act that is tried until it is not refused.
+    /// Measures an action that is retried until it does not fail with SQLITE_BUSY.
     fn time(&mut self, mut act: impl FnMut() -> rusqlite::Result<()>) -> Result<()> {
         let begun = Instant::now();
         while let Err(error) = act() {
@@ -82,7 +82,7 @@ impl Task {
         let conn = open(&self.path, self.settings)?;
         let start = SystemTime::UNIX_EPOCH + Duration::from_millis(self.start_ms);
         sleep(start.duration_since(SystemTime::now()).unwrap_or_default());
-        // Else all would begin with the same collision.
+        // Staggered, since otherwise all would collide at the first statement.
         sleep(Duration::from_millis(self.number * READER_PAUSE));
         let end = Instant::now() + Duration::from_secs(self.seconds);
         let mut seen = match self.role {
@@ -93,7 +93,7 @@ impl Task {
         Ok(seen)
     }
 
-    /// Checks a limit, as a program does before it opens a position, then inserts a row into each big table.
+    /// Checks a limit, as a program does before it opens a position, then inserts a row into each large table.
     fn write(&self, conn: &Connection, end: Instant) -> Result<Seen> {
         let world = World::new();
         let limit = shape("H10")?;
@@ -118,7 +118,7 @@ impl Task {
                 conn.execute_batch(self.settings.begin())?;
                 let done = transact(conn, &mut check, &question, &mut inserts, &rows);
                 if done.is_err() {
-                    // What went wrong is what counts; SQLite may have rolled back by itself.
+                    // The first error is reported; SQLite may have rolled back already.
                     let _ = conn.execute_batch("ROLLBACK");
                 }
                 done

@@ -1,5 +1,4 @@
-//! What all rows have in common: the connections, the symbols, the words, and the clock.
-//! It knows nothing of databases.
+//! What the rows are made of: connections, symbols, names and the clock. It knows nothing of databases.
 
 use std::time::{Duration, SystemTime};
 
@@ -8,13 +7,13 @@ use crate::random::Random;
 pub const SEED: u64 = 3;
 const CONNECTIONS: usize = 10;
 const SYMBOLS: usize = 200;
-/// Of a connection and a symbol.
+/// Pairs of a connection and a symbol.
 pub const PAIRS: u64 = (CONNECTIONS * SYMBOLS) as u64;
-/// Length of the ids that the trading programs draw.
+/// Length of the random ids of the trading programs, in characters.
 const ID_LENGTH: usize = 21;
 const ID_LETTERS: &[u8; 64] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_-";
-/// The big tables together grow by a hundred rows a second, so that more rows mean a longer history
-/// and not a busier one: "hundreds of times a second" with the updates, which add no rows.
+/// Interval between two rows, in milliseconds: the large tables together grow by a hundred rows a
+/// second, so that more rows mean a longer history, not a higher rate. Updates add no rows.
 const MS_PER_ROW: u64 = 10;
 /// 2026-01-01 00:00:00 UTC, in seconds.
 const EPOCH: u64 = 1_767_225_600;
@@ -38,7 +37,7 @@ pub const CATEGORIES: [&str; 12] = [
     "auth",
     "api",
 ];
-/// As frequent as their places here.
+/// Each as frequent as in this list.
 pub const LEVELS: [&str; 10] =
     ["info", "info", "info", "info", "info", "info", "debug", "warning", "warning", "error"];
 
@@ -66,17 +65,17 @@ impl World {
     }
 }
 
-/// A moment, as the number of rows that the big tables held by then.
+/// A moment, expressed as the number of rows in the large tables at that time.
 #[derive(Clone, Copy)]
 pub struct Moment(pub u64);
 
 impl Moment {
-    /// As the tables hold it: `2026-01-01 00:00:00.000`, UTC.
+    /// As the tables store it: `2026-01-01 00:00:00.000`, UTC.
     pub fn text(self) -> String {
         self.earlier(0)
     }
 
-    /// So many seconds before, in the same form.
+    /// The moment that many seconds earlier, in the same format.
     pub fn earlier(self, seconds: u64) -> String {
         let since =
             Duration::from_millis(self.0 * MS_PER_ROW).saturating_sub(Duration::from_secs(seconds));
