@@ -5,8 +5,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, Row};
 
-use super::error::{error, is_damage};
-use super::inspect::has_more_rows;
+use super::error::{error, is_damage, is_statement_fault};
 use crate::error::Result;
 use crate::store::sql::quoted;
 use crate::store::{Damage, DamageScope, Orphans};
@@ -52,12 +51,17 @@ fn check(conn: &Connection, pragma: &str) -> rusqlite::Result<Vec<String>> {
     }
 }
 
+/// The lines of a check of the schema and, if it exists, one table.
 fn check_table(conn: &Connection, table: &str) -> rusqlite::Result<Vec<String>> {
     let lines = check(conn, "quick_check(sqlite_schema)")?;
-    if !lines.is_empty() || !has_more_rows(conn, table, 0)? {
+    if !lines.is_empty() {
         return Ok(lines);
     }
-    check(conn, &format!("quick_check({})", quoted(table)))
+    match check(conn, &format!("quick_check({})", quoted(table))) {
+        // The table does not exist.
+        Err(e) if is_statement_fault(&e) => Ok(Vec::new()),
+        other => other,
+    }
 }
 
 /// The indexes that are damaged, if nothing else is: they can be created again from their tables.
@@ -107,6 +111,16 @@ mod tests {
 
     fn indexes_of(lines: &[&str]) -> Vec<String> {
         damaged_indexes(&lines.iter().map(ToString::to_string).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn a_table_that_does_not_exist_is_not_damaged() {
+        let conn = Connection::open_in_memory().unwrap();
+        conn.execute_batch("CREATE TABLE \"it's\" (x)").unwrap();
+        for table in ["it's", "lost"] {
+            let damage = find_damage(&conn, Path::new("x.db"), DamageScope::Table(table));
+            assert_eq!(damage.unwrap(), Damage::default(), "{table}");
+        }
     }
 
     #[test]

@@ -18,30 +18,23 @@ pub type Result<T> = std::result::Result<T, SqliteError>;
 pub enum SqliteError {
     /// SQLite reported an error.
     Sqlite(rusqlite::Error),
-    /// cts refuses the work, because it would lose or alter something.
-    Refused {
-        /// The object, and why the work on it is refused.
-        what: String,
-        /// What the operator can do.
-        remedy: String,
-    },
+    /// cts refuses the work, because something is in its way or would be lost or altered.
+    Refused(Error),
     /// SQLite's own description of its schema is not as its documentation says.
     Malformed(String),
 }
 
 impl SqliteError {
-    /// The error of work that is refused.
+    /// The error of work that is refused: the object and the reason, and what the operator can do.
     pub fn refused(what: impl Into<String>, remedy: impl Into<String>) -> SqliteError {
-        SqliteError::Refused { what: what.into(), remedy: remedy.into() }
+        SqliteError::Refused(Error::new(Kind::Data, what).remedy(remedy))
     }
 
     /// The error for the operator, with the path of the database first.
     pub fn at(&self, path: &Path) -> Error {
         match self {
             SqliteError::Sqlite(cause) => error(path, cause),
-            SqliteError::Refused { what, remedy } => {
-                Error::new(Kind::Data, what).at(path.display()).remedy(remedy)
-            }
+            SqliteError::Refused(error) => error.clone().at(path.display()),
             SqliteError::Malformed(what) => Error::new(Kind::Data, what)
                 .at(path.display())
                 .remedy("check the database for damage (`cts --check --deep`)"),
@@ -52,6 +45,12 @@ impl SqliteError {
 impl From<rusqlite::Error> for SqliteError {
     fn from(cause: rusqlite::Error) -> SqliteError {
         SqliteError::Sqlite(cause)
+    }
+}
+
+impl From<Error> for SqliteError {
+    fn from(refusal: Error) -> SqliteError {
+        SqliteError::Refused(refusal)
     }
 }
 

@@ -3,11 +3,13 @@
 use rusqlite::Connection;
 
 use super::catalog::number;
-use super::error::{Result, SqliteError};
-use crate::store::Progress;
+use super::error::Result;
+use super::inspect::NameHolder;
 use crate::store::sql::{
-    count_duplicates as count_duplicates_sql, create_index, index_columns, not_unique, quoted,
+    count_duplicates as count_duplicates_sql, create_index as create_index_sql, index_columns,
+    not_unique, quoted,
 };
+use crate::store::{Obstacle, Progress};
 use cts_schema::catalog::{Index, Object};
 use cts_schema::constraint_exception::ConstraintException;
 
@@ -17,7 +19,7 @@ use cts_schema::constraint_exception::ConstraintException;
 /// # Errors
 /// If another object has the name, or SQLite refuses a statement. The transaction has to be rolled
 /// back then.
-pub fn put_index(
+pub fn create_index(
     conn: &Connection,
     table: &str,
     index: &Index,
@@ -29,7 +31,7 @@ pub fn put_index(
     progress(Progress { object, done: 0, total });
     let duplicates = if index.unique { count_duplicates(conn, table, index)? } else { 0 };
     let create = if duplicates > 0 || index.definition.is_empty() {
-        create_index(table, index, duplicates == 0, "")
+        create_index_sql(table, index, duplicates == 0, "")
     } else {
         index.definition.to_string()
     };
@@ -39,13 +41,13 @@ pub fn put_index(
 }
 
 fn refuse_taken_name(conn: &Connection, table: &str, index: &Index) -> Result<()> {
-    let sql = "SELECT count(*) FROM sqlite_schema WHERE name = ?1 COLLATE NOCASE \
-               AND (type <> 'index' OR tbl_name <> ?2 COLLATE NOCASE)";
-    if conn.query_row(sql, [&*index.name, table], |row| row.get::<_, i64>(0))? == 0 {
-        return Ok(());
+    match NameHolder::find(conn, &index.name)? {
+        Some(holder) if !holder.is_index_of(table) => {
+            let object = Object::Index(table.into(), index.name.to_string());
+            Err(Obstacle::name_taken(&object, &holder.to_string()).error.into())
+        }
+        _ => Ok(()),
     }
-    let what = format!("index {} cannot be created: another object has its name", index.name);
-    Err(SqliteError::refused(what, "rename that object"))
 }
 
 /// The number of rows that share a key of a unique index. NULLs are never equal in one.

@@ -1,5 +1,7 @@
 //! Reads catalogue, ledger and constraint exceptions of a SQLite database in one transaction.
 
+use std::fmt;
+
 use rusqlite::{Connection, OptionalExtension, TransactionState};
 
 use super::error::Result;
@@ -63,29 +65,56 @@ pub fn has_more_rows(conn: &Connection, table: &str, than: u64) -> rusqlite::Res
     Ok(catalog::number(conn, &sql)? > than)
 }
 
-/// The objects that have the name of a missing one: SQLite keeps tables, indexes, views and
-/// triggers under one set of names.
+/// The objects that have the name of a missing one.
 ///
 /// # Errors
 /// If SQLite cannot read its schema.
 pub fn find_obstacles(conn: &Connection, missing: &[Object]) -> rusqlite::Result<Vec<Obstacle>> {
-    let sql = "SELECT type, tbl_name FROM sqlite_schema WHERE name = ?1 COLLATE NOCASE";
-    let mut statement = conn.prepare(sql)?;
-    let mut found = Vec::new();
+    let mut obstacles = Vec::new();
     for object in missing {
         let name = match object {
             Object::Table(name) | Object::Index(_, name) => name,
             Object::Column(..) => continue,
         };
-        let taken = statement
-            .query_row([name], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))
-            .optional()?;
-        let by = match taken {
-            None => continue,
-            Some((kind, table)) if kind == "index" => format!("an index of table {table}"),
-            Some((kind, _)) => format!("{kind} {name}"),
-        };
-        found.push(Obstacle::name_taken(object, &by));
+        if let Some(holder) = NameHolder::find(conn, name)? {
+            obstacles.push(Obstacle::name_taken(object, &holder.to_string()));
+        }
     }
-    Ok(found)
+    Ok(obstacles)
+}
+
+/// The object that has a name. SQLite keeps tables, indexes, views and triggers under one set of
+/// names.
+pub struct NameHolder {
+    kind: String,
+    name: String,
+    table: String,
+}
+
+impl NameHolder {
+    /// The object that has this name, in any case.
+    ///
+    /// # Errors
+    /// If SQLite cannot read its schema.
+    pub fn find(conn: &Connection, name: &str) -> rusqlite::Result<Option<NameHolder>> {
+        let sql = "SELECT type, name, tbl_name FROM sqlite_schema WHERE name = ?1 COLLATE NOCASE";
+        let holder = conn.query_row(sql, [name], |row| {
+            Ok(NameHolder { kind: row.get(0)?, name: row.get(1)?, table: row.get(2)? })
+        });
+        holder.optional()
+    }
+
+    /// Whether it is an index of this table.
+    pub fn is_index_of(&self, table: &str) -> bool {
+        self.kind == "index" && self.table.eq_ignore_ascii_case(table)
+    }
+}
+
+impl fmt::Display for NameHolder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &*self.kind {
+            "index" => write!(f, "an index of table {}", self.table),
+            kind => write!(f, "{kind} {}", self.name),
+        }
+    }
 }

@@ -8,7 +8,7 @@ use rusqlite::Connection;
 use super::damage::find_damage;
 use super::error::error;
 use super::file::APPLICATION_ID;
-use super::index::put_index;
+use super::index::create_index;
 use super::inspect::{CachedCatalog, find_obstacles, has_more_rows, snapshot};
 use super::lock::until_unlocked;
 use super::violations::{count_violations, mismatched_foreign_keys};
@@ -116,7 +116,7 @@ impl Change for SqliteTx<'_> {
         index: &Index,
         wait: &WaitPolicy<'_>,
     ) -> Result<Option<ConstraintException>> {
-        put_index(self.conn, table, index, wait.on_progress).map_err(|e| e.at(self.path))
+        create_index(self.conn, table, index, wait.on_progress).map_err(|e| e.at(self.path))
     }
 
     fn reindex(&mut self, index: &str) -> Result<()> {
