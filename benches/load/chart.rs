@@ -40,7 +40,7 @@ pub fn draw(file: &Path, lines: &[Line]) -> Result<()> {
     let (left, right) = root.split_horizontally(SIZE.0 / 2);
     plot(
         &left,
-        "p50 of a look-up, in microseconds, against rows (dashed: baseline)",
+        "p50 of a lookup, in microseconds, against rows (dashed: baseline)",
         &curves(lines, &LOOKUPS),
     )?;
     plot(

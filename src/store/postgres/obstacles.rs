@@ -32,7 +32,7 @@ fn missing_right(session: &mut Session) -> Result<Option<Error>> {
             let (role, schema) = (row.text(1), row.text(2));
             let what = format!("role {role} may not make tables in schema {schema}");
             Ok(Some(Error::new(Kind::Permission, what).remedy(format!(
-                "`GRANT USAGE, CREATE ON SCHEMA {schema} TO` it, or give it a schema of its own (README, \"Rights\")"
+                "`GRANT USAGE, CREATE ON SCHEMA {schema} TO` it, or give it a schema of its own (docs/postgresql.md, \"Rights\")"
             ))))
         }
         _ => Ok(None),
