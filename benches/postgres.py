@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from first_run import (
+from measuring import (
     HEALTH,
     ROOT,
     Failed,
