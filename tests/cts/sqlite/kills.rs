@@ -1,55 +1,35 @@
 //! Runs that are killed, alone and among concurrent runs: the database is the old or the new one,
 //! and the next run completes it.
 
-use std::collections::BTreeMap;
-use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;
-use std::sync::Mutex;
 use std::thread;
 
 use crate::support::harness::{Machine, for_each};
+use crate::support::kills::{KillSweep, kill_after};
 use crate::support::scenario::{State, Trial, side_file};
-
-/// Moments of the kill in each scenario, spread over the duration of a run. More follow until
-/// enough runs were killed and enough have completed, as a run takes longer beside other tests.
-const MOMENTS: u32 = 60;
-const ENOUGH_ENDED: u32 = 6;
 
 #[test]
 #[ignore = "sweep"]
 fn a_kill_at_any_moment_leaves_the_old_database_or_the_new_one() {
     for trial in Trial::all() {
-        let whole = trial.median_time();
-        // Number of runs by (killed, state, with a WAL or journal).
-        let seen = Mutex::new(BTreeMap::<(bool, State, bool), u32>::new());
-        let ended = || -> u32 {
-            seen.lock().unwrap().iter().filter(|(key, _)| !key.0).map(|(_, count)| count).sum()
-        };
-        let is_wanted = |moment: u32| moment < MOMENTS || ended() < ENOUGH_ENDED;
-        for_each((0..10 * MOMENTS).take_while(|moment| is_wanted(*moment)), |moment| {
+        let name = trial.scenario.name;
+        // Runs are counted by state and by whether there is a WAL or journal.
+        let sweep = KillSweep::<(State, bool)>::over(trial.median_time());
+        for_each(sweep.moments(), |(_, delay)| {
             let machine = Machine::new();
             let db = machine.db();
             trial.copy_to(&db);
-            let mut run = trial.run(&db);
-            run.command.stdout(Stdio::null()).stderr(Stdio::null());
-            let mut child = run.command.spawn().unwrap();
-            thread::sleep(whole * moment / MOMENTS);
-            child.kill().unwrap();
-            let is_cut_off = child.wait().unwrap().signal().is_some();
+            let is_killed = kill_after(delay, trial.run(&db));
             let has_log = ["-wal", "-journal"]
                 .iter()
                 .any(|suffix| side_file(&db, suffix).metadata().is_ok_and(|log| log.len() > 0));
             let state = trial.state(&db);
-            assert!(is_cut_off || state == State::New, "ended by itself with work left");
-            *seen.lock().unwrap().entry((is_cut_off, state, has_log)).or_default() += 1;
+            assert!(is_killed || state == State::New, "{name}: it ended with work left");
+            sweep.record(is_killed, (state, has_log));
             trial.completes(&db);
         });
-        let (name, ended) = (trial.scenario.name, ended());
-        let seen = seen.into_inner().unwrap();
-        eprintln!("{name}, {whole:?}: {seen:?}");
-        let cut_off = seen.values().sum::<u32>() - ended;
-        assert!(cut_off >= MOMENTS / 3 && ended > 0, "{name}: {cut_off} cut off, {ended} not");
-        assert!(seen.keys().any(|key| key.1 == State::Old), "{name}: none left the old one");
+        let found = sweep.found(name);
+        assert!(found.iter().any(|(state, _)| *state == State::Old), "{name}: none left the old");
     }
 }
 

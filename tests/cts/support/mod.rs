@@ -6,6 +6,7 @@ pub mod certs;
 pub mod cluster;
 pub mod container;
 pub mod harness;
+pub mod kills;
 pub mod older_databases;
 pub mod project;
 pub mod scenario;
