@@ -79,6 +79,8 @@ impl fmt::Display for StateLeft {
 pub enum Cause {
     /// The disk of the database is full, or the quota on it is used up.
     DiskFull,
+    /// An examination of the database found damage.
+    Damage,
     /// A call of the operating system failed.
     Os {
         /// Its error number, if the operating system gave one.
@@ -178,6 +180,18 @@ impl Error {
         self.cause.as_deref() == Some(&Cause::DiskFull)
     }
 
+    /// Whether the database reported a damaged page, file or index.
+    pub fn is_damage(&self) -> bool {
+        match self.cause.as_deref() {
+            Some(Cause::Damage) => true,
+            // The low byte is the primary result code: SQLITE_CORRUPT, SQLITE_NOTADB.
+            Some(Cause::Sqlite(code)) => matches!(code & 0xff, 11 | 26),
+            // data_corrupted, index_corrupted
+            Some(Cause::SqlState(state)) => matches!(state.as_str(), "XX001" | "XX002"),
+            _ => false,
+        }
+    }
+
     /// The whole sentence without the remedy, for those who show the remedy apart.
     pub fn message(&self) -> String {
         let mut text: String = self.location.iter().map(|part| format!("{part}: ")).collect();
@@ -264,6 +278,16 @@ mod tests {
             error.to_string(),
             "the disk is full; waited 30s (CTS_LOCK_TIMEOUT); what was committed before remains"
         );
+    }
+
+    #[test]
+    fn damage_is_known_by_its_code() {
+        let is_damage = |cause| Error::new(Kind::Data, "x").caused_by(cause).is_damage();
+        // SQLITE_CORRUPT, SQLITE_CORRUPT_INDEX, SQLITE_NOTADB; SQLITE_CONSTRAINT_UNIQUE
+        assert!([11, 779, 26].into_iter().all(|code| is_damage(Cause::Sqlite(code))));
+        assert!(!is_damage(Cause::Sqlite(2067)) && !is_damage(Cause::DiskFull));
+        assert!(is_damage(Cause::SqlState("XX001".into())));
+        assert!(!is_damage(Cause::SqlState("23505".into())));
     }
 
     #[test]

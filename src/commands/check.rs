@@ -130,12 +130,13 @@ fn told(body: &str) -> Option<(u8, String)> {
         .find(|status| json["status"] == status.name())?;
     let database = &json["database"];
     let number = |value: &serde_json::Value| usize::try_from(value.as_u64()?).ok();
-    let took = database["responseTime"].as_str()?.strip_suffix("ms")?.parse::<f64>().ok()?;
+    let milliseconds = |text: &str| text.strip_suffix("ms")?.parse::<f64>().ok();
+    let response_time = milliseconds(database["responseTime"].as_str()?);
     let counts = Counts {
         tables: number(&database["tableCount"])?,
         applied: number(&json["migrations"]["applied"])?,
         migrations: number(&json["migrations"]["expected"])?,
-        seconds: took / 1000.0,
+        seconds: response_time.map(|milliseconds| milliseconds / 1000.0),
     };
     let reasons = json["reasons"].as_array().into_iter().flatten().filter_map(|r| r.as_str());
     let counts = (database["connected"] == true).then_some(counts);

@@ -42,7 +42,9 @@ fn disk(place: &StorageStatus) -> Option<Finding> {
             let what = format!("{} MiB of {} MiB", free >> 20, total >> 20);
             Finding::good(Group::Files, name, what)
         }
-        Some(Reason::Warning(what)) => Finding::attention(Group::Files, name, what).remedy(remedy),
+        Some(Reason::Warning(what) | Reason::Notice(what)) => {
+            Finding::attention(Group::Files, name, what).remedy(remedy)
+        }
         Some(Reason::Critical(what)) => Finding::bad(Group::Files, name, what).remedy(remedy),
     })
 }

@@ -4,7 +4,7 @@ use super::{
     Outcome, Plan, Work, column_of, is_column, is_index, is_table, place, refuse_damage,
     write_site_logs,
 };
-use crate::error::{Error, Kind, Result};
+use crate::error::{Cause, Error, Kind, Result, StateLeft};
 use crate::store::{
     Change, DamageScope, DatabaseIdentity, ONLINE_INDEX_ROWS_MAX, Store, WaitPolicy,
 };
@@ -25,7 +25,7 @@ pub fn heal_in_passing(store: &mut dyn Store, wait: &WaitPolicy<'_>) -> Result<O
     for step in [is_table, is_column, is_index] {
         let missing = store.inspect()?.drift(store.identity().schema).missing;
         for object in missing.into_iter().filter(step) {
-            all.put_back.extend(heal_one(store, object, wait)?);
+            heal_one(store, object, wait, &mut all)?;
         }
     }
     Ok(all)
@@ -35,7 +35,8 @@ fn heal_one(
     store: &mut dyn Store,
     object: Object,
     wait: &WaitPolicy<'_>,
-) -> Result<Option<Object>> {
+    all: &mut Outcome,
+) -> Result<()> {
     let DatabaseIdentity { schema, backend, .. } = store.identity();
     let work = Work { schema, backend, wait, repairs: false, large: Vec::new() };
     let mut outcome = Outcome::default();
@@ -43,22 +44,37 @@ fn heal_one(
     let is_missing = |tx: &mut dyn Change| -> Result<bool> {
         Ok(tx.inspect()?.drift(schema).missing.contains(&object))
     };
-    if !is_missing(&mut *tx)? || !is_small(&mut *tx, object.table())? {
-        return Ok(None);
+    if !is_missing(&mut *tx)? {
+        return Ok(());
+    }
+    if let Some(page) = tx.find_damage(DamageScope::Table(object.table()))?.pages.first() {
+        return Err(Error::new(Kind::Data, format!("the database is damaged ({page})"))
+            .caused_by(Cause::Damage)
+            .leaving(StateLeft::Unchanged));
+    }
+    if tx.has_more_rows(object.table(), ONLINE_INDEX_ROWS_MAX)? {
+        return Ok(());
     }
     work.mend(&mut *tx, object.clone(), &mut outcome)?;
-    if outcome.put_back.is_empty() || is_missing(&mut *tx)? {
-        return Ok(None);
+    if outcome.put_back.is_empty() {
+        all.left.extend(outcome.left);
+        return Ok(());
     }
-    tx.attempt(&mut |tx| write_site_logs(tx, &outcome))?;
+    if is_missing(&mut *tx)? {
+        all.left.push((object, name_is_taken()));
+        return Ok(());
+    }
+    match tx.attempt(&mut |tx| write_site_logs(tx, &outcome)) {
+        Err(error) if error.kind == Kind::Data => all.unnoted = Some(error),
+        noted => noted?,
+    }
     tx.commit(wait)?;
-    Ok(Some(object))
+    all.put_back.push(object);
+    Ok(())
 }
 
-/// Whether a table, if it exists, is not large and neither it nor the schema is damaged.
-fn is_small(tx: &mut dyn Change, table: &str) -> Result<bool> {
-    Ok(tx.find_damage(DamageScope::Table(table))?.pages.is_empty()
-        && !tx.has_more_rows(table, ONLINE_INDEX_ROWS_MAX)?)
+fn name_is_taken() -> Error {
+    Error::new(Kind::Data, "something else has its name").remedy("rename what has its name")
 }
 
 impl Work<'_> {
@@ -91,9 +107,7 @@ impl Work<'_> {
         // What is believed is what a look finds.
         let missing = tx.inspect()?.drift(self.schema).missing;
         for object in outcome.put_back.extract_if(.., |object| missing.contains(object)) {
-            let what = "something else has its name".to_string();
-            let error = Error::new(Kind::Data, what).remedy("rename what has its name");
-            outcome.left.push((object, error));
+            outcome.left.push((object, name_is_taken()));
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ pub mod progress;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crate::error::{Error, Kind, Result, StateLeft};
+use crate::error::{Cause, Error, Kind, Result, StateLeft};
 use crate::store::schema::Schema;
 use crate::store::{
     Backend, Backup, Change, Damage, DamageScope, DatabaseIdentity, Inspect, ONLINE_INDEX_ROWS_MAX,
@@ -415,6 +415,7 @@ fn refuse_damage(damage: &Damage) -> Result<()> {
     match damage.pages.first() {
         None => Ok(()),
         Some(first) => Err(Error::new(Kind::Data, format!("the database is damaged ({first}) and is not migrated"))
+            .caused_by(Cause::Damage)
             .leaving(StateLeft::Unchanged)
             .remedy("stop the trading programs, keep a copy of the file, and restore a backup (`cts --check --deep` tells what is damaged)")),
     }

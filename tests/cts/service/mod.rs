@@ -2,7 +2,7 @@
 
 mod access;
 mod attacks;
-
+mod conditions;
 mod http;
 mod lifecycle;
 mod trading_programs;

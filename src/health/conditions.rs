@@ -1,0 +1,271 @@
+//! The faults that the threads of the running service have found and that still hold. Every thread records
+//! here how its work went; each report contains what is recorded, and the log line of a fault is a rendering
+//! of the same value. So no thread can log a fault that the health answers do not know.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::verdict::Reason;
+use crate::error::{Error, Kind, Result};
+use crate::system::log::Log;
+
+/// The least time between two log lines about one subject whose fault keeps changing.
+const RELOG_INTERVAL: Duration = Duration::from_secs(60);
+
+/// What a thread works on. Each subject has at most one fault at a time: the last one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Subject {
+    /// The database thread answers.
+    Response,
+    /// A write that is rolled back succeeds.
+    Write,
+    /// Upkeep: checkpoints of the WAL.
+    Upkeep,
+    /// Missing tables, columns and indexes are put back.
+    Healing,
+    /// The schema on a server that answers after a failover or restart is up to date.
+    Failover,
+    /// The HTTP server answers requests of its own machine.
+    HttpServer,
+    /// Table `site_logs` accepts rows.
+    SiteLog,
+}
+
+impl Subject {
+    /// The beginning of a sentence about a fault of it; the error follows.
+    fn failure(self) -> &'static str {
+        match self {
+            Subject::Response | Subject::Write | Subject::HttpServer => "",
+            Subject::Upkeep => "upkeep failed and is retried: ",
+            Subject::Healing => "cannot put back what is missing: ",
+            Subject::Failover => "cannot bring the schema of the server up to date: ",
+            Subject::SiteLog => "cannot write to table site_logs: ",
+        }
+    }
+
+    /// A sentence about the end of a fault of it.
+    fn recovery(self) -> &'static str {
+        match self {
+            Subject::Response => "the database answers again",
+            Subject::Write => "the database can be written again",
+            Subject::Upkeep => "upkeep works again",
+            Subject::Healing => "nothing is left that could not be put back",
+            Subject::Failover => "the schema of the server is up to date",
+            Subject::HttpServer => "the HTTP server answers again",
+            Subject::SiteLog => "table site_logs can be written again",
+        }
+    }
+
+    /// Whether an error of this kind is a fault of the subject. A lock of another program is none, nor is
+    /// a server that is down while something was to be put back on it: each report asks the server itself.
+    fn is_fault(self, kind: Kind) -> bool {
+        match kind {
+            Kind::TryAgain | Kind::Blocked | Kind::Stopped => false,
+            Kind::Unavailable => self != Subject::Healing,
+            _ => true,
+        }
+    }
+}
+
+/// A fault that holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Condition {
+    /// What has the fault.
+    pub subject: Subject,
+    /// The fault.
+    pub error: Error,
+}
+
+impl Condition {
+    /// The fault as a reason of a report. An I/O error or damage makes the database unusable, whoever met
+    /// it; a table `site_logs` that refuses rows is reported only, as trading does not depend on it.
+    pub fn reason(&self) -> Reason {
+        let text = format!("{}{}", self.subject.failure(), self.error);
+        match self.subject {
+            Subject::Response | Subject::Write => Reason::Critical(text),
+            Subject::SiteLog => Reason::Notice(text),
+            _ if self.error.kind == Kind::Io || self.error.is_damage() => Reason::Critical(text),
+            _ => Reason::Warning(text),
+        }
+    }
+
+    fn log(&self, log: Log) {
+        match self.reason() {
+            // The log line about the status that follows names this reason.
+            Reason::Critical(_) if self.subject == Subject::Write => {}
+            Reason::Critical(text) => log.error(text),
+            Reason::Warning(text) | Reason::Notice(text) => log.warn(text),
+        }
+    }
+}
+
+/// A condition with its history.
+struct Entry {
+    condition: Condition,
+    since: Instant,
+    /// The error that was logged last, and when.
+    logged: Error,
+    logged_at: Instant,
+}
+
+/// The registry, shared by all threads of the service.
+#[derive(Clone)]
+pub struct Conditions {
+    entries: Arc<Mutex<BTreeMap<Subject, Entry>>>,
+    log: Log,
+}
+
+impl Conditions {
+    /// A registry without faults, which logs to `log`.
+    pub fn new(log: Log) -> Conditions {
+        Conditions { entries: Arc::default(), log }
+    }
+
+    /// Records how the work on a subject went. A fault is logged when it appears, and when it changes, at
+    /// most once a minute; a success ends it, which is logged too. An error that is no fault of the subject
+    /// changes nothing.
+    pub fn record<T>(&self, subject: Subject, outcome: &Result<T>) {
+        match outcome {
+            Ok(_) => self.clear(subject),
+            Err(error) if subject.is_fault(error.kind) => {
+                self.set(Condition { subject, error: error.clone() }, Instant::now());
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// The faults that hold.
+    pub fn current(&self) -> Vec<Condition> {
+        self.entries().values().map(|entry| entry.condition.clone()).collect()
+    }
+
+    /// Whether a subject has a fault.
+    pub fn holds(&self, subject: Subject) -> bool {
+        self.entries().contains_key(&subject)
+    }
+
+    fn set(&self, condition: Condition, now: Instant) {
+        if self.update(condition.clone(), now) {
+            condition.log(self.log);
+        }
+    }
+
+    /// Puts a condition in place; whether it must be logged. Logging itself happens without the lock: a
+    /// reader of the log that hangs must not hold up the health answers.
+    fn update(&self, condition: Condition, now: Instant) -> bool {
+        let mut entries = self.entries();
+        match entries.get_mut(&condition.subject) {
+            None => {
+                let (logged, subject) = (condition.error.clone(), condition.subject);
+                entries.insert(subject, Entry { condition, since: now, logged, logged_at: now });
+                true
+            }
+            Some(entry) => {
+                let is_due = now.duration_since(entry.logged_at) >= RELOG_INTERVAL;
+                let is_logged = is_due && entry.logged != condition.error;
+                if is_logged {
+                    (entry.logged, entry.logged_at) = (condition.error.clone(), now);
+                }
+                entry.condition = condition;
+                is_logged
+            }
+        }
+    }
+
+    fn clear(&self, subject: Subject) {
+        let ended = self.entries().remove(&subject);
+        if let Some(entry) = ended.filter(|_| subject != Subject::Write) {
+            let seconds = entry.since.elapsed().as_secs();
+            self.log.info(format_args!("✓ {}, after {seconds} s", subject.recovery()));
+        }
+    }
+
+    fn entries(&self) -> MutexGuard<'_, BTreeMap<Subject, Entry>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Cause;
+    use crate::system::log::Verbosity;
+
+    fn registry() -> Conditions {
+        Conditions::new(Log::new(Verbosity::Quiet))
+    }
+
+    fn failed(kind: Kind, what: &str) -> Result<()> {
+        Err(Error::new(kind, what))
+    }
+
+    fn reasons(conditions: &Conditions) -> Vec<Reason> {
+        conditions.current().iter().map(Condition::reason).collect()
+    }
+
+    #[test]
+    fn a_fault_holds_until_its_own_subject_succeeds() {
+        let conditions = registry();
+        conditions.record(Subject::Upkeep, &failed(Kind::Io, "disk I/O error"));
+        conditions.record(Subject::Healing, &failed(Kind::Data, "views may not be indexed"));
+        conditions.record(Subject::Write, &Ok(()));
+        assert_eq!(
+            reasons(&conditions),
+            [
+                Reason::Critical("upkeep failed and is retried: disk I/O error".into()),
+                Reason::Warning("cannot put back what is missing: views may not be indexed".into()),
+            ]
+        );
+        conditions.record(Subject::Upkeep, &Ok(7));
+        assert!(!conditions.holds(Subject::Upkeep) && conditions.holds(Subject::Healing));
+        conditions.record(Subject::Healing, &failed(Kind::Data, "another"));
+        assert_eq!(reasons(&conditions).len(), 1);
+    }
+
+    #[test]
+    fn an_io_error_or_damage_is_critical_whoever_meets_it() {
+        let reason = |subject, error: Error| Condition { subject, error }.reason();
+        let is_critical = |subject, error| matches!(reason(subject, error), Reason::Critical(_));
+        let damage = || Error::new(Kind::Data, "malformed").caused_by(Cause::Sqlite(11));
+        for subject in [Subject::Upkeep, Subject::Healing, Subject::Failover] {
+            assert!(is_critical(subject, Error::new(Kind::Io, "disk I/O error")), "{subject:?}");
+            assert!(is_critical(subject, damage()), "{subject:?}");
+            assert!(!is_critical(subject, Error::new(Kind::Permission, "no")), "{subject:?}");
+        }
+        assert!(is_critical(Subject::Write, Error::new(Kind::Permission, "read-only")));
+        assert!(matches!(reason(Subject::SiteLog, damage()), Reason::Notice(_)));
+    }
+
+    #[test]
+    fn a_lock_of_another_program_is_no_fault_and_ends_none() {
+        let conditions = registry();
+        for kind in [Kind::TryAgain, Kind::Blocked, Kind::Stopped] {
+            conditions.record(Subject::Healing, &failed(kind, "locked"));
+        }
+        conditions.record(Subject::Healing, &failed(Kind::Unavailable, "connection refused"));
+        assert!(conditions.current().is_empty());
+        conditions.record(Subject::Healing, &failed(Kind::Data, "refused"));
+        conditions.record(Subject::Healing, &failed(Kind::TryAgain, "locked"));
+        assert!(conditions.holds(Subject::Healing));
+    }
+
+    #[test]
+    fn a_fault_is_logged_once_and_a_change_of_it_at_most_once_a_minute() {
+        let conditions = registry();
+        let start = Instant::now();
+        let update = |what: &str, after: u64| {
+            let error = Error::new(Kind::Io, what);
+            let condition = Condition { subject: Subject::Upkeep, error };
+            conditions.update(condition, start + Duration::from_secs(after))
+        };
+        assert!(update("12 KiB are free", 0));
+        assert!(!update("12 KiB are free", 61));
+        assert!(update("8 KiB are free", 62));
+        assert!(!update("4 KiB are free", 63));
+        assert!(conditions.current()[0].error.what.starts_with('4'), "reports have the last one");
+        assert!(update("4 KiB are free", 122), "a change that was not logged is logged later");
+        conditions.record(Subject::Upkeep, &Ok(()));
+        assert!(update("4 KiB are free", 123), "a fault that came back is logged again");
+    }
+}

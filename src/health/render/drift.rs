@@ -1,0 +1,33 @@
+//! The JSON of `cts verify`.
+
+use serde_json::{Value, json};
+
+use cts_schema::catalog::{Alteration, Drift, Object};
+use cts_schema::constraint_exception::ConstraintException;
+
+/// The drift and the constraint exceptions as JSON.
+pub fn drift_json(drift: &Drift, exceptions: &[ConstraintException]) -> String {
+    let object = |object: &Object| match object {
+        Object::Table(table) => json!({ "kind": "table", "table": table }),
+        Object::Column(table, name) => json!({ "kind": "column", "table": table, "name": name }),
+        Object::Index(table, name) => json!({ "kind": "index", "table": table, "name": name }),
+    };
+    let altered = |alteration: &Alteration| {
+        let Alteration { object: what, expected, found } = alteration;
+        json!({ "object": object(what), "expected": expected, "found": found })
+    };
+    json!({
+        "drift": !drift.is_none(),
+        "missing": drift.missing.iter().map(object).collect::<Vec<_>>(),
+        "altered": drift.altered.iter().map(altered).collect::<Vec<_>>(),
+        "extra": drift.extra.iter().map(object).collect::<Vec<_>>(),
+        "relaxed": exceptions.iter().map(exception_json).collect::<Vec<_>>(),
+    })
+    .to_string()
+}
+
+/// A constraint exception as JSON.
+pub fn exception_json(exception: &ConstraintException) -> Value {
+    let ConstraintException { table, rule, rows } = exception;
+    json!({ "table": table, "rule": rule.record_name(), "object": rule.object(), "rows": rows })
+}

@@ -1,0 +1,85 @@
+//! The body of `/api/health/database` and of `cts --check --json`.
+
+use serde::Serialize;
+
+use super::format::{json_text, milliseconds, timestamp};
+use crate::health::report::TableCount;
+use crate::health::{Report, Status};
+use crate::store::PoolState;
+use crate::system::version::VERSION;
+use cts_schema::catalog::{CRITICAL, core_tables};
+
+impl Report {
+    /// The body of `/api/health/database`.
+    pub fn health_json(&self) -> String {
+        let TableCount { expected: total, existing, missing } =
+            self.count(CRITICAL.iter().copied());
+        let pool = |pool: PoolState| {
+            let PoolState { connections, idle, max } = pool;
+            Pool { connections, idle, max }
+        };
+        json_text(&Health {
+            status: self.status(),
+            database: HealthDatabase {
+                kind: self.backend.name(),
+                connected: self.connected,
+                response_time: milliseconds(self.response_time, 1),
+                table_count: self.count(core_tables()).existing,
+                critical_tables: CriticalTables { total, existing, missing },
+                pool: self.pool.map(pool),
+            },
+            migrations: MigrationCount {
+                applied: self.applied.len(),
+                expected: self.expected_migrations,
+            },
+            reasons: self.reasons(),
+            version: VERSION,
+            timestamp: timestamp(self.at),
+        })
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Health<'r> {
+    status: Status,
+    database: HealthDatabase,
+    migrations: MigrationCount,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    reasons: Vec<&'r str>,
+    version: &'static str,
+    timestamp: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct HealthDatabase {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    connected: bool,
+    response_time: String,
+    table_count: usize,
+    critical_tables: CriticalTables,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pool: Option<Pool>,
+}
+
+#[derive(Serialize)]
+struct Pool {
+    connections: u32,
+    idle: u32,
+    max: u32,
+}
+
+#[derive(Serialize)]
+struct MigrationCount {
+    applied: usize,
+    expected: usize,
+}
+
+#[derive(Serialize)]
+struct CriticalTables {
+    total: usize,
+    existing: usize,
+    missing: Vec<&'static str>,
+}

@@ -1,0 +1,12 @@
+//! The renderings of a [`Report`](super::Report). They only show; what it means is decided before.
+
+mod check_line;
+mod drift;
+mod format;
+mod health;
+mod status;
+mod text;
+
+pub use check_line::{Counts, check_line};
+pub use drift::drift_json;
+pub use format::timestamp;

@@ -1,0 +1,170 @@
+//! The report: everything that is known of the database at one moment.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use super::conditions::Condition;
+use super::verdict::Reason;
+use crate::error::{Error, Result};
+use crate::store::{
+    Backend, Damage, Database, DatabaseIdentity, OpenDatabase, PoolState, Snapshot, StorageStatus,
+};
+use cts_schema::constraint_exception::ConstraintException;
+use cts_schema::migration::AppliedMigration;
+
+/// What is known besides the ledger and the catalogue.
+#[derive(Clone, Debug, Default)]
+pub struct Surroundings {
+    /// Disk, permissions and connections.
+    pub storage: StorageStatus,
+    /// The faults that the threads of the service have recorded.
+    pub conditions: Vec<Condition>,
+    /// The damage that was found, if it was looked for.
+    pub damage: Damage,
+}
+
+/// Everything that is known of the database at one moment.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// The kind of database.
+    pub backend: Backend,
+    /// Whether the database answered.
+    pub connected: bool,
+    /// Whether migrations are running.
+    pub initializing: bool,
+    /// How long it took to read ledger and catalogue; `None` if they were not read.
+    pub response_time: Option<Duration>,
+    /// When the report was made.
+    pub at: SystemTime,
+    /// What is not as expected.
+    pub reasons_found: Vec<Reason>,
+    /// The expected tables that exist.
+    pub tables: Vec<&'static str>,
+    /// The rows of the ledger that are ours.
+    pub applied: Vec<AppliedMigration>,
+    /// Pending migrations and missing objects, by name.
+    pub pending: Vec<String>,
+    /// The number of migrations in a complete ledger.
+    pub expected_migrations: usize,
+    /// The rules that this database does not enforce, which is not a fault.
+    pub exceptions: Vec<ConstraintException>,
+    /// The connections of the pool; `None` on SQLite.
+    pub pool: Option<PoolState>,
+}
+
+impl Report {
+    /// The report of a database that answered.
+    pub fn of(
+        identity: &DatabaseIdentity,
+        snapshot: &Snapshot,
+        surroundings: &Surroundings,
+        response_time: Duration,
+    ) -> Report {
+        let mut report = Report::without_snapshot(identity);
+        report.connected = true;
+        report.response_time = Some(response_time);
+        report.tables = identity
+            .schema
+            .expected
+            .tables
+            .iter()
+            .map(|table| &*table.name)
+            .filter(|name| snapshot.catalog.table(name).is_some())
+            .collect();
+        report.applied = snapshot.ledger.iter().filter(|row| row.is_ours()).cloned().collect();
+        report.exceptions = snapshot.exceptions.clone();
+        report.pool = surroundings.storage.pool;
+        report.judge_schema(identity.schema, snapshot);
+        report.judge_surroundings(identity.schema, surroundings);
+        report
+    }
+
+    /// The report of a database that could not be examined.
+    pub fn unreachable(database: &dyn Database, error: &Error) -> Report {
+        let mut report = Report::without_snapshot(&database.identity());
+        report.reasons_found.push(Reason::Critical(error.to_string()));
+        report
+    }
+
+    /// The report while migrations run; `activity` says what is being done.
+    pub fn initializing(database: &dyn Database, activity: &str) -> Report {
+        let mut report = Report::without_snapshot(&database.identity());
+        report.initializing = true;
+        report.reasons_found.push(Reason::Warning(activity.to_string()));
+        report
+    }
+
+    /// Adds recorded faults to the report of a database that could not be examined.
+    pub fn with_conditions(mut self, conditions: &[Condition]) -> Report {
+        self.reasons_found.extend(conditions.iter().map(Condition::reason));
+        self
+    }
+
+    fn without_snapshot(identity: &DatabaseIdentity) -> Report {
+        let DatabaseIdentity { schema, backend, .. } = identity;
+        Report {
+            backend: *backend,
+            connected: false,
+            initializing: false,
+            response_time: None,
+            at: SystemTime::now(),
+            reasons_found: Vec::new(),
+            tables: Vec::new(),
+            applied: Vec::new(),
+            pending: schema.migrations.iter().map(|m| m.name.to_string()).collect(),
+            expected_migrations: schema.migrations.len(),
+            exceptions: Vec::new(),
+            pool: None,
+        }
+    }
+
+    /// Whether every migration is applied and nothing expected is missing.
+    pub fn is_complete(&self) -> bool {
+        self.connected && self.pending.is_empty()
+    }
+
+    /// `complete`, `incomplete` or `initializing`.
+    pub fn migration_status(&self) -> &'static str {
+        match (self.initializing, self.is_complete()) {
+            (true, _) => "initializing",
+            (_, true) => "complete",
+            _ => "incomplete",
+        }
+    }
+
+    /// Compares these expected tables with those that exist. None is called missing if the database could
+    /// not be examined.
+    pub fn count(&self, tables: impl Iterator<Item = &'static str>) -> TableCount {
+        let (existing, missing): (Vec<&str>, Vec<&str>) =
+            tables.partition(|name| self.tables.contains(name));
+        TableCount {
+            expected: existing.len() + missing.len(),
+            existing: existing.len(),
+            missing: if self.connected { missing } else { Vec::new() },
+        }
+    }
+}
+
+/// How many of some expected tables exist.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableCount {
+    /// The number of expected tables.
+    pub expected: usize,
+    /// The number of those that exist.
+    pub existing: usize,
+    /// The names of those that do not.
+    pub missing: Vec<&'static str>,
+}
+
+/// Reads ledger and catalogue of an open database and reports on them. The storage status in
+/// `surroundings` is replaced by the present one.
+///
+/// # Errors
+///
+/// The error of the database that could not be read; it has changed nothing.
+pub fn examine(store: &mut dyn OpenDatabase, surroundings: Surroundings) -> Result<Report> {
+    let start = Instant::now();
+    let snapshot = store.inspect()?;
+    let response_time = start.elapsed();
+    let surroundings = Surroundings { storage: store.storage_status(), ..surroundings };
+    Ok(Report::of(&store.identity(), &snapshot, &surroundings, response_time))
+}

@@ -1,0 +1,216 @@
+//! What the content of a report means: the reasons that are found in it, and the status that follows.
+
+use serde::Serialize;
+
+use super::report::{Report, Surroundings};
+use crate::migrate::Plan;
+use crate::store::schema::Schema;
+use crate::store::{Damage, Orphans, Snapshot, StorageStatus};
+use cts_schema::catalog::{CRITICAL, Drift, Object};
+use cts_schema::constraint_exception::{ConstraintException, Rule};
+
+/// With fewer free bytes the database cannot be used: the WAL and the shared memory of a busy database
+/// need about as much.
+const DISK_FULL_BYTES: u64 = 16 << 20;
+/// With fewer free bytes, and less than 5 % of the disk, the operator should act.
+const DISK_LOW_BYTES: u64 = 1 << 30;
+/// How many damaged pages are named.
+const DAMAGED_PAGES_SHOWN: usize = 3;
+
+/// No table is left that could be repaired.
+pub const NO_TABLE: &str =
+    "no table of CTS is left; `cts migrate` or a restart of cts creates them, without rows";
+
+/// The status of the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// Everything expected is there and usable.
+    Healthy,
+    /// Usable, but something needs attention.
+    Degraded,
+    /// Not usable.
+    Unhealthy,
+    /// Migrations are running.
+    Initializing,
+}
+
+impl Status {
+    /// Its name in JSON and text.
+    pub fn name(self) -> &'static str {
+        match self {
+            Status::Healthy => "healthy",
+            Status::Degraded => "degraded",
+            Status::Unhealthy => "unhealthy",
+            Status::Initializing => "initializing",
+        }
+    }
+
+    /// Whether trading programs can use the database.
+    pub fn is_usable(self) -> bool {
+        matches!(self, Status::Healthy | Status::Degraded)
+    }
+
+    /// The exit code of `--check`.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Status::Healthy => 0,
+            Status::Degraded | Status::Initializing => 1,
+            Status::Unhealthy => 2,
+        }
+    }
+}
+
+/// Something that is not as expected, in a sentence, and how much it matters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// The database cannot be used.
+    Critical(String),
+    /// It can be used, but this needs attention.
+    Warning(String),
+    /// It is reported and does not change the status.
+    Notice(String),
+}
+
+impl Reason {
+    /// The sentence.
+    pub fn text(&self) -> &str {
+        match self {
+            Reason::Critical(text) | Reason::Warning(text) | Reason::Notice(text) => text,
+        }
+    }
+}
+
+impl Report {
+    /// The status: the one decision, of which every answer is a rendering.
+    pub fn status(&self) -> Status {
+        let has = |is: fn(&Reason) -> bool| self.reasons_found.iter().any(is);
+        if self.initializing {
+            Status::Initializing
+        } else if !self.connected || has(|reason| matches!(reason, Reason::Critical(_))) {
+            Status::Unhealthy
+        } else if has(|reason| matches!(reason, Reason::Warning(_))) {
+            Status::Degraded
+        } else {
+            Status::Healthy
+        }
+    }
+
+    /// The reasons, by how much they matter.
+    pub fn reasons(&self) -> Vec<&str> {
+        let rank = |reason: &&Reason| match reason {
+            Reason::Critical(_) => 0,
+            Reason::Warning(_) => 1,
+            Reason::Notice(_) => 2,
+        };
+        let mut reasons: Vec<&Reason> = self.reasons_found.iter().collect();
+        reasons.sort_by_key(rank);
+        reasons.into_iter().map(Reason::text).collect()
+    }
+
+    /// Adds what the ledger and the catalogue give reason for, and what is pending.
+    pub(super) fn judge_schema(&mut self, schema: &'static Schema, snapshot: &Snapshot) {
+        let has_any = !self.tables.is_empty();
+        if !has_any {
+            self.reasons_found.push(Reason::Critical(NO_TABLE.into()));
+        }
+        for table in CRITICAL.iter().filter(|table| has_any && !self.tables.contains(table)) {
+            self.reasons_found.push(Reason::Critical(format!("critical table {table} is missing")));
+        }
+        let drift = self.judge_ledger(schema, snapshot);
+        for object in &drift.missing {
+            if has_any && !is_critical(object) {
+                let text = format!("{object} is missing; `cts repair` puts it back");
+                self.reasons_found.push(Reason::Warning(text));
+            }
+            self.pending.push(object.to_string());
+        }
+        let altered = drift.altered.iter().map(|alteration| alteration.to_string());
+        self.reasons_found.extend(altered.map(Reason::Warning));
+    }
+
+    /// Adds which migrations are pending, or why the ledger is refused. Returns the drift.
+    fn judge_ledger(&mut self, schema: &'static Schema, snapshot: &Snapshot) -> Drift {
+        if self.applied.iter().any(|row| row.name == schema.fallback.name) {
+            self.expected_migrations += 1;
+        }
+        match Plan::of(schema, snapshot) {
+            Ok(plan) => {
+                self.pending = plan.pending.iter().map(|m| m.name.to_string()).collect();
+                let texts = self.pending.iter().map(|name| format!("migration {name} is pending"));
+                self.reasons_found.extend(texts.map(Reason::Warning));
+                plan.drift
+            }
+            Err(error) => {
+                self.pending = vec![error.message()];
+                self.reasons_found.push(Reason::Warning(error.to_string()));
+                snapshot.drift(schema)
+            }
+        }
+    }
+
+    /// Adds what storage, conditions and damage give reason for.
+    pub(super) fn judge_surroundings(&mut self, schema: &Schema, surroundings: &Surroundings) {
+        let Surroundings { storage, conditions, damage } = surroundings;
+        let unwritable = storage.unwritable();
+        self.reasons_found.extend(storage.replaced.clone().map(Reason::Critical));
+        self.reasons_found.extend(unwritable.cloned().map(Reason::Critical));
+        // Why the storage cannot be written says more than the write that failed for it.
+        let is_shown = |condition: &&super::conditions::Condition| {
+            unwritable.is_none() || condition.subject != super::Subject::Write
+        };
+        self.reasons_found.extend(conditions.iter().filter(is_shown).map(|c| c.reason()));
+        self.judge_damage(schema, damage);
+        self.reasons_found.extend(disk_reason(storage));
+    }
+
+    fn judge_damage(&mut self, schema: &Schema, damage: &Damage) {
+        let pages = damage.pages.iter().take(DAMAGED_PAGES_SHOWN);
+        let mut critical: Vec<String> = pages.map(|line| format!("damaged: {line}")).collect();
+        match damage.indexes.first() {
+            Some(index) => critical.push(format!(
+                "index {index}: no row is damaged, and `cts repair` rebuilds the index"
+            )),
+            None if !damage.pages.is_empty() => critical.push(
+                "restore a backup, or save what can be read with `.recover` of the sqlite3 shell"
+                    .into(),
+            ),
+            None => {}
+        }
+        // Rows of other programs' tables are not judged, and a recorded exception is known.
+        let is_excepted = |orphans: &Orphans| {
+            self.exceptions.iter().any(|exception: &ConstraintException| {
+                exception.table == orphans.table && matches!(exception.rule, Rule::ForeignKey(_))
+            })
+        };
+        let judged = |orphans: &&Orphans| {
+            schema.expected.table(&orphans.table).is_some() && !is_excepted(orphans)
+        };
+        let orphans: Vec<Reason> = damage
+            .orphans
+            .iter()
+            .filter(judged)
+            .map(|orphans| Reason::Warning(orphans.to_string()))
+            .collect();
+        self.reasons_found.extend(critical.into_iter().map(Reason::Critical));
+        self.reasons_found.extend(orphans);
+    }
+}
+
+fn is_critical(object: &Object) -> bool {
+    matches!(object, Object::Table(table) if CRITICAL.contains(&table.as_str()))
+}
+
+/// What the free space of the disk gives reason for; nothing if it is unknown.
+pub fn disk_reason(storage: &StorageStatus) -> Option<Reason> {
+    let (free, total) = (storage.free_bytes?, storage.total_bytes?);
+    let text = format!("{} MiB are free on the disk of the database", free >> 20);
+    match free {
+        _ if free < DISK_FULL_BYTES => Some(Reason::Critical(text)),
+        _ if free < DISK_LOW_BYTES && free < total / 20 => Some(Reason::Warning(text)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,137 @@
+//! The main thread of the service: waits for the database and for signals, notifies systemd, and stops
+//! everything.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
+
+use crate::error::{Error, Kind, Result};
+use crate::health::{Conditions, Subject};
+use crate::http::server::HttpServer;
+use crate::service::prober::Prober;
+use crate::system::log::Log;
+use crate::system::signals::StopSignal;
+use crate::system::systemd::Notifier;
+
+/// How long requests in progress may take after a signal.
+const REQUESTS_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the database may take to close; less than systemd's TimeoutStopSec.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(15);
+/// How often the start timeout of systemd is extended while the database is not ready.
+const EXTENSION_INTERVAL: Duration = Duration::from_secs(5);
+/// How often the watchdog's conditions are examined without a watchdog.
+const IDLE_INTERVAL: Duration = Duration::from_secs(60);
+/// A database that has finished nothing for longer hangs: the watchdog is no longer reset.
+const HANG_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// What happens to the service.
+pub enum ServiceEvent {
+    /// The database is ready.
+    Ready,
+    /// The database cannot be made ready.
+    Failed(Error),
+    /// A signal asks to stop.
+    Signal(StopSignal),
+}
+
+/// The running service.
+pub struct Appliance {
+    pub log: Log,
+    pub notifier: Notifier,
+    pub server: HttpServer,
+    pub prober: Prober,
+    pub conditions: Conditions,
+    /// Cancels the start of the database.
+    pub cancelled: Arc<AtomicBool>,
+}
+
+impl Appliance {
+    /// Runs until a signal.
+    ///
+    /// # Errors
+    ///
+    /// As [`serve`](super::serve).
+    pub fn run(&self, events: &Receiver<ServiceEvent>) -> Result<()> {
+        if let Some(signal) = self.until_ready(events)? {
+            return self.stop(signal);
+        }
+        self.log.info("✓ Application Ready for Production");
+        self.notifier.ready(&format!("serving on {}", self.server.address()));
+        let signal = self.until_signal(events)?;
+        self.stop(signal)
+    }
+
+    /// Waits until the database is ready (`None`) or a signal has come.
+    fn until_ready(&self, events: &Receiver<ServiceEvent>) -> Result<Option<StopSignal>> {
+        let mut received = None;
+        loop {
+            match events.recv_timeout(EXTENSION_INTERVAL) {
+                Ok(ServiceEvent::Ready) => return Ok(received),
+                Ok(ServiceEvent::Signal(signal)) => {
+                    received = Some(signal);
+                    self.cancelled.store(true, Ordering::Relaxed);
+                }
+                Ok(ServiceEvent::Failed(error)) if error.kind == Kind::Stopped => {
+                    return Ok(received);
+                }
+                Ok(ServiceEvent::Failed(error)) => {
+                    self.notifier.status(&error.to_string());
+                    return Err(error);
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    let activity = self.prober.activity();
+                    self.notifier.extend_start(EXTENSION_INTERVAL * 6, &activity);
+                }
+                Err(RecvTimeoutError::Disconnected) => return Err(thread_ended()),
+            }
+        }
+    }
+
+    fn until_signal(&self, events: &Receiver<ServiceEvent>) -> Result<StopSignal> {
+        let interval = self.notifier.watchdog.map_or(IDLE_INTERVAL, |every| every / 3);
+        loop {
+            match events.recv_timeout(interval) {
+                Ok(ServiceEvent::Signal(signal)) => return Ok(signal),
+                Ok(_) => {}
+                Err(RecvTimeoutError::Timeout) => self.reset_watchdog(interval),
+                Err(RecvTimeoutError::Disconnected) => return Err(thread_ended()),
+            }
+        }
+    }
+
+    /// Resets the watchdog of systemd, if it is on, as long as the database and the HTTP server answer.
+    fn reset_watchdog(&self, interval: Duration) {
+        if self.notifier.watchdog.is_none() {
+            return;
+        }
+        let silence = self.prober.silence();
+        if silence > HANG_TIMEOUT {
+            self.conditions
+                .record(Subject::Response, &Err::<(), _>(self.prober.no_answer(silence)));
+            return;
+        }
+        let answer = match self.server.answers_itself(interval) {
+            true => Ok(()),
+            false => {
+                let what = format!("no answer to a request within {} s", interval.as_secs());
+                Err(Error::new(Kind::Unavailable, what).at(self.server.address()))
+            }
+        };
+        self.conditions.record(Subject::HttpServer, &answer);
+        if answer.is_ok() {
+            self.notifier.alive();
+        }
+    }
+
+    fn stop(&self, signal: StopSignal) -> Result<()> {
+        self.log.info(format_args!("Stopping ({})", signal.name()));
+        self.notifier.stopping("finishing requests and emptying the WAL");
+        self.server.stop(REQUESTS_TIMEOUT);
+        self.prober.close(CLOSE_TIMEOUT)
+    }
+}
+
+fn thread_ended() -> Error {
+    Error::new(Kind::Io, "the thread that owns the database has ended").remedy("start cts again")
+}

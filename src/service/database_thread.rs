@@ -1,0 +1,251 @@
+//! The thread that owns the database while the service runs. It answers every question with a report made
+//! after it, proves regularly that the database can be written, follows a failover, and puts back what is
+//! missing. One connection, one thread.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, Kind, Result};
+use crate::health::{Conditions, Report, Subject, Surroundings, examine};
+use crate::migrate::{bring_up_to_date, heal_in_passing};
+use crate::service::prober::Question;
+use crate::service::start::start_entry;
+use crate::store::{Database, ServerInstance, SiteLogEntry, Store, WaitPolicy, write_site_log};
+use crate::system::log::Log;
+use cts_schema::catalog::Object;
+
+/// The interval between two proofs that the database can be written.
+const WRITE_INTERVAL: Duration = Duration::from_secs(5);
+/// The interval after a failed one.
+const WRITE_RETRY_INTERVAL: Duration = Duration::from_secs(1);
+/// The interval between two searches for missing objects.
+const HEALING_INTERVAL: Duration = Duration::from_secs(60);
+/// How long healing waits for other writers.
+const HEALING_LOCK_TIMEOUT: Duration = Duration::from_millis(500);
+/// How long the last entry of `site_logs` waits for other writers.
+const STOP_ENTRY_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The database with what was last found of it.
+pub struct DatabaseThread {
+    database: Arc<dyn Database>,
+    store: Box<dyn Store>,
+    conditions: Conditions,
+    log: Log,
+    /// The server whose schema was last found up to date.
+    server: Option<ServerInstance>,
+    /// When the last report was made.
+    reported_at: Instant,
+    /// Since when the database cannot be used.
+    unusable_since: Option<Instant>,
+    next_write: Instant,
+    next_healing: Instant,
+}
+
+impl DatabaseThread {
+    /// Takes over a database that is up to date and can be written.
+    pub fn new(
+        database: Arc<dyn Database>,
+        store: Box<dyn Store>,
+        conditions: Conditions,
+        log: Log,
+    ) -> DatabaseThread {
+        let now = Instant::now();
+        DatabaseThread {
+            database,
+            server: store.storage_status().server,
+            store,
+            conditions,
+            log,
+            reported_at: now,
+            unusable_since: None,
+            next_write: now + WRITE_INTERVAL,
+            next_healing: now + HEALING_INTERVAL,
+        }
+    }
+
+    /// Waits for questions or for the next proof of writing, and does it. `None` when nobody can ask any
+    /// more; `Some(Some(_))` when it is asked to close.
+    pub fn turn(&mut self, questions: &Receiver<Question>) -> Option<Option<Sender<Result<()>>>> {
+        let wait = self.next_write.saturating_duration_since(Instant::now());
+        let first = match questions.recv_timeout(wait) {
+            Ok(question) => Some(question),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => return None,
+        };
+        let mut replies = Vec::new();
+        // One report answers all questions asked before it.
+        for question in first.into_iter().chain(questions.try_iter()) {
+            match question {
+                Question::Report(reply) => replies.push(reply),
+                Question::Close(reply) => return Some(Some(reply)),
+            }
+        }
+        if !replies.is_empty() {
+            self.answer(replies);
+        }
+        self.do_what_is_due();
+        self.conditions.record(Subject::Response, &Ok(()));
+        Some(None)
+    }
+
+    fn answer(&mut self, replies: Vec<Sender<Report>>) {
+        let report = self.report();
+        for reply in replies {
+            // The asking thread may have given up.
+            let _ = reply.send(report.clone());
+        }
+        // Another server is brought up to date at once.
+        if !self.conditions.holds(Subject::Failover) && self.is_another_server() {
+            self.next_write = Instant::now();
+        }
+    }
+
+    fn do_what_is_due(&mut self) {
+        if Instant::now() >= self.next_write {
+            let written = self.store.probe_write();
+            self.conditions.record(Subject::Write, &written);
+            let pause = if written.is_ok() { WRITE_INTERVAL } else { WRITE_RETRY_INTERVAL };
+            // The change of the status is logged even if nobody asks for reports.
+            if self.reported_at.elapsed() >= pause {
+                self.report();
+            }
+            self.follow_failover();
+            self.next_write = Instant::now() + pause;
+        }
+        if Instant::now() >= self.next_healing {
+            self.heal();
+            self.next_healing = Instant::now() + HEALING_INTERVAL;
+        }
+    }
+
+    /// Whether another server answers since a restart or a failover, and can be written.
+    fn is_another_server(&self) -> bool {
+        let status = self.store.storage_status();
+        status.server != self.server && status.read_only.is_none()
+    }
+
+    /// Brings another server up to date: a standby that took over may not have received the last commits.
+    fn follow_failover(&mut self) {
+        if !self.is_another_server() {
+            return;
+        }
+        let found = self.store.storage_status().server;
+        let name = found.as_ref().map(|server| server.name.clone()).unwrap_or_default();
+        let migrated = self.with_lock_timeout(HEALING_LOCK_TIMEOUT, |store, wait| {
+            bring_up_to_date(store, wait).map_err(|error| error.at(&name))
+        });
+        self.conditions.record(Subject::Failover, &migrated);
+        if let Ok(outcome) = migrated {
+            let done = match outcome.applied() {
+                0 => "its schema is as expected".to_string(),
+                count => format!("{count} statements brought its schema up to date"),
+            };
+            self.log.info(format_args!("✓ The server {name} answers; {done}"));
+            self.server = found;
+        }
+    }
+
+    /// Puts back what is missing and can be put back without blocking programs for long.
+    fn heal(&mut self) {
+        let healed = self.with_lock_timeout(HEALING_LOCK_TIMEOUT, heal_in_passing);
+        let outcome = match healed {
+            Ok(outcome) => outcome,
+            failed => return self.conditions.record(Subject::Healing, &failed),
+        };
+        for object in &outcome.put_back {
+            self.log.warn(format_args!("{object} was missing and has been put back"));
+        }
+        self.conditions.record(Subject::Healing, &refusal(outcome.left));
+        if let Some(error) = outcome.unnoted {
+            self.conditions.record(Subject::SiteLog, &Err::<(), _>(error));
+        } else if self.conditions.holds(Subject::SiteLog) {
+            let written = self.with_lock_timeout(HEALING_LOCK_TIMEOUT, |store, wait| {
+                write_site_log(store, wait, &start_entry())
+            });
+            self.conditions.record(Subject::SiteLog, &written);
+        }
+    }
+
+    fn with_lock_timeout<T>(
+        &mut self,
+        timeout: Duration,
+        work: impl FnOnce(&mut dyn Store, &WaitPolicy<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let never = Arc::new(AtomicBool::new(false));
+        work(&mut *self.store, &WaitPolicy::silent(timeout, &never))
+    }
+
+    fn report(&mut self) -> Report {
+        let conditions = self.conditions.current();
+        let surroundings =
+            Surroundings { conditions: conditions.clone(), ..Surroundings::default() };
+        let report = examine(&mut *self.store, surroundings).unwrap_or_else(|error| {
+            // A file that was replaced says more than the error that follows from it.
+            let replaced = self.store.storage_status().replaced;
+            let error = replaced.map_or(error, |why| Error::new(Kind::Io, why));
+            Report::unreachable(&*self.database, &error).with_conditions(&conditions)
+        });
+        self.reported_at = Instant::now();
+        self.log_change_of_status(&report);
+        report
+    }
+
+    /// Logs when the database can no longer be used, and when it can be used again.
+    fn log_change_of_status(&mut self, report: &Report) {
+        match (self.unusable_since, report.status().is_usable()) {
+            (None, false) => {
+                self.unusable_since = Some(Instant::now());
+                let reasons = report.reasons();
+                let reason = reasons.first().copied().unwrap_or_default();
+                self.log.warn(format_args!("The database cannot be used: {reason}"));
+            }
+            (Some(since), true) => {
+                self.unusable_since = None;
+                let seconds = since.elapsed().as_secs();
+                self.log.info(format_args!("✓ The database can be used again, after {seconds} s"));
+            }
+            _ => {}
+        }
+    }
+
+    /// Records the stop in `site_logs` and closes the database.
+    pub fn close(mut self) -> Result<()> {
+        let entry = SiteLogEntry { level: "info", message: "the service stopped".into() };
+        // The service stops even if the entry cannot be written. Reading first ends in time on a server
+        // that hangs.
+        let _ = self.with_lock_timeout(STOP_ENTRY_TIMEOUT, |store, wait| {
+            store.inspect().and_then(|_| write_site_log(store, wait, &entry))
+        });
+        self.store.close()
+    }
+}
+
+/// The error of healing that was refused: of the first object, with the number of the others.
+pub fn refusal(refused: Vec<(Object, Error)>) -> Result<()> {
+    let others = refused.len().saturating_sub(1);
+    let Some((object, error)) = refused.into_iter().next() else { return Ok(()) };
+    let error = error.at(object);
+    Err(match others {
+        0 => error,
+        _ => error.note(format!("the same holds for {others} more")),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refused_healing_names_the_first_object_and_counts_the_others() {
+        assert_eq!(refusal(Vec::new()), Ok(()));
+        let object = |name: &str| Object::Table(name.into());
+        let error = || Error::new(Kind::Data, "there is already a view of this name");
+        let one = refusal(vec![(object("users"), error())]).unwrap_err();
+        assert_eq!(one.to_string(), "table users: there is already a view of this name");
+        let all = vec![(object("users"), error()), (object("site_logs"), error())];
+        let all = refusal(all).unwrap_err().to_string();
+        assert!(all.starts_with("table users: ") && all.ends_with("for 1 more"), "{all}");
+    }
+}

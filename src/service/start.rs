@@ -1,0 +1,96 @@
+//! Starts the thread that owns the database: it opens it, brings it up to date, proves that it can be
+//! written, starts the upkeep, and then answers the prober.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::mpsc::Sender;
+use std::thread;
+
+use crate::commands::{Initialised, announce_wait, initialise};
+use crate::config::Config;
+use crate::error::{Error, Kind, Result};
+use crate::health::{Conditions, Subject};
+use crate::migrate::bring_up_to_date;
+use crate::migrate::progress::ProgressReporter;
+use crate::service::appliance::ServiceEvent;
+use crate::service::prober::Prober;
+use crate::service::upkeep::UpkeepThread;
+use crate::store::{Progress, SiteLogEntry, Store, WaitPolicy, WaitReason, write_site_log};
+use crate::system::deadline::cannot_start_thread;
+use crate::system::log::Log;
+use crate::system::version::VERSION;
+
+/// Starts the thread; what comes of it is sent as an event.
+///
+/// # Errors
+///
+/// [`Kind::Io`] if the thread cannot be started; the database has not been opened then.
+pub fn open_database(
+    config: &Config,
+    log: Log,
+    prober: &Prober,
+    cancelled: &Arc<AtomicBool>,
+    events: Sender<ServiceEvent>,
+) -> Result<()> {
+    let (config, prober, cancelled) = (config.clone(), prober.clone(), Arc::clone(cancelled));
+    let own = move || match prepare(&config, log, &prober, &cancelled) {
+        Ok((store, upkeep)) => {
+            prober.run(store, upkeep, log, || drop(events.send(ServiceEvent::Ready)));
+        }
+        Err(error) => drop(events.send(ServiceEvent::Failed(error))),
+    };
+    let thread = thread::Builder::new().name("database".into()).spawn(own);
+    thread.map(|_| ()).map_err(|e| cannot_start_thread(&e))
+}
+
+/// Everything that must succeed before the service is ready.
+fn prepare(
+    config: &Config,
+    log: Log,
+    prober: &Prober,
+    cancelled: &Arc<AtomicBool>,
+) -> Result<(Box<dyn Store>, Option<UpkeepThread>)> {
+    prober.set_activity("opening the database and reading its ledger");
+    let on_wait =
+        |reason: &WaitReason, waited| prober.set_activity(announce_wait(log, reason, waited));
+    let reporter = ProgressReporter::new(log);
+    let on_progress = |progress: Progress<'_>| {
+        if let Some(text) = reporter.tell(progress) {
+            prober.set_activity(text);
+        }
+    };
+    let wait =
+        WaitPolicy { timeout: None, cancelled, on_wait: &on_wait, on_progress: &on_progress };
+    let Initialised { mut store, outcome, upkeep } =
+        initialise(config, log, &wait, bring_up_to_date)?;
+    let conditions = prober.conditions();
+    conditions.record(Subject::Healing, &super::database_thread::refusal(outcome.left));
+    prove_writable(&mut *store, conditions, &wait)?;
+    let upkeep = upkeep
+        .map(|open| open(&wait))
+        .transpose()?
+        .map(|upkeep| UpkeepThread::start(upkeep, conditions.clone()))
+        .transpose()?;
+    Ok((store, upkeep))
+}
+
+/// The entry of `site_logs` that records the start.
+pub fn start_entry() -> SiteLogEntry {
+    SiteLogEntry { level: "info", message: format!("the service started (cts {VERSION})") }
+}
+
+/// Records the start in `site_logs`, which takes the write lock and a commit, and rolls back a write that is
+/// larger than a cache. A table `site_logs` that refuses rows is a condition and does not stop the start.
+fn prove_writable(
+    store: &mut dyn Store,
+    conditions: &Conditions,
+    wait: &WaitPolicy<'_>,
+) -> Result<()> {
+    let written = write_site_log(store, wait, &start_entry());
+    conditions.record(Subject::SiteLog, &written);
+    match written {
+        Err(Error { kind: Kind::Data, .. }) => {}
+        other => other?,
+    }
+    store.probe_write()
+}

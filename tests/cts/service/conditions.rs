@@ -1,0 +1,122 @@
+//! What a thread of the service finds reaches the health answers and the log in the same words, and ends
+//! with the first success.
+
+use std::fs;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::support::harness::{Machine, Service, await_within};
+
+const HEALTH: &str = "/api/health/database";
+
+/// The service examines the schema once a minute.
+const HEALING_TIMEOUT: Duration = Duration::from_secs(150);
+
+/// The reasons of the health answer.
+fn reasons(service: &Service) -> Vec<String> {
+    let json = service.get(HEALTH).json();
+    let reasons = json["reasons"].as_array().cloned().unwrap_or_default();
+    reasons.iter().filter_map(Value::as_str).map(String::from).collect()
+}
+
+/// The id of a thread of the service, by its name.
+fn thread_id(service: &Service, name: &str) -> String {
+    let tasks = fs::read_dir(format!("/proc/{}/task", service.child.id())).unwrap();
+    let is_it = |path: &std::path::PathBuf| {
+        fs::read_to_string(path.join("comm")).is_ok_and(|comm| comm.trim() == name)
+    };
+    let path = tasks.map(|task| task.unwrap().path()).find(is_it).unwrap();
+    path.file_name().unwrap().to_str().unwrap().to_string()
+}
+
+/// `strace`, attached to one thread; its syncs fail until it is dropped.
+struct FailingSyncs(Child);
+
+impl FailingSyncs {
+    fn of(thread: &str) -> FailingSyncs {
+        let strace = Command::new("strace")
+            .args(["-o", "/dev/null", "-e", "trace=fsync,fdatasync"])
+            .args(["-e", "inject=fsync,fdatasync:error=EIO", "-p", thread])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        FailingSyncs(strace.expect("strace (Debian package strace)"))
+    }
+}
+
+impl Drop for FailingSyncs {
+    fn drop(&mut self) {
+        let pid = rustix::process::Pid::from_child(&self.0);
+        // Terminated, it detaches from the thread, which goes on.
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_failed_checkpoint_makes_the_service_unhealthy_until_one_succeeds() {
+    let machine = Machine::new();
+    let service = machine.serve().start();
+    service.until_ready().until_status("healthy");
+    let failing = FailingSyncs::of(&thread_id(&service, "upkeep"));
+    let failed = || {
+        // There is something to checkpoint.
+        machine.sql("INSERT INTO site_logs (level, category, message) VALUES ('info', 'x', 'y')");
+        service.get(HEALTH).json()["status"] == "unhealthy"
+    };
+    await_within(Duration::from_secs(60), "the failed checkpoint is reported", failed);
+    let answer = service.get(HEALTH);
+    assert_eq!(answer.code, 503, "{}", answer.body);
+    assert_eq!(service.get("/readyz").code, 503);
+    let reasons = reasons(&service);
+    let reason = &reasons[0];
+    assert!(reason.starts_with("upkeep failed and is retried: "), "{reason}");
+    assert!(reason.contains(machine.db().to_str().unwrap()), "{reason}");
+    // The log has the same sentence, once.
+    service.until(&format!("✗ {reason}"));
+    assert_eq!(service.log().matches(reason.as_str()).count(), 2, "{}", service.log());
+    service.until(&format!("The database cannot be used: {reason}"));
+    drop(failing);
+    service.until_status("healthy");
+    service.until("✓ upkeep works again").until("✓ The database can be used again");
+    assert_eq!(service.get("/readyz").code, 200);
+    assert_eq!(service.stop().0, Some(0));
+    machine.cts("--check --deep").success();
+}
+
+#[test]
+#[ignore = "sweep"]
+fn healing_that_is_refused_is_reported_with_its_reason_until_it_succeeds() {
+    let machine = Machine::new();
+    let service = machine.serve().start();
+    service.until_ready().until_status("healthy");
+    machine.sql("DROP INDEX idx_site_logs_time; CREATE VIEW idx_site_logs_time AS SELECT 1 AS one");
+    service.until_status("degraded");
+    let refused = || reasons(&service).into_iter().find(|reason| reason.starts_with("cannot put"));
+    await_within(HEALING_TIMEOUT, "the refusal is reported", || refused().is_some());
+    let reason = refused().unwrap();
+    assert!(reason.contains("index idx_site_logs_time on site_logs: "), "{reason}");
+    service.until(&format!("⚠ {reason}"));
+    assert_eq!(service.get(HEALTH).json()["status"], "degraded");
+    machine.sql("DROP VIEW idx_site_logs_time");
+    await_within(HEALING_TIMEOUT, "the index is there again", || refused().is_none());
+    service.until("✓ nothing is left that could not be put back").until_status("healthy");
+    assert_eq!(service.log().matches(&reason).count(), 1, "{}", service.log());
+}
+
+#[test]
+fn a_table_site_logs_that_refuses_rows_is_reported_and_degrades_nothing() {
+    let machine = Machine::migrated();
+    machine.sql(
+        "CREATE TRIGGER closed BEFORE INSERT ON site_logs BEGIN SELECT raise(ABORT, 'closed'); END",
+    );
+    let service = machine.serve().start();
+    service.until_ready().until_status("healthy");
+    let reasons = reasons(&service);
+    assert_eq!(reasons.len(), 1, "{reasons:?}");
+    assert!(reasons[0].starts_with("cannot write to table site_logs: "), "{reasons:?}");
+    service.until(&format!("⚠ {}", reasons[0]));
+    assert_eq!(service.stop().0, Some(0));
+}
