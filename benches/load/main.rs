@@ -28,6 +28,7 @@ mod shapes;
 mod side;
 mod space;
 mod updates;
+mod values;
 mod worker;
 mod world;
 

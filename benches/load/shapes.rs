@@ -4,8 +4,9 @@ use rusqlite::types::Value;
 
 use crate::fill::{SETTINGS, STATES, setting_key, state_key};
 use crate::random::Random;
-use crate::rows::{BASES_FOR, Table, base_id};
+use crate::rows::Table;
 use crate::side::is_reindexed;
+use crate::values::{BASES_FOR, base_id};
 use crate::world::{
     CATEGORIES, INDICATION_TYPES, LEVELS, Moment, SIDES, STOP_LOSSES, STRATEGY_TYPES, TAKE_PROFITS,
     World,
