@@ -54,11 +54,15 @@ impl Sqlite {
             FileContent::Database(id) => refuse_foreign_id(&path, id)?,
         }
         if let Some(obstacle) = write_obstacle(&path) {
-            return Err(read_only(&path, &obstacle.reason()));
+            return Err(Error::new(Kind::Permission, obstacle.reason())
+                .at(path.display())
+                .remedy(obstacle.remedy()));
         }
         let store = Sqlite::open_with(path, access, OpenFlags::SQLITE_OPEN_READ_WRITE, wait)?;
         if store.conn.is_readonly("main").map_err(|e| store.error(&e))? {
-            return Err(read_only(&store.path, "SQLite can read it but not write it"));
+            return Err(Error::new(Kind::Permission, "SQLite can read the file but not write it")
+                .at(store.path.display())
+                .remedy("check the permissions of the file and its folder (`ls -ld`)"));
         }
         refuse_foreign(&store.conn, &store.path)?;
         store.keep_wal(has_wal(&store.path))?;
@@ -174,12 +178,6 @@ pub fn interrupt_when(conn: &mut Connection, cancelled: &Arc<AtomicBool>) -> rus
     conn.progress_handler(INSTRUCTIONS_BETWEEN_CHECKS, Some(is_cancelled))
 }
 
-fn read_only(path: &Path, why: &str) -> Error {
-    Error::new(Kind::Permission, why).at(path.display()).remedy(
-        "run as the owner of the file, and check whether its disk is mounted read-only (`findmnt`)",
-    )
-}
-
 /// Opens a connection with the settings of all connections of cts. Foreign keys are off: cts deletes
 /// no row, and rebuilds tables whose rows others refer to.
 ///
@@ -226,7 +224,7 @@ fn connect_without_side_files(path: &Path, cause: &rusqlite::Error) -> Result<Co
     let (kind, remedy) = if obstacle.is_of_other_user {
         (Kind::Permission, AS_ITS_OWNER)
     } else {
-        (Kind::Io, "mount the disk so that it can be written (`findmnt`)")
+        (Kind::Io, obstacle.remedy())
     };
     Err(Error::new(kind, what).at(path.display()).remedy(remedy))
 }

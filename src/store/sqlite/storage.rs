@@ -76,6 +76,17 @@ impl WriteObstacle {
             }
         }
     }
+
+    /// What the operator can do about it.
+    pub fn remedy(&self) -> &'static str {
+        match self.fault {
+            WriteFault::ReadOnlyMount => "mount the disk so that it can be written (`findmnt`)",
+            _ if self.is_of_other_user => "run as the owner of the file and its folder (`ls -ld`)",
+            _ => {
+                "check the permissions and attributes of the file and its folder (`ls -ld`, `lsattr -d`)"
+            }
+        }
+    }
 }
 
 /// What keeps this process from writing the database, as far as its file system shows it.
