@@ -1,127 +1,135 @@
-//! Copies of the tables of an older CTS, before they are given another shape: in the transaction
-//! that does it, in a schema of their own where the role may make one, else beside the tables.
+//! Copies the tables of an older CTS before they are converted: in the same transaction, into a
+//! schema of its own if the role may create one, else into tables of the same schema.
 
 use std::time::SystemTime;
 
-use super::session::{SCHEMA, Session};
-use super::{inspect, inspect::BEFORE};
+use super::catalog::SCHEMA_OID;
+use super::inspect::{self, BACKUP_PREFIX};
+use super::session::Session;
 use crate::error::{Error, Kind, Result};
 use crate::store::sql::{literal, quoted};
 use crate::system::version::VERSION;
 
-/// Names are no longer than this. (PostgreSQL documentation, "Identifiers and Key Words")
-const NAME: usize = 63;
+/// The longest name, in bytes. (PostgreSQL documentation, "Identifiers and Key Words")
+const NAME_BYTES_MAX: usize = 63;
 
-/// Copies every table of our names that has rows, and proves the copies. Returns where they are;
-/// `None` where there is no row.
+/// Copies every one of our tables that has rows, and compares the number of rows. Returns where the
+/// copies are; `None` if there is no row.
+///
+/// # Errors
+/// If a statement fails, or `Kind::Data` if a copy is incomplete or could be read by others; the
+/// transaction has to be rolled back then, with the copies.
 pub fn back_up(session: &mut Session) -> Result<Option<String>> {
-    let catalog = inspect::snapshot(session, false)?.snapshot.catalog;
-    let tables: Vec<&str> = catalog.tables.iter().map(|table| &*table.name).collect();
+    let tables = locked_tables_with_rows(session)?;
     if tables.is_empty() {
         return Ok(None);
     }
-    let all: Vec<String> = tables.iter().map(|table| quoted(table)).collect();
-    // One after the other would let a program come in between.
-    session.run(&format!(
-        "LOCK TABLE {} IN ACCESS EXCLUSIVE MODE; SET LOCAL row_security = off",
-        all.join(", ")
-    ))?;
-    let mut filled = Vec::new();
-    for table in tables {
-        if is(session, &format!("SELECT EXISTS (SELECT FROM {})", quoted(table)))? {
-            filled.push(table);
-        }
-    }
-    if filled.is_empty() {
-        return Ok(None);
-    }
     let sql = "SELECT has_database_privilege(current_database(), 'CREATE')";
-    let has_schema = is(session, sql)?;
+    let has_schema = session.flag(sql)?;
     let name = free_name(session)?;
     if has_schema {
         session.run(&format!("CREATE SCHEMA {}", quoted(&name)))?;
-        let found = format!("pg_namespace WHERE nspname = {}", literal(&name));
-        keep_to_owner(session, &format!("SCHEMA {}", quoted(&name)), "nsp", &found)?;
+        let row = format!("pg_namespace WHERE nspname = {}", literal(&name));
+        revoke_from_others(session, &format!("SCHEMA {}", quoted(&name)), "nsp", &row)?;
     }
-    for table in &filled {
+    for table in &tables {
         let copy = match has_schema {
             true => format!("{}.{}", quoted(&name), quoted(table)),
-            false => quoted(&cut(format!("{name}_{table}"))),
+            false => quoted(&shortened(format!("{name}_{table}"))),
         };
         copy_table(session, table, &copy)?;
     }
-    let count = filled.len();
+    let count = tables.len();
     Ok(Some(match has_schema {
         true => format!("schema {name}, with copies of {count} tables"),
         false => format!("tables {name}_…, copies of {count} tables"),
     }))
 }
 
+/// Locks our tables. Returns the names of those that have rows.
+fn locked_tables_with_rows(session: &mut Session) -> Result<Vec<String>> {
+    let catalog = inspect::inspect_in_transaction(session)?.snapshot.catalog;
+    let quoted_names: Vec<String> = catalog.tables.iter().map(|t| quoted(&t.name)).collect();
+    if quoted_names.is_empty() {
+        return Ok(Vec::new());
+    }
+    // Locked one after the other, a program could write between two copies.
+    session.run(&format!(
+        "LOCK TABLE {} IN ACCESS EXCLUSIVE MODE; SET LOCAL row_security = off",
+        quoted_names.join(", ")
+    ))?;
+    let mut tables = Vec::new();
+    for table in catalog.tables.iter() {
+        if session.flag(&format!("SELECT EXISTS (SELECT FROM {})", quoted(&table.name)))? {
+            tables.push(table.name.to_string());
+        }
+    }
+    Ok(tables)
+}
+
 fn copy_table(session: &mut Session, table: &str, copy: &str) -> Result<()> {
     let original = quoted(table);
     session.run(&format!("CREATE TABLE {copy} AS TABLE {original}"))?;
-    let found = format!("pg_class WHERE oid = {}::regclass", literal(copy));
-    keep_to_owner(session, &format!("TABLE {copy}"), "rel", &found)?;
+    let row = format!("pg_class WHERE oid = {}::regclass", literal(copy));
+    revoke_from_others(session, &format!("TABLE {copy}"), "rel", &row)?;
     let sql = format!("SELECT (SELECT count(*) FROM {original}) = (SELECT count(*) FROM {copy})");
-    match is(session, &sql)? {
+    match session.flag(&sql)? {
         true => Ok(()),
         false => {
-            Err(Error::new(Kind::Data, format!("table {table} cannot be copied: rows are missing")))
+            let what = format!("table {table}: its copy {copy} has another number of rows");
+            Err(Error::new(Kind::Data, what).remedy("look for rules, triggers and policies on it"))
         }
     }
 }
 
-/// Takes from everybody else what default privileges have granted, and proves it: a copy holds
-/// secrets that not everybody may read who may read new tables. `found` is its row of the
-/// catalogue, whose columns begin with `prefix`.
-fn keep_to_owner(session: &mut Session, object: &str, prefix: &str, found: &str) -> Result<()> {
+/// Revokes what default privileges have granted to other roles, and checks it: a copy holds
+/// secrets of exchanges, which not every role that may read new tables may read. `row` selects the
+/// object in the catalogue, whose columns have the prefix `prefix`.
+fn revoke_from_others(session: &mut Session, object: &str, prefix: &str, row: &str) -> Result<()> {
     let granted = format!(
         "SELECT DISTINCT CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END \
-         FROM (SELECT {prefix}owner AS owner, (aclexplode({prefix}acl)).grantee FROM {found}) AS granted \
+         FROM (SELECT {prefix}owner AS owner, (aclexplode({prefix}acl)).grantee FROM {row}) AS granted \
          WHERE grantee <> owner"
     );
     session.run(&format!("REVOKE ALL ON {object} FROM PUBLIC"))?;
-    for row in session.ask(&granted)?.into_iter().flatten() {
-        session.run(&format!("REVOKE ALL ON {object} FROM {} CASCADE", row.text(0)))?;
+    for role in session.rows(&granted)? {
+        session.run(&format!("REVOKE ALL ON {object} FROM {} CASCADE", role.text(0)?))?;
     }
-    match session.ask(&granted)?.into_iter().flatten().next() {
+    match session.first_row(&granted)? {
         None => Ok(()),
-        Some(row) => {
-            let what = format!("{object}: {} could read the copy", row.text(0));
+        Some(role) => {
+            let what = format!("{object}: role {} could read the copy", role.text(0)?);
             Err(Error::new(Kind::Data, what).remedy(
-                "take back what default privileges grant (`ALTER DEFAULT PRIVILEGES … REVOKE …`)",
+                "revoke what default privileges grant (`ALTER DEFAULT PRIVILEGES … REVOKE …`)",
             ))
         }
     }
 }
 
-/// Up to a name's length. All of it is ASCII.
-fn cut(mut name: String) -> String {
-    name.truncate(NAME);
+/// A name of ASCII characters, cut to the longest length.
+fn shortened(mut name: String) -> String {
+    name.truncate(NAME_BYTES_MAX);
     name
 }
 
-/// `cts_before_3_1_0_20261123054300`, or the first after it that nothing begins with.
+/// `cts_before_3_1_0_20261123054300`, with a number behind it where an object has that name or
+/// begins with it.
 fn free_name(session: &mut Session) -> Result<String> {
     let version = VERSION.replace(|c: char| !c.is_ascii_alphanumeric(), "_");
     let time = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
     let time: String = time.chars().filter(char::is_ascii_digit).collect();
-    let name = format!("{BEFORE}{version}_{time}");
+    let name = format!("{BACKUP_PREFIX}{version}_{time}");
     for number in 1..100 {
         let name = if number == 1 { name.clone() } else { format!("{name}_{number}") };
         let sql = format!(
             "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = {0}) OR EXISTS (SELECT FROM pg_class \
-                 WHERE relnamespace = {SCHEMA} AND starts_with(relname, {0}))",
+                 WHERE relnamespace = {SCHEMA_OID} AND starts_with(relname, {0}))",
             literal(&name)
         );
-        if !is(session, &sql)? {
+        if !session.flag(&sql)? {
             return Ok(name);
         }
     }
     Err(Error::new(Kind::Data, format!("there are too many copies named {name}"))
         .remedy("drop those that are no longer needed"))
-}
-
-fn is(session: &mut Session, sql: &str) -> Result<bool> {
-    Ok(session.ask(sql)?.into_iter().flatten().next().is_some_and(|row| row.is(0)))
 }

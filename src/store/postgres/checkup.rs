@@ -1,11 +1,14 @@
-//! What a person should know of a PostgreSQL database before trading hangs on it: the server, the
-//! way to it, and what the role may do. All of it is asked on one connection, and nothing written.
+//! Examines a PostgreSQL server for `cts doctor`: how it is reached, its TLS, its clock, and what the
+//! role may do. Everything is read on one connection; nothing is written.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::session::{Row, Session, SessionServer, Sessions, name};
-use super::tls::proves;
+use super::connect::SessionServer;
+use super::pool::SessionPool;
+use super::role::RoleState;
+use super::session::Session;
+use super::tls::verifies_server;
 use super::url::SslMode;
 use super::{DatabaseServer, inspect};
 use crate::error::{Error, Result};
@@ -13,15 +16,15 @@ use crate::store::finding::{Finding, Group};
 use crate::store::{Examination, Snapshot, StorageStatus};
 
 /// How long the server may take for all of it.
-const WITHIN: Duration = Duration::from_secs(5);
-/// From this version on a server ends what it does for a cts that was killed.
-const NOTICES_THE_END: u32 = 140_000;
-/// How far the server's clock may be from ours, the way to it included.
-const CLOCKS_WITHIN: Duration = Duration::from_secs(5);
+const EXAMINE_TIMEOUT: Duration = Duration::from_secs(5);
+/// The first version that notices while it runs a statement that the client is gone.
+const CHECKS_CONNECTION_SINCE: u32 = 140_000;
+/// The largest difference of the two clocks that is accepted; the round trip is part of it.
+const CLOCK_DIFFERENCE_MAX: Duration = Duration::from_secs(5);
 
 const GROUP: Group = Group::Server;
 
-/// Looks at the server and into the database.
+/// Examines the server and the database.
 pub fn examine(database: &DatabaseServer) -> Examination {
     let target = &database.target;
     let mut findings = vec![password(database)];
@@ -29,264 +32,143 @@ pub fn examine(database: &DatabaseServer) -> Examination {
         let finding = Finding::attention(Group::Credentials, "password file", &warning.what);
         finding.remedy(&warning.remedy)
     }));
-    let asked = Sessions::new(Arc::clone(target), database.pool)
-        .and_then(|sessions| sessions.ask(WITHIN, ask));
-    let found = match asked {
+    let found = SessionPool::new(Arc::clone(target), database.pool)
+        .and_then(|pool| pool.run_within(EXAMINE_TIMEOUT, read));
+    let found = match found {
         Ok(found) => found,
         Err(error) => {
-            findings.push(unreached(error, &target.location()));
+            findings.push(unreachable(error, &target.location()));
             return Examination { findings, ..Examination::default() };
         }
     };
-    let host = target.hosts.iter().find(|host| name(host) == found.server.name);
-    let way = Way {
+    let host = target.hosts.iter().find(|host| host.name() == found.server.name);
+    let transport = Transport {
         mode: target.tls.mode,
         is_local: host.is_some_and(|host| host.is_local()),
-        encrypted: found.state.encryption.clone(),
-        is_proved: proves(&target.tls),
+        encryption: found.role.encryption.clone(),
+        is_verified: verifies_server(&target.tls),
     };
-    findings.push(reached(&found.server));
-    findings.push(way.judged());
-    findings.extend(found.state.judged(&found.server.schema, database.pool.max));
-    findings.extend(clock(found.state.time, SystemTime::now()));
-    let snapshot = match found.snapshot {
-        Ok(snapshot) if snapshot.catalog.is_empty() => {
-            let what = format!("schema {} has no table of CTS yet", found.server.schema);
-            let seen = Finding::attention(Group::Database, "database", what);
-            findings.push(seen.remedy("cts migrate, or systemctl start cts"));
-            None
-        }
-        Ok(snapshot) => Some(snapshot),
-        Err(error) => {
-            let seen = Finding::bad(Group::Database, "database", error.message());
-            findings.push(Finding { remedy: error.remedy, ..seen });
-            None
-        }
-    };
-    let storage =
-        StorageStatus { read_only: found.server.read_only, pool: None, ..StorageStatus::default() };
+    findings.push(connection(&found.server));
+    findings.push(transport.finding());
+    findings.extend(found.role.findings(&found.server.schema, database.pool.max));
+    findings.extend(clock(found.role.server_clock_seconds, SystemTime::now()));
+    let read_only = found.server.read_only.map(|reason| reason.to_string());
+    let snapshot = content(found, &mut findings);
+    let storage = StorageStatus { read_only, pool: None, ..StorageStatus::default() };
     Examination { findings, snapshot, storage, owner: None }
 }
 
-/// What one connection tells.
+/// What is read on one connection.
 #[derive(Clone)]
 struct ServerFindings {
     server: SessionServer,
-    state: RoleState,
+    role: RoleState,
     snapshot: Result<Snapshot>,
 }
 
-fn ask(session: &mut Session) -> Result<ServerFindings> {
-    let sql = state_sql(&session.server.schema);
-    let row = session.ask(&sql)?.into_iter().flatten().next();
-    let state = row.as_ref().map(RoleState::of).unwrap_or_default();
-    let snapshot = inspect::snapshot(session, true).map(|found| found.snapshot);
-    Ok(ServerFindings { server: session.server.clone(), state, snapshot })
+fn read(session: &mut Session) -> Result<ServerFindings> {
+    let role = RoleState::read(session)?;
+    let snapshot = inspect::inspect(session).map(|found| found.snapshot);
+    Ok(ServerFindings { server: session.server.clone(), role, snapshot })
 }
 
-/// What the role may do, and what the server has. (PostgreSQL documentation, "Access Privilege
-/// Inquiry Functions", `pg_stat_ssl`)
-fn state_sql(schema: &str) -> String {
-    let lacking = |condition: &str| {
-        format!(
-            "(SELECT string_agg(c.relname, ', ' ORDER BY c.relname) FROM pg_class c WHERE {} AND {condition})",
-            inspect::ours(schema)
-        )
+/// The snapshot, if there are tables of CTS; else a finding says why there is none.
+fn content(found: ServerFindings, findings: &mut Vec<Finding>) -> Option<Snapshot> {
+    let finding = match found.snapshot {
+        Ok(snapshot) if !snapshot.catalog.is_empty() => return Some(snapshot),
+        Ok(_) => {
+            let what = format!("schema {} has no table of CTS yet", found.server.schema);
+            Finding::attention(Group::Database, "database", what)
+                .remedy("cts migrate, or systemctl start cts")
+        }
+        Err(error) => {
+            let finding = Finding::bad(Group::Database, "database", error.message());
+            Finding { remedy: error.remedy, ..finding }
+        }
     };
-    format!(
-        "SELECT current_user, has_schema_privilege(current_schema(), 'CREATE'), {}, {}, \
-         (SELECT concat_ws(', ', version, cipher) FROM pg_stat_ssl WHERE pid = pg_backend_pid() AND ssl), \
-         (SELECT extversion FROM pg_extension WHERE extname = 'amcheck'), \
-         current_setting('max_connections'), \
-         (SELECT rolconnlimit FROM pg_roles WHERE rolname = current_user), \
-         floor(extract(epoch FROM clock_timestamp()))",
-        lacking("NOT pg_has_role(c.relowner, 'USAGE')"),
-        lacking(
-            "NOT (has_table_privilege(c.oid, 'SELECT') AND has_table_privilege(c.oid, 'INSERT') \
-             AND has_table_privilege(c.oid, 'UPDATE') AND has_table_privilege(c.oid, 'DELETE'))"
-        )
-    )
+    findings.push(finding);
+    None
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct RoleState {
-    role: String,
-    may_create: bool,
-    /// Tables of ours that the role does not own.
-    not_owned: Option<String>,
-    /// Tables of ours that the role may not read and write.
-    no_rights: Option<String>,
-    /// Version and cipher of TLS, where it is used.
-    encryption: Option<String>,
-    amcheck: Option<String>,
-    connections: u32,
-    /// Of the role; negative where there is no limit.
-    role_connections: i64,
-    /// The server's clock, in seconds since 1970.
-    time: u64,
-}
-
-impl RoleState {
-    fn of(row: &Row) -> RoleState {
-        let some = |at| row.get(at).filter(|text| !text.is_empty()).map(str::to_string);
-        RoleState {
-            role: row.text(0).to_string(),
-            may_create: row.is(1),
-            not_owned: some(2),
-            no_rights: some(3),
-            encryption: some(4),
-            amcheck: some(5),
-            connections: row.number(6),
-            role_connections: row.number(7),
-            time: row.number(8),
-        }
-    }
-
-    fn judged(&self, schema: &str, pool: u32) -> Vec<Finding> {
-        vec![self.creation(schema), self.rights(), self.limit(pool), self.amcheck()]
-    }
-
-    fn creation(&self, schema: &str) -> Finding {
-        let (role, name) = (&self.role, "create");
-        if self.may_create {
-            let what = format!("role {role} may create tables in schema {schema}");
-            return Finding::good(GROUP, name, what);
-        }
-        let what = format!("role {role} may not create tables in schema {schema}");
-        Finding::bad(GROUP, name, what)
-            .remedy(format!("GRANT USAGE, CREATE ON SCHEMA \"{schema}\" TO \"{role}\""))
-    }
-
-    fn rights(&self) -> Finding {
-        let (role, name) = (&self.role, "rights");
-        match (&self.no_rights, &self.not_owned) {
-            (Some(tables), _) => {
-                let what = format!("role {role} may not read and write: {tables}");
-                Finding::bad(GROUP, name, what).remedy(owned_by(role))
-            }
-            (_, Some(tables)) => {
-                let what =
-                    format!("role {role} does not own, and cannot migrate or repair: {tables}");
-                Finding::attention(GROUP, name, what).remedy(owned_by(role))
-            }
-            _ => {
-                let what =
-                    format!("role {role} owns the tables that are there, reads and writes them");
-                Finding::good(GROUP, name, what)
-            }
-        }
-    }
-
-    fn limit(&self, pool: u32) -> Finding {
-        let of_role = u32::try_from(self.role_connections).unwrap_or(u32::MAX);
-        let (most, whose) = match of_role < self.connections {
-            true => (of_role, "the role's CONNECTION LIMIT"),
-            false => (self.connections, "max_connections of the server"),
-        };
-        let what = format!("CTS_POOL_MAX {pool}, {whose} {most}");
-        if pool < most {
-            return Finding::good(GROUP, "connections", what);
-        }
-        Finding::attention(GROUP, "connections", format!("{what}: none is left for others"))
-            .remedy("lower CTS_POOL_MAX, or raise that limit")
-    }
-
-    fn amcheck(&self) -> Finding {
-        match &self.amcheck {
-            Some(version) => Finding::good(GROUP, "amcheck", version),
-            None => Finding::skipped(
-                GROUP,
-                "amcheck",
-                "not installed: cts --check --deep reads every row, and no index entry",
-            )
-            .remedy("CREATE EXTENSION amcheck, as a superuser of the database"),
-        }
-    }
-}
-
-fn owned_by(role: &str) -> String {
-    format!(
-        "REASSIGN OWNED BY … TO \"{role}\", or GRANT what is missing (docs/postgresql.md, \"Rights\")"
-    )
-}
-
-/// Where the password is from is the URL's matter; that one can be read by others is said apart.
+/// Where the password comes from. That the file of it can be read by others is a finding of its own.
 fn password(database: &DatabaseServer) -> Finding {
     let has_one = database.target.hosts.iter().any(|host| host.password.is_some());
     let what = match has_one {
-        true => "there is one, in the URL or the password file",
-        false => "none, in the URL or a password file: the server must let the role in without",
+        true => "there is one, in the URL or in the password file",
+        false => {
+            "none, neither in the URL nor in a password file: the server must accept the role without one"
+        }
     };
     Finding::good(Group::Credentials, "password", what)
 }
 
-fn unreached(error: Error, location: &str) -> Finding {
+fn unreachable(error: Error, location: &str) -> Finding {
     let error = error.at(location);
-    let seen = Finding::bad(GROUP, "connection", error.message());
+    let finding = Finding::bad(GROUP, "connection", error.message());
     let remedy = error.remedy.unwrap_or(
-        "look whether the server runs (pg_isready), and at host and port in the URL".into(),
+        "check that the server runs (`pg_isready`), and host and port in the URL".into(),
     );
-    seen.remedy(remedy)
+    finding.remedy(remedy)
 }
 
-fn reached(server: &SessionServer) -> Finding {
-    let SessionServer { name, version, started, .. } = server;
+fn connection(server: &SessionServer) -> Finding {
+    let SessionServer { name, version, started_at, .. } = server;
     let (major, minor) = (version / 10_000, version % 10_000);
-    let what = format!("{name}, PostgreSQL {major}.{minor}, runs since {started}");
-    if *version < NOTICES_THE_END {
-        let what = format!("{what}; it goes on for a while with the work of a cts that was killed");
+    let what = format!("{name}, PostgreSQL {major}.{minor}, running since {started_at}");
+    if *version < CHECKS_CONNECTION_SINCE {
+        let what = format!("{what}; it goes on with a statement of a cts that was killed");
         return Finding::attention(GROUP, "connection", what)
-            .remedy("PostgreSQL 14 or later notices it");
+            .remedy("use PostgreSQL 14 or later, which cancels it");
     }
     Finding::good(GROUP, "connection", what)
 }
 
-/// The way to the server.
-struct Way {
+/// How the data travels to the server.
+struct Transport {
     mode: SslMode,
     is_local: bool,
-    encrypted: Option<String>,
-    is_proved: bool,
+    /// Version and cipher of TLS; `None` without TLS.
+    encryption: Option<String>,
+    is_verified: bool,
 }
 
-impl Way {
-    fn judged(&self) -> Finding {
+impl Transport {
+    fn finding(&self) -> Finding {
         let mode = self.mode.name();
+        let good = |what: String| Finding::good(GROUP, "TLS", what);
         let attention =
             |what: String| Finding::attention(GROUP, "TLS", format!("sslmode={mode}: {what}"));
-        match &self.encrypted {
-            _ if self.is_local && self.encrypted.is_none() => {
-                Finding::good(GROUP, "TLS", "not encrypted, and does not leave this machine")
+        match &self.encryption {
+            None if self.is_local => good("not encrypted, on this machine".into()),
+            None => attention(
+                "not encrypted: everybody on the network path can read the API keys of exchanges"
+                    .into(),
+            )
+            .remedy("set ssl=on at the server, and leave sslmode out of the URL (verify-full)"),
+            Some(tls) if self.is_verified => {
+                good(format!("sslmode={mode}: {tls}, and the server's certificate is verified"))
             }
-            None => {
-                attention("not encrypted: who is on the way reads the keys of exchanges".into())
-                    .remedy(
-                        "set ssl=on at the server, and leave sslmode out of the URL (verify-full)",
-                    )
-            }
-            Some(how) if self.is_proved => {
-                let what = format!("sslmode={mode}: {how}, and the server has proved who it is");
-                Finding::good(GROUP, "TLS", what)
-            }
-            Some(how) if self.is_local => {
-                Finding::good(GROUP, "TLS", format!("sslmode={mode}: {how}, on this machine"))
-            }
-            Some(how) => attention(format!("{how}, but whoever answers is believed"))
+            Some(tls) if self.is_local => good(format!("sslmode={mode}: {tls}, on this machine")),
+            Some(tls) => attention(format!("{tls}, but the server's certificate is not verified"))
                 .remedy("set sslrootcert=/path/of/its/CA.pem in the URL, and sslmode=verify-full"),
         }
     }
 }
 
-/// Times in the tables are the server's.
-fn clock(theirs: u64, now: SystemTime) -> Option<Finding> {
-    let ours = now.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs();
-    let apart = Duration::from_secs(ours.abs_diff(theirs));
-    let what = format!("that of the server is {} s from ours", apart.as_secs());
-    Some(if apart <= CLOCKS_WITHIN {
+/// Compares the server's clock, in seconds since 1970, with that of this machine: times in the
+/// tables are the server's.
+fn clock(server_seconds: u64, now: SystemTime) -> Option<Finding> {
+    let seconds = now.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs();
+    let difference = Duration::from_secs(seconds.abs_diff(server_seconds));
+    let what = format!(
+        "the clocks of the server and of this machine differ by {} s",
+        difference.as_secs()
+    );
+    Some(if difference <= CLOCK_DIFFERENCE_MAX {
         Finding::good(Group::Clock, "server", what)
     } else {
         Finding::attention(Group::Clock, "server", what)
-            .remedy("timedatectl on both machines tells which one is not synchronised")
+            .remedy("find the machine whose clock is not synchronised: `timedatectl` on both")
     })
 }
 
@@ -294,54 +176,13 @@ fn clock(theirs: u64, now: SystemTime) -> Option<Finding> {
 mod tests {
     use super::*;
     use crate::error::Kind;
-    use crate::store::finding::Grade::{Attention, Bad, Good, Skipped};
-
-    fn whole() -> RoleState {
-        RoleState {
-            role: "cts".into(),
-            may_create: true,
-            amcheck: Some("1.3".into()),
-            connections: 100,
-            role_connections: -1,
-            ..RoleState::default()
-        }
-    }
+    use crate::store::finding::Grade::{Attention, Bad, Good};
 
     #[test]
-    fn a_role_that_owns_its_schema_is_good() {
-        assert!(whole().judged("cts", 20).iter().all(|seen| seen.grade == Good));
-    }
-
-    #[test]
-    fn each_thing_that_a_role_lacks_is_said() {
-        let grades = |change: fn(&mut RoleState)| {
-            let mut state = whole();
-            change(&mut state);
-            let all = state.judged("cts", 20);
-            all.into_iter()
-                .filter(|o| o.grade != Good)
-                .map(|o| (o.name, o.grade))
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(grades(|state| state.may_create = false), [("create".into(), Bad)]);
-        assert_eq!(
-            grades(|state| state.no_rights = Some("users".into())),
-            [("rights".into(), Bad)]
-        );
-        assert_eq!(
-            grades(|state| state.not_owned = Some("users".into())),
-            [("rights".into(), Attention)]
-        );
-        assert_eq!(grades(|state| state.connections = 20), [("connections".into(), Attention)]);
-        assert_eq!(grades(|state| state.role_connections = 5), [("connections".into(), Attention)]);
-        assert_eq!(grades(|state| state.amcheck = None), [("amcheck".into(), Skipped)]);
-    }
-
-    #[test]
-    fn only_a_remote_server_must_encrypt_and_prove_itself() {
-        let grade = |is_local, encrypted: Option<&str>, is_proved| {
-            let encrypted = encrypted.map(str::to_string);
-            Way { mode: SslMode::Require, is_local, encrypted, is_proved }.judged().grade
+    fn only_a_remote_server_must_encrypt_and_be_verified() {
+        let grade = |is_local, encryption: Option<&str>, is_verified| {
+            let encryption = encryption.map(str::to_string);
+            Transport { mode: SslMode::Require, is_local, encryption, is_verified }.finding().grade
         };
         assert_eq!(grade(true, None, false), Good);
         assert_eq!(grade(true, Some("TLSv1.3"), false), Good);
@@ -352,20 +193,21 @@ mod tests {
     }
 
     #[test]
-    fn an_old_server_an_unreached_one_and_a_clock_apart_are_said() {
+    fn an_old_server_an_unreachable_one_and_a_clock_apart_are_reported() {
         let server = |version| SessionServer {
             name: "db:5432".into(),
             version,
-            started: "yesterday".into(),
+            started_at: "yesterday".into(),
             read_only: None,
             schema: "cts".into(),
         };
-        assert_eq!(reached(&server(150_004)).grade, Good);
-        assert_eq!(reached(&server(130_004)).grade, Attention);
-        let seen = unreached(Error::new(Kind::Unavailable, "refused"), "postgresql://u:***@h:1/d");
+        assert_eq!(connection(&server(150_004)).grade, Good);
+        assert_eq!(connection(&server(130_004)).grade, Attention);
+        let seen =
+            unreachable(Error::new(Kind::Unavailable, "refused"), "postgresql://u:***@h:1/d");
         assert_eq!((seen.grade, seen.what.as_str()), (Bad, "postgresql://u:***@h:1/d: refused"));
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1000);
-        let grade = |theirs| clock(theirs, now).map(|seen| seen.grade);
+        let grade = |seconds| clock(seconds, now).map(|seen| seen.grade);
         assert_eq!((grade(998), grade(2000)), (Some(Good), Some(Attention)));
     }
 }

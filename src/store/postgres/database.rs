@@ -4,8 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::error::is_lost;
-use super::session::PoolSettings;
-use super::session::{Sessions, to_write};
+use super::pool::{PoolSettings, SessionPool};
 use super::store::{INSPECTION_TIMEOUT, Postgres};
 use super::url::Target;
 use super::{checkup, lock};
@@ -35,9 +34,9 @@ pub struct DatabaseServer {
 impl DatabaseServer {
     fn connect(&self, limit: Duration) -> Result<Postgres> {
         let location = self.target.location();
-        let sessions = Sessions::new(Arc::clone(&self.target), self.pool)?;
+        let pool = SessionPool::new(Arc::clone(&self.target), self.pool)?;
         let warnings = self.target.warnings.iter().map(ToString::to_string).collect();
-        let mut store = Postgres { location, sessions, warnings, state: Mutex::default() };
+        let mut store = Postgres { location, pool, warnings, state: Mutex::default() };
         store.find(limit).map_err(|error| match error.kind {
             // An ignored password file may be why.
             Kind::Permission if !store.warnings.is_empty() => {
@@ -51,12 +50,9 @@ impl DatabaseServer {
     /// Connects to a server that can be written.
     fn connect_to_write(&self) -> Result<Postgres> {
         let store = self.connect(self.pool.connect)?;
-        match store.state(|state| state.read_only.clone()) {
+        match store.state(|state| state.read_only) {
             None => Ok(store),
-            Some(why) => {
-                let remedy = to_write(&why);
-                Err(store.at(Error::new(Kind::Unavailable, why).remedy(remedy)))
-            }
+            Some(reason) => Err(store.at(reason.error())),
         }
     }
 
@@ -88,9 +84,8 @@ impl DatabaseServer {
         let waited = humantime::format_duration(self.wait);
         let error = error.note(format!("waited {waited} (CTS_WAIT)"));
         match error.remedy {
-            None => error.remedy(
-                "look whether the server runs (`pg_isready`), and at host and port in the URL",
-            ),
+            None => error
+                .remedy("check that the server runs (`pg_isready`), and host and port in the URL"),
             Some(_) => error,
         }
     }
@@ -124,8 +119,8 @@ impl Database for DatabaseServer {
     }
 
     fn migrating(&self) -> Option<Holder> {
-        let sessions = Sessions::new(Arc::clone(&self.target), self.pool).ok()?;
-        sessions.ask(INSPECTION_TIMEOUT, lock::holder).ok()?
+        let pool = SessionPool::new(Arc::clone(&self.target), self.pool).ok()?;
+        pool.run_within(INSPECTION_TIMEOUT, lock::holder).ok()?
     }
 }
 
@@ -138,6 +133,6 @@ pub fn identity(location: String) -> DatabaseIdentity {
         absent: "there is no table of CTS",
         creation: "they would be created",
         absent_remedy: "create them with `cts migrate` or by starting cts, or correct the URL",
-        no_answer_remedy: "look at the server, and at the network between",
+        no_answer_remedy: "check the server and the network to it",
     }
 }

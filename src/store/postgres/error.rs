@@ -1,198 +1,290 @@
-//! What an error of PostgreSQL means: its kind, and what to do about it.
+//! Translates the errors of the crate `postgres`: kind and remedy by SQLSTATE, severity and the
+//! server's routine; by a text only in [`known_text`].
 
-use std::error::Error as _;
+use std::error::Error as StdError;
 use std::io;
 
-use postgres::error::{Severity, SqlState};
+use postgres::error::{DbError, Severity, SqlState};
 
 use super::url::Password;
-
 use crate::error::{Cause, Error, Kind};
 use crate::store::interrupted;
 
-/// A longer text of a server is cut: one that is broken may send megabytes.
-const LONGEST: usize = 500;
-/// Shorter ones are words of other texts too.
-const SHORTEST_SECRET: usize = 4;
+/// Characters of a server's message that are shown. A server that is broken, or is none, may send
+/// megabytes.
+const MESSAGE_CHARS_MAX: usize = 500;
+/// A shorter password is not masked in messages: it would be part of ordinary words.
+const MASKED_PASSWORD_CHARS_MIN: usize = 4;
 
-/// Whether the connection is of no use any more, or there is none.
+/// Whether the connection is lost, or there is none.
 pub fn is_lost(error: &Error) -> bool {
     error.kind == Kind::Unavailable
 }
 
-/// An error of PostgreSQL with its kind and remedy, and without the password of the connection.
-pub fn error(cause: &postgres::Error, secret: Option<&Password>) -> Error {
-    let error = meant(cause);
-    Error { what: shown(&error.what, secret), ..error }
+/// An error of the crate `postgres` with kind and remedy, without the password of the connection.
+pub fn from_postgres(cause: &postgres::Error, password: Option<&Password>) -> Error {
+    let error = match cause.as_db_error() {
+        Some(error) => from_server(error),
+        None => from_connection(cause),
+    };
+    Error { what: printable(&error.what, password), ..error }
 }
 
-/// What a server sent, as it may be shown: a pooler may repeat the password, and one that is not
-/// what it seems may send what a terminal obeys.
-fn shown(text: &str, secret: Option<&Password>) -> String {
-    let secret = secret.map(|secret| String::from_utf8_lossy(secret.expose()));
-    let text = match secret.filter(|secret| secret.len() >= SHORTEST_SECRET) {
-        Some(secret) => text.replace(&*secret, "***"),
+/// A message of a server as it may be shown. A pooler may repeat the password, and what only seems
+/// to be a server may send control characters, which a terminal obeys.
+fn printable(text: &str, password: Option<&Password>) -> String {
+    let password = password.map(|password| String::from_utf8_lossy(password.expose()));
+    let text = match password.filter(|p| p.len() >= MASKED_PASSWORD_CHARS_MIN) {
+        Some(password) => text.replace(&*password, "***"),
         None => text.to_string(),
     };
     let mut rest = text.chars();
-    let shown: String = rest.by_ref().take(LONGEST).collect();
+    let shown: String = rest.by_ref().take(MESSAGE_CHARS_MAX).collect();
     let more = if rest.next().is_some() { " …" } else { "" };
     shown.replace(char::is_control, " ") + more
 }
 
-fn meant(cause: &postgres::Error) -> Error {
-    match cause.as_db_error() {
-        Some(said) => {
-            let ended = matches!(said.parsed_severity(), Some(Severity::Fatal | Severity::Panic));
-            let (kind, remedy) = meaning(said.code(), said.message(), ended);
-            if kind == Kind::TryAgain && said.code() == &SqlState::QUERY_CANCELED {
-                return canceled(said.message());
-            }
-            let state = Cause::SqlState(said.code().code().to_string());
-            let error = Error::new(kind, text(said)).caused_by(state);
-            if remedy.is_empty() { error } else { error.remedy(remedy) }
-        }
-        None => unreached(cause),
-    }
+/// What of an error decides about its kind and remedy.
+struct ServerFault<'e> {
+    state: &'e SqlState,
+    message: &'e str,
+    /// The function of the server that raised it.
+    routine: Option<&'e str>,
+    /// Whether the server has ended the connection with it.
+    is_fatal: bool,
 }
 
-/// What the server said. The detail of a refused row holds the row, keys of an exchange among it,
-/// and is left out.
-fn text(said: &postgres::error::DbError) -> String {
-    if said.code() == &SqlState::LOCK_NOT_AVAILABLE {
+fn from_server(error: &DbError) -> Error {
+    let fault = ServerFault {
+        state: error.code(),
+        message: error.message(),
+        routine: error.routine(),
+        is_fatal: matches!(error.parsed_severity(), Some(Severity::Fatal | Severity::Panic)),
+    };
+    if known_text(fault.message) == Some(KnownText::CancelledByRequest)
+        && *fault.state == SqlState::QUERY_CANCELED
+    {
+        return interrupted();
+    }
+    let (kind, remedy) = meaning(&fault);
+    let cause = Cause::SqlState(fault.state.code().to_string());
+    let error = Error::new(kind, message(error)).caused_by(cause);
+    if remedy.is_empty() { error } else { error.remedy(remedy) }
+}
+
+/// The message of the server. The detail of a refused row contains the row, API keys of exchanges
+/// among it, and is left out.
+fn message(error: &DbError) -> String {
+    let state = error.code();
+    if *state == SqlState::LOCK_NOT_AVAILABLE {
         return "a table is locked".into();
     }
-    let holds_rows = said.code().code().starts_with("22") || said.code().code().starts_with("23");
-    match said.detail().filter(|_| !holds_rows) {
-        Some(detail) => format!("{} ({})", said.message(), detail.trim_end_matches('.')),
-        None => said.message().to_string(),
+    // Classes 22 and 23: data exceptions, constraint violations.
+    let contains_row = state.code().starts_with("22") || state.code().starts_with("23");
+    match error.detail().filter(|_| !contains_row) {
+        Some(detail) => format!("{} ({})", error.message(), detail.trim_end_matches('.')),
+        None => error.message().to_string(),
     }
 }
 
-/// Kind and remedy by SQLSTATE (PostgreSQL documentation, appendix A).
-/// `ended` says that the connection is over with it.
-fn meaning(state: &SqlState, message: &str, ended: bool) -> (Kind, &'static str) {
-    match *state {
+/// Kind and remedy by SQLSTATE (PostgreSQL documentation, appendix A); no remedy is empty.
+fn meaning(fault: &ServerFault<'_>) -> (Kind, &'static str) {
+    match *fault.state {
         SqlState::LOCK_NOT_AVAILABLE
         | SqlState::T_R_DEADLOCK_DETECTED
         | SqlState::T_R_SERIALIZATION_FAILURE => (
             Kind::Blocked,
             "let the other program finish its transaction, or raise CTS_LOCK_TIMEOUT",
         ),
-        SqlState::QUERY_CANCELED => (Kind::TryAgain, ""),
+        SqlState::QUERY_CANCELED => (Kind::TryAgain, "run it again when the server is less busy"),
         SqlState::DISK_FULL => (
             Kind::Io,
-            "free some space on the server, where this tablespace lies, and run it again",
+            "free some space on the server, on the disk of this tablespace, and run it again",
         ),
-        SqlState::OUT_OF_MEMORY => (Kind::Io, "look at the memory of the server"),
-        SqlState::IO_ERROR | SqlState::SYSTEM_ERROR => {
-            (Kind::Io, "look at the disk and the log of the server")
-        }
+        SqlState::OUT_OF_MEMORY => (Kind::Io, "check the memory of the server"),
+        SqlState::IO_ERROR | SqlState::SYSTEM_ERROR => (Kind::Io, CHECK_SERVER_DISK),
         SqlState::TOO_MANY_CONNECTIONS | SqlState::CONFIGURATION_LIMIT_EXCEEDED => (
             Kind::Unavailable,
             "close connections of other programs, or raise max_connections (or the role's CONNECTION LIMIT)",
         ),
         SqlState::READ_ONLY_SQL_TRANSACTION => (
             Kind::Unavailable,
-            "look which server is the primary, and name it in the URL; if this one is, whether default_transaction_read_only is set",
+            "find the primary and name it in the URL; if this server is the primary, check default_transaction_read_only",
         ),
         SqlState::INVALID_PASSWORD => {
             (Kind::Permission, "correct the password in the URL, or in the file of PGPASSFILE")
         }
         SqlState::INVALID_AUTHORIZATION_SPECIFICATION => {
-            (Kind::Permission, "look at the user in the URL, and at pg_hba.conf of the server")
+            (Kind::Permission, "check the user in the URL, and pg_hba.conf of the server")
         }
         SqlState::INVALID_CATALOG_NAME => (
             Kind::Config,
             "create the database (`CREATE DATABASE … OWNER …`), or correct its name in the URL",
         ),
-        SqlState::INSUFFICIENT_PRIVILEGE => (Kind::Permission, to_grant(message)),
+        SqlState::INSUFFICIENT_PRIVILEGE => (Kind::Permission, privilege_remedy(fault)),
         SqlState::DATA_CORRUPTED | SqlState::INDEX_CORRUPTED => (
             Kind::Data,
-            "stop the trading programs, keep a copy of the server's data folder, and restore a backup",
+            "stop the trading programs, keep a copy of the server's data directory, and restore a backup",
         ),
-        _ => by_class(state.code(), message, ended),
+        _ => meaning_by_class(fault),
     }
 }
 
-/// What the user of the URL lacks, in the words of a server that speaks English.
-pub fn to_grant(message: &str) -> &'static str {
-    if message.contains("row-level security") {
-        "let the user of the URL see all rows: `ALTER TABLE … DISABLE ROW LEVEL SECURITY`, or `ALTER ROLE … BYPASSRLS`"
-    } else if message.contains("for schema") {
-        "`GRANT USAGE, CREATE ON SCHEMA … TO` the user of the URL, or give it a schema of its own (docs/postgresql.md, \"Rights\")"
-    } else if message.contains("for table") {
-        "let the user of the URL own the tables; who only looks needs `GRANT SELECT ON ALL TABLES IN SCHEMA …` (docs/postgresql.md, \"Rights\")"
-    } else {
-        "let the user of the URL own the schema and its tables (docs/postgresql.md, \"Rights\")"
-    }
-}
+const CHECK_SERVER_DISK: &str = "check the disk and the log of the server";
 
-fn by_class(code: &str, message: &str, ended: bool) -> (Kind, &'static str) {
-    match code.get(..2).unwrap_or_default() {
-        // An unknown setting, one without a value, one with a value that cannot be.
-        _ if ended && matches!(code, "42704" | "42601" | "22023") => {
+fn meaning_by_class(fault: &ServerFault<'_>) -> (Kind, &'static str) {
+    let code = fault.state.code();
+    match (code.get(..2).unwrap_or_default(), fault.routine) {
+        // An unknown setting, one without a value, one with an invalid value.
+        _ if fault.is_fatal && matches!(code, "42704" | "42601" | "22023") => {
             (Kind::Config, "correct `options` in the URL, or what `ALTER ROLE … SET` has set")
         }
         // Connection exceptions and operator intervention: shutting down, starting up.
-        "08" | "57" => (Kind::Unavailable, ""),
-        "53" => (Kind::Io, "look at the resources of the server"),
-        "58" => (Kind::Io, "look at the disk and the log of the server"),
-        // What each login writes where there is none yet; the server gives no better code for it.
-        _ if message.contains("could not write init file") => {
-            (Kind::Io, "free some space on the server, where the tablespace of the database lies")
+        ("08" | "57", _) => (Kind::Unavailable, ""),
+        ("53", _) => (Kind::Io, "check the resources of the server"),
+        ("58", _) => (Kind::Io, CHECK_SERVER_DISK),
+        // A login writes the relation cache file if there is none yet; the code is XX000.
+        (_, Some("write_item" | "write_relcache_init_file")) => {
+            (Kind::Io, "free some space on the server, on the disk of the database's tablespace")
         }
-        // What a damaged file says, for one page or block.
-        _ if message.contains("could not read block") => {
-            (Kind::Data, "keep a copy of the server's data folder, and restore a backup")
+        // A page that cannot be read, where the operating system gives no error code.
+        (_, Some("mdread" | "mdreadv")) => {
+            (Kind::Data, "keep a copy of the server's data directory, and restore a backup")
         }
-        _ if ended => (Kind::Unavailable, ""),
+        _ if fault.is_fatal => (Kind::Unavailable, ""),
         _ => (Kind::Data, ""),
     }
 }
 
-fn canceled(message: &str) -> Error {
-    if message.contains("user request") {
-        return interrupted();
-    }
-    Error::new(Kind::TryAgain, message).remedy("run it again when the server is less busy")
-}
+const GRANT_SCHEMA: &str = "`GRANT USAGE, CREATE ON SCHEMA … TO` the user of the URL, or give it a schema of its own (docs/postgresql.md, \"Rights\")";
 
-/// The server, or the way to it, is not there.
-fn unreached(cause: &postgres::Error) -> Error {
-    let mut last: &dyn std::error::Error = cause;
-    while let Some(next) = last.source() {
-        last = next;
-    }
-    let is_io = cause.source().is_some_and(|source| source.is::<io::Error>());
-    if is_io || cause.is_closed() {
-        return Error::new(Kind::Unavailable, lost(last));
-    }
-    let text = cause.to_string();
-    match text.as_str() {
-        "authentication error" | "invalid configuration" => {
-            Error::new(Kind::Permission, format!("{text}: {last}"))
-                .remedy("look at user and password in the URL, and at pg_hba.conf of the server")
+fn privilege_remedy(fault: &ServerFault<'_>) -> &'static str {
+    match (fault.routine, known_text(fault.message)) {
+        (Some("check_enable_rls"), _) => {
+            "let the user of the URL read all rows: `ALTER TABLE … DISABLE ROW LEVEL SECURITY`, or `ALTER ROLE … BYPASSRLS`"
         }
-        "timeout waiting for server" => Error::new(Kind::Unavailable, text),
-        _ => Error::new(Kind::Unavailable, format!("{text}: {last}")),
+        (_, Some(KnownText::SchemaDenied)) => GRANT_SCHEMA,
+        (_, Some(KnownText::TableDenied)) => {
+            "make the user of the URL the owner of the tables; for `cts --check` alone, `GRANT SELECT ON ALL TABLES IN SCHEMA …` is enough (docs/postgresql.md, \"Rights\")"
+        }
+        _ => {
+            "make the user of the URL the owner of the schema and its tables (docs/postgresql.md, \"Rights\")"
+        }
     }
 }
 
-fn lost(cause: &dyn std::error::Error) -> String {
+/// The error of a role that may not use the schema of the tables.
+pub fn no_schema_rights(schema: &str) -> Error {
+    let what = format!("permission denied for schema {schema}");
+    Error::new(Kind::Permission, what).remedy(GRANT_SCHEMA)
+}
+
+/// A text that says what no field says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KnownText {
+    /// A statement was cancelled by a client, and not by a timeout.
+    CancelledByRequest,
+    /// A privilege on a schema is missing.
+    SchemaDenied,
+    /// A privilege on a table is missing.
+    TableDenied,
+    /// The login failed without an error of the server.
+    LoginFailed,
+    /// The connection timeout is over.
+    ConnectTimeout,
+    /// The server does not support TLS.
+    NoTls,
+    /// A certificate of an authority is used as that of a server.
+    AuthorityAsServer,
+    /// A certificate is of X.509 version 1.
+    CertificateVersion1,
+}
+
+/// Recognises a text that says what no field says. All comparisons with texts stand here:
+/// - SQLSTATE 57014 is that of a client's cancellation and of a timeout alike, and 42501 that of
+///   every privilege; both are raised by one routine each (`ProcessInterrupts`,
+///   `aclcheck_error`), without the fields `schema` and `table`. A server that is set to another
+///   language than English is not recognised, and the general remedy is given.
+/// - `tokio-postgres` keeps the kind of its errors private, and `rustls` passes on errors of
+///   `webpki` that it has no name for as texts.
+pub fn known_text(text: &str) -> Option<KnownText> {
+    match text {
+        "authentication error" | "invalid configuration" => Some(KnownText::LoginFailed),
+        "timeout waiting for server" => Some(KnownText::ConnectTimeout),
+        "server does not support TLS" => Some(KnownText::NoTls),
+        _ if text.contains("CaUsedAsEndEntity") => Some(KnownText::AuthorityAsServer),
+        _ if text.contains("UnsupportedCertVersion") => Some(KnownText::CertificateVersion1),
+        _ if text.ends_with("due to user request") => Some(KnownText::CancelledByRequest),
+        _ if text.starts_with("permission denied for schema ") => Some(KnownText::SchemaDenied),
+        _ if text.starts_with("permission denied for table ") => Some(KnownText::TableDenied),
+        _ => None,
+    }
+}
+
+/// An error that the server did not send: it cannot be reached, or the connection was lost.
+fn from_connection(cause: &postgres::Error) -> Error {
+    if cause.is_closed() {
+        return Error::new(Kind::Unavailable, "the server has closed the connection");
+    }
+    let root = root_cause(cause);
+    if cause.source().is_some_and(|source| source.is::<io::Error>()) {
+        return Error::new(Kind::Unavailable, io_message(root));
+    }
     let text = cause.to_string();
-    match text.as_str() {
-        "connection closed" => "the server has closed the connection".into(),
-        _ => match text.split_once(" (os error") {
-            Some((plain, _)) => plain.to_lowercase(),
-            None => text,
-        },
+    match known_text(&text) {
+        Some(KnownText::LoginFailed) => Error::new(Kind::Permission, format!("{text}: {root}"))
+            .remedy("check user and password in the URL, and pg_hba.conf of the server"),
+        Some(KnownText::ConnectTimeout) => Error::new(Kind::Unavailable, text),
+        _ => Error::new(Kind::Unavailable, format!("{text}: {root}")),
+    }
+}
+
+fn root_cause<'e>(error: &'e postgres::Error) -> &'e (dyn StdError + 'static) {
+    let mut root: &(dyn StdError + 'static) = error;
+    while let Some(source) = root.source() {
+        root = source;
+    }
+    root
+}
+
+/// The text of an I/O error, of an operating system's without its number.
+fn io_message(error: &(dyn StdError + 'static)) -> String {
+    let text = error.to_string();
+    let number = error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
+    match number.and_then(|number| text.strip_suffix(&format!(" (os error {number})"))) {
+        Some(plain) => plain.to_lowercase(),
+        None => text,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn kind_of(code: &str, routine: Option<&str>, is_fatal: bool) -> Kind {
+        let state = SqlState::from_code(code);
+        meaning(&ServerFault { state: &state, message: "", routine, is_fatal }).0
+    }
+
+    #[test]
+    fn the_routine_decides_where_the_state_is_a_general_one() {
+        assert_eq!(kind_of("XX000", Some("write_item"), true), Kind::Io);
+        assert_eq!(kind_of("XX000", Some("mdread"), true), Kind::Data);
+        assert_eq!(kind_of("XX000", Some("other"), true), Kind::Unavailable);
+    }
+
+    #[test]
+    fn known_texts_are_recognised() {
+        for (text, known) in [
+            ("canceling statement due to user request", Some(KnownText::CancelledByRequest)),
+            ("canceling statement due to statement timeout", None),
+            ("permission denied for schema public", Some(KnownText::SchemaDenied)),
+            ("permission denied for table users", Some(KnownText::TableDenied)),
+            ("must be owner of table users", None),
+        ] {
+            assert_eq!(known_text(text), known, "{text}");
+        }
+    }
 
     #[test]
     fn states_have_their_kinds() {
@@ -213,7 +305,7 @@ mod tests {
             ("42P01", Kind::Data),
         ];
         for (code, kind) in kinds {
-            assert_eq!(meaning(&SqlState::from_code(code), "", false).0, kind, "{code}");
+            assert_eq!(kind_of(code, None, false), kind, "{code}");
         }
     }
 
@@ -233,7 +325,7 @@ mod tests {
             ("XX001", Kind::Data),
         ];
         for (code, kind) in kinds {
-            assert_eq!(meaning(&SqlState::from_code(code), "", true).0, kind, "{code}");
+            assert_eq!(kind_of(code, None, true), kind, "{code}");
         }
     }
 
@@ -241,12 +333,12 @@ mod tests {
     fn what_a_server_sends_is_cleaned_and_cut_and_holds_no_password() {
         let secret = Password::from("p@ss word");
         let text = format!("\u{1b}[31mno p@ss word\r\n\u{7}{}", "x".repeat(5_000_000));
-        let shown = shown(&text, Some(&secret));
+        let shown = printable(&text, Some(&secret));
         assert!(shown.starts_with(" [31mno ***   xxx") && shown.ends_with("x …"), "{shown}");
-        assert_eq!(shown.chars().count(), LONGEST + 2);
+        assert_eq!(shown.chars().count(), MESSAGE_CHARS_MAX + 2);
         // One that the cut would leave a piece of.
-        let text = "x".repeat(LONGEST - 4) + "p@ss word";
-        assert!(!super::shown(&text, Some(&secret)).contains("p@"));
-        assert_eq!(super::shown("could not read", Some(&Password::from("not"))), "could not read");
+        let text = "x".repeat(MESSAGE_CHARS_MAX - 4) + "p@ss word";
+        assert!(!printable(&text, Some(&secret)).contains("p@"));
+        assert_eq!(printable("could not read", Some(&Password::from("not"))), "could not read");
     }
 }

@@ -2,7 +2,9 @@
 
 use super::session::{Row, Session};
 use crate::error::Result;
-use crate::store::sql::{create_exceptions_table, select_exceptions, upsert_exception};
+use crate::store::sql::{
+    create_exceptions_table, literal, quoted, select_exceptions, upsert_exception,
+};
 use cts_schema::constraint_exception::{ConstraintException, Rule};
 
 /// The query for the exceptions; one without rows where the table of them does not exist.
@@ -10,20 +12,46 @@ pub fn select(table_exists: bool) -> String {
     if table_exists { select_exceptions() } else { "SELECT NULL WHERE false".into() }
 }
 
-/// The exceptions in the rows of [`select`].
-pub fn read(rows: &[Row]) -> Vec<ConstraintException> {
-    let exception = |row: &Row| {
-        let rule = Rule::from_record(row.text(1), row.text(2).into(), row.text(3).into())?;
-        Some(ConstraintException { table: row.text(0).into(), rule, rows: row.number(4) })
-    };
-    rows.iter().filter_map(exception).collect()
+/// The exceptions in the rows of [`select`]. A rule that only a later cts knows is left out.
+///
+/// # Errors
+/// `Kind::Io` if a row cannot be read.
+pub fn read(rows: &[Row]) -> Result<Vec<ConstraintException>> {
+    let mut exceptions = Vec::new();
+    for row in rows {
+        let (object, detail) = (row.text(2)?.to_string(), row.text(3)?.to_string());
+        if let Some(rule) = Rule::from_record(row.text(1)?, object, detail) {
+            let table = row.text(0)?.to_string();
+            exceptions.push(ConstraintException { table, rule, rows: row.number(4)? });
+        }
+    }
+    Ok(exceptions)
 }
 
 /// Records an exception, and creates the table of them with the first one.
 ///
 /// # Errors
-/// Where the server refuses a statement; inside a transaction, that is then aborted.
+/// If the server refuses a statement; an open transaction is aborted then.
 pub fn record(session: &mut Session, exception: &ConstraintException) -> Result<()> {
     let table = create_exceptions_table("BIGINT", "TIMESTAMPTZ", "CURRENT_TIMESTAMP");
     session.run(&format!("{table}; {}", upsert_exception(exception)))
+}
+
+/// Validates the foreign keys from one table to another, so that they hold for all rows.
+///
+/// # Errors
+/// If the server refuses a statement, `Kind::Data` if rows violate a key; an open transaction is
+/// aborted then.
+pub fn validate_foreign_keys(session: &mut Session, table: &str, parent: &str) -> Result<()> {
+    let sql = format!(
+        "SELECT k.conname FROM pg_constraint k WHERE k.contype = 'f' AND NOT k.convalidated \
+             AND k.conrelid = to_regclass({}) AND k.confrelid = to_regclass({})",
+        literal(&quoted(table)),
+        literal(&quoted(parent))
+    );
+    for row in session.rows(&sql)? {
+        let (table, name) = (quoted(table), quoted(row.text(0)?));
+        session.run(&format!("ALTER TABLE {table} VALIDATE CONSTRAINT {name}"))?;
+    }
+    Ok(())
 }

@@ -1,100 +1,111 @@
-//! The migration lock: an advisory lock of the database, one for each schema. It is asked for
-//! again and again, and never waited for on the server: a starter that waits inside
-//! `pg_advisory_lock` holds a snapshot, for which an index that the holder builds CONCURRENTLY
-//! would wait in turn.
+//! The migration lock: an advisory lock of the database, one for each schema. It is polled, and
+//! never waited for on the server: a process that waits inside `pg_advisory_lock` holds a
+//! snapshot, for which `CREATE INDEX CONCURRENTLY` of the lock's holder would wait in turn.
 
 use std::cell::RefCell;
+use std::fmt;
 use std::thread;
 use std::time::Duration;
 
-use super::session::{Pooled, Row, SCHEMA, Session, Sessions};
+use super::catalog::SCHEMA_OID;
+use super::pool::{PooledSession, SessionPool};
+use super::session::{Row, Session};
 use crate::error::{Error, Kind, Result};
 use crate::store::{Holder, WaitPolicy};
 
 /// The first of the lock's two keys, "CTS3" as in the application id of a SQLite file. The second
-/// is the number of the schema.
+/// is the oid of the schema.
 const KEY: i32 = 0x4354_5333;
-/// Between two attempts.
-const PAUSE: Duration = Duration::from_millis(50);
-/// How long opening a connection for it may take.
-const CONNECT: Duration = Duration::from_secs(10);
+/// Between two attempts to take the lock.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// How long opening the connection of the lock may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The key of the lock, for SQL.
-fn key() -> String {
-    format!("{KEY}, {SCHEMA}::int4")
+/// The keys of the lock, as SQL.
+fn keys() -> String {
+    format!("{KEY}, {SCHEMA_OID}::int4")
 }
 
-/// A connection that holds the lock until it is dropped.
-pub struct Locked {
-    session: Pooled,
+/// A connection that holds the migration lock until it is dropped.
+pub struct LockedSession {
+    session: PooledSession,
 }
 
-impl Locked {
-    /// Takes the lock, waiting with patience.
-    pub fn take(sessions: &Sessions, wait: &WaitPolicy<'_>) -> Result<Locked> {
-        let session = RefCell::new(sessions.get(CONNECT)?);
-        let sql = format!("SELECT pg_try_advisory_lock({})", key());
+impl LockedSession {
+    /// Takes the lock, and waits for it as the policy says.
+    ///
+    /// # Errors
+    /// Those of [`SessionPool::get`]; `Kind::TryAgain` after the policy's timeout, `Kind::Stopped`
+    /// when it is cancelled. The lock is not held then.
+    pub fn take(pool: &SessionPool, wait: &WaitPolicy<'_>) -> Result<LockedSession> {
+        let session = RefCell::new(pool.get(CONNECT_TIMEOUT)?);
+        let sql = format!("SELECT pg_try_advisory_lock({})", keys());
         let attempt = || {
-            let rows = session.borrow_mut().ask(&sql)?;
-            if rows.first().and_then(|rows| rows.first()).is_some_and(|row| row.is(0)) {
+            if session.borrow_mut().flag(&sql)? {
                 return Ok(Some(()));
             }
-            thread::sleep(PAUSE);
+            thread::sleep(POLL_INTERVAL);
             Ok(None)
         };
         wait.until_unlocked(attempt, || holder(&mut session.borrow_mut()).ok().flatten())?;
-        Ok(Locked { session: session.into_inner() })
+        Ok(LockedSession { session: session.into_inner() })
     }
 
     /// The connection.
-    pub fn session(&mut self) -> &mut Pooled {
+    pub fn session(&mut self) -> &mut PooledSession {
         &mut self.session
     }
 }
 
-impl Drop for Locked {
+impl Drop for LockedSession {
     fn drop(&mut self) {
-        // A lock that cannot be given back is given back by the end of the connection.
-        if self.session.run(&format!("SELECT pg_advisory_unlock({})", key())).is_err() {
+        // Where the unlock fails, the end of the connection releases the lock.
+        if self.session.run(&format!("SELECT pg_advisory_unlock({})", keys())).is_err() {
             self.session.mark_broken();
         }
     }
 }
 
-/// Who holds the lock. (PostgreSQL documentation, pg_locks: two keys are classid and objid, with
-/// objsubid 2)
+/// The process that holds the lock. (PostgreSQL documentation, pg_locks: two keys are classid and
+/// objid, with objsubid 2)
+///
+/// # Errors
+/// If the query fails.
 pub fn holder(session: &mut Session) -> Result<Option<Holder>> {
     let sql = format!(
         "SELECT l.pid, {PROGRAM} \
          FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid \
          WHERE l.locktype = 'advisory' AND l.granted AND l.classid = {KEY}::oid \
-             AND l.objid = {SCHEMA} AND l.objsubid = 2 \
+             AND l.objid = {SCHEMA_OID} AND l.objsubid = 2 \
              AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
              AND l.pid <> pg_backend_pid()"
     );
-    Ok(session.ask(&sql)?.into_iter().flatten().next().map(|row| on_server(&row)))
+    let holder = |row: Row| {
+        let (pid, program) = (row.number(0)?, row.text(1)?.to_string());
+        Ok(Holder { pid, program, is_on_server: true })
+    };
+    session.first_row(&sql)?.map(holder).transpose()
 }
 
-fn on_server(row: &Row) -> Holder {
-    Holder { pid: row.number(0), program: row.text(1).to_string(), is_on_server: true }
-}
-
-/// Names who was in the way of what has failed for a lock, and is rolled back.
-pub fn explained(session: &mut Session, error: Error) -> Error {
-    match in_the_way(session) {
-        Some(who) if error.kind == Kind::Blocked => {
-            Error { what: format!("{}: {who}", error.what), ..error }
-        }
-        _ => error,
+/// Adds to an error of work that was blocked by a lock, and is rolled back, which transaction holds
+/// locks.
+pub fn with_lock_holder(session: &mut Session, error: Error) -> Error {
+    if error.kind != Kind::Blocked {
+        return error;
+    }
+    match table_lock_holder(session) {
+        Ok(Some(holder)) => Error { what: format!("{}: {holder}", error.what), ..error },
+        // The error is true without it.
+        Ok(None) | Err(_) => error,
     }
 }
 
-/// Who has locked what an attempt was refused: of the programs that hold locks on tables of the
-/// schema, the one whose transaction is the oldest.
-fn in_the_way(session: &mut Session) -> Option<String> {
+/// The transaction that probably holds the lock which was not granted: of those that hold locks on
+/// tables of the schema, the oldest.
+fn table_lock_holder(session: &mut Session) -> Result<Option<String>> {
     let sql = format!(
-        "SELECT c.relname, l.pid, {PROGRAM}, {AGE}, quote_literal(p.gid) \
-         FROM pg_locks l JOIN pg_class c ON c.oid = l.relation AND c.relnamespace = {SCHEMA} \
+        "SELECT c.relname, quote_literal(p.gid), l.pid, {PROGRAM}, {AGE_SECONDS} \
+         FROM pg_locks l JOIN pg_class c ON c.oid = l.relation AND c.relnamespace = {SCHEMA_OID} \
              LEFT JOIN pg_stat_activity a ON a.pid = l.pid \
              LEFT JOIN (pg_locks x JOIN pg_prepared_xacts p ON p.transaction = x.transactionid) \
                  ON l.pid IS NULL AND x.pid IS NULL AND x.virtualtransaction = l.virtualtransaction \
@@ -102,44 +113,64 @@ fn in_the_way(session: &mut Session) -> Option<String> {
              AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
          ORDER BY coalesce(p.prepared, a.xact_start) NULLS LAST LIMIT 1"
     );
-    let row = session.ask(&sql).ok()?.into_iter().flatten().next()?;
-    if let Some(gid) = row.get(4) {
-        return Some(format!(
-            "table {} is used by the prepared transaction {gid}, which only `ROLLBACK PREPARED {gid}` or `COMMIT PREPARED {gid}` ends",
-            row.text(0)
-        ));
+    let Some(row) = session.first_row(&sql)? else { return Ok(None) };
+    let table = row.text(0)?;
+    if let Some(gid) = row.get(1) {
+        return Ok(Some(format!(
+            "table {table} is locked by the prepared transaction {gid}, which only `ROLLBACK PREPARED {gid}` or `COMMIT PREPARED {gid}` ends"
+        )));
     }
-    Some(format!("table {} is used by {}", row.text(0), transaction(&row, 1)))
+    Ok(Some(format!("table {table} is locked by {}", BlockingTransaction::read(&row, 2)?)))
 }
 
-/// Who keeps a process of the server waiting.
+/// The query for the oldest transaction that blocks a process of the server:
+/// [`BlockingTransaction::read`] reads its row.
 pub fn blocking_sql(pid: i32) -> String {
     format!(
-        "SELECT b.pid, {PROGRAM}, {AGE} FROM unnest(pg_blocking_pids({pid})) b(pid) \
+        "SELECT b.pid, {PROGRAM}, {AGE_SECONDS} FROM unnest(pg_blocking_pids({pid})) b(pid) \
              LEFT JOIN pg_stat_activity a ON a.pid = b.pid \
          ORDER BY a.xact_start NULLS LAST LIMIT 1"
     )
 }
 
-const PROGRAM: &str = "coalesce(nullif(a.application_name, ''), 'a program without a name')";
-/// NULL where the program is another role's.
-const AGE: &str = "extract(epoch FROM now() - a.xact_start)::bigint";
+const PROGRAM: &str =
+    "coalesce(nullif(a.application_name, ''), 'a program without application_name')";
+/// NULL for a program of another role.
+const AGE_SECONDS: &str = "extract(epoch FROM now() - a.xact_start)::bigint";
 
-/// A transaction as a row has it from this cell on: process, program, age in seconds.
-pub fn transaction(row: &Row, from: usize) -> String {
-    let (pid, program) = (row.text(from), row.text(from + 1));
-    if pid == "0" {
-        return "a prepared transaction (see pg_prepared_xacts)".into();
-    }
-    let age = row.get(from + 2).map(|age| format!(", {age} s old")).unwrap_or_default();
-    format!("a transaction of {program} (pid {pid}{age})")
+/// A transaction that blocks others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlockingTransaction {
+    /// The process of the server; `None` of a prepared transaction.
+    pub pid: Option<u32>,
+    program: String,
+    age_seconds: Option<i64>,
 }
 
-/// The number of the connection's process on the server.
-pub fn pid(session: &mut Session) -> Result<i32> {
-    let rows = session.ask("SELECT pg_backend_pid()")?;
-    let row = rows.into_iter().flatten().next();
-    row.map(|row| row.number(0)).ok_or_else(|| {
-        Error::new(Kind::Data, "the server does not tell the process of the connection")
-    })
+impl BlockingTransaction {
+    /// Reads process, program and age from three cells of a row.
+    ///
+    /// # Errors
+    /// `Kind::Io` if a cell cannot be read.
+    pub fn read(row: &Row, from: usize) -> Result<BlockingTransaction> {
+        // pg_blocking_pids() gives 0 for a prepared transaction; pg_locks gives NULL.
+        let pid = row.get(from).map(|_| row.number(from)).transpose()?;
+        Ok(BlockingTransaction {
+            pid: pid.filter(|pid| *pid != 0),
+            program: row.text(from + 1)?.to_string(),
+            age_seconds: row.get(from + 2).map(|_| row.number(from + 2)).transpose()?,
+        })
+    }
+}
+
+impl fmt::Display for BlockingTransaction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.pid, self.age_seconds) {
+            (None, _) => f.write_str("a prepared transaction (see pg_prepared_xacts)"),
+            (Some(pid), Some(age)) => {
+                write!(f, "a transaction of {} (pid {pid}, {age} s old)", self.program)
+            }
+            (Some(pid), None) => write!(f, "a transaction of {} (pid {pid})", self.program),
+        }
+    }
 }

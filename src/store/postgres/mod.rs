@@ -2,25 +2,34 @@
 //! folder use the crates `postgres`, `r2d2` and `rustls`; a build without the feature has none of it.
 
 mod backup;
+mod catalog;
 mod checkup;
+mod connect;
 mod conversion;
+mod damage;
 mod database;
 mod error;
 mod exceptions;
 mod existing_table;
 mod index;
 mod inspect;
+mod ledger;
 mod lock;
 mod obstacles;
+mod online_index;
+mod pool;
 mod rebuild;
+mod rebuild_plan;
 mod refusals;
+mod role;
 mod sequences;
 mod session;
 mod store;
 mod tls;
 mod transaction;
 mod url;
+mod violations;
 
 pub use database::DatabaseServer;
-pub use session::PoolSettings;
+pub use pool::PoolSettings;
 pub use url::Target;

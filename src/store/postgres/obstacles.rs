@@ -1,16 +1,18 @@
-//! What keeps missing objects from being created and does not show in the catalogue of our tables:
-//! names that other objects have, and rights.
+//! Finds what keeps missing objects from being created and does not show in the catalogue of our
+//! tables: a missing right, and names that other objects have.
 
-use super::session::{SCHEMA, Session};
+use super::catalog::SCHEMA_OID;
+use super::session::Session;
 use crate::error::{Error, Kind, Result};
 use crate::store::Obstacle;
-use crate::store::sql::literal;
+use crate::store::sql::{literal, quoted};
 use cts_schema::catalog::Object;
 
-/// Finds what is in the way of these missing objects: the right to create anything, else names.
+/// Finds the obstacles of these missing objects: if the role may create nothing, that; else the
+/// names that are taken.
 ///
 /// # Errors
-/// Where the server cannot be asked.
+/// If a query fails; an open transaction is aborted then.
 pub fn find(session: &mut Session, missing: &[Object]) -> Result<Vec<Obstacle>> {
     if missing.is_empty() {
         return Ok(Vec::new());
@@ -27,19 +29,20 @@ pub fn find(session: &mut Session, missing: &[Object]) -> Result<Vec<Obstacle>> 
 fn missing_right(session: &mut Session) -> Result<Option<Error>> {
     let sql =
         "SELECT has_schema_privilege(current_schema(), 'CREATE'), current_user, current_schema()";
-    match session.ask(sql)?.into_iter().flatten().next() {
-        Some(row) if !row.is(0) => {
-            let (role, schema) = (row.text(1), row.text(2));
-            let what = format!("role {role} may not make tables in schema {schema}");
-            Ok(Some(Error::new(Kind::Permission, what).remedy(format!(
-                "`GRANT USAGE, CREATE ON SCHEMA {schema} TO` it, or give it a schema of its own (docs/postgresql.md, \"Rights\")"
-            ))))
-        }
-        _ => Ok(None),
+    let row = session.row(sql)?;
+    if row.flag(0)? {
+        return Ok(None);
     }
+    let (role, schema) = (row.text(1)?, row.text(2)?);
+    let what = format!("role {role} may not create tables in schema {schema}");
+    Ok(Some(Error::new(Kind::Permission, what).remedy(format!(
+        "`GRANT USAGE, CREATE ON SCHEMA {} TO {}`, or give it a schema of its own (docs/postgresql.md, \"Rights\")",
+        quoted(schema),
+        quoted(role)
+    ))))
 }
 
-/// Tables, views, sequences and indexes share one set of names, and each table has a type.
+/// Tables, views, sequences and indexes share one namespace, and each table has a type of its name.
 fn names_taken(session: &mut Session, missing: &[Object]) -> Result<Vec<Obstacle>> {
     let wanted: Vec<String> = missing
         .iter()
@@ -56,18 +59,19 @@ fn names_taken(session: &mut Session, missing: &[Object]) -> Result<Vec<Obstacle
     let sql = format!(
         "WITH wanted (at, name, is_table) AS (VALUES {}) \
          SELECT w.at, CASE WHEN t.oid IS NULL THEN pg_describe_object('pg_class'::regclass, c.oid, 0) ELSE 'an index of table ' || t.relname END \
-         FROM wanted w JOIN pg_class c ON c.relnamespace = {SCHEMA} AND c.relname = w.name \
+         FROM wanted w JOIN pg_class c ON c.relnamespace = {SCHEMA_OID} AND c.relname = w.name \
              LEFT JOIN pg_index x ON x.indexrelid = c.oid LEFT JOIN pg_class t ON t.oid = x.indrelid \
          WHERE x.indisvalid IS NOT FALSE \
          UNION ALL SELECT w.at, pg_describe_object('pg_type'::regclass, y.oid, 0) \
-         FROM wanted w JOIN pg_type y ON y.typnamespace = {SCHEMA} AND y.typname = w.name \
+         FROM wanted w JOIN pg_type y ON y.typnamespace = {SCHEMA_OID} AND y.typname = w.name \
          WHERE w.is_table AND y.typrelid = 0 ORDER BY 1",
         wanted.join(", ")
     );
-    let rows = session.ask(&sql)?;
-    let obstacle = |row: &super::session::Row| {
-        let object = missing.get(row.number::<usize>(0))?;
-        Some(Obstacle::name_taken(object, row.text(1)))
-    };
-    Ok(rows.iter().flatten().filter_map(obstacle).collect())
+    let mut obstacles = Vec::new();
+    for row in session.rows(&sql)? {
+        if let Some(object) = missing.get(row.number::<usize>(0)?) {
+            obstacles.push(Obstacle::name_taken(object, row.text(1)?));
+        }
+    }
+    Ok(obstacles)
 }

@@ -1,59 +1,61 @@
-//! Gives a table of an older CTS the expected shape in place, by `ALTER TABLE`, and keeps every
-//! row. Everything comes from the catalogue and from the table itself; no table is known by name.
-//! What somebody has added to the table stays: columns, their constraints, indexes, triggers.
+//! Converts a table of an older CTS to the expected definition in place, by `ALTER TABLE`, and keeps
+//! every row. Everything comes from the catalogue and from the table itself; no table is known by
+//! name. Columns that somebody has added stay, with their constraints, indexes and triggers.
 
-use super::existing_table::{self, ExistingTable, RebuildPlan};
-use super::index::duplicates;
-use super::inspect::orphaned;
+use super::catalog::ConstraintKind;
+use super::damage::count_orphans;
+use super::index;
+use super::rebuild_plan::RebuildPlan;
 use super::sequences;
-use super::session::{SCHEMA, Session};
+use super::session::Session;
+use super::violations;
 use crate::error::{Error, Kind, Result};
 use crate::store::schema::POSTGRES;
-use crate::store::sql::{create_index, literal, not_unique, quoted};
+use crate::store::sql::quoted;
 use crate::store::{Forecast, Progress, Rebuilt};
 use cts_schema::catalog::{Column, ForeignKey, Index, Object, Table};
-use cts_schema::constraint_exception::{ConstraintException, RANDOM_ID_TEXT, Rule};
+use cts_schema::constraint_exception::RANDOM_ID_TEXT;
 use cts_schema::sql::Created;
 use cts_schema::sql::ddl::IDENTITY;
 
-/// [`DRAWN_TEXT`] with its casts.
-const DRAWN: &str = "floor(random() * 9007199254740991)::bigint::text";
+/// [`RANDOM_ID_TEXT`] with its casts.
+const RANDOM_ID_EXPRESSION: &str = "floor(random() * 9007199254740991)::bigint::text";
 
-/// The statement that adds a column. In rows that are there already, a value that would be made
-/// up, such as the time a row was made, stays NULL.
-fn add_column(table: &str, column: &Column) -> String {
+/// The statement that adds a column. In existing rows a value that nobody knows, such as the time
+/// when a row was created, stays NULL.
+fn add_column_sql(table: &str, column: &Column) -> String {
     let (table, name) = (quoted(table), quoted(&column.name));
-    let kind = &column.data_type;
+    let data_type = &column.data_type;
     let not_null = if column.not_null { " NOT NULL" } else { "" };
     match &column.default {
-        None => format!("ALTER TABLE {table} ADD COLUMN {name} {kind}{not_null}"),
+        None => format!("ALTER TABLE {table} ADD COLUMN {name} {data_type}{not_null}"),
         Some(sql) if sql.contains("CURRENT_TIMESTAMP") && !column.not_null => format!(
-            "ALTER TABLE {table} ADD COLUMN {name} {kind}; ALTER TABLE {table} ALTER COLUMN {name} SET DEFAULT {sql}"
+            "ALTER TABLE {table} ADD COLUMN {name} {data_type}; ALTER TABLE {table} ALTER COLUMN {name} SET DEFAULT {sql}"
         ),
         Some(sql) if sql.starts_with("GENERATED") => {
-            format!("ALTER TABLE {table} ADD COLUMN {name} {kind} {sql}")
+            format!("ALTER TABLE {table} ADD COLUMN {name} {data_type} {sql}")
         }
         Some(sql) => {
-            format!("ALTER TABLE {table} ADD COLUMN {name} {kind} DEFAULT {sql}{not_null}")
+            format!("ALTER TABLE {table} ADD COLUMN {name} {data_type} DEFAULT {sql}{not_null}")
         }
     }
 }
 
-/// The statements that add a column with all that hangs on it.
-pub fn put_column(table: &str, column: &Column) -> String {
-    let mut sql = add_column(table, column);
-    let (name, of) = (quoted(table), quoted(&column.name));
+/// The statements that add a column with its primary key and foreign keys.
+pub fn add_column_with_keys_sql(table: &str, column: &Column) -> String {
+    let mut sql = add_column_sql(table, column);
     if column.primary_key_position > 0 {
-        sql += &format!("; ALTER TABLE {name} ADD PRIMARY KEY ({of})");
+        let (table, column) = (quoted(table), quoted(&column.name));
+        sql += &format!("; ALTER TABLE {table} ADD PRIMARY KEY ({column})");
     }
     let keys = POSTGRES.expected.table(table).map(|table| table.foreign_keys.iter());
     for key in keys.into_iter().flatten().filter(|key| key.column == column.name) {
-        sql += &format!("; {}", add_foreign_key(table, key, true));
+        sql += &format!("; {}", add_foreign_key_sql(table, key, true));
     }
     sql
 }
 
-fn add_foreign_key(table: &str, key: &ForeignKey, is_valid: bool) -> String {
+fn add_foreign_key_sql(table: &str, key: &ForeignKey, is_valid: bool) -> String {
     format!(
         "ALTER TABLE {} ADD FOREIGN KEY ({}) REFERENCES {} ({}) ON DELETE {}{}",
         quoted(table),
@@ -65,28 +67,32 @@ fn add_foreign_key(table: &str, key: &ForeignKey, is_valid: bool) -> String {
     )
 }
 
-/// The rows of a table, and the rules that they break, as far as can be seen from them.
+/// What [`rebuild`] would find: the rows of the table, and the rules that they violate, as far as
+/// can be determined without changing anything.
+///
+/// # Errors
+/// As [`RebuildPlan::make`].
 pub fn forecast(session: &mut Session, expected: &Table) -> Result<Forecast> {
     let plan = RebuildPlan::make(session, expected)?;
-    let mut exceptions = plan.rules.clone();
-    exceptions.extend(existing_table::not_unique(session, &plan)?);
-    exceptions.extend(existing_table::orphans(session, &plan)?);
+    let mut exceptions = plan.exceptions.clone();
+    exceptions.extend(violations::of_unique_indexes(session, &plan)?);
+    exceptions.extend(violations::of_foreign_keys(session, &plan)?);
     Ok(Forecast { rows: plan.rows, exceptions, dropped: plan.dropped() })
 }
 
-fn number(session: &mut Session, sql: &str) -> Result<u64> {
-    let rows = session.ask(sql)?;
-    Ok(rows.first().and_then(|rows| rows.first()).map(|row| row.number(0)).unwrap_or_default())
-}
-
-/// Makes the table as expected, but for rules that its rows break, which are relaxed.
-pub fn reshape(
+/// Converts the table to the expected definition, without the rules that its rows violate. A
+/// transaction is open.
+///
+/// # Errors
+/// If the table cannot be converted without a loss (`Kind::Data`), or a statement fails. The
+/// transaction has to be rolled back then.
+pub fn rebuild(
     session: &mut Session,
     expected: &Table,
     progress: &dyn Fn(Progress<'_>),
 ) -> Result<Rebuilt> {
     let table = quoted(&expected.name);
-    // What is counted now must be so when it is altered.
+    // What is counted now must still be true when the table is altered.
     session.run(&format!(
         "LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE; SET LOCAL row_security = off"
     ))?;
@@ -94,32 +100,34 @@ pub fn reshape(
     let object = &Object::Table(expected.name.to_string());
     progress(Progress { object, done: 0, total: plan.rows });
     let differing = differing_indexes(&plan);
-    let done = (|| {
-        for statement in clear(&plan, &differing).into_iter().chain(shape(&plan)) {
-            session.run(&statement)?;
-        }
-        sequences::reclaim_sequence(session, &plan)?;
-        constrain(session, &plan)
-    })();
-    done.map_err(|error| match error.kind {
+    alter(session, &plan, &differing).map_err(|error| match error.kind {
         Kind::Data => error.at(format!("table {}", expected.name)),
         _ => error,
     })?;
-    if number(session, &format!("SELECT count(*) FROM {table}"))? != plan.rows {
-        let what = format!("table {}: rows would be lost", expected.name);
+    if session.number::<u64>(&format!("SELECT count(*) FROM {table}"))? != plan.rows {
+        let what = format!("table {}: the conversion would lose rows", expected.name);
         return Err(Error::new(Kind::Data, what));
     }
     progress(Progress { object, done: plan.rows, total: plan.rows });
     let mut dropped = plan.dropped();
     dropped.extend(plan.dropped_elsewhere());
-    let (rows, mut exceptions) = (plan.rows, plan.rules);
-    for index in differing {
-        exceptions.extend(put_index(session, &expected.name, index, progress)?);
+    let (rows, mut exceptions) = (plan.rows, plan.exceptions);
+    for differing_index in differing {
+        exceptions.extend(index::create(session, &expected.name, differing_index, progress)?);
     }
     Ok(Rebuilt { rows, exceptions, dropped })
 }
 
-/// Indexes that have an expected name, and are others.
+/// Runs the statements of the conversion.
+fn alter(session: &mut Session, plan: &RebuildPlan<'_>, differing: &[&Index]) -> Result<()> {
+    for statement in drops_sql(plan, differing).into_iter().chain(columns_sql(plan)) {
+        session.run(&statement)?;
+    }
+    sequences::reclaim_sequence(session, plan)?;
+    add_constraints(session, plan)
+}
+
+/// The indexes that exist under an expected name with another definition.
 fn differing_indexes<'e>(plan: &RebuildPlan<'e>) -> Vec<&'e Index> {
     let differs = |index: &&Index| {
         let found = plan.old.table.index(&index.name);
@@ -128,48 +136,47 @@ fn differing_indexes<'e>(plan: &RebuildPlan<'e>) -> Vec<&'e Index> {
     plan.expected.indexes.iter().filter(differs).collect()
 }
 
-/// Takes away what is in the way: constraints, indexes, and whatever gives a column its values.
-fn clear(plan: &RebuildPlan<'_>, indexes: &[&Index]) -> Vec<String> {
+/// The statements that drop constraints, indexes, and the defaults of columns.
+fn drops_sql(plan: &RebuildPlan<'_>, indexes: &[&Index]) -> Vec<String> {
     let table = quoted(&plan.expected.name);
     let drop =
         |table: &str, name: &str| format!("ALTER TABLE {table} DROP CONSTRAINT {}", quoted(name));
     let mut statements: Vec<String> =
-        plan.freed().map(|referring| drop(&referring.table, &referring.name)).collect();
-    // Foreign keys first, since one may lead to a key of the same table.
+        plan.referencing_keys_to_drop().map(|key| drop(&key.table, &key.constraint.name)).collect();
+    // Foreign keys first, since one may reference a key of the same table.
     let mut constraints: Vec<_> =
         plan.old.constraints.iter().filter(|constraint| !plan.keeps(constraint)).collect();
-    constraints.sort_by_key(|constraint| !constraint.is_foreign_key());
+    constraints.sort_by_key(|constraint| constraint.kind != ConstraintKind::ForeignKey);
     statements.extend(constraints.iter().map(|constraint| drop(&table, &constraint.name)));
     statements.extend(indexes.iter().map(|index| format!("DROP INDEX {}", quoted(&index.name))));
-    for target in plan.target.columns.iter() {
-        let Some(found) = plan.old.column(&target.name) else { continue };
-        let is_same = found.data_type == target.data_type && found.default == target.default;
-        let what = match found.default.as_deref() {
-            None => continue,
-            Some(_) if is_same => continue,
-            Some(sql) if sql.ends_with("AS IDENTITY") => {
-                if target.default.as_deref() == Some(IDENTITY) {
-                    "SET GENERATED BY DEFAULT"
-                } else {
-                    "DROP IDENTITY"
-                }
-            }
-            Some(sql) if sql.starts_with("GENERATED") => "DROP EXPRESSION",
-            Some(_) => "DROP DEFAULT",
-        };
-        // A table that inherits from this one goes on taking its ids where it took them.
-        let only = if target.default.as_deref() == Some(IDENTITY) { "ONLY " } else { "" };
-        let column = quoted(&target.name);
-        statements.push(format!("ALTER TABLE {only}{table} ALTER COLUMN {column} {what}"));
-    }
+    statements
+        .extend(plan.target.columns.iter().filter_map(|column| drop_default_sql(plan, column)));
     statements
 }
 
-/// Adds and alters columns.
-fn shape(plan: &RebuildPlan<'_>) -> Vec<String> {
+/// The statement that drops what fills an existing column, if that is not to stay.
+fn drop_default_sql(plan: &RebuildPlan<'_>, target: &Column) -> Option<String> {
+    let found = plan.old.column(&target.name)?;
+    let is_same = found.data_type == target.data_type && found.default == target.default;
+    let is_identity = target.default.as_deref() == Some(IDENTITY);
+    let action = match found.default.as_deref()? {
+        _ if is_same => return None,
+        sql if sql.ends_with("AS IDENTITY") && is_identity => "SET GENERATED BY DEFAULT",
+        sql if sql.ends_with("AS IDENTITY") => "DROP IDENTITY",
+        sql if sql.starts_with("GENERATED") => "DROP EXPRESSION",
+        _ => "DROP DEFAULT",
+    };
+    // A table that inherits from this one keeps the source of its ids.
+    let only = if is_identity { "ONLY " } else { "" };
+    let (table, column) = (quoted(&plan.expected.name), quoted(&target.name));
+    Some(format!("ALTER TABLE {only}{table} ALTER COLUMN {column} {action}"))
+}
+
+/// The statements that add and alter columns.
+fn columns_sql(plan: &RebuildPlan<'_>) -> Vec<String> {
     let name = &plan.expected.name;
     let missing = plan.target.columns.iter().filter(|c| plan.old.column(&c.name).is_none());
-    let mut statements: Vec<String> = missing.map(|column| add_column(name, column)).collect();
+    let mut statements: Vec<String> = missing.map(|column| add_column_sql(name, column)).collect();
     let types = plan.converted().map(|column| {
         let value = plan.old.conversion(&column.name, &column.data_type).value;
         format!("ALTER COLUMN {} TYPE {} USING {value}", quoted(&column.name), column.data_type)
@@ -177,13 +184,13 @@ fn shape(plan: &RebuildPlan<'_>) -> Vec<String> {
     let mut attributes = Vec::new();
     for (target, expected) in plan.target.columns.iter().zip(plan.expected.columns.iter()) {
         if let Some(found) = plan.old.column(&target.name) {
-            attributes.extend(set_attributes(target, expected, found));
+            attributes.extend(attribute_changes(target, expected, found));
         }
     }
-    for own in plan.old.added(plan.expected) {
-        let is_omittable = !own.not_null || own.default.is_some();
-        if !is_omittable {
-            attributes.push(format!("ALTER COLUMN {} DROP NOT NULL", quoted(&own.name)));
+    // An added column that requires a value would refuse the rows of the trading programs.
+    for added in plan.old.added_columns(plan.expected) {
+        if added.not_null && added.default.is_none() {
+            attributes.push(format!("ALTER COLUMN {} DROP NOT NULL", quoted(&added.name)));
         }
     }
     for changes in [types.collect::<Vec<_>>(), attributes] {
@@ -194,14 +201,14 @@ fn shape(plan: &RebuildPlan<'_>) -> Vec<String> {
     statements
 }
 
-/// Default and NOT NULL of a column that is there.
-fn set_attributes(target: &Column, expected: &Column, found: &Column) -> Vec<String> {
+/// The changes of default and NOT NULL of an existing column.
+fn attribute_changes(target: &Column, expected: &Column, found: &Column) -> Vec<String> {
     let column = format!("ALTER COLUMN {}", quoted(&target.name));
     let mut changes = Vec::new();
     let is_same = found.data_type == target.data_type && found.default == target.default;
     match target.default.as_deref() {
         Some(sql) if !is_same && sql != IDENTITY => {
-            changes.push(format!("{column} SET DEFAULT {}", default(sql, target, expected)));
+            changes.push(format!("{column} SET DEFAULT {}", default_sql(sql, target, expected)));
         }
         _ => {}
     }
@@ -213,124 +220,46 @@ fn set_attributes(target: &Column, expected: &Column, found: &Column) -> Vec<Str
     changes
 }
 
-/// A default for SQL, of the type that the column keeps.
-fn default(sql: &str, target: &Column, expected: &Column) -> String {
-    let kind = &target.data_type;
+/// A default as SQL, cast to the type that the column keeps.
+fn default_sql(sql: &str, target: &Column, expected: &Column) -> String {
+    let data_type = &target.data_type;
     match &*expected.data_type {
-        _ if sql == RANDOM_ID_TEXT => DRAWN.into(),
-        expected if expected == kind => sql.into(),
-        "BOOLEAN" if sql != "NULL" && !kind.contains("CHAR") && kind != "TEXT" => {
-            format!("({sql})::integer::{kind}")
+        _ if sql == RANDOM_ID_TEXT => RANDOM_ID_EXPRESSION.into(),
+        expected if expected == data_type => sql.into(),
+        "BOOLEAN" if sql != "NULL" && !data_type.contains("CHAR") && data_type != "TEXT" => {
+            format!("({sql})::integer::{data_type}")
         }
-        _ => format!("({sql})::{kind}"),
+        _ => format!("({sql})::{data_type}"),
     }
 }
 
 /// Adds the primary key, the foreign keys and the storage parameters.
-fn constrain(session: &mut Session, plan: &RebuildPlan<'_>) -> Result<()> {
+fn add_constraints(session: &mut Session, plan: &RebuildPlan<'_>) -> Result<()> {
     let table = quoted(&plan.expected.name);
-    let has_key = plan.old.constraints.iter().any(|c| c.is_primary_key() && plan.keeps(c));
-    let key: Vec<String> = plan.key().into_iter().map(|name| quoted(name)).collect();
+    let has_key =
+        plan.old.constraints.iter().any(|c| c.kind == ConstraintKind::PrimaryKey && plan.keeps(c));
+    let key: Vec<String> = plan.primary_key().into_iter().map(|name| quoted(name)).collect();
     if !has_key && !key.is_empty() {
         session.run(&format!("ALTER TABLE {table} ADD PRIMARY KEY ({})", key.join(", ")))?;
     }
-    for key in plan.target.foreign_keys.iter().filter(|key| !plan.has(key)) {
-        // No parent may go between the counting and the key.
+    for key in plan.target.foreign_keys.iter().filter(|key| !plan.keeps_foreign_key(key)) {
+        // No parent may be deleted between the count and the creation of the key.
         session.run(&format!("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE", quoted(&key.table)))?;
-        let orphans = orphaned(session, &plan.expected.name, key)?;
-        session.run(&add_foreign_key(&plan.expected.name, key, orphans == 0))?;
+        let orphans = count_orphans(session, &plan.expected.name, key)?;
+        session.run(&add_foreign_key_sql(&plan.expected.name, key, orphans == 0))?;
     }
-    match storage(&plan.expected.name).filter(|_| !plan.old.is_tuned) {
+    match storage_parameters(&plan.expected.name).filter(|_| !plan.old.has_storage_parameters) {
         Some(parameters) => session.run(&format!("ALTER TABLE {table} SET ({parameters})")),
         None => Ok(()),
     }
 }
 
-/// The storage parameters that the bundled statement gives a table.
-fn storage(table: &str) -> Option<String> {
+/// The storage parameters in the `CREATE TABLE` of the schema.
+fn storage_parameters(table: &str) -> Option<String> {
     let is_it = |created: Created| matches!(created, Created::Table(name) if name == table);
     POSTGRES.migrations.iter().find_map(|migration| {
         let statement = migration.statements().into_iter().find(|s| is_it(s.creates()))?;
         let (_, parameters) = statement.sql.rsplit_once(") WITH (")?;
         Some(parameters.trim_end().trim_end_matches(';').trim_end_matches(')').to_string())
     })
-}
-
-/// Makes an index anew, whatever has its name on this table; not unique, where rows share a key.
-pub fn put_index(
-    session: &mut Session,
-    table: &str,
-    index: &Index,
-    progress: &dyn Fn(Progress<'_>),
-) -> Result<Option<ConstraintException>> {
-    let taken = format!(
-        "SELECT count(*) FROM pg_class c LEFT JOIN pg_index x ON x.indexrelid = c.oid \
-         WHERE c.relnamespace = {SCHEMA} AND c.relname = {} \
-             AND x.indrelid IS DISTINCT FROM {}::regclass",
-        literal(&index.name),
-        literal(&quoted(table))
-    );
-    if number(session, &taken)? > 0 {
-        let what = format!("index {} cannot be made: something else has its name", index.name);
-        return Err(Error::new(Kind::Data, what).remedy("rename what has its name"));
-    }
-    let object = &Object::Index(table.into(), index.name.to_string());
-    let total = number(session, &format!("SELECT count(*) FROM {}", quoted(table)))?;
-    progress(Progress { object, done: 0, total });
-    // A row that comes between would let the index fail.
-    session.run(&format!("LOCK TABLE {} IN SHARE MODE", quoted(table)))?;
-    let rows = if index.unique { duplicates(session, table, index)? } else { 0 };
-    let made = create_index(table, index, rows == 0, "");
-    session.run(&format!("DROP INDEX IF EXISTS {}; {made}", quoted(&index.name)))?;
-    progress(Progress { object, done: total, total });
-    Ok(not_unique(table, index, rows))
-}
-
-/// How many rows break a rule that was relaxed, by now. `expected` is the table without it.
-pub fn count_violations(session: &mut Session, expected: &Table, rule: &Rule) -> Result<u64> {
-    let table = quoted(&expected.name);
-    match rule {
-        Rule::NotNull(name) => {
-            number(session, &format!("SELECT count(*) FROM {table} WHERE {} IS NULL", quoted(name)))
-        }
-        Rule::Unique(name) => match expected.index(name) {
-            Some(index) => duplicates(session, &expected.name, index),
-            None => Ok(0),
-        },
-        Rule::ForeignKey(parent) => {
-            let mut rows = 0;
-            for key in expected.foreign_keys.iter().filter(|key| key.table == *parent) {
-                rows += orphaned(session, &expected.name, key)?;
-            }
-            Ok(rows)
-        }
-        Rule::PrimaryKey(name) => existing_table::shared(session, &expected.name, name),
-        Rule::IntegerKey(name) | Rule::Type(name, _) | Rule::Default(name) => {
-            let Some(column) = expected.columns.iter().find(|column| column.name == *name) else {
-                return Ok(0);
-            };
-            let old = ExistingTable::read(session, expected)?;
-            let is_lossy = old.conversion(name, &column.data_type).is_lossy;
-            let or_null = match rule {
-                Rule::IntegerKey(_) => format!(" OR {} IS NULL", quoted(name)),
-                _ => String::new(),
-            };
-            number(session, &format!("SELECT count(*) FROM {table} WHERE {is_lossy}{or_null}"))
-        }
-    }
-}
-
-/// Lets foreign keys to a table hold for rows that were there before them.
-pub fn validate(session: &mut Session, table: &str, parent: &str) -> Result<()> {
-    let sql = format!(
-        "SELECT k.conname FROM pg_constraint k WHERE k.contype = 'f' AND NOT k.convalidated \
-             AND k.conrelid = to_regclass({}) AND k.confrelid = to_regclass({})",
-        literal(&quoted(table)),
-        literal(&quoted(parent))
-    );
-    for row in session.ask(&sql)?.into_iter().flatten() {
-        let (table, name) = (quoted(table), quoted(row.text(0)));
-        session.run(&format!("ALTER TABLE {table} VALIDATE CONSTRAINT {name}"))?;
-    }
-    Ok(())
 }

@@ -3,16 +3,18 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use super::connect::ReadOnlyReason;
 use super::database::identity;
 use super::inspect::Inspection;
-use super::lock::Locked;
-use super::session::{Session, Sessions};
+use super::lock::LockedSession;
+use super::pool::SessionPool;
+use super::session::Session;
 use super::transaction::PostgresTx;
-use super::{index, inspect, lock, obstacles, rebuild};
+use super::{damage, inspect, lock, obstacles, online_index, rebuild};
 use crate::error::{Error, Kind, Result};
 use crate::store::{
     Change, Damage, DamageScope, DatabaseIdentity, Forecast, Inspect, Obstacle, OpenDatabase,
-    PoolState, ServerInstance, Settled, Snapshot, StorageStatus, Store, WaitPolicy,
+    ServerInstance, Settled, Snapshot, StorageStatus, Store, WaitPolicy,
 };
 use cts_schema::catalog::{Index, Object, Table};
 use cts_schema::constraint_exception::ConstraintException;
@@ -22,7 +24,7 @@ pub(super) const INSPECTION_TIMEOUT: Duration = Duration::from_millis(2500);
 /// An open PostgreSQL database.
 pub struct Postgres {
     pub(super) location: String,
-    pub(super) sessions: Sessions,
+    pub(super) pool: SessionPool,
     /// What in the configuration a person should look at.
     pub(super) warnings: Vec<String>,
     pub(super) state: Mutex<LastInspection>,
@@ -31,7 +33,7 @@ pub struct Postgres {
 /// What the last look has found beside ledger and catalogue.
 #[derive(Clone, Debug, Default)]
 pub(super) struct LastInspection {
-    pub(super) read_only: Option<String>,
+    pub(super) read_only: Option<ReadOnlyReason>,
     pub(super) has_tables: bool,
     server: Option<ServerInstance>,
 }
@@ -50,11 +52,11 @@ impl Postgres {
         &self,
         work: impl FnOnce(&mut Session) -> Result<T>,
     ) -> Result<T> {
-        let mut session = self.sessions.get(INSPECTION_TIMEOUT).map_err(|error| self.at(error))?;
+        let mut session = self.pool.get(INSPECTION_TIMEOUT).map_err(|error| self.at(error))?;
         let done = session
             .run("SET statement_timeout = 0")
             .and_then(|()| work(&mut session))
-            .and_then(|value| session.limit_statements().map(|()| value));
+            .and_then(|value| session.reset_statement_timeout().map(|()| value));
         if done.is_err() {
             session.mark_broken();
         }
@@ -62,19 +64,19 @@ impl Postgres {
     }
 
     pub(super) fn find(&mut self, limit: Duration) -> Result<Inspection> {
-        let (found, server) = self.sessions.ask(limit, |session| {
+        let (found, server) = self.pool.run_within(limit, |session| {
             let found =
-                inspect::snapshot(session, true).map_err(|e| lock::explained(session, e))?;
+                inspect::inspect(session).map_err(|e| lock::with_lock_holder(session, e))?;
             if found.read_only.is_some() {
                 // What sets it so may hold for this connection only, as a role's setting does.
                 session.mark_broken();
             }
             let found_at = &session.server;
-            let (name, started) = (found_at.name.clone(), found_at.started.clone());
+            let (name, started) = (found_at.name.clone(), found_at.started_at.clone());
             Ok((found, ServerInstance { name, started }))
         })?;
         self.state(|state| {
-            state.read_only.clone_from(&found.read_only);
+            state.read_only = found.read_only;
             state.has_tables = !found.snapshot.catalog.is_empty();
             state.server = Some(server);
         });
@@ -88,7 +90,7 @@ impl Inspect for Postgres {
     }
 
     fn find_obstacles(&mut self, missing: &[Object]) -> Result<Vec<Obstacle>> {
-        let mut session = self.sessions.get(INSPECTION_TIMEOUT).map_err(|error| self.at(error))?;
+        let mut session = self.pool.get(INSPECTION_TIMEOUT).map_err(|error| self.at(error))?;
         obstacles::find(&mut session, missing).map_err(|error| self.at(error))
     }
 
@@ -96,11 +98,11 @@ impl Inspect for Postgres {
         if scope != DamageScope::Everything {
             return Ok(Damage::default());
         }
-        self.without_statement_timeout(inspect::find_damage)
+        self.without_statement_timeout(damage::find_damage)
     }
 
     fn has_more_rows(&mut self, table: &str, than: u64) -> Result<bool> {
-        self.without_statement_timeout(|session| inspect::has_more_rows(session, table, than))
+        self.without_statement_timeout(|session| damage::has_more_rows(session, table, than))
     }
 
     fn forecast(&mut self, expected: &Table) -> Result<Forecast> {
@@ -114,18 +116,17 @@ impl OpenDatabase for Postgres {
     }
 
     fn storage_status(&self) -> StorageStatus {
-        let (read_only, server) =
-            self.state(|state| (state.read_only.clone(), state.server.clone()));
-        let (connections, idle, max) = self.sessions.state();
-        let pool = Some(PoolState { connections, idle, max });
+        let (read_only, server) = self.state(|state| (state.read_only, state.server.clone()));
+        let read_only = read_only.map(|reason| reason.to_string());
+        let pool = Some(self.pool.state());
         StorageStatus { read_only, server, pool, ..StorageStatus::default() }
     }
 }
 
 impl Store for Postgres {
     fn lock<'s>(&'s mut self, wait: &WaitPolicy<'_>) -> Result<Box<dyn Change + 's>> {
-        let locked = Locked::take(&self.sessions, wait).map_err(|error| self.at(error))?;
-        let tx = PostgresTx::begin(locked, &self.sessions, wait);
+        let locked = LockedSession::take(&self.pool, wait).map_err(|error| self.at(error))?;
+        let tx = PostgresTx::begin(locked, &self.pool, wait);
         tx.map(|tx| Box::new(tx) as Box<dyn Change>).map_err(|error| self.at(error))
     }
 
@@ -135,7 +136,7 @@ impl Store for Postgres {
         index: &Index,
         wait: &WaitPolicy<'_>,
     ) -> Result<Option<ConstraintException>> {
-        index::build(&self.sessions, table, index, wait)
+        online_index::build(&self.pool, table, index, wait)
     }
 
     fn probe_write(&mut self) -> Result<()> {
@@ -144,7 +145,7 @@ impl Store for Postgres {
         let sql = "BEGIN; \
              INSERT INTO site_logs (id, level, category, message) \
              VALUES (-1 - (random() * 9e15)::bigint, 'info', 'database', 'a write that is undone'); ROLLBACK";
-        let tried = self.sessions.ask(INSPECTION_TIMEOUT, move |session| {
+        let tried = self.pool.run_within(INSPECTION_TIMEOUT, move |session| {
             session.run(sql).inspect_err(|_| {
                 let _ = session.run("ROLLBACK");
             })
@@ -164,7 +165,7 @@ impl Store for Postgres {
     }
 
     fn close(self: Box<Self>) -> Result<()> {
-        drop(self.sessions);
+        drop(self.pool);
         Ok(())
     }
 }

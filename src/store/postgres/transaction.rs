@@ -7,16 +7,21 @@ use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::Duration;
 
+use super::catalog::InvalidIndex;
 use super::error::is_lost;
-use super::lock::{self, Locked};
-use super::session::{Session, Sessions};
-use super::{backup, exceptions, inspect, obstacles, rebuild, sequences};
+use super::lock::{self, LockedSession};
+use super::pool::SessionPool;
+use super::session::Session;
+use super::{
+    backup, damage, exceptions, index, inspect, obstacles, rebuild, sequences, violations,
+};
 use crate::error::{Error, Kind, Result, StateLeft};
 use crate::store::sql::{delete_exception, insert_ledger_row, insert_site_log, quoted};
 use crate::store::{
     Backup, Change, Damage, DamageScope, FailedStatement, Forecast, Inspect, ONLINE_INDEX_ROWS_MAX,
     Obstacle, Rebuilt, SiteLogEntry, Snapshot, StatementCounts, WaitPolicy, interrupted,
 };
+use crate::system::deadline::cannot_start_thread;
 use cts_schema::catalog::{Column, Index, Object, Table};
 use cts_schema::constraint_exception::{ConstraintException, Rule};
 use cts_schema::migration::Migration;
@@ -32,7 +37,7 @@ const BETWEEN_STOPS: Duration = Duration::from_millis(50);
 
 /// A transaction under the migration lock; dropped before its commit, it rolls back.
 pub struct PostgresTx {
-    locked: Locked,
+    locked: LockedSession,
     is_open: bool,
     stop: Arc<AtomicBool>,
     /// Dropped, it ends the thread that ends the server's work when it is told to stop.
@@ -42,26 +47,26 @@ pub struct PostgresTx {
 impl PostgresTx {
     /// Begins one on the connection that holds the lock.
     pub fn begin(
-        mut locked: Locked,
-        sessions: &Sessions,
+        mut locked: LockedSession,
+        pool: &SessionPool,
         wait: &WaitPolicy<'_>,
     ) -> Result<PostgresTx> {
         let session = locked.session();
         let (watch, ended) = mpsc::channel::<()>();
-        let (token, stop) = (session.client.cancel_token(), Arc::clone(wait.cancelled));
+        let (token, stop) = (session.cancel_token(), Arc::clone(wait.cancelled));
         let told = Arc::clone(&stop);
-        let sessions = sessions.clone();
+        let pool = pool.clone();
         let watching = move || {
             while let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(BETWEEN_STOPS) {
                 if told.load(Ordering::Relaxed) {
-                    sessions.cancel(&token);
+                    pool.cancel(&token);
                 }
             }
         };
         thread::Builder::new()
             .name("watch".into())
             .spawn(watching)
-            .map_err(|e| Error::new(Kind::Io, format!("a thread cannot be started: {e}")))?;
+            .map_err(|e| cannot_start_thread(&e))?;
         session.run(&format!(
             "BEGIN; SET LOCAL lock_timeout = {}; SET LOCAL statement_timeout = {}; SET LOCAL synchronous_commit = on",
             LOCKS_WITHIN.as_millis(),
@@ -82,7 +87,7 @@ impl PostgresTx {
         // The transaction can do nothing more; outside it the server can be asked.
         let _ = self.session().run("ROLLBACK");
         self.is_open = false;
-        lock::explained(self.session(), error)
+        lock::with_lock_holder(self.session(), error)
     }
 
     fn run(&mut self, sql: &str) -> Result<()> {
@@ -94,10 +99,10 @@ impl PostgresTx {
     fn execute_at_once(&mut self, statements: &[Statement<'_>]) -> Result<Option<StatementCounts>> {
         let texts: Vec<&str> = statements.iter().map(|statement| statement.sql).collect();
         let sql = format!("SAVEPOINT cts_all;\n{};\nRELEASE cts_all", texts.join(";\n"));
-        let before = self.session().found_in_place();
-        match self.session().count(&sql) {
+        let before = self.session().exists_notices();
+        match self.session().changed_rows(&sql) {
             Ok(counts) => {
-                let found = self.session().found_in_place() - before;
+                let found = self.session().exists_notices() - before;
                 let rows = statements.iter().zip(counts.iter().skip(1));
                 let refused = rows.filter(|(statement, rows)| {
                     **rows == 0 && matches!(statement.creates(), Created::Rows(_))
@@ -115,10 +120,11 @@ impl PostgresTx {
 
     /// Runs one statement. Returns whether it changed something.
     fn execute_one(&mut self, statement: &Statement<'_>) -> Result<bool> {
-        let before = self.session().found_in_place();
-        let counts = self.session().count(statement.sql).map_err(|error| self.explained(error))?;
+        let before = self.session().exists_notices();
+        let counts =
+            self.session().changed_rows(statement.sql).map_err(|error| self.explained(error))?;
         let is_refused = matches!(statement.creates(), Created::Rows(_)) && counts == [0];
-        Ok(!is_refused && self.session().found_in_place() == before)
+        Ok(!is_refused && self.session().exists_notices() == before)
     }
 
     /// Work that may take as long as the tables are large.
@@ -146,11 +152,11 @@ impl Drop for PostgresTx {
 
 impl Inspect for PostgresTx {
     fn inspect(&mut self) -> Result<Snapshot> {
-        let found =
-            inspect::snapshot(self.session(), false).map_err(|error| self.explained(error))?;
+        let found = inspect::inspect_in_transaction(self.session())
+            .map_err(|error| self.explained(error))?;
         // What a cut-off build has left is in the way of its name. On a large table it is dropped
         // when the index is built.
-        for (table, index) in &found.invalid {
+        for InvalidIndex { table, index } in &found.invalid_indexes {
             if !self.has_more_rows(table, ONLINE_INDEX_ROWS_MAX)? {
                 self.run(&format!("DROP INDEX {}", quoted(index)))?;
             }
@@ -167,11 +173,11 @@ impl Inspect for PostgresTx {
         if scope != DamageScope::Everything {
             return Ok(Damage::default());
         }
-        self.without_statement_timeout(inspect::find_damaged_indexes)
+        self.without_statement_timeout(damage::find_damaged_indexes)
     }
 
     fn has_more_rows(&mut self, table: &str, than: u64) -> Result<bool> {
-        let found = inspect::has_more_rows(self.session(), table, than);
+        let found = damage::has_more_rows(self.session(), table, than);
         found.map_err(|error| self.explained(error))
     }
 
@@ -209,13 +215,13 @@ impl Change for PostgresTx {
     }
 
     fn add_column(&mut self, table: &str, column: &Column) -> Result<()> {
-        let sql = rebuild::put_column(table, column);
+        let sql = rebuild::add_column_with_keys_sql(table, column);
         self.run(&sql)
     }
 
     fn rebuild(&mut self, expected: &Table, wait: &WaitPolicy<'_>) -> Result<Rebuilt> {
         self.without_statement_timeout(|session| {
-            rebuild::reshape(session, expected, wait.on_progress)
+            rebuild::rebuild(session, expected, wait.on_progress)
         })
     }
 
@@ -226,7 +232,7 @@ impl Change for PostgresTx {
         wait: &WaitPolicy<'_>,
     ) -> Result<Option<ConstraintException>> {
         self.without_statement_timeout(|session| {
-            rebuild::put_index(session, table, index, wait.on_progress)
+            index::create(session, table, index, wait.on_progress)
         })
     }
 
@@ -240,7 +246,9 @@ impl Change for PostgresTx {
     }
 
     fn count_violations(&mut self, expected: &Table, rule: &Rule) -> Result<u64> {
-        self.without_statement_timeout(|session| rebuild::count_violations(session, expected, rule))
+        self.without_statement_timeout(|session| {
+            violations::count_violations(session, expected, rule)
+        })
     }
 
     fn record_exception(&mut self, exception: &ConstraintException) -> Result<()> {
@@ -251,13 +259,15 @@ impl Change for PostgresTx {
     fn enforce(&mut self, exception: &ConstraintException) -> Result<()> {
         let ConstraintException { table, rule, .. } = exception;
         if let Rule::ForeignKey(parent) = rule {
-            self.without_statement_timeout(|session| rebuild::validate(session, table, parent))?;
+            self.without_statement_timeout(|session| {
+                exceptions::validate_foreign_keys(session, table, parent)
+            })?;
         }
         self.run(&delete_exception(exception))
     }
 
     fn finish_adoption(&mut self) -> Result<Vec<String>> {
-        self.without_statement_timeout(sequences::secure)
+        self.without_statement_timeout(sequences::advance_sequences)
     }
 
     fn attempt(&mut self, work: &mut dyn FnMut(&mut dyn Change) -> Result<()>) -> Result<()> {
@@ -275,7 +285,7 @@ impl Change for PostgresTx {
 
     fn record(&mut self, migration: &Migration, took: Duration) -> Result<()> {
         let sql = insert_ledger_row(migration, took, "clock_timestamp()");
-        let counts = self.session().count(&sql);
+        let counts = self.session().changed_rows(&sql);
         match counts.map_err(|error| self.explained(error))?.as_slice() {
             [1] => Ok(()),
             _ => Err(Error::new(Kind::Data, "table migrations takes no row")

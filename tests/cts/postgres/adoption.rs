@@ -354,7 +354,7 @@ fn exhausted_ids_are_refused() {
     database.sql(&format!("{NUMBERED} ALTER TABLE users ALTER id TYPE BIGINT; INSERT INTO users VALUES (9223372036854775807, 'z', 'x')"));
     let before = database.dump();
     let done = database.cts("migrate").status(65);
-    let said = "users.id: there is no id after 9223372036854775807 for a new row";
+    let said = "users.id: no id is left after 9223372036854775807 for a new row";
     assert!(done.err().contains(said), "{}", done.err());
     assert_eq!(database.dump(), before);
 }
@@ -508,28 +508,28 @@ fn a_database_that_cannot_be_adopted_is_not_changed() {
     for (sql, said) in [
         (
             format!("{id} CREATE VIEW names AS SELECT id, name FROM exchange_connections"),
-            "view names reads exchange_connections.id, which has to get another type",
+            "view names depends on exchange_connections.id, whose type has to change",
         ),
         (
             format!("{id} CREATE MATERIALIZED VIEW ids AS SELECT id FROM exchange_connections"),
-            "materialized view ids reads exchange_connections.id",
+            "materialized view ids depends on exchange_connections.id",
         ),
         (
             format!("{id} ALTER TABLE exchange_connections ADD own BOOLEAN GENERATED ALWAYS AS (id > 5) STORED"),
-            "column own of table exchange_connections reads exchange_connections.id",
+            "column own of table exchange_connections depends on exchange_connections.id",
         ),
         (
             format!("{id} CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'; \
                 CREATE TRIGGER mine AFTER UPDATE OF id ON exchange_connections FOR EACH ROW EXECUTE FUNCTION f()"),
-            "trigger mine on table exchange_connections reads exchange_connections.id",
+            "trigger mine on table exchange_connections depends on exchange_connections.id",
         ),
         (
             format!("{id} CREATE TABLE mine (c INTEGER CONSTRAINT lead REFERENCES exchange_connections (id))"),
-            "foreign key lead of table mine refers to a column of table exchange_connections that has to change",
+            "foreign key lead of table mine references a column of table exchange_connections that has to change",
         ),
         (
             "CREATE TABLE exchange_connections (id INTEGER, name TEXT); INSERT INTO exchange_connections VALUES (1, 'a'), (1, 'b'), (NULL, 'c'), (2, 'd')".into(),
-            "3 rows of table exchange_connections share their id or have none, and other tables refer to it",
+            "3 rows of table exchange_connections have no unique id, and foreign keys of other tables reference it",
         ),
         (
             "CREATE TABLE statistics_daily (id INTEGER, x TEXT) PARTITION BY LIST (x)".into(),
@@ -546,15 +546,15 @@ fn a_database_that_cannot_be_adopted_is_not_changed() {
         (
             "CREATE TABLE exchange_connections (id INTEGER PRIMARY KEY, name TEXT, is_enabled TEXT, is_active INTEGER); \
              INSERT INTO exchange_connections VALUES (1, 'a', 'maybe', 1), (2, 'b', 'true', 0)".into(),
-            "exchange_connections.is_enabled: 1 rows cannot become BOOLEAN, and index idx_exchange_connections_running cannot be made over TEXT",
+            "exchange_connections.is_enabled: 1 rows cannot be converted to BOOLEAN, and index idx_exchange_connections_running cannot be created over type TEXT",
         ),
         (
             "CREATE TABLE strategies_dca (id BYTEA, symbol TEXT); INSERT INTO strategies_dca VALUES ('a', 'x'), (NULL, 'y')".into(),
-            "strategies_dca.id: values of type BYTEA cannot become TEXT without a loss",
+            "strategies_dca.id: values of type BYTEA cannot be converted to TEXT without loss",
         ),
         (
             "CREATE TABLE migrations (name TEXT, executed_at BIGINT); INSERT INTO migrations VALUES ('a', 1700000000000)".into(),
-            "the ledger would not take a row: migrations.executed_at keeps its type BIGINT (1 rows)",
+            "cts could not write its rows into the ledger: migrations.executed_at keeps its type BIGINT (1 rows)",
         ),
         (
             "CREATE TABLE users (login TEXT, data BYTEA); INSERT INTO users VALUES ('a', 'b')".into(),
@@ -610,7 +610,7 @@ fn a_dry_run_reports_missing_privileges() {
         .batch_execute(&format!("ALTER SCHEMA public OWNER TO postgres; ALTER DATABASE \"{name}\" OWNER TO postgres; REVOKE CREATE ON SCHEMA public FROM PUBLIC"))
         .unwrap();
     database.cts("migrate").status(77).says(&["GRANT USAGE, CREATE ON SCHEMA"]);
-    let said = format!("role {name} may not make tables in schema public");
+    let said = format!("role {name} may not create tables in schema public");
     database.cts("migrate --dry-run").status(77).says(&[&said, "GRANT USAGE, CREATE ON SCHEMA"]);
 }
 

@@ -70,13 +70,13 @@ fn a_sound_server_has_no_findings_and_is_not_changed() {
     for (group, name, what) in [
         ("credentials", "password", "there is one"),
         ("server", "connection", "PostgreSQL "),
-        ("server", "TLS", "does not leave this machine"),
+        ("server", "TLS", "not encrypted, on this machine"),
         ("server", "create", "in schema cts"),
-        ("server", "rights", "owns the tables"),
+        ("server", "rights", "owns all existing tables"),
         ("server", "connections", "CTS_POOL_MAX 20"),
         ("database", "ledger", "4 migrations"),
         ("database", "schema", "as expected"),
-        ("clock", "server", " s from ours"),
+        ("clock", "server", "of this machine differ by "),
     ] {
         let (status, said, _) = found(&report, group, name);
         assert!(status == "good" && said.contains(what), "{name}: {status}, {said}");
@@ -191,7 +191,7 @@ fn a_connection_to_another_host_must_be_encrypted_and_verified() {
     };
     let at = |status| ["server", "TLS", status];
     says(run("sslmode=disable"), 1, at("attention"), "not encrypted", "ssl=on");
-    says(run("sslmode=require"), 1, at("attention"), "whoever answers is believed", "verify-full");
+    says(run("sslmode=require"), 1, at("attention"), "certificate is not verified", "verify-full");
     let ca = certs.ca.to_str().unwrap().replace('/', "%2F");
     let (code, report) = json(run(&format!("sslmode=verify-ca&sslrootcert={ca}")));
     assert_eq!(found(&report, "server", "TLS").0, "good", "{report:#}");

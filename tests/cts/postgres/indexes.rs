@@ -144,7 +144,7 @@ fn a_transaction_that_a_build_waits_for_is_named() {
         let done = run.within(Duration::from_secs(30));
         assert_eq!(done.0.status.code(), Some(75), "{}", done.err());
         done.says(&[
-            "index idx_pseudo_positions_status on pseudo_positions: it waits for a transaction of ",
+            "index idx_pseudo_positions_status on pseudo_positions: the build waits for a transaction of ",
             &named,
             "what was committed before remains",
             "CTS_LOCK_TIMEOUT",

@@ -63,7 +63,7 @@ fn a_prepared_transaction_that_holds_a_lock_is_named() {
     database.sql("BEGIN; LOCK TABLE site_logs; PREPARE TRANSACTION 'it''s mine'");
     let done = database.cts("migrate").env("CTS_LOCK_TIMEOUT", "1").status(75);
     done.says(&[
-        "table site_logs is used by the prepared transaction",
+        "table site_logs is locked by the prepared transaction",
         "ROLLBACK PREPARED 'it''s mine'",
     ]);
     database.sql("ROLLBACK PREPARED 'it''s mine'");
@@ -258,7 +258,7 @@ fn wait_for_a_table((lost, held, goes_on): (&str, &str, &str)) {
         let over = SetOnDrop(&is_over);
         for words in ["migrate", "repair"] {
             let done = database.cts(words).env("CTS_LOCK_TIMEOUT", "1s").status(75);
-            done.says(&["is used by a transaction of ", &named, "s old", "nothing was changed"]);
+            done.says(&["is locked by a transaction of ", &named, "s old", "nothing was changed"]);
         }
         // The schema can be read only without this lock.
         holder.batch_execute("ROLLBACK").unwrap();
@@ -302,7 +302,7 @@ fn a_check_names_the_program_that_locks_a_table() {
     let mut holder =
         program(&database, "BEGIN; LOCK TABLE pseudo_positions IN ACCESS EXCLUSIVE MODE");
     let named =
-        format!("table pseudo_positions is used by a transaction of {}", title(&mut holder));
+        format!("table pseudo_positions is locked by a transaction of {}", title(&mut holder));
     let start = Instant::now();
     database.cts("--check").status(2).says(&["CTS CRITICAL", &named]);
     assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());

@@ -47,7 +47,7 @@ fn threads(service: &Service) -> usize {
 fn query_threads(service: &Service) -> usize {
     let tasks = fs::read_dir(format!("/proc/{}/task", service.child.id())).unwrap();
     let names = tasks.map(|task| fs::read_to_string(task.unwrap().path().join("comm")));
-    names.filter(|name| name.as_ref().is_ok_and(|name| name.trim() == "question")).count()
+    names.filter(|name| name.as_ref().is_ok_and(|name| name.trim() == "query")).count()
 }
 
 /// The sessions of cts on the server.
@@ -122,7 +122,7 @@ fn a_hanging_server_does_not_exhaust_threads_or_trigger_the_watchdog() {
             scope.spawn(|| {
                 for _ in 0..5 {
                     let asked = Instant::now();
-                    is_unhealthy(&service, "look at the server, and at the network between");
+                    is_unhealthy(&service, "check the server and the network to it");
                     answers.lock().unwrap().push((asked.elapsed(), threads(&service)));
                 }
             });
@@ -391,8 +391,12 @@ fn a_read_only_server_is_unhealthy_until_it_is_writable() {
     reload("ALTER SYSTEM SET default_transaction_read_only = on");
     let answer = service.until_status("unhealthy");
     assert!(answer.body.contains("default_transaction_read_only"), "{}", answer.body);
-    database.cts("--check").status(2).says(&["set read-only"]);
-    database.cts("migrate").env("CTS_WAIT", "0").status(69).says(&["set read-only"]);
+    database.cts("--check").status(2).says(&["default_transaction_read_only is on"]);
+    database
+        .cts("migrate")
+        .env("CTS_WAIT", "0")
+        .status(69)
+        .says(&["default_transaction_read_only is on"]);
     let reset = "SET default_transaction_read_only = off; \
         ALTER SYSTEM RESET default_transaction_read_only";
     let mut admin = cluster.admin("postgres");

@@ -117,7 +117,7 @@ fn a_refused_login_reveals_no_secret() {
         right.replace(&format!("127.0.0.1:{port}/"), &format!("127.0.0.1:{free},db.invalid:1/"));
     refused(&both, 69, 2, &["connection refused", "db.invalid"]);
     let tls = right.replace("sslmode=disable", "sslmode=require");
-    refused(&tls, 78, 3, &["the server has no TLS", "sslmode=disable"]);
+    refused(&tls, 78, 3, &["the server does not support TLS", "sslmode=disable"]);
 }
 
 #[test]
@@ -328,7 +328,7 @@ fn a_read_only_role_can_inspect_and_is_told_its_missing_privileges() {
     database.sql("DROP INDEX idx_site_logs_time");
     run("--check").status(1).says(&["idx_site_logs_time"]);
     for words in ["migrate", "repair", "serve --port 0"] {
-        run(words).status(77).says(&["must be owner", "own the schema and its tables"]);
+        run(words).status(77).says(&["must be owner", "the owner of the schema and its tables"]);
     }
     database.cts("repair").success();
     // `migrate` has nothing to do; `serve` needs write access.

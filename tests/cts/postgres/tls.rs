@@ -30,12 +30,9 @@ type Verdict = (i32, i32, &'static [&'static str]);
 
 const TAKEN: Verdict = (0, 0, &[]);
 const NO_TLS: Verdict =
-    (78, 3, &["the server has no TLS, and sslmode=", "set ssl=on at the server"]);
-const NO_ROOT: Verdict = (
-    78,
-    3,
-    &["sslmode=verify-ca: no certificate of an authority is configured", "set sslrootcert="],
-);
+    (78, 3, &["the server does not support TLS, and sslmode=", "set ssl=on at the server"]);
+const NO_ROOT: Verdict =
+    (78, 3, &["sslmode=verify-ca: no root certificate is configured", "set sslrootcert="]);
 const NOT_KNOWN: Verdict =
     (78, 3, &["is not signed by a known authority", "set sslrootcert=", "sslmode=require"]);
 const OTHER_AUTHORITY: Verdict = (
@@ -190,7 +187,7 @@ fn a_server_on_another_host_must_be_verified() {
         (
             &plain,
             [
-                "the server has no TLS, and sslmode=verify-full (given, or the default for a host",
+                "the server does not support TLS, and sslmode=verify-full (set, or the default for a host",
                 "sslmode=disable",
             ],
         ),

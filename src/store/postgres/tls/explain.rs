@@ -1,7 +1,6 @@
-//! Says what a failed TLS handshake asks of the operator.
+//! Explains why a TLS handshake failed, and what to do about it.
 
 use std::error::Error as Cause;
-use std::fmt::Display;
 use std::io;
 
 use rustls::pki_types::InvalidDnsNameError;
@@ -9,20 +8,16 @@ use rustls::{AlertDescription, CertificateError};
 
 use super::{Proof, Tls};
 use crate::error::{Error, Kind};
+use crate::store::postgres::error::{KnownText, known_text};
 use crate::store::postgres::url::SslMode;
 
-/// What the client library says where the server answers that it has no TLS
-/// (tokio-postgres, `connect_tls.rs`).
-const NO_TLS: &str = "server does not support TLS";
-
 impl Tls {
-    /// What `error` means, if it is one of TLS; `place` is where the server is, as it may be
-    /// shown.
-    pub fn explain(&self, error: &postgres::Error, place: impl Display) -> Option<Error> {
+    /// The error of a connection that could not be opened, if the cause is TLS.
+    pub fn explain(&self, error: &postgres::Error) -> Option<Error> {
         let mut cause: Option<&(dyn Cause + 'static)> = error.source();
         while let Some(found) = cause {
             if let Some(explained) = self.explain_one(found) {
-                return Some(explained.at(place));
+                return Some(explained);
             }
             cause = next(found);
         }
@@ -35,19 +30,19 @@ impl Tls {
         }
         if cause.is::<InvalidDnsNameError>() {
             return Some(
-                fault("the host is neither a name nor an address that TLS knows")
+                fault("the host is neither a DNS name nor an IP address, as TLS requires")
                     .remedy("correct the host in the URL"),
             );
         }
-        (cause.to_string() == NO_TLS).then(|| {
+        (known_text(&cause.to_string()) == Some(KnownText::NoTls)).then(|| {
             fault(format!(
-                "the server has no TLS, and sslmode={} (given, or the default for a host that is \
-                 not local) asks for it",
+                "the server does not support TLS, and sslmode={} (set, or the default for a host that \
+                 is not local) requires it",
                 self.mode.name()
             ))
             .remedy(
                 "set ssl=on at the server, or sslmode=disable in the URL to send everything, \
-                 with what the login gives away, unencrypted",
+                 the login included, unencrypted",
             )
         })
     }
@@ -65,7 +60,7 @@ impl Tls {
             ) => fault(format!("the server does not accept our certificate ({why:?})"))
                 .remedy("set sslcert and sslkey in the URL to a certificate that it accepts"),
             other => Error::new(Kind::Unavailable, format!("TLS with the server failed: {other}"))
-                .remedy("look into the server's log; it must offer TLS 1.2 or 1.3"),
+                .remedy("check the server's log; it must support TLS 1.2 or 1.3"),
         }
     }
 
@@ -81,15 +76,15 @@ impl Tls {
         }
     }
 
-    /// What webpki has its own words for.
-    fn unusable(&self, why: &str) -> Error {
-        // A self-signed certificate that is also an authority's.
-        if why.contains("CaUsedAsEndEntity") {
-            return self.unknown_issuer();
-        }
-        let why = match why.contains("UnsupportedCertVersion") {
-            true => "it is of X.509 version 1, which cannot be verified",
-            false => why,
+    /// The error of a certificate that `rustls` gives no value for.
+    fn unusable(&self, text: &str) -> Error {
+        let why = match known_text(text) {
+            // A self-signed certificate that is also that of an authority.
+            Some(KnownText::AuthorityAsServer) => return self.unknown_issuer(),
+            Some(KnownText::CertificateVersion1) => {
+                "it is of X.509 version 1, which cannot be verified"
+            }
+            _ => text,
         };
         fault(format!("the server's certificate cannot be used: {why}")).remedy(format!(
             "give the server a certificate of version 3 with its name as subjectAltName, or {}",
@@ -133,23 +128,24 @@ impl Tls {
         }
     }
 
-    /// How to do without proof. With a root certificate, `require` asks for it still.
+    /// How to connect without verifying the certificate. With a root certificate, `require` verifies
+    /// it too.
     fn without_proof(&self) -> &'static str {
         match (&self.demand.roots, self.demand.proof, self.mode) {
-            // Of TLS 1.3 the signature can be verified whatever the certificate is.
-            (_, Proof::Nothing, _) => "let the server offer TLS 1.3",
+            // With TLS 1.3 the signature of any certificate can be verified.
+            (_, Proof::Nothing, _) => "let the server support TLS 1.3",
             (Some(_), Proof::Chain, SslMode::Require) => {
-                "take the root certificate away to do without proof of whom you talk to"
+                "remove the root certificate to connect without verifying the server"
             }
             (Some(_), _, _) => {
-                "set sslmode=require and no root certificate to do without proof of whom you talk to"
+                "set sslmode=require and no root certificate to connect without verifying the server"
             }
-            (None, _, _) => "set sslmode=require to do without proof of whom you talk to",
+            (None, _, _) => "set sslmode=require to connect without verifying the server",
         }
     }
 }
 
-/// The cause of a cause. An I/O error hides the error that it was made of.
+/// The source of an error. That of an I/O error that wraps another is the wrapped one.
 fn next<'e>(cause: &'e (dyn Cause + 'static)) -> Option<&'e (dyn Cause + 'static)> {
     match cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
         Some(inner) => Some(inner),
@@ -161,13 +157,13 @@ fn fault(what: impl Into<String>) -> Error {
     Error::new(Kind::Config, what)
 }
 
-/// Passes by itself once the server has a new one, or the clock is set.
+/// Temporary: until the server has a new certificate, or the clock is set.
 fn dates(what: &str) -> Error {
     Error::new(Kind::Unavailable, format!("the server's certificate {what}"))
-        .remedy("renew it at the server, and look at this machine's clock")
+        .remedy("renew it at the server, and check the clock of this machine")
 }
 
-/// The names of a certificate as people write them, out of webpki's `DnsName("db.example")`
+/// The names of a certificate without what webpki writes around them: `DnsName("db.example")`
 /// and `IpAddress(192.0.2.1)`.
 fn plain(presented: &[String]) -> Vec<&str> {
     presented.iter().map(|name| inner(name).unwrap_or(name)).collect()

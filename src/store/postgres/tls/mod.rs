@@ -1,12 +1,11 @@
 //! TLS towards the server, as libpq has it (PostgreSQL documentation, "SSL Support" of libpq):
-//! from [`TlsSettings`] to what `postgres::Config` needs to connect. What the server must prove
-//! is decided here; [`verifier`] makes it prove that, and [`Tls::explain`] says what to do where
-//! it could not.
+//! from [`TlsSettings`] to what `postgres::Config` needs to connect. What is verified is decided
+//! here; [`verifier`] verifies it, and [`Tls::explain`] says what to do if that fails.
 //!
-//! Stricter than libpq: `prefer` takes a server without TLS, but where TLS was begun and failed
-//! it does not try again without; a root certificate or a client certificate that the URL names
-//! must be readable; `verify-ca` wants a root certificate of its own, since any site has a
-//! certificate of a public authority. A certificate must carry its name as a subjectAltName.
+//! Stricter than libpq: `prefer` accepts a server without TLS, but does not retry without TLS after
+//! a failed handshake; a root certificate or a client certificate that the URL names must be
+//! readable; `verify-ca` requires a configured root certificate, since anybody can obtain a
+//! certificate of a public authority. A certificate must have its name as a subjectAltName.
 
 mod explain;
 #[cfg(test)]
@@ -32,7 +31,7 @@ use super::url::{Endpoint, Host, Root, SslMode, TlsSettings};
 use crate::error::{Error, Kind, Result};
 use verifier::Verifier;
 
-/// How connections are encrypted, with all files read.
+/// The TLS configuration of connections, with all files read.
 #[derive(Clone)]
 pub struct Tls {
     connector: MakeRustlsConnect,
@@ -40,27 +39,31 @@ pub struct Tls {
     demand: Demand,
 }
 
-/// What the server must prove, and whose word counts.
+/// What is verified, and which authorities are trusted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Demand {
     proof: Proof,
-    /// The file of authorities; the system's where there is none.
+    /// The file of trusted authorities; `None` are those of the system.
     roots: Option<PathBuf>,
 }
 
-/// What the server must prove.
+/// What is verified of the server's certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Proof {
-    /// Nothing: whoever answers is believed.
+    /// Nothing.
     Nothing,
-    /// That an authority has signed its certificate.
+    /// That a trusted authority has signed it.
     Chain,
-    /// That, and that the certificate is for the host's name.
+    /// As `Chain`, and that it is issued for the host's name.
     Name,
 }
 
 impl Tls {
-    /// Reads the files that the settings name, or those that libpq looks for at home.
+    /// Reads the files that the settings name, else those of `~/.postgresql` that libpq reads.
+    ///
+    /// # Errors
+    /// `Kind::Config` if a file cannot be used, or no root certificate is configured where one is
+    /// required.
     pub fn new(settings: &TlsSettings) -> Result<Tls> {
         let demand = demand(settings)?;
         let provider = Arc::new(ring::default_provider());
@@ -79,7 +82,7 @@ impl Tls {
         self.connector.clone()
     }
 
-    /// For `postgres::Config::ssl_mode`. A Unix socket has no TLS, whatever is configured.
+    /// For `postgres::Config::ssl_mode`. A Unix socket never uses TLS.
     pub fn negotiation(&self, host: &Host) -> Negotiation {
         match (&host.endpoint, self.mode) {
             (Endpoint::Unix(_), _) | (_, SslMode::Disable) => Negotiation::Disable,
@@ -89,13 +92,13 @@ impl Tls {
     }
 }
 
-/// Whether a server must prove who it is, where TLS is used.
-pub fn proves(settings: &TlsSettings) -> bool {
+/// Whether the server's certificate is verified, where TLS is used.
+pub fn verifies_server(settings: &TlsSettings) -> bool {
     demand(settings).is_ok_and(|demand| demand.proof != Proof::Nothing)
 }
 
-/// PostgreSQL documentation, "SSL Mode Descriptions", with its note that a root certificate
-/// makes `require` the same as `verify-ca`.
+/// What is verified (PostgreSQL documentation, "SSL Mode Descriptions", with its note that a root
+/// certificate makes `require` the same as `verify-ca`).
 fn demand(settings: &TlsSettings) -> Result<Demand> {
     let roots = match &settings.root {
         Some(Root::File(path)) => Some(path.clone()),
@@ -118,17 +121,14 @@ fn no_root(settings: &TlsSettings) -> Error {
         Some(folder) => format!(", and there is no {}", folder.join("root.crt").display()),
         None => String::new(),
     };
-    Error::new(
-        Kind::Config,
-        format!("sslmode=verify-ca: no certificate of an authority is configured{home}"),
-    )
-    .remedy(
-        "set sslrootcert=/path/of/its/CA.pem in the URL, or sslmode=verify-full to trust the \
-         authorities that the system trusts",
-    )
+    Error::new(Kind::Config, format!("sslmode=verify-ca: no root certificate is configured{home}"))
+        .remedy(
+            "set sslrootcert=/path/of/its/CA.pem in the URL, or sslmode=verify-full to trust the \
+         authorities of the system",
+        )
 }
 
-/// A file that libpq looks for, if it is there.
+/// A file of the folder that libpq reads by default, if it exists.
 fn at_home(settings: &TlsSettings, name: &str) -> Option<PathBuf> {
     settings.folder.as_ref().map(|folder| folder.join(name)).filter(|path| path.exists())
 }
@@ -144,7 +144,7 @@ fn verifier(demand: &Demand, provider: &CryptoProvider) -> Result<Verifier> {
     if usable == 0 && demand.proof != Proof::Nothing {
         return Err(no_roots(demand));
     }
-    // Only a file is somebody's choice of this very certificate.
+    // Only a file that somebody configured trusts a certificate itself.
     let pinned = if demand.roots.is_some() { given } else { Vec::new() };
     let algorithms = provider.signature_verification_algorithms;
     Ok(Verifier { proof: demand.proof, roots, pinned, algorithms })
@@ -152,8 +152,8 @@ fn verifier(demand: &Demand, provider: &CryptoProvider) -> Result<Verifier> {
 
 fn no_roots(demand: &Demand) -> Error {
     let what = match &demand.roots {
-        Some(path) => format!("sslrootcert: {} holds no usable certificate", path.display()),
-        None => "the system has no certificates of authorities to trust".to_string(),
+        Some(path) => format!("sslrootcert: {} contains no usable certificate", path.display()),
+        None => "the system has no trusted root certificates".to_string(),
     };
     Error::new(Kind::Config, what).remedy(
         "set sslrootcert=/path/of/its/CA.pem in the URL, or install the system's (on Debian \
@@ -176,22 +176,22 @@ fn unreadable(name: &str, path: &Path, error: &pem::Error) -> Error {
     let (what, remedy) = match error {
         pem::Error::Io(e) => (
             format!("cannot be read: {e}"),
-            format!("correct {name} in the URL, or the rights of the file"),
+            format!("correct {name} in the URL, or the permissions of the file"),
         ),
         pem::Error::NoItemsFound if name == "sslkey" => (
-            "holds no private key that can be used".to_string(),
-            "a PEM file with a key that is not encrypted".to_string(),
+            "contains no usable private key".to_string(),
+            "use a PEM file with a key that is not encrypted".to_string(),
         ),
         pem::Error::NoItemsFound => (
-            "holds no certificate".to_string(),
-            "a PEM file with -----BEGIN CERTIFICATE-----".to_string(),
+            "contains no certificate".to_string(),
+            "use a PEM file with -----BEGIN CERTIFICATE-----".to_string(),
         ),
         _ => ("is not a PEM file".to_string(), format!("correct {name} in the URL")),
     };
     Error::new(Kind::Config, format!("{name}: {shown} {what}")).remedy(remedy)
 }
 
-/// Our own certificate, where there is one and TLS may be used at all.
+/// Adds the client certificate, if there is one and TLS is not disabled.
 fn with_client_certificate(
     builder: ConfigBuilder<ClientConfig, WantsClientCert>,
     settings: &TlsSettings,
@@ -212,19 +212,23 @@ fn with_client_certificate(
     builder.with_client_auth_cert(chain, private_key(&key)?).map_err(|e| {
         let (cert, key) = (cert.display(), key.display());
         Error::new(Kind::Config, format!("sslcert: {cert} cannot be used with the key {key}: {e}"))
-            .remedy("give the certificate and the key that belong together")
+            .remedy("name a certificate and the key that belongs to it")
     })
 }
 
-/// A private key, which nobody else may read (PostgreSQL documentation, "Client Certificates").
+/// Reads a private key, which other users may not be able to read (PostgreSQL documentation, "Client
+/// Certificates").
 fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>> {
     let failed = |e: io::Error| unreadable("sslkey", path, &pem::Error::Io(e));
     let found = fs::metadata(path).map_err(failed)?;
     let others = if found.uid() == 0 { 0o027 } else { 0o077 };
     if found.mode() & others != 0 {
         let shown = path.display();
-        return Err(Error::new(Kind::Config, format!("sslkey: {shown} can be read by others"))
-            .remedy(format!("chmod 600 {shown}")));
+        return Err(Error::new(
+            Kind::Config,
+            format!("sslkey: {shown} can be read by other users"),
+        )
+        .remedy(format!("chmod 600 {shown}")));
     }
     PrivateKeyDer::from_pem_file(path).map_err(|e| unreadable("sslkey", path, &e))
 }

@@ -170,8 +170,8 @@ fn a_root_file_that_is_of_no_use_is_named() {
     let (empty, key) = (file(""), file(KEY));
     for (path, said) in [
         (Path::new("/nonexistent/ca.pem"), "cannot be read"),
-        (empty.path(), "holds no certificate"),
-        (key.path(), "holds no certificate"),
+        (empty.path(), "contains no certificate"),
+        (key.path(), "contains no certificate"),
     ] {
         let error = Tls::new(&settings(SslMode::VerifyFull, Some(path))).map(|_| ()).unwrap_err();
         assert_eq!(error.kind, Kind::Config);
@@ -192,7 +192,7 @@ fn our_certificate_needs_its_key_and_the_key_is_private() {
     };
     assert_eq!(with(Some(key.path())), Ok(()));
     assert!(with(None).unwrap_err().contains("sslkey"));
-    assert!(with(Some(wrong.path())).unwrap_err().contains("no private key"));
+    assert!(with(Some(wrong.path())).unwrap_err().contains("no usable private key"));
     fs::set_permissions(key.path(), fs::Permissions::from_mode(0o644)).unwrap();
     assert!(with(Some(key.path())).unwrap_err().contains("chmod 600"));
 }

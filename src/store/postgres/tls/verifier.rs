@@ -1,9 +1,9 @@
-//! Makes the server prove what is demanded. It knows nothing of settings and files.
+//! Verifies the server's certificate. It knows nothing of settings and files.
 //!
-//! Two things that OpenSSL, and so libpq, takes and webpki does not: a self-signed certificate
-//! that is itself in the file of trusted ones, and, where nothing is to be proved, a certificate
-//! of X.509 version 1, which the recipe of PostgreSQL's documentation makes ("Creating
-//! Certificates").
+//! It accepts two things that OpenSSL, and so libpq, accepts and webpki refuses: a self-signed
+//! certificate that is itself in the file of trusted ones, and, where nothing is verified, a
+//! certificate of X.509 version 1, which the commands of PostgreSQL's documentation create
+//! ("Creating Certificates").
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
@@ -20,11 +20,11 @@ use super::Proof;
 /// Verifies a server's certificate.
 #[derive(Debug)]
 pub struct Verifier {
-    /// What is demanded.
+    /// What is verified.
     pub proof: Proof,
-    /// Authorities.
+    /// Trusted authorities.
     pub roots: RootCertStore,
-    /// Certificates that are trusted as they are.
+    /// Certificates that are trusted themselves.
     pub pinned: Vec<CertificateDer<'static>>,
     /// How signatures are verified.
     pub algorithms: WebPkiSupportedAlgorithms,
@@ -42,8 +42,8 @@ impl Verifier {
         let verdict =
             verify_server_cert_signed_by_trust_anchor(parsed, &self.roots, intermediates, now, all);
         match verdict {
-            // What webpki says of a certificate that is an authority, too. It has looked at
-            // the dates before.
+            // The error of webpki for a certificate that is also that of an authority. It has
+            // checked the dates before.
             Err(Error::InvalidCertificate(CertificateError::Other(_)))
                 if self.pinned.contains(server) =>
             {
@@ -82,7 +82,7 @@ impl ServerCertVerifier for Verifier {
         verify_tls12_signature(message, server, signed, &self.algorithms)
     }
 
-    /// Also where nothing is to be proved: the login may be bound to the certificate.
+    /// Also where nothing is verified: authentication may be bound to the certificate.
     fn verify_tls13_signature(
         &self,
         message: &[u8],
@@ -104,7 +104,7 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
-/// The public key of a certificate of any version (RFC 5280, section 4.1), as DER.
+/// The public key of a certificate of any version (RFC 5280, section 4.1), in DER.
 pub fn public_key(certificate: &[u8]) -> Option<&[u8]> {
     let certificate = Element::first(certificate)?;
     let to_be_signed = Element::first(certificate.content)?;
@@ -120,7 +120,7 @@ pub fn public_key(certificate: &[u8]) -> Option<&[u8]> {
     Some(element.whole)
 }
 
-/// One element of DER (X.690, section 8.1), and what follows it.
+/// One element of DER (X.690, section 8.1), and the bytes after it.
 struct Element<'d> {
     whole: &'d [u8],
     content: &'d [u8],

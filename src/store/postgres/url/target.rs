@@ -225,6 +225,15 @@ impl fmt::Display for Target {
 }
 
 impl Host {
+    /// Host and port, or the path of the socket, as an error shows it.
+    pub fn name(&self) -> String {
+        match &self.endpoint {
+            Endpoint::Tcp(name) if name.contains(':') => format!("[{name}]:{}", self.port),
+            Endpoint::Tcp(name) => format!("{name}:{}", self.port),
+            Endpoint::Unix(folder) => format!("{}/.s.PGSQL.{}", folder.display(), self.port),
+        }
+    }
+
     /// Whether it is on this machine: a socket or a loopback address.
     pub fn is_local(&self) -> bool {
         match (&self.endpoint, self.address) {

@@ -1,0 +1,306 @@
+//! Reads tables, columns, constraints and indexes from the catalogue of a PostgreSQL server.
+//! (PostgreSQL documentation, chapter "System Catalogs")
+
+use std::collections::BTreeMap;
+
+use super::session::{Row, Session};
+use crate::error::Result;
+use crate::store::schema::POSTGRES;
+use crate::store::sql::literal;
+use cts_schema::catalog::{Catalog, Column, ForeignKey, Index, List, Table, Text};
+use cts_schema::sql::canonical;
+use cts_schema::sql::ddl::{IDENTITY, type_name};
+
+/// The oid of the schema of the tables, as an SQL expression.
+pub const SCHEMA_OID: &str = "(SELECT oid FROM pg_namespace WHERE nspname = current_schema())";
+
+/// The catalogue as it was last read on a connection.
+#[derive(Clone)]
+pub struct SessionCatalog {
+    /// Differs after every change of the catalogue.
+    pub fingerprint: String,
+    /// What was read.
+    pub found: FoundCatalog,
+}
+
+/// What the catalogue of a server says of our tables.
+#[derive(Clone)]
+pub struct FoundCatalog {
+    /// The tables with their columns, constraints and valid indexes.
+    pub catalog: Catalog,
+    /// The indexes that a cancelled build has left.
+    pub invalid_indexes: Vec<InvalidIndex>,
+}
+
+/// An index that a cancelled `CREATE INDEX CONCURRENTLY` has left: it costs every write and serves
+/// no query.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InvalidIndex {
+    /// Its table.
+    pub table: String,
+    /// Its name.
+    pub index: String,
+}
+
+/// The names of our tables, as a list of SQL literals.
+pub fn table_names() -> String {
+    let names = POSTGRES.expected.tables.iter().map(|table| literal(&table.name));
+    names.collect::<Vec<_>>().join(", ")
+}
+
+/// The condition that a row of `pg_class`, named `c`, is one of our tables.
+pub fn is_our_table(schema: &str) -> String {
+    format!(
+        "c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = {}) \
+         AND c.relkind IN ('r', 'p') AND c.relname IN ({})",
+        literal(schema),
+        table_names()
+    )
+}
+
+/// Reads the catalogue, unless the fingerprint says that it is as the connection last read it.
+///
+/// # Errors
+/// If a query fails. The cache is as it was then.
+pub fn read(session: &mut Session, fingerprint: &str) -> Result<FoundCatalog> {
+    match &session.cached_catalog {
+        Some(cached) if cached.fingerprint == fingerprint => return Ok(cached.found.clone()),
+        _ => {}
+    }
+    let mut results = session.results(&catalog_sql(&session.server.schema))?.into_iter();
+    let mut next = || results.next().unwrap_or_default();
+    let found = found_catalog(&next(), &next(), &next())?;
+    let fingerprint = fingerprint.to_string();
+    session.cached_catalog = Some(SessionCatalog { fingerprint, found: found.clone() });
+    Ok(found)
+}
+
+/// Columns, constraints and indexes of our tables, as three queries.
+fn catalog_sql(schema: &str) -> String {
+    format!(
+        "SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, \
+             a.attidentity, a.attgenerated, pg_get_expr(d.adbin, d.adrelid) \
+         FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid \
+             LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum \
+         WHERE {ours} AND a.attnum > 0 AND NOT a.attisdropped ORDER BY c.relname, a.attnum; \
+         SELECT {CONSTRAINT_COLUMNS} \
+         FROM pg_class c JOIN pg_constraint k ON k.conrelid = c.oid LEFT JOIN pg_class p ON p.oid = k.confrelid \
+         WHERE {ours} ORDER BY c.relname, k.conname; \
+         SELECT c.relname, i.relname, x.indisunique, x.indisvalid AND x.indisready, \
+             pg_get_expr(x.indpred, x.indrelid), m.amname, \
+             (SELECT string_agg(coalesce( \
+                 (SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = x.indrelid AND a.attnum = x.indkey[place - 1] AND a.attnum > 0), \
+                 '(' || pg_get_indexdef(x.indexrelid, place, true) || ')') \
+                 || CASE x.indoption[place - 1] & 3 WHEN 1 THEN ' DESC NULLS LAST' WHEN 3 THEN ' DESC' WHEN 2 THEN ' NULLS FIRST' ELSE '' END, \
+                 chr(10) ORDER BY place) FROM generate_series(1, x.indnkeyatts) place) \
+         FROM pg_class c JOIN pg_index x ON x.indrelid = c.oid JOIN pg_class i ON i.oid = x.indexrelid \
+             JOIN pg_am m ON m.oid = i.relam \
+         WHERE {ours} AND NOT EXISTS (SELECT 1 FROM pg_constraint k WHERE k.conindid = x.indexrelid AND k.contype IN ('p', 'u', 'x')) \
+         ORDER BY c.relname, i.relname",
+        ours = is_our_table(schema)
+    )
+}
+
+fn found_catalog(columns: &[Row], constraints: &[Row], indexes: &[Row]) -> Result<FoundCatalog> {
+    let mut tables: BTreeMap<&str, Table> = BTreeMap::new();
+    for row in columns {
+        let name = row.text(0)?;
+        let table = tables.entry(name).or_insert_with(|| empty_table(name));
+        table.columns.to_mut().push(column(row)?);
+    }
+    for row in constraints {
+        let constraint = Constraint::read(row)?;
+        if let Some(table) = tables.get_mut(&*constraint.table) {
+            constraint.add_to(table);
+        }
+    }
+    let mut invalid_indexes = Vec::new();
+    for row in indexes {
+        let name = row.text(0)?;
+        let Some(table) = tables.get_mut(name) else { continue };
+        if row.flag(3)? {
+            table.indexes.to_mut().push(index(row)?);
+        } else {
+            invalid_indexes.push(InvalidIndex { table: name.into(), index: row.text(1)?.into() });
+        }
+    }
+    let tables: Vec<Table> = tables.into_values().collect();
+    let catalog = Catalog { tables: tables.into(), other_tables: List::default() };
+    Ok(FoundCatalog { catalog, invalid_indexes })
+}
+
+/// A table without columns.
+pub fn empty_table(name: &str) -> Table {
+    Table {
+        name: name.to_string().into(),
+        columns: List::default(),
+        unique: List::default(),
+        foreign_keys: List::default(),
+        checks: List::default(),
+        indexes: List::default(),
+        definition: Text::default(),
+    }
+}
+
+fn column(row: &Row) -> Result<Column> {
+    let expression = row.get(6).map(canonical);
+    let default = match (row.text(4)?, row.text(5)?) {
+        ("d", _) => Some(IDENTITY.to_string()),
+        ("a", _) => Some("GENERATED ALWAYS AS IDENTITY".into()),
+        (_, "s") => {
+            Some(format!("GENERATED ALWAYS AS ({}) STORED", expression.unwrap_or_default()))
+        }
+        _ => expression,
+    };
+    Ok(Column {
+        name: row.text(1)?.to_string().into(),
+        data_type: type_name(row.text(2)?).into(),
+        not_null: row.flag(3)?,
+        default: default.map(Text::from),
+        primary_key_position: 0,
+    })
+}
+
+/// Names that a query has aggregated into one cell, a line each.
+fn lines(text: &str) -> Vec<Text> {
+    text.split('\n').map(|line| line.to_string().into()).collect()
+}
+
+fn index(row: &Row) -> Result<Index> {
+    let method = row.text(5)?;
+    let mut columns = lines(row.text(6)?);
+    if let Some(first) = columns.first_mut().filter(|_| method != "btree") {
+        *first = format!("{first} USING {method}").into();
+    }
+    Ok(Index {
+        name: row.text(1)?.to_string().into(),
+        columns: columns.into(),
+        unique: row.flag(2)?,
+        predicate: row.get(4).map(|sql| canonical(sql).into()),
+        definition: Text::default(),
+    })
+}
+
+/// The columns of a query for constraints, for [`Constraint::read`]. The query names the rows `k`
+/// (`pg_constraint`), `c` (its table) and `p` (the table that a foreign key references).
+pub const CONSTRAINT_COLUMNS: &str = "c.relname, k.contype, \
+     (SELECT string_agg(a.attname, chr(10) ORDER BY n.place) FROM unnest(k.conkey) WITH ORDINALITY n(num, place) \
+         JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = n.num), \
+     p.relname, \
+     (SELECT string_agg(a.attname, chr(10) ORDER BY n.place) FROM unnest(k.confkey) WITH ORDINALITY n(num, place) \
+         JOIN pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = n.num), \
+     k.confdeltype, CASE WHEN k.contype = 'c' THEN pg_get_constraintdef(k.oid) END, k.conname, k.conindid";
+
+/// Number of the columns of [`CONSTRAINT_COLUMNS`].
+pub const CONSTRAINT_COLUMN_COUNT: usize = 9;
+
+/// The kind of a constraint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConstraintKind {
+    /// `PRIMARY KEY`.
+    PrimaryKey,
+    /// `UNIQUE`.
+    Unique,
+    /// `CHECK`.
+    Check,
+    /// `FOREIGN KEY`.
+    ForeignKey,
+    /// Another one: `EXCLUDE`, a constraint trigger.
+    Other,
+}
+
+/// A constraint of a table.
+#[derive(Clone, Debug)]
+pub struct Constraint {
+    /// Its table.
+    pub table: String,
+    /// Its kind.
+    pub kind: ConstraintKind,
+    /// Its columns, in order.
+    pub columns: Vec<Text>,
+    /// The table that a foreign key references.
+    pub parent: Option<String>,
+    /// The columns that a foreign key references.
+    pub parent_columns: Vec<Text>,
+    /// Its name.
+    pub name: String,
+    /// The oid of the index that enforces it, of a foreign key the one of the parent; 0 without one.
+    pub index_oid: u32,
+    on_delete: &'static str,
+    /// The condition of a `CHECK`, in parentheses.
+    pub condition: Option<String>,
+}
+
+impl Constraint {
+    /// Reads a row whose first columns are [`CONSTRAINT_COLUMNS`].
+    ///
+    /// # Errors
+    /// `Kind::Io` if a cell cannot be read.
+    pub fn read(row: &Row) -> Result<Constraint> {
+        Ok(Constraint {
+            table: row.text(0)?.to_string(),
+            kind: match row.text(1)? {
+                "p" => ConstraintKind::PrimaryKey,
+                "u" => ConstraintKind::Unique,
+                "c" => ConstraintKind::Check,
+                "f" => ConstraintKind::ForeignKey,
+                _ => ConstraintKind::Other,
+            },
+            // A CHECK may be on no column.
+            columns: row.get(2).map(lines).unwrap_or_default(),
+            parent: row.get(3).map(str::to_string),
+            parent_columns: row.get(4).map(lines).unwrap_or_default(),
+            on_delete: match row.text(5)? {
+                "c" => "CASCADE",
+                "r" => "RESTRICT",
+                "n" => "SET NULL",
+                "d" => "SET DEFAULT",
+                _ => "NO ACTION",
+            },
+            condition: row.get(6).map(condition),
+            name: row.text(7)?.to_string(),
+            index_oid: row.number(8)?,
+        })
+    }
+
+    /// Its foreign keys, one for each column.
+    pub fn foreign_keys(&self) -> Vec<ForeignKey> {
+        let Some(parent) = self.parent.as_ref().filter(|_| self.kind == ConstraintKind::ForeignKey)
+        else {
+            return Vec::new();
+        };
+        let key = |(column, references): (&Text, &Text)| ForeignKey {
+            column: column.clone(),
+            table: parent.clone().into(),
+            references: references.clone(),
+            on_delete: self.on_delete.into(),
+        };
+        self.columns.iter().zip(&self.parent_columns).map(key).collect()
+    }
+
+    /// Adds it to a table.
+    pub fn add_to(&self, table: &mut Table) {
+        match self.kind {
+            ConstraintKind::PrimaryKey => {
+                for (position, name) in (1..).zip(&self.columns) {
+                    let mut columns = table.columns.to_mut().iter_mut();
+                    if let Some(column) = columns.find(|column| column.name == *name) {
+                        column.primary_key_position = position;
+                    }
+                }
+            }
+            ConstraintKind::Unique => table.unique.to_mut().push(self.columns.clone().into()),
+            ConstraintKind::Check => {
+                table.checks.to_mut().extend(self.condition.clone().map(Text::from));
+            }
+            ConstraintKind::ForeignKey => table.foreign_keys.to_mut().extend(self.foreign_keys()),
+            ConstraintKind::Other => {}
+        }
+    }
+}
+
+/// The condition of a `CHECK` in its canonical form, in parentheses.
+fn condition(definition: &str) -> String {
+    let condition = definition.strip_prefix("CHECK ").unwrap_or(definition);
+    format!("({})", canonical(condition.trim_end_matches(" NOT VALID")))
+}

@@ -1,0 +1,241 @@
+//! Opens one connection to one host of the URL, with the settings that every connection of cts
+//! has: timeouts, TCP keepalives, and one schema in the search path.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use postgres::{Client, Config};
+
+use super::error;
+use super::session::{self, Session};
+use super::tls::Tls;
+use super::url::{ChannelBinding, Endpoint, Host, Password, SessionAttrs, Target};
+use crate::error::{Error, Kind, Result};
+use crate::store::sql::quoted;
+
+/// `lock_timeout` of an inspection.
+const INSPECTION_LOCK_TIMEOUT: Duration = Duration::from_secs(2);
+/// `statement_timeout` of an inspection.
+pub const INSPECTION_STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often the server checks, while it runs a statement, that the client is still connected.
+const CONNECTION_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// TCP keepalives: idle time before the first one, time between two, and lost ones after which the
+/// connection counts as lost.
+const KEEPALIVES_IDLE: Duration = Duration::from_secs(10);
+const KEEPALIVES_INTERVAL: Duration = Duration::from_secs(5);
+const KEEPALIVES_COUNT: u32 = 3;
+/// How long sent data may stay unacknowledged before the connection counts as lost.
+const TCP_USER_TIMEOUT: Duration = Duration::from_secs(15);
+/// The oldest supported version, as `server_version_num`.
+const OLDEST_VERSION: u32 = 130_000;
+/// The first version with `client_connection_check_interval` and `idle_session_timeout`.
+const VERSION_14: u32 = 140_000;
+/// SQLSTATEs of notices which say that an object exists already: duplicate table (and index),
+/// column, object. (PostgreSQL documentation, appendix A)
+const EXISTS_STATES: [&str; 3] = ["42P07", "42701", "42710"];
+
+/// The server of a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionServer {
+    /// Host and port, as the URL has them.
+    pub name: String,
+    /// `server_version_num`, such as 150004.
+    pub version: u32,
+    /// When it was started, as the server shows it; changes with a restart or a failover.
+    pub started_at: String,
+    /// Why it accepts no writes.
+    pub read_only: Option<ReadOnlyReason>,
+    /// The schema of the tables.
+    pub schema: String,
+}
+
+/// Why a server accepts no writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadOnlyReason {
+    /// It is a standby.
+    Standby,
+    /// `default_transaction_read_only` is on, for the server, the database or the role.
+    DefaultTransactionReadOnly,
+}
+
+impl ReadOnlyReason {
+    /// The reason, from `pg_is_in_recovery()` and `default_transaction_read_only`.
+    pub fn of(is_in_recovery: bool, is_set_read_only: bool) -> Option<ReadOnlyReason> {
+        match (is_in_recovery, is_set_read_only) {
+            (true, _) => Some(ReadOnlyReason::Standby),
+            (_, true) => Some(ReadOnlyReason::DefaultTransactionReadOnly),
+            _ => None,
+        }
+    }
+
+    /// What to do about it.
+    pub fn remedy(self) -> &'static str {
+        match self {
+            ReadOnlyReason::Standby => {
+                "find the primary, check that it runs, and name it in the URL"
+            }
+            ReadOnlyReason::DefaultTransactionReadOnly => {
+                "reset it where it is set: `ALTER ROLE … RESET default_transaction_read_only`, or ALTER DATABASE, or ALTER SYSTEM"
+            }
+        }
+    }
+
+    /// The error of work that needs a server which accepts writes.
+    pub fn error(self) -> Error {
+        Error::new(Kind::Unavailable, self.to_string()).remedy(self.remedy())
+    }
+}
+
+impl fmt::Display for ReadOnlyReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ReadOnlyReason::Standby => {
+                "the server is in recovery (a standby) and accepts no writes"
+            }
+            ReadOnlyReason::DefaultTransactionReadOnly => {
+                "the server accepts no writes: default_transaction_read_only is on"
+            }
+        })
+    }
+}
+
+/// Connects to a host and sets the connection up.
+///
+/// # Errors
+/// `Kind::Unavailable` if the host does not answer or accepts no connection now, or accepts no
+/// writes where the URL demands a server that does; `Kind::Permission` if it refuses the login or
+/// the use of the schema; `Kind::Config` if the URL does not fit the server. No connection is left.
+pub fn connect(target: &Target, tls: &Tls, host: &Host) -> Result<Session> {
+    let exists_notices = Arc::new(AtomicUsize::new(0));
+    let mut config = config(target, host);
+    config.ssl_mode(tls.negotiation(host));
+    let counter = Arc::clone(&exists_notices);
+    config.notice_callback(move |notice| {
+        if EXISTS_STATES.contains(&notice.code().code()) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    let password = host.password.as_ref();
+    let connected = config.connect(tls.connector());
+    let mut client = connected
+        .map_err(|e| tls.explain(&e).unwrap_or_else(|| error::from_postgres(&e, password)))?;
+    let server = read_server(&mut client, host.name(), password)?;
+    match server.read_only {
+        Some(reason) if target.session_attrs == SessionAttrs::ReadWrite => Err(reason.error()),
+        _ => {
+            let settings = settings(&server);
+            let mut session = Session::new(client, server, exists_notices, password.cloned());
+            session.run(&settings)?;
+            Ok(session)
+        }
+    }
+}
+
+fn config(target: &Target, host: &Host) -> Config {
+    let mut config = Config::new();
+    match &host.endpoint {
+        Endpoint::Tcp(name) => config.host(name),
+        Endpoint::Unix(folder) => config.host_path(folder),
+    };
+    if let Some(address) = host.address {
+        config.hostaddr(address);
+    }
+    config.port(host.port).user(&target.user).dbname(&target.database);
+    config.application_name(&target.application_name);
+    if let Some(password) = &host.password {
+        config.password(password.expose());
+    }
+    if let Some(options) = &target.options {
+        config.options(options);
+    }
+    if let Some(limit) = target.connect_timeout {
+        config.connect_timeout(limit);
+    }
+    config.channel_binding(match target.channel_binding {
+        ChannelBinding::Disable => postgres::config::ChannelBinding::Disable,
+        ChannelBinding::Prefer => postgres::config::ChannelBinding::Prefer,
+        ChannelBinding::Require => postgres::config::ChannelBinding::Require,
+    });
+    let keepalives = &target.keepalives;
+    config
+        .keepalives(keepalives.on)
+        .keepalives_idle(keepalives.idle.unwrap_or(KEEPALIVES_IDLE))
+        .keepalives_interval(keepalives.interval.unwrap_or(KEEPALIVES_INTERVAL))
+        .keepalives_retries(keepalives.count.unwrap_or(KEEPALIVES_COUNT))
+        .tcp_user_timeout(target.tcp_user_timeout.unwrap_or(TCP_USER_TIMEOUT));
+    config
+}
+
+const SERVER: &str = "SELECT current_setting('server_version_num'), pg_postmaster_start_time(), \
+         pg_is_in_recovery(), current_setting('default_transaction_read_only') = 'on', \
+         current_schema(), current_setting('search_path')";
+
+/// The first schema of the search path that exists, whether or not the role may use it.
+const FIRST_EXISTING_SCHEMA: &str = "SELECT n.nspname \
+     FROM unnest(string_to_array(current_setting('search_path'), ',')) WITH ORDINALITY p(name, place) \
+         JOIN pg_namespace n ON n.nspname = CASE btrim(p.name) WHEN '\"$user\"' THEN current_user::text \
+             ELSE replace(btrim(btrim(p.name), '\"'), '\"\"', '\"') END \
+     ORDER BY place LIMIT 1";
+
+/// Reads what the server is, and refuses one that cts does not support.
+fn read_server(
+    client: &mut Client,
+    name: String,
+    password: Option<&Password>,
+) -> Result<SessionServer> {
+    let mut first_row = |sql: &str| {
+        session::results(client, password, sql).map(|results| results.into_iter().flatten().next())
+    };
+    let Some(row) = first_row(SERVER)? else {
+        return Err(Error::new(Kind::Io, "the server gives no row for its version and settings"));
+    };
+    let version = row.number(0)?;
+    if version < OLDEST_VERSION {
+        let what = format!("PostgreSQL {} is too old", version / 10_000);
+        return Err(Error::new(Kind::Config, what).remedy("use PostgreSQL 13 or later"));
+    }
+    let Some(schema) = row.get(4) else {
+        return Err(match first_row(FIRST_EXISTING_SCHEMA)? {
+            Some(unusable) => error::no_schema_rights(unusable.text(0)?),
+            None => no_schema(row.text(5)?),
+        });
+    };
+    Ok(SessionServer {
+        name,
+        version,
+        started_at: row.text(1)?.to_string(),
+        read_only: ReadOnlyReason::of(row.flag(2)?, row.flag(3)?),
+        schema: schema.to_string(),
+    })
+}
+
+fn no_schema(search_path: &str) -> Error {
+    let what = format!("no schema of the search path ({search_path}) exists");
+    Error::new(Kind::Config, what).remedy(
+        "create it (`CREATE SCHEMA cts AUTHORIZATION …`), or name one in the URL: options=-csearch_path%3Dcts",
+    )
+}
+
+/// The settings of every connection. Names are resolved in one schema only, the first of the
+/// search path that exists.
+fn settings(server: &SessionServer) -> String {
+    let since_14 = match server.version {
+        VERSION_14.. => format!(
+            "SET client_connection_check_interval = {}; SET idle_session_timeout = 0; ",
+            CONNECTION_CHECK_INTERVAL.as_millis()
+        ),
+        _ => String::new(),
+    };
+    format!(
+        "{since_14}SET search_path = {}; SET timezone = 'UTC'; SET datestyle = 'ISO'; \
+         SET standard_conforming_strings = on; SET client_min_messages = notice; \
+         SET default_transaction_isolation = 'read committed'; SET quote_all_identifiers = off; \
+         SET idle_in_transaction_session_timeout = 0; SET row_security = off; \
+         SET lock_timeout = {}; SET statement_timeout = {}",
+        quoted(&server.schema),
+        INSPECTION_LOCK_TIMEOUT.as_millis(),
+        INSPECTION_STATEMENT_TIMEOUT.as_millis()
+    )
+}

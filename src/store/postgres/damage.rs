@@ -1,0 +1,154 @@
+//! Looks for damage in a PostgreSQL database: pages that cannot be read, indexes that differ from
+//! their tables, rows whose foreign key references nothing.
+
+use super::catalog::{SCHEMA_OID, table_names};
+use super::inspect;
+use super::session::{Row, Session};
+use crate::error::{Kind, Result};
+use crate::store::sql::{literal, quoted};
+use crate::store::{Damage, Orphans};
+use cts_schema::catalog::{ForeignKey, Table};
+
+/// The least number of bytes of a row: its header and its line pointer. (PostgreSQL documentation,
+/// "Database Page Layout")
+const ROW_BYTES_MIN: u64 = 28;
+
+/// Reads every row of our tables, checks every index if the extension `amcheck` is installed, and
+/// counts the orphans of every foreign key. Sets `statement_timeout` to 0 and leaves it so.
+///
+/// # Errors
+/// If a query fails for another reason than damage.
+pub fn find_damage(session: &mut Session) -> Result<Damage> {
+    let mut damage = Damage::default();
+    let found = inspect::inspect(session)?.snapshot;
+    session.run("SET statement_timeout = 0")?;
+    for table in found.catalog.tables.iter() {
+        let name = quoted(&table.name);
+        match session.run(&format!("SELECT sum(length(t::text)) FROM {name} t")) {
+            Err(error) if error.kind == Kind::Data => {
+                damage.pages.push(format!("table {}: {}", table.name, error.message()));
+            }
+            other => other?,
+        }
+    }
+    check_indexes(session, &mut damage, false)?;
+    for table in found.catalog.tables.iter() {
+        damage.orphans.extend(orphans(session, table)?);
+    }
+    Ok(damage)
+}
+
+/// Checks every index, in the transaction that is open, which it leaves usable.
+///
+/// # Errors
+/// If a query fails for another reason than damage; the transaction is aborted then.
+pub fn find_damaged_indexes(session: &mut Session) -> Result<Damage> {
+    let mut damage = Damage::default();
+    check_indexes(session, &mut damage, true)?;
+    Ok(damage)
+}
+
+/// An index and the function that checks it.
+struct CheckedIndex {
+    name: String,
+    /// The schema of the extension `amcheck`.
+    amcheck_schema: String,
+    oid: u32,
+}
+
+impl CheckedIndex {
+    fn read(row: &Row) -> Result<CheckedIndex> {
+        Ok(CheckedIndex {
+            name: row.text(0)?.to_string(),
+            amcheck_schema: row.text(1)?.to_string(),
+            oid: row.number(2)?,
+        })
+    }
+}
+
+/// The B-tree indexes of our tables, if the role may call `amcheck`; else no row.
+fn checked_indexes(session: &mut Session) -> Result<Vec<CheckedIndex>> {
+    let sql = format!(
+        "SELECT x.indexrelid::regclass::text, e.nspname, x.indexrelid FROM pg_index x JOIN pg_class c ON c.oid = x.indrelid \
+         JOIN pg_class i ON i.oid = x.indexrelid JOIN pg_am m ON m.oid = i.relam AND m.amname = 'btree', \
+         (SELECT n.nspname FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace \
+             WHERE p.proname = 'bt_index_check' AND has_function_privilege(p.oid, 'EXECUTE') LIMIT 1) e \
+         WHERE c.relname IN ({}) AND c.relnamespace = {SCHEMA_OID} AND x.indisvalid AND i.relpersistence = 'p'",
+        table_names()
+    );
+    session.rows(&sql)?.iter().map(CheckedIndex::read).collect()
+}
+
+/// In a transaction, which an error would abort, each index is checked after a savepoint.
+fn check_indexes(session: &mut Session, damage: &mut Damage, in_transaction: bool) -> Result<()> {
+    let (before, after, undo) = match in_transaction {
+        true => ("SAVEPOINT cts_check; ", "; RELEASE cts_check", "ROLLBACK TO cts_check"),
+        false => ("", "", ""),
+    };
+    for CheckedIndex { name, amcheck_schema, oid } in checked_indexes(session)? {
+        let function = format!("{}.bt_index_check", quoted(&amcheck_schema));
+        match session.run(&format!("{before}SELECT {function}({oid}::regclass, true){after}")) {
+            Err(error) if error.kind == Kind::Data => {
+                session.run(undo)?;
+                damage.pages.push(format!("index {name}: {}", error.message()));
+                damage.indexes.push(name);
+            }
+            other => other?,
+        }
+    }
+    if damage.indexes.len() < damage.pages.len() {
+        damage.indexes.clear();
+    }
+    Ok(())
+}
+
+fn orphans(session: &mut Session, table: &Table) -> Result<Vec<Orphans>> {
+    let mut found = Vec::new();
+    for key in table.foreign_keys.iter() {
+        let rows = count_orphans(session, &table.name, key)?;
+        if rows > 0 {
+            let (table, parent) = (table.name.to_string(), key.table.to_string());
+            found.push(Orphans { table, parent, rows });
+        }
+    }
+    Ok(found)
+}
+
+/// The number of rows whose foreign key references a row that does not exist.
+///
+/// # Errors
+/// If the query fails; an open transaction is aborted then.
+pub fn count_orphans(session: &mut Session, table: &str, key: &ForeignKey) -> Result<u64> {
+    let (column, parent) = (quoted(&key.column), quoted(&key.table));
+    let references = quoted(&key.references);
+    session.number(&format!(
+        "SELECT count(*) FROM {} t WHERE t.{column} IS NOT NULL AND NOT EXISTS (SELECT 1 FROM {parent} p WHERE p.{references} = t.{column})",
+        quoted(table)
+    ))
+}
+
+/// Whether a table of ours exists and has more than this number of rows. One whose file is too
+/// small for that is not read.
+///
+/// # Errors
+/// If a query fails; an open transaction is aborted then.
+pub fn has_more_rows(session: &mut Session, table: &str, than: u64) -> Result<bool> {
+    let sql = format!(
+        "SELECT pg_relation_size(c.oid) FROM pg_class c \
+         WHERE c.relnamespace = {SCHEMA_OID} AND c.relkind = 'r' AND c.relname = {}",
+        literal(table)
+    );
+    // The estimate in `pg_class` may be old or missing; the size in bytes is exact, and bounds the
+    // number of rows.
+    let Some(row) = session.first_row(&sql)? else { return Ok(false) };
+    // NULL for a table that was dropped meanwhile.
+    let Some(_) = row.get(0) else { return Ok(false) };
+    if row.number::<u64>(0)? / ROW_BYTES_MIN <= than {
+        return Ok(false);
+    }
+    let limit = than.saturating_add(1);
+    session.flag(&format!(
+        "SELECT count(*) > {than} FROM (SELECT 1 FROM {} LIMIT {limit}) AS few",
+        quoted(table)
+    ))
+}

@@ -1,0 +1,200 @@
+//! Examines the role of the connection for `cts doctor`: its privileges, its connection limit, and
+//! what the server offers it. (PostgreSQL documentation, "Access Privilege Inquiry Functions")
+
+use super::catalog::is_our_table;
+use super::session::{Row, Session};
+use crate::error::Result;
+use crate::store::finding::{Finding, Group};
+
+const GROUP: Group = Group::Server;
+
+/// What the role may do, and what the server offers it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RoleState {
+    /// Version and cipher of TLS; `None` without TLS.
+    pub encryption: Option<String>,
+    /// The server's clock, in seconds since 1970.
+    pub server_clock_seconds: u64,
+    role: String,
+    may_create: bool,
+    /// Our tables that the role does not own, separated by commas.
+    not_owned: Option<String>,
+    /// Our tables that the role may not read and write, separated by commas.
+    not_permitted: Option<String>,
+    /// The version of the extension `amcheck`, if it is installed.
+    amcheck: Option<String>,
+    /// `max_connections` of the server.
+    connections_max: u32,
+    /// `CONNECTION LIMIT` of the role, if it has one.
+    role_connections_max: Option<u32>,
+}
+
+impl RoleState {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// If the query fails, or a cell cannot be read.
+    pub fn read(session: &mut Session) -> Result<RoleState> {
+        let sql = state_sql(&session.server.schema);
+        RoleState::from_row(&session.row(&sql)?)
+    }
+
+    fn from_row(row: &Row) -> Result<RoleState> {
+        let optional = |at| row.get(at).filter(|text| !text.is_empty()).map(str::to_string);
+        Ok(RoleState {
+            role: row.text(0)?.to_string(),
+            may_create: row.flag(1)?,
+            not_owned: optional(2),
+            not_permitted: optional(3),
+            encryption: optional(4),
+            amcheck: optional(5),
+            connections_max: row.number(6)?,
+            // -1 is no limit.
+            role_connections_max: u32::try_from(row.number::<i64>(7)?).ok(),
+            server_clock_seconds: row.number(8)?,
+        })
+    }
+
+    /// The findings. `pool_max` is the maximum number of connections of the pool.
+    pub fn findings(&self, schema: &str, pool_max: u32) -> Vec<Finding> {
+        vec![
+            self.creation(schema),
+            self.privileges(),
+            self.connection_limit(pool_max),
+            self.amcheck(),
+        ]
+    }
+
+    fn creation(&self, schema: &str) -> Finding {
+        let (role, name) = (&self.role, "create");
+        if self.may_create {
+            let what = format!("role {role} may create tables in schema {schema}");
+            return Finding::good(GROUP, name, what);
+        }
+        let what = format!("role {role} may not create tables in schema {schema}");
+        Finding::bad(GROUP, name, what)
+            .remedy(format!("GRANT USAGE, CREATE ON SCHEMA \"{schema}\" TO \"{role}\""))
+    }
+
+    fn privileges(&self) -> Finding {
+        let (role, name) = (&self.role, "rights");
+        match (&self.not_permitted, &self.not_owned) {
+            (Some(tables), _) => {
+                let what = format!("role {role} may not read and write: {tables}");
+                Finding::bad(GROUP, name, what).remedy(ownership_remedy(role))
+            }
+            (_, Some(tables)) => {
+                let what =
+                    format!("role {role} does not own, and cannot migrate or repair: {tables}");
+                Finding::attention(GROUP, name, what).remedy(ownership_remedy(role))
+            }
+            _ => {
+                let what = format!("role {role} owns all existing tables of CTS");
+                Finding::good(GROUP, name, what)
+            }
+        }
+    }
+
+    fn connection_limit(&self, pool_max: u32) -> Finding {
+        let of_role = self.role_connections_max.filter(|max| *max < self.connections_max);
+        let (max, setting) = match of_role {
+            Some(max) => (max, "the role's CONNECTION LIMIT"),
+            None => (self.connections_max, "max_connections of the server"),
+        };
+        let what = format!("CTS_POOL_MAX {pool_max}, {setting} {max}");
+        if pool_max < max {
+            return Finding::good(GROUP, "connections", what);
+        }
+        Finding::attention(GROUP, "connections", format!("{what}: none is left for other programs"))
+            .remedy("lower CTS_POOL_MAX, or raise that limit")
+    }
+
+    fn amcheck(&self) -> Finding {
+        match &self.amcheck {
+            Some(version) => Finding::good(GROUP, "amcheck", version),
+            None => Finding::skipped(
+                GROUP,
+                "amcheck",
+                "not installed: cts --check --deep reads every row and checks no index",
+            )
+            .remedy("CREATE EXTENSION amcheck, as a superuser of the database"),
+        }
+    }
+}
+
+fn state_sql(schema: &str) -> String {
+    let tables = |condition: &str| {
+        format!(
+            "(SELECT string_agg(c.relname, ', ' ORDER BY c.relname) FROM pg_class c WHERE {} AND {condition})",
+            is_our_table(schema)
+        )
+    };
+    format!(
+        "SELECT current_user, has_schema_privilege(current_schema(), 'CREATE'), {}, {}, \
+         (SELECT concat_ws(', ', version, cipher) FROM pg_stat_ssl WHERE pid = pg_backend_pid() AND ssl), \
+         (SELECT extversion FROM pg_extension WHERE extname = 'amcheck'), \
+         current_setting('max_connections'), \
+         (SELECT rolconnlimit FROM pg_roles WHERE rolname = current_user), \
+         floor(extract(epoch FROM clock_timestamp()))",
+        tables("NOT pg_has_role(c.relowner, 'USAGE')"),
+        tables(
+            "NOT (has_table_privilege(c.oid, 'SELECT') AND has_table_privilege(c.oid, 'INSERT') \
+             AND has_table_privilege(c.oid, 'UPDATE') AND has_table_privilege(c.oid, 'DELETE'))"
+        )
+    )
+}
+
+fn ownership_remedy(role: &str) -> String {
+    format!(
+        "REASSIGN OWNED BY … TO \"{role}\", or GRANT what is missing (docs/postgresql.md, \"Rights\")"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::finding::Grade::{Attention, Bad, Good, Skipped};
+
+    fn owner() -> RoleState {
+        RoleState {
+            role: "cts".into(),
+            may_create: true,
+            amcheck: Some("1.3".into()),
+            connections_max: 100,
+            ..RoleState::default()
+        }
+    }
+
+    #[test]
+    fn a_role_that_owns_its_schema_is_good() {
+        assert!(owner().findings("cts", 20).iter().all(|seen| seen.grade == Good));
+    }
+
+    #[test]
+    fn each_missing_privilege_is_reported() {
+        let grades = |change: fn(&mut RoleState)| {
+            let mut state = owner();
+            change(&mut state);
+            let all = state.findings("cts", 20);
+            all.into_iter()
+                .filter(|o| o.grade != Good)
+                .map(|o| (o.name, o.grade))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(grades(|state| state.may_create = false), [("create".into(), Bad)]);
+        assert_eq!(
+            grades(|state| state.not_permitted = Some("users".into())),
+            [("rights".into(), Bad)]
+        );
+        assert_eq!(
+            grades(|state| state.not_owned = Some("users".into())),
+            [("rights".into(), Attention)]
+        );
+        assert_eq!(grades(|state| state.connections_max = 20), [("connections".into(), Attention)]);
+        assert_eq!(
+            grades(|state| state.role_connections_max = Some(5)),
+            [("connections".into(), Attention)]
+        );
+        assert_eq!(grades(|state| state.amcheck = None), [("amcheck".into(), Skipped)]);
+    }
+}
