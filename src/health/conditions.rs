@@ -101,7 +101,7 @@ impl Condition {
 }
 
 /// A condition with its history.
-struct Entry {
+struct LoggedCondition {
     condition: Condition,
     since: Instant,
     /// The error that was logged last, and when.
@@ -112,7 +112,7 @@ struct Entry {
 /// The registry, shared by all threads of the service.
 #[derive(Clone)]
 pub struct Conditions {
-    entries: Arc<Mutex<BTreeMap<Subject, Entry>>>,
+    entries: Arc<Mutex<BTreeMap<Subject, LoggedCondition>>>,
     log: Log,
 }
 
@@ -158,7 +158,10 @@ impl Conditions {
         match entries.get_mut(&condition.subject) {
             None => {
                 let (logged, subject) = (condition.error.clone(), condition.subject);
-                entries.insert(subject, Entry { condition, since: now, logged, logged_at: now });
+                entries.insert(
+                    subject,
+                    LoggedCondition { condition, since: now, logged, logged_at: now },
+                );
                 true
             }
             Some(entry) => {
@@ -181,7 +184,7 @@ impl Conditions {
         }
     }
 
-    fn entries(&self) -> MutexGuard<'_, BTreeMap<Subject, Entry>> {
+    fn entries(&self) -> MutexGuard<'_, BTreeMap<Subject, LoggedCondition>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

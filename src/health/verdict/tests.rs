@@ -11,7 +11,7 @@ use crate::store::schema::SQLITE;
 use crate::store::sqlite::{DatabaseFile, FileAccess};
 use cts_schema::migration::AppliedMigration;
 
-type Change = fn(&mut Snapshot, &mut Surroundings);
+type CaseSetup = fn(&mut Snapshot, &mut Surroundings);
 
 /// A database in which everything is in place.
 fn whole() -> Snapshot {
@@ -61,7 +61,7 @@ fn everything_in_place_is_healthy() {
 
 #[test]
 fn what_needs_attention_is_degraded() {
-    let cases: [(Change, &str); 6] = [
+    let cases: [(CaseSetup, &str); 6] = [
         (|snapshot, _| without(snapshot, "statistics_daily"), "table statistics_daily is missing"),
         (
             |snapshot, _| snapshot.catalog.tables.to_mut()[0].columns.to_mut().truncate(1),
@@ -103,7 +103,7 @@ fn without_any_table_no_remedy_is_named_that_does_not_help() {
 
 #[test]
 fn what_cannot_be_used_is_unhealthy() {
-    let cases: [(Change, &str); 6] = [
+    let cases: [(CaseSetup, &str); 6] = [
         (|snapshot, _| without(snapshot, "users"), "critical table users is missing"),
         (|_, surroundings| surroundings.storage.read_only = Some("read-only".into()), "read-only"),
         (|_, surroundings| surroundings.storage.replaced = Some("replaced".into()), "replaced"),
