@@ -17,7 +17,7 @@ use cts_schema::migration::{FALLBACK, UNIFIED, checksum, order};
 use cts_schema::parity::compare_catalogs;
 use cts_schema::reference::{self, CommentDefect, SchemaSource};
 use cts_schema::sql::ddl;
-use cts_schema::sql::{SqlFile, statements};
+use cts_schema::sql::{SqlFile, statements, without_comments};
 use cts_schema::sqlite_catalog::{self, SqliteConnection, TextRow};
 use rusqlite::Connection;
 use rusqlite::types::ValueRef;
@@ -72,6 +72,8 @@ fn main() -> Result<()> {
 
     println!("cargo:rustc-env=CTS_BUILT={}", built_at_seconds(&[&sqlite, &postgres])?);
     let folder = env::var("OUT_DIR")?;
+    write_bundled_files(&sqlite, &Path::new(&folder).join("sqlite"))?;
+    write_bundled_files(&postgres, &Path::new(&folder).join("postgres"))?;
     let write = |name: &str, text: String| fs::write(Path::new(&folder).join(name), text);
     write("sqlite_schema.rs", constants(&sqlite, &sqlite_catalog))?;
     write("postgres_schema.rs", constants(&postgres, &postgres_catalog))?;
@@ -228,6 +230,18 @@ impl SqliteConnection for BuildConnection<'_> {
     fn malformed(&self, what: &str) -> rusqlite::Error {
         rusqlite::Error::ToSqlConversionFailure(what.into())
     }
+}
+
+/// Writes the files that become part of the binary: without comments, which are as long as the statements.
+fn write_bundled_files(folder: &MigrationFolder, to: &Path) -> Result<()> {
+    if to.exists() {
+        fs::remove_dir_all(to)?;
+    }
+    fs::create_dir_all(to)?;
+    for file in folder.with_fallback() {
+        fs::write(to.join(&file.name), without_comments(&file.text))?;
+    }
+    Ok(())
 }
 
 /// The files and the catalogue of one database as Rust constants.

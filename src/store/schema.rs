@@ -1,6 +1,5 @@
-//! What this binary bundles: the SQL files, their checksums, and the catalogue that
-//! `build.rs` computed, for SQLite by applying them to the bundled one, for PostgreSQL by
-//! reading them.
+//! The schema that is part of the binary: the SQL files, without their comments, their checksums, and the expected
+//! catalogues. `build.rs` computes these by applying the files for SQLite and reading those for PostgreSQL.
 
 use std::sync::LazyLock;
 
@@ -9,14 +8,14 @@ use include_dir::{Dir, include_dir};
 use cts_schema::catalog::Catalog;
 use cts_schema::migration::Migration;
 
-/// A bundled file as `build.rs` saw it.
+/// What `build.rs` found out about a SQL file.
 struct Bundled {
     name: &'static str,
     checksum: &'static str,
     statements: usize,
 }
 
-/// What `build.rs` wrote of `schema/sqlite`.
+/// The constants that `build.rs` generated from `schema/sqlite`.
 mod sqlite {
     use std::borrow::Cow::Borrowed;
 
@@ -26,7 +25,7 @@ mod sqlite {
     include!(concat!(env!("OUT_DIR"), "/sqlite_schema.rs"));
 }
 
-/// What `build.rs` wrote of `schema/postgres`.
+/// The constants that `build.rs` generated from `schema/postgres`.
 #[cfg(feature = "postgres")]
 mod postgres {
     use std::borrow::Cow::Borrowed;
@@ -51,14 +50,14 @@ pub struct Schema {
 
 /// The schema of the SQLite backend.
 pub static SQLITE: LazyLock<Schema> = LazyLock::new(|| {
-    static FILES: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/schema/sqlite");
+    static FILES: Dir<'static> = include_dir!("$OUT_DIR/sqlite");
     schema(&FILES, sqlite::MIGRATIONS, &sqlite::FALLBACK, &sqlite::EXPECTED)
 });
 
 /// The schema of the PostgreSQL backend.
 #[cfg(feature = "postgres")]
 pub static POSTGRES: LazyLock<Schema> = LazyLock::new(|| {
-    static FILES: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/schema/postgres");
+    static FILES: Dir<'static> = include_dir!("$OUT_DIR/postgres");
     schema(&FILES, postgres::MIGRATIONS, &postgres::FALLBACK, &postgres::EXPECTED)
 });
 

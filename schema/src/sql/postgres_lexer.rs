@@ -8,7 +8,7 @@ pub enum PostgresToken {
     /// A quoted name, without its quotes.
     Quoted(String),
     /// A string literal with its quotes, and the letter before them if there is one.
-    Text(String),
+    Literal(String),
     /// A number.
     Number(String),
     /// An operator, `::` included, or one other character.
@@ -42,7 +42,7 @@ impl PostgresToken {
             }
             PostgresToken::Name(text)
             | PostgresToken::Quoted(text)
-            | PostgresToken::Text(text)
+            | PostgresToken::Literal(text)
             | PostgresToken::Number(text)
             | PostgresToken::Sign(text) => text.clone(),
         }
@@ -95,6 +95,7 @@ pub fn is_reserved(name: &str) -> bool {
     RESERVED.iter().any(|key| key.eq_ignore_ascii_case(name))
 }
 
+/// Whether a name needs no quotes.
 fn is_plain(name: &str) -> bool {
     let starts = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_');
     starts && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
@@ -105,7 +106,7 @@ pub fn postgres_tokens(sql: &str) -> Vec<PostgresToken> {
     let mut tokens = Vec::new();
     let mut rest = sql;
     while let Some(first) = rest.chars().next() {
-        let (token, length) = next_word(rest, first);
+        let (token, length) = next_token(rest, first);
         tokens.extend(token);
         rest = rest.get(length.max(first.len_utf8())..).unwrap_or_default();
     }
@@ -114,7 +115,7 @@ pub fn postgres_tokens(sql: &str) -> Vec<PostgresToken> {
 
 /// The token at the start of `rest`, whose first character is `first`, and its length in bytes. White space and
 /// comments have a length and no token.
-fn next_word(rest: &str, first: char) -> (Option<PostgresToken>, usize) {
+fn next_token(rest: &str, first: char) -> (Option<PostgresToken>, usize) {
     let run = |is: fn(char) -> bool| rest.find(|c| !is(c)).unwrap_or(rest.len());
     let upto = |length: usize| rest.get(..length).unwrap_or(rest).to_string();
     let second = rest.chars().nth(1);
@@ -123,20 +124,20 @@ fn next_word(rest: &str, first: char) -> (Option<PostgresToken>, usize) {
         ('/', Some('*')) => (None, rest.find("*/").map_or(rest.len(), |at| at + 2)),
         (c, _) if c.is_whitespace() => (None, run(char::is_whitespace)),
         ('\'', _) => {
-            let length = quoted(rest, 0, '\'', false);
-            (Some(PostgresToken::Text(upto(length))), length)
+            let length = quoted_length(rest, 0, '\'', false);
+            (Some(PostgresToken::Literal(upto(length))), length)
         }
         ('e' | 'E' | 'b' | 'B' | 'x' | 'X' | 'n' | 'N', Some('\'')) => {
-            let length = quoted(rest, 1, '\'', first.eq_ignore_ascii_case(&'e'));
-            (Some(PostgresToken::Text(upto(length))), length)
+            let length = quoted_length(rest, 1, '\'', first.eq_ignore_ascii_case(&'e'));
+            (Some(PostgresToken::Literal(upto(length))), length)
         }
         ('"', _) => {
-            let length = quoted(rest, 0, '"', false);
+            let length = quoted_length(rest, 0, '"', false);
             let inner = rest.get(1..length.saturating_sub(1)).unwrap_or_default();
             (Some(PostgresToken::Quoted(inner.replace("\"\"", "\""))), length)
         }
         (c, second) if is_number(c, second) => {
-            let length = number(rest);
+            let length = number_length(rest);
             (Some(PostgresToken::Number(upto(length))), length)
         }
         (c, _) if is_part_of_name(c) => {
@@ -145,7 +146,7 @@ fn next_word(rest: &str, first: char) -> (Option<PostgresToken>, usize) {
         }
         (':', Some(':')) => (Some(PostgresToken::Sign("::".into())), 2),
         (c, _) if is_operator(c) => {
-            let length = operator(rest);
+            let length = operator_length(rest);
             (Some(PostgresToken::Sign(upto(length))), length)
         }
         (c, _) => (Some(PostgresToken::Sign(c.into())), c.len_utf8()),
@@ -167,7 +168,7 @@ pub fn is_operator(c: char) -> bool {
 
 /// The length in bytes of a quoted text whose quote is the character number `from`. A doubled quote is part of the
 /// text.
-fn quoted(rest: &str, from: usize, quote: char, escapes: bool) -> usize {
+fn quoted_length(rest: &str, from: usize, quote: char, escapes: bool) -> usize {
     let mut chars = rest.char_indices().skip(from + 1).peekable();
     while let Some((at, c)) = chars.next() {
         if escapes && c == '\\' {
@@ -179,7 +180,8 @@ fn quoted(rest: &str, from: usize, quote: char, escapes: bool) -> usize {
     rest.len()
 }
 
-fn number(rest: &str) -> usize {
+/// The length of a number in bytes.
+fn number_length(rest: &str) -> usize {
     let digits = |from: usize| {
         let tail = rest.get(from..).unwrap_or_default();
         from + tail.find(|c: char| !c.is_ascii_digit()).unwrap_or(tail.len())
@@ -199,15 +201,18 @@ fn number(rest: &str) -> usize {
 
 /// The length of an operator in bytes. As on the server, a comment ends it, and one of several characters ends in `+`
 /// or `-` only if it also contains one of the characters below.
-fn operator(rest: &str) -> usize {
+fn operator_length(rest: &str) -> usize {
     let mut end = rest.find(|c| !is_operator(c)).unwrap_or(rest.len());
     for comment in ["--", "/*"] {
         if let Some(at) = rest.get(1..end).and_then(|tail| tail.find(comment)) {
             end = at + 1;
         }
     }
-    let is_one = |text: &str| text.contains(['~', '!', '@', '#', '%', '^', '&', '|', '`', '?']);
-    while end > 1 && rest.get(..end).is_some_and(|op| op.ends_with(['+', '-']) && !is_one(op)) {
+    let may_end_in_sign =
+        |text: &str| text.contains(['~', '!', '@', '#', '%', '^', '&', '|', '`', '?']);
+    while end > 1
+        && rest.get(..end).is_some_and(|op| op.ends_with(['+', '-']) && !may_end_in_sign(op))
+    {
         end -= 1;
     }
     end
@@ -216,5 +221,5 @@ fn operator(rest: &str) -> usize {
 /// Whether the whole text is one number.
 pub fn is_number_text(text: &str) -> bool {
     let mut chars = text.chars();
-    chars.next().is_some_and(|c| is_number(c, chars.next())) && number(text) == text.len()
+    chars.next().is_some_and(|c| is_number(c, chars.next())) && number_length(text) == text.len()
 }

@@ -16,7 +16,7 @@ fn refused(sql: &str, part: &str) {
 }
 
 #[test]
-fn tables_are_read_with_all_that_hangs_on_them() {
+fn tables_are_read_with_columns_constraints_and_indexes() {
     let child = "CREATE TABLE IF NOT EXISTS c (a INT8 NOT NULL, p_id TEXT REFERENCES p (id) ON DELETE SET NULL, \
                  at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL, f DOUBLE PRECISION DEFAULT -1, \
                  CHECK (a > 0 AND f IN ('x', 'y')), PRIMARY KEY (p_id, a), UNIQUE (a, at)); \
@@ -57,14 +57,14 @@ fn tables_are_read_with_all_that_hangs_on_them() {
 }
 
 #[test]
-fn what_is_in_place_is_left_where_it_may_be() {
+fn existing_objects_are_accepted_only_where_allowed() {
     let twice = [PARENT, PARENT, "ALTER TABLE p ADD COLUMN IF NOT EXISTS own BOOLEAN;"];
     assert_eq!(files(&twice, true), files(&[PARENT], false));
     assert!(files(&twice, false).unwrap_err().contains("used twice"));
 }
 
 #[test]
-fn what_is_not_understood_is_refused_with_its_place() {
+fn unsupported_statements_are_refused_with_file_and_line() {
     for (sql, part) in [
         ("CREATE TABLE q (id TEXT)", "not understood"),
         ("CREATE TABLE IF NOT EXISTS q (id SERIAL)", "SERIAL"),
@@ -95,7 +95,7 @@ fn what_is_not_understood_is_refused_with_its_place() {
 }
 
 #[test]
-fn types_go_by_one_name() {
+fn a_type_has_one_name_in_the_catalogue() {
     assert_eq!(type_name("timestamp  with time zone"), "TIMESTAMPTZ");
     assert_eq!(type_name("double precision"), "DOUBLE PRECISION");
     assert_eq!(type_name("character varying(21)"), "CHARACTER VARYING(21)");

@@ -53,7 +53,7 @@ impl Reader<'_> {
         let token = self.tokens.get(self.at)?;
         self.at += 1;
         match token {
-            PostgresToken::Text(_) | PostgresToken::Number(_) => {
+            PostgresToken::Literal(_) | PostgresToken::Number(_) => {
                 Some(Node::value(token.canonical()))
             }
             PostgresToken::Sign(sign) if sign == "(" => {
@@ -79,7 +79,7 @@ impl Reader<'_> {
 
     /// A column, a function call, or a literal behind the name of its type.
     fn named(&mut self, token: &PostgresToken, depth: usize) -> Option<Node> {
-        if let Some(text @ PostgresToken::Text(_)) = self.tokens.get(self.at) {
+        if let Some(text @ PostgresToken::Literal(_)) = self.tokens.get(self.at) {
             self.at += 1;
             return Some(Node::value(text.canonical()));
         }

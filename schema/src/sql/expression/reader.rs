@@ -65,7 +65,7 @@ impl Reader<'_> {
     fn next_precedence(&self) -> Option<u8> {
         let token = self.tokens.get(self.at)?;
         match token.canonical().as_str() {
-            _ if matches!(token, PostgresToken::Text(_) | PostgresToken::Quoted(_)) => None,
+            _ if matches!(token, PostgresToken::Literal(_) | PostgresToken::Quoted(_)) => None,
             "OR" => Some(precedence::OR),
             "AND" => Some(precedence::AND),
             "IS" | "ISNULL" | "NOTNULL" => Some(precedence::IS),
