@@ -11,8 +11,10 @@ pub fn source(name: &str) -> PathBuf {
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// The copy. Its package has another name, so that it is built into the same target folder as the
-/// project itself, with the dependencies that are compiled there already.
+/// The copy. Its package has another name, and its schema crate another version, so that it is built
+/// into the same target folder as the project itself, with the dependencies that are compiled there
+/// already, and replaces nothing of the project: cargo tells packages of one name and version apart
+/// only by their path in the workspace, which is the same.
 pub struct ProjectCopy {
     name: &'static str,
     folder: PathBuf,
@@ -28,14 +30,26 @@ impl ProjectCopy {
             copy_folder(&source(part), &folder.join(part));
         }
         fs::copy(source("build.rs"), folder.join("build.rs")).unwrap();
-        for part in ["Cargo.toml", "Cargo.lock"] {
-            let text = fs::read_to_string(source(part)).unwrap();
-            let old = format!("name = \"cts\"\nversion = \"{VERSION}\"");
-            assert!(text.contains(&old), "{part}");
-            let new = format!("name = \"{name}\"\nversion = \"{version}\"");
-            fs::write(folder.join(part), text.replace(&old, &new)).unwrap();
+        let copy = ProjectCopy { name, folder };
+        let package =
+            |name: &str, version: &str| format!("name = \"{name}\"\nversion = \"{version}\"");
+        let (project, renamed) = (package("cts", VERSION), package(name, version));
+        let schema = package("cts-schema", VERSION);
+        let other_schema = package("cts-schema", &format!("0.0.0-{name}"));
+        copy.write_replaced("Cargo.toml", &[(&project, &renamed)]);
+        copy.write_replaced("schema/Cargo.toml", &[(&schema, &other_schema)]);
+        copy.write_replaced("Cargo.lock", &[(&project, &renamed), (&schema, &other_schema)]);
+        copy
+    }
+
+    /// Writes a file of the project into the copy, with these replacements.
+    fn write_replaced(&self, file: &str, replacements: &[(&str, &str)]) {
+        let mut text = fs::read_to_string(source(file)).unwrap();
+        for (old, new) in replacements {
+            assert!(text.contains(old), "{file}: {old}");
+            text = text.replace(old, new);
         }
-        ProjectCopy { name, folder }
+        fs::write(self.path(file), text).unwrap();
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
