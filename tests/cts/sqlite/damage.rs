@@ -147,7 +147,7 @@ fn try_all(files: &Files, cases: &[Case]) -> Tally {
         let (code, done) = ends(machine.cts("--check --deep"), &[0, 1, 2], *case);
         assert!(is_well || code == 2, "{case:?}: {code}: {}", done.out());
         ends(machine.cts("verify"), &[0, 1, 65], *case);
-        assert_eq!(machine.files(), before, "{case:?}: changed by a look");
+        assert_eq!(machine.files(), before, "{case:?}: changed by an inspection");
 
         let (code, done) = ends(machine.cts("migrate"), &[0, 65, 77], *case);
         if machine.files() != before {

@@ -405,7 +405,7 @@ fn a_database_that_is_locked_is_unknown_in_time() {
     let (status, ..) = found(&report, "database", "database");
     assert_eq!((code, status.as_str()), (3, "unknown"), "{report:#}");
     holder.execute_batch("ROLLBACK").unwrap();
-    await_that("the database can be looked at", || json(doctor(&machine)).0 <= 1);
+    await_that("the database can be examined", || json(doctor(&machine)).0 <= 1);
 }
 
 #[test]

@@ -128,8 +128,8 @@ pub fn await_that(what: &str, is_so: impl FnMut() -> bool) {
     await_within(TIMEOUT, what, is_so);
 }
 
-pub fn await_within(patience: Duration, what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + patience;
+pub fn await_within(limit: Duration, what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + limit;
     while !is_so() {
         assert!(Instant::now() < deadline, "never: {what}");
         thread::sleep(Duration::from_millis(20));
