@@ -288,8 +288,8 @@ impl Change for PostgresTx {
         let counts = self.session().changed_rows(&sql);
         match counts.map_err(|error| self.explained(error))?.as_slice() {
             [1] => Ok(()),
-            _ => Err(Error::new(Kind::Data, "table migrations takes no row")
-                .remedy("look for a trigger or a rule on it")),
+            _ => Err(Error::new(Kind::Data, "a row inserted into table migrations is not stored")
+                .remedy("find the trigger or rule on that table that prevents it")),
         }
     }
 

@@ -1,4 +1,4 @@
-//! A SQLite database as it is configured: a path that need not hold a file yet.
+//! A configured SQLite database: the path of a file, which need not exist.
 
 use std::path::{Path, PathBuf};
 
@@ -12,21 +12,21 @@ use crate::store::{
     Store, WaitPolicy,
 };
 
-/// How a file may be opened.
+/// Who has access to a database file, and where it may be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FileAccess {
-    /// Let programs of the file's group in.
+    /// Whether programs of the file's group have access to it (`CTS_GROUP_ACCESS`).
     pub group: bool,
-    /// Open it on a network file system all the same.
+    /// Whether it may be on a network file system (`CTS_ALLOW_NETWORK_FS`).
     pub allow_network: bool,
 }
 
-/// A SQLite database as it is configured: a file.
+/// A configured SQLite database.
 #[derive(Clone, Debug)]
 pub struct DatabaseFile {
-    /// Where it is.
+    /// Its path.
     pub path: PathBuf,
-    /// How it may be opened.
+    /// Who has access to it, and where it may be.
     pub access: FileAccess,
 }
 

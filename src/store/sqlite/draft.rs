@@ -26,13 +26,13 @@ use super::{FileAccess, Sqlite, permissions};
 use crate::error::{Result, StateLeft};
 use crate::store::{Store, WaitPolicy};
 
-/// Creates the database where nothing is at the path: `build` fills it in memory, and it appears
-/// at the path whole. Returns whether it is this one that is there now; not where something was
-/// there before or came first, nor where the file system has no unnamed files.
+/// Creates the database if there is no file at the path: `build` fills it in memory, and it gets the
+/// path when it is complete. Returns whether it did: not if a file is at the path already or another
+/// process is faster, nor if the file system has no unnamed files.
 ///
 /// # Errors
-/// Where the folder or the file cannot be created or written, and with the error of `build`.
-/// Nothing is at the path then.
+/// If no database may be at the path, the folder or the file cannot be created or written, or `build`
+/// fails. No file is at the path then; the folder may have been created.
 pub fn create_aside(
     path: &Path,
     access: FileAccess,

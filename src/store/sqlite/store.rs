@@ -24,10 +24,10 @@ use crate::store::{
 use cts_schema::catalog::{Index, Object, Table};
 use cts_schema::constraint_exception::ConstraintException;
 
-/// Pages a connection may keep while it proves that it can write: so few that what it writes
-/// reaches the disk (it spills) before it is undone.
+/// Pages that the connection may cache during a write probe: so few that the pages it writes spill to
+/// the disk before it is rolled back.
 const PROBE_CACHE_PAGES: u32 = 4;
-/// What is written and undone: several times the cache.
+/// Bytes that a write probe writes and rolls back: several times the cache.
 const PROBE_BYTES: u32 = 64 << 10;
 
 /// An open SQLite database.
@@ -47,8 +47,11 @@ impl Sqlite {
         error(&self.path, cause)
     }
 
-    /// Refuses to write where the file at the path is another one by now: its WAL may be
-    /// the one beside ours, and what is written or copied there would be lost to one of them.
+    /// Refuses to write if the file at the path is no longer the one that was opened. Both use the WAL
+    /// of that name, so that what is written or checkpointed would be lost for one of them.
+    ///
+    /// # Errors
+    /// If the file was deleted, replaced or emptied. Nothing is changed.
     fn refuse_replaced(&self) -> Result<()> {
         match self.storage_status().replaced {
             None => Ok(()),
@@ -57,20 +60,24 @@ impl Sqlite {
         }
     }
 
+    /// Sets the journal mode to WAL. Returns a line for the log if it was another.
+    ///
+    /// # Errors
+    /// If SQLite does not set it, or what ends the waiting for a lock. The mode is as before.
     fn use_wal(&self, wait: &WaitPolicy<'_>) -> Result<Option<String>> {
-        let until_answered = |sql| {
+        let journal_mode = |sql| {
             until_unlocked(&self.path, wait, || {
                 self.conn.query_row(sql, [], |row| row.get::<_, String>(0))
             })
         };
-        if until_answered("PRAGMA journal_mode")? == "wal" {
+        if journal_mode("PRAGMA journal_mode")? == "wal" {
             return Ok(None);
         }
-        match until_answered("PRAGMA journal_mode = WAL")?.as_str() {
+        match journal_mode("PRAGMA journal_mode = WAL")?.as_str() {
             "wal" => Ok(Some("journal mode is WAL".into())),
             other => Err(Error::new(
                 Kind::Io,
-                format!("the journal mode stays {other}, WAL was refused"),
+                format!("the journal mode stays {other}: SQLite does not set it to WAL"),
             )
             .at(self.path.display())
             .remedy("put the database on a local file system that supports shared memory")),
@@ -128,7 +135,7 @@ impl Store for Sqlite {
         }))
     }
 
-    /// In a transaction: SQLite has one writer.
+    /// Creates the index in a transaction, which blocks other writers: SQLite has one writer at a time.
     fn build_index(
         &mut self,
         table: &str,
@@ -145,14 +152,14 @@ impl Store for Sqlite {
 
     fn probe_write(&mut self) -> Result<()> {
         self.refuse_replaced()?;
-        let tried = self.conn.execute_batch(&format!(
+        let written = self.conn.execute_batch(&format!(
             "PRAGMA cache_size = {PROBE_CACHE_PAGES}; BEGIN IMMEDIATE; \
              CREATE TABLE cts_write_probe (x); \
              INSERT INTO cts_write_probe VALUES (zeroblob({PROBE_BYTES}));"
         ));
-        let undone =
+        let rolled_back =
             if self.conn.is_autocommit() { Ok(()) } else { self.conn.execute_batch("ROLLBACK") };
-        match tried.and(undone) {
+        match written.and(rolled_back) {
             Err(e) if !is_busy(&e) => Err(self.error(&e)),
             _ => Ok(()),
         }
@@ -172,13 +179,13 @@ impl Store for Sqlite {
 
     fn close(self: Box<Self>) -> Result<()> {
         if self.storage_status().replaced.is_some() {
-            // Closing would empty or delete a WAL that is no longer ours; the end of the
-            // process does not.
+            // To close the connection would empty or delete the WAL, which is that of the file at the
+            // path now; the end of the process does not.
             std::mem::forget(self.conn);
             return Ok(());
         }
         if has_wal(&self.path) {
-            // Other readers may keep it from being emptied; that is no fault.
+            // SQLITE_BUSY: a reader keeps the WAL from being emptied, which is not an error.
             match self.conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())) {
                 Err(e) if !is_busy(&e) => return Err(self.error(&e)),
                 _ => {}

@@ -24,13 +24,13 @@ use cts_schema::constraint_exception::{ConstraintException, Rule};
 use cts_schema::migration::Migration;
 use cts_schema::sql::Statement;
 
-/// `BEGIN IMMEDIATE` until `COMMIT`; dropped before that, it rolls back.
+/// An open transaction that holds the write lock. Dropped before `COMMIT`, it is rolled back.
 pub(super) struct SqliteTx<'s> {
     pub(super) conn: &'s Connection,
     pub(super) path: &'s Path,
     pub(super) group: bool,
     pub(super) known: Option<CachedCatalog>,
-    /// The tables whose foreign keys led to no unique column when the database was copied.
+    /// The tables that had a foreign key to columns that are not unique when the backup was made.
     pub(super) mismatched_before: Vec<String>,
 }
 
@@ -43,8 +43,7 @@ impl SqliteTx<'_> {
 impl Drop for SqliteTx<'_> {
     fn drop(&mut self) {
         if !self.conn.is_autocommit() {
-            // Cannot fail in a way that leaves anything: an open transaction dies with its
-            // connection.
+            // If this fails, the transaction ends with its connection, uncommitted.
             let _ = self.conn.execute_batch("ROLLBACK");
         }
     }
@@ -142,8 +141,8 @@ impl Change for SqliteTx<'_> {
         exceptions::remove(self.conn, exception).map_err(|e| error(self.path, &e))
     }
 
-    /// The greatest id counts for a new row, whatever `sqlite_sequence` says; foreign keys are
-    /// what a rebuild can break.
+    /// Checks the foreign keys, which a rebuild can make invalid. No sequence has to be advanced: the
+    /// id of a new row is above the highest one in the table.
     fn finish_adoption(&mut self) -> Result<Vec<String>> {
         let after = mismatched_foreign_keys(self.conn).map_err(|e| error(self.path, &e))?;
         match after.iter().find(|table| !self.mismatched_before.contains(table)) {
@@ -159,7 +158,8 @@ impl Change for SqliteTx<'_> {
     fn attempt(&mut self, work: &mut dyn FnMut(&mut dyn Change) -> Result<()>) -> Result<()> {
         self.run("SAVEPOINT cts_attempt")?;
         let done = work(self);
-        // Some errors (a full disk, an interrupt) have rolled everything back already.
+        // SQLite has already rolled back the whole transaction on some errors (a full disk, an
+        // interrupt).
         if done.is_err() && !self.conn.is_autocommit() {
             self.run("ROLLBACK TO cts_attempt; RELEASE cts_attempt")?;
             self.known = None;
@@ -176,8 +176,8 @@ impl Change for SqliteTx<'_> {
             .map_err(|e| error(self.path, &e))
             .and_then(|rows| match rows {
                 1 => Ok(()),
-                _ => Err(Error::new(Kind::Data, "table migrations takes no row")
-                    .remedy("look for a trigger on it")),
+                _ => Err(Error::new(Kind::Data, "a row inserted into table migrations is not stored")
+                    .remedy("find the trigger on that table that prevents it (`SELECT sql FROM sqlite_schema WHERE type = 'trigger'`)")),
             })
     }
 
@@ -187,7 +187,7 @@ impl Change for SqliteTx<'_> {
 
     fn commit(self: Box<Self>, wait: &WaitPolicy<'_>) -> Result<()> {
         self.run(&format!("PRAGMA application_id = {APPLICATION_ID}"))?;
-        // In rollback mode a commit waits for readers; they are short, but may be many.
+        // In rollback journal mode a commit waits until there is a moment without readers.
         until_unlocked(self.path, wait, || self.conn.execute_batch("COMMIT"))
     }
 }

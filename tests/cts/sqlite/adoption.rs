@@ -989,7 +989,7 @@ fn a_database_that_cannot_be_adopted_is_refused_and_not_changed() {
         ),
         (
             "CREATE TRIGGER none BEFORE INSERT ON migrations BEGIN SELECT raise(IGNORE); END",
-            "table migrations takes no row",
+            "a row inserted into table migrations is not stored",
             "trigger",
         ),
     ] {
