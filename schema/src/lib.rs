@@ -1,4 +1,4 @@
-//! The schema of CTS v3.1: the SQL files, which stand beside the sources of this crate, and the model of what they mean.
+//! The schema of CTS v3.1: the SQL files, beside the sources of this crate, and the model of what they mean.
 //! No database and no file is used here. The build script of `cts` uses this crate to check the SQL, and the binary to
 //! migrate, compare and repair databases.
 

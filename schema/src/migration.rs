@@ -185,15 +185,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn comments_line_endings_and_spacing_do_not_move_a_checksum() {
+    fn comments_line_endings_and_white_space_do_not_change_a_checksum() {
         let plain = checksum("CREATE TABLE t (a TEXT, b TEXT);\nSELECT 1;\n");
-        let dressed =
+        let with_comments =
             "\u{feff}-- licence\r\nCREATE  TABLE t\r\n\t(a TEXT,/**/ b TEXT) ;\r\nSELECT 1";
-        assert_eq!(checksum(dressed), plain);
+        assert_eq!(checksum(with_comments), plain);
     }
 
     #[test]
-    fn a_changed_meaning_moves_the_checksum() {
+    fn a_changed_statement_changes_the_checksum() {
         let plain = checksum("INSERT INTO t VALUES ('a b');");
         for other in ["INSERT INTO t VALUES ('a  b');", "INSERT INTO t VALUES ('A b');", ""] {
             assert_ne!(checksum(other), plain, "{other}");
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn the_form_of_a_checksum_never_moves() {
+    fn the_form_of_a_checksum_never_changes() {
         // `printf 'SELECT 1;\n' | sha256sum`. With another form, every existing database would be refused.
         assert_eq!(
             checksum("SELECT 1; -- note\n"),
@@ -236,18 +236,18 @@ mod tests {
     }
 
     #[test]
-    fn what_the_ledger_holds_is_not_pending() {
+    fn a_migration_in_the_ledger_is_not_pending() {
         assert_eq!(names(&[row("a.sql", Some(SUM_A))]), Ok(vec!["b.sql"]));
     }
 
     #[test]
-    fn rows_of_an_older_cts_are_not_taken_for_ours() {
+    fn rows_of_an_older_cts_do_not_count_as_applied() {
         let ledger = [row("a.sql", None), row("old_003", Some("md5")), row("", Some(SUM_A))];
         assert_eq!(names(&ledger), Ok(vec!["a.sql", "b.sql"]));
     }
 
     #[test]
-    fn a_checksum_of_ours_that_was_damaged_is_refused() {
+    fn a_damaged_checksum_of_a_known_migration_is_refused() {
         let refusal = names(&[row("a.sql", Some("AAAA"))]).unwrap_err().to_string();
         assert!(refusal.contains("AAAA… in the ledger"), "{refusal}");
     }

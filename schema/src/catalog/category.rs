@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_database_of_cts_is_told_from_others() {
+    fn a_database_of_cts_is_recognised() {
         assert!(is_cts_database(&["exchange_connections"], false));
         assert!(is_cts_database(&["users", "my_own", "pseudo_positions"], false));
         assert!(is_cts_database(&["migrations"], true));

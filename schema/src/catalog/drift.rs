@@ -186,10 +186,10 @@ mod tests {
     use super::*;
     use crate::catalog::{ForeignKey, List, Text};
 
-    fn column(name: &'static str, kind: &'static str) -> Column {
+    fn column(name: &'static str, data_type: &'static str) -> Column {
         Column {
             name: name.into(),
-            data_type: kind.into(),
+            data_type: data_type.into(),
             not_null: false,
             default: None,
             primary_key_position: 0,
@@ -232,14 +232,14 @@ mod tests {
     }
 
     #[test]
-    fn a_catalogue_does_not_differ_from_itself() {
+    fn a_catalogue_has_no_drift_from_itself() {
         let drift = expected().difference(&expected());
         assert_eq!(drift, Drift::default());
         assert!(drift.is_none());
     }
 
     #[test]
-    fn a_missing_table_is_one_difference() {
+    fn a_missing_table_is_one_missing_object() {
         let actual = catalog(vec![table("logs", vec![column("id", "INTEGER")], vec![])]);
         assert_eq!(expected().difference(&actual).missing, [Object::Table("users".into())]);
     }
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_otherwise_is_shown_as_expected_and_found() {
+    fn altered_objects_are_shown_as_expected_and_found() {
         let mut actual = expected();
         let mut name = column("NAME", "INTEGER");
         name.default = Some("0".into());
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_more_is_extra_and_no_drift() {
+    fn extra_objects_are_no_drift() {
         let mut actual = expected();
         actual.tables.to_mut()[1].columns.to_mut().push(column("mine", "TEXT"));
         actual.tables.to_mut()[1].indexes.to_mut().push(index("own", &["mine"]));

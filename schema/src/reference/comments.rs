@@ -111,7 +111,7 @@ impl Comments {
         }
     }
 
-    /// Adds to `defects` what of the catalogue has no comment, and comments on what it does not hold.
+    /// Adds to `defects` the objects of the catalogue without a comment, and the comments on columns that do not exist.
     pub fn check(&self, catalog: &Catalog, defects: &mut Vec<CommentDefect>) {
         let mut missing = |location: String, reason: &str| {
             defects.push(CommentDefect { location, reason: reason.to_string() });
@@ -144,7 +144,7 @@ impl Comments {
         self.check_names(catalog, defects);
     }
 
-    /// Adds to `defects` the comments on columns that the catalogue does not hold.
+    /// Adds to `defects` the comments on columns that do not exist in the catalogue.
     pub fn check_names(&self, catalog: &Catalog, defects: &mut Vec<CommentDefect>) {
         for (name, comment) in &self.tables {
             let table = catalog.table(name);

@@ -11,8 +11,8 @@ fn files(texts: &[&str], allow_existing: bool) -> Result<Catalog> {
 }
 
 fn refused(sql: &str, part: &str) {
-    let said = files(&[&format!("{PARENT}\n{sql}")], false).unwrap_err();
-    assert!(said.contains(part) && said.starts_with("f.sql, line 2"), "{sql}\n{said}");
+    let error = files(&[&format!("{PARENT}\n{sql}")], false).unwrap_err();
+    assert!(error.contains(part) && error.starts_with("f.sql, line 2"), "{sql}\n{error}");
 }
 
 #[test]
