@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use rusqlite::backup::Backup;
 use rusqlite::{Connection, OpenFlags};
 
-use super::error::error;
+use super::error::from_sqlite;
 use super::file::side_file;
 use super::file_error::{cannot_create, cannot_write};
 use super::permissions::{complete_file_mode, file_mode};
@@ -68,12 +68,12 @@ fn copy(path: &Path, to: &Path, group: bool) -> Result<()> {
     let file = created.map_err(|e| cannot_create(to, "the backup", &e))?;
     complete_file_mode(&file, to, group)?;
     let source = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)
-        .map_err(|e| error(path, &e))?;
+        .map_err(|e| from_sqlite(path, &e))?;
     let mut target = Connection::open_with_flags(to, OpenFlags::SQLITE_OPEN_READ_WRITE)
-        .map_err(|e| error(to, &e))?;
+        .map_err(|e| from_sqlite(to, &e))?;
     Backup::new(&source, &mut target)
         .and_then(|backup| backup.run_to_completion(PAGES_PER_STEP, Duration::ZERO, None))
-        .map_err(|e| error(to, &e))?;
+        .map_err(|e| from_sqlite(to, &e))?;
     let target_damage = first_damage(&target, to)?;
     // Damaged indexes, which are about to be rebuilt, are in the copy as they are in the database.
     if let Some(damage) = &target_damage
@@ -83,7 +83,7 @@ fn copy(path: &Path, to: &Path, group: bool) -> Result<()> {
             .at(to.display())
             .remedy("check the disk (`dmesg`, `df`)"));
     }
-    target.close().map_err(|(_, e)| error(to, &e))?;
+    target.close().map_err(|(_, e)| from_sqlite(to, &e))?;
     file.sync_all().map_err(|e| cannot_write(to, size_bytes, &e))
 }
 
@@ -91,6 +91,6 @@ fn copy(path: &Path, to: &Path, group: bool) -> Result<()> {
 fn first_damage(conn: &Connection, path: &Path) -> Result<Option<String>> {
     let line: String = conn
         .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
-        .map_err(|e| error(path, &e))?;
+        .map_err(|e| from_sqlite(path, &e))?;
     Ok((line != "ok").then_some(line))
 }

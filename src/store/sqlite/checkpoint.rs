@@ -16,7 +16,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags};
 
 use super::connect::connect;
-use super::error::{error, is_busy};
+use super::error::{from_sqlite, is_busy};
 use super::file::FileIdentity;
 use crate::error::Result;
 use crate::store::{Upkeep, WaitPolicy};
@@ -60,7 +60,7 @@ impl Checkpointer {
     /// The database cannot be opened, or what ends the waiting for a lock.
     pub fn open(path: &Path, wait: &WaitPolicy<'_>) -> Result<Checkpointer> {
         let conn = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE, wait)?;
-        conn.busy_timeout(BLOCK_WRITERS_MAX).map_err(|e| error(path, &e))?;
+        conn.busy_timeout(BLOCK_WRITERS_MAX).map_err(|e| from_sqlite(path, &e))?;
         Ok(Checkpointer { conn, path: path.to_path_buf(), identity: FileIdentity::of(path) })
     }
 
@@ -73,7 +73,7 @@ impl Checkpointer {
         match frames {
             Ok(frames) => Ok(Some(frames)),
             Err(e) if is_busy(&e) => Ok(None),
-            Err(e) => Err(error(&self.path, &e)),
+            Err(e) => Err(from_sqlite(&self.path, &e)),
         }
     }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
-use super::error::{error, is_busy, is_unopenable};
+use super::error::{from_sqlite, is_busy, is_unopenable};
 use super::file::{self, APPLICATION_ID, FileContent, FileIdentity, has_wal, side_file};
 use super::file_system::refuse_network;
 use super::lock::until_unlocked;
@@ -78,7 +78,7 @@ impl Sqlite {
         self.conn
             .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, keep)
             .map(|_| ())
-            .map_err(|e| error(&self.path, &e))
+            .map_err(|e| from_sqlite(&self.path, &e))
     }
 
     /// Opens the database to read it, which changes no byte of it. `None` if there is no database.
@@ -109,7 +109,7 @@ impl Sqlite {
     ) -> Result<Option<Sqlite>> {
         let Some(path) = find_database(path, access, wait)? else { return Ok(None) };
         let mut conn = connect_immutable(&path)?;
-        interrupt_when(&mut conn, wait.cancelled).map_err(|e| error(&path, &e))?;
+        interrupt_when(&mut conn, wait.cancelled).map_err(|e| from_sqlite(&path, &e))?;
         refuse_foreign(&conn, &path)?;
         let identity = FileIdentity::of(&path);
         Ok(Some(Sqlite { conn, path, identity, access, settled: false, known: None }))
@@ -122,7 +122,7 @@ impl Sqlite {
         wait: &WaitPolicy<'_>,
     ) -> Result<Sqlite> {
         let mut conn = connect(&path, flags, wait)?;
-        interrupt_when(&mut conn, wait.cancelled).map_err(|e| error(&path, &e))?;
+        interrupt_when(&mut conn, wait.cancelled).map_err(|e| from_sqlite(&path, &e))?;
         let identity = FileIdentity::of(&path);
         Ok(Sqlite { conn, path, identity, access, settled: false, known: None })
     }
@@ -202,7 +202,7 @@ pub fn connect(path: &Path, flags: OpenFlags, wait: &WaitPolicy<'_>) -> Result<C
         Err(e) if is_unopenable(&e) && flags.contains(OpenFlags::SQLITE_OPEN_READ_ONLY) => {
             connect_without_side_files(path, &e)
         }
-        other => other.map_err(|e| error(path, &e)),
+        other => other.map_err(|e| from_sqlite(path, &e)),
     }
 }
 
@@ -216,7 +216,7 @@ fn connect_without_side_files(path: &Path, cause: &rusqlite::Error) -> Result<Co
     if !has_wal(path) {
         return connect_immutable(path);
     }
-    let Some(obstacle) = write_obstacle(path) else { return Err(error(path, cause)) };
+    let Some(obstacle) = write_obstacle(path) else { return Err(from_sqlite(path, cause)) };
     let what = format!(
         "{}, and its WAL cannot be read without creating a file next to it",
         obstacle.reason()
@@ -250,7 +250,7 @@ fn connect_immutable(path: &Path) -> Result<Connection> {
         | OpenFlags::SQLITE_OPEN_URI
         | OpenFlags::SQLITE_OPEN_NO_MUTEX
         | OpenFlags::SQLITE_OPEN_EXRESCODE;
-    Connection::open_with_flags(immutable_uri(path), flags).map_err(|e| error(path, &e))
+    Connection::open_with_flags(immutable_uri(path), flags).map_err(|e| from_sqlite(path, &e))
 }
 
 /// The URI of a file for SQLite (sqlite.org/uri.html).

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, Row};
 
-use super::error::{error, is_damage, is_statement_fault};
+use super::error::{from_sqlite, is_damage, is_statement_fault};
 use crate::error::Result;
 use crate::store::sql::quoted;
 use crate::store::{Damage, DamageScope, Orphans};
@@ -28,7 +28,7 @@ pub fn find_damage(conn: &Connection, path: &Path, scope: DamageScope<'_>) -> Re
         DamageScope::Everything => check(conn, &format!("integrity_check({LINES_MAX})")),
         DamageScope::Table(table) => check_table(conn, table),
     };
-    let lines = lines.map_err(|e| error(path, &e))?;
+    let lines = lines.map_err(|e| from_sqlite(path, &e))?;
     let indexes = damaged_indexes(&lines);
     let pages = lines.into_iter().map(|line| with_object(conn, line)).collect();
     let orphans = match scope {
@@ -38,7 +38,7 @@ pub fn find_damage(conn: &Connection, path: &Path, scope: DamageScope<'_>) -> Re
     match orphans {
         Ok(orphans) => Ok(Damage { pages, indexes, orphans }),
         Err(e) if is_damage(&e) => Ok(Damage { pages, indexes, orphans: Vec::new() }),
-        Err(e) => Err(error(path, &e)),
+        Err(e) => Err(from_sqlite(path, &e)),
     }
 }
 

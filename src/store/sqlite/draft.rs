@@ -17,7 +17,7 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, linkat, open};
 use rustix::io::Errno;
 
 use super::connect::interrupt_when;
-use super::error::error;
+use super::error::from_sqlite;
 use super::file::{self, FileContent, folder_of};
 use super::file_error::{cannot_create, cannot_write};
 use super::file_system::refuse_network;
@@ -46,8 +46,8 @@ pub fn create_aside(
     }
     permissions::create_folder(&path, access.group)?;
     let Some(file) = create_unnamed(&path, access.group)? else { return Ok(false) };
-    let mut conn = Connection::open_in_memory().map_err(|e| error(&path, &e))?;
-    interrupt_when(&mut conn, wait.cancelled).map_err(|e| error(&path, &e))?;
+    let mut conn = Connection::open_in_memory().map_err(|e| from_sqlite(&path, &e))?;
+    interrupt_when(&mut conn, wait.cancelled).map_err(|e| from_sqlite(&path, &e))?;
     let mut store = Sqlite { conn, path, identity: None, access, settled: false, known: None };
     build(&mut store)?;
     publish(&mut store, file).map_err(|error| error.leaving(StateLeft::Unchanged))
@@ -56,7 +56,7 @@ pub fn create_aside(
 /// Writes the database to the unnamed file and links that to its path.
 fn publish(store: &mut Sqlite, mut file: File) -> Result<bool> {
     let path = &store.path;
-    let data = store.conn.serialize(MAIN_DB).map_err(|e| error(path, &e))?;
+    let data = store.conn.serialize(MAIN_DB).map_err(|e| from_sqlite(path, &e))?;
     let mut bytes = data.to_vec();
     file::set_wal(&mut bytes);
     let needed = bytes.len() as u64 + SIDE_FILES_BYTES;

@@ -33,7 +33,7 @@ impl SqliteError {
     /// The error for the operator, with the path of the database first.
     pub fn at(&self, path: &Path) -> Error {
         match self {
-            SqliteError::Sqlite(cause) => error(path, cause),
+            SqliteError::Sqlite(cause) => from_sqlite(path, cause),
             SqliteError::Refused(error) => error.clone().at(path.display()),
             SqliteError::Malformed(what) => Error::new(Kind::Data, what)
                 .at(path.display())
@@ -87,7 +87,7 @@ pub fn extended_code(error: &rusqlite::Error) -> Option<i32> {
 }
 
 /// An error of SQLite for the operator, with the path of the database first.
-pub fn error(path: &Path, cause: &rusqlite::Error) -> Error {
+pub fn from_sqlite(path: &Path, cause: &rusqlite::Error) -> Error {
     use ErrorCode as Code;
     let text = match cause {
         rusqlite::Error::SqliteFailure(_, Some(message)) => message.clone(),

@@ -44,7 +44,7 @@ fn unknown_table(cause: rusqlite::Error) -> SqliteError {
 ///
 /// # Errors
 /// If SQLite refuses the statement. The transaction stays open.
-pub fn write(conn: &Connection, exception: &ConstraintException) -> rusqlite::Result<()> {
+pub fn record(conn: &Connection, exception: &ConstraintException) -> rusqlite::Result<()> {
     let table =
         create_exceptions_table("INTEGER", "TEXT", "(strftime('%Y-%m-%d %H:%M:%f', 'now'))");
     conn.execute_batch(&format!("{table}; {}", upsert_exception(exception)))

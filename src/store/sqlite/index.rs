@@ -6,8 +6,7 @@ use super::catalog::number;
 use super::error::Result;
 use super::inspect::NameHolder;
 use crate::store::sql::{
-    count_duplicates as count_duplicates_sql, create_index as create_index_sql, index_columns,
-    not_unique, quoted,
+    count_duplicates as count_duplicates_sql, create_index, index_columns, not_unique, quoted,
 };
 use crate::store::{Obstacle, Progress};
 use cts_schema::catalog::{Index, Object};
@@ -19,7 +18,7 @@ use cts_schema::constraint_exception::ConstraintException;
 /// # Errors
 /// If another object has the name, or SQLite refuses a statement. The transaction has to be rolled
 /// back then.
-pub fn create_index(
+pub fn create(
     conn: &Connection,
     table: &str,
     index: &Index,
@@ -31,7 +30,7 @@ pub fn create_index(
     progress(Progress { object, done: 0, total });
     let duplicates = if index.unique { count_duplicates(conn, table, index)? } else { 0 };
     let create = if duplicates > 0 || index.definition.is_empty() {
-        create_index_sql(table, index, duplicates == 0, "")
+        create_index(table, index, duplicates == 0, "")
     } else {
         index.definition.to_string()
     };

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
 
-use super::error::{error, is_busy};
+use super::error::{from_sqlite, is_busy};
 use super::file::{self, FileIdentity};
 use crate::error::Result;
 use crate::store::{Holder, WaitPolicy};
@@ -36,7 +36,7 @@ pub fn until_unlocked<T>(
             std::thread::sleep(RETRY_PAUSE);
             Ok(None)
         }
-        Err(e) => Err(error(path, &e)),
+        Err(e) => Err(from_sqlite(path, &e)),
     };
     wait.until_unlocked(attempt, || holder(path)).map_err(|error| error.at(path.display()))
 }

@@ -13,7 +13,7 @@ use super::catalog::{self, number};
 use super::create_table::create_table;
 use super::error::{Result, is_statement_fault};
 use super::existing_table::{SourceTable, is_integer_key};
-use super::index::{count_duplicates, create_index};
+use super::index::{self, count_duplicates};
 use super::row_copy::RowCopy;
 use super::violations;
 use crate::store::sql::{index_columns, not_unique, quoted, table_with_exceptions};
@@ -48,7 +48,7 @@ pub fn rebuild(
         exceptions.extend(altered);
     };
     for index in expected.indexes.iter() {
-        exceptions.extend(create_index(conn, &expected.name, index, progress)?);
+        exceptions.extend(index::create(conn, &expected.name, index, progress)?);
     }
     let dropped = source.dropped_constraints(&catalog::read_table(conn, &expected.name)?);
     Ok(Rebuilt { rows, exceptions, dropped })

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use rusqlite::Connection;
 
-use super::error::error;
+use super::error::from_sqlite;
 use super::file::APPLICATION_ID;
 use crate::error::{Error, Kind, Result};
 use cts_schema::catalog::is_cts_database;
@@ -58,7 +58,7 @@ impl Marks {
 /// # Errors
 /// The database is another program's, or cannot be read. It was not changed.
 pub fn refuse_foreign(conn: &Connection, path: &Path) -> Result<()> {
-    Marks::read(conn).map_err(|e| error(path, &e))?.refuse_foreign(path)
+    Marks::read(conn).map_err(|e| from_sqlite(path, &e))?.refuse_foreign(path)
 }
 
 /// Refuses a database that is clearly another program's although its last transaction was

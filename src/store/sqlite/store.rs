@@ -8,7 +8,7 @@ use super::FileAccess;
 use super::checkpoint::Checkpointer;
 use super::damage::find_damage;
 use super::database::identity;
-use super::error::{error, is_busy};
+use super::error::{from_sqlite, is_busy};
 use super::file::{FileIdentity, has_wal, is_empty};
 use super::inspect::{CachedCatalog, find_obstacles, has_more_rows, snapshot};
 use super::lock::until_unlocked;
@@ -44,7 +44,7 @@ pub struct Sqlite {
 
 impl Sqlite {
     pub(super) fn error(&self, cause: &rusqlite::Error) -> Error {
-        error(&self.path, cause)
+        from_sqlite(&self.path, cause)
     }
 
     /// Refuses to write if the file at the path is no longer the one that was opened. Both use the WAL
@@ -91,7 +91,7 @@ impl Inspect for Sqlite {
     }
 
     fn find_obstacles(&mut self, missing: &[Object]) -> Result<Vec<Obstacle>> {
-        find_obstacles(&self.conn, missing).map_err(|e| error(&self.path, &e))
+        find_obstacles(&self.conn, missing).map_err(|e| from_sqlite(&self.path, &e))
     }
 
     fn find_damage(&mut self, scope: DamageScope<'_>) -> Result<Damage> {
@@ -99,7 +99,7 @@ impl Inspect for Sqlite {
     }
 
     fn has_more_rows(&mut self, table: &str, than: u64) -> Result<bool> {
-        has_more_rows(&self.conn, table, than).map_err(|e| error(&self.path, &e))
+        has_more_rows(&self.conn, table, than).map_err(|e| from_sqlite(&self.path, &e))
     }
 
     fn forecast(&mut self, expected: &Table) -> Result<Forecast> {
@@ -192,6 +192,6 @@ impl Store for Sqlite {
             }
         }
         let path = self.path;
-        self.conn.close().map_err(|(_, e)| error(&path, &e))
+        self.conn.close().map_err(|(_, e)| from_sqlite(&path, &e))
     }
 }

@@ -6,13 +6,13 @@ use std::time::Duration;
 use rusqlite::Connection;
 
 use super::damage::find_damage;
-use super::error::error;
+use super::error::from_sqlite;
 use super::file::APPLICATION_ID;
-use super::index::create_index;
+
 use super::inspect::{CachedCatalog, find_obstacles, has_more_rows, snapshot};
 use super::lock::until_unlocked;
 use super::violations::{count_violations, mismatched_foreign_keys};
-use super::{backup, catalog, exceptions, rebuild};
+use super::{backup, catalog, exceptions, index, rebuild};
 use crate::error::{Error, Kind, Result};
 use crate::store::sql::{insert_ledger_row, insert_site_log, quoted};
 use crate::store::{
@@ -36,7 +36,7 @@ pub(super) struct SqliteTx<'s> {
 
 impl SqliteTx<'_> {
     fn run(&self, sql: &str) -> Result<()> {
-        self.conn.execute_batch(sql).map_err(|e| error(self.path, &e))
+        self.conn.execute_batch(sql).map_err(|e| from_sqlite(self.path, &e))
     }
 }
 
@@ -55,7 +55,7 @@ impl Inspect for SqliteTx<'_> {
     }
 
     fn find_obstacles(&mut self, missing: &[Object]) -> Result<Vec<Obstacle>> {
-        find_obstacles(self.conn, missing).map_err(|e| error(self.path, &e))
+        find_obstacles(self.conn, missing).map_err(|e| from_sqlite(self.path, &e))
     }
 
     fn find_damage(&mut self, scope: DamageScope<'_>) -> Result<Damage> {
@@ -63,7 +63,7 @@ impl Inspect for SqliteTx<'_> {
     }
 
     fn has_more_rows(&mut self, table: &str, than: u64) -> Result<bool> {
-        has_more_rows(self.conn, table, than).map_err(|e| error(self.path, &e))
+        has_more_rows(self.conn, table, than).map_err(|e| from_sqlite(self.path, &e))
     }
 
     fn forecast(&mut self, expected: &Table) -> Result<Forecast> {
@@ -115,7 +115,7 @@ impl Change for SqliteTx<'_> {
         index: &Index,
         wait: &WaitPolicy<'_>,
     ) -> Result<Option<ConstraintException>> {
-        create_index(self.conn, table, index, wait.on_progress).map_err(|e| e.at(self.path))
+        index::create(self.conn, table, index, wait.on_progress).map_err(|e| e.at(self.path))
     }
 
     fn reindex(&mut self, index: &str) -> Result<()> {
@@ -125,26 +125,26 @@ impl Change for SqliteTx<'_> {
     fn back_up(&mut self) -> Result<Option<Backup>> {
         let backup = backup::next_to(self.path, self.group)?;
         self.mismatched_before =
-            mismatched_foreign_keys(self.conn).map_err(|e| error(self.path, &e))?;
+            mismatched_foreign_keys(self.conn).map_err(|e| from_sqlite(self.path, &e))?;
         Ok(Some(Backup::in_file(backup)))
     }
 
     fn count_violations(&mut self, expected: &Table, rule: &Rule) -> Result<u64> {
-        count_violations(self.conn, expected, rule).map_err(|e| error(self.path, &e))
+        count_violations(self.conn, expected, rule).map_err(|e| from_sqlite(self.path, &e))
     }
 
     fn record_exception(&mut self, exception: &ConstraintException) -> Result<()> {
-        exceptions::write(self.conn, exception).map_err(|e| error(self.path, &e))
+        exceptions::record(self.conn, exception).map_err(|e| from_sqlite(self.path, &e))
     }
 
     fn enforce(&mut self, exception: &ConstraintException) -> Result<()> {
-        exceptions::remove(self.conn, exception).map_err(|e| error(self.path, &e))
+        exceptions::remove(self.conn, exception).map_err(|e| from_sqlite(self.path, &e))
     }
 
     /// Checks the foreign keys, which a rebuild can make invalid. No sequence has to be advanced: the
     /// id of a new row is above the highest one in the table.
     fn finish_adoption(&mut self) -> Result<Vec<String>> {
-        let after = mismatched_foreign_keys(self.conn).map_err(|e| error(self.path, &e))?;
+        let after = mismatched_foreign_keys(self.conn).map_err(|e| from_sqlite(self.path, &e))?;
         match after.iter().find(|table| !self.mismatched_before.contains(table)) {
             None => Ok(Vec::new()),
             Some(table) => {
@@ -173,7 +173,7 @@ impl Change for SqliteTx<'_> {
         let now = "strftime('%Y-%m-%d %H:%M:%f', 'now')";
         self.conn
             .execute(&insert_ledger_row(migration, took, now), [])
-            .map_err(|e| error(self.path, &e))
+            .map_err(|e| from_sqlite(self.path, &e))
             .and_then(|rows| match rows {
                 1 => Ok(()),
                 _ => Err(Error::new(Kind::Data, "a row inserted into table migrations is not stored")
