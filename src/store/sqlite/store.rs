@@ -74,7 +74,7 @@ impl Sqlite {
             return Ok(None);
         }
         match journal_mode("PRAGMA journal_mode = WAL")?.as_str() {
-            "wal" => Ok(Some("journal mode is WAL".into())),
+            "wal" => Ok(Some(format!("{}: journal mode changed to WAL", self.path.display()))),
             other => Err(Error::new(
                 Kind::Io,
                 format!("the journal mode stays {other}: SQLite does not set it to WAL"),

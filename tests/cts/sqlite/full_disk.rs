@@ -143,6 +143,20 @@ fn needed(done: &Done) -> u64 {
     needed << 10
 }
 
+/// A tmpfs without a limit reports 0 blocks, of which 0 are free.
+#[test]
+fn a_file_system_without_figures_is_not_taken_for_a_full_one() {
+    if !is_root() {
+        eprintln!("NOT TRIED: only root can mount a file system");
+        return;
+    }
+    let machine = Machine::new();
+    let disk = Disk::mount_with(&machine, "size=0", 0);
+    let db = disk.folder.join("cts.db");
+    machine.cts("migrate").db(&db).success();
+    machine.cts("--check").db(&db).success().says(&["CTS OK"]);
+}
+
 /// A small file system, with a file that occupies what must not be free.
 struct Disk {
     folder: PathBuf,
@@ -151,14 +165,17 @@ struct Disk {
 
 impl Disk {
     fn mount(machine: &Machine) -> Disk {
+        Disk::mount_with(machine, "size=32m", 32 << 20)
+    }
+
+    fn mount_with(machine: &Machine, options: &str, size: u64) -> Disk {
         let folder = machine.path("disk");
         fs::create_dir(&folder).unwrap();
         let mount = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=32m", "tmpfs"])
+            .args(["-t", "tmpfs", "-o", options, "tmpfs"])
             .arg(&folder)
             .status();
         assert!(mount.unwrap().success());
-        let size = 32 << 20;
         Disk { folder, size }
     }
 

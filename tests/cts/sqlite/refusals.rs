@@ -104,7 +104,10 @@ fn a_path_that_is_not_a_file_is_refused() {
     refused(&machine, 65, &["cts.db: the symbolic link cannot be followed"]);
     fs::remove_file(machine.db()).unwrap();
     fs::write(machine.path("file"), "").unwrap();
-    machine.cts("migrate").db(&machine.path("file/cts.db")).status(78).says(&["file/cts.db"]);
+    let below_a_file = machine.path("file/cts.db");
+    let says = ["file/cts.db: cannot be read", "a file that is in a folder"];
+    machine.cts("migrate").db(&below_a_file).status(78).says(&says);
+    machine.cts("doctor").db(&below_a_file).status(2).says(&["✗ folder", "not a folder"]);
 }
 
 #[test]
