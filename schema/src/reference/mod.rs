@@ -8,6 +8,7 @@ mod block;
 mod column;
 mod comments;
 mod page;
+mod rows;
 
 use std::fmt;
 

@@ -6,6 +6,7 @@ use super::SchemaSource;
 use super::block::Paragraph;
 use super::column::ColumnComment;
 use super::comments::{Comments, TableComment};
+use super::rows::initial_rows;
 use crate::catalog::{CATEGORIES, Category, Column, Index, Table};
 use crate::sql::ddl::IDENTITY;
 
@@ -105,6 +106,7 @@ impl Page<'_> {
             );
         }
         self.indexes(page, table);
+        self.rows(page, table);
     }
 
     fn columns(&self, page: &mut String, table: &Table, comment: &TableComment) {
@@ -138,6 +140,20 @@ impl Page<'_> {
                 columns(index),
                 self.purpose(index, other)
             );
+        }
+    }
+
+    /// The rows of a new database.
+    fn rows(&self, page: &mut String, table: &Table) {
+        let rows = initial_rows(self.sqlite.files);
+        for inserted in rows.iter().filter(|rows| *rows.table == *table.name) {
+            let _ =
+                write!(page, "\nRows of a new database:\n\n| {} |\n", inserted.columns.join(" | "));
+            let _ = writeln!(page, "|{}", "---|".repeat(inserted.columns.len()));
+            for row in &inserted.rows {
+                let cells: Vec<String> = row.iter().map(|value| cell(value)).collect();
+                let _ = writeln!(page, "| {} |", cells.join(" | "));
+            }
         }
     }
 
