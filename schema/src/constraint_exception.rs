@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use crate::catalog::{Catalog, Index, Table};
+use crate::catalog::{Catalog, Column, Index, Table};
 
 /// The default, on SQLite, of a primary key that contains text values and so cannot be an `INTEGER PRIMARY
 /// KEY`. A default cannot assign the next number, so it draws a random one, below 2^53, which every language
@@ -158,39 +158,7 @@ pub fn with_exceptions<'c>(
 /// Removes the rule from the table, and the text of the statement that states it.
 fn remove_rule(table: &mut Table, rule: &Rule) {
     table.definition = Cow::Borrowed("");
-    let columns = table.columns.to_mut().iter_mut();
-    let column = |name: &String| columns.into_iter().find(|c| c.name == *name);
     match rule {
-        Rule::NotNull(name) => {
-            if let Some(column) = column(name) {
-                column.not_null = false;
-            }
-        }
-        Rule::Type(name, data_type) => {
-            if let Some(column) = column(name) {
-                column.data_type = data_type.clone().into();
-            }
-        }
-        Rule::Default(name) => {
-            if let Some(column) = column(name) {
-                column.default = None;
-            }
-        }
-        Rule::IntegerKey(name) => {
-            if let Some(column) = column(name) {
-                // On SQLite, a primary key of type INTEGER accepts integers only; one without a type accepts all.
-                let (data_type, default) = match &*column.data_type {
-                    "INTEGER" => ("", RANDOM_ID),
-                    _ => ("TEXT", RANDOM_ID_TEXT),
-                };
-                (column.data_type, column.default) = (data_type.into(), Some(default.into()));
-            }
-        }
-        Rule::PrimaryKey(name) => {
-            if let Some(column) = column(name) {
-                column.primary_key_position = 0;
-            }
-        }
         Rule::Unique(name) => {
             let is_it = |index: &&mut Index| index.name == *name;
             if let Some(index) = table.indexes.to_mut().iter_mut().find(is_it) {
@@ -199,6 +167,34 @@ fn remove_rule(table: &mut Table, rule: &Rule) {
             }
         }
         Rule::ForeignKey(_) => {}
+        Rule::NotNull(name)
+        | Rule::Type(name, _)
+        | Rule::Default(name)
+        | Rule::IntegerKey(name)
+        | Rule::PrimaryKey(name) => {
+            let column = table.columns.to_mut().iter_mut().find(|column| column.name == *name);
+            if let Some(column) = column {
+                remove_column_rule(column, rule);
+            }
+        }
+    }
+}
+
+fn remove_column_rule(column: &mut Column, rule: &Rule) {
+    match rule {
+        Rule::NotNull(_) => column.not_null = false,
+        Rule::Type(_, data_type) => column.data_type = data_type.clone().into(),
+        Rule::Default(_) => column.default = None,
+        Rule::IntegerKey(_) => {
+            // On SQLite, a primary key of type INTEGER accepts integers only; one without a type accepts all.
+            let (data_type, default) = match &*column.data_type {
+                "INTEGER" => ("", RANDOM_ID),
+                _ => ("TEXT", RANDOM_ID_TEXT),
+            };
+            (column.data_type, column.default) = (data_type.into(), Some(default.into()));
+        }
+        Rule::PrimaryKey(_) => column.primary_key_position = 0,
+        Rule::Unique(_) | Rule::ForeignKey(_) => {}
     }
 }
 
