@@ -19,8 +19,8 @@ pub const NEW_DATABASE_BYTES: u64 = 2 << 20;
 /// Bytes on the disk that the shared memory and one page of the WAL need.
 pub const SIDE_FILES_BYTES: u64 = 64 << 10;
 
-/// How many times the bytes that a run needs are so many that the disk cannot have been full.
-const PLENTY: u64 = 8;
+/// A disk with more free bytes than this many times those that a run needs was not full.
+const PLENTY_FACTOR: u64 = 8;
 
 /// What the file system says of the disk, the permissions and, given the file that was `opened`,
 /// whether it is still the one at the path.
@@ -140,7 +140,7 @@ pub fn is_full(path: &Path) -> bool {
 pub fn has_plenty(path: &Path) -> bool {
     match (free_bytes(path), needed_bytes(path)) {
         (Some(free), Some(needed)) => {
-            file_size_limit().is_none() && free > needed.saturating_mul(PLENTY)
+            file_size_limit().is_none() && free > needed.saturating_mul(PLENTY_FACTOR)
         }
         _ => false,
     }
