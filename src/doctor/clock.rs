@@ -1,5 +1,5 @@
-//! The clock. Times in the database, certificates and the orders of trading programs hang on it;
-//! a box without a battery starts in the past.
+//! The clock. Times in the database, the validity of certificates and the orders of trading programs depend
+//! on it; a machine without a battery starts in the past.
 
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -8,26 +8,30 @@ use super::program;
 use crate::health::render::timestamp;
 use crate::store::finding::{Finding, Group};
 
-/// The seconds since 1970 when this binary was built.
-const BUILT: &str = env!("CTS_BUILT");
-/// Made by systemd-timesyncd when it has set the clock (systemd-timesyncd.service(8)).
+/// When this binary was built, in seconds since 1970.
+const BUILT_AT_SECONDS: &str = env!("CTS_BUILT");
+/// Created by systemd-timesyncd once it has set the clock (systemd-timesyncd.service(8)).
 const SYNCHRONIZED: &str = "/run/systemd/timesync/synchronized";
 
-/// Looks at the clock.
+/// Examines the clock.
 pub fn examine() -> Vec<Finding> {
-    let built = BUILT.parse().map(Duration::from_secs).unwrap_or_default();
-    let told =
-        || program::output("timedatectl", &["show", "--property=NTPSynchronized", "--value"]);
+    let arguments = ["show", "--property=NTPSynchronized", "--value"];
     let is_synchronised = if Path::new(SYNCHRONIZED).exists() {
         Some(true)
     } else {
-        told().and_then(|text| answer(&text))
+        program::output("timedatectl", &arguments).and_then(|text| yes_or_no(&text))
     };
-    vec![time(SystemTime::now(), SystemTime::UNIX_EPOCH + built), synchronisation(is_synchronised)]
+    vec![time(SystemTime::now(), built_at()), synchronisation(is_synchronised)]
 }
 
-/// What `timedatectl` says.
-fn answer(text: &str) -> Option<bool> {
+/// When this binary was built; `None` if the build did not know the time.
+fn built_at() -> Option<SystemTime> {
+    let seconds = BUILT_AT_SECONDS.parse().ok().filter(|seconds| *seconds > 0)?;
+    Some(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
+}
+
+/// The output of `timedatectl`.
+fn yes_or_no(text: &str) -> Option<bool> {
     match text.trim() {
         "yes" => Some(true),
         "no" => Some(false),
@@ -35,10 +39,10 @@ fn answer(text: &str) -> Option<bool> {
     }
 }
 
-fn time(now: SystemTime, built: SystemTime) -> Finding {
+fn time(now: SystemTime, built_at: Option<SystemTime>) -> Finding {
     let shown = timestamp(now);
-    if now < built {
-        let what = format!("{shown} is before {}, when cts was built", timestamp(built));
+    if let Some(built_at) = built_at.filter(|built_at| now < *built_at) {
+        let what = format!("{shown} is before {}, when cts was built", timestamp(built_at));
         return Finding::bad(Group::Clock, "time", what)
             .remedy("timedatectl set-ntp true, or set it: timedatectl set-time …");
     }
@@ -49,10 +53,10 @@ fn synchronisation(is_synchronised: Option<bool>) -> Finding {
     let name = "synchronised";
     match is_synchronised {
         Some(true) => Finding::good(Group::Clock, name, "yes"),
-        Some(false) => Finding::attention(Group::Clock, name, "no: it may go wrong unseen")
+        Some(false) => Finding::attention(Group::Clock, name, "no: nothing corrects the clock")
             .remedy("timedatectl set-ntp true (systemd-timesyncd), or install chrony"),
         None => {
-            let what = "not looked at: neither systemd-timesyncd nor timedatectl tells it here";
+            let what = "not examined: neither systemd-timesyncd nor timedatectl reports it";
             Finding::skipped(Group::Clock, name, what)
         }
     }
@@ -66,22 +70,25 @@ mod tests {
     #[test]
     fn a_clock_before_the_build_is_bad() {
         let built = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
-        assert_eq!(time(built, built).grade, Grade::Good);
-        let seen = time(SystemTime::UNIX_EPOCH, built);
-        assert_eq!(seen.grade, Grade::Bad);
-        assert!(seen.what.starts_with("1970-01-01T00:00:00.000Z is before 2023-11-14"), "{seen:?}");
+        assert_eq!(time(built, Some(built)).grade, Grade::Good);
+        let found = time(SystemTime::UNIX_EPOCH, Some(built));
+        assert_eq!(found.grade, Grade::Bad);
+        assert!(
+            found.what.starts_with("1970-01-01T00:00:00.000Z is before 2023-11-14"),
+            "{found:?}"
+        );
     }
 
     #[test]
     fn the_build_has_a_time() {
-        let built: u64 = BUILT.parse().unwrap();
+        let built: u64 = BUILT_AT_SECONDS.parse().unwrap();
         assert!(built > 1_600_000_000, "{built}");
         assert_eq!(examine()[0].grade, Grade::Good);
     }
 
     #[test]
-    fn a_clock_that_nobody_sets_is_for_a_person_and_an_unknown_one_is_no_fault() {
-        let grade = |said: &str| synchronisation(answer(said)).grade;
+    fn a_clock_that_is_not_synchronised_needs_attention_and_an_unknown_one_is_not_examined() {
+        let grade = |output: &str| synchronisation(yes_or_no(output)).grade;
         assert_eq!(grade("yes\n"), Grade::Good);
         assert_eq!(grade("no\n"), Grade::Attention);
         assert_eq!(grade(""), Grade::Skipped);

@@ -1,5 +1,5 @@
-//! What is in the database, and the disk under it: the ledger, and the difference from the
-//! expected catalogue, decided as `cts verify` and the health answers decide it.
+//! The content of the database and the disk it is on: the ledger, and the difference from the expected
+//! catalogue, judged as `cts verify` and the health answers judge it.
 
 use std::fmt::Display;
 use std::sync::Arc;
@@ -13,31 +13,41 @@ use crate::store::schema::Schema;
 use crate::store::{Database, FileOwner, Origin, Snapshot, StorageStatus, WaitPolicy};
 use cts_schema::catalog::{CRITICAL, Drift, Object};
 
-/// How long who has locked the whole database is waited for.
-const LOCKED_FOR: Duration = Duration::from_secs(2);
-/// So many objects are named, the others counted.
-const NAMED: usize = 5;
+/// How long a lock on the whole database is waited for.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
+/// How many objects are named; the others are counted.
+const OBJECTS_NAMED: usize = 5;
 
-/// Looks at the database and at where it is.
-pub fn examine(database: &dyn Database) -> (Vec<Finding>, Option<FileOwner>) {
-    let stop = Arc::new(AtomicBool::new(false));
-    let seen = database.examine(&WaitPolicy::silent(LOCKED_FOR, &stop));
-    let mut all = seen.findings;
-    all.extend(disk(&seen.storage));
-    all.extend(writable(&seen.storage));
-    all.extend(
-        seen.snapshot
+/// What the examination of the database found.
+#[derive(Default)]
+pub struct DatabaseExamination {
+    /// The findings.
+    pub findings: Vec<Finding>,
+    /// The user who owns the database file.
+    pub owner: Option<FileOwner>,
+}
+
+/// Examines the database and its storage.
+pub fn examine(database: &dyn Database) -> DatabaseExamination {
+    let cancelled = Arc::new(AtomicBool::new(false));
+    let found = database.examine(&WaitPolicy::silent(LOCK_TIMEOUT, &cancelled));
+    let mut findings = found.findings;
+    findings.extend(disk(&found.storage));
+    findings.extend(writable(&found.storage));
+    findings.extend(
+        found
+            .snapshot
             .map(|snapshot| contents(database.identity().schema, &snapshot))
             .unwrap_or_default(),
     );
-    (all, seen.owner)
+    DatabaseExamination { findings, owner: found.owner }
 }
 
-fn disk(place: &StorageStatus) -> Option<Finding> {
-    let (free, total) = (place.free_bytes?, place.total_bytes?);
+fn disk(storage: &StorageStatus) -> Option<Finding> {
+    let (free, total) = (storage.free_bytes?, storage.total_bytes?);
     let name = "free disk";
     let remedy = "free some space on it: df -h, du -xh --max-depth=2";
-    Some(match disk_reason(place) {
+    Some(match disk_reason(storage) {
         None => {
             let what = format!("{} MiB of {} MiB", free >> 20, total >> 20);
             Finding::good(Group::Files, name, what)
@@ -49,22 +59,23 @@ fn disk(place: &StorageStatus) -> Option<Finding> {
     })
 }
 
-fn writable(place: &StorageStatus) -> Option<Finding> {
-    let why = place.read_only.as_ref()?;
-    let seen = Finding::bad(Group::Database, "writable", why);
-    Some(seen.remedy(match place.total_bytes {
-        Some(_) => "mount its disk so that it can be written (findmnt), and look at its rights",
-        None => "look which server is the primary, and name it in the URL",
+fn writable(storage: &StorageStatus) -> Option<Finding> {
+    let reason = storage.read_only.as_ref()?;
+    let finding = Finding::bad(Group::Database, "writable", reason);
+    Some(finding.remedy(match storage.total_bytes {
+        Some(_) => "mount the disk read-write (findmnt), and check the permissions",
+        None => "find out which server is the primary, and name it in the URL",
     }))
 }
 
 fn contents(schema: &Schema, snapshot: &Snapshot) -> Vec<Finding> {
     let is_older = snapshot.origin() == Origin::OlderCts;
     if is_older {
-        let what = "is of an older CTS; a start of cts copies it beside itself and adopts it";
+        let what =
+            "of an older CTS: a start of cts backs the database up beside itself and adopts it";
         return vec![
             Finding::attention(Group::Database, "ledger", what)
-                .remedy("cts migrate --dry-run shows what would be done, cts migrate does it"),
+                .remedy("cts migrate --dry-run prints the plan, cts migrate executes it"),
         ];
     }
     let drift = snapshot.drift(schema);
@@ -72,9 +83,11 @@ fn contents(schema: &Schema, snapshot: &Snapshot) -> Vec<Finding> {
     all.extend(missing(schema, &drift));
     all.extend(altered(&drift));
     if !snapshot.exceptions.is_empty() {
-        let what = format!("{} rules do not hold for older rows", snapshot.exceptions.len());
-        let seen = Finding::good(Group::Database, "relaxed", what);
-        all.push(seen.remedy("cts verify lists them, cts repair tightens what no row breaks"));
+        let what = format!("{} constraint exceptions are recorded", snapshot.exceptions.len());
+        let finding = Finding::good(Group::Database, "relaxed", what);
+        all.push(
+            finding.remedy("cts verify lists them, cts repair enforces those without violations"),
+        );
     }
     all
 }
@@ -84,18 +97,21 @@ fn ledger(schema: &Schema, snapshot: &Snapshot) -> Finding {
     let plan = match Plan::of(schema, snapshot) {
         Ok(plan) => plan,
         Err(error) => {
-            let seen = Finding::bad(Group::Database, name, error.message());
-            return Finding { remedy: error.remedy, ..seen };
+            let finding = Finding::bad(Group::Database, name, error.message());
+            return Finding { remedy: error.remedy, ..finding };
         }
     };
     if plan.pending.is_empty() {
         let last = snapshot.ledger.iter().rfind(|row| row.is_ours());
-        let when = last.and_then(|row| row.executed_at.as_deref()).unwrap_or("an unknown time");
+        let last = match last.and_then(|row| row.executed_at.as_deref()) {
+            Some(time) => format!("the last at {time} UTC"),
+            None => "the last at an unknown time".into(),
+        };
         let applied = snapshot.ledger.iter().filter(|row| row.is_ours()).count();
-        let what = format!("{applied} migrations, the last of {when} UTC");
+        let what = format!("{applied} migrations, {last}");
         return Finding::good(Group::Database, name, what);
     }
-    let what = format!("pending: {}", some(plan.pending.iter().map(|m| m.name)));
+    let what = format!("pending: {}", list(plan.pending.iter().map(|m| m.name)));
     Finding::attention(Group::Database, name, what).remedy("cts migrate")
 }
 
@@ -108,11 +124,11 @@ fn missing(schema: &Schema, drift: &Drift) -> Vec<Finding> {
         drift.missing.iter().partition(is_critical);
     let mut all = Vec::new();
     if !critical.is_empty() {
-        let what = format!("critical, and missing: {}", some(critical.iter()));
+        let what = format!("missing and critical: {}", list(critical.iter()));
         all.push(Finding::bad(Group::Database, "schema", what).remedy("cts repair"));
     }
     if !others.is_empty() {
-        let what = format!("missing: {}", some(others.iter()));
+        let what = format!("missing: {}", list(others.iter()));
         all.push(Finding::attention(Group::Database, "schema", what).remedy("cts repair"));
     }
     if drift.is_none() {
@@ -128,15 +144,18 @@ fn altered(drift: &Drift) -> Option<Finding> {
     if drift.altered.is_empty() {
         return None;
     }
-    let what = format!("differs: {}", some(drift.altered.iter()));
-    Some(Finding::attention(Group::Database, "schema", what).remedy("cts verify tells all of it"))
+    let what = format!("altered: {}", list(drift.altered.iter()));
+    Some(
+        Finding::attention(Group::Database, "schema", what)
+            .remedy("cts verify prints every difference"),
+    )
 }
 
-/// The first few, and how many there are beside.
-fn some(all: impl Iterator<Item = impl Display>) -> String {
+/// The first few names, and how many more there are.
+fn list(all: impl Iterator<Item = impl Display>) -> String {
     let all: Vec<String> = all.map(|one| one.to_string()).collect();
-    let shown = all.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
-    match all.len().saturating_sub(NAMED) {
+    let shown = all.iter().take(OBJECTS_NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
+    match all.len().saturating_sub(OBJECTS_NAMED) {
         0 => shown,
         more => format!("{shown}, and {more} more"),
     }
@@ -149,7 +168,7 @@ mod tests {
     use crate::store::schema::SQLITE;
     use cts_schema::migration::AppliedMigration;
 
-    fn whole() -> Snapshot {
+    fn complete() -> Snapshot {
         let applied = |(id, m): (i64, &cts_schema::migration::Migration)| AppliedMigration {
             id,
             name: m.name.into(),
@@ -166,16 +185,16 @@ mod tests {
     }
 
     fn judged(change: impl FnOnce(&mut Snapshot)) -> Vec<(Grade, String)> {
-        let mut snapshot = whole();
+        let mut snapshot = complete();
         change(&mut snapshot);
-        contents(&SQLITE, &snapshot).into_iter().map(|seen| (seen.grade, seen.what)).collect()
+        contents(&SQLITE, &snapshot).into_iter().map(|found| (found.grade, found.what)).collect()
     }
 
     #[test]
-    fn a_whole_database_is_good() {
+    fn a_complete_database_is_good() {
         let all = judged(|_| {});
         assert!(all.iter().all(|(grade, _)| *grade == Grade::Good), "{all:?}");
-        assert_eq!(all[0].1, "4 migrations, the last of 2026-11-23 09:04:27.879 UTC");
+        assert_eq!(all[0].1, "4 migrations, the last at 2026-11-23 09:04:27.879 UTC");
     }
 
     #[test]
@@ -201,12 +220,12 @@ mod tests {
     #[test]
     fn a_disk_is_judged_as_health_judges_it() {
         let grade = |free, total| {
-            let place = StorageStatus {
+            let storage = StorageStatus {
                 free_bytes: Some(free),
                 total_bytes: Some(total),
                 ..StorageStatus::default()
             };
-            disk(&place).unwrap().grade
+            disk(&storage).unwrap().grade
         };
         assert_eq!(grade(8 << 20, 1 << 40), Grade::Bad);
         assert_eq!(grade(1 << 29, 1 << 40), Grade::Attention);
@@ -216,7 +235,7 @@ mod tests {
 
     #[test]
     fn many_names_are_counted() {
-        assert_eq!(some(1..=5), "1, 2, 3, 4, 5");
-        assert_eq!(some(1..=7), "1, 2, 3, 4, 5, and 2 more");
+        assert_eq!(list(1..=5), "1, 2, 3, 4, 5");
+        assert_eq!(list(1..=7), "1, 2, 3, 4, 5, and 2 more");
     }
 }

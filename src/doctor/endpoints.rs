@@ -1,6 +1,5 @@
-//! What is answered at HOST and PORT: the four paths of a running cts, another program's words,
-//! or nothing, and then whether cts could listen there. No token is sent, since whoever listens
-//! there would have it.
+//! What answers at HOST and PORT: a running cts on its four paths, another program, or nothing; then whether
+//! cts could listen there. No token is sent, since another program that listens there would receive it.
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -18,12 +17,12 @@ use crate::store::finding::{Finding, Group};
 use crate::system::address::of_own_listener;
 use crate::system::version::VERSION;
 
-/// How long each answer is waited for; health may take a look at the database.
-const ANSWER_WITHIN: Duration = Duration::from_millis(1500);
-/// Ports below are root's, and the unit has no rights of root.
-const FIRST_FREE_PORT: u16 = 1024;
+/// How long a response may take.
+const RESPONSE_TIMEOUT: Duration = Duration::from_millis(1500);
+/// Lower ports need a privilege that the unit does not have (ip(7)).
+const FIRST_UNPRIVILEGED_PORT: u16 = 1024;
 
-/// What is expected of a cts with this configuration.
+/// What this configuration lets expect of a running cts.
 struct Expected<'c> {
     backend: &'c str,
     has_token: bool,
@@ -31,40 +30,40 @@ struct Expected<'c> {
 
 type Answer = io::Result<(u16, String)>;
 
-/// Looks at what answers where cts is to listen.
+/// Examines what answers at the configured address.
 pub fn examine(config: &Config) -> Vec<Finding> {
     let (host, port) = (config.listen.host.as_str(), config.listen.port);
-    let place = format!("{host}:{port}");
+    let name = format!("{host}:{port}");
     if port == 0 {
-        let what = "not looked at: port 0 takes a free one at each start";
-        return vec![Finding::skipped(Group::Endpoints, &place, what)];
+        let what = "not examined: port 0 stands for a free port, chosen at each start";
+        return vec![Finding::skipped(Group::Endpoints, &name, what)];
     }
     let address = match (host, port).to_socket_addrs().map(|mut all| all.next()) {
         Ok(Some(address)) => address,
         other => {
-            let why = other.err().map_or("it has no address".to_string(), |e| e.to_string());
-            let seen = Finding::bad(Group::Endpoints, &place, format!("HOST: {why}"));
-            return vec![seen.remedy("set HOST (or --host) to an address of this machine")];
+            let reason = other.err().map_or("it has no address".to_string(), |e| e.to_string());
+            let finding = Finding::bad(Group::Endpoints, &name, format!("HOST: {reason}"));
+            return vec![finding.remedy("set HOST (or --host) to an address of this machine")];
         }
     };
-    if unit::would_be_started() {
-        let what = "not looked at: cts.socket listens, and asking would start cts";
-        return vec![Finding::skipped(Group::Endpoints, &place, what)];
+    if unit::is_socket_activated() {
+        let what = "not examined: cts.socket listens, and a request would start cts";
+        return vec![Finding::skipped(Group::Endpoints, &name, what)];
     }
     let ask = |path: &str| {
         let address = of_own_listener(address);
-        get(address, &address.to_string(), path, ANSWER_WITHIN)
+        get(address, &address.to_string(), path, RESPONSE_TIMEOUT)
             .map(|response| (response.status_code, response.body))
     };
     let alive = ask("/livez");
     if !is_cts(&alive) {
-        return vec![listening(&place, port, &alive, can_listen(address))];
+        return vec![without_cts(&name, port, &alive, can_listen(address))];
     }
     let expected = Expected {
         backend: config.database.identity().backend.name(),
         has_token: config.admin_token.is_some(),
     };
-    let mut all = vec![Finding::good(Group::Endpoints, &place, "cts answers")];
+    let mut all = vec![Finding::good(Group::Endpoints, &name, "cts answers")];
     all.push(Finding::good(Group::Endpoints, "/livez", "200"));
     all.push(ready(&ask("/readyz")));
     all.extend(health(&ask("/api/health/database"), &expected));
@@ -72,7 +71,7 @@ pub fn examine(config: &Config) -> Vec<Finding> {
     all
 }
 
-/// Binds for a moment without listening, which keeps no cts that starts just then from it.
+/// Binds the address for a moment without listening, so that a cts that starts meanwhile is not refused.
 fn can_listen(address: SocketAddr) -> Result<(), Errno> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let socket = socket(family, SocketType::STREAM, None)?;
@@ -87,29 +86,30 @@ fn is_cts(alive: &Answer) -> bool {
     matches!(alive, Ok((200, body)) if is_alive(body))
 }
 
-/// What it means that no cts answers.
-fn listening(place: &str, port: u16, answer: &Answer, can_listen: Result<(), Errno>) -> Finding {
-    let bad = |what: &str| Finding::bad(Group::Endpoints, place, what);
-    let who = format!("ss -ltnp 'sport = :{port}' tells who; or set PORT (or --port) to another");
+/// Judges an address at which no cts answers.
+fn without_cts(name: &str, port: u16, answer: &Answer, can_listen: Result<(), Errno>) -> Finding {
+    let bad = |what: &str| Finding::bad(Group::Endpoints, name, what);
+    let remedy =
+        format!("ss -ltnp 'sport = :{port}' shows the program; or set PORT (or --port) to another");
     match can_listen {
         Err(Errno::ADDRINUSE) if answer.is_ok() => {
-            bad("another program answers there, and not as cts does").remedy(who)
+            bad("another program answers: the response is not that of cts").remedy(remedy)
         }
         Err(Errno::ADDRINUSE) => {
-            bad("another program has the port, or a cts that does not answer").remedy(who)
+            bad("the port is in use by another program, or by a cts that does not answer")
+                .remedy(remedy)
         }
-        Err(Errno::ACCESS) => {
-            bad("this user may not listen there").remedy("set PORT (or --port) to 1024 or higher")
-        }
+        Err(Errno::ACCESS) => bad("this user may not listen on this port")
+            .remedy("set PORT (or --port) to 1024 or higher"),
         Err(Errno::ADDRNOTAVAIL) => bad("this machine has no such address")
             .remedy("set HOST (or --host) to an address of this machine"),
-        Err(e) => bad(&format!("cannot listen there: {}", io::Error::from(e))),
-        Ok(()) if port < FIRST_FREE_PORT => {
-            let what = "free, but only root may listen there, and the unit is not root";
-            Finding::attention(Group::Endpoints, place, what)
+        Err(e) => bad(&format!("cannot listen: {}", io::Error::from(e))),
+        Ok(()) if port < FIRST_UNPRIVILEGED_PORT => {
+            let what = "free, but only root may listen on ports below 1024, and the unit does not run as root";
+            Finding::attention(Group::Endpoints, name, what)
                 .remedy("set PORT (or --port) to 1024 or higher")
         }
-        Ok(()) => Finding::good(Group::Endpoints, place, "free; no cts runs there"),
+        Ok(()) => Finding::good(Group::Endpoints, name, "free; no cts runs there"),
     }
 }
 
@@ -126,21 +126,22 @@ fn ready(answer: &Answer) -> Finding {
 
 fn unexpected(name: &str, answer: &Answer) -> Finding {
     let what = match answer {
-        Ok((code, _)) => format!("{code}, which cts does not answer there"),
+        Ok((code, _)) => format!("{code}, a status code that cts does not use for this path"),
         Err(e) => format!("no answer: {e}"),
     };
-    Finding::bad(Group::Endpoints, name, what).remedy("journalctl -u cts -n 20, or its log")
+    Finding::bad(Group::Endpoints, name, what)
+        .remedy("read the log of cts: journalctl -u cts -n 20")
 }
 
 fn health(answer: &Answer, expected: &Expected<'_>) -> Vec<Finding> {
     let name = "/api/health/database";
-    let told = match answer {
+    let json = match answer {
         Ok((200 | 503, body)) => serde_json::from_str::<Value>(body).unwrap_or_default(),
         other => return vec![unexpected(name, other)],
     };
-    let Some(state) = told["status"].as_str() else { return vec![unexpected(name, answer)] };
+    let Some(state) = json["status"].as_str() else { return vec![unexpected(name, answer)] };
     let reasons: Vec<&str> =
-        told["reasons"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        json["reasons"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     let what = match reasons.is_empty() {
         true => state.to_string(),
         false => format!("{state}: {}", reasons.join("; ")),
@@ -149,22 +150,23 @@ fn health(answer: &Answer, expected: &Expected<'_>) -> Vec<Finding> {
         Finding::good(Group::Endpoints, name, what)
     } else if state == Status::Unhealthy.name() {
         Finding::bad(Group::Endpoints, name, what)
-            .remedy("mend what it says; cts --check asks again")
+            .remedy("correct the named faults; cts --check examines the database again")
     } else {
-        Finding::attention(Group::Endpoints, name, what).remedy("cts --check asks again")
+        Finding::attention(Group::Endpoints, name, what)
+            .remedy("cts --check examines the database again")
     }];
     let differs = |what: String| {
         Finding::attention(Group::Endpoints, name, what)
-            .remedy("systemctl restart cts, if that is not wanted so")
+            .remedy("systemctl restart cts, if this is not intended")
     };
-    if let Some(kind) = told["database"]["type"].as_str().filter(|kind| *kind != expected.backend) {
+    if let Some(kind) = json["database"]["type"].as_str().filter(|kind| *kind != expected.backend) {
         let here = expected.backend;
         all.push(differs(format!(
-            "the running cts has a {kind} database, this run is set to {here}"
+            "the running cts uses a {kind} database, this run is configured for {here}"
         )));
     }
-    if let Some(version) = told["version"].as_str().filter(|version| *version != VERSION) {
-        all.push(differs(format!("cts {version} runs, and this is cts {VERSION}")));
+    if let Some(version) = json["version"].as_str().filter(|version| *version != VERSION) {
+        all.push(differs(format!("the running cts is {version}, this is cts {VERSION}")));
     }
     all
 }
@@ -174,15 +176,17 @@ fn status(answer: &Answer, expected: &Expected<'_>) -> Finding {
     let good = |what: &str| Finding::good(Group::Endpoints, name, what);
     match answer {
         Ok((200, _)) if expected.has_token => {
-            let what = "200 without the token that is set here: the running cts has none";
+            let what = "200 without the token that this run has: the running cts has no token";
             Finding::attention(Group::Endpoints, name, what).remedy("systemctl restart cts")
         }
-        Ok((200, _)) => good("200, on this machine only"),
-        Ok((401, _)) if expected.has_token => good("401 without the token, as it should be"),
-        Ok((401, _)) => good("401: the running cts has a token, and this run has none"),
-        Ok((403, _)) => good("403: closed, since no token is set and others can reach the port"),
+        Ok((200, _)) => good("200, for requests of this machine only"),
+        Ok((401, _)) if expected.has_token => good("401 without the token, as expected"),
+        Ok((401, _)) => good("401: the running cts has a token, this run has none"),
+        Ok((403, _)) => {
+            good("403: refused, since no token is set and other machines can reach the port")
+        }
         Ok((503, _)) => {
-            Finding::attention(Group::Endpoints, name, "503: the database cannot be asked")
+            Finding::attention(Group::Endpoints, name, "503: the database could not be examined")
                 .remedy("cts --check")
         }
         other => unexpected(name, other),
@@ -201,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn where_no_cts_answers_the_port_must_be_free() {
+    fn without_a_cts_the_port_must_be_free() {
         let other = || Ok((200, "hello".to_string()));
         for (answer, can_listen, port, grade, says) in [
             (refused(), Ok(()), 3000, Good, "free"),
@@ -212,14 +216,14 @@ mod tests {
             (refused(), Err(Errno::MFILE), 3000, Bad, "cannot listen"),
             (other(), Err(Errno::ADDRINUSE), 3000, Bad, "another program answers"),
         ] {
-            let seen = listening("here", port, &answer, can_listen);
-            assert_eq!(seen.grade, grade, "{seen:?}");
-            assert!(seen.what.contains(says), "{seen:?}");
+            let found = without_cts("here", port, &answer, can_listen);
+            assert_eq!(found.grade, grade, "{found:?}");
+            assert!(found.what.contains(says), "{found:?}");
         }
     }
 
     #[test]
-    fn only_the_answer_of_cts_is_taken_for_one() {
+    fn only_the_response_of_cts_is_taken_for_one() {
         assert!(is_cts(&Ok((200, r#"{"status":"alive"}"#.into()))));
         for other in [(200, "alive"), (404, r#"{"status":"alive"}"#), (200, "{}")] {
             assert!(!is_cts(&Ok((other.0, other.1.into()))), "{other:?}");
@@ -231,7 +235,7 @@ mod tests {
     fn health_is_graded_by_its_status_and_compared_with_this_run() {
         let grades = |body: &str| {
             let all = health(&Ok((200, body.into())), &EXPECTED);
-            all.into_iter().map(|seen| seen.grade).collect::<Vec<_>>()
+            all.into_iter().map(|found| found.grade).collect::<Vec<_>>()
         };
         let body = |status: &str, kind: &str, version: &str| {
             format!(

@@ -20,7 +20,9 @@ use crate::error::{Error, Kind, Result};
 use crate::store::finding::{Finding, Group};
 use crate::system::deadline::BackgroundTask;
 use crate::system::log::Verbosity;
+use contents::DatabaseExamination;
 use summary::print_findings;
+use unit::UnitExamination;
 
 /// Time limit for all examinations together.
 const EXAMINATION_TIMEOUT: Duration = Duration::from_secs(8);
@@ -42,14 +44,19 @@ pub fn run(config: &Config, as_json: bool) -> Result<u8> {
     let clock = BackgroundTask::start("clock", clock::examine)?;
 
     let mut findings = settings::examine(config);
-    let (found, owner) =
-        database.until(deadline).unwrap_or_else(|_| (vec![unanswered(config)], None));
-    findings.extend(found);
+    let database = database.until(deadline).unwrap_or_else(|_| DatabaseExamination {
+        findings: vec![unanswered(config)],
+        owner: None,
+    });
+    findings.extend(database.findings);
     findings.extend(endpoints.until(deadline).unwrap_or_else(|_| vec![overdue(Group::Endpoints)]));
-    let (found, user) =
-        unit.until(deadline).unwrap_or_else(|_| (vec![overdue(Group::Service)], None));
-    findings.extend(found);
-    findings.extend(owner.zip(user).map(|(owner, user)| owner::examine(&owner, &user)));
+    let unit = unit.until(deadline).unwrap_or_else(|_| UnitExamination {
+        findings: vec![overdue(Group::Service)],
+        user: None,
+    });
+    findings.extend(unit.findings);
+    findings
+        .extend(database.owner.zip(unit.user).map(|(owner, user)| owner::examine(&owner, &user)));
     findings.extend(clock.until(deadline).unwrap_or_else(|_| vec![overdue(Group::Clock)]));
     print_findings(findings, config.verbosity, as_json).map(|status| status.exit_code())
 }
@@ -65,7 +72,7 @@ pub fn misconfigured(error: &Error, verbosity: Verbosity, as_json: bool) -> Resu
     let unit = BackgroundTask::start("unit", unit::examine)?;
     let clock = BackgroundTask::start("clock", clock::examine)?;
     let mut findings = vec![settings::refused(error)];
-    findings.extend(unit.until(deadline).map(|(found, _)| found).unwrap_or_default());
+    findings.extend(unit.until(deadline).map(|unit| unit.findings).unwrap_or_default());
     findings.extend(clock.until(deadline).unwrap_or_default());
     print_findings(findings, verbosity, as_json)?;
     Ok(Kind::Config.exit_code())

@@ -1,5 +1,4 @@
-//! The systemd unit, as systemd's own tools tell of it; on a machine without systemd that is
-//! said, and is no fault.
+//! The systemd unit, as systemd's own tools report it. A machine without systemd is not a fault.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -7,149 +6,200 @@ use std::path::Path;
 use super::program;
 use crate::store::finding::{Finding, Group};
 
-/// Is there where systemd is the init system (sd_booted(3)).
+/// Exists if systemd is the init system (sd_booted(3)).
 const BOOTED: &str = "/run/systemd/system";
 const UNIT: &str = "cts.service";
-/// Exposure as `systemd-analyze security` counts it that the shipped unit stays below.
-const EXPOSURE_LIMIT: f32 = 2.0;
+/// The exposure level (`systemd-analyze security`) that the shipped unit does not exceed.
+const EXPOSURE_MAX: f32 = 2.0;
 const PROPERTIES: &str = "--property=LoadState,FragmentPath,UnitFileState,ActiveState,Result,\
 NRestarts,User,NeedDaemonReload";
 
-/// Looks at the unit. Also gives the user that it runs as, where there is one.
-pub fn examine() -> (Vec<Finding>, Option<String>) {
+/// What the examination of the unit found.
+#[derive(Default)]
+pub struct UnitExamination {
+    /// The findings.
+    pub findings: Vec<Finding>,
+    /// The user that the unit runs as; `None` if it is not installed, or not known.
+    pub user: Option<String>,
+}
+
+impl UnitExamination {
+    fn not_examined(reason: &str) -> UnitExamination {
+        let finding = Finding::skipped(Group::Service, UNIT, format!("not examined: {reason}"));
+        UnitExamination { findings: vec![finding], user: None }
+    }
+}
+
+/// Examines the unit.
+pub fn examine() -> UnitExamination {
     if !Path::new(BOOTED).exists() {
-        let what = "not looked at: systemd does not run this machine";
-        return (vec![Finding::skipped(Group::Service, UNIT, what)], None);
+        return UnitExamination::not_examined("systemd is not the init system of this machine");
     }
-    let Some(told) = program::output("systemctl", &["show", PROPERTIES, UNIT, "cts.socket"]) else {
-        let what = "not looked at: systemctl does not answer";
-        return (vec![Finding::skipped(Group::Service, UNIT, what)], None);
+    let Some(output) = program::output("systemctl", &["show", PROPERTIES, UNIT, "cts.socket"])
+    else {
+        return UnitExamination::not_examined("systemctl does not answer");
     };
-    let (mut all, user) = judge(&told);
-    if user.is_some() {
-        let said = program::output("systemd-analyze", &["security", "--no-pager", UNIT]);
-        all.push(exposure(said.as_deref()));
+    let mut unit = judge(&output);
+    if unit.user.is_some() {
+        let output = program::output("systemd-analyze", &["security", "--no-pager", UNIT]);
+        unit.findings.push(exposure(output.as_deref()));
     }
-    (all, user)
+    unit
 }
 
-/// Whether systemd listens for cts and starts it when it is asked.
-pub fn would_be_started() -> bool {
-    let words = ["show", "--property=ActiveState", "cts.socket", UNIT];
+/// Whether a connection to the port would start the service: systemd listens for it, and it is not active.
+pub fn is_socket_activated() -> bool {
+    let arguments = ["show", "--property=ActiveState", "cts.socket", UNIT];
     Path::new(BOOTED).exists()
-        && program::output("systemctl", &words).is_some_and(|told| waits(&told))
+        && program::output("systemctl", &arguments).is_some_and(|output| socket_waits(&output))
 }
 
-/// The socket's state, an empty line, the service's.
-fn waits(told: &str) -> bool {
-    let mut states = told.split("\n\n").map(|unit| unit.trim());
+/// Reads the properties of the socket, an empty line, and those of the service.
+fn socket_waits(output: &str) -> bool {
+    let mut states = output.split("\n\n").map(|unit| unit.trim());
     states.next() == Some("ActiveState=active") && states.next() != Some("ActiveState=active")
 }
 
-/// The answer of `systemctl show`: the service, an empty line, the socket.
-fn judge(told: &str) -> (Vec<Finding>, Option<String>) {
-    let mut units = told.split("\n\n").map(properties);
-    let service = units.next().unwrap_or_default();
-    let socket = units.next().unwrap_or_default();
-    let of = |name: &str| service.get(name).copied().unwrap_or_default();
-    if of("LoadState") != "loaded" {
-        let what = match of("LoadState") {
-            "not-found" | "" => "is not installed, so nothing starts cts at boot".to_string(),
-            state => format!("cannot be started: it is {state}"),
-        };
-        let seen = Finding::attention(Group::Service, UNIT, what).remedy(
-            "install systemd/cts.service to /usr/lib/systemd/system (docs/install.md, \"Install by hand\"), \
-             then systemctl daemon-reload",
-        );
-        return (vec![seen], None);
+/// The properties of one unit. One that systemctl does not print is not known.
+struct Properties<'o>(BTreeMap<&'o str, &'o str>);
+
+impl<'o> Properties<'o> {
+    fn read(output: &'o str) -> Properties<'o> {
+        Properties(output.lines().filter_map(|line| line.split_once('=')).collect())
     }
-    let has_socket = socket.get("UnitFileState").is_some_and(|state| is_enabled(state));
-    let all = vec![
-        Finding::good(Group::Service, UNIT, format!("installed, {}", of("FragmentPath"))),
-        reloaded(of("NeedDaemonReload")),
-        enabled(of("UnitFileState"), has_socket),
-        match socket.get("ActiveState") {
-            Some(&"active") if of("ActiveState") == "inactive" => {
-                let what = "not running; cts.socket starts it when it is asked";
-                Finding::good(Group::Service, "active", what)
-            }
-            _ => active(of("ActiveState"), of("Result"), of("NRestarts")),
-        },
-    ];
-    let user = if of("User").is_empty() { "root" } else { of("User") };
-    (all, Some(user.to_string()))
+
+    fn get(&self, name: &str) -> Option<&'o str> {
+        self.0.get(name).copied()
+    }
+
+    /// A property that the unit has been given a value for.
+    fn value(&self, name: &str) -> Option<&'o str> {
+        self.get(name).filter(|value| !value.is_empty())
+    }
 }
 
-fn properties(text: &str) -> BTreeMap<&str, &str> {
-    text.lines().filter_map(|line| line.split_once('=')).collect()
+/// Judges the output of `systemctl show`: the service, an empty line, the socket.
+fn judge(output: &str) -> UnitExamination {
+    let mut units = output.split("\n\n").map(Properties::read);
+    let service = units.next().unwrap_or_else(|| Properties::read(""));
+    let socket = units.next().unwrap_or_else(|| Properties::read(""));
+    match service.value("LoadState") {
+        Some("loaded") => {}
+        Some(state) => {
+            return UnitExamination { findings: vec![not_loaded(state)], user: None };
+        }
+        None => return UnitExamination::not_examined("systemctl does not report its LoadState"),
+    }
+    let path = service.value("FragmentPath").unwrap_or("path unknown");
+    let has_enabled_socket = socket.value("UnitFileState").is_some_and(is_enabled);
+    let waits_for_socket = socket.value("ActiveState") == Some("active")
+        && service.value("ActiveState") == Some("inactive");
+    let findings = vec![
+        Finding::good(Group::Service, UNIT, format!("installed, {path}")),
+        reloaded(service.value("NeedDaemonReload")),
+        enabled(service.value("UnitFileState"), has_enabled_socket),
+        if waits_for_socket {
+            let what = "not running; a connection to cts.socket starts it";
+            Finding::good(Group::Service, "active", what)
+        } else {
+            active(&service)
+        },
+    ];
+    // Without `User=`, systemd runs a unit as root.
+    let user = service.get("User").map(|user| if user.is_empty() { "root" } else { user });
+    UnitExamination { findings, user: user.map(String::from) }
+}
+
+fn not_loaded(state: &str) -> Finding {
+    let what = match state {
+        "not-found" => "not installed, so that nothing starts cts at boot".to_string(),
+        state => format!("cannot be started: its load state is {state}"),
+    };
+    Finding::attention(Group::Service, UNIT, what).remedy(
+        "install systemd/cts.service to /usr/lib/systemd/system (docs/install.md), \
+         then systemctl daemon-reload",
+    )
+}
+
+fn unreported(name: &str) -> Finding {
+    Finding::skipped(Group::Service, name, "not examined: systemctl does not report it")
 }
 
 fn is_enabled(state: &str) -> bool {
     matches!(state, "enabled" | "enabled-runtime" | "static" | "alias" | "generated" | "linked")
 }
 
-fn reloaded(needed: &str) -> Finding {
-    match needed {
-        "yes" => Finding::attention(
-            Group::Service,
-            "loaded",
-            "its file was changed since systemd read it",
-        )
-        .remedy("systemctl daemon-reload"),
-        _ => Finding::good(Group::Service, "loaded", "as its file has it"),
-    }
-}
-
-fn enabled(state: &str, by_socket: bool) -> Finding {
-    let name = "enabled";
-    match (is_enabled(state), by_socket) {
-        (true, _) => Finding::good(Group::Service, name, state),
-        (_, true) => Finding::good(Group::Service, name, "by cts.socket"),
-        _ if state == "masked" => {
-            Finding::bad(Group::Service, name, "it is masked, and cannot be started")
-                .remedy("systemctl unmask cts")
+fn reloaded(needs_reload: Option<&str>) -> Finding {
+    let name = "loaded";
+    match needs_reload {
+        Some("yes") => {
+            let what = "its file has changed since systemd read it";
+            Finding::attention(Group::Service, name, what).remedy("systemctl daemon-reload")
         }
-        _ => Finding::attention(Group::Service, name, "not started at boot")
-            .remedy("systemctl enable cts"),
+        Some(_) => Finding::good(Group::Service, name, "the unit in effect is that of its file"),
+        None => unreported(name),
     }
 }
 
-fn active(state: &str, result: &str, restarts: &str) -> Finding {
-    let name = "active";
+fn enabled(state: Option<&str>, by_socket: bool) -> Finding {
+    let name = "enabled";
     match state {
-        "active" if matches!(restarts, "" | "0") => Finding::good(Group::Service, name, state),
-        "active" => {
+        Some(state) if is_enabled(state) => Finding::good(Group::Service, name, state),
+        _ if by_socket => Finding::good(Group::Service, name, "by cts.socket"),
+        Some("masked") => Finding::bad(Group::Service, name, "masked: the unit cannot be started")
+            .remedy("systemctl unmask cts"),
+        Some(_) => Finding::attention(Group::Service, name, "not started at boot")
+            .remedy("systemctl enable cts"),
+        None => unreported(name),
+    }
+}
+
+fn active(service: &Properties<'_>) -> Finding {
+    let name = "active";
+    match (service.value("ActiveState"), service.value("NRestarts")) {
+        (Some("active"), Some("0")) => Finding::good(Group::Service, name, "active"),
+        (Some("active"), Some(restarts)) => {
             let what = format!("active, after {restarts} restarts by systemd");
             Finding::attention(Group::Service, name, what).remedy("journalctl -u cts -p warning")
         }
-        "inactive" => Finding::attention(Group::Service, name, "it does not run")
-            .remedy("systemctl start cts"),
-        "failed" => Finding::bad(Group::Service, name, format!("it has failed ({result})"))
-            .remedy("journalctl -u cts -n 20"),
-        other => Finding::attention(Group::Service, name, format!("it is {other}"))
-            .remedy("systemctl status cts"),
+        (Some("active"), None) => {
+            let what = "active; systemctl does not report how often it was restarted";
+            Finding::good(Group::Service, name, what)
+        }
+        (Some("inactive"), _) => {
+            Finding::attention(Group::Service, name, "not running").remedy("systemctl start cts")
+        }
+        (Some("failed"), _) => {
+            let result = service.value("Result").unwrap_or("result unknown");
+            Finding::bad(Group::Service, name, format!("failed ({result})"))
+                .remedy("journalctl -u cts -n 20")
+        }
+        (Some(state), _) => {
+            Finding::attention(Group::Service, name, state).remedy("systemctl status cts")
+        }
+        (None, _) => unreported(name),
     }
 }
 
-/// What the last line of `systemd-analyze security` says.
-fn exposure(said: Option<&str>) -> Finding {
+/// Judges the last line of `systemd-analyze security`.
+fn exposure(output: Option<&str>) -> Finding {
     let name = "exposure";
-    let number = |text: &str| {
+    let level = |text: &str| {
         let (_, rest) = text.split_once("Overall exposure level for ")?;
         let rest = rest.split_once(':')?.1;
         rest.split_whitespace().next()?.parse::<f32>().ok()
     };
-    match said.and_then(number) {
+    match output.and_then(level) {
         None => {
-            let what = "not looked at: systemd-analyze does not tell it";
+            let what = "not examined: systemd-analyze does not report it";
             Finding::skipped(Group::Service, name, what)
         }
-        Some(level) if level <= EXPOSURE_LIMIT => {
+        Some(level) if level <= EXPOSURE_MAX => {
             Finding::good(Group::Service, name, format!("{level:.1} of 10"))
         }
         Some(level) => {
             let what =
-                format!("{level:.1} of 10, more than the {EXPOSURE_LIMIT:.1} of the shipped unit");
+                format!("{level:.1} of 10, more than the {EXPOSURE_MAX:.1} of the shipped unit");
             Finding::attention(Group::Service, name, what).remedy(
                 "systemd-analyze security cts.service; systemctl cat cts shows the drop-ins",
             )
@@ -162,7 +212,7 @@ mod tests {
     use super::*;
     use crate::store::finding::Grade;
 
-    fn told(changed: &[(&str, &str)]) -> String {
+    fn show(changed: &[(&str, &str)]) -> String {
         let usual = [
             ("LoadState", "loaded"),
             ("FragmentPath", "/usr/lib/systemd/system/cts.service"),
@@ -182,20 +232,20 @@ mod tests {
 
     fn judged(changed: &[(&str, &str)]) -> Vec<(String, Grade)> {
         let changed: Vec<_> = changed.to_vec();
-        let all = judge(&told(&changed)).0;
+        let all = judge(&show(&changed)).findings;
         all.into_iter().filter(|o| o.grade != Grade::Good).map(|o| (o.name, o.grade)).collect()
     }
 
     #[test]
     fn a_unit_that_is_installed_enabled_and_active_is_good() {
-        let (all, user) = judge(&told(&[]));
+        let UnitExamination { findings: all, user } = judge(&show(&[]));
         assert!(all.iter().all(|o| o.grade == Grade::Good), "{all:?}");
         assert_eq!((all.len(), user.as_deref()), (4, Some("cts")));
-        assert_eq!(judge(&told(&[("User", "")])).1.as_deref(), Some("root"));
+        assert_eq!(judge(&show(&[("User", "")])).user.as_deref(), Some("root"));
     }
 
     #[test]
-    fn each_thing_that_can_be_wrong_with_a_unit_is_said() {
+    fn each_fault_of_a_unit_is_found() {
         for (name, value, says, grade) in [
             ("LoadState", "not-found", UNIT, Grade::Attention),
             ("LoadState", "bad-setting", UNIT, Grade::Attention),
@@ -209,22 +259,46 @@ mod tests {
         ] {
             assert_eq!(judged(&[(name, value)]), [(says.to_string(), grade)], "{name}={value}");
         }
-        assert_eq!(judge("").1, None);
+        assert_eq!(judge("").user, None);
     }
 
     #[test]
     fn a_service_that_its_socket_starts_need_not_be_enabled_or_active() {
-        let service = told(&[("UnitFileState", "disabled"), ("ActiveState", "inactive")]);
+        let service = show(&[("UnitFileState", "disabled"), ("ActiveState", "inactive")]);
         let both = format!("{service}\nUnitFileState=enabled\nActiveState=active\n");
-        assert!(judge(&both).0.iter().all(|o| o.grade == Grade::Good));
+        assert!(judge(&both).findings.iter().all(|o| o.grade == Grade::Good));
     }
 
     #[test]
-    fn a_socket_that_would_start_the_service_is_known() {
-        let states =
-            |socket, service| waits(&format!("ActiveState={socket}\n\nActiveState={service}\n"));
+    fn a_socket_that_starts_the_service_is_recognised() {
+        let states = |socket, service| {
+            socket_waits(&format!("ActiveState={socket}\n\nActiveState={service}\n"))
+        };
         assert!(states("active", "inactive"));
         assert!(!states("active", "active") && !states("inactive", "inactive"));
+    }
+
+    #[test]
+    fn a_property_that_is_not_reported_is_not_taken_for_a_good_one() {
+        let without = |name: &str| {
+            let all = show(&[]);
+            let lines: Vec<&str> =
+                all.lines().filter(|line| !line.starts_with(&format!("{name}="))).collect();
+            judge(&lines.join("\n"))
+        };
+        for (property, finding) in [
+            ("NeedDaemonReload", "loaded"),
+            ("UnitFileState", "enabled"),
+            ("ActiveState", "active"),
+        ] {
+            let all = without(property).findings;
+            let found = all.iter().find(|f| f.name == finding).unwrap();
+            assert_eq!(found.grade, Grade::Skipped, "{found:?}");
+        }
+        let restarts = without("NRestarts").findings;
+        assert!(restarts[3].what.contains("does not report"), "{restarts:?}");
+        assert_eq!(without("User").user, None);
+        assert_eq!(judge("").findings[0].grade, Grade::Skipped);
     }
 
     #[test]

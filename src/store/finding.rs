@@ -1,21 +1,20 @@
-//! What `cts doctor` says of one thing that it looked at: a value, made by those who look and
-//! rendered by those who show. It knows neither a database nor a machine.
+//! One finding of `cts doctor`: a value, made by the examinations and rendered by the command.
 
-/// What it is about.
+/// The subject of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Group {
-    /// The settings and where they came from.
+    /// The settings and their sources.
     Configuration,
-    /// Tokens and passwords: who can reach them.
+    /// Tokens and passwords: who can read them.
     Credentials,
-    /// The database's file, its folder and its disk.
+    /// The database file, its directory and its disk.
     Files,
-    /// The database's server.
+    /// The database server.
     #[cfg_attr(not(feature = "postgres"), allow(dead_code))]
     Server,
-    /// What is in the database.
+    /// The content of the database.
     Database,
-    /// What is answered over HTTP.
+    /// The responses over HTTP.
     Endpoints,
     /// The systemd unit.
     Service,
@@ -39,33 +38,33 @@ impl Group {
     }
 }
 
-/// How it is.
+/// The grade of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Grade {
-    /// As it should be.
+    /// As expected.
     Good,
-    /// A person should look.
+    /// cts works, but this needs attention.
     Attention,
     /// It keeps cts from working.
     Bad,
-    /// What matters could not be looked at.
+    /// Necessary, and could not be examined.
     Unknown,
-    /// Not looked at, which does no harm.
+    /// Not examined, with the reason; does not count.
     Skipped,
 }
 
-/// What was seen of one thing.
+/// One finding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// What it is about.
+    /// The group that it belongs to.
     pub group: Group,
-    /// The thing.
+    /// The object that was examined.
     pub name: String,
-    /// How it is.
+    /// The grade of a finding.
     pub grade: Grade,
-    /// What was seen.
+    /// What was found.
     pub what: String,
-    /// What to do about it: a command where there is one.
+    /// What to do about it, as a command if possible.
     pub remedy: Option<String>,
 }
 
@@ -74,32 +73,32 @@ impl Finding {
         Finding { group, name: name.into(), grade, what: what.into(), remedy: None }
     }
 
-    /// As it should be.
+    /// A finding of grade [`Grade::Good`].
     pub fn good(group: Group, name: &str, what: impl Into<String>) -> Finding {
         Finding::new(group, name, Grade::Good, what)
     }
 
-    /// A person should look.
+    /// A finding of grade [`Grade::Attention`].
     pub fn attention(group: Group, name: &str, what: impl Into<String>) -> Finding {
         Finding::new(group, name, Grade::Attention, what)
     }
 
-    /// It keeps cts from working.
+    /// A finding of grade [`Grade::Bad`].
     pub fn bad(group: Group, name: &str, what: impl Into<String>) -> Finding {
         Finding::new(group, name, Grade::Bad, what)
     }
 
-    /// What matters could not be looked at.
+    /// A finding of grade [`Grade::Unknown`].
     pub fn unknown(group: Group, name: &str, what: impl Into<String>) -> Finding {
         Finding::new(group, name, Grade::Unknown, what)
     }
 
-    /// Not looked at, which does no harm.
+    /// A finding of grade [`Grade::Skipped`].
     pub fn skipped(group: Group, name: &str, what: impl Into<String>) -> Finding {
         Finding::new(group, name, Grade::Skipped, what)
     }
 
-    /// Adds what to do about it.
+    /// Sets what to do about it.
     pub fn remedy(mut self, remedy: impl Into<String>) -> Finding {
         self.remedy = Some(remedy.into());
         self

@@ -461,7 +461,7 @@ fn the_unit_and_the_clock_are_examined_under_systemd() {
     let hangs = programs.map(|(name, _)| (name, "sleep 60"));
     let start = Instant::now();
     let run = elsewhere(&machine, &hangs, booted);
-    says(&machine, run, 0, at("cts.service", "unknown"), "not looked at", "");
+    says(&machine, run, 0, at("cts.service", "unknown"), "not examined", "");
     assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
 }
 
