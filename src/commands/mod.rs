@@ -117,9 +117,8 @@ fn announce_totals(log: Log, schema: &Schema, outcome: &Outcome) {
     let skipped = schema.statements.saturating_sub(applied);
     log.info(format_args!("✓ Unified setup complete: {applied} applied, {skipped} skipped"));
     let core = core_tables().count();
-    let missing =
-        |name: &str| outcome.drift.missing.iter().any(|o| o.to_string() == format!("table {name}"));
-    match core_tables().filter(|name| missing(name)).count() {
+    let missing = |name: &&str| outcome.drift.missing.contains(&Object::Table((*name).into()));
+    match core_tables().filter(missing).count() {
         0 => log.info(format_args!("✓ All {core} critical tables verified")),
         lost => log.error(format_args!("{lost} of {core} critical tables are missing")),
     }

@@ -51,3 +51,45 @@ impl Drop for UpkeepThread {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::Receiver;
+
+    use super::*;
+    use crate::error::{Error, Kind};
+    use crate::system::log::{Log, Verbosity};
+
+    /// Announces each turn, waits until it may go on, and then ends as it is told.
+    struct Guided {
+        begun: Sender<()>,
+        outcomes: Receiver<Result<Duration>>,
+    }
+
+    impl Upkeep for Guided {
+        fn turn(&mut self) -> Result<Duration> {
+            let _ = self.begun.send(());
+            self.outcomes.recv().unwrap_or(Ok(Duration::from_millis(1)))
+        }
+    }
+
+    #[test]
+    fn a_failed_turn_is_a_condition_until_one_succeeds() {
+        let conditions = Conditions::new(Log::new(Verbosity::Quiet));
+        let (begun, turns) = mpsc::channel();
+        let (outcome, outcomes) = mpsc::channel();
+        let upkeep = Box::new(Guided { begun, outcomes });
+        let thread = UpkeepThread::start(upkeep, conditions.clone()).unwrap();
+        // When a turn begins, the outcome of the one before it is recorded.
+        turns.recv().unwrap();
+        outcome.send(Err(Error::new(Kind::Io, "disk I/O error"))).unwrap();
+        turns.recv().unwrap();
+        assert!(conditions.holds(Subject::Upkeep));
+        outcome.send(Ok(Duration::from_millis(1))).unwrap();
+        turns.recv().unwrap();
+        assert!(!conditions.holds(Subject::Upkeep));
+        drop(outcome);
+        drop(thread);
+        assert!(turns.recv().is_err() || turns.iter().count() < 1000, "it ends when dropped");
+    }
+}

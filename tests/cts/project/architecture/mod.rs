@@ -2,6 +2,7 @@
 //! names that stand for one thing only.
 
 mod code;
+mod errors;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
