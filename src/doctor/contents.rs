@@ -62,10 +62,10 @@ fn disk(storage: &StorageStatus) -> Option<Finding> {
 fn writable(storage: &StorageStatus) -> Option<Finding> {
     let reason = storage.read_only.as_ref()?;
     let finding = Finding::bad(Group::Database, "writable", reason);
-    Some(finding.remedy(match storage.total_bytes {
-        Some(_) => "mount the disk read-write (findmnt), and check the permissions",
-        None => "find out which server is the primary, and name it in the URL",
-    }))
+    Some(match storage.write_remedy {
+        Some(remedy) => finding.remedy(remedy),
+        None => finding,
+    })
 }
 
 fn contents(schema: &Schema, snapshot: &Snapshot) -> Vec<Finding> {

@@ -23,7 +23,7 @@ pub struct SessionCatalog {
     pub found: FoundCatalog,
 }
 
-/// What the catalogue of a server says of our tables.
+/// Our tables in the catalogue of a server.
 #[derive(Clone)]
 pub struct FoundCatalog {
     /// The tables with their columns, constraints and valid indexes.
@@ -82,10 +82,10 @@ fn catalog_sql(schema: &str) -> String {
              a.attidentity, a.attgenerated, pg_get_expr(d.adbin, d.adrelid) \
          FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid \
              LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum \
-         WHERE {ours} AND a.attnum > 0 AND NOT a.attisdropped ORDER BY c.relname, a.attnum; \
+         WHERE {is_our_table} AND a.attnum > 0 AND NOT a.attisdropped ORDER BY c.relname, a.attnum; \
          SELECT {CONSTRAINT_COLUMNS} \
          FROM pg_class c JOIN pg_constraint k ON k.conrelid = c.oid LEFT JOIN pg_class p ON p.oid = k.confrelid \
-         WHERE {ours} ORDER BY c.relname, k.conname; \
+         WHERE {is_our_table} ORDER BY c.relname, k.conname; \
          SELECT c.relname, i.relname, x.indisunique, x.indisvalid AND x.indisready, \
              pg_get_expr(x.indpred, x.indrelid), m.amname, \
              (SELECT string_agg(coalesce( \
@@ -95,9 +95,9 @@ fn catalog_sql(schema: &str) -> String {
                  chr(10) ORDER BY place) FROM generate_series(1, x.indnkeyatts) place) \
          FROM pg_class c JOIN pg_index x ON x.indrelid = c.oid JOIN pg_class i ON i.oid = x.indexrelid \
              JOIN pg_am m ON m.oid = i.relam \
-         WHERE {ours} AND NOT EXISTS (SELECT 1 FROM pg_constraint k WHERE k.conindid = x.indexrelid AND k.contype IN ('p', 'u', 'x')) \
+         WHERE {is_our_table} AND NOT EXISTS (SELECT 1 FROM pg_constraint k WHERE k.conindid = x.indexrelid AND k.contype IN ('p', 'u', 'x')) \
          ORDER BY c.relname, i.relname",
-        ours = is_our_table(schema)
+        is_our_table = is_our_table(schema)
     )
 }
 

@@ -8,12 +8,13 @@ use super::connect::SessionServer;
 use super::pool::SessionPool;
 use super::role::RoleState;
 use super::session::Session;
+use super::store::read_only_status;
 use super::tls::verifies_server;
 use super::url::SslMode;
 use super::{DatabaseServer, inspect};
 use crate::error::{Error, Result};
 use crate::store::finding::{Finding, Group};
-use crate::store::{Examination, Snapshot, StorageStatus};
+use crate::store::{Examination, Snapshot};
 
 /// How long the server may take for all of it.
 const EXAMINE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -52,9 +53,8 @@ pub fn examine(database: &DatabaseServer) -> Examination {
     findings.push(transport.finding());
     findings.extend(found.role.findings(&found.server.schema, database.pool.max));
     findings.extend(clock(found.role.server_clock_seconds, SystemTime::now()));
-    let read_only = found.server.read_only.map(|reason| reason.to_string());
+    let storage = read_only_status(found.server.read_only);
     let snapshot = content(found, &mut findings);
-    let storage = StorageStatus { read_only, pool: None, ..StorageStatus::default() };
     Examination { findings, snapshot, storage, owner: None }
 }
 
@@ -105,10 +105,7 @@ fn password(database: &DatabaseServer) -> Finding {
 fn unreachable(error: Error, location: &str) -> Finding {
     let error = error.at(location);
     let finding = Finding::bad(GROUP, "connection", error.message());
-    let remedy = error.remedy.unwrap_or(
-        "check that the server runs (`pg_isready`), and host and port in the URL".into(),
-    );
-    finding.remedy(remedy)
+    Finding { remedy: error.remedy, ..finding }
 }
 
 fn connection(server: &SessionServer) -> Finding {

@@ -32,7 +32,7 @@ const TCP_USER_TIMEOUT: Duration = Duration::from_secs(15);
 const OLDEST_VERSION: u32 = 130_000;
 /// The first version with `client_connection_check_interval` and `idle_session_timeout`.
 const VERSION_14: u32 = 140_000;
-/// SQLSTATEs of notices which say that an object exists already: duplicate table (and index),
+/// SQLSTATEs of the notices that an object exists already: duplicate table (and index),
 /// column, object. (PostgreSQL documentation, appendix A)
 const EXISTS_STATES: [&str; 3] = ["42P07", "42701", "42710"];
 

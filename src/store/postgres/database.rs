@@ -23,7 +23,7 @@ const PAUSES: std::ops::RangeInclusive<Duration> =
 /// A PostgreSQL database as it is configured: a URL.
 #[derive(Debug)]
 pub struct DatabaseServer {
-    /// Where it is, and how it is reached.
+    /// The servers, and how to connect to them.
     pub target: Arc<Target>,
     /// How long to wait for a server that is down.
     pub wait: Duration,
@@ -32,13 +32,14 @@ pub struct DatabaseServer {
 }
 
 impl DatabaseServer {
+    /// Connects and inspects the database, within `limit`.
     fn connect(&self, limit: Duration) -> Result<Postgres> {
         let location = self.target.location();
         let pool = SessionPool::new(Arc::clone(&self.target), self.pool)?;
         let warnings = self.target.warnings.iter().map(ToString::to_string).collect();
         let mut store = Postgres { location, pool, warnings, state: Mutex::default() };
         store.find(limit).map_err(|error| match error.kind {
-            // An ignored password file may be why.
+            // A password file that is ignored may be the reason.
             Kind::Permission if !store.warnings.is_empty() => {
                 store.at(error.note(store.warnings.join("; ")))
             }
@@ -47,7 +48,7 @@ impl DatabaseServer {
         Ok(store)
     }
 
-    /// Connects to a server that can be written.
+    /// Connects to a server that accepts writes.
     fn connect_to_write(&self) -> Result<Postgres> {
         let store = self.connect(self.pool.connect)?;
         match store.state(|state| state.read_only) {
@@ -56,7 +57,7 @@ impl DatabaseServer {
         }
     }
 
-    /// Connects to a server that can be written, and waits for one that is down.
+    /// Connects to a server that accepts writes, and waits for one that is down.
     fn connect_until_available(&self, wait: &WaitPolicy<'_>) -> Result<Postgres> {
         let mut clock = WaitClock::start();
         let mut pause = *PAUSES.start();
@@ -82,12 +83,7 @@ impl DatabaseServer {
 
     fn waited_too_long(&self, error: Error) -> Error {
         let waited = humantime::format_duration(self.wait);
-        let error = error.note(format!("waited {waited} (CTS_WAIT)"));
-        match error.remedy {
-            None => error
-                .remedy("check that the server runs (`pg_isready`), and host and port in the URL"),
-            Some(_) => error,
-        }
+        error.note(format!("waited {waited} (CTS_WAIT)"))
     }
 }
 
@@ -107,7 +103,7 @@ impl Database for DatabaseServer {
     }
 
     fn open_read_only(&self, wait: &WaitPolicy<'_>) -> Result<OpenedReadOnly> {
-        // A server, unlike a lock, always takes a moment.
+        // The timeout of the policy is for locks; connecting to a server always takes a while.
         let limit = wait.timeout.map_or(self.pool.connect, |limit| limit.max(INSPECTION_TIMEOUT));
         let store = self.connect(limit.min(self.pool.connect))?;
         let has_tables = store.state(|state| state.has_tables);

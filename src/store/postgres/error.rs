@@ -21,6 +21,12 @@ pub fn is_lost(error: &Error) -> bool {
     error.kind == Kind::Unavailable
 }
 
+/// Whether a lock was not granted within `lock_timeout`.
+pub fn is_lock_timeout(error: &Error) -> bool {
+    let code = SqlState::LOCK_NOT_AVAILABLE.code();
+    matches!(error.cause.as_deref(), Some(Cause::SqlState(state)) if state == code)
+}
+
 /// An error of the crate `postgres` with kind and remedy, without the password of the connection.
 pub fn from_postgres(cause: &postgres::Error, password: Option<&Password>) -> Error {
     let error = match cause.as_db_error() {
@@ -122,15 +128,16 @@ fn meaning(fault: &ServerFault<'_>) -> (Kind, &'static str) {
             "create the database (`CREATE DATABASE … OWNER …`), or correct its name in the URL",
         ),
         SqlState::INSUFFICIENT_PRIVILEGE => (Kind::Permission, privilege_remedy(fault)),
-        SqlState::DATA_CORRUPTED | SqlState::INDEX_CORRUPTED => (
-            Kind::Data,
-            "stop the trading programs, keep a copy of the server's data directory, and restore a backup",
-        ),
+        SqlState::DATA_CORRUPTED | SqlState::INDEX_CORRUPTED => (Kind::Data, RESTORE_BACKUP),
         _ => meaning_by_class(fault),
     }
 }
 
+const RESTORE_BACKUP: &str =
+    "stop the trading programs, keep a copy of the server's data directory, and restore a backup";
 const CHECK_SERVER_DISK: &str = "check the disk and the log of the server";
+const CHECK_SERVER: &str =
+    "check that the server runs (`pg_isready`, its log), and host and port in the URL";
 
 fn meaning_by_class(fault: &ServerFault<'_>) -> (Kind, &'static str) {
     let code = fault.state.code();
@@ -140,7 +147,7 @@ fn meaning_by_class(fault: &ServerFault<'_>) -> (Kind, &'static str) {
             (Kind::Config, "correct `options` in the URL, or what `ALTER ROLE … SET` has set")
         }
         // Connection exceptions and operator intervention: shutting down, starting up.
-        ("08" | "57", _) => (Kind::Unavailable, ""),
+        ("08" | "57", _) => (Kind::Unavailable, CHECK_SERVER),
         ("53", _) => (Kind::Io, "check the resources of the server"),
         ("58", _) => (Kind::Io, CHECK_SERVER_DISK),
         // A login writes the relation cache file if there is none yet; the code is XX000.
@@ -148,10 +155,8 @@ fn meaning_by_class(fault: &ServerFault<'_>) -> (Kind, &'static str) {
             (Kind::Io, "free some space on the server, on the disk of the database's tablespace")
         }
         // A page that cannot be read, where the operating system gives no error code.
-        (_, Some("mdread" | "mdreadv")) => {
-            (Kind::Data, "keep a copy of the server's data directory, and restore a backup")
-        }
-        _ if fault.is_fatal => (Kind::Unavailable, ""),
+        (_, Some("mdread" | "mdreadv")) => (Kind::Data, RESTORE_BACKUP),
+        _ if fault.is_fatal => (Kind::Unavailable, CHECK_SERVER),
         _ => (Kind::Data, ""),
     }
 }
@@ -179,7 +184,7 @@ pub fn no_schema_rights(schema: &str) -> Error {
     Error::new(Kind::Permission, what).remedy(GRANT_SCHEMA)
 }
 
-/// A text that says what no field says.
+/// A meaning that an error has in its text only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KnownText {
     /// A statement was cancelled by a client, and not by a timeout.
@@ -200,7 +205,7 @@ pub enum KnownText {
     CertificateVersion1,
 }
 
-/// Recognises a text that says what no field says. All comparisons with texts stand here:
+/// Recognises a text whose meaning no field of the error has. All comparisons with texts stand here:
 /// - SQLSTATE 57014 is that of a client's cancellation and of a timeout alike, and 42501 that of
 ///   every privilege; both are raised by one routine each (`ProcessInterrupts`,
 ///   `aclcheck_error`), without the fields `schema` and `table`. A server that is set to another
@@ -223,20 +228,23 @@ pub fn known_text(text: &str) -> Option<KnownText> {
 
 /// An error that the server did not send: it cannot be reached, or the connection was lost.
 fn from_connection(cause: &postgres::Error) -> Error {
-    if cause.is_closed() {
-        return Error::new(Kind::Unavailable, "the server has closed the connection");
-    }
     let root = root_cause(cause);
-    if cause.source().is_some_and(|source| source.is::<io::Error>()) {
-        return Error::new(Kind::Unavailable, io_message(root));
-    }
     let text = cause.to_string();
-    match known_text(&text) {
-        Some(KnownText::LoginFailed) => Error::new(Kind::Permission, format!("{text}: {root}"))
-            .remedy("check user and password in the URL, and pg_hba.conf of the server"),
-        Some(KnownText::ConnectTimeout) => Error::new(Kind::Unavailable, text),
-        _ => Error::new(Kind::Unavailable, format!("{text}: {root}")),
-    }
+    let what = if cause.is_closed() {
+        "the server has closed the connection".to_string()
+    } else if cause.source().is_some_and(|source| source.is::<io::Error>()) {
+        io_message(root)
+    } else {
+        match known_text(&text) {
+            Some(KnownText::LoginFailed) => {
+                return Error::new(Kind::Permission, format!("{text}: {root}"))
+                    .remedy("check user and password in the URL, and pg_hba.conf of the server");
+            }
+            Some(KnownText::ConnectTimeout) => text,
+            _ => format!("{text}: {root}"),
+        }
+    };
+    Error::new(Kind::Unavailable, what).remedy(CHECK_SERVER)
 }
 
 fn root_cause<'e>(error: &'e postgres::Error) -> &'e (dyn StdError + 'static) {
@@ -310,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ended_connection_is_no_fault_of_the_data() {
+    fn a_fatal_error_is_not_a_fault_of_the_data() {
         let kinds = [
             ("25P03", Kind::Unavailable),
             ("25P04", Kind::Unavailable),
@@ -330,13 +338,13 @@ mod tests {
     }
 
     #[test]
-    fn what_a_server_sends_is_cleaned_and_cut_and_holds_no_password() {
+    fn messages_of_a_server_are_cleaned_and_cut_and_contain_no_password() {
         let secret = Password::from("p@ss word");
         let text = format!("\u{1b}[31mno p@ss word\r\n\u{7}{}", "x".repeat(5_000_000));
         let shown = printable(&text, Some(&secret));
         assert!(shown.starts_with(" [31mno ***   xxx") && shown.ends_with("x …"), "{shown}");
         assert_eq!(shown.chars().count(), MESSAGE_CHARS_MAX + 2);
-        // One that the cut would leave a piece of.
+        // A password that is cut in the middle.
         let text = "x".repeat(MESSAGE_CHARS_MAX - 4) + "p@ss word";
         assert!(!printable(&text, Some(&secret)).contains("p@"));
         assert_eq!(printable("could not read", Some(&Password::from("not"))), "could not read");

@@ -90,7 +90,7 @@ fn read(session: &mut Session, begin: &str, end: &str) -> Result<Inspection> {
     Ok(Inspection { snapshot, read_only, invalid_indexes: found.invalid_indexes })
 }
 
-/// Refuses tables that have names of ours and belong to another program.
+/// Refuses tables that belong to another program and have names of our tables.
 fn refuse_other_program(snapshot: &Snapshot, others: &[String], schema: &str) -> Result<()> {
     let Snapshot { ledger, catalog, .. } = snapshot;
     let own = catalog.tables.iter().map(|table| &*table.name);
@@ -119,15 +119,15 @@ fn refuse_other_program(snapshot: &Snapshot, others: &[String], schema: &str) ->
 /// every change to one. It takes a fifth of the time of reading the catalogue.
 fn state_sql(schema: &str) -> String {
     format!(
-        "WITH ours AS MATERIALIZED (SELECT c.oid, c.xmin, c.ctid FROM pg_class c WHERE {ours}), \
-         own AS MATERIALIZED (SELECT x.xmin, x.ctid, x.indexrelid, x.indisvalid, x.indisready FROM ours JOIN pg_index x ON x.indrelid = ours.oid), \
+        "WITH tables AS MATERIALIZED (SELECT c.oid, c.xmin, c.ctid FROM pg_class c WHERE {is_our_table}), \
+         indexes AS MATERIALIZED (SELECT x.xmin, x.ctid, x.indexrelid, x.indisvalid, x.indisready FROM tables JOIN pg_index x ON x.indrelid = tables.oid), \
          parts AS ( \
-             SELECT hashtextextended(concat(xmin, ctid, oid), 0) AS part FROM ours \
-             UNION ALL SELECT hashtextextended(concat(a.xmin, a.ctid, a.attrelid), 1) FROM ours JOIN pg_attribute a ON a.attrelid = ours.oid \
-             UNION ALL SELECT hashtextextended(concat(d.xmin, d.ctid), 2) FROM ours JOIN pg_attrdef d ON d.adrelid = ours.oid \
-             UNION ALL SELECT hashtextextended(concat(k.xmin, k.ctid), 3) FROM ours JOIN pg_constraint k ON k.conrelid = ours.oid \
-             UNION ALL SELECT hashtextextended(concat(xmin, ctid, indisvalid, indisready), 4) FROM own \
-             UNION ALL SELECT hashtextextended(concat(i.xmin, i.ctid), 5) FROM own JOIN pg_class i ON i.oid = own.indexrelid) \
+             SELECT hashtextextended(concat(xmin, ctid, oid), 0) AS part FROM tables \
+             UNION ALL SELECT hashtextextended(concat(a.xmin, a.ctid, a.attrelid), 1) FROM tables JOIN pg_attribute a ON a.attrelid = tables.oid \
+             UNION ALL SELECT hashtextextended(concat(d.xmin, d.ctid), 2) FROM tables JOIN pg_attrdef d ON d.adrelid = tables.oid \
+             UNION ALL SELECT hashtextextended(concat(k.xmin, k.ctid), 3) FROM tables JOIN pg_constraint k ON k.conrelid = tables.oid \
+             UNION ALL SELECT hashtextextended(concat(xmin, ctid, indisvalid, indisready), 4) FROM indexes \
+             UNION ALL SELECT hashtextextended(concat(i.xmin, i.ctid), 5) FROM indexes JOIN pg_class i ON i.oid = indexes.indexrelid) \
          SELECT pg_is_in_recovery(), current_setting('default_transaction_read_only') = 'on', \
              coalesce(bool_or(relname = '{EXCEPTIONS_TABLE}'), false), \
              string_agg(relname, chr(10)) FILTER (WHERE relname <> '{EXCEPTIONS_TABLE}' AND NOT starts_with(relname, '{BACKUP_PREFIX}')), \
@@ -136,6 +136,6 @@ fn state_sql(schema: &str) -> String {
              AND relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = {})",
         table_names(),
         literal(schema),
-        ours = is_our_table(schema)
+        is_our_table = is_our_table(schema)
     )
 }

@@ -8,6 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::catalog::SCHEMA_OID;
+use super::error::is_lock_timeout;
 use super::pool::{PooledSession, SessionPool};
 use super::session::{Row, Session};
 use crate::error::{Error, Kind, Result};
@@ -94,6 +95,7 @@ pub fn with_lock_holder(session: &mut Session, error: Error) -> Error {
         return error;
     }
     match table_lock_holder(session) {
+        Ok(Some(holder)) if is_lock_timeout(&error) => Error { what: holder, ..error },
         Ok(Some(holder)) => Error { what: format!("{}: {holder}", error.what), ..error },
         // The error is true without it.
         Ok(None) | Err(_) => error,

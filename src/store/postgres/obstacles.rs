@@ -8,7 +8,7 @@ use crate::store::Obstacle;
 use crate::store::sql::{literal, quoted};
 use cts_schema::catalog::Object;
 
-/// Finds the obstacles of these missing objects: if the role may create nothing, that; else the
+/// Finds the obstacles of these missing objects: that the role may not create objects, else the
 /// names that are taken.
 ///
 /// # Errors

@@ -1,6 +1,6 @@
-//! The pool of connections to the servers of a URL. It opens none in advance. Whatever is asked of
-//! a server ends within a limit, also where the server does not answer: a server that hangs must
-//! not hang the health answers of cts.
+//! The pool of connections to the servers of a URL. It opens none in advance. Every query ends within
+//! a limit, also where the server does not answer: a server that hangs must not hang the health
+//! answers of cts.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -233,7 +233,13 @@ fn one_of_all_hosts(mut errors: Vec<Error>) -> Error {
         _ => {
             let texts: Vec<String> = errors.iter().map(Error::message).collect();
             let decisive = errors.swap_remove(decisive);
-            Error { what: texts.join("; "), location: Vec::new(), notes: Vec::new(), ..decisive }
+            Error {
+                what: texts.join("; "),
+                location: Vec::new(),
+                notes: Vec::new(),
+                cause: None,
+                ..decisive
+            }
         }
     }
 }

@@ -27,7 +27,7 @@ pub struct Session {
     /// The catalogue as it was last read.
     pub cached_catalog: Option<SessionCatalog>,
     client: Client,
-    /// Notices which said that an object exists already.
+    /// Number of notices that an object exists already.
     exists_notices: Arc<AtomicUsize>,
     is_broken: bool,
     opened_at: Instant,
@@ -132,7 +132,7 @@ impl Session {
         self.run(&format!("SET statement_timeout = {}", INSPECTION_STATEMENT_TIMEOUT.as_millis()))
     }
 
-    /// How many notices have said that an object exists already, since the connection was opened.
+    /// Number of notices that an object exists already, since the connection was opened.
     pub fn exists_notices(&self) -> usize {
         self.exists_notices.load(Ordering::Relaxed)
     }

@@ -19,18 +19,19 @@ use crate::store::{
 use cts_schema::catalog::{Index, Object, Table};
 use cts_schema::constraint_exception::ConstraintException;
 
-/// How long a look may take. Less than the prober waits for it.
+/// How long an inspection may take; less than the prober waits for one.
 pub(super) const INSPECTION_TIMEOUT: Duration = Duration::from_millis(2500);
+
 /// An open PostgreSQL database.
 pub struct Postgres {
     pub(super) location: String,
     pub(super) pool: SessionPool,
-    /// What in the configuration a person should look at.
+    /// Faults of the configuration, for the log.
     pub(super) warnings: Vec<String>,
     pub(super) state: Mutex<LastInspection>,
 }
 
-/// What the last look has found beside ledger and catalogue.
+/// What the last inspection found besides the snapshot.
 #[derive(Clone, Debug, Default)]
 pub(super) struct LastInspection {
     pub(super) read_only: Option<ReadOnlyReason>,
@@ -47,7 +48,7 @@ impl Postgres {
         of(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Work that may take as long as the tables are large, on a session of its own.
+    /// Runs work whose time grows with the tables, on a session of its own.
     fn without_statement_timeout<T>(
         &self,
         work: impl FnOnce(&mut Session) -> Result<T>,
@@ -63,12 +64,13 @@ impl Postgres {
         done.map_err(|error| self.at(error))
     }
 
+    /// Inspects the database within `limit`, and keeps what [`LastInspection`] has.
     pub(super) fn find(&mut self, limit: Duration) -> Result<Inspection> {
         let (found, server) = self.pool.run_within(limit, |session| {
             let found =
                 inspect::inspect(session).map_err(|e| lock::with_lock_holder(session, e))?;
             if found.read_only.is_some() {
-                // What sets it so may hold for this connection only, as a role's setting does.
+                // The setting of a role may have changed since this connection was opened.
                 session.mark_broken();
             }
             let found_at = &session.server;
@@ -117,9 +119,8 @@ impl OpenDatabase for Postgres {
 
     fn storage_status(&self) -> StorageStatus {
         let (read_only, server) = self.state(|state| (state.read_only, state.server.clone()));
-        let read_only = read_only.map(|reason| reason.to_string());
         let pool = Some(self.pool.state());
-        StorageStatus { read_only, server, pool, ..StorageStatus::default() }
+        StorageStatus { server, pool, ..read_only_status(read_only) }
     }
 }
 
@@ -140,11 +141,11 @@ impl Store for Postgres {
     }
 
     fn probe_write(&mut self) -> Result<()> {
-        // A number that no row of a program has, another one each time, so that two who try at
-        // once do not wait for one another.
+        // A negative random id: no program has a row with it, and two probes at the same time do
+        // not wait for one another.
         let sql = "BEGIN; \
              INSERT INTO site_logs (id, level, category, message) \
-             VALUES (-1 - (random() * 9e15)::bigint, 'info', 'database', 'a write that is undone'); ROLLBACK";
+             VALUES (-1 - (random() * 9e15)::bigint, 'info', 'database', 'a write that is rolled back'); ROLLBACK";
         let tried = self.pool.run_within(INSPECTION_TIMEOUT, move |session| {
             session.run(sql).inspect_err(|_| {
                 let _ = session.run("ROLLBACK");
@@ -167,5 +168,14 @@ impl Store for Postgres {
     fn close(self: Box<Self>) -> Result<()> {
         drop(self.pool);
         Ok(())
+    }
+}
+
+/// The status of a server that accepts no writes, if there is a reason.
+pub(super) fn read_only_status(reason: Option<ReadOnlyReason>) -> StorageStatus {
+    StorageStatus {
+        read_only: reason.map(|reason| reason.to_string()),
+        write_remedy: reason.map(ReadOnlyReason::remedy),
+        ..StorageStatus::default()
     }
 }

@@ -1,5 +1,5 @@
-//! The write transaction on PostgreSQL, under the migration lock: it waits for no lock for long, it
-//! ends when it is told to stop, and what it has done is there as a whole or not at all.
+//! The write transaction on PostgreSQL, under the migration lock. It waits for a table lock only
+//! briefly, it is cancelled with the wait policy, and it takes effect as a whole or not at all.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,25 +27,28 @@ use cts_schema::constraint_exception::{ConstraintException, Rule};
 use cts_schema::migration::Migration;
 use cts_schema::sql::{Created, Statement};
 
-/// How long a migration's statement waits for a lock. While it waits, every program that wants
-/// the same table waits behind it; it goes back to the end of the queue then.
-const LOCKS_WITHIN: Duration = Duration::from_millis(300);
-/// How long a statement of a migration may run, indexes apart.
-const STATEMENT_WITHIN: Duration = Duration::from_secs(60);
-/// How often a wish to stop is looked for while the server works.
-const BETWEEN_STOPS: Duration = Duration::from_millis(50);
+/// `lock_timeout` of a migration's statement. While it waits for a table, every program that needs
+/// the same table waits behind it; after the timeout they go first.
+const LOCK_TIMEOUT: Duration = Duration::from_millis(300);
+/// `statement_timeout` of a migration, except for work whose time grows with the tables.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(60);
+/// How often the cancellation of the policy is checked while the server works.
+const CANCEL_POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// A transaction under the migration lock; dropped before its commit, it rolls back.
 pub struct PostgresTx {
     locked: LockedSession,
     is_open: bool,
-    stop: Arc<AtomicBool>,
-    /// Dropped, it ends the thread that ends the server's work when it is told to stop.
+    cancelled: Arc<AtomicBool>,
+    /// Dropped, it ends the thread that cancels the server's work.
     _watch: Sender<()>,
 }
 
 impl PostgresTx {
     /// Begins one on the connection that holds the lock.
+    ///
+    /// # Errors
+    /// If the server refuses a statement, or no thread can be started. No transaction is open then.
     pub fn begin(
         mut locked: LockedSession,
         pool: &SessionPool,
@@ -53,38 +56,42 @@ impl PostgresTx {
     ) -> Result<PostgresTx> {
         let session = locked.session();
         let (watch, ended) = mpsc::channel::<()>();
-        let (token, stop) = (session.cancel_token(), Arc::clone(wait.cancelled));
-        let told = Arc::clone(&stop);
+        let (token, cancelled) = (session.cancel_token(), Arc::clone(wait.cancelled));
         let pool = pool.clone();
-        let watching = move || {
-            while let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(BETWEEN_STOPS) {
-                if told.load(Ordering::Relaxed) {
+        let watch_policy = move || {
+            while let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(CANCEL_POLL_INTERVAL) {
+                if cancelled.load(Ordering::Relaxed) {
                     pool.cancel(&token);
                 }
             }
         };
         thread::Builder::new()
             .name("watch".into())
-            .spawn(watching)
+            .spawn(watch_policy)
             .map_err(|e| cannot_start_thread(&e))?;
         session.run(&format!(
             "BEGIN; SET LOCAL lock_timeout = {}; SET LOCAL statement_timeout = {}; SET LOCAL synchronous_commit = on",
-            LOCKS_WITHIN.as_millis(),
-            STATEMENT_WITHIN.as_millis()
+            LOCK_TIMEOUT.as_millis(),
+            STATEMENT_TIMEOUT.as_millis()
         ))?;
-        Ok(PostgresTx { locked, is_open: true, stop, _watch: watch })
+        Ok(PostgresTx {
+            locked,
+            is_open: true,
+            cancelled: Arc::clone(wait.cancelled),
+            _watch: watch,
+        })
     }
 
     fn session(&mut self) -> &mut Session {
         self.locked.session()
     }
 
-    /// Names who was in the way.
-    fn explained(&mut self, error: Error) -> Error {
+    /// Rolls back after an error of a lock, and adds which transaction holds it.
+    fn with_lock_holder(&mut self, error: Error) -> Error {
         if error.kind != Kind::Blocked {
             return error;
         }
-        // The transaction can do nothing more; outside it the server can be asked.
+        // The transaction is aborted; the query for the holder needs one that is not.
         let _ = self.session().run("ROLLBACK");
         self.is_open = false;
         lock::with_lock_holder(self.session(), error)
@@ -92,10 +99,10 @@ impl PostgresTx {
 
     fn run(&mut self, sql: &str) -> Result<()> {
         let done = self.session().run(sql);
-        done.map_err(|error| self.explained(error))
+        done.map_err(|error| self.with_lock_holder(error))
     }
 
-    /// Runs statements in one round trip; `None` where one of them fails, and nothing was done.
+    /// Runs statements in one round trip; `None` if one of them fails, and then none has an effect.
     fn execute_at_once(&mut self, statements: &[Statement<'_>]) -> Result<Option<StatementCounts>> {
         let texts: Vec<&str> = statements.iter().map(|statement| statement.sql).collect();
         let sql = format!("SAVEPOINT cts_all;\n{};\nRELEASE cts_all", texts.join(";\n"));
@@ -114,37 +121,39 @@ impl PostgresTx {
             Err(error) if error.kind == Kind::Data => {
                 self.run("ROLLBACK TO cts_all; RELEASE cts_all").map(|()| None)
             }
-            Err(error) => Err(self.explained(error)),
+            Err(error) => Err(self.with_lock_holder(error)),
         }
     }
 
     /// Runs one statement. Returns whether it changed something.
     fn execute_one(&mut self, statement: &Statement<'_>) -> Result<bool> {
         let before = self.session().exists_notices();
-        let counts =
-            self.session().changed_rows(statement.sql).map_err(|error| self.explained(error))?;
+        let counts = self
+            .session()
+            .changed_rows(statement.sql)
+            .map_err(|error| self.with_lock_holder(error))?;
         let is_refused = matches!(statement.creates(), Created::Rows(_)) && counts == [0];
         Ok(!is_refused && self.session().exists_notices() == before)
     }
 
-    /// Work that may take as long as the tables are large.
+    /// Runs work whose time grows with the tables.
     fn without_statement_timeout<T>(
         &mut self,
         work: impl FnOnce(&mut Session) -> Result<T>,
     ) -> Result<T> {
         self.run("SET LOCAL statement_timeout = 0")?;
         let done = work(self.session());
-        let done = done.map_err(|error| self.explained(error))?;
-        self.run(&format!("SET LOCAL statement_timeout = {}", STATEMENT_WITHIN.as_millis()))?;
+        let done = done.map_err(|error| self.with_lock_holder(error))?;
+        self.run(&format!("SET LOCAL statement_timeout = {}", STATEMENT_TIMEOUT.as_millis()))?;
         Ok(done)
     }
 }
 
 impl Drop for PostgresTx {
     fn drop(&mut self) {
-        let is_undone = !self.is_open || self.session().run("ROLLBACK").is_ok();
-        // A wish to end its work may still be on its way to the server.
-        if !is_undone || self.stop.load(Ordering::Relaxed) {
+        let is_rolled_back = !self.is_open || self.session().run("ROLLBACK").is_ok();
+        // A cancel request may still be on its way to the server.
+        if !is_rolled_back || self.cancelled.load(Ordering::Relaxed) {
             self.session().mark_broken();
         }
     }
@@ -153,9 +162,9 @@ impl Drop for PostgresTx {
 impl Inspect for PostgresTx {
     fn inspect(&mut self) -> Result<Snapshot> {
         let found = inspect::inspect_in_transaction(self.session())
-            .map_err(|error| self.explained(error))?;
-        // What a cut-off build has left is in the way of its name. On a large table it is dropped
-        // when the index is built.
+            .map_err(|error| self.with_lock_holder(error))?;
+        // An index that a cancelled build has left keeps its name taken. On a large table it is
+        // dropped when the index is built.
         for InvalidIndex { table, index } in &found.invalid_indexes {
             if !self.has_more_rows(table, ONLINE_INDEX_ROWS_MAX)? {
                 self.run(&format!("DROP INDEX {}", quoted(index)))?;
@@ -166,7 +175,7 @@ impl Inspect for PostgresTx {
 
     fn find_obstacles(&mut self, missing: &[Object]) -> Result<Vec<Obstacle>> {
         let found = obstacles::find(self.session(), missing);
-        found.map_err(|error| self.explained(error))
+        found.map_err(|error| self.with_lock_holder(error))
     }
 
     fn find_damage(&mut self, scope: DamageScope<'_>) -> Result<Damage> {
@@ -178,7 +187,7 @@ impl Inspect for PostgresTx {
 
     fn has_more_rows(&mut self, table: &str, than: u64) -> Result<bool> {
         let found = damage::has_more_rows(self.session(), table, than);
-        found.map_err(|error| self.explained(error))
+        found.map_err(|error| self.with_lock_holder(error))
     }
 
     fn forecast(&mut self, expected: &Table) -> Result<Forecast> {
@@ -187,7 +196,7 @@ impl Inspect for PostgresTx {
 }
 
 impl Change for PostgresTx {
-    /// First all in one round trip, which does not tell which statement fails; then one by one.
+    /// First all in one round trip, whose error does not say which statement failed; then one by one.
     fn execute(
         &mut self,
         statements: &[Statement<'_>],
@@ -253,7 +262,7 @@ impl Change for PostgresTx {
 
     fn record_exception(&mut self, exception: &ConstraintException) -> Result<()> {
         let done = exceptions::record(self.session(), exception);
-        done.map_err(|error| self.explained(error))
+        done.map_err(|error| self.with_lock_holder(error))
     }
 
     fn enforce(&mut self, exception: &ConstraintException) -> Result<()> {
@@ -272,7 +281,7 @@ impl Change for PostgresTx {
 
     fn attempt(&mut self, work: &mut dyn FnMut(&mut dyn Change) -> Result<()>) -> Result<()> {
         self.run("SAVEPOINT cts_attempt")?;
-        // What somebody's constraints put off to the commit would fail there.
+        // Deferred constraints and triggers of the database's owner would fail at the commit.
         let done = work(self).and_then(|()| self.run("SET CONSTRAINTS ALL IMMEDIATE"));
         match &done {
             Ok(()) => self.run("RELEASE cts_attempt")?,
@@ -286,7 +295,7 @@ impl Change for PostgresTx {
     fn record(&mut self, migration: &Migration, took: Duration) -> Result<()> {
         let sql = insert_ledger_row(migration, took, "clock_timestamp()");
         let counts = self.session().changed_rows(&sql);
-        match counts.map_err(|error| self.explained(error))?.as_slice() {
+        match counts.map_err(|error| self.with_lock_holder(error))?.as_slice() {
             [1] => Ok(()),
             _ => Err(Error::new(Kind::Data, "a row inserted into table migrations is not stored")
                 .remedy("find the trigger or rule on that table that prevents it")),

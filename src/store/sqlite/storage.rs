@@ -37,6 +37,7 @@ pub fn storage_status(path: &Path, opened: Option<FileIdentity>) -> StorageStatu
     }
     if let Some(obstacle) = write_obstacle_on(disk.as_ref(), path) {
         let reason = format!("{}: {}", path.display(), obstacle.reason());
+        status.write_remedy = Some(obstacle.remedy());
         if obstacle.is_of_other_user {
             status.not_ours = Some(reason);
         } else {

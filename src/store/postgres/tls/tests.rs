@@ -1,5 +1,5 @@
-//! What a server must prove, with certificates made by OpenSSL for these tests, and what is
-//! said where it cannot.
+//! How certificates are verified, with certificates made by OpenSSL for these tests, and the
+//! errors of those that are refused.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -10,7 +10,7 @@ use rustls::pki_types::{ServerName, SubjectPublicKeyInfoDer, UnixTime};
 
 use super::*;
 
-/// Self-signed, an authority, for db.example.
+/// Self-signed certificate of an authority, for db.example.
 const SELF_SIGNED: &str = "\
 -----BEGIN CERTIFICATE-----
 MIIBijCCATCgAwIBAgIUJOtFk7+n9Y9PPWHB/Npu3H+0ZsYwCgYIKoZIzj0EAwIw
@@ -24,7 +24,7 @@ X+yneFHexAWDMR5Giw7cDcKqjfaeRVYXlK5rJAIgYBRSjbQ/aTiPtGfDBp7rOVl6
 zQTuJVGLgYtw0/PkBzs=
 -----END CERTIFICATE-----
 ";
-/// Signed by it, for db.example and 192.0.2.1.
+/// Signed by that authority, for db.example and 192.0.2.1.
 const LEAF: &str = "\
 -----BEGIN CERTIFICATE-----
 MIIBfjCCASWgAwIBAgIUaO+K/AwRniscaSP5+kgo09K+ZH8wCgYIKoZIzj0EAwIw
@@ -38,7 +38,7 @@ SlEoH3Dqiawew2PsXWBZOwIgT3XFFEkolYzQZHbHxrb0OGjKdCFlo65TJdbpzWiK
 Cqc=
 -----END CERTIFICATE-----
 ";
-/// Signed by it, of X.509 version 1.
+/// Signed by that authority, of X.509 version 1.
 const VERSION_1: &str = "\
 -----BEGIN CERTIFICATE-----
 MIIBGDCBvgIUaO+K/AwRniscaSP5+kgo09K+ZH4wCgYIKoZIzj0EAwIwDzENMAsG
@@ -49,14 +49,14 @@ Z5JiBrAwCgYIKoZIzj0EAwIDSQAwRgIhAPPpEyBaRlmLqWiVP0HQsKCzvoRx7UkR
 eNAycFRHx9JRAiEA6x+rfNSB0JmajloN1HCkYhp1TaLEVUCpWPN/3dYolWk=
 -----END CERTIFICATE-----
 ";
-/// The public key of the last, as `openssl x509 -pubkey` has it.
+/// The public key of the certificate of version 1, as `openssl x509 -pubkey` writes it.
 const VERSION_1_KEY: &str = "\
 -----BEGIN PUBLIC KEY-----
 MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEPa0O/HqfM07KX2v7uDaT1XSEMm9U
 ySYxLcO72PUyWpHc2EM95xJ9DCGpDumPr0ZSpM3pQ+iNL76qRTJnkmIGsA==
 -----END PUBLIC KEY-----
 ";
-/// The key of a certificate.
+/// The private key of a certificate.
 const KEY: &str = "\
 -----BEGIN PRIVATE KEY-----
 MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgC4xuc4GZYJUvG1vh
@@ -64,7 +64,7 @@ ADrkNGR8DPr14Jc/MKUSj/RHOjihRANCAATbXpL8O8C4XUIpFCNbyOBrVf6s1EEV
 qJcai4sJmFYNASHFjU7P5XV6lq3d0qxw/MjJ8OycyPNlcXm9ZL356ONg
 -----END PRIVATE KEY-----
 ";
-/// A day on which they are all valid, and one on which none is any more.
+/// A time at which all are valid, and one at which all have expired, in seconds since 1970.
 const DURING: u64 = 1795531038;
 const AFTER: u64 = DURING + 11 * 366 * 86_400;
 
@@ -83,7 +83,7 @@ fn file(content: &str) -> tempfile::NamedTempFile {
     file
 }
 
-/// What a verifier with the self-signed certificate in its file says.
+/// The result of a verifier that trusts the self-signed certificate.
 fn verdict(
     mode: SslMode,
     root: &str,
@@ -107,7 +107,7 @@ fn refusal(mode: SslMode, server: &str, name: &str, at: u64) -> CertificateError
 }
 
 #[test]
-fn a_certificate_of_the_authority_is_taken_for_its_names() {
+fn a_certificate_of_the_authority_is_accepted_for_its_names() {
     for name in ["db.example", "192.0.2.1"] {
         assert_eq!(verdict(SslMode::VerifyFull, SELF_SIGNED, LEAF, name, DURING), Ok(()));
     }
@@ -119,7 +119,7 @@ fn a_certificate_of_the_authority_is_taken_for_its_names() {
 }
 
 #[test]
-fn a_self_signed_certificate_in_the_file_is_taken() {
+fn a_self_signed_certificate_in_the_file_is_accepted() {
     let of = |mode, name, at| verdict(mode, SELF_SIGNED, SELF_SIGNED, name, at);
     assert_eq!(of(SslMode::VerifyFull, "db.example", DURING), Ok(()));
     assert_eq!(of(SslMode::VerifyCa, "other.example", DURING), Ok(()));
@@ -137,7 +137,7 @@ fn an_expired_certificate_is_refused_even_if_it_is_in_the_file() {
 }
 
 #[test]
-fn prefer_asks_for_no_proof_and_require_only_with_a_root_certificate() {
+fn prefer_verifies_nothing_and_require_only_with_a_root_certificate() {
     let root = Path::new("/ca.pem");
     let proof = |mode, root| demand(&settings(mode, root)).unwrap().proof;
     assert_eq!(proof(SslMode::Prefer, Some(root)), Proof::Nothing);
@@ -149,7 +149,7 @@ fn prefer_asks_for_no_proof_and_require_only_with_a_root_certificate() {
 }
 
 #[test]
-fn the_root_certificate_at_home_counts_where_none_is_named() {
+fn the_root_certificate_of_the_home_directory_is_the_default() {
     let home = tempfile::tempdir().unwrap();
     let mut settings = settings(SslMode::VerifyCa, None);
     settings.folder = Some(home.path().to_path_buf());
@@ -166,7 +166,7 @@ fn the_root_certificate_at_home_counts_where_none_is_named() {
 }
 
 #[test]
-fn a_root_file_that_is_of_no_use_is_named() {
+fn an_unusable_root_file_is_named() {
     let (empty, key) = (file(""), file(KEY));
     for (path, said) in [
         (Path::new("/nonexistent/ca.pem"), "cannot be read"),
@@ -182,7 +182,7 @@ fn a_root_file_that_is_of_no_use_is_named() {
 }
 
 #[test]
-fn our_certificate_needs_its_key_and_the_key_is_private() {
+fn a_client_certificate_needs_its_key_and_the_key_is_private() {
     let (cert, key, wrong) = (file(LEAF), file(KEY), file(SELF_SIGNED));
     let with = |key: Option<&Path>| {
         let mut settings = settings(SslMode::Require, None);
@@ -217,7 +217,7 @@ fn a_socket_never_has_tls() {
 }
 
 #[test]
-fn what_failed_is_said_with_what_to_set() {
+fn a_failed_handshake_is_explained_with_the_setting_to_change() {
     let root = file(SELF_SIGNED);
     let full = Tls::new(&settings(SslMode::VerifyFull, Some(root.path()))).unwrap();
     let ours = root.path().to_str().unwrap().to_string();

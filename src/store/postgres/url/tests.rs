@@ -1,4 +1,4 @@
-//! What a URL means, and that no complaint about one shows a password.
+//! How URLs are read, and that no error about one shows a password.
 
 use std::ffi::OsString;
 use std::fs;
@@ -20,7 +20,7 @@ fn read(url: &str) -> Target {
     read_with(url, &[]).unwrap_or_else(|e| panic!("{url}: {e}"))
 }
 
-fn complaint(url: &str) -> String {
+fn error_text(url: &str) -> String {
     match read_with(url, &[]) {
         Ok(target) => panic!("{url} was taken for {target:?}"),
         Err(error) => {
@@ -36,15 +36,15 @@ fn password(target: &Target) -> Option<&[u8]> {
     target.hosts[0].password.as_ref().map(Password::expose)
 }
 
-fn places(target: &Target) -> Vec<String> {
+fn host_list(target: &Target) -> Vec<String> {
     target.hosts.iter().map(Host::to_string).collect()
 }
 
 #[test]
-fn every_piece_of_a_url_is_read() {
+fn every_part_of_a_url_is_read() {
     let target = read("postgresql://trader:s%65cret@db.example.com:6543/box?connect_timeout=7");
     assert_eq!((target.user.as_str(), target.database.as_str()), ("trader", "box"));
-    assert_eq!(places(&target), ["db.example.com:6543"]);
+    assert_eq!(host_list(&target), ["db.example.com:6543"]);
     assert_eq!(password(&target), Some(&b"secret"[..]));
     assert_eq!(target.connect_timeout, Some(Duration::from_secs(7)));
     assert_eq!(target.application_name, "cts");
@@ -52,7 +52,7 @@ fn every_piece_of_a_url_is_read() {
 }
 
 #[test]
-fn what_is_missing_has_libpqs_defaults() {
+fn missing_parts_have_the_defaults_of_libpq() {
     let target = read("postgres://");
     assert_eq!(target.hosts[0].endpoint, Endpoint::Unix("/var/run/postgresql".into()));
     assert_eq!((target.hosts[0].port, password(&target)), (5432, None));
@@ -65,14 +65,14 @@ fn what_is_missing_has_libpqs_defaults() {
 #[test]
 fn several_hosts_have_ports_of_their_own() {
     let target = read("postgresql://u@one:1,two,[::1]:3,[fe80::1%25eth0]/d");
-    assert_eq!(places(&target), ["one:1", "two:5432", "[::1]:3", "[fe80::1%25eth0]:5432"]);
+    assert_eq!(host_list(&target), ["one:1", "two:5432", "[::1]:3", "[fe80::1%25eth0]:5432"]);
     assert_eq!(target.hosts[3].endpoint, Endpoint::Tcp("fe80::1%eth0".into()));
     assert_eq!(target.session_attrs, SessionAttrs::ReadWrite);
     assert_eq!(target.location(), "postgresql://u@one:1,two:5432,[::1]:3,[fe80::1%25eth0]:5432/d");
     let shared = read("postgresql:///d?host=one,two&port=7&user=u&target_session_attrs=any");
-    assert_eq!(places(&shared), ["one:7", "two:7"]);
+    assert_eq!(host_list(&shared), ["one:7", "two:7"]);
     assert_eq!(shared.session_attrs, SessionAttrs::Any);
-    assert_eq!(places(&read("postgresql://one%2Ctwo/d")), ["one:5432", "two:5432"]);
+    assert_eq!(host_list(&read("postgresql://one%2Ctwo/d")), ["one:5432", "two:5432"]);
 }
 
 #[test]
@@ -86,19 +86,19 @@ fn a_socket_is_a_host_that_is_a_path() {
 }
 
 #[test]
-fn hostaddr_is_where_to_connect_to() {
+fn hostaddr_is_the_address_to_connect_to() {
     let target = read("postgresql://u@db.example.com/d?hostaddr=127.0.0.1");
     assert_eq!(target.hosts[0].endpoint, Endpoint::Tcp("db.example.com".into()));
     assert_eq!(target.hosts[0].address, "127.0.0.1".parse().ok());
     assert_eq!(target.tls.mode, SslMode::Prefer);
     let nameless = read("postgresql:///d?hostaddr=192.0.2.1,::1");
-    assert_eq!(places(&nameless), ["192.0.2.1:5432", "[::1]:5432"]);
-    assert!(complaint("postgresql://a,b/d?hostaddr=::1").contains("hostaddr"));
-    assert!(!complaint("postgresql://a/d?hostaddr=zebra").contains("zebra"));
+    assert_eq!(host_list(&nameless), ["192.0.2.1:5432", "[::1]:5432"]);
+    assert!(error_text("postgresql://a,b/d?hostaddr=::1").contains("hostaddr"));
+    assert!(!error_text("postgresql://a/d?hostaddr=zebra").contains("zebra"));
 }
 
 #[test]
-fn without_sslmode_a_server_elsewhere_must_prove_itself() {
+fn without_sslmode_the_certificate_of_a_remote_server_is_verified() {
     for (url, mode) in [
         ("postgresql://localhost", SslMode::Prefer),
         ("postgresql://127.3.2.1,[::1],LOCALHOST", SslMode::Prefer),
@@ -116,17 +116,19 @@ fn without_sslmode_a_server_elsewhere_must_prove_itself() {
 }
 
 #[test]
-fn the_files_of_tls_are_named_by_the_url() {
+fn the_url_names_the_files_of_tls() {
     let tls = read("postgresql://h?sslrootcert=/ca%20s.pem&sslcert=/c.pem&sslkey=/k.pem").tls;
     assert_eq!(tls.root, Some(Root::File("/ca s.pem".into())));
     assert_eq!((tls.cert, tls.key), (Some("/c.pem".into()), Some("/k.pem".into())));
     let home = read_with("postgresql://h?sslrootcert=system", &[("HOME", "/home/x")]).unwrap().tls;
     assert_eq!((home.root, home.folder), (Some(Root::System), Some("/home/x/.postgresql".into())));
-    assert!(complaint("postgresql://h?sslrootcert=system&sslmode=require").contains("verify-full"));
+    assert!(
+        error_text("postgresql://h?sslrootcert=system&sslmode=require").contains("verify-full")
+    );
 }
 
 #[test]
-fn parameters_have_libpqs_meaning() {
+fn parameters_have_the_meaning_of_libpq() {
     for (seconds, meant) in
         [("0", None), ("-3", None), ("1", Some(2)), ("2", Some(2)), ("9", Some(9))]
     {
@@ -173,19 +175,19 @@ fn a_wrong_parameter_is_named_and_its_value_is_not() {
         ("pgbouncer=zebra", "pgbouncer"),
         ("user=%FF", "user"),
     ] {
-        let text = complaint(&format!("postgresql://u@h/d?{query}"));
+        let text = error_text(&format!("postgresql://u@h/d?{query}"));
         assert!(text.contains(name) && !text.contains("zebra"), "{text}");
     }
     for attrs in ["read-only", "standby", "prefer-standby"] {
-        let text = complaint(&format!("postgresql://h?target_session_attrs={attrs}"));
+        let text = error_text(&format!("postgresql://h?target_session_attrs={attrs}"));
         assert!(text.contains("cts must write") && text.contains("read-write"), "{text}");
     }
-    let text = complaint("postgresql://h?password=beginning&ending=1");
+    let text = error_text("postgresql://h?password=beginning&ending=1");
     assert!(!text.contains("ending"), "{text}");
 }
 
 #[test]
-fn what_is_not_a_postgresql_url_is_said() {
+fn text_that_is_no_postgresql_url_is_refused_with_an_example() {
     for (url, said) in [
         ("", "empty"),
         (" \n", "empty"),
@@ -196,14 +198,14 @@ fn what_is_not_a_postgresql_url_is_said() {
         ("jdbc:postgresql://db/box?password=zebra", "jdbc:"),
         ("host=db password=zebra", "name=value"),
     ] {
-        let text = complaint(url);
+        let text = error_text(url);
         assert!(text.contains(said) && text.contains("postgresql://user:password@"), "{text}");
         assert!(!text.contains("zebra") && !text.contains("trader"), "{text}");
     }
 }
 
 #[test]
-fn a_line_break_at_the_end_is_the_files() {
+fn a_line_break_at_the_end_is_ignored() {
     assert_eq!(password(&read("postgresql://u:p@h/d\r\n")), Some(&b"p"[..]));
     assert_eq!(read("postgresql://u:p@h/d\n").database, "d");
 }
@@ -239,14 +241,14 @@ fn a_delimiter_in_the_wrong_place_is_refused_with_the_remedy() {
         ("postgresql://u:p@h/db?sslmode", "%26"),
         ("postgresql://u:p@h/db?password=a=b", "%3D"),
     ] {
-        let text = complaint(url);
+        let text = error_text(url);
         assert!(text.contains(remedy), "{url}: {text}");
         assert!(!text.contains("zebra"), "{text}");
     }
 }
 
 #[test]
-fn libpq_takes_some_delimiters_in_a_password_and_so_do_we() {
+fn delimiters_that_libpq_accepts_in_a_password_are_accepted() {
     for secret in ["a:b", "a#b", "[x]", "a,b", "a&b=c", "a+b", "ü", "a;b$c!"] {
         let target = read(&format!("postgresql://u:{secret}@h/d"));
         assert_eq!(password(&target), Some(secret.as_bytes()), "{secret}");
@@ -255,9 +257,9 @@ fn libpq_takes_some_delimiters_in_a_password_and_so_do_we() {
     assert_eq!(password(&read("postgresql://u:@h")), None);
 }
 
-/// Passwords of all pairs and some runs of what is special in a URL, between pieces that no
-/// text of ours has.
-fn nasty_passwords() -> Vec<String> {
+/// Passwords with all pairs and some runs of the delimiters of a URL, between characters that no
+/// message contains.
+fn passwords_with_delimiters() -> Vec<String> {
     let special: Vec<char> = "/@:?#%[],&=+ \\'\"$!\n\t\u{1}ü;<>*".chars().collect();
     let mut all = Vec::new();
     for a in &special {
@@ -280,7 +282,7 @@ fn shows(text: &str, password: &str) -> bool {
 
 #[test]
 fn no_password_is_ever_shown() {
-    for secret in nasty_passwords() {
+    for secret in passwords_with_delimiters() {
         for written in [secret.clone(), encoded(&secret)] {
             for url in [
                 format!("postgresql://user:{written}@host/db"),
@@ -309,7 +311,7 @@ fn no_password_is_ever_shown() {
 
 #[test]
 fn an_encoded_password_is_read_back() {
-    for secret in nasty_passwords() {
+    for secret in passwords_with_delimiters() {
         let written = encoded(&secret);
         for url in [
             format!("postgresql://user:{written}@host/db"),
@@ -321,7 +323,7 @@ fn an_encoded_password_is_read_back() {
 }
 
 #[test]
-fn what_is_shown_reads_back_to_the_same_place() {
+fn a_location_reads_back_as_the_same_servers() {
     for url in [
         "postgresql://a%40b:p@h%2Dx:1,[::1]/d%20%2F%3F",
         "postgresql://%C3%BC@%2Frun%2Fa%20b/d%25",
@@ -330,7 +332,7 @@ fn what_is_shown_reads_back_to_the_same_place() {
         let target = read(url);
         let again = read(&target.location());
         assert_eq!((&again.user, &again.database), (&target.user, &target.database));
-        assert_eq!(places(&again), places(&target));
+        assert_eq!(host_list(&again), host_list(&target));
     }
 }
 
@@ -344,7 +346,7 @@ fn password_file(content: &str, mode: u32) -> (tempfile::TempDir, String) {
 }
 
 #[test]
-fn each_host_has_its_own_password_of_the_file() {
+fn each_host_has_its_own_password_in_the_file() {
     let content = "# one:*:*:*:comment\n\none:1:d:u:first\r\none:*:*:*:other\n\
                    two:*:*:u:a\\:b\\\\c:rest\nlocalhost:*:*:*:socket\n/run/pg:*:*:*:there\n\
                    ::1:*:*:*:colons\n\\:\\:1:*:*:*:six\nlast:5432:d:u:no line feed";
@@ -368,7 +370,7 @@ fn each_host_has_its_own_password_of_the_file() {
 }
 
 #[test]
-fn the_password_file_of_the_url_comes_first_and_the_one_at_home_last() {
+fn the_url_names_the_password_file_before_pgpassfile_and_the_home_directory() {
     let (_one, first) = password_file("*:*:*:*:first", 0o600);
     let (_two, second) = password_file("*:*:*:*:second", 0o600);
     let (home, _) = password_file("*:*:*:*:third", 0o400);
@@ -386,7 +388,7 @@ fn the_password_file_of_the_url_comes_first_and_the_one_at_home_last() {
 }
 
 #[test]
-fn a_password_file_that_others_may_read_is_ignored_and_said() {
+fn a_password_file_that_others_can_read_is_ignored_with_a_warning() {
     let (_folder, path) = password_file("*:*:*:*:zebra", 0o640);
     let target = read_with("postgresql://h", &[("PGPASSFILE", &path)]).unwrap();
     assert_eq!(password(&target), None);
