@@ -54,11 +54,11 @@ fn run(Invocation { command, flags }: &Invocation) -> Result<u8> {
     match command {
         Command::Serve => service::serve(&config, log).map(|()| 0),
         Command::Check { json, deep, .. } => commands::check::database(&config, *json, *deep),
-        Command::Migrate { dry_run: true } => commands::plan(&config),
-        Command::Migrate { dry_run: false } => commands::migrate(&config, log),
-        Command::Status { json } => commands::status(&config, *json),
-        Command::Verify { json } => commands::verify(&config, *json),
-        Command::Repair => commands::repair(&config, log),
+        Command::Migrate { dry_run: true, json } => commands::migrate::dry_run(&config, *json),
+        Command::Migrate { dry_run: false, .. } => commands::migrate::run(&config, log),
+        Command::Status { json } => commands::status::run(&config, *json),
+        Command::Verify { json } => commands::verify::run(&config, *json),
+        Command::Repair => commands::repair::run(&config, log),
         Command::Doctor { json } => doctor::run(&config, *json),
     }
 }

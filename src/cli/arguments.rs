@@ -27,6 +27,8 @@ pub enum Command {
     Migrate {
         /// Print what would be done and change nothing.
         dry_run: bool,
+        /// With `dry_run`: print JSON.
+        json: bool,
     },
     /// `cts status`: print the migration status.
     Status {
@@ -84,7 +86,9 @@ fn command(matches: &ArgMatches) -> Result<Command, clap::Error> {
         return Err(definition().error(ErrorKind::ArgumentConflict, text));
     }
     Ok(match name {
-        "migrate" => Command::Migrate { dry_run: own.get_flag("dry-run") },
+        "migrate" => {
+            Command::Migrate { dry_run: own.get_flag("dry-run"), json: own.get_flag("json") }
+        }
         "status" => Command::Status { json: own.get_flag("json") },
         "verify" => Command::Verify { json: own.get_flag("json") },
         "repair" => Command::Repair,
@@ -164,6 +168,7 @@ mod tests {
             "--check doctor",
             "doctor --deep",
             "status --dry-run",
+            "migrate --json",
             "-q -v",
             "serve now",
         ] {

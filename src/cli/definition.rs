@@ -68,7 +68,9 @@ fn commands() -> [clap::Command; 6] {
     let dry_run = switch("dry-run", "Print what would be done and change nothing");
     [
         command("serve", "Run the appliance: migrate, verify and serve (the default)"),
-        command("migrate", "Bring the schema up to date and exit").arg(dry_run),
+        command("migrate", "Bring the schema up to date and exit")
+            .arg(dry_run)
+            .arg(switch("json", "With --dry-run: print JSON").requires("dry-run")),
         command("status", "Print the migration status").arg(json()),
         command("verify", "Compare the database with the expected catalogue").arg(json()),
         command("repair", "Restore what is missing from the database"),

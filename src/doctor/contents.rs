@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use crate::health::{Reason, disk_reason};
-use crate::migrate::Plan;
+use crate::migrate::assessment::Assessment;
 use crate::store::finding::{Finding, Group};
 use crate::store::schema::Schema;
 use crate::store::{Database, FileOwner, Origin, Snapshot, StorageStatus, WaitPolicy};
@@ -94,14 +94,14 @@ fn contents(schema: &Schema, snapshot: &Snapshot) -> Vec<Finding> {
 
 fn ledger(schema: &Schema, snapshot: &Snapshot) -> Finding {
     let name = "ledger";
-    let plan = match Plan::of(schema, snapshot) {
-        Ok(plan) => plan,
+    let assessment = match Assessment::of(schema, snapshot) {
+        Ok(assessment) => assessment,
         Err(error) => {
             let finding = Finding::bad(Group::Database, name, error.message());
             return Finding { remedy: error.remedy, ..finding };
         }
     };
-    if plan.pending.is_empty() {
+    if assessment.pending.is_empty() {
         let last = snapshot.ledger.iter().rfind(|row| row.is_ours());
         let last = match last.and_then(|row| row.executed_at.as_deref()) {
             Some(time) => format!("the last at {time} UTC"),
@@ -111,7 +111,7 @@ fn ledger(schema: &Schema, snapshot: &Snapshot) -> Finding {
         let what = format!("{applied} migrations, {last}");
         return Finding::good(Group::Database, name, what);
     }
-    let what = format!("pending: {}", list(plan.pending.iter().map(|m| m.name)));
+    let what = format!("pending: {}", list(assessment.pending.iter().map(|m| m.name)));
     Finding::attention(Group::Database, name, what).remedy("cts migrate")
 }
 

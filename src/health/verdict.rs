@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::report::{Report, Surroundings};
-use crate::migrate::Plan;
+use crate::migrate::assessment::Assessment;
 use crate::store::schema::Schema;
 use crate::store::{Damage, Orphans, Snapshot, StorageStatus};
 use cts_schema::catalog::{CRITICAL, Drift, Object};
@@ -134,12 +134,12 @@ impl Report {
         if self.applied.iter().any(|row| row.name == schema.fallback.name) {
             self.expected_migrations += 1;
         }
-        match Plan::of(schema, snapshot) {
-            Ok(plan) => {
-                self.pending = plan.pending.iter().map(|m| m.name.to_string()).collect();
+        match Assessment::of(schema, snapshot) {
+            Ok(assessment) => {
+                self.pending = assessment.pending.iter().map(|m| m.name.to_string()).collect();
                 let texts = self.pending.iter().map(|name| format!("migration {name} is pending"));
                 self.reasons_found.extend(texts.map(Reason::Warning));
-                plan.drift
+                assessment.drift
             }
             Err(error) => {
                 self.pending = vec![error.message()];

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, Kind, Result};
 use crate::health::{Conditions, Report, Subject, Surroundings, examine};
-use crate::migrate::{bring_up_to_date, heal_in_passing};
+use crate::migrate::{self, Task, heal_online};
 use crate::service::prober::Question;
 use crate::service::start::start_entry;
 use crate::store::{Database, ServerInstance, SiteLogEntry, Store, WaitPolicy, write_site_log};
@@ -134,7 +134,7 @@ impl DatabaseThread {
         let found = self.store.storage_status().server;
         let name = found.as_ref().map(|server| server.name.clone()).unwrap_or_default();
         let migrated = self.with_lock_timeout(HEALING_LOCK_TIMEOUT, |store, wait| {
-            bring_up_to_date(store, wait).map_err(|error| error.at(&name))
+            migrate::run(store, wait, Task::Migrate).map_err(|error| error.at(&name))
         });
         self.conditions.record(Subject::Failover, &migrated);
         if let Ok(outcome) = migrated {
@@ -149,17 +149,17 @@ impl DatabaseThread {
 
     /// Puts back what is missing and can be put back without blocking programs for long.
     fn heal(&mut self) {
-        let healed = self.with_lock_timeout(HEALING_LOCK_TIMEOUT, heal_in_passing);
+        let healed = self.with_lock_timeout(HEALING_LOCK_TIMEOUT, heal_online);
         let outcome = match healed {
             Ok(outcome) => outcome,
             failed => return self.conditions.record(Subject::Healing, &failed),
         };
-        for object in &outcome.put_back {
+        for object in outcome.restored() {
             self.log.warn(format_args!("{object} was missing and has been put back"));
         }
-        self.conditions.record(Subject::Healing, &refusal(outcome.left));
-        if let Some(error) = outcome.unnoted {
-            self.conditions.record(Subject::SiteLog, &Err::<(), _>(error));
+        self.conditions.record(Subject::Healing, &refusal(outcome.not_restored()));
+        if let Some(error) = outcome.site_log_error() {
+            self.conditions.record(Subject::SiteLog, &Err::<(), _>(error.clone()));
         } else if self.conditions.holds(Subject::SiteLog) {
             let written = self.with_lock_timeout(HEALING_LOCK_TIMEOUT, |store, wait| {
                 write_site_log(store, wait, &start_entry())

@@ -6,12 +6,11 @@ use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::Sender;
 use std::thread;
 
-use crate::commands::{Initialised, announce_wait, initialise};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::health::{Conditions, Subject};
-use crate::migrate::bring_up_to_date;
-use crate::migrate::progress::ProgressReporter;
+use crate::migrate::progress::{ProgressReporter, log_wait};
+use crate::migrate::{Initialised, Task, initialise};
 use crate::service::appliance::ServiceEvent;
 use crate::service::prober::Prober;
 use crate::service::upkeep::UpkeepThread;
@@ -51,20 +50,19 @@ fn prepare(
     cancelled: &Arc<AtomicBool>,
 ) -> Result<(Box<dyn Store>, Option<UpkeepThread>)> {
     prober.set_activity("opening the database and reading its ledger");
-    let on_wait =
-        |reason: &WaitReason, waited| prober.set_activity(announce_wait(log, reason, waited));
+    let on_wait = |reason: &WaitReason, waited| prober.set_activity(log_wait(log, reason, waited));
     let reporter = ProgressReporter::new(log);
     let on_progress = |progress: Progress<'_>| {
-        if let Some(text) = reporter.tell(progress) {
+        if let Some(text) = reporter.report(progress) {
             prober.set_activity(text);
         }
     };
     let wait =
         WaitPolicy { timeout: None, cancelled, on_wait: &on_wait, on_progress: &on_progress };
     let Initialised { mut store, outcome, upkeep } =
-        initialise(config, log, &wait, bring_up_to_date)?;
+        initialise(&*config.database, log, &wait, Task::Migrate)?;
     let conditions = prober.conditions();
-    conditions.record(Subject::Healing, &super::database_thread::refusal(outcome.left));
+    conditions.record(Subject::Healing, &super::database_thread::refusal(outcome.not_restored()));
     prove_writable(&mut *store, conditions, &wait)?;
     let upkeep = upkeep
         .map(|open| open(&wait))

@@ -42,7 +42,9 @@ fn rules_of(source: &SourceTable, column: &Column) -> Vec<CheckedRule> {
     let (table, name) = (&*source.table.name, column.name.to_string());
     let exists = source.column(&name).is_some();
     let mut rules = Vec::new();
-    if column.primary_key_position == 1 && !is_integer_key(column) && exists {
+    // What is the rowid already is unique.
+    let is_rowid = is_integer_key(column) && source.column(&name).is_some_and(is_integer_key);
+    if column.primary_key_position == 1 && exists && !is_rowid {
         let count_sql = shared_keys_sql(table, &name);
         rules.push(CheckedRule { rule: Rule::PrimaryKey(name.clone()), count_sql });
     }

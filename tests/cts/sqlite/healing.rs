@@ -135,7 +135,7 @@ fn an_object_with_the_name_of_a_missing_table_is_reported() {
     assert!(!done.err().contains("put back\n"), "{}", done.err());
     done.says(&[
         "table statistics_daily is missing and cannot be put back",
-        "something else has its name",
+        "view statistics_daily has its name",
     ]);
     assert_eq!(machine.files(), before);
 }

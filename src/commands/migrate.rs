@@ -1,0 +1,48 @@
+//! `cts migrate` and its dry run.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use super::interruptible;
+use crate::config::Config;
+use crate::error::Result;
+use crate::migrate::render::{plan_json, plan_text};
+use crate::migrate::{Task, initialise, plan, plan_new};
+use crate::store::WaitPolicy;
+use crate::system::log::Log;
+use crate::system::output::print;
+
+/// Brings the schema up to date.
+///
+/// # Errors
+/// With why that failed; the error says what state is left.
+pub fn run(config: &Config, log: Log) -> Result<u8> {
+    let backend = config.database.identity().backend;
+    log.info(format_args!("Database Type: {}", backend.name().to_uppercase()));
+    interruptible(config, log, |wait| {
+        let ready = initialise(&*config.database, log, wait, Task::Migrate)?;
+        ready.store.close()?;
+        Ok(0)
+    })
+}
+
+/// Prints the steps that a run would execute. Nothing is changed.
+///
+/// # Errors
+/// With why a run would fail, as far as that shows beforehand.
+pub fn dry_run(config: &Config, as_json: bool) -> Result<u8> {
+    let identity = config.database.identity();
+    let cancelled = Arc::new(AtomicBool::new(false));
+    let wait = WaitPolicy::silent(config.lock_timeout, &cancelled);
+    let opened = config.database.open_read_only(&wait)?;
+    let exists = opened.has_tables;
+    let plan = match opened.database {
+        Some(mut database) => plan(&mut *database)?,
+        None => plan_new(&identity)?,
+    };
+    print(&match as_json {
+        true => plan_json(&identity, exists, &plan) + "\n",
+        false => plan_text(&identity, exists, &plan),
+    })?;
+    Ok(0)
+}

@@ -1,0 +1,24 @@
+//! `cts status`.
+
+use super::open_read_only;
+use crate::config::Config;
+use crate::error::Result;
+use crate::health::{Report, Surroundings, examine};
+use crate::system::output::print;
+
+/// Prints the migration status. The exit code is 0 where it is complete, else 1.
+///
+/// # Errors
+/// Where the database cannot be opened or read.
+pub fn run(config: &Config, as_json: bool) -> Result<u8> {
+    let identity = config.database.identity();
+    let report = match open_read_only(config, config.lock_timeout)? {
+        Some(mut database) => examine(&mut *database, Surroundings::default())?,
+        None => Report::unreachable(&*config.database, &identity.absent_error()),
+    };
+    print(&match as_json {
+        true => report.status_json() + "\n",
+        false => report.status_text(&identity.location),
+    })?;
+    Ok(u8::from(!report.is_complete()))
+}

@@ -1,0 +1,108 @@
+//! What came of a run, as a list of events. Log, `site_logs` and exit code are renderings of it.
+
+use std::time::Duration;
+
+use crate::error::Error;
+use cts_schema::catalog::{Drift, Object};
+use cts_schema::constraint_exception::ConstraintException;
+
+/// A migration that was applied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MigrationRun {
+    /// Its name.
+    pub name: &'static str,
+    /// Statements that changed something.
+    pub applied: usize,
+    /// Statements that found their object in place.
+    pub skipped: usize,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// Something that was done, or could not be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The database was copied, to this place.
+    BackedUp(String),
+    /// A damaged index was rebuilt.
+    Reindexed(String),
+    /// A table was rebuilt: table, rows, all of them kept.
+    Rebuilt {
+        /// The table.
+        table: String,
+        /// Its rows, all of them kept.
+        rows: u64,
+    },
+    /// A migration was applied.
+    Applied(MigrationRun),
+    /// A missing object was created.
+    Restored(Object),
+    /// An index was built while programs wrote.
+    BuiltOnline(Object),
+    /// An object is missing and could not be created.
+    NotRestored(Object, Error),
+    /// A constraint of an older CTS, with its table, that the rebuilt table does not have.
+    ConstraintDropped(String),
+    /// A rule that rows violate was recorded as an exception.
+    ExceptionRecorded(ConstraintException),
+    /// A rule is enforced again.
+    Enforced(ConstraintException),
+    /// The table `site_logs` did not take the rows about the run.
+    SiteLogFailed(Error),
+}
+
+/// What came of a run, all of it committed.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// The events, in order.
+    pub events: Vec<Event>,
+    /// The difference from the expected catalogue that remains.
+    pub drift: Drift,
+}
+
+impl Outcome {
+    /// Statements that changed something; a restored object counts as one.
+    pub fn applied(&self) -> usize {
+        let count = |event: &Event| match event {
+            Event::Applied(run) => run.applied,
+            Event::Restored(_) | Event::BuiltOnline(_) => 1,
+            _ => 0,
+        };
+        self.events.iter().map(count).sum()
+    }
+}
+
+impl Outcome {
+    /// The missing objects that were created.
+    pub fn restored(&self) -> impl Iterator<Item = &Object> {
+        self.events.iter().filter_map(|event| match event {
+            Event::Restored(object) => Some(object),
+            _ => None,
+        })
+    }
+
+    /// The missing objects that could not be created, and why.
+    pub fn not_restored(&self) -> Vec<(Object, Error)> {
+        let failed = self.events.iter().filter_map(|event| match event {
+            Event::NotRestored(object, error) => Some((object.clone(), error.clone())),
+            _ => None,
+        });
+        failed.collect()
+    }
+
+    /// Why the table `site_logs` did not take the rows about the run.
+    pub fn site_log_error(&self) -> Option<&Error> {
+        self.events.iter().find_map(|event| match event {
+            Event::SiteLogFailed(error) => Some(error),
+            _ => None,
+        })
+    }
+}
+
+/// Whether any of the events changed the database.
+pub fn has_changes(events: &[Event]) -> bool {
+    let is_change = |event: &Event| {
+        !matches!(event, Event::BackedUp(_) | Event::NotRestored(..) | Event::SiteLogFailed(_))
+    };
+    events.iter().any(is_change)
+}

@@ -1,0 +1,419 @@
+//! Executes the steps of a plan in a write transaction, and returns what came of them as events.
+
+use std::time::{Duration, Instant};
+
+use super::assessment::Assessment;
+use super::event::{Event, MigrationRun};
+use super::plan::Plan;
+use super::step::{Action, Step, TableRebuild};
+use crate::error::{Error, Kind, Result};
+use crate::store::{Backup, Change, DatabaseIdentity, Origin, Snapshot, WaitPolicy};
+use crate::system::version::VERSION;
+use cts_schema::catalog::{Drift, Object};
+use cts_schema::constraint_exception::{ConstraintException, Rule};
+use cts_schema::migration::Migration;
+use cts_schema::sql::{Created, Statement};
+
+/// A run under the lock.
+pub struct Execution<'e> {
+    identity: &'e DatabaseIdentity,
+    wait: &'e WaitPolicy<'e>,
+    /// The exceptions that are in force by now.
+    exceptions: Vec<ConstraintException>,
+    /// The fallback, which the ledger takes once it has its shape.
+    unrecorded: Option<(Migration, Duration)>,
+    /// The index builds that are left for after the transaction.
+    online: Vec<Object>,
+    /// What was done.
+    pub events: Vec<Event>,
+    /// The copy of the database, until the run has committed.
+    pub backup: Option<Backup>,
+}
+
+impl<'e> Execution<'e> {
+    /// One that has done nothing yet.
+    pub fn new(
+        identity: &'e DatabaseIdentity,
+        wait: &'e WaitPolicy<'e>,
+        snapshot: &Snapshot,
+    ) -> Execution<'e> {
+        let exceptions = snapshot.exceptions.clone();
+        let (events, online) = (Vec::new(), Vec::new());
+        Execution { identity, wait, exceptions, unrecorded: None, online, events, backup: None }
+    }
+
+    /// Executes a plan. Returns the difference that remains.
+    ///
+    /// # Errors
+    /// With the first step that failed. The transaction has to be rolled back.
+    pub fn run(&mut self, tx: &mut dyn Change, plan: &Plan) -> Result<Drift> {
+        for step in &plan.steps {
+            if let Action::BuildIndexOnline(table, index) = &step.action {
+                self.online.push(Object::Index(table.clone(), index.clone()));
+            }
+        }
+        let is_adoption = plan.origin == Origin::OlderCts;
+        for step in &plan.steps {
+            if let Some(error) = &step.blocked {
+                self.events
+                    .extend(object_of(&step.action).map(|o| Event::NotRestored(o, error.clone())));
+            } else {
+                self.execute(tx, step, is_adoption)?;
+            }
+        }
+        if is_adoption {
+            return self.complete_adoption(tx);
+        }
+        let drift = tx.inspect()?.drift(self.identity.schema);
+        self.distrust(&drift);
+        Ok(drift)
+    }
+
+    fn execute(&mut self, tx: &mut dyn Change, step: &Step, is_adoption: bool) -> Result<()> {
+        match &step.action {
+            Action::BackUp => self.back_up_once(tx),
+            Action::Reindex(index) => {
+                tx.reindex(index)?;
+                self.events.push(Event::Reindexed(index.clone()));
+                Ok(())
+            }
+            Action::ApplyMigration(migration) => self.apply(tx, migration),
+            Action::RebuildTable(rebuild) => self.rebuild_planned(tx, rebuild),
+            Action::CreateTable(table) => self.create_table(tx, table, is_adoption),
+            Action::AddColumn(table, column) => self.add_column(tx, table, column),
+            Action::CreateIndex(table, index) if is_adoption => {
+                self.create_index(tx, table, index)?;
+                self.restored(Object::Index(table.clone(), index.clone()));
+                Ok(())
+            }
+            Action::CreateIndex(table, index) => self.restore_index(tx, table, index),
+            Action::EnforceConstraint(exception) => self.enforce(tx, exception),
+            Action::FinishAdoption => self.finish_adoption(tx),
+            // The first comes after the transaction, the others with the rebuild before them.
+            Action::BuildIndexOnline(..)
+            | Action::RecordException(_)
+            | Action::DropConstraint(..) => Ok(()),
+        }
+    }
+
+    /// The index builds that are left for after the transaction.
+    pub fn into_online_builds(self) -> Vec<Object> {
+        self.online
+    }
+
+    fn restored(&mut self, object: Object) {
+        self.events.push(Event::Restored(object));
+    }
+
+    fn back_up_once(&mut self, tx: &mut dyn Change) -> Result<()> {
+        if self.backup.is_none() {
+            self.backup = tx.back_up()?;
+            let location = self.backup.as_ref().map(|backup| backup.location().to_string());
+            self.events.extend(location.map(Event::BackedUp));
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, tx: &mut dyn Change, migration: &Migration) -> Result<()> {
+        if let Some((fallback, took)) = self.unrecorded.take() {
+            tx.record(&fallback, took)?;
+        }
+        let run = self.run_statements(tx, migration)?;
+        if migration.name == self.identity.schema.fallback.name {
+            self.unrecorded = Some((*migration, run.took));
+        } else {
+            tx.record(migration, run.took)?;
+        }
+        self.events.push(Event::Applied(run));
+        Ok(())
+    }
+
+    fn run_statements(&self, tx: &mut dyn Change, migration: &Migration) -> Result<MigrationRun> {
+        let start = Instant::now();
+        let mut statements = migration.statements();
+        statements.retain(|statement| !self.is_built_online(&statement.creates()));
+        let all = statements.len();
+        statements.retain(|statement| !self.would_repeat_rows(statement));
+        let left_out = all - statements.len();
+        let counts = tx.execute(&statements, self.wait).map_err(|failed| {
+            match failed.position.and_then(|at| statements.get(at)) {
+                Some(statement) => failed.error.at(location(migration, statement)),
+                None => *failed.error,
+            }
+        })?;
+        let (applied, skipped) = (counts.applied, counts.skipped + left_out);
+        Ok(MigrationRun { name: migration.name, applied, skipped, took: start.elapsed() })
+    }
+
+    fn is_built_online(&self, created: &Created) -> bool {
+        let Created::Index(name) = created else { return false };
+        self.online.iter().any(|object| matches!(object, Object::Index(_, index) if index == name))
+    }
+
+    /// Default rows are told apart by a unique index; without it they would be added again.
+    fn would_repeat_rows(&self, statement: &Statement<'_>) -> bool {
+        let Created::Rows(table) = statement.creates() else { return false };
+        self.has_shared_keys(&table)
+    }
+
+    fn has_shared_keys(&self, table: &str) -> bool {
+        let mut exceptions = self.exceptions.iter();
+        exceptions.any(|e| e.table == table && matches!(e.rule, Rule::Unique(_)))
+    }
+
+    /// Runs the bundled statements that create something once more.
+    fn run_again(&self, tx: &mut dyn Change, created: &Created) -> Result<()> {
+        for migration in &self.identity.schema.migrations {
+            for statement in migration.statements() {
+                if statement.creates() == *created {
+                    tx.execute(&[statement], self.wait)
+                        .map_err(|failed| failed.error.at(location(migration, &statement)))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs `work`, which creates an object; what fails on the data leaves the object missing.
+    fn restore(
+        &mut self,
+        tx: &mut dyn Change,
+        object: Object,
+        work: &dyn Fn(&Self, &mut dyn Change) -> Result<()>,
+    ) -> Result<()> {
+        match tx.attempt(&mut |tx| work(self, tx)) {
+            Ok(()) => self.restored(object),
+            Err(error) if error.kind == Kind::Data => {
+                self.events.push(Event::NotRestored(object, error));
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    fn create_table(&mut self, tx: &mut dyn Change, table: &str, is_adoption: bool) -> Result<()> {
+        let create = |this: &Self, tx: &mut dyn Change| {
+            this.run_again(tx, &Created::Table(table.into()))?;
+            this.run_again(tx, &Created::Rows(table.into()))
+        };
+        let object = Object::Table(table.into());
+        if !is_adoption {
+            return self.restore(tx, object, &create);
+        }
+        create(self, tx)?;
+        self.restored(object);
+        Ok(())
+    }
+
+    /// A column that cannot be added after all is added by a rebuild.
+    fn add_column(&mut self, tx: &mut dyn Change, table: &str, column: &str) -> Result<()> {
+        let expected = self.identity.schema.expected.table(table);
+        let mut columns = expected.into_iter().flat_map(|table| table.columns.iter());
+        let Some(definition) = columns.find(|c| c.name == *column) else { return Ok(()) };
+        match tx.attempt(&mut |tx| tx.add_column(table, definition)) {
+            Err(error) if error.kind == Kind::Data => {
+                self.back_up_once(tx)?;
+                self.rebuild(tx, table)?;
+            }
+            other => other?,
+        }
+        self.restored(Object::Column(table.into(), column.into()));
+        Ok(())
+    }
+
+    fn restore_index(&mut self, tx: &mut dyn Change, table: &str, index: &str) -> Result<()> {
+        let is_exception = self.exceptions.iter().any(|exception| {
+            exception.table == table
+                && matches!(&exception.rule, Rule::Unique(name) if name == index)
+        });
+        let object = Object::Index(table.into(), index.into());
+        self.restore(tx, object, &|this, tx| {
+            let expected = this.identity.schema.expected.table(table);
+            match expected.and_then(|table| table.index(index)) {
+                Some(definition) if is_exception => {
+                    tx.create_index(table, definition, this.wait).map(|_| ())
+                }
+                _ => this.run_again(tx, &Created::Index(index.into())),
+            }
+        })
+    }
+
+    /// Creates an index, which is not unique where rows share a key.
+    fn create_index(&mut self, tx: &mut dyn Change, table: &str, index: &str) -> Result<()> {
+        let expected = self.identity.schema.expected.table(table);
+        let Some(definition) = expected.and_then(|table| table.index(index)) else {
+            return Ok(());
+        };
+        match tx.create_index(table, definition, self.wait)? {
+            Some(exception) => self.record_exception(tx, exception),
+            None => Ok(()),
+        }
+    }
+
+    fn rebuild_planned(&mut self, tx: &mut dyn Change, rebuild: &TableRebuild) -> Result<()> {
+        self.rebuild(tx, &rebuild.table)?;
+        self.events.extend(rebuild.restored.iter().cloned().map(Event::Restored));
+        Ok(())
+    }
+
+    /// Gives a table the expected shape, with as many of its rules as its rows allow.
+    fn rebuild(&mut self, tx: &mut dyn Change, table: &str) -> Result<()> {
+        let Some(expected) = self.identity.schema.expected.table(table) else { return Ok(()) };
+        let is_of_it = |exception: &mut ConstraintException| {
+            exception.table == table && !matches!(exception.rule, Rule::ForeignKey(_))
+        };
+        for exception in self.exceptions.extract_if(.., is_of_it) {
+            tx.enforce(&exception)?;
+        }
+        let rebuilt = tx.rebuild(expected, self.wait)?;
+        self.events.push(Event::Rebuilt { table: table.into(), rows: rebuilt.rows });
+        self.events.extend(rebuilt.dropped.into_iter().map(Event::ConstraintDropped));
+        rebuilt
+            .exceptions
+            .into_iter()
+            .try_for_each(|exception| self.record_exception(tx, exception))
+    }
+
+    fn record_exception(
+        &mut self,
+        tx: &mut dyn Change,
+        exception: ConstraintException,
+    ) -> Result<()> {
+        tx.record_exception(&exception)?;
+        self.exceptions.push(exception.clone());
+        self.events.push(Event::ExceptionRecorded(exception));
+        Ok(())
+    }
+
+    fn is_rebuilt(&self, table: &str) -> bool {
+        self.events.iter().any(|e| matches!(e, Event::Rebuilt { table: name, .. } if name == table))
+    }
+
+    fn enforce(&mut self, tx: &mut dyn Change, exception: &ConstraintException) -> Result<()> {
+        let table = &exception.table;
+        match &exception.rule {
+            Rule::ForeignKey(_) => tx.enforce(exception)?,
+            Rule::Unique(index) => {
+                tx.enforce(exception)?;
+                self.exceptions.retain(|known| known != exception);
+                self.create_index(tx, table, index)?;
+                // Default rows, which would have come twice.
+                self.run_again(tx, &Created::Rows(table.clone()))?;
+            }
+            _ if self.is_rebuilt(table) => {}
+            _ => {
+                self.back_up_once(tx)?;
+                self.rebuild(tx, table)?;
+            }
+        }
+        self.events.push(Event::Enforced(exception.clone()));
+        Ok(())
+    }
+
+    /// Lets new rows have ids of their own; a default row whose id was taken was left out before.
+    /// Then records the foreign keys that rows violate.
+    fn finish_adoption(&mut self, tx: &mut dyn Change) -> Result<()> {
+        let mut tables = tx.finish_adoption()?;
+        let rebuilt = self.events.iter().filter_map(|event| match event {
+            Event::Rebuilt { table, .. } => Some(table.clone()),
+            _ => None,
+        });
+        tables.extend(rebuilt);
+        tables.sort();
+        tables.dedup();
+        for table in tables.into_iter().filter(|table| !self.has_shared_keys(table)) {
+            self.run_again(tx, &Created::Rows(table))?;
+        }
+        self.record_orphans(tx)
+    }
+
+    fn record_orphans(&mut self, tx: &mut dyn Change) -> Result<()> {
+        for table in self.identity.schema.expected.tables.iter() {
+            for key in table.foreign_keys.iter() {
+                let rule = Rule::ForeignKey(key.table.to_string());
+                let rows = tx.count_violations(table, &rule)?;
+                let table = table.name.to_string();
+                let exception = ConstraintException { table, rule, rows };
+                if rows > 0 && !self.exceptions.contains(&exception) {
+                    self.record_exception(tx, exception)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What a rebuild has changed in another table is put right; what would still differ is
+    /// refused: nothing is adopted by halves.
+    fn complete_adoption(&mut self, tx: &mut dyn Change) -> Result<Drift> {
+        let schema = self.identity.schema;
+        for _ in 0..2 {
+            let snapshot = tx.inspect()?;
+            let drift = self.without_online(snapshot.drift(schema));
+            if drift.is_none() {
+                return Ok(snapshot.drift(schema));
+            }
+            let assessment = Assessment { pending: Vec::new(), drift };
+            for step in Plan::reshape(self.identity, &snapshot, &assessment) {
+                self.execute(tx, &step, true)?;
+            }
+        }
+        let drift = tx.inspect()?.drift(schema);
+        match self.without_online(drift.clone()) {
+            left if left.is_none() => Ok(drift),
+            left => Err(unconvertible(&left)),
+        }
+    }
+
+    fn without_online(&self, mut drift: Drift) -> Drift {
+        drift.missing.retain(|object| !self.online.contains(object));
+        drift
+    }
+
+    /// What is believed is what the last snapshot shows.
+    fn distrust(&mut self, drift: &Drift) {
+        for event in &mut self.events {
+            if let Event::Restored(object) = event
+                && drift.missing.contains(object)
+            {
+                let error = Error::new(Kind::Data, "another object has its name");
+                *event = Event::NotRestored(object.clone(), error.remedy("rename that object"));
+            }
+        }
+    }
+}
+
+/// The missing object that a step creates.
+pub fn object_of(action: &Action) -> Option<Object> {
+    Some(match action {
+        Action::CreateTable(table) => Object::Table(table.clone()),
+        Action::AddColumn(table, column) => Object::Column(table.clone(), column.clone()),
+        Action::CreateIndex(table, index) | Action::BuildIndexOnline(table, index) => {
+            Object::Index(table.clone(), index.clone())
+        }
+        _ => return None,
+    })
+}
+
+/// File, line and statement, for an error.
+fn location(migration: &Migration, statement: &Statement<'_>) -> String {
+    let sql = cts_schema::sql::fold(statement.sql);
+    let mut short: String = sql.chars().take(100).collect();
+    if short.len() < sql.len() {
+        short.push('…');
+    }
+    format!("{}, line {}: {short}", migration.name, statement.line)
+}
+
+/// The error of the database of an older CTS that would still differ.
+fn unconvertible(drift: &Drift) -> Error {
+    let missing = drift.missing.iter().map(|object| format!("{object} is missing"));
+    let differences: Vec<String> =
+        drift.altered.iter().map(ToString::to_string).chain(missing).collect();
+    let first = differences.iter().take(3).cloned().collect::<Vec<_>>().join("; ");
+    let what = format!(
+        "this database of an older CTS differs in {} places that cts {VERSION} cannot convert: {first}",
+        differences.len()
+    );
+    Error::new(Kind::Data, what)
+        .remedy("keep it, start cts on a new file, and copy the rows that you need")
+}

@@ -1,0 +1,198 @@
+//! Renders plans and events: the text and the JSON of a dry run, the lines of the log, and the rows
+//! of `site_logs`.
+
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+
+use super::event::{Event, MigrationRun, Outcome};
+use super::plan::Plan;
+use super::step::{Action, Step};
+use crate::store::schema::Schema;
+use crate::store::{DatabaseIdentity, Origin, SiteLogEntry};
+use crate::system::log::Log;
+use crate::system::version::VERSION;
+use cts_schema::catalog::{Object, core_tables};
+
+/// The text of a dry run.
+pub fn plan_text(identity: &DatabaseIdentity, exists: bool, plan: &Plan) -> String {
+    let (mut text, location) = (String::new(), &identity.location);
+    // Writing to a String cannot fail.
+    if !exists {
+        let _ = writeln!(text, "{location}: {}; {}", identity.absent, identity.creation);
+    }
+    for step in &plan.steps {
+        let _ = match (&step.action, plan.origin) {
+            (Action::BackUp, Origin::OlderCts) => writeln!(
+                text,
+                "{location}: of an older CTS; would be copied beside itself and adopted"
+            ),
+            (Action::BackUp, _) => writeln!(text, "{location}: {step}"),
+            _ => writeln!(text, "{step}"),
+        };
+    }
+    if plan.steps.is_empty() {
+        let count = identity.schema.migrations.len();
+        let _ = writeln!(text, "{location}: nothing to do, {count} migrations are applied");
+    }
+    for alteration in &plan.unchanged {
+        let _ = writeln!(text, "differs and would stay as it is: {alteration}");
+    }
+    text + "nothing was changed\n"
+}
+
+/// The JSON of a dry run.
+pub fn plan_json(identity: &DatabaseIdentity, exists: bool, plan: &Plan) -> String {
+    let origin = match plan.origin {
+        Origin::Empty => "empty",
+        Origin::OlderCts => "older",
+        Origin::Ours => "current",
+    };
+    let unchanged: Vec<String> = plan.unchanged.iter().map(ToString::to_string).collect();
+    json!({
+        "success": true,
+        "database": {
+            "type": identity.backend.name(),
+            "location": identity.location,
+            "exists": exists,
+            "origin": origin,
+        },
+        "steps": plan.steps.iter().map(step_json).collect::<Vec<_>>(),
+        "unchanged": unchanged,
+    })
+    .to_string()
+}
+
+fn step_json(step: &Step) -> Value {
+    json!({
+        "action": step.action.name(),
+        "object": step.action.object(),
+        "reason": step.reason,
+        "rows": step.rows,
+        "blocksWriters": step.blocks_writers,
+        "dependsOnData": step.depends_on_data,
+        "blocked": step.blocked.as_ref().map(ToString::to_string),
+    })
+}
+
+/// Logs what came of a run.
+pub fn log_outcome(log: Log, outcome: &Outcome) {
+    let mut events: Vec<&Event> = outcome.events.iter().collect();
+    events.sort_by_key(|event| rank(event));
+    let (first, last) = events.split_at(events.partition_point(|event| rank(event) < DROPPED));
+    first.iter().for_each(|event| log_event(log, event));
+    for alteration in &outcome.drift.altered {
+        log.warn(alteration);
+    }
+    last.iter().for_each(|event| log_event(log, event));
+}
+
+/// The rank of a dropped constraint; alterations that stay are logged before those.
+const DROPPED: u8 = 7;
+
+/// The log names what happened by kind, not by time.
+fn rank(event: &Event) -> u8 {
+    match event {
+        Event::BackedUp(_) => 0,
+        Event::Reindexed(_) => 1,
+        Event::Rebuilt { .. } => 2,
+        Event::Applied(_) => 3,
+        Event::Restored(_) => 4,
+        Event::BuiltOnline(_) => 5,
+        Event::NotRestored(..) => 6,
+        Event::ConstraintDropped(_) => DROPPED,
+        Event::ExceptionRecorded(_) => 8,
+        Event::Enforced(_) => 9,
+        Event::SiteLogFailed(_) => 10,
+    }
+}
+
+fn log_event(log: Log, event: &Event) {
+    match event {
+        Event::BackedUp(location) => {
+            log.info(format_args!("✓ The database as it was: {location}"));
+        }
+        Event::Reindexed(index) => {
+            log.warn(format_args!("index {index} was damaged and has been built anew"));
+        }
+        Event::Rebuilt { table, rows } => {
+            log.info(format_args!("✓ table {table} was rebuilt, {rows} rows, all kept"));
+        }
+        Event::Applied(MigrationRun { name, applied, skipped, took }) => {
+            let took_ms = took.as_millis();
+            log.info(format_args!("✓ {name}: {applied} applied, {skipped} skipped ({took_ms} ms)"));
+        }
+        Event::Restored(object) => {
+            log.warn(format_args!("{object} was missing and has been put back"));
+        }
+        Event::BuiltOnline(object) => {
+            log.info(format_args!("✓ {object} was built while programs went on"));
+        }
+        Event::NotRestored(object, error) => {
+            log.error(format_args!("{object} is missing and cannot be put back: {error}"));
+        }
+        Event::ConstraintDropped(constraint) => log.warn(format_args!(
+            "no longer holds, since the trading programs do not keep to it: {constraint}"
+        )),
+        Event::ExceptionRecorded(exception) => {
+            log.warn(format_args!("relaxed, so that no row is lost: {exception}"));
+        }
+        Event::Enforced(exception) => {
+            log.info(format_args!("✓ tightened: {}", exception.rule_text()));
+        }
+        Event::SiteLogFailed(error) => {
+            log.warn(format_args!("cannot write to table site_logs: {error}"));
+        }
+    }
+}
+
+/// Logs the totals of a run.
+pub fn log_totals(log: Log, schema: &Schema, outcome: &Outcome) {
+    let applied = outcome.applied();
+    let skipped = schema.statements.saturating_sub(applied);
+    log.info(format_args!("✓ Unified setup complete: {applied} applied, {skipped} skipped"));
+    let core = core_tables().count();
+    let missing = |name: &&str| outcome.drift.missing.contains(&Object::Table((*name).into()));
+    match core_tables().filter(missing).count() {
+        0 => log.info(format_args!("✓ All {core} critical tables verified")),
+        lost => log.error(format_args!("{lost} of {core} critical tables are missing")),
+    }
+}
+
+/// The rows for `site_logs` about a run.
+pub fn site_log_entries(events: &[Event]) -> Vec<SiteLogEntry> {
+    let mut entries: Vec<SiteLogEntry> = Vec::new();
+    let mut ordered: Vec<&Event> = events.iter().collect();
+    ordered.sort_by_key(|event| rank(event));
+    let mut restored = Vec::new();
+    for event in ordered {
+        let (level, message) = match event {
+            Event::BackedUp(location) => {
+                ("info", format!("copied the database to {location} first"))
+            }
+            Event::Reindexed(index) => ("warn", format!("built damaged index {index} anew")),
+            Event::Rebuilt { table, rows } => {
+                ("warn", format!("rebuilt table {table}: {rows} rows, all kept"))
+            }
+            Event::Applied(MigrationRun { name, applied, skipped, took }) => {
+                let took_ms = took.as_millis();
+                let counts = format!("{applied} applied, {skipped} skipped");
+                ("info", format!("applied {name}: {counts}, {took_ms} ms"))
+            }
+            Event::ConstraintDropped(rule) => ("warn", format!("no longer holds: {rule}")),
+            Event::ExceptionRecorded(exception) => ("warn", format!("relaxed: {exception}")),
+            Event::Enforced(exception) => ("info", format!("tightened: {exception}")),
+            Event::Restored(object) => {
+                restored.push(object.to_string());
+                continue;
+            }
+            Event::BuiltOnline(_) | Event::NotRestored(..) | Event::SiteLogFailed(_) => continue,
+        };
+        entries.push(SiteLogEntry { level, message: format!("cts {VERSION} {message}") });
+    }
+    if !restored.is_empty() {
+        let message = format!("cts {VERSION} put back: {}", restored.join(", "));
+        entries.push(SiteLogEntry { level: "warn", message });
+    }
+    entries
+}
