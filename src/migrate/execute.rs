@@ -1,5 +1,8 @@
 //! Executes the steps of a plan in a write transaction, and returns what came of them as events.
 
+#[cfg(test)]
+mod tests;
+
 use std::time::{Duration, Instant};
 
 use super::assessment::Assessment;

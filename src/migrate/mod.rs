@@ -11,12 +11,8 @@ mod initialise;
 mod online_healing;
 pub mod plan;
 pub mod progress;
-#[cfg(test)]
-mod random_tests;
 pub mod render;
 pub mod step;
-#[cfg(test)]
-mod tests;
 
 use std::sync::atomic::Ordering;
 

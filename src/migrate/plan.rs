@@ -1,6 +1,9 @@
 //! The one decision: a snapshot, the expected catalogue and facts about the rows in, the steps out.
 //! A dry run prints them, a run executes them. Pure; no database is known here.
 
+#[cfg(test)]
+mod tests;
+
 use super::assessment::Assessment;
 use super::facts::Facts;
 use super::step::{Action, Step, TableRebuild};

@@ -461,7 +461,7 @@ fn a_deferred_trigger_on_site_logs_does_not_stop_an_adoption() {
         let done = database.cts(words).success();
         done.says(&[
             "table statistics_daily was missing",
-            "site_logs does not take a line",
+            "cannot write to table site_logs",
             "full",
         ]);
     }

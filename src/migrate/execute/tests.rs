@@ -10,7 +10,7 @@ use std::time::Duration;
 use rusqlite::Connection;
 use tempfile::TempDir;
 
-use super::{Task, run};
+use crate::migrate::{Task, run};
 use crate::store::failing::Failing;
 use crate::store::sqlite::{FileAccess, Sqlite};
 use crate::store::{Store, WaitPolicy};

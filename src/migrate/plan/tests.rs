@@ -14,10 +14,10 @@ use std::time::Duration;
 use rusqlite::Connection;
 use tempfile::TempDir;
 
-use super::event::{Event, Outcome};
-use super::plan::Plan;
-use super::step::Action;
-use super::{Task, plan, run};
+use super::Plan;
+use crate::migrate::event::{Event, Outcome};
+use crate::migrate::step::{Action, Step};
+use crate::migrate::{Task, plan, run};
 use crate::error::Result;
 use crate::store::schema::SQLITE;
 use crate::store::sqlite::{FileAccess, Sqlite};
@@ -354,7 +354,7 @@ fn a_run_executes_the_steps_of_its_plan() {
                 adopted += u32::from(plan.origin == Origin::OlderCts);
                 steps += plan.steps.len();
                 let again = planned(&path).unwrap();
-                let is_left = |step: &super::step::Step| {
+                let is_left = |step: &Step| {
                     step.blocked.is_none() && step.depends_on_data.is_none()
                 };
                 let left: Vec<_> =
