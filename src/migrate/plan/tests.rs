@@ -15,10 +15,10 @@ use rusqlite::Connection;
 use tempfile::TempDir;
 
 use super::Plan;
+use crate::error::Result;
 use crate::migrate::event::{Event, Outcome};
 use crate::migrate::step::{Action, Step};
 use crate::migrate::{Task, plan, run};
-use crate::error::Result;
 use crate::store::schema::SQLITE;
 use crate::store::sqlite::{FileAccess, Sqlite};
 use crate::store::{Origin, Store, WaitPolicy};
@@ -28,9 +28,9 @@ use cts_schema::constraint_exception::Rule;
 const DATABASES: u64 = 200;
 
 /// A generator of numbers that are the same in every run (Knuth's MMIX).
-struct Random(u64);
+struct Generator(u64);
 
-impl Random {
+impl Generator {
     fn below(&mut self, limit: u64) -> u64 {
         self.0 =
             self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -69,7 +69,7 @@ fn executed(path: &Path) -> Result<Outcome> {
 }
 
 /// A column of an older version: perhaps of another type, without NOT NULL, without a default.
-fn old_column(column: &Column, random: &mut Random) -> String {
+fn old_column(column: &Column, random: &mut Generator) -> String {
     let mut sql = format!("\"{}\" ", column.name);
     sql += if random.percent(60) {
         &column.data_type
@@ -88,9 +88,9 @@ fn old_column(column: &Column, random: &mut Random) -> String {
     sql
 }
 
-fn old_table(table: &Table, random: &mut Random) -> String {
+fn old_table(table: &Table, random: &mut Generator) -> String {
     let is_ledger = table.name == "migrations";
-    let is_kept = |column: &&Column, random: &mut Random| {
+    let is_kept = |column: &&Column, random: &mut Generator| {
         is_ledger && matches!(&*column.name, "id" | "name" | "executed_at")
             || !is_ledger && (column.primary_key_position > 0 || random.percent(75))
     };
@@ -110,10 +110,10 @@ fn old_table(table: &Table, random: &mut Random) -> String {
     format!("CREATE TABLE \"{}\" ({});\n", table.name, columns.join(", "))
 }
 
-fn rows(table: &str, columns: &[String], random: &mut Random) -> String {
+fn rows(table: &str, columns: &[String], random: &mut Generator) -> String {
     let mut sql = String::new();
     for _ in 0..random.below(5) {
-        let value = |random: &mut Random| {
+        let value = |random: &mut Generator| {
             *random.pick(&["NULL", "1", "2", "7", "'1'", "'a'", "2.5", "'2026-01-01'", "''"])
         };
         let values: Vec<&str> = columns.iter().map(|_| value(random)).collect();
@@ -134,7 +134,7 @@ fn column_names(conn: &Connection, table: &str) -> Vec<String> {
 }
 
 /// The database of an older CTS: some of its tables, of other shapes, with rows that break rules.
-fn make_older(path: &Path, random: &mut Random) {
+fn make_older(path: &Path, random: &mut Generator) {
     let conn = Connection::open(path).unwrap();
     for table in SQLITE.expected.tables.iter() {
         let is_known = matches!(&*table.name, "migrations" | "exchange_connections" | "users");
@@ -156,7 +156,7 @@ fn make_older(path: &Path, random: &mut Random) {
 }
 
 /// A database of ours in which somebody has dropped and added things.
-fn make_drifted(template: &Path, path: &Path, random: &mut Random) {
+fn make_drifted(template: &Path, path: &Path, random: &mut Generator) {
     fs::copy(template, path).unwrap();
     let conn = Connection::open(path).unwrap();
     let tables = &SQLITE.expected.tables;
@@ -341,7 +341,7 @@ fn a_run_executes_the_steps_of_its_plan() {
     let (mut adopted, mut steps, mut refused) = (0, 0, 0);
     for seed in 0..DATABASES {
         let path = folder.path().join(format!("{seed}.db"));
-        let mut random = Random(seed.wrapping_mul(2_654_435_761).wrapping_add(1));
+        let mut random = Generator(seed.wrapping_mul(2_654_435_761).wrapping_add(1));
         if seed % 2 == 0 {
             make_older(&path, &mut random);
         } else {
@@ -354,9 +354,8 @@ fn a_run_executes_the_steps_of_its_plan() {
                 adopted += u32::from(plan.origin == Origin::OlderCts);
                 steps += plan.steps.len();
                 let again = planned(&path).unwrap();
-                let is_left = |step: &Step| {
-                    step.blocked.is_none() && step.depends_on_data.is_none()
-                };
+                let is_left =
+                    |step: &Step| step.blocked.is_none() && step.depends_on_data.is_none();
                 let left: Vec<_> =
                     again.steps.iter().filter(|s| is_left(s)).map(|s| key(&s.action)).collect();
                 assert!(left.is_empty(), "{about}: {left:#?}");

@@ -29,7 +29,7 @@ const FOLDERS: [&[&str]; 13] = [
 ];
 
 /// Imports that climb and are about to go.
-const PENDING: [(&str, &str); 1] = [("service", "commands")];
+const PENDING: [(&str, &str); 0] = [];
 
 /// Foreign crates that have one place, and that place.
 const PLACES: [(&str, &[&str]); 12] = [
