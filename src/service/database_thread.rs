@@ -211,6 +211,10 @@ impl DatabaseThread {
     }
 
     /// Records the stop in `site_logs` and closes the database.
+    ///
+    /// # Errors
+    ///
+    /// The error of the closing; what was committed remains in the WAL. An entry that cannot be written is none.
     pub fn close(mut self) -> Result<()> {
         let entry = SiteLogEntry { level: "info", message: "the service stopped".into() };
         // The service stops even if the entry cannot be written. Reading first ends in time on a server

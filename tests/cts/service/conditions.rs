@@ -106,6 +106,35 @@ fn healing_that_is_refused_is_reported_with_its_reason_until_it_succeeds() {
     assert_eq!(service.log().matches(&reason).count(), 1, "{}", service.log());
 }
 
+/// An event trigger that another role has created refuses every DDL statement.
+#[cfg(feature = "postgres")]
+#[test]
+#[ignore = "sweep"]
+fn healing_that_the_server_refuses_is_reported_with_its_reason_until_it_succeeds() {
+    let database = crate::support::cluster::Cluster::shared().owned();
+    let service = database.serve().start();
+    service.until_ready().until_status("healthy");
+    database.sql("DROP INDEX idx_site_logs_time");
+    let admin = |sql: &str| database.admin().batch_execute(sql).unwrap();
+    admin(
+        "CREATE FUNCTION no_ddl() RETURNS event_trigger LANGUAGE plpgsql \
+             AS $$ BEGIN RAISE EXCEPTION 'no changes before the audit'; END $$; \
+         CREATE EVENT TRIGGER no_ddl ON ddl_command_start EXECUTE FUNCTION no_ddl()",
+    );
+    let refused = || {
+        let mut reasons = reasons(&service).into_iter();
+        reasons.find(|reason| reason.contains("no changes before the audit"))
+    };
+    await_within(HEALING_TIMEOUT, "the refusal is reported", || refused().is_some());
+    let reason = refused().unwrap();
+    assert!(reason.contains("index idx_site_logs_time on site_logs: "), "{reason}");
+    service.until(&format!("⚠ {reason}"));
+    assert_eq!(service.get(HEALTH).json()["status"], "degraded");
+    admin("DROP EVENT TRIGGER no_ddl");
+    await_within(HEALING_TIMEOUT, "the index is there again", || refused().is_none());
+    service.until_status("healthy");
+}
+
 #[test]
 fn a_table_site_logs_that_refuses_rows_is_reported_and_degrades_nothing() {
     let machine = Machine::migrated();
