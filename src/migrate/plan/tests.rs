@@ -255,7 +255,7 @@ fn expectation(plan: &Plan) -> Expectation {
 }
 
 /// The steps that the events show as executed, and those that failed.
-fn observation(outcome: &Outcome) -> (BTreeSet<String>, BTreeSet<String>) {
+fn executed_steps(outcome: &Outcome) -> (BTreeSet<String>, BTreeSet<String>) {
     let created = |object: &Object| match object {
         Object::Table(_) => format!("create table: {object}"),
         Object::Column(..) => format!("add column: {object}"),
@@ -308,7 +308,7 @@ fn is_announced(expected: &Expectation, is_adoption: bool, outcome: &Outcome, ke
 
 fn compare(plan: &Plan, outcome: &Outcome, about: &str) {
     let expected = expectation(plan);
-    let (done, failed) = observation(outcome);
+    let (done, failed) = executed_steps(outcome);
     let missing: Vec<_> = expected.certain.difference(&done).collect();
     assert!(
         missing.is_empty(),
