@@ -29,9 +29,6 @@ const FOLDERS: [&[&str]; 13] = [
     &["error"],
 ];
 
-/// Imports that climb and are about to go.
-const PENDING: [(&str, &str); 0] = [];
-
 /// Foreign crates that have one place, and that place.
 const PLACES: [(&str, &[&str]); 12] = [
     ("clap", &["src/cli/"]),
