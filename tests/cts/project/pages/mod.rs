@@ -5,6 +5,8 @@ mod blocks;
 mod facts;
 mod links;
 mod manual;
+#[cfg(feature = "postgres")]
+mod rights;
 mod versions;
 
 use std::fs;
