@@ -152,6 +152,27 @@ fn json_examples_have_the_keys_of_the_answers() {
     assert_eq!(service.stop().0, Some(0));
 }
 
+#[test]
+fn the_json_example_of_a_dry_run_is_what_one_prints() {
+    let machine = Machine::migrated();
+    machine.sql("DROP INDEX idx_site_logs_time");
+    let planned = machine.cts("migrate --dry-run --json").success().json();
+    let page = page("docs/commands.md");
+    let example = page.blocks().into_iter().find(|block| block.language == "json").unwrap();
+    let mut example: Value = serde_json::from_str(&example.text).unwrap();
+    example["database"]["location"] = machine.db().display().to_string().into();
+    assert_eq!(planned, example);
+    // Each action that a step can have is in the table.
+    let source = read("src/migrate/step.rs");
+    let source = &source[source.find("fn name(").unwrap()..source.find("fn object(").unwrap()];
+    let names = source.split("=> \"").skip(1).map(|rest| rest.split('"').next().unwrap());
+    let names: Vec<&str> = names.collect();
+    assert!(names.len() > 10, "{names:?}");
+    for name in names {
+        assert!(page.text.contains(&format!("`{name}`")), "action {name} is not documented");
+    }
+}
+
 /// A line with each number in it as one `0`, and each run of blanks as one.
 fn without_numbers(line: &str) -> String {
     let mut shown = String::new();
