@@ -22,18 +22,15 @@ use std::process::ExitCode;
 use cli::{Command, FailureReporter, Invocation};
 use config::Config;
 use error::Result;
-use system::log::{Log, Verbosity};
+use system::log::Log;
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = env::args_os().collect();
     let failures = FailureReporter::new(&arguments);
-    if let Err(error) = cli::refuse_database_url(&arguments) {
-        return failures.report(&error, Verbosity::Normal).into();
-    }
     let code = match cli::parse(&arguments) {
         Ok(invocation) => run(&invocation)
             .unwrap_or_else(|error| failures.report(&error, invocation.flags.verbosity)),
-        Err(message) => failures.report_usage(&message),
+        Err(reason) => failures.report_no_invocation(&reason),
     };
     code.into()
 }

@@ -6,7 +6,9 @@ use clap::ArgMatches;
 use clap::error::ErrorKind;
 
 use crate::cli::definition::definition;
+use crate::cli::secrets::refuse_database_url;
 use crate::config::Flags;
+use crate::error::Error;
 use crate::system::log::Verbosity;
 
 /// What to do.
@@ -58,12 +60,26 @@ pub struct Invocation {
     pub flags: Flags,
 }
 
+/// Why a command line does not lead to a command.
+#[derive(Debug)]
+pub enum NoInvocation {
+    /// The help or the version was asked for, or the command line is wrong.
+    Message(clap::Error),
+    /// An argument contains the URL of a database.
+    DatabaseUrl(Error),
+}
+
 /// Parses the arguments, the name of the program first.
 ///
 /// # Errors
 ///
-/// What clap prints instead: the help, the version, or the fault in the command line.
-pub fn parse(arguments: &[OsString]) -> Result<Invocation, clap::Error> {
+/// [`NoInvocation`].
+pub fn parse(arguments: &[OsString]) -> Result<Invocation, NoInvocation> {
+    refuse_database_url(arguments).map_err(NoInvocation::DatabaseUrl)?;
+    invocation(arguments).map_err(NoInvocation::Message)
+}
+
+fn invocation(arguments: &[OsString]) -> Result<Invocation, clap::Error> {
     let matches = definition().try_get_matches_from(arguments)?;
     Ok(Invocation { command: command(&matches)?, flags: flags(&matches) })
 }
@@ -119,7 +135,7 @@ mod tests {
 
     use super::*;
 
-    fn parsed(line: &str) -> Result<Invocation, clap::Error> {
+    fn parsed(line: &str) -> Result<Invocation, NoInvocation> {
         let words = std::iter::once("cts").chain(line.split_whitespace());
         parse(&words.map(OsString::from).collect::<Vec<_>>())
     }
@@ -156,6 +172,15 @@ mod tests {
     fn doctor_takes_json() {
         assert_eq!(parsed_command("doctor"), Command::Doctor { json: false });
         assert_eq!(parsed_command("doctor --json"), Command::Doctor { json: true });
+    }
+
+    #[test]
+    fn a_database_url_is_refused_before_anything_is_parsed() {
+        for line in ["--db postgresql://u:p@h/d migrate", "--help x=postgres://u:p@h/d"] {
+            let refusal = parsed(line).unwrap_err();
+            assert!(matches!(&refusal, NoInvocation::DatabaseUrl(_)), "{refusal:?}");
+            assert!(!format!("{refusal:?}").contains("u:p"), "{refusal:?}");
+        }
     }
 
     #[test]

@@ -54,7 +54,7 @@ fn global_flags() -> [Arg; 6] {
 fn check_flags() -> [Arg; 4] {
     [
         switch("check", "Check the database once and exit with a status for monitoring (0 to 3)"),
-        json().requires("check"),
+        switch("json", "With --check: print JSON").requires("check"),
         switch("deep", "With --check: also check every page, index entry and foreign key")
             .requires("check"),
         value("url", "URL", "With --check: ask the cts that serves this URL, over HTTP")

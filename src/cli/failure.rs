@@ -4,6 +4,7 @@
 use std::ffi::OsString;
 use std::io::ErrorKind;
 
+use crate::cli::arguments::NoInvocation;
 use crate::commands::check::could_not_ask;
 use crate::error::{Error, Kind};
 use crate::system::log::{Log, Verbosity};
@@ -33,7 +34,14 @@ impl FailureReporter {
 
     /// Prints the help or the version that was asked for, or reports the fault in the command line;
     /// returns the exit code.
-    pub fn report_usage(self, message: &clap::Error) -> u8 {
+    pub fn report_no_invocation(self, reason: &NoInvocation) -> u8 {
+        match reason {
+            NoInvocation::Message(message) => self.print(message),
+            NoInvocation::DatabaseUrl(error) => self.report(error, Verbosity::Normal),
+        }
+    }
+
+    fn print(self, message: &clap::Error) -> u8 {
         if message.use_stderr() && self.is_check {
             let text = message.to_string();
             return could_not_ask(text.lines().next().unwrap_or_default(), self.as_json);

@@ -7,4 +7,3 @@ mod secrets;
 
 pub use arguments::{Command, Invocation, parse};
 pub use failure::FailureReporter;
-pub use secrets::refuse_database_url;

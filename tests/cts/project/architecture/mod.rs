@@ -164,6 +164,16 @@ fn foreign_crates_are_used_in_their_places_only() {
 }
 
 #[test]
+fn every_place_of_a_foreign_crate_uses_it() {
+    for (name, places) in PLACES {
+        for place in places {
+            let is_used = source_files(&[place]).iter().any(|file| file.uses_crate(name));
+            assert!(is_used, "{place} does not use {name}");
+        }
+    }
+}
+
+#[test]
 fn every_dependency_has_a_place() {
     let manifest = fs::read_to_string(source("Cargo.toml")).unwrap();
     let (_, dependencies) = manifest.split_once("\n[dependencies]\n").unwrap();
