@@ -10,6 +10,7 @@ use std::time::Duration;
 use rusqlite::Connection;
 
 use crate::support::harness::{Done, Machine, Run, for_each};
+use crate::support::random::Random;
 use crate::support::scenario::{ROWS, copy, side_file};
 
 const PAGE: usize = 4096;
@@ -31,28 +32,16 @@ struct Case {
     harm: Harm,
 }
 
-/// Random numbers, the same in each run (Marsaglia's xorshift).
-struct Random(u64);
+fn flip(random: &mut Random, at: usize) -> Harm {
+    let bits = [0x01, 0x80, 0xff, 0x10][random.below(4)];
+    Harm::Flip { at, bits }
+}
 
-impl Random {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 >> 11).unwrap() % limit
-    }
-
-    fn flip(&mut self, at: usize) -> Harm {
-        let bits = [0x01, 0x80, 0xff, 0x10][self.below(4)];
-        Harm::Flip { at, bits }
-    }
-
-    /// Flips a byte of one of the pages; half of the time in its header.
-    fn flip_in(&mut self, pages: &[usize]) -> Harm {
-        let page = pages[self.below(pages.len())];
-        let within = if self.below(2) == 0 { self.below(64) } else { self.below(PAGE) };
-        self.flip((page - 1) * PAGE + within)
-    }
+/// Flips a byte of one of the pages; half of the time in its header.
+fn flip_in(random: &mut Random, pages: &[usize]) -> Harm {
+    let page = pages[random.below(pages.len())];
+    let within = if random.below(2) == 0 { random.below(64) } else { random.below(PAGE) };
+    flip(random, (page - 1) * PAGE + within)
 }
 
 fn number(bytes: &[u8], at: usize) -> usize {
@@ -178,11 +167,11 @@ fn a_damaged_database_is_never_reported_healthy_and_never_written_to() {
         .into();
     harms.extend((0..24).map(|_| Harm::Cut { length: random.below(bytes.len()) }));
     harms.extend((0..12).map(|_| Harm::Cut { length: random.below(bytes.len() / PAGE) * PAGE }));
-    harms.extend((0..100).map(|at| random.flip(at)));
-    harms.extend((0..60).map(|_| random.flip_in(&[1])));
-    harms.extend((0..60).map(|_| random.flip_in(&interior)));
-    harms.extend((0..40).map(|_| random.flip_in(&leaves)));
-    harms.extend((0..40).map(|_| random.flip_in(&trunks)));
+    harms.extend((0..100).map(|at| flip(&mut random, at)));
+    harms.extend((0..60).map(|_| flip_in(&mut random, &[1])));
+    harms.extend((0..60).map(|_| flip_in(&mut random, &interior)));
+    harms.extend((0..40).map(|_| flip_in(&mut random, &leaves)));
+    harms.extend((0..40).map(|_| flip_in(&mut random, &trunks)));
     let cases: Vec<_> = harms.into_iter().map(|harm| Case { file: "", harm }).collect();
     let tally = try_all(&files, &cases);
     eprintln!("{tally:?}");
@@ -200,23 +189,23 @@ fn a_damaged_wal_or_shared_memory_is_never_reported_healthy_and_never_written_to
     assert!(frames > 50 && shm >= 32 << 10);
     let mut cases = Vec::new();
     let mut add = |file, harm| cases.push(Case { file, harm });
-    (0..32).for_each(|at| add("-wal", random.flip(at)));
+    (0..32).for_each(|at| add("-wal", flip(&mut random, at)));
     for _ in 0..24 {
         let start = 32 + random.below(frames) * FRAME;
         let (head, body) = (random.below(24), random.below(PAGE));
-        add("-wal", random.flip(start + head));
-        add("-wal", random.flip(start + 24 + body));
+        add("-wal", flip(&mut random, start + head));
+        add("-wal", flip(&mut random, start + 24 + body));
         add("-wal", Harm::Cut { length: random.below(wal) });
     }
     for _ in 0..12 {
         add("-wal", Harm::Cut { length: 32 + random.below(frames) * FRAME });
         add("-shm", Harm::Cut { length: random.below(shm) });
         let at = random.below(136);
-        add("-shm", random.flip(at));
+        add("-shm", flip(&mut random, at));
         let at = random.below(shm);
-        add("-shm", random.flip(at));
+        add("-shm", flip(&mut random, at));
         let page = 1 + random.below(pages);
-        add("", random.flip_in(&[page]));
+        add("", flip_in(&mut random, &[page]));
         add("", Harm::Cut { length: 1 + random.below(pages * PAGE) });
     }
     let tally = try_all(&files, &cases);

@@ -9,5 +9,6 @@ pub mod harness;
 pub mod kills;
 pub mod older_databases;
 pub mod project;
+pub mod random;
 pub mod scenario;
 pub mod statements;
