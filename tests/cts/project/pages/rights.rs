@@ -14,7 +14,7 @@ fn cts(cluster: &Cluster, role: &str, words: &str) -> Run {
 }
 
 #[test]
-fn the_documented_rights_are_enough() {
+fn documented_rights_are_enough_on_postgres() {
     let page = page("docs/postgresql.md");
     let blocks = page.blocks();
     let block = blocks.iter().find(|block| block.language == "sql").unwrap();
