@@ -78,8 +78,8 @@ pub struct Condition {
 }
 
 impl Condition {
-    /// The fault as a reason of a report. An I/O error or damage makes the database unusable, whoever met
-    /// it; a table `site_logs` that refuses rows is reported only, as trading does not depend on it.
+    /// The fault as a reason of a report. An I/O error or damage makes the database unusable, in whatever
+    /// work it occurred; a table `site_logs` that refuses rows is reported only, as trading does not depend on it.
     pub fn reason(&self) -> Reason {
         let text = format!("{}{}", self.subject.failure(), self.error);
         match self.subject {

@@ -18,7 +18,7 @@ pub struct Surroundings {
     pub storage: StorageStatus,
     /// The faults that the threads of the service have recorded.
     pub conditions: Vec<Condition>,
-    /// The damage that was found, if it was looked for.
+    /// The damage that an examination found, if there was one.
     pub damage: Damage,
 }
 

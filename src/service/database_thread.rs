@@ -65,8 +65,8 @@ impl DatabaseThread {
         }
     }
 
-    /// Waits for questions or for the next proof of writing, and does it. `None` when nobody can ask any
-    /// more; `Some(Some(_))` when it is asked to close.
+    /// Waits for questions or for the next proof of writing, and does it. `None` once no
+    /// prober is left; `Some(Some(_))` when it is asked to close.
     pub fn turn(&mut self, questions: &Receiver<Question>) -> Option<Option<Sender<Result<()>>>> {
         let wait = self.next_write.saturating_duration_since(Instant::now());
         let first = match questions.recv_timeout(wait) {
@@ -107,7 +107,7 @@ impl DatabaseThread {
             let written = self.store.probe_write();
             self.conditions.record(Subject::Write, &written);
             let pause = if written.is_ok() { WRITE_INTERVAL } else { WRITE_RETRY_INTERVAL };
-            // The change of the status is logged even if nobody asks for reports.
+            // The change of the status is logged even without requests for reports.
             if self.reported_at.elapsed() >= pause {
                 self.report();
             }

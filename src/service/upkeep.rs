@@ -60,7 +60,7 @@ mod tests {
     use crate::error::{Error, Kind};
     use crate::system::log::{Log, Verbosity};
 
-    /// Announces each turn, waits until it may go on, and then ends as it is told.
+    /// Announces each turn, waits until it may go on, and then returns the given outcome.
     struct Guided {
         begun: Sender<()>,
         outcomes: Receiver<Result<Duration>>,

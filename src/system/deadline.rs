@@ -31,7 +31,7 @@ impl<T: Send + 'static> BackgroundTask<T> {
     ) -> Result<BackgroundTask<T>> {
         let (sender, receiver) = mpsc::channel();
         let run = move || {
-            // After the deadline nobody receives the result.
+            // After the deadline there is no receiver.
             let _ = sender.send(work());
         };
         thread::Builder::new()

@@ -54,3 +54,16 @@ fn a_decision_by_text_is_found_on_one_line_and_on_several() {
         assert!(decisions_by_text(&file).is_empty(), "{code}");
     }
 }
+
+#[test]
+fn a_thread_of_the_service_logs_no_fault_by_itself() {
+    // Faults go to `health::Conditions`, which logs them. What remains are the change of the status, a rendering
+    // of the report, and objects that were put back.
+    for file in source_files(&["src/service/"]) {
+        let code: String = file.without_tests().code.split_whitespace().collect();
+        assert!(!code.contains("log.error("), "{}", file.path);
+        let warnings = code.matches("log.warn(").count();
+        let allowed = if file.path == "src/service/database_thread.rs" { 2 } else { 0 };
+        assert_eq!(warnings, allowed, "{}", file.path);
+    }
+}
