@@ -1,13 +1,14 @@
-//! Reads tables, columns, constraints and indexes from the catalogue of a PostgreSQL server.
+//! Reads our tables, with columns, constraints and indexes, from the catalogue of a PostgreSQL server.
 //! (PostgreSQL documentation, chapter "System Catalogs")
 
 use std::collections::BTreeMap;
 
+use super::constraint::{CONSTRAINT_COLUMNS, Constraint, lines};
 use super::session::{Row, Session};
 use crate::error::Result;
 use crate::store::schema::POSTGRES;
 use crate::store::sql::literal;
-use cts_schema::catalog::{Catalog, Column, ForeignKey, Index, List, Table, Text};
+use cts_schema::catalog::{Catalog, Column, Index, List, Table, Text};
 use cts_schema::sql::canonical;
 use cts_schema::sql::ddl::{IDENTITY, type_name};
 
@@ -161,11 +162,6 @@ fn column(row: &Row) -> Result<Column> {
     })
 }
 
-/// Names that a query has aggregated into one cell, a line each.
-fn lines(text: &str) -> Vec<Text> {
-    text.split('\n').map(|line| line.to_string().into()).collect()
-}
-
 fn index(row: &Row) -> Result<Index> {
     let method = row.text(5)?;
     let mut columns = lines(row.text(6)?);
@@ -179,128 +175,4 @@ fn index(row: &Row) -> Result<Index> {
         predicate: row.get(4).map(|sql| canonical(sql).into()),
         definition: Text::default(),
     })
-}
-
-/// The columns of a query for constraints, for [`Constraint::read`]. The query names the rows `k`
-/// (`pg_constraint`), `c` (its table) and `p` (the table that a foreign key references).
-pub const CONSTRAINT_COLUMNS: &str = "c.relname, k.contype, \
-     (SELECT string_agg(a.attname, chr(10) ORDER BY n.place) FROM unnest(k.conkey) WITH ORDINALITY n(num, place) \
-         JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = n.num), \
-     p.relname, \
-     (SELECT string_agg(a.attname, chr(10) ORDER BY n.place) FROM unnest(k.confkey) WITH ORDINALITY n(num, place) \
-         JOIN pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = n.num), \
-     k.confdeltype, CASE WHEN k.contype = 'c' THEN pg_get_constraintdef(k.oid) END, k.conname, k.conindid";
-
-/// Number of the columns of [`CONSTRAINT_COLUMNS`].
-pub const CONSTRAINT_COLUMN_COUNT: usize = 9;
-
-/// The kind of a constraint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ConstraintKind {
-    /// `PRIMARY KEY`.
-    PrimaryKey,
-    /// `UNIQUE`.
-    Unique,
-    /// `CHECK`.
-    Check,
-    /// `FOREIGN KEY`.
-    ForeignKey,
-    /// Another one: `EXCLUDE`, a constraint trigger.
-    Other,
-}
-
-/// A constraint of a table.
-#[derive(Clone, Debug)]
-pub struct Constraint {
-    /// Its table.
-    pub table: String,
-    /// Its kind.
-    pub kind: ConstraintKind,
-    /// Its columns, in order.
-    pub columns: Vec<Text>,
-    /// The table that a foreign key references.
-    pub parent: Option<String>,
-    /// The columns that a foreign key references.
-    pub parent_columns: Vec<Text>,
-    /// Its name.
-    pub name: String,
-    /// The oid of the index that enforces it, of a foreign key the one of the parent; 0 without one.
-    pub index_oid: u32,
-    on_delete: &'static str,
-    /// The condition of a `CHECK`, in parentheses.
-    pub condition: Option<String>,
-}
-
-impl Constraint {
-    /// Reads a row whose first columns are [`CONSTRAINT_COLUMNS`].
-    ///
-    /// # Errors
-    /// `Kind::Io` if a cell cannot be read.
-    pub fn read(row: &Row) -> Result<Constraint> {
-        Ok(Constraint {
-            table: row.text(0)?.to_string(),
-            kind: match row.text(1)? {
-                "p" => ConstraintKind::PrimaryKey,
-                "u" => ConstraintKind::Unique,
-                "c" => ConstraintKind::Check,
-                "f" => ConstraintKind::ForeignKey,
-                _ => ConstraintKind::Other,
-            },
-            // A CHECK may be on no column.
-            columns: row.get(2).map(lines).unwrap_or_default(),
-            parent: row.get(3).map(str::to_string),
-            parent_columns: row.get(4).map(lines).unwrap_or_default(),
-            on_delete: match row.text(5)? {
-                "c" => "CASCADE",
-                "r" => "RESTRICT",
-                "n" => "SET NULL",
-                "d" => "SET DEFAULT",
-                _ => "NO ACTION",
-            },
-            condition: row.get(6).map(condition),
-            name: row.text(7)?.to_string(),
-            index_oid: row.number(8)?,
-        })
-    }
-
-    /// Its foreign keys, one for each column.
-    pub fn foreign_keys(&self) -> Vec<ForeignKey> {
-        let Some(parent) = self.parent.as_ref().filter(|_| self.kind == ConstraintKind::ForeignKey)
-        else {
-            return Vec::new();
-        };
-        let key = |(column, references): (&Text, &Text)| ForeignKey {
-            column: column.clone(),
-            table: parent.clone().into(),
-            references: references.clone(),
-            on_delete: self.on_delete.into(),
-        };
-        self.columns.iter().zip(&self.parent_columns).map(key).collect()
-    }
-
-    /// Adds it to a table.
-    pub fn add_to(&self, table: &mut Table) {
-        match self.kind {
-            ConstraintKind::PrimaryKey => {
-                for (position, name) in (1..).zip(&self.columns) {
-                    let mut columns = table.columns.to_mut().iter_mut();
-                    if let Some(column) = columns.find(|column| column.name == *name) {
-                        column.primary_key_position = position;
-                    }
-                }
-            }
-            ConstraintKind::Unique => table.unique.to_mut().push(self.columns.clone().into()),
-            ConstraintKind::Check => {
-                table.checks.to_mut().extend(self.condition.clone().map(Text::from));
-            }
-            ConstraintKind::ForeignKey => table.foreign_keys.to_mut().extend(self.foreign_keys()),
-            ConstraintKind::Other => {}
-        }
-    }
-}
-
-/// The condition of a `CHECK` in its canonical form, in parentheses.
-fn condition(definition: &str) -> String {
-    let condition = definition.strip_prefix("CHECK ").unwrap_or(definition);
-    format!("({})", canonical(condition.trim_end_matches(" NOT VALID")))
 }

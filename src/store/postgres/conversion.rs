@@ -22,6 +22,12 @@ pub struct Conversion {
     pub is_lossy: String,
 }
 
+impl Conversion {
+    fn new(value: String, is_lossy: impl Into<String>) -> Conversion {
+        Conversion { value, is_lossy: is_lossy.into() }
+    }
+}
+
 const INTEGERS: &[&str] = &["int2", "int4", "int8"];
 const FLOATS: &[&str] = &["float4", "float8"];
 /// Every integer up to this one is exactly a double.
@@ -76,23 +82,21 @@ fn pg_type_name(data_type: &str) -> &'static str {
 /// The conversion of `column`, as SQL, to the type `to`, one that the schema uses. Where there is
 /// none, every value would be lost.
 pub fn conversion(source: &SourceType, to: &str, column: &str) -> Conversion {
-    let (value, is_lossy) = if source.name == pg_type_name(to) {
-        (format!("{column}::{to}"), "false".into())
-    } else {
-        let known = match to {
-            "TEXT" => to_text(source, column),
-            "BIGINT" => {
-                to_integer(source, column, to, "-9223372036854775808", "9223372036854775807")
-            }
-            "INTEGER" => to_integer(source, column, to, "-2147483648", "2147483647"),
-            "BOOLEAN" => to_boolean(source, column),
-            "DOUBLE PRECISION" => to_double(source, column),
-            "TIMESTAMPTZ" => to_time(source, column),
-            "DATE" => to_day(source, column),
-            _ => None,
-        };
-        known.unwrap_or_else(|| (format!("NULL::{to}"), "true".into()))
+    let known = match to {
+        _ if source.name == pg_type_name(to) => {
+            Some(Conversion::new(format!("{column}::{to}"), "false"))
+        }
+        "TEXT" => to_text(source, column),
+        "BIGINT" => to_integer(source, column, to, "-9223372036854775808", "9223372036854775807"),
+        "INTEGER" => to_integer(source, column, to, "-2147483648", "2147483647"),
+        "BOOLEAN" => to_boolean(source, column),
+        "DOUBLE PRECISION" => to_double(source, column),
+        "TIMESTAMPTZ" => to_time(source, column),
+        "DATE" => to_day(source, column),
+        _ => None,
     };
+    let Conversion { value, is_lossy } =
+        known.unwrap_or_else(|| Conversion::new(format!("NULL::{to}"), "true"));
     Conversion { value, is_lossy: format!("{column} IS NOT NULL AND {is_lossy}") }
 }
 
@@ -101,18 +105,18 @@ fn unless(is_so: &str, is_lossy: &str) -> String {
     format!("CASE WHEN {is_so} THEN {is_lossy} ELSE true END")
 }
 
-fn to_text(source: &SourceType, column: &str) -> Option<(String, String)> {
+fn to_text(source: &SourceType, column: &str) -> Option<Conversion> {
     let text = format!("{column}::text");
     let full = &source.full_name;
     let is_lossy = match (&*source.category, &*source.name) {
         // A text, or a type that stores the text itself.
-        ("S", _) | (_, "json") => "false".into(),
+        ("S", _) | (_, "json") => "false".to_string(),
         ("N" | "B" | "D" | "T" | "E", _) | (_, "uuid" | "jsonb" | "inet" | "cidr") => {
             format!("({text})::{full} IS DISTINCT FROM {column}")
         }
         _ => return None,
     };
-    Some((text, is_lossy))
+    Some(Conversion::new(text, is_lossy))
 }
 
 fn to_integer(
@@ -121,51 +125,57 @@ fn to_integer(
     to: &str,
     low: &str,
     high: &str,
-) -> Option<(String, String)> {
+) -> Option<Conversion> {
     let within = |number: &str| format!("{number} BETWEEN {low} AND {high}");
     if source.is_integer() {
-        return Some((format!("{column}::{to}"), format!("NOT ({})", within(column))));
+        return Some(Conversion::new(
+            format!("{column}::{to}"),
+            format!("NOT ({})", within(column)),
+        ));
     }
     if source.name == "numeric" {
-        return Some((
+        return Some(Conversion::new(
             format!("{column}::{to}"),
             unless(&within(column), &format!("{column} <> trunc({column})")),
         ));
     }
     if FLOATS.contains(&&*source.name) {
         let is_exact = format!("abs({column}::float8) <= {EXACT} AND {}", within(column));
-        return Some((
+        return Some(Conversion::new(
             format!("{column}::{to}"),
             unless(&is_exact, &format!("{column} <> trunc({column})")),
         ));
     }
     if source.name == "bool" {
-        return Some((format!("{column}::integer::{to}"), "false".into()));
+        return Some(Conversion::new(format!("{column}::integer::{to}"), "false"));
     }
     let text = format!("{column}::text");
     let fits =
         unless(&within(&format!("{text}::numeric")), &format!("{text}::{to}::text <> {text}"));
-    source
-        .is_text()
-        .then(|| (format!("{text}::{to}"), unless(&format!("{text} ~ {DIGITS}"), &fits)))
+    source.is_text().then(|| {
+        Conversion::new(format!("{text}::{to}"), unless(&format!("{text} ~ {DIGITS}"), &fits))
+    })
 }
 
-fn to_boolean(source: &SourceType, column: &str) -> Option<(String, String)> {
+fn to_boolean(source: &SourceType, column: &str) -> Option<Conversion> {
     if source.is_number() {
-        return Some((format!("{column} = 1"), format!("{column} NOT IN (0, 1)")));
+        return Some(Conversion::new(format!("{column} = 1"), format!("{column} NOT IN (0, 1)")));
     }
     let words = "('true', 'false', 't', 'f', '1', '0')";
-    source
-        .is_text()
-        .then(|| (format!("{column}::text::boolean"), format!("{column}::text NOT IN {words}")))
+    source.is_text().then(|| {
+        Conversion::new(
+            format!("{column}::text::boolean"),
+            format!("{column}::text NOT IN {words}"),
+        )
+    })
 }
 
-fn to_double(source: &SourceType, column: &str) -> Option<(String, String)> {
+fn to_double(source: &SourceType, column: &str) -> Option<Conversion> {
     // The shortest text of a double that reads back as the same double.
     let back = |number: &str| format!("{number}::float8::text::numeric <> {number}::numeric");
     match &*source.name {
-        "int2" | "int4" => Some((format!("{column}::float8"), "false".into())),
-        "int8" => Some((
+        "int2" | "int4" => Some(Conversion::new(format!("{column}::float8"), "false")),
+        "int8" => Some(Conversion::new(
             format!("{column}::float8"),
             format!("NOT ({column} BETWEEN -{EXACT} AND {EXACT})"),
         )),
@@ -173,48 +183,48 @@ fn to_double(source: &SourceType, column: &str) -> Option<(String, String)> {
             let finite = format!(
                 "{column} = 0 OR abs({column}) BETWEEN 1e-300 AND 1e300 AND {column} <> 'NaN'"
             );
-            Some((format!("{column}::float8"), unless(&finite, &back(column))))
+            Some(Conversion::new(format!("{column}::float8"), unless(&finite, &back(column))))
         }
         // Programs read the text of a real, not its exact value.
-        "float4" => Some((
+        "float4" => Some(Conversion::new(
             format!("{column}::text::float8"),
             format!("{column}::text::float8::float4 IS DISTINCT FROM {column}"),
         )),
         _ => {
             let text = format!("{column}::text");
             let is_lossy = unless(&format!("{text} ~ {DECIMAL}"), &back(&text));
-            source.is_text().then(|| (format!("{text}::float8"), is_lossy))
+            source.is_text().then(|| Conversion::new(format!("{text}::float8"), is_lossy))
         }
     }
 }
 
 /// A time without time zone is read as UTC.
-fn to_time(source: &SourceType, column: &str) -> Option<(String, String)> {
+fn to_time(source: &SourceType, column: &str) -> Option<Conversion> {
     let value = format!("({column}::timestamp AT TIME ZONE 'UTC')");
     match &*source.name {
         "timestamp" | "date" => {
             let is_lossy = format!("({value} AT TIME ZONE 'UTC') <> {column}::timestamp");
-            Some((value, is_lossy))
+            Some(Conversion::new(value, is_lossy))
         }
         _ => source.is_text().then(|| {
             let text = format!("{column}::text");
             let is_lossy = format!("{text} !~ '^({DAY})({CLOCK})?$'");
-            (format!("{text}::timestamptz"), is_lossy)
+            Conversion::new(format!("{text}::timestamptz"), is_lossy)
         }),
     }
 }
 
-fn to_day(source: &SourceType, column: &str) -> Option<(String, String)> {
+fn to_day(source: &SourceType, column: &str) -> Option<Conversion> {
     let time = match &*source.name {
         "timestamp" => column.to_string(),
         "timestamptz" => format!("({column} AT TIME ZONE 'UTC')"),
         _ => {
             let text = format!("{column}::text");
             let is_lossy = format!("{text} !~ '^({DAY})$'");
-            return source.is_text().then(|| (format!("{text}::date"), is_lossy));
+            return source.is_text().then(|| Conversion::new(format!("{text}::date"), is_lossy));
         }
     };
-    Some((format!("{time}::date"), format!("{time}::date::timestamp <> {time}")))
+    Some(Conversion::new(format!("{time}::date"), format!("{time}::date::timestamp <> {time}")))
 }
 
 #[cfg(test)]

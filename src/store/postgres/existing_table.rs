@@ -1,7 +1,7 @@
 //! Reads a table of an older CTS as it is: columns with their types, constraints, the foreign keys
 //! that reference it, and the sequences that fill its columns.
 
-use super::catalog::{CONSTRAINT_COLUMN_COUNT, CONSTRAINT_COLUMNS, Constraint};
+use super::constraint::{CONSTRAINT_COLUMN_COUNT, CONSTRAINT_COLUMNS, Constraint};
 use super::conversion::{Conversion, SourceType, conversion};
 use super::inspect;
 use super::session::{Row, Session};

@@ -1,10 +1,20 @@
 //! The PostgreSQL store: a server, reached through a small pool of connections. Only the files of this
 //! folder use the crates `postgres`, `r2d2` and `rustls`; a build without the feature has none of it.
+//!
+//! - [`database`], [`store`], [`transaction`]: the traits of the seam
+//! - [`url`], [`tls`], [`connect`], [`session`], [`pool`], [`error`]: connections
+//! - [`inspect`], [`catalog`], [`constraint`], [`ledger`], [`exceptions`], [`damage`]: what is in the database
+//! - [`lock`]: the migration lock; [`obstacles`]: what prevents the creation of missing objects
+//! - [`existing_table`], [`violations`], [`rebuild_plan`], [`refusals`], [`rebuild`], [`conversion`],
+//!   [`sequences`], [`backup`]: the adoption of an older CTS
+//! - [`index`], [`online_index`]: indexes, in a transaction and while programs write
+//! - [`checkup`], [`role`]: `cts doctor`
 
 mod backup;
 mod catalog;
 mod checkup;
 mod connect;
+mod constraint;
 mod conversion;
 mod damage;
 mod database;

@@ -2,7 +2,7 @@
 //! every row. Everything comes from the catalogue and from the table itself; no table is known by
 //! name. Columns that somebody has added stay, with their constraints, indexes and triggers.
 
-use super::catalog::ConstraintKind;
+use super::constraint::ConstraintKind;
 use super::damage::count_orphans;
 use super::index;
 use super::rebuild_plan::RebuildPlan;

@@ -1,7 +1,7 @@
 //! What rebuilding a table of an older CTS changes: the columns that get another type, the
 //! constraints that stay and those that are dropped. Decisions only; `rebuild` carries them out.
 
-use super::catalog::{Constraint, ConstraintKind};
+use super::constraint::{Constraint, ConstraintKind};
 use super::existing_table::{ExistingTable, ReferencingKey, has_column};
 use super::session::Session;
 use super::violations;

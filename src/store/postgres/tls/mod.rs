@@ -1,6 +1,6 @@
 //! TLS towards the server, as libpq has it (PostgreSQL documentation, "SSL Support" of libpq):
 //! from [`TlsSettings`] to what `postgres::Config` needs to connect. What is verified is decided
-//! here; [`verifier`] verifies it, and [`Tls::explain`] says what to do if that fails.
+//! here; [`mod@verifier`] verifies it, and [`Tls::explain`] says what to do if that fails.
 //!
 //! Stricter than libpq: `prefer` accepts a server without TLS, but does not retry without TLS after
 //! a failed handshake; a root certificate or a client certificate that the URL names must be
