@@ -68,9 +68,9 @@ pub fn read(session: &mut Session, fingerprint: &str) -> Result<FoundCatalog> {
         Some(cached) if cached.fingerprint == fingerprint => return Ok(cached.found.clone()),
         _ => {}
     }
-    let mut results = session.results(&catalog_sql(&session.server.schema))?.into_iter();
-    let mut next = || results.next().unwrap_or_default();
-    let found = found_catalog(&next(), &next(), &next())?;
+    let sql = catalog_sql(&session.server.schema);
+    let [columns, constraints, indexes] = session.results_of(&sql)?;
+    let found = found_catalog(&columns, &constraints, &indexes)?;
     let fingerprint = fingerprint.to_string();
     session.cached_catalog = Some(SessionCatalog { fingerprint, found: found.clone() });
     Ok(found)

@@ -64,16 +64,15 @@ impl ExistingTable {
         let catalog = inspect::inspect_in_transaction(session)?.snapshot.catalog;
         let missing = || Error::new(Kind::Data, format!("there is no table {name}"));
         let table = catalog.table(name).cloned().ok_or_else(missing)?;
-        let mut results = session.results(&details_sql(name))?.into_iter();
-        let mut next = || results.next().unwrap_or_default();
-        let state = next().into_iter().next().ok_or_else(missing)?;
+        let [state, types, constraints, referencing, sequences] =
+            session.results_of(&details_sql(name))?;
+        let state = state.first().ok_or_else(missing)?;
         if state.flag(0)? {
             let what =
                 format!("table {name} is partitioned, and cts cannot convert a partitioned table");
             return Err(Error::new(Kind::Data, what)
                 .remedy("copy its rows into an ordinary table of the same name"));
         }
-        let (types, constraints, referencing, sequences) = (next(), next(), next(), next());
         Ok(ExistingTable {
             types: types.iter().map(column_type).collect::<Result<_>>()?,
             constraints: constraints.iter().map(Constraint::read).collect::<Result<_>>()?,

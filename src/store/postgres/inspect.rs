@@ -6,11 +6,10 @@ use super::connect::ReadOnlyReason;
 use super::exceptions;
 use super::ledger;
 use super::session::{Row, Session};
-use crate::error::{Error, Kind, Result};
-use crate::store::Snapshot;
+use crate::error::{Error, Kind, Result, StateLeft};
 use crate::store::sql::{EXCEPTIONS_TABLE, literal};
+use crate::store::{Origin, Snapshot};
 use cts_schema::catalog::is_cts_database;
-use cts_schema::migration::AppliedMigration;
 
 /// The prefix of the copies that are made before an adoption.
 pub const BACKUP_PREFIX: &str = "cts_before_";
@@ -78,11 +77,11 @@ fn read(session: &mut Session, begin: &str, end: &str) -> Result<Inspection> {
     let found = catalog::read(session, &state.fingerprint)?;
     let ledger = ledger::select(&found.catalog);
     let exceptions = exceptions::select(state.has_exceptions_table);
-    let mut results = session.results(&format!("{ledger}; {exceptions}{end}"))?.into_iter();
-    let mut next = || results.next().unwrap_or_default();
+    let sql = format!("{ledger}; {exceptions}{end}");
+    let [ledger, exceptions] = session.results_of(&sql)?;
     let snapshot = Snapshot {
-        ledger: ledger::read(&next())?,
-        exceptions: exceptions::read(&next())?,
+        ledger: ledger::read(&ledger)?,
+        exceptions: exceptions::read(&exceptions)?,
         catalog: found.catalog,
     };
     refuse_other_program(&snapshot, &state.other_tables, &schema)?;
@@ -92,16 +91,17 @@ fn read(session: &mut Session, begin: &str, end: &str) -> Result<Inspection> {
 
 /// Refuses tables that belong to another program and have names of our tables.
 fn refuse_other_program(snapshot: &Snapshot, others: &[String], schema: &str) -> Result<()> {
-    let Snapshot { ledger, catalog, .. } = snapshot;
+    if snapshot.origin() != Origin::OlderCts {
+        return Ok(());
+    }
+    let catalog = &snapshot.catalog;
     let own = catalog.tables.iter().map(|table| &*table.name);
     let tables: Vec<&str> = own.chain(others.iter().map(String::as_str)).collect();
-    let has = |name: &str| {
+    let has_column = |name: &str| {
         let table = catalog.table("migrations");
         table.is_some_and(|table| table.columns.iter().any(|column| column.name == name))
     };
-    let is_ours = ledger.iter().any(AppliedMigration::is_ours);
-    let has_ledger = has("name") && has("executed_at");
-    if catalog.is_empty() || is_ours || is_cts_database(&tables, has_ledger) {
+    if is_cts_database(&tables, has_column("name") && has_column("executed_at")) {
         return Ok(());
     }
     let names: Vec<&str> = catalog.tables.iter().take(3).map(|table| &*table.name).collect();
@@ -109,7 +109,7 @@ fn refuse_other_program(snapshot: &Snapshot, others: &[String], schema: &str) ->
         "schema {schema} holds tables of another program ({}), and no table of CTS",
         names.join(", ")
     );
-    Err(Error::new(Kind::Data, what).remedy(
+    Err(Error::new(Kind::Data, what).leaving(StateLeft::Unchanged).remedy(
         "give cts a schema of its own: create one, and add options=-csearch_path%3Dits_name to the URL",
     ))
 }

@@ -63,6 +63,16 @@ impl Session {
         results(&mut self.client, self.password.as_ref(), sql)
     }
 
+    /// Runs statements of which the first `N` are queries. Returns the rows of each query.
+    ///
+    /// # Errors
+    /// As [`Session::results`], and `Kind::Io` if there are fewer results.
+    pub fn results_of<const N: usize>(&mut self, sql: &str) -> Result<[Vec<Row>; N]> {
+        let mut results = self.results(sql)?;
+        results.truncate(N);
+        results.try_into().map_err(|_| unreadable(sql, "is incomplete"))
+    }
+
     /// Runs statements. Returns all rows.
     ///
     /// # Errors
@@ -186,6 +196,8 @@ pub fn results(
             _ => {}
         }
     }
+    // Each statement ends with CommandComplete, which begins the rows of the next one.
+    results.pop();
     Ok(results)
 }
 

@@ -65,6 +65,9 @@ impl Postgres {
     }
 
     /// Inspects the database within `limit`, and keeps what [`LastInspection`] has.
+    ///
+    /// # Errors
+    /// Those of [`SessionPool::run_within`] and [`inspect::inspect`]. The last inspection stays.
     pub(super) fn find(&mut self, limit: Duration) -> Result<Inspection> {
         let (found, server) = self.pool.run_within(limit, |session| {
             let found =

@@ -21,6 +21,9 @@ const DEFAULT_PORT: u16 = 5432;
 const APPLICATION: &str = "cts";
 
 /// The database that the parameters name, with defaults for those that are missing.
+///
+/// # Errors
+/// `Kind::Config` if a value is malformed, or asks for something that cts does not support.
 pub fn target(parameters: &Parameters, environment: Environment<'_>) -> Result<Target> {
     let user = match parameters.text("user")? {
         Some(user) => user.to_string(),
