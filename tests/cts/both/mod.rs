@@ -106,6 +106,7 @@ macro_rules! on_both {
 mod answers;
 mod drift;
 mod ledger;
+mod plan;
 mod runs;
 
 const FILES: [&str; 4] = [
