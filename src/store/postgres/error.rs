@@ -166,6 +166,9 @@ fn meaning_by_class(fault: &ServerFault<'_>) -> (Kind, &'static str) {
 
 const GRANT_SCHEMA: &str = "`GRANT USAGE, CREATE ON SCHEMA … TO` the user of the URL, or give it a schema of its own (docs/postgresql.md, \"Rights\")";
 
+/// The remedy of a role that does not own the tables.
+pub const OWN_TABLES: &str = "make the user of the URL the owner of the schema and its tables (docs/postgresql.md, \"Rights\")";
+
 fn privilege_remedy(fault: &ServerFault<'_>) -> &'static str {
     match (fault.routine, known_text(fault.message)) {
         (Some("check_enable_rls"), _) => {
@@ -175,9 +178,7 @@ fn privilege_remedy(fault: &ServerFault<'_>) -> &'static str {
         (_, Some(KnownText::TableDenied)) => {
             "make the user of the URL the owner of the tables; for `cts --check` alone, `GRANT SELECT ON ALL TABLES IN SCHEMA …` is enough (docs/postgresql.md, \"Rights\")"
         }
-        _ => {
-            "make the user of the URL the owner of the schema and its tables (docs/postgresql.md, \"Rights\")"
-        }
+        _ => OWN_TABLES,
     }
 }
 

@@ -2,14 +2,15 @@
 //! tables: a missing right, and names that other objects have.
 
 use super::catalog::SCHEMA_OID;
+use super::error::OWN_TABLES;
 use super::session::Session;
 use crate::error::{Error, Kind, Result};
 use crate::store::Obstacle;
 use crate::store::sql::{literal, quoted};
 use cts_schema::catalog::Object;
 
-/// Finds the obstacles of these missing objects: that the role may not create objects, else the
-/// names that are taken.
+/// Finds the obstacles of these missing objects: that the role does not own a table or may not create
+/// objects, else the names that are taken.
 ///
 /// # Errors
 /// If a query fails; an open transaction is aborted then.
@@ -17,13 +18,36 @@ pub fn find(session: &mut Session, missing: &[Object]) -> Result<Vec<Obstacle>> 
     if missing.is_empty() {
         return Ok(Vec::new());
     }
-    match missing_right(session)? {
+    let error = match foreign_table(session, missing)? {
+        Some(error) => Some(error),
+        None => missing_right(session)?,
+    };
+    match error {
         Some(error) => Ok(missing
             .iter()
             .map(|object| Obstacle { object: object.clone(), error: error.clone() })
             .collect()),
         None => names_taken(session, missing),
     }
+}
+
+/// The error of a column or an index that is missing from a table of another role: the server lets only
+/// the owner add it, whatever rights the role has in the schema.
+fn foreign_table(session: &mut Session, missing: &[Object]) -> Result<Option<Error>> {
+    let is_part = |object: &&Object| !matches!(object, Object::Table(_));
+    let tables: Vec<String> =
+        missing.iter().filter(is_part).map(|object| literal(object.table())).collect();
+    if tables.is_empty() {
+        return Ok(None);
+    }
+    let sql = format!(
+        "SELECT relname FROM pg_class WHERE relnamespace = {SCHEMA_OID} AND relkind IN ('r', 'p') \
+         AND relname IN ({}) AND NOT pg_has_role(relowner, 'USAGE') ORDER BY 1 LIMIT 1",
+        tables.join(", ")
+    );
+    let Some(row) = session.first_row(&sql)? else { return Ok(None) };
+    let what = format!("must be owner of table {}", row.text(0)?);
+    Ok(Some(Error::new(Kind::Permission, what).remedy(OWN_TABLES)))
 }
 
 fn missing_right(session: &mut Session) -> Result<Option<Error>> {
