@@ -1,5 +1,5 @@
-//! `cts --check`: one look for monitoring, at the database itself or at a running cts, in
-//! the form and with the exit codes of the Monitoring Plugins guidelines.
+//! `cts --check`: one check for monitoring, of the database itself or of a running cts, in the form
+//! and with the exit codes of the Monitoring Plugins guidelines.
 
 use std::io;
 use std::net::ToSocketAddrs;
@@ -17,23 +17,27 @@ use crate::store::{AS_ITS_OWNER, DamageScope};
 use crate::system::deadline::BackgroundTask;
 use crate::system::output::print;
 
-/// `--check` never takes 5 s, `--deep` excepted, which reads the whole file.
-const CHECK_WITHIN: Duration = Duration::from_millis(4500);
-/// How long it waits for who has locked the whole database, `--deep` too.
-const LOCKED_FOR: Duration = Duration::from_millis(3500);
-/// Exit code of `--check` where the database could not be asked.
+/// Time within which `--check` answers; `--deep` reads the whole file and takes longer.
+const CHECK_TIMEOUT: Duration = Duration::from_millis(4500);
+/// How long a lock on the whole database is waited for, also with `--deep`.
+const LOCK_TIMEOUT: Duration = Duration::from_millis(3500);
+/// Exit code of `--check` where the database could not be checked.
 const COULD_NOT_ASK: u8 = 3;
 
-/// `cts --check`.
+/// `cts --check`: checks the database.
+///
+/// # Errors
+/// [`Kind::Permission`] or [`Kind::Config`] where it cannot be checked by this user or with this
+/// configuration; every other fault is a result of the check.
 pub fn database(config: &Config, as_json: bool, deep: bool) -> Result<u8> {
     let asked = config.clone();
     let examination = BackgroundTask::start("check", move || examine_once(&asked, deep))?;
-    let limit = if deep { Duration::MAX } else { CHECK_WITHIN };
+    let limit = if deep { Duration::MAX } else { CHECK_TIMEOUT };
     let late = || {
         let what = format!(
             "{}: no answer within {} s",
             config.database.identity().location,
-            CHECK_WITHIN.as_secs_f32()
+            CHECK_TIMEOUT.as_secs_f32()
         );
         Err(Error::new(Kind::Io, what).remedy(config.database.identity().no_answer_remedy))
     };
@@ -50,14 +54,14 @@ fn examine_once(config: &Config, deep: bool) -> Result<Report> {
     let database = &*config.database;
     let in_progress =
         || database.migrating().map(|holder| format!("migrations are run by {holder}"));
-    let Some(mut store) = open_read_only(config, LOCKED_FOR)? else {
+    let Some(mut store) = open_read_only(config, LOCK_TIMEOUT)? else {
         return Ok(match in_progress() {
             Some(doing) => Report::initializing(database, &doing),
             None => Report::unreachable(database, &database.identity().absent_error()),
         });
     };
     if let Some(why) = store.storage_status().not_ours {
-        // Whether its owner can write it is not for this user to tell.
+        // This user cannot see whether the owner can write it.
         return Err(Error::new(Kind::Permission, why).remedy(AS_ITS_OWNER));
     }
     let damage =
@@ -66,12 +70,15 @@ fn examine_once(config: &Config, deep: bool) -> Result<Report> {
     if report.is_complete() {
         return Ok(report);
     }
-    // Its connection is free for the question who migrates.
+    // Closed, so that its connection is free for the query for the migrating process.
     drop(store);
     Ok(in_progress().map_or(report, |doing| Report::initializing(database, &doing)))
 }
 
-/// `cts --check --url`.
+/// `cts --check --url`: asks a running cts.
+///
+/// # Errors
+/// Where the URL is not one of cts. An answer that is missing or wrong is a result of the check.
 pub fn at_url(url: &str, as_json: bool) -> Result<u8> {
     let (host, path) = split_url(url)?;
     let with_port = if host.rsplit(']').next().is_some_and(|tail| tail.contains(':')) {
@@ -82,7 +89,7 @@ pub fn at_url(url: &str, as_json: bool) -> Result<u8> {
     let asked = with_port
         .to_socket_addrs()
         .and_then(|mut all| all.next().ok_or_else(|| io::ErrorKind::NotFound.into()))
-        .and_then(|address| get(address, host, path, CHECK_WITHIN));
+        .and_then(|address| get(address, host, path, CHECK_TIMEOUT));
     if asked.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::InvalidInput) {
         return Err(wrong_url(url, "has no port that could be"));
     }

@@ -5,13 +5,11 @@ mod tests;
 
 use std::time::{Duration, Instant};
 
-use super::assessment::Assessment;
 use super::event::{Event, MigrationRun};
 use super::plan::Plan;
 use super::step::{Action, Step, TableRebuild};
 use crate::error::{Error, Kind, Result};
 use crate::store::{Backup, Change, DatabaseIdentity, Origin, Snapshot, WaitPolicy};
-use crate::system::version::VERSION;
 use cts_schema::catalog::{Drift, Object};
 use cts_schema::constraint_exception::{ConstraintException, Rule};
 use cts_schema::migration::Migration;
@@ -19,14 +17,14 @@ use cts_schema::sql::{Created, Statement};
 
 /// A run under the lock.
 pub struct Execution<'e> {
-    identity: &'e DatabaseIdentity,
+    pub(super) identity: &'e DatabaseIdentity,
     wait: &'e WaitPolicy<'e>,
     /// The exceptions that are in force by now.
-    exceptions: Vec<ConstraintException>,
+    pub(super) exceptions: Vec<ConstraintException>,
     /// The fallback, which the ledger takes once it has its shape.
     unrecorded: Option<(Migration, Duration)>,
     /// The index builds that are left for after the transaction.
-    online: Vec<Object>,
+    pub(super) online: Vec<Object>,
     /// What was done.
     pub events: Vec<Event>,
     /// The copy of the database, until the run has committed.
@@ -72,7 +70,12 @@ impl<'e> Execution<'e> {
         Ok(drift)
     }
 
-    fn execute(&mut self, tx: &mut dyn Change, step: &Step, is_adoption: bool) -> Result<()> {
+    pub(super) fn execute(
+        &mut self,
+        tx: &mut dyn Change,
+        step: &Step,
+        is_adoption: bool,
+    ) -> Result<()> {
         match &step.action {
             Action::BackUp => self.back_up_once(tx),
             Action::Reindex(index) => {
@@ -159,13 +162,13 @@ impl<'e> Execution<'e> {
         self.has_shared_keys(&table)
     }
 
-    fn has_shared_keys(&self, table: &str) -> bool {
+    pub(super) fn has_shared_keys(&self, table: &str) -> bool {
         let mut exceptions = self.exceptions.iter();
         exceptions.any(|e| e.table == table && matches!(e.rule, Rule::Unique(_)))
     }
 
     /// Runs the bundled statements that create something once more.
-    fn run_again(&self, tx: &mut dyn Change, created: &Created) -> Result<()> {
+    pub(super) fn run_again(&self, tx: &mut dyn Change, created: &Created) -> Result<()> {
         for migration in &self.identity.schema.migrations {
             for statement in migration.statements() {
                 if statement.creates() == *created {
@@ -277,7 +280,7 @@ impl<'e> Execution<'e> {
             .try_for_each(|exception| self.record_exception(tx, exception))
     }
 
-    fn record_exception(
+    pub(super) fn record_exception(
         &mut self,
         tx: &mut dyn Change,
         exception: ConstraintException,
@@ -313,65 +316,6 @@ impl<'e> Execution<'e> {
         Ok(())
     }
 
-    /// Lets new rows have ids of their own; a default row whose id was taken was left out before.
-    /// Then records the foreign keys that rows violate.
-    fn finish_adoption(&mut self, tx: &mut dyn Change) -> Result<()> {
-        let mut tables = tx.finish_adoption()?;
-        let rebuilt = self.events.iter().filter_map(|event| match event {
-            Event::Rebuilt { table, .. } => Some(table.clone()),
-            _ => None,
-        });
-        tables.extend(rebuilt);
-        tables.sort();
-        tables.dedup();
-        for table in tables.into_iter().filter(|table| !self.has_shared_keys(table)) {
-            self.run_again(tx, &Created::Rows(table))?;
-        }
-        self.record_orphans(tx)
-    }
-
-    fn record_orphans(&mut self, tx: &mut dyn Change) -> Result<()> {
-        for table in self.identity.schema.expected.tables.iter() {
-            for key in table.foreign_keys.iter() {
-                let rule = Rule::ForeignKey(key.table.to_string());
-                let rows = tx.count_violations(table, &rule)?;
-                let table = table.name.to_string();
-                let exception = ConstraintException { table, rule, rows };
-                if rows > 0 && !self.exceptions.contains(&exception) {
-                    self.record_exception(tx, exception)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// What a rebuild has changed in another table is put right; what would still differ is
-    /// refused: nothing is adopted by halves.
-    fn complete_adoption(&mut self, tx: &mut dyn Change) -> Result<Drift> {
-        let schema = self.identity.schema;
-        for _ in 0..2 {
-            let snapshot = tx.inspect()?;
-            let drift = self.without_online(snapshot.drift(schema));
-            if drift.is_none() {
-                return Ok(snapshot.drift(schema));
-            }
-            let assessment = Assessment { pending: Vec::new(), drift };
-            for step in Plan::reshape(self.identity, &snapshot, &assessment) {
-                self.execute(tx, &step, true)?;
-            }
-        }
-        let drift = tx.inspect()?.drift(schema);
-        match self.without_online(drift.clone()) {
-            left if left.is_none() => Ok(drift),
-            left => Err(unconvertible(&left)),
-        }
-    }
-
-    fn without_online(&self, mut drift: Drift) -> Drift {
-        drift.missing.retain(|object| !self.online.contains(object));
-        drift
-    }
-
     /// What is believed is what the last snapshot shows.
     fn distrust(&mut self, drift: &Drift) {
         for event in &mut self.events {
@@ -405,18 +349,4 @@ fn location(migration: &Migration, statement: &Statement<'_>) -> String {
         short.push('…');
     }
     format!("{}, line {}: {short}", migration.name, statement.line)
-}
-
-/// The error of the database of an older CTS that would still differ.
-fn unconvertible(drift: &Drift) -> Error {
-    let missing = drift.missing.iter().map(|object| format!("{object} is missing"));
-    let differences: Vec<String> =
-        drift.altered.iter().map(ToString::to_string).chain(missing).collect();
-    let first = differences.iter().take(3).cloned().collect::<Vec<_>>().join("; ");
-    let what = format!(
-        "this database of an older CTS differs in {} places that cts {VERSION} cannot convert: {first}",
-        differences.len()
-    );
-    Error::new(Kind::Data, what)
-        .remedy("keep it, start cts on a new file, and copy the rows that you need")
 }

@@ -3,6 +3,7 @@
 //! migration lock ([`execute`]); what came of it is a list of events ([`event`]), rendered once
 //! each for the log and for `site_logs` ([`render`]). Knows the store only through its seam.
 
+mod adoption;
 pub mod assessment;
 pub mod event;
 mod execute;
@@ -10,6 +11,7 @@ mod facts;
 mod initialise;
 mod online_healing;
 pub mod plan;
+mod planner;
 pub mod progress;
 pub mod render;
 pub mod step;

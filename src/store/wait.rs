@@ -1,5 +1,5 @@
-//! How a store waits for locks, for servers and for who works on its tables: how long, when it says
-//! so, and what ends it. No database is known here.
+//! How a store waits for locks, for servers and for programs that use its tables: how long, when the
+//! wait is reported, and what ends it. No database is known here.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 use super::{Holder, Progress};
 use crate::error::{Error, Kind, Result, StateLeft};
 
-/// The first pause of work that was held up.
+/// The first pause after an attempt that was blocked by a lock.
 const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(500);
 
 /// What is waited for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WaitReason {
-    /// The migration lock, and who holds it, where that can be seen.
+    /// The migration lock, with its holder where that can be seen.
     Lock(Option<Holder>),
     /// Something else, as a sentence.
     Other(String),
@@ -34,25 +34,29 @@ impl fmt::Display for WaitReason {
 
 /// How long to wait for a lock, and what to do meanwhile.
 pub struct WaitPolicy<'p> {
-    /// When to give up; `None` waits until the lock is free.
+    /// How long to wait; `None` waits until the lock is free.
     pub timeout: Option<Duration>,
-    /// Ends the waiting, and the work, when it becomes true.
+    /// Ends the wait, and the work, when it becomes true.
     pub cancelled: &'p Arc<AtomicBool>,
-    /// Told now and then, at first after 2 s, what is waited for.
+    /// Called during a wait, first after 2 s: what is waited for, and for how long so far.
     pub on_wait: &'p dyn Fn(&WaitReason, Duration),
-    /// Told again and again how far a table's rebuilding, or the building of an index, is.
+    /// Called with the progress of a table rebuild or an index build.
     pub on_progress: &'p dyn Fn(Progress<'_>),
 }
 
 impl<'p> WaitPolicy<'p> {
-    /// One that tells nobody.
+    /// One that reports nothing.
     pub fn silent(timeout: Duration, cancelled: &'p Arc<AtomicBool>) -> WaitPolicy<'p> {
         WaitPolicy { timeout: Some(timeout), cancelled, on_wait: &|_, _| {}, on_progress: &|_| {} }
     }
 }
 
 impl WaitPolicy<'_> {
-    /// Runs `attempt` until it does not end with a lock held by somebody else.
+    /// Repeats `attempt` while it returns `None`, because another program holds the lock.
+    ///
+    /// # Errors
+    /// The error of `attempt`; [`Kind::TryAgain`] after the timeout, with the holder;
+    /// [`Kind::Stopped`] when cancelled. Nothing was changed.
     pub fn until_unlocked<T>(
         &self,
         mut attempt: impl FnMut() -> Result<Option<T>>,
@@ -74,8 +78,11 @@ impl WaitPolicy<'_> {
         }
     }
 
-    /// Runs `attempt` again and again, with pauses, as long as it is held up by locks in its
-    /// middle: who works on the tables meanwhile goes first.
+    /// Repeats `attempt` with pauses while it ends with [`Kind::Blocked`]: a lock on a table that
+    /// another program uses, which goes first.
+    ///
+    /// # Errors
+    /// The error of `attempt`, the last one after the timeout; [`Kind::Stopped`] when cancelled.
     pub fn retry_while_blocked<T>(&self, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
         let mut clock = WaitClock::start();
         let mut pause = BETWEEN_ATTEMPTS;
@@ -96,7 +103,10 @@ impl WaitPolicy<'_> {
         }
     }
 
-    /// Sleeps, unless it is told to stop.
+    /// Sleeps.
+    ///
+    /// # Errors
+    /// [`Kind::Stopped`] when cancelled.
     pub fn pause(&self, time: Duration) -> Result<()> {
         let until = Instant::now() + time;
         while Instant::now() < until {
@@ -106,7 +116,7 @@ impl WaitPolicy<'_> {
         Ok(())
     }
 
-    /// Whether it is told to stop.
+    /// Whether the work is cancelled.
     pub fn is_stopped(&self) -> bool {
         self.cancelled.load(Ordering::Relaxed)
     }
@@ -120,37 +130,37 @@ impl WaitPolicy<'_> {
     }
 }
 
-/// When something is waited for, and when that was last said.
+/// The time of a wait, and when it was last reported.
 pub struct WaitClock {
     start: Instant,
-    said: Instant,
+    reported_at: Instant,
     pause: Duration,
 }
 
 impl WaitClock {
-    /// One that has waited for nothing yet.
+    /// Starts now.
     pub fn start() -> WaitClock {
         let start = Instant::now();
-        WaitClock { start, said: start, pause: Duration::from_secs(2) }
+        WaitClock { start, reported_at: start, pause: Duration::from_secs(2) }
     }
 
-    /// How long it has waited.
+    /// The time since the start.
     pub fn waited(&self) -> Duration {
         self.start.elapsed()
     }
 
-    /// After 2 s, and then twice as long after each time, up to a minute.
+    /// Whether a report is due: after 2 s, then after twice as long each time, up to a minute.
     pub fn is_report_due(&mut self) -> bool {
-        let speaks = self.said.elapsed() >= self.pause;
-        if speaks {
-            self.said = Instant::now();
+        let is_due = self.reported_at.elapsed() >= self.pause;
+        if is_due {
+            self.reported_at = Instant::now();
             self.pause = (self.pause * 2).min(Duration::from_secs(60));
         }
-        speaks
+        is_due
     }
 }
 
-/// The error of work under way that a signal ended.
+/// The error of work that a signal interrupted.
 pub fn interrupted() -> Error {
     Error::new(Kind::TryAgain, "interrupted by a signal")
         .leaving(StateLeft::Unchanged)
