@@ -40,9 +40,12 @@ shellcheck .ci/run tests/run.sh tests/cts/support/container/root.sh release/*.sh
 cargo deb --version >/dev/null 2>&1 || cargo install --quiet --locked cargo-deb ||
     echo "NOT TRIED: cargo-deb cannot be installed"
 
-# The trading program in Node is tried where Node is installed; its SQLite is compiled for it.
-if command -v node >/dev/null && command -v npm >/dev/null && [ ! -d target/clients/node_modules ]; then
-    NPM_CONFIG_NODEDIR=/usr npm install --no-audit --no-fund --silent --prefix target/clients \
+# The trading program in Node is tried where Node is installed. Its SQLite is compiled for it, once
+# for this machine.
+clients=${XDG_CACHE_HOME:-$HOME/.cache}/cts/clients
+sqlite=$clients/node_modules/better-sqlite3/build/Release/better_sqlite3.node
+if command -v node >/dev/null && command -v npm >/dev/null && [ ! -e "$sqlite" ]; then
+    NPM_CONFIG_NODEDIR=/usr npm install --no-audit --no-fund --silent --prefix "$clients" \
         better-sqlite3@11.10.0 || echo "NOT TRIED: better-sqlite3 cannot be installed for Node"
 fi
 

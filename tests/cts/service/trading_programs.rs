@@ -42,7 +42,9 @@ fn programs() -> Vec<Vec<PathBuf>> {
 
 /// Where `tests/run.sh` installs the packages of the Node program.
 fn modules() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("target/clients/node_modules")
+    let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache"));
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(home);
+    cache.unwrap_or_default().join("cts/clients/node_modules")
 }
 
 fn start(program: &[PathBuf], role: &str, machine: &Machine) -> Child {

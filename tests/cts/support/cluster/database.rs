@@ -8,7 +8,8 @@ use std::thread;
 
 use postgres::{Client, SimpleQueryMessage};
 
-use super::{Cluster, NOBODY, SUPERUSER, ServerFiles, done, last_lines};
+use super::server_files::{ServerFiles, done};
+use super::{Cluster, NOBODY, SUPERUSER, last_lines};
 use crate::support::harness::{Run, is_root, leave_free};
 
 /// Each of these must be encoded in a URL, or quoted in SQL.

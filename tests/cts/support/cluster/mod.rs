@@ -4,11 +4,9 @@
 
 use std::fs::{self, File};
 use std::net::TcpListener;
-use std::os::unix::fs::{PermissionsExt, chown};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{self, Child, Command, Stdio};
-use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
+use std::process::{self, Child};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -16,138 +14,20 @@ use std::time::{Duration, Instant};
 use postgres::{Client, Config, NoTls};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::certs::Pair;
-use crate::support::harness::{TIMEOUT, await_that, is_root};
+use crate::support::harness::{TIMEOUT, await_that};
 
+mod builder;
 mod database;
+mod server_files;
 mod state;
 
+pub use builder::Builder;
 pub use database::{Database, SmallTablespace, number, texts};
+pub use server_files::folder_of_all_servers;
+use server_files::{ServerFiles, done, end};
 
 const SUPERUSER: &str = "postgres";
 const NOBODY: u32 = 65534;
-const END: &str = include_str!("end.sh");
-
-const SETTINGS: &str = "
-listen_addresses = '127.0.0.1'
-fsync = off
-shared_buffers = '16MB'
-log_line_prefix = '%m [%p] %q%u@%d %a '
-log_lock_waits = on
-wal_retrieve_retry_interval = '50ms'
-";
-/// Connections over TCP need a password.
-const HBA: &str = "
-local all all trust
-local replication all trust
-host all all 127.0.0.1/32 scram-sha-256
-";
-
-/// What all servers of this process have in common.
-struct ServerFiles {
-    /// The folder with the programs of the newest PostgreSQL installed.
-    programs: PathBuf,
-    folder: PathBuf,
-    made: AtomicU32,
-    /// Ends all servers when its standard input is closed, which is when this process ends.
-    _cleanup_process: Child,
-}
-
-impl ServerFiles {
-    fn of_this_process() -> &'static ServerFiles {
-        static SITE: OnceLock<ServerFiles> = OnceLock::new();
-        SITE.get_or_init(|| {
-            let folder = tempfile::Builder::new().prefix("cts-pg-").tempdir().unwrap().keep();
-            let site = ServerFiles {
-                programs: newest_programs(),
-                made: AtomicU32::new(0),
-                _cleanup_process: cleanup_process(&folder),
-                folder,
-            };
-            give_away(&site.folder);
-            done(
-                site.program("initdb")
-                    .args(["--no-sync", "--username", SUPERUSER, "--auth", "trust"])
-                    .args(["--encoding", "UTF8", "--locale", "C.UTF-8", "--wal-segsize", "1"])
-                    .arg("--pgdata")
-                    .arg(site.template()),
-            );
-            site
-        })
-    }
-
-    /// A new cluster that every server starts from a copy of.
-    fn template(&self) -> PathBuf {
-        self.folder.join("template")
-    }
-
-    /// A program of PostgreSQL, run as a user who may run a server (not root).
-    fn program(&self, name: &str) -> Command {
-        let mut command = Command::new(self.programs.join(name));
-        command.env_clear().env("LC_ALL", "C").stdin(Stdio::null());
-        command.current_dir(&self.folder).process_group(0);
-        if is_root() {
-            command.uid(NOBODY).gid(NOBODY);
-        }
-        command
-    }
-
-    /// The name and the folder for one more cluster.
-    fn new_folder(&self) -> (String, PathBuf) {
-        let site = self.folder.file_name().unwrap().to_str().unwrap();
-        let name = format!("{site}-{:04}", self.made.fetch_add(1, Ordering::Relaxed));
-        let folder = self.folder.join(&name);
-        fs::create_dir(&folder).unwrap();
-        give_away(&folder);
-        (name, folder)
-    }
-}
-
-/// Holds the data, logs and sockets of all servers of this process.
-pub fn folder_of_all_servers() -> &'static Path {
-    &ServerFiles::of_this_process().folder
-}
-
-fn newest_programs() -> PathBuf {
-    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten();
-    let version = |path: &PathBuf| path.file_name()?.to_str()?.parse::<u32>().ok();
-    let mut folders: Vec<_> = versions.map(|entry| entry.unwrap().path()).collect();
-    folders.sort_by_key(version);
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let debian = folders.into_iter().rev().map(|folder| folder.join("bin"));
-    debian
-        .chain(std::env::split_paths(&path))
-        .find(|folder| folder.join("initdb").exists())
-        .expect("PostgreSQL's server is needed: tests/run.sh installs it")
-}
-
-/// Starts the shell that waits for the end of this process. It has its own process group, so that a
-/// signal to the group of the tests does not reach it.
-fn cleanup_process(folder: &Path) -> Child {
-    let mut command = end(folder.file_name().unwrap().to_str().unwrap(), folder, "read -r _");
-    command.stdin(Stdio::piped()).process_group(0).spawn().unwrap()
-}
-
-/// The command that runs `first`, then ends the processes with this title and removes the folder.
-fn end(title: &str, folder: &Path, first: &str) -> Command {
-    let mut command = Command::new("sh");
-    command.args(["-c", &format!("{first}\n{END}"), "sh", title]).arg(folder);
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    command
-}
-
-/// Makes the user of the servers the owner; every user may traverse the folder.
-fn give_away(path: &Path) {
-    fs::set_permissions(path, fs::Permissions::from_mode(0o711)).unwrap();
-    if is_root() {
-        chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
-    }
-}
-
-fn done(command: &mut Command) {
-    let done = command.output().unwrap();
-    assert!(done.status.success(), "{command:?}: {}", String::from_utf8_lossy(&done.stderr));
-}
 
 #[derive(Clone, Copy, Debug)]
 pub enum Mode {
@@ -155,53 +35,6 @@ pub enum Mode {
     Fast,
     /// All processes end at once; the next start recovers from the WAL.
     Immediate,
-}
-
-/// The configuration of a new cluster.
-#[derive(Default)]
-pub struct Builder {
-    settings: String,
-    hba: String,
-    tls: Option<(PathBuf, PathBuf)>,
-}
-
-impl Builder {
-    pub fn set(mut self, name: &str, value: &str) -> Builder {
-        self.settings += &format!("{name} = '{}'\n", value.replace('\'', "''"));
-        self
-    }
-
-    /// Lines of `pg_hba.conf` that come before the usual ones.
-    pub fn hba(mut self, lines: &str) -> Builder {
-        self.hba += &format!("{lines}\n");
-        self
-    }
-
-    /// The server also accepts TLS, with this certificate.
-    pub fn tls(mut self, pair: &Pair) -> Builder {
-        self.tls = Some((pair.cert.clone(), pair.key.clone()));
-        self.set("ssl", "on")
-    }
-
-    pub fn start(self) -> Cluster {
-        let site = ServerFiles::of_this_process();
-        let (name, folder) = site.new_folder();
-        let data = folder.join("data");
-        done(Command::new("cp").arg("-a").arg(site.template()).arg(&data));
-        let settings = data.join("postgresql.conf");
-        let all = fs::read_to_string(&settings).unwrap() + SETTINGS + &self.settings;
-        fs::write(settings, all).unwrap();
-        fs::write(data.join("pg_hba.conf"), self.hba + HBA).unwrap();
-        if let Some((cert, key)) = self.tls {
-            for (from, name) in [(cert, "server.crt"), (key, "server.key")] {
-                let to = data.join(name);
-                fs::copy(from, &to).unwrap();
-                give_away(&to);
-                fs::set_permissions(&to, fs::Permissions::from_mode(0o600)).unwrap();
-            }
-        }
-        Cluster::start_new(name, folder)
-    }
 }
 
 /// A PostgreSQL server; ended when dropped.
@@ -342,11 +175,12 @@ impl Cluster {
 
     /// A hot standby that follows this server by streaming replication.
     pub fn standby(&self) -> Cluster {
-        let site = ServerFiles::of_this_process();
-        let (name, folder) = site.new_folder();
+        let files = ServerFiles::of_this_process();
+        let (name, folder) = files.new_folder();
         let port = self.port.to_string();
         done(
-            site.program("pg_basebackup")
+            files
+                .program("pg_basebackup")
                 .args(["-R", "-X", "stream", "-c", "fast", "--no-sync", "-U", SUPERUSER])
                 .args(["-p", &port, "-h"])
                 .arg(&self.folder)

@@ -1,0 +1,121 @@
+//! The programs and folders of all test servers of this process, and the shell that removes them.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::{NOBODY, SUPERUSER};
+use crate::support::harness::is_root;
+
+const END: &str = include_str!("end.sh");
+
+/// What all servers of this process have in common.
+pub struct ServerFiles {
+    /// The folder with the programs of the newest PostgreSQL installed.
+    programs: PathBuf,
+    pub folder: PathBuf,
+    made: AtomicU32,
+    /// Ends all servers when its standard input is closed, which is when this process ends.
+    _cleanup_process: Child,
+}
+
+impl ServerFiles {
+    pub fn of_this_process() -> &'static ServerFiles {
+        static FILES: OnceLock<ServerFiles> = OnceLock::new();
+        FILES.get_or_init(|| {
+            let folder = tempfile::Builder::new().prefix("cts-pg-").tempdir().unwrap().keep();
+            let files = ServerFiles {
+                programs: newest_programs(),
+                made: AtomicU32::new(0),
+                _cleanup_process: cleanup_process(&folder),
+                folder,
+            };
+            give_away(&files.folder);
+            done(
+                files
+                    .program("initdb")
+                    .args(["--no-sync", "--username", SUPERUSER, "--auth", "trust"])
+                    .args(["--encoding", "UTF8", "--locale", "C.UTF-8", "--wal-segsize", "1"])
+                    .arg("--pgdata")
+                    .arg(files.template()),
+            );
+            files
+        })
+    }
+
+    /// A new cluster that every server starts from a copy of.
+    pub fn template(&self) -> PathBuf {
+        self.folder.join("template")
+    }
+
+    /// A program of PostgreSQL, run as a user who may run a server (not root).
+    pub fn program(&self, name: &str) -> Command {
+        let mut command = Command::new(self.programs.join(name));
+        command.env_clear().env("LC_ALL", "C").stdin(Stdio::null());
+        command.current_dir(&self.folder).process_group(0);
+        if is_root() {
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        command
+    }
+
+    /// The name and the folder for one more cluster.
+    pub fn new_folder(&self) -> (String, PathBuf) {
+        let title = self.folder.file_name().unwrap().to_str().unwrap();
+        let name = format!("{title}-{:04}", self.made.fetch_add(1, Ordering::Relaxed));
+        let folder = self.folder.join(&name);
+        fs::create_dir(&folder).unwrap();
+        give_away(&folder);
+        (name, folder)
+    }
+}
+
+/// Holds the data, logs and sockets of all servers of this process.
+pub fn folder_of_all_servers() -> &'static Path {
+    &ServerFiles::of_this_process().folder
+}
+
+fn newest_programs() -> PathBuf {
+    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten();
+    let version = |path: &PathBuf| path.file_name()?.to_str()?.parse::<u32>().ok();
+    let mut folders: Vec<_> = versions.map(|entry| entry.unwrap().path()).collect();
+    folders.sort_by_key(version);
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let debian = folders.into_iter().rev().map(|folder| folder.join("bin"));
+    debian
+        .chain(std::env::split_paths(&path))
+        .find(|folder| folder.join("initdb").exists())
+        .expect("PostgreSQL's server is needed: tests/run.sh installs it")
+}
+
+/// Starts the shell that waits for the end of this process. It has its own process group, so that a
+/// signal to the group of the tests does not reach it.
+fn cleanup_process(folder: &Path) -> Child {
+    let mut command = end(folder.file_name().unwrap().to_str().unwrap(), folder, "read -r _");
+    command.stdin(Stdio::piped()).process_group(0).spawn().unwrap()
+}
+
+/// The command that runs `first`, then ends the processes with this title and removes the folder.
+pub fn end(title: &str, folder: &Path, first: &str) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("{first}\n{END}"), "sh", title]).arg(folder);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+}
+
+/// Makes the user of the servers the owner; every user may traverse the folder.
+pub fn give_away(path: &Path) {
+    fs::set_permissions(path, fs::Permissions::from_mode(0o711)).unwrap();
+    if is_root() {
+        chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
+    }
+}
+
+pub fn done(command: &mut Command) {
+    let done = command.output().unwrap();
+    assert!(done.status.success(), "{command:?}: {}", String::from_utf8_lossy(&done.stderr));
+}
