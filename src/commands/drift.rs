@@ -19,7 +19,7 @@ pub fn drift_text(schema: &Schema, drift: &Drift, exceptions: &[ConstraintExcept
         let _ = writeln!(text, "extra:   {object} (left alone)");
     }
     for exception in exceptions {
-        let _ = writeln!(text, "relaxed: {exception}");
+        let _ = writeln!(text, "exception: {exception}");
     }
     let expected = schema.expected;
     let indexes: usize = expected.tables.iter().map(|table| table.indexes.len()).sum();

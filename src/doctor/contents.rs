@@ -84,7 +84,7 @@ fn contents(schema: &Schema, snapshot: &Snapshot) -> Vec<Finding> {
     all.extend(altered(&drift));
     if !snapshot.exceptions.is_empty() {
         let what = format!("{} constraint exceptions are recorded", snapshot.exceptions.len());
-        let finding = Finding::good(Group::Database, "relaxed", what);
+        let finding = Finding::good(Group::Database, "exceptions", what);
         all.push(
             finding.remedy("cts verify lists them, cts repair enforces those without violations"),
         );

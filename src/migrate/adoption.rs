@@ -57,7 +57,7 @@ impl Execution<'_> {
             }
             let assessment = Assessment { pending: Vec::new(), drift };
             for step in Plan::reshape(self.identity, &snapshot, &assessment) {
-                self.execute(tx, &step, true)?;
+                self.execute(tx, &step)?;
             }
         }
         let drift = tx.inspect()?.drift(schema);

@@ -35,7 +35,9 @@ pub enum Event {
     },
     /// A migration was applied.
     Applied(MigrationRun),
-    /// A missing object was created.
+    /// An object that an older CTS did not have was created.
+    Created(Object),
+    /// A missing object was put back.
     Restored(Object),
     /// An index was built while programs wrote.
     BuiltOnline(Object),
@@ -65,7 +67,7 @@ impl Outcome {
     pub fn applied(&self) -> usize {
         let count = |event: &Event| match event {
             Event::Applied(run) => run.applied,
-            Event::Restored(_) | Event::BuiltOnline(_) => 1,
+            Event::Created(_) | Event::Restored(_) | Event::BuiltOnline(_) => 1,
             _ => 0,
         };
         self.events.iter().map(count).sum()

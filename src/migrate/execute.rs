@@ -19,6 +19,8 @@ use cts_schema::sql::{Created, Statement};
 pub struct Execution<'e> {
     pub(super) identity: &'e DatabaseIdentity,
     wait: &'e WaitPolicy<'e>,
+    /// Whether an older CTS made the database.
+    is_adoption: bool,
     /// The exceptions that are in force by now.
     pub(super) exceptions: Vec<ConstraintException>,
     /// The fallback, which the ledger takes once it has its shape.
@@ -39,8 +41,16 @@ impl<'e> Execution<'e> {
         snapshot: &Snapshot,
     ) -> Execution<'e> {
         let exceptions = snapshot.exceptions.clone();
-        let (events, online) = (Vec::new(), Vec::new());
-        Execution { identity, wait, exceptions, unrecorded: None, online, events, backup: None }
+        Execution {
+            identity,
+            wait,
+            is_adoption: snapshot.origin() == Origin::OlderCts,
+            exceptions,
+            unrecorded: None,
+            online: Vec::new(),
+            events: Vec::new(),
+            backup: None,
+        }
     }
 
     /// Executes a plan. Returns the difference that remains.
@@ -53,16 +63,15 @@ impl<'e> Execution<'e> {
                 self.online.push(Object::Index(table.clone(), index.clone()));
             }
         }
-        let is_adoption = plan.origin == Origin::OlderCts;
         for step in &plan.steps {
             if let Some(error) = &step.blocked {
                 self.events
                     .extend(object_of(&step.action).map(|o| Event::NotRestored(o, error.clone())));
             } else {
-                self.execute(tx, step, is_adoption)?;
+                self.execute(tx, step)?;
             }
         }
-        if is_adoption {
+        if self.is_adoption {
             return self.complete_adoption(tx);
         }
         let drift = tx.inspect()?.drift(self.identity.schema);
@@ -70,12 +79,7 @@ impl<'e> Execution<'e> {
         Ok(drift)
     }
 
-    pub(super) fn execute(
-        &mut self,
-        tx: &mut dyn Change,
-        step: &Step,
-        is_adoption: bool,
-    ) -> Result<()> {
+    pub(super) fn execute(&mut self, tx: &mut dyn Change, step: &Step) -> Result<()> {
         match &step.action {
             Action::BackUp => self.back_up_once(tx),
             Action::Reindex(index) => {
@@ -85,9 +89,9 @@ impl<'e> Execution<'e> {
             }
             Action::ApplyMigration(migration) => self.apply(tx, migration),
             Action::RebuildTable(rebuild) => self.rebuild_planned(tx, rebuild),
-            Action::CreateTable(table) => self.create_table(tx, table, is_adoption),
+            Action::CreateTable(table) => self.create_table(tx, table),
             Action::AddColumn(table, column) => self.add_column(tx, table, column),
-            Action::CreateIndex(table, index) if is_adoption => {
+            Action::CreateIndex(table, index) if self.is_adoption => {
                 self.create_index(tx, table, index)?;
                 self.restored(Object::Index(table.clone(), index.clone()));
                 Ok(())
@@ -108,7 +112,8 @@ impl<'e> Execution<'e> {
     }
 
     fn restored(&mut self, object: Object) {
-        self.events.push(Event::Restored(object));
+        let event = if self.is_adoption { Event::Created } else { Event::Restored };
+        self.events.push(event(object));
     }
 
     fn back_up_once(&mut self, tx: &mut dyn Change) -> Result<()> {
@@ -197,13 +202,13 @@ impl<'e> Execution<'e> {
         Ok(())
     }
 
-    fn create_table(&mut self, tx: &mut dyn Change, table: &str, is_adoption: bool) -> Result<()> {
+    fn create_table(&mut self, tx: &mut dyn Change, table: &str) -> Result<()> {
         let create = |this: &Self, tx: &mut dyn Change| {
             this.run_again(tx, &Created::Table(table.into()))?;
             this.run_again(tx, &Created::Rows(table.into()))
         };
         let object = Object::Table(table.into());
-        if !is_adoption {
+        if !self.is_adoption {
             return self.restore(tx, object, &create);
         }
         create(self, tx)?;
@@ -319,7 +324,7 @@ impl<'e> Execution<'e> {
     /// What is believed is what the last snapshot shows.
     fn distrust(&mut self, drift: &Drift) {
         for event in &mut self.events {
-            if let Event::Restored(object) = event
+            if let Event::Created(object) | Event::Restored(object) = event
                 && drift.missing.contains(object)
             {
                 let error = Error::new(Kind::Data, "another object has its name");

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::event::{Event, MigrationRun, Outcome};
 use super::plan::Plan;
-use super::step::{Action, Step};
+use super::step::{Action, Step, StepLine};
 use crate::store::schema::Schema;
 use crate::store::{DatabaseIdentity, Origin, SiteLogEntry};
 use crate::system::log::Log;
@@ -22,13 +22,14 @@ pub fn plan_text(identity: &DatabaseIdentity, exists: bool, plan: &Plan) -> Stri
         let _ = writeln!(text, "{location}: {}; {}", identity.absent, identity.creation);
     }
     for step in &plan.steps {
+        let line = StepLine(step, plan.origin);
         let _ = match (&step.action, plan.origin) {
             (Action::BackUp, Origin::OlderCts) => writeln!(
                 text,
-                "{location}: of an older CTS; would be copied beside itself and adopted"
+                "{location}: of an older CTS; would be backed up beside itself and adopted"
             ),
-            (Action::BackUp, _) => writeln!(text, "{location}: {step}"),
-            _ => writeln!(text, "{step}"),
+            (Action::BackUp, _) => writeln!(text, "{location}: {line}"),
+            _ => writeln!(text, "{line}"),
         };
     }
     if plan.steps.is_empty() {
@@ -97,7 +98,7 @@ fn rank(event: &Event) -> u8 {
         Event::Reindexed(_) => 1,
         Event::Rebuilt { .. } => 2,
         Event::Applied(_) => 3,
-        Event::Restored(_) => 4,
+        Event::Created(_) | Event::Restored(_) => 4,
         Event::BuiltOnline(_) => 5,
         Event::NotRestored(..) => 6,
         Event::ConstraintDropped(_) => DROPPED,
@@ -113,7 +114,7 @@ fn log_event(log: Log, event: &Event) {
             log.info(format_args!("✓ The database as it was: {location}"));
         }
         Event::Reindexed(index) => {
-            log.warn(format_args!("index {index} was damaged and has been built anew"));
+            log.warn(format_args!("index {index} was damaged and has been rebuilt"));
         }
         Event::Rebuilt { table, rows } => {
             log.info(format_args!("✓ table {table} was rebuilt, {rows} rows, all kept"));
@@ -122,23 +123,26 @@ fn log_event(log: Log, event: &Event) {
             let took_ms = took.as_millis();
             log.info(format_args!("✓ {name}: {applied} applied, {skipped} skipped ({took_ms} ms)"));
         }
+        Event::Created(object) => log.info(format_args!("✓ {object} was created")),
         Event::Restored(object) => {
             log.warn(format_args!("{object} was missing and has been put back"));
         }
         Event::BuiltOnline(object) => {
-            log.info(format_args!("✓ {object} was built while programs went on"));
+            log.info(format_args!("✓ {object} was built online, while programs wrote"));
         }
         Event::NotRestored(object, error) => {
             log.error(format_args!("{object} is missing and cannot be put back: {error}"));
         }
         Event::ConstraintDropped(constraint) => log.warn(format_args!(
-            "no longer holds, since the trading programs do not keep to it: {constraint}"
+            "constraint dropped, because the schema of this version does not have it: {constraint}"
         )),
         Event::ExceptionRecorded(exception) => {
-            log.warn(format_args!("relaxed, so that no row is lost: {exception}"));
+            log.warn(format_args!(
+                "constraint exception recorded, so that every row is kept: {exception}"
+            ));
         }
         Event::Enforced(exception) => {
-            log.info(format_args!("✓ tightened: {}", exception.rule_text()));
+            log.info(format_args!("✓ constraint enforced again: {}", exception.rule_text()));
         }
         Event::SiteLogFailed(error) => {
             log.warn(format_args!("cannot write to table site_logs: {error}"));
@@ -164,13 +168,13 @@ pub fn site_log_entries(events: &[Event]) -> Vec<SiteLogEntry> {
     let mut entries: Vec<SiteLogEntry> = Vec::new();
     let mut ordered: Vec<&Event> = events.iter().collect();
     ordered.sort_by_key(|event| rank(event));
-    let mut restored = Vec::new();
+    let (mut created, mut restored) = (Vec::new(), Vec::new());
     for event in ordered {
         let (level, message) = match event {
             Event::BackedUp(location) => {
                 ("info", format!("copied the database to {location} first"))
             }
-            Event::Reindexed(index) => ("warn", format!("built damaged index {index} anew")),
+            Event::Reindexed(index) => ("warn", format!("rebuilt damaged index {index}")),
             Event::Rebuilt { table, rows } => {
                 ("warn", format!("rebuilt table {table}: {rows} rows, all kept"))
             }
@@ -179,9 +183,17 @@ pub fn site_log_entries(events: &[Event]) -> Vec<SiteLogEntry> {
                 let counts = format!("{applied} applied, {skipped} skipped");
                 ("info", format!("applied {name}: {counts}, {took_ms} ms"))
             }
-            Event::ConstraintDropped(rule) => ("warn", format!("no longer holds: {rule}")),
-            Event::ExceptionRecorded(exception) => ("warn", format!("relaxed: {exception}")),
-            Event::Enforced(exception) => ("info", format!("tightened: {exception}")),
+            Event::ConstraintDropped(rule) => ("warn", format!("dropped constraint: {rule}")),
+            Event::ExceptionRecorded(exception) => {
+                ("warn", format!("recorded constraint exception: {exception}"))
+            }
+            Event::Enforced(exception) => {
+                ("info", format!("enforced constraint again: {exception}"))
+            }
+            Event::Created(object) => {
+                created.push(object.to_string());
+                continue;
+            }
             Event::Restored(object) => {
                 restored.push(object.to_string());
                 continue;
@@ -190,9 +202,11 @@ pub fn site_log_entries(events: &[Event]) -> Vec<SiteLogEntry> {
         };
         entries.push(SiteLogEntry { level, message: format!("cts {VERSION} {message}") });
     }
-    if !restored.is_empty() {
-        let message = format!("cts {VERSION} put back: {}", restored.join(", "));
-        entries.push(SiteLogEntry { level: "warn", message });
+    for (level, done, objects) in [("info", "created", created), ("warn", "put back", restored)] {
+        if !objects.is_empty() {
+            let message = format!("cts {VERSION} {done}: {}", objects.join(", "));
+            entries.push(SiteLogEntry { level, message });
+        }
     }
     entries
 }

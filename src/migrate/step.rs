@@ -4,7 +4,7 @@
 use std::fmt;
 
 use crate::error::Error;
-use crate::store::Backend;
+use crate::store::{Backend, Origin};
 use cts_schema::catalog::Object;
 use cts_schema::constraint_exception::ConstraintException;
 use cts_schema::migration::Migration;
@@ -149,12 +149,21 @@ impl Step {
     }
 }
 
-impl fmt::Display for Step {
-    /// The line of a dry run.
+/// A step as a dry run shows it, for a database of this origin: in one of an older CTS, what is
+/// missing is created; in one of this cts it is put back.
+pub struct StepLine<'s>(pub &'s Step, pub Origin);
+
+impl fmt::Display for StepLine<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.write_line(f, if self.1 == Origin::OlderCts { "create" } else { "put back" })
+    }
+}
+
+impl Step {
+    fn write_line(&self, f: &mut fmt::Formatter<'_>, create: &str) -> fmt::Result {
         let object = self.action.object();
         if let Some(error) = &self.blocked {
-            return write!(f, "cannot put back {object}: {error}");
+            return write!(f, "cannot {create} {object}: {error}");
         }
         match &self.action {
             Action::BackUp => f.write_str("would be copied beside itself first")?,
@@ -162,31 +171,27 @@ impl fmt::Display for Step {
             Action::ApplyMigration(migration) => {
                 write!(f, "would apply {object} ({} statements)", migration.statements().len())?;
             }
-            Action::CreateTable(_) if self.reason == super::plan::ADOPTED => {
-                write!(f, "would create {object}")?;
-            }
-            Action::CreateIndex(..) if self.reason == super::plan::ADOPTED => {
-                write!(f, "would create {object}")?;
-            }
             Action::CreateTable(_) | Action::AddColumn(..) | Action::CreateIndex(..) => {
-                write!(f, "would put back {object}")?;
+                write!(f, "would {create} {object}")?;
             }
             Action::BuildIndexOnline(..) => {
-                write!(f, "would put back {object}, while programs write")?;
+                write!(f, "would {create} {object}, while programs write")?;
             }
             Action::RebuildTable(rebuild) => {
                 let rows = self.rows.map_or("all rows".into(), |rows| format!("{rows} rows, all"));
                 let TableRebuild { columns_added, columns_changed, indexes_created, .. } = rebuild;
                 write!(
                     f,
-                    "would rebuild {object} ({rows} kept): {columns_added} columns added, {columns_changed} columns or constraints changed, {indexes_created} indexes made"
+                    "would rebuild {object} ({rows} kept): {columns_added} columns added, {columns_changed} columns or constraints changed, {indexes_created} indexes created"
                 )?;
             }
-            Action::RecordException(_) => write!(f, "  would relax: {object}")?,
-            Action::DropConstraint(..) => write!(f, "  would no longer hold: {object}")?,
+            Action::RecordException(_) => {
+                write!(f, "  would record constraint exception: {object}")?
+            }
+            Action::DropConstraint(..) => write!(f, "  would drop constraint: {object}")?,
             Action::EnforceConstraint(_) => write!(f, "would enforce: {object}")?,
             Action::FinishAdoption => {
-                f.write_str("would give new rows ids of their own and check every foreign key")?;
+                f.write_str("would advance the id sequences and check every foreign key")?;
             }
         }
         match self.depends_on_data {

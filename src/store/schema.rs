@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_relaxed_rule_is_not_expected() {
+    fn a_rule_with_an_exception_is_not_expected() {
         let rules = [
             exception("site_logs", Rule::NotNull("level".into())),
             exception("indications_move", Rule::IntegerKey("id".into())),

@@ -25,7 +25,7 @@ impl Report {
         }
         text += &format!("Status:     {}\n", self.migration_status());
         for exception in &self.exceptions {
-            text += &format!("  relaxed: {exception}\n");
+            text += &format!("  exception: {exception}\n");
         }
         for reason in self.reasons() {
             text += &format!("  {reason}\n");

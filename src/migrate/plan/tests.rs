@@ -277,8 +277,15 @@ fn executed_steps(outcome: &Outcome) -> (BTreeSet<String>, BTreeSet<String>) {
             Event::Rebuilt { table, .. } => done.insert(format!("rebuild table: table {table}")),
             Event::Applied(run) => done.insert(format!("apply migration: {}", run.name)),
             // Columns come with the rebuild of their table.
-            Event::Restored(Object::Column(table, _)) if rebuilt.contains(table.as_str()) => true,
-            Event::Restored(object) | Event::BuiltOnline(object) => done.insert(created(object)),
+            Event::Created(Object::Column(table, _))
+            | Event::Restored(Object::Column(table, _))
+                if rebuilt.contains(table.as_str()) =>
+            {
+                true
+            }
+            Event::Created(object) | Event::Restored(object) | Event::BuiltOnline(object) => {
+                done.insert(created(object))
+            }
             Event::NotRestored(object, _) => failed.insert(created(object)),
             Event::ConstraintDropped(text) => done.insert(format!("drop constraint: {text}")),
             Event::ExceptionRecorded(e) => done.insert(format!("record exception: {e}")),
