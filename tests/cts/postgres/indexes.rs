@@ -244,9 +244,9 @@ fn a_unique_index_over_duplicate_keys_becomes_a_recorded_exception() {
         "DROP INDEX idx_indication_states_key; \
          INSERT INTO indication_states (state_key) SELECT 'k' || g % 29998 FROM generate_series(1, 30000) g",
     );
-    let relaxed = "index idx_indication_states_key";
-    database.cts("migrate").success().says(&["relaxed", relaxed]);
-    database.cts("verify").success().says(&["relaxed: ", relaxed, "4 rows"]);
+    let exception = "index idx_indication_states_key";
+    database.cts("migrate").success().says(&["constraint exception recorded", exception]);
+    database.cts("verify").success().says(&["exception: ", exception, "4 rows"]);
     let json = database.cts("verify --json").success().json();
     assert_eq!(
         json["relaxed"],
@@ -255,7 +255,7 @@ fn a_unique_index_over_duplicate_keys_becomes_a_recorded_exception() {
     database.cts("--check").success();
     database.cts("migrate").success().says(&["0 applied"]);
     database.sql("DELETE FROM indication_states WHERE id > 29998");
-    database.cts("repair").success().says(&["tightened", relaxed]);
+    database.cts("repair").success().says(&["enforced again", exception]);
     let twice = "INSERT INTO indication_states (state_key) VALUES ('k1')";
     assert!(database.open().batch_execute(twice).is_err());
     assert_whole(&database);

@@ -230,7 +230,7 @@ fn a_damaged_index_is_rebuilt() {
     machine.cts("--check --deep").status(2).says(&["index idx_users_username", "cts repair"]);
     machine.cts("repair").success().says(&[
         "cts.db.before-3.1.0-",
-        "index idx_users_username was damaged and has been built anew",
+        "index idx_users_username was damaged and has been rebuilt",
         "no drift",
     ]);
     machine.cts("--check --deep").success();
@@ -251,9 +251,6 @@ fn an_index_with_missing_entries_is_rebuilt() {
          UPDATE sqlite_schema SET sql = substr(sql, 1, instr(sql, ' WHERE') - 1) WHERE name = 'idx_users_username'",
     );
     machine.cts("--check --deep").status(2).says(&["index idx_users_username", "cts repair"]);
-    machine
-        .cts("repair")
-        .success()
-        .says(&["idx_users_username was damaged and has been built anew"]);
+    machine.cts("repair").success().says(&["idx_users_username was damaged and has been rebuilt"]);
     machine.cts("--check --deep").success();
 }

@@ -96,11 +96,14 @@ pub fn has_word(line: &str, word: &str) -> bool {
 
 fn assert_listed(said: &str, rule: &ViolatedRule) {
     let is_it = |line: &str| {
-        line.contains("relaxed")
+        line.contains("exception")
             && has_word(line, &rule.table)
             && rule.counts.iter().any(|count| has_word(line, &count.to_string()))
     };
-    assert!(said.lines().any(is_it), "no line says that this is relaxed: {rule:?}\n{said}");
+    assert!(
+        said.lines().any(is_it),
+        "no line lists this as a constraint exception: {rule:?}\n{said}"
+    );
 }
 
 #[test]
@@ -160,13 +163,16 @@ fn violations_are_kept_and_listed() {
         assert_eq!(json["drift"], false, "{json}");
         let status_json = machine.cts("status --json").success().json();
         for rule in &rules {
-            for relaxed in [&json["relaxed"], &status_json["relaxed"]] {
-                let listed = relaxed.as_array().unwrap();
-                assert!(listed.iter().any(|one| one["table"] == rule.table), "{relaxed}");
+            for exceptions in [&json["relaxed"], &status_json["relaxed"]] {
+                let listed = exceptions.as_array().unwrap();
+                assert!(listed.iter().any(|one| one["table"] == rule.table), "{exceptions}");
             }
         }
         if rules.is_empty() {
-            assert!(!verify.contains("relaxed") && !status.contains("relaxed"), "{verify}{status}");
+            assert!(
+                !verify.contains("exception") && !status.contains("exception"),
+                "{verify}{status}"
+            );
         }
         machine.cts("--check").success().says(&["CTS OK"]);
     });
@@ -196,11 +202,11 @@ fn repair_enforces_rules_whose_rows_were_corrected() {
         let done = machine.cts("repair").success();
         let said = done.out() + &done.err();
         for ViolatedRule { table, .. } in &rules {
-            let is_it = |line: &str| line.contains("tightened") && has_word(line, table);
-            assert!(said.lines().any(is_it), "{table} is not said to be tightened:\n{said}");
+            let is_it = |line: &str| line.contains("enforced again") && has_word(line, table);
+            assert!(said.lines().any(is_it), "{table} is not said to be enforced again:\n{said}");
         }
         let verify = machine.cts("verify").success().out();
-        assert!(!verify.contains("relaxed"), "{verify}");
+        assert!(!verify.contains("exception"), "{verify}");
         let conn = machine.open();
         for table in tables(&fresh) {
             let now = columns(&conn, &table);
@@ -230,7 +236,7 @@ fn repair_keeps_exceptions_that_still_have_violations() {
         let before = snapshot(&machine.open());
         let done = machine.cts("repair").success();
         let said = done.out() + &done.err();
-        assert!(!said.contains("tightened"), "{said}");
+        assert!(!said.contains("enforced again"), "{said}");
         assert_eq!(snapshot(&machine.open()), before);
     });
 }
@@ -253,7 +259,7 @@ fn duplicate_keys_are_kept_until_they_are_corrected() {
     machine
         .cts("repair")
         .success()
-        .says(&["tightened: connection_coordination.connection_id is the primary key"]);
+        .says(&["enforced again: connection_coordination.connection_id is the primary key"]);
     machine.sql(
         "INSERT INTO connection_coordination (connection_id) VALUES ('7') \
          ON CONFLICT (connection_id) DO UPDATE SET status = 'c'",
