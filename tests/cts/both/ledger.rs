@@ -53,7 +53,7 @@ fn a_newer_database_is_refused_by_name_with_both_versions(store: &dyn AnyStore) 
 fn damaged_ledger_rows_are_distinguished_from_valid_ones(store: &dyn AnyStore) {
     store.migrate();
     store.sql("DROP INDEX idx_migrations_name");
-    for (damage, code, mend) in [
+    for (damage, code, correction) in [
         (
             "INSERT INTO migrations (name) VALUES ('old_1')",
             0,
@@ -73,8 +73,8 @@ fn damaged_ledger_rows_are_distinguished_from_valid_ones(store: &dyn AnyStore) {
     ] {
         store.sql(damage);
         store.cts("migrate").status(code);
-        if mend != "SELECT 1" {
-            store.sql(mend);
+        if correction != "SELECT 1" {
+            store.sql(correction);
         }
         assert!(store.number("SELECT count(*) FROM migrations") >= 4, "{damage}");
     }

@@ -141,10 +141,10 @@ fn a_hanging_server_does_not_exhaust_threads_or_trigger_the_watchdog() {
         let length = match manager.recv(&mut bytes) {
             // A read with a timeout is not restarted after a signal.
             Err(e) if e.kind() == ErrorKind::Interrupted => continue,
-            length => length.expect("the watchdog hears nothing"),
+            length => length.expect("no notification to the watchdog"),
         };
-        let told = String::from_utf8_lossy(&bytes[..length]).into_owned();
-        assert!(told.contains("READY=1") || told == "WATCHDOG=1", "{told}");
+        let notification = String::from_utf8_lossy(&bytes[..length]).into_owned();
+        assert!(notification.contains("READY=1") || notification == "WATCHDOG=1", "{notification}");
     }
     assert!(!service.log().contains("has not answered"), "{}", service.log());
     // At most two had a connection, and at most four try to make one.

@@ -224,9 +224,9 @@ fn a_service_reveals_its_secret_nowhere() {
         holds_no_piece(&(answer.head + &answer.body), path);
         answer.code
     };
-    let look =
+    let answers =
         || [HEALTH, "/api/admin/migrations/status", "/livez", "/readyz", "/nothing"].map(ask);
-    assert_eq!(look(), [200, 200, 200, 200, 404]);
+    assert_eq!(answers(), [200, 200, 200, 200, 404]);
     let folder = format!("/proc/{}", service.child.id());
     for name in ["cmdline", "environ"] {
         let bytes = fs::read(format!("{folder}/{name}")).unwrap();
@@ -242,7 +242,7 @@ fn a_service_reveals_its_secret_nowhere() {
         .unwrap();
     let answer = service.until_status("unhealthy");
     assert!(answer.body.contains("password authentication failed"), "{}", answer.body);
-    assert_eq!(look(), [503, 503, 200, 503, 404]);
+    assert_eq!(answers(), [503, 503, 200, 503, 404]);
     admin.batch_execute(&format!("ALTER ROLE \"{name}\" PASSWORD '{SECRET}'")).unwrap();
     service.until_status("healthy");
     let (code, log) = service.stop();

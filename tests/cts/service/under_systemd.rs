@@ -228,7 +228,7 @@ fn the_holder_of_a_lock_is_named_from_inside_the_sandbox() {
         !machine.sh("sqlite3 /data/cts.db 'BEGIN IMMEDIATE; ROLLBACK'").0.status.success()
     });
     machine.ok("systemctl start --no-block cts");
-    await_that("the wait is told", || machine.show("StatusText").contains("waiting"));
+    await_that("the wait is reported", || machine.show("StatusText").contains("waiting"));
     let status = machine.show("StatusText");
     assert!(status.contains("sqlite3") && status.contains(&pid), "not {pid}: {status}");
     assert_eq!(machine.show("ActiveState"), "activating");

@@ -377,13 +377,13 @@ fn tmpfs_and_full_and_read_only_disks_are_reported() {
     mount(&["-t", "tmpfs", "-o", "size=64m,mode=700", "tmpfs"]);
     let db = disk.join("cts.db");
     machine.cts("migrate").db(&db).success();
-    let look = || json(doctor(&machine).db(&db));
-    let in_memory = look();
+    let report = || json(doctor(&machine).db(&db));
+    let in_memory = report();
     leave_free(&disk, 1 << 20);
-    let full = look();
+    let full = report();
     fs::remove_file(disk.join("filler")).unwrap();
     mount(&["-o", "remount,ro"]);
-    let read_only = look();
+    let read_only = report();
     assert!(Command::new("umount").arg(&disk).status().unwrap().success());
 
     let status = |seen: &(i32, Value), group, name| (seen.0, found(&seen.1, group, name).0);

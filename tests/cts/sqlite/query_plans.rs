@@ -210,7 +210,7 @@ fn every_column_that_the_trading_programs_use_exists() {
             used += 1;
         }
     }
-    assert_eq!(used, 237, "columns were looked for");
+    assert_eq!(used, 237, "number of columns checked");
 }
 
 #[test]

@@ -14,28 +14,28 @@ pub struct ViolatedRule {
     pub table: String,
     /// Number of rows. Duplicates may be counted with or without the first of each.
     pub counts: Vec<i64>,
-    pub mend: String,
+    pub correction: String,
 }
 
 /// All violations of the rules of a new database; those of foreign keys last.
 pub fn violated_rules(fresh: &Connection, conn: &Connection) -> Vec<ViolatedRule> {
     let mut found = Vec::new();
-    let mut look = |table: &str, condition: &str, mend: &str| {
+    let mut count_violations = |table: &str, condition: &str, correction: &str| {
         let count = number(conn, &format!("SELECT count(*) FROM {table} WHERE {condition}"));
-        let mend = format!("{mend} WHERE {condition}");
-        found.push(ViolatedRule { table: table.to_string(), counts: vec![count], mend });
+        let correction = format!("{correction} WHERE {condition}");
+        found.push(ViolatedRule { table: table.to_string(), counts: vec![count], correction });
     };
     let all = tables(fresh);
     for table in &all {
         for (name, column) in columns(fresh, table) {
             if column.is_integer_key() {
-                look(
+                count_violations(
                     table,
                     &format!("typeof({name}) <> 'integer'"),
                     &format!("UPDATE {table} SET {name} = rowid"),
                 );
             } else if column.not_null {
-                look(
+                count_violations(
                     table,
                     &format!("{name} IS NULL"),
                     &format!("UPDATE {table} SET {name} = 'mended ' || rowid"),
@@ -51,7 +51,9 @@ pub fn violated_rules(fresh: &Connection, conn: &Connection) -> Vec<ViolatedRule
             |what: &str| number(conn, &format!("SELECT coalesce({what}, 0) FROM ({groups})"));
         found.push(ViolatedRule {
             counts: vec![count("sum(n)"), count("sum(n - 1)"), count("count(*)")],
-            mend: format!("DELETE FROM {table} WHERE rowid NOT IN (SELECT min(rowid) {some})"),
+            correction: format!(
+                "DELETE FROM {table} WHERE rowid NOT IN (SELECT min(rowid) {some})"
+            ),
             table,
         });
     }
@@ -65,7 +67,7 @@ pub fn violated_rules(fresh: &Connection, conn: &Connection) -> Vec<ViolatedRule
             found.push(ViolatedRule {
                 table: table.clone(),
                 counts: vec![count],
-                mend: format!("DELETE FROM {table} WHERE {orphan}"),
+                correction: format!("DELETE FROM {table} WHERE {orphan}"),
             });
         }
     }
@@ -185,12 +187,12 @@ fn repair_enforces_rules_whose_rows_were_corrected() {
         let conn = machine.open();
         let rules = violated_rules(&fresh, &conn);
         conn.execute_batch("PRAGMA foreign_keys = OFF").unwrap();
-        for ViolatedRule { mend, .. } in &rules {
-            conn.execute_batch(mend).unwrap_or_else(|e| panic!("{e}: {mend}"));
+        for ViolatedRule { correction, .. } in &rules {
+            conn.execute_batch(correction).unwrap_or_else(|e| panic!("{e}: {correction}"));
         }
         // A corrected id may have orphaned rows, and deletions may have removed duplicates.
-        for ViolatedRule { mend, .. } in self::violated_rules(&fresh, &conn) {
-            conn.execute_batch(&mend).unwrap_or_else(|e| panic!("{e}: {mend}"));
+        for ViolatedRule { correction, .. } in self::violated_rules(&fresh, &conn) {
+            conn.execute_batch(&correction).unwrap_or_else(|e| panic!("{e}: {correction}"));
         }
         if columns(&conn, "strategies_dca").contains_key("dca_config") {
             let times = "UPDATE strategies_dca SET updated_at = '2026-11-23 12:00:00' \

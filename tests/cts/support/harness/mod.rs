@@ -128,14 +128,14 @@ impl Machine {
 }
 
 /// Waits until the condition holds.
-pub fn await_that(what: &str, is_so: impl FnMut() -> bool) {
-    await_within(TIMEOUT, what, is_so);
+pub fn await_that(what: &str, holds: impl FnMut() -> bool) {
+    await_within(TIMEOUT, what, holds);
 }
 
-pub fn await_within(limit: Duration, what: &str, mut is_so: impl FnMut() -> bool) {
+pub fn await_within(limit: Duration, what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + limit;
-    while !is_so() {
-        assert!(Instant::now() < deadline, "never: {what}");
+    while !holds() {
+        assert!(Instant::now() < deadline, "not within {limit:?}: {what}");
         thread::sleep(Duration::from_millis(20));
     }
 }

@@ -42,7 +42,7 @@ impl Service {
         let (log, wait) = changed
             .wait_timeout_while(log.lock().unwrap(), TIMEOUT, |log| !log.contains(part))
             .unwrap();
-        assert!(!wait.timed_out(), "{part:?} was not said:\n{log}");
+        assert!(!wait.timed_out(), "{part:?} is not in the log:\n{log}");
         self
     }
 
