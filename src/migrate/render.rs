@@ -165,42 +165,16 @@ pub fn log_totals(log: Log, schema: &Schema, outcome: &Outcome) {
 
 /// The rows for `site_logs` about a run.
 pub fn site_log_entries(events: &[Event]) -> Vec<SiteLogEntry> {
-    let mut entries: Vec<SiteLogEntry> = Vec::new();
     let mut ordered: Vec<&Event> = events.iter().collect();
     ordered.sort_by_key(|event| rank(event));
+    let mut entries: Vec<SiteLogEntry> = ordered.into_iter().filter_map(site_log_entry).collect();
     let (mut created, mut restored) = (Vec::new(), Vec::new());
-    for event in ordered {
-        let (level, message) = match event {
-            Event::BackedUp(location) => {
-                ("info", format!("copied the database to {location} first"))
-            }
-            Event::Reindexed(index) => ("warn", format!("rebuilt damaged index {index}")),
-            Event::Rebuilt { table, rows } => {
-                ("warn", format!("rebuilt table {table}: {rows} rows, all kept"))
-            }
-            Event::Applied(MigrationRun { name, applied, skipped, took }) => {
-                let took_ms = took.as_millis();
-                let counts = format!("{applied} applied, {skipped} skipped");
-                ("info", format!("applied {name}: {counts}, {took_ms} ms"))
-            }
-            Event::ConstraintDropped(rule) => ("warn", format!("dropped constraint: {rule}")),
-            Event::ExceptionRecorded(exception) => {
-                ("warn", format!("recorded constraint exception: {exception}"))
-            }
-            Event::Enforced(exception) => {
-                ("info", format!("enforced constraint again: {exception}"))
-            }
-            Event::Created(object) => {
-                created.push(object.to_string());
-                continue;
-            }
-            Event::Restored(object) => {
-                restored.push(object.to_string());
-                continue;
-            }
-            Event::BuiltOnline(_) | Event::NotRestored(..) | Event::SiteLogFailed(_) => continue,
-        };
-        entries.push(SiteLogEntry { level, message: format!("cts {VERSION} {message}") });
+    for event in events {
+        match event {
+            Event::Created(object) => created.push(object.to_string()),
+            Event::Restored(object) => restored.push(object.to_string()),
+            _ => {}
+        }
     }
     for (level, done, objects) in [("info", "created", created), ("warn", "put back", restored)] {
         if !objects.is_empty() {
@@ -209,4 +183,31 @@ pub fn site_log_entries(events: &[Event]) -> Vec<SiteLogEntry> {
         }
     }
     entries
+}
+
+/// The row about one event. Objects that were created or put back have one row together; what is
+/// known only after the transaction has none.
+fn site_log_entry(event: &Event) -> Option<SiteLogEntry> {
+    let (level, message) = match event {
+        Event::BackedUp(location) => ("info", format!("copied the database to {location} first")),
+        Event::Reindexed(index) => ("warn", format!("rebuilt damaged index {index}")),
+        Event::Rebuilt { table, rows } => {
+            ("warn", format!("rebuilt table {table}: {rows} rows, all kept"))
+        }
+        Event::Applied(MigrationRun { name, applied, skipped, took }) => {
+            let took_ms = took.as_millis();
+            ("info", format!("applied {name}: {applied} applied, {skipped} skipped, {took_ms} ms"))
+        }
+        Event::ConstraintDropped(rule) => ("warn", format!("dropped constraint: {rule}")),
+        Event::ExceptionRecorded(exception) => {
+            ("warn", format!("recorded constraint exception: {exception}"))
+        }
+        Event::Enforced(exception) => ("info", format!("enforced constraint again: {exception}")),
+        Event::Created(_)
+        | Event::Restored(_)
+        | Event::BuiltOnline(_)
+        | Event::NotRestored(..)
+        | Event::SiteLogFailed(_) => return None,
+    };
+    Some(SiteLogEntry { level, message: format!("cts {VERSION} {message}") })
 }
