@@ -1,5 +1,5 @@
 //! Finds what keeps missing objects from being created and does not show in the catalogue of our
-//! tables: a missing right, and names that other objects have.
+//! tables: a missing right, a table of another role, and names that other objects have.
 
 use super::catalog::SCHEMA_OID;
 use super::error::OWN_TABLES;
@@ -18,7 +18,7 @@ pub fn find(session: &mut Session, missing: &[Object]) -> Result<Vec<Obstacle>> 
     if missing.is_empty() {
         return Ok(Vec::new());
     }
-    let error = match foreign_table(session, missing)? {
+    let error = match table_of_other_role(session, missing)? {
         Some(error) => Some(error),
         None => missing_right(session)?,
     };
@@ -33,7 +33,7 @@ pub fn find(session: &mut Session, missing: &[Object]) -> Result<Vec<Obstacle>> 
 
 /// The error of a column or an index that is missing from a table of another role: the server lets only
 /// the owner add it, whatever rights the role has in the schema.
-fn foreign_table(session: &mut Session, missing: &[Object]) -> Result<Option<Error>> {
+fn table_of_other_role(session: &mut Session, missing: &[Object]) -> Result<Option<Error>> {
     let is_part = |object: &&Object| !matches!(object, Object::Table(_));
     let tables: Vec<String> =
         missing.iter().filter(is_part).map(|object| literal(object.table())).collect();
