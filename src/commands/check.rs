@@ -94,7 +94,7 @@ pub fn at_url(url: &str, as_json: bool) -> Result<u8> {
         return Err(wrong_url(url, "has no port that could be"));
     }
     let (status, line) = match asked {
-        Ok(HttpResponse { body, .. }) => match told(&body) {
+        Ok(HttpResponse { body, .. }) => match parse_answer(&body) {
             Some((status, line)) => {
                 print(&format!("{}\n", if as_json { body.trim() } else { &line }))?;
                 return Ok(status);
@@ -130,7 +130,7 @@ fn split_url(url: &str) -> Result<(&str, &str)> {
 }
 
 /// Exit code and line for a health answer of a running cts.
-fn told(body: &str) -> Option<(u8, String)> {
+fn parse_answer(body: &str) -> Option<(u8, String)> {
     let json: serde_json::Value = serde_json::from_str(body).ok()?;
     let status = [Status::Healthy, Status::Degraded, Status::Unhealthy, Status::Initializing]
         .into_iter()
@@ -151,14 +151,14 @@ fn told(body: &str) -> Option<(u8, String)> {
     Some((status.exit_code(), line))
 }
 
-/// What `--check` says where it could not ask, with its exit code.
+/// Prints that the database could not be checked, and why. Returns the exit code.
 pub fn could_not_ask(error: &str, as_json: bool) -> u8 {
     let text = if as_json {
         json!({"status": "unknown", "error": error}).to_string()
     } else {
         format!("CTS UNKNOWN - {}", error.replace('|', "/").replace(char::is_control, " "))
     };
-    // The exit code tells it all the same.
+    // Without standard output, the exit code still reports it.
     let _ = print(&(text + "\n"));
     COULD_NOT_ASK
 }

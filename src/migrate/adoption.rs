@@ -1,16 +1,20 @@
-//! The end of an adoption: ids for new rows, foreign keys that rows violate, and the proof that
-//! nothing differs any longer.
+//! What an adoption needs beside the steps of every plan: whether the unified setup fits the tables,
+//! ids for new rows, foreign keys that rows violate, and the proof that nothing differs at the end.
 
 use super::assessment::Assessment;
 use super::event::Event;
 use super::execute::Execution;
 use super::plan::Plan;
 use crate::error::{Error, Kind, Result};
-use crate::store::Change;
+use crate::store::schema::Schema;
+use crate::store::sql::index_columns;
+use crate::store::{Change, Snapshot};
 use crate::system::version::VERSION;
-use cts_schema::catalog::Drift;
+use cts_schema::catalog::{Drift, Index, Table};
 use cts_schema::constraint_exception::{ConstraintException, Rule};
+use cts_schema::migration::Migration;
 use cts_schema::sql::Created;
+use cts_schema::sql::definition::contains_name;
 
 impl Execution<'_> {
     /// Lets new rows have ids of their own; a default row whose id was taken was left out before.
@@ -71,6 +75,36 @@ impl Execution<'_> {
         drift.missing.retain(|object| !self.online.contains(object));
         drift
     }
+}
+
+/// Whether the unified setup can be applied to the tables of an older CTS as they are: the columns
+/// that its statements name exist, and no other column needs a value. Otherwise the fallback
+/// prepares the ledger.
+pub fn unified_setup_fits(schema: &Schema, snapshot: &Snapshot) -> bool {
+    let statements = schema.migrations.iter().flat_map(Migration::statements);
+    let created: Vec<Created> = statements.map(|statement| statement.creates()).collect();
+    let fits = |table: &Table| {
+        let Some(found) = snapshot.catalog.table(&table.name) else { return true };
+        let has = |name: &str| found.columns.iter().any(|c| c.name.eq_ignore_ascii_case(name));
+        let is_expected = |name: &str| table.columns.iter().any(|column| column.name == *name);
+        let is_written =
+            table.name == "migrations" || created.contains(&Created::Rows(table.name.to_string()));
+        let needs_value =
+            || found.columns.iter().any(|c| !is_expected(&c.name) && c.requires_value());
+        let is_named = |name: &str| {
+            let mut missing = table.indexes.iter().filter(|i| found.index(&i.name).is_none());
+            missing.any(|index| names_column(index, name))
+        };
+        table.columns.iter().all(|c| has(&c.name) || !is_written && !is_named(&c.name))
+            && !(is_written && needs_value())
+    };
+    schema.expected.tables.iter().all(fits)
+}
+
+/// Whether an index is over a column, or its predicate names it.
+fn names_column(index: &Index, column: &str) -> bool {
+    index_columns(index).any(|name| name == column)
+        || index.predicate.as_deref().is_some_and(|sql| contains_name(sql, column))
 }
 
 /// The error of the database of an older CTS that would still differ.

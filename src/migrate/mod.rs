@@ -14,6 +14,7 @@ pub mod plan;
 mod planner;
 pub mod progress;
 pub mod render;
+mod statements;
 pub mod step;
 
 use std::sync::atomic::Ordering;

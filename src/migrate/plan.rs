@@ -43,7 +43,7 @@ impl Plan {
         let origin = snapshot.origin();
         refuse_obstacles(origin, &facts.obstacles)?;
         refuse_shared_parents(identity.schema, facts)?;
-        let mut planner = Planner { identity, snapshot, assessment, facts, steps: Vec::new() };
+        let mut planner = Planner::new(identity, snapshot, assessment, facts);
         planner.reindex();
         match origin {
             Origin::Empty => planner.apply_pending(),
@@ -73,7 +73,7 @@ impl Plan {
         assessment: &Assessment,
     ) -> Vec<Step> {
         let facts = &Facts::default();
-        let mut planner = Planner { identity, snapshot, assessment, facts, steps: Vec::new() };
+        let mut planner = Planner::new(identity, snapshot, assessment, facts);
         planner.reshape();
         planner.steps
     }

@@ -3,19 +3,17 @@
 #[cfg(test)]
 mod tests;
 
+use super::adoption::unified_setup_fits;
 use super::assessment::Assessment;
 use super::facts::Facts;
 use super::plan::{ADOPTED, differs, is_index, parents_first, tables_to_rebuild, wanted_objects};
 use super::step::{Action, Step, TableRebuild};
 use crate::error::Error;
-use crate::store::schema::Schema;
-use crate::store::sql::index_columns;
 use crate::store::{Backend, DatabaseIdentity, Snapshot};
 use cts_schema::catalog::{Object, Table};
 use cts_schema::constraint_exception::Rule;
 use cts_schema::migration::Migration;
 use cts_schema::sql::Created;
-use cts_schema::sql::definition::contains_name;
 
 const MISSING: &str = "it is missing";
 const PENDING: &str = "the ledger does not hold it";
@@ -25,19 +23,29 @@ const SHARED_KEYS: &str = "not where rows share a key";
 
 /// The steps of one plan, while they are decided.
 pub struct Planner<'p> {
-    /// The database.
-    pub identity: &'p DatabaseIdentity,
-    /// Its ledger and catalogue.
-    pub snapshot: &'p Snapshot,
-    /// How it compares with this binary.
-    pub assessment: &'p Assessment,
-    /// Facts about its rows.
-    pub facts: &'p Facts,
+    identity: &'p DatabaseIdentity,
+    snapshot: &'p Snapshot,
+    assessment: &'p Assessment,
+    facts: &'p Facts,
+    /// What the pending migrations create.
+    pending_creates: Vec<Created>,
     /// The steps so far.
     pub steps: Vec<Step>,
 }
 
-impl Planner<'_> {
+impl<'p> Planner<'p> {
+    /// A plan without steps.
+    pub fn new(
+        identity: &'p DatabaseIdentity,
+        snapshot: &'p Snapshot,
+        assessment: &'p Assessment,
+        facts: &'p Facts,
+    ) -> Planner<'p> {
+        let pending = assessment.pending.iter().flat_map(Migration::statements);
+        let pending_creates = pending.map(|statement| statement.creates()).collect();
+        Planner { identity, snapshot, assessment, facts, pending_creates, steps: Vec::new() }
+    }
+
     fn step(&self, action: Action, reason: impl Into<String>) -> Step {
         Step::new(self.identity.backend, action, reason)
     }
@@ -286,33 +294,6 @@ impl Planner<'_> {
 
     /// Whether a pending migration creates it.
     fn is_pending(&self, created: &Created) -> bool {
-        let mut pending = self.assessment.pending.iter();
-        pending.any(|migration| migration.statements().iter().any(|s| s.creates() == *created))
+        self.pending_creates.contains(created)
     }
-}
-
-/// Whether the unified setup can be applied to the tables of an older CTS as they are: the columns
-/// that its statements name exist. Otherwise the fallback prepares the ledger.
-fn unified_setup_fits(schema: &Schema, snapshot: &Snapshot) -> bool {
-    let fits = |table: &Table| {
-        let Some(found) = snapshot.catalog.table(&table.name) else { return true };
-        let has = |name: &str| found.columns.iter().any(|c| c.name.eq_ignore_ascii_case(name));
-        let takes_rows = |migration: &Migration| {
-            let rows = Created::Rows(table.name.to_string());
-            migration.statements().iter().any(|statement| statement.creates() == rows)
-        };
-        let is_written = table.name == "migrations" || schema.migrations.iter().any(takes_rows);
-        let is_named = |name: &str| {
-            table.indexes.iter().any(|index| {
-                found.index(&index.name).is_none()
-                    && (index_columns(index).any(|column| column == name)
-                        || index.predicate.as_deref().is_some_and(|sql| contains_name(sql, name)))
-            })
-        };
-        let is_expected = |name: &str| table.columns.iter().any(|column| column.name == *name);
-        table.columns.iter().all(|c| has(&c.name) || !is_written && !is_named(&c.name))
-            && !(is_written
-                && found.columns.iter().any(|c| !is_expected(&c.name) && c.requires_value()))
-    };
-    schema.expected.tables.iter().all(fits)
 }
