@@ -262,6 +262,19 @@ fn the_ledger_and_the_schema_are_compared_as_verify_does() {
     says(&machine, doctor(&machine), 2, at, "not wal", "cts migrate");
 }
 
+/// Waits until the running service has recorded its start and everything in the WAL is in the
+/// database file, so that no checkpoint of the service changes the files.
+fn settle(machine: &Machine) {
+    let started = "SELECT count(*) FROM site_logs WHERE message LIKE 'the service started%'";
+    await_that("the start is recorded", || machine.number(started) == 1);
+    await_that("the WAL is checkpointed", || {
+        let pages = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?));
+        let (written, checkpointed) =
+            machine.open().query_row("PRAGMA wal_checkpoint(PASSIVE)", [], pages).unwrap();
+        written == checkpointed
+    });
+}
+
 #[test]
 fn a_running_service_is_asked_for_its_four_answers() {
     let machine = Machine::migrated();
@@ -274,9 +287,11 @@ fn a_running_service_is_asked_for_its_four_answers() {
     for path in ["/livez", "/readyz", "/api/health/database", "/api/admin/migrations/status"] {
         assert_eq!(found(&report, "endpoints", path).0, "good", "{path}");
     }
+    settle(&machine);
     let at = ["endpoints", "/api/admin/migrations/status", "attention"];
     says(&machine, run().env("CTS_ADMIN_TOKEN", "x"), 1, at, "without the token", "restart");
     machine.sql("DROP INDEX idx_site_logs_time");
+    settle(&machine);
     let at = ["endpoints", "/api/health/database", "attention"];
     says(&machine, run(), 1, at, "degraded", "cts --check");
     assert!(!service.stop().1.contains("refused"));
