@@ -21,14 +21,18 @@ fn reasons(service: &Service) -> Vec<String> {
     reasons.iter().filter_map(Value::as_str).map(String::from).collect()
 }
 
-/// The id of a thread of the service, by its name.
+/// The id of a thread of the service, by its name. Waits until the thread has been started.
 fn thread_id(service: &Service, name: &str) -> String {
-    let tasks = fs::read_dir(format!("/proc/{}/task", service.child.id())).unwrap();
-    let is_it = |path: &std::path::PathBuf| {
-        fs::read_to_string(path.join("comm")).is_ok_and(|comm| comm.trim() == name)
-    };
-    let path = tasks.map(|task| task.unwrap().path()).find(is_it).unwrap();
-    path.file_name().unwrap().to_str().unwrap().to_string()
+    let mut id = None;
+    await_within(Duration::from_secs(60), "the thread is started", || {
+        let tasks = fs::read_dir(format!("/proc/{}/task", service.child.id())).unwrap();
+        let is_it = |path: &std::path::PathBuf| {
+            fs::read_to_string(path.join("comm")).is_ok_and(|comm| comm.trim() == name)
+        };
+        id = tasks.map(|task| task.unwrap().path()).find(is_it);
+        id.is_some()
+    });
+    id.unwrap().file_name().unwrap().to_str().unwrap().to_string()
 }
 
 /// `strace`, attached to one thread; its syncs fail until it is dropped.
