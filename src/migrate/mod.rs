@@ -190,7 +190,7 @@ fn build_online(
         let Some(index) = expected.and_then(|table| table.index(name)) else { continue };
         match store.build_index(table, index, wait) {
             Ok(exception) => {
-                let message = format!("cts {VERSION} built {object} while programs went on");
+                let message = format!("cts {VERSION} built {object} online, while programs wrote");
                 match write_site_log(store, wait, &SiteLogEntry { level: "info", message }) {
                     Err(error) if error.kind == Kind::Data => {
                         outcome.events.push(Event::SiteLogFailed(error));
