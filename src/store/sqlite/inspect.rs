@@ -71,6 +71,10 @@ pub fn has_more_rows(conn: &Connection, table: &str, than: u64) -> rusqlite::Res
 /// If SQLite cannot read its schema.
 pub fn find_obstacles(conn: &Connection, missing: &[Object]) -> rusqlite::Result<Vec<Obstacle>> {
     let mut obstacles = Vec::new();
+    let is_empty = "SELECT NOT EXISTS (SELECT 1 FROM sqlite_schema)";
+    if conn.query_row(is_empty, [], |row| row.get(0))? {
+        return Ok(obstacles);
+    }
     for object in missing {
         let name = match object {
             Object::Table(name) | Object::Index(_, name) => name,
