@@ -158,6 +158,7 @@ mod tests {
             not_null: false,
             default: default.map(Into::into),
             primary_key_position: 0,
+            attributes: List::default(),
         }
     }
 

@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 
-use crate::catalog::{Catalog, Column, ForeignKey, Index, Table, Text};
+use crate::catalog::{Catalog, Column, ForeignKey, Index, List, Table, Text};
 use crate::sql::definition::check_conditions;
 use crate::sql::{Created, Statement, fold};
 
@@ -175,6 +175,7 @@ fn table<'e, C: SqliteConnection>(
         unique: unique(conn, &row.name)?.into(),
         foreign_keys: foreign_keys(conn, &row.name)?.into(),
         checks: check_conditions(&row.sql).into_iter().map(Cow::Owned).collect::<Vec<_>>().into(),
+        attributes: List::default(),
         indexes,
         definition: row.sql.clone().into(),
     })
@@ -190,6 +191,7 @@ fn columns<C: SqliteConnection>(conn: &C, table: &str) -> Result<Vec<Column>, C:
             not_null: row.text(2) != "0",
             default: row.get(3).map(|sql| fold(sql).into()),
             primary_key_position: row.text(4).parse().map_err(malformed)?,
+            attributes: List::default(),
         })
     };
     conn.query(sql, &[table])?.iter().map(column).collect()
@@ -212,6 +214,7 @@ fn foreign_keys<C: SqliteConnection>(conn: &C, table: &str) -> Result<Vec<Foreig
         table: row.owned(1),
         references: row.owned(2),
         on_delete: row.owned(3),
+        attributes: List::default(),
     };
     Ok(conn.query(sql, &[table])?.iter().map(key).collect())
 }
@@ -225,6 +228,7 @@ fn index<C: SqliteConnection>(conn: &C, row: &SchemaRow) -> Result<Index, C::Err
         columns: index_columns(conn, &row.name)?.into(),
         unique: upper.starts_with("CREATE UNIQUE"),
         predicate: predicate.map(|p| p.to_string().into()),
+        attributes: List::default(),
         definition: row.sql.clone().into(),
     })
 }

@@ -144,6 +144,7 @@ impl Table {
             let checks =
                 checks.filter(|check| !added.iter().any(|name| contains_name(check, name)));
             parts.extend(checks.map(|condition| format!("CHECK {condition}")));
+            parts.extend(table.attributes.iter().map(ToString::to_string));
             parts.sort();
             if parts.is_empty() { "no constraint".into() } else { parts.join(", ") }
         };
@@ -178,6 +179,7 @@ impl Column {
             && self.not_null == other.not_null
             && self.default == other.default
             && self.primary_key_position == other.primary_key_position
+            && self.attributes == other.attributes
     }
 }
 
@@ -193,6 +195,7 @@ mod tests {
             not_null: false,
             default: None,
             primary_key_position: 0,
+            attributes: List::default(),
         }
     }
 
@@ -202,6 +205,7 @@ mod tests {
             columns: columns.iter().map(|c| Text::from(*c)).collect::<Vec<_>>().into(),
             unique: false,
             predicate: None,
+            attributes: List::default(),
             definition: "".into(),
         }
     }
@@ -213,6 +217,7 @@ mod tests {
             unique: List::default(),
             foreign_keys: List::default(),
             checks: List::default(),
+            attributes: List::default(),
             indexes: indexes.into(),
             definition: "".into(),
         }
@@ -268,6 +273,7 @@ mod tests {
             table: "users".into(),
             references: "id".into(),
             on_delete: "NO ACTION".into(),
+            attributes: List::default(),
         }]
         .into();
         let drift = expected().difference(&actual);

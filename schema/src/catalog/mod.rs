@@ -42,6 +42,8 @@ pub struct Table {
     pub foreign_keys: List<ForeignKey>,
     /// The conditions of its CHECK constraints.
     pub checks: List<Text>,
+    /// What it has beside these, as SQL text, such as `WITHOUT ROWID` or `UNLOGGED`; empty for an ordinary table.
+    pub attributes: List<Text>,
     /// Its indexes, without those of constraints.
     pub indexes: List<Index>,
     /// The statement that created it, as SQLite stores it; empty on PostgreSQL, which stores none.
@@ -61,6 +63,8 @@ pub struct Column {
     pub default: Option<Text>,
     /// Its position in the primary key, from 1; 0 outside it.
     pub primary_key_position: u32,
+    /// What it has beside these, as SQL text, such as `COLLATE NOCASE`; empty for an ordinary column.
+    pub attributes: List<Text>,
 }
 
 /// An index.
@@ -74,6 +78,8 @@ pub struct Index {
     pub unique: bool,
     /// The SQL text of the condition of a partial index.
     pub predicate: Option<Text>,
+    /// What it has beside these, as SQL text, such as `NULLS NOT DISTINCT`; empty for an ordinary index.
+    pub attributes: List<Text>,
     /// The statement that created it, as SQLite stores it; empty on PostgreSQL, which stores none.
     pub definition: Text,
 }
@@ -89,6 +95,8 @@ pub struct ForeignKey {
     pub references: Text,
     /// The action on deletion of the referenced row: `CASCADE`, `NO ACTION` and so on.
     pub on_delete: Text,
+    /// What it has beside these, as SQL text, such as `ON UPDATE CASCADE`; empty for an ordinary foreign key.
+    pub attributes: List<Text>,
 }
 
 impl Catalog {
@@ -145,17 +153,19 @@ impl fmt::Display for Column {
             write!(f, " DEFAULT {default}")?;
         }
         match self.primary_key_position {
-            0 => Ok(()),
-            1 => f.write_str(" PRIMARY KEY"),
-            position => write!(f, " PRIMARY KEY (part {position})"),
+            0 => {}
+            1 => f.write_str(" PRIMARY KEY")?,
+            position => write!(f, " PRIMARY KEY (part {position})")?,
         }
+        write_attributes(f, &self.attributes)
     }
 }
 
 impl fmt::Display for ForeignKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ForeignKey { column, table, references, on_delete } = self;
-        write!(f, "FOREIGN KEY ({column}) REFERENCES {table}({references}) ON DELETE {on_delete}")
+        let ForeignKey { column, table, references, on_delete, attributes } = self;
+        write!(f, "FOREIGN KEY ({column}) REFERENCES {table}({references}) ON DELETE {on_delete}")?;
+        write_attributes(f, attributes)
     }
 }
 
@@ -163,9 +173,13 @@ impl fmt::Display for Index {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let unique = if self.unique { "UNIQUE " } else { "" };
         write!(f, "{unique}({})", self.columns.join(", "))?;
-        match &self.predicate {
-            Some(predicate) => write!(f, " WHERE {predicate}"),
-            None => Ok(()),
+        if let Some(predicate) = &self.predicate {
+            write!(f, " WHERE {predicate}")?;
         }
+        write_attributes(f, &self.attributes)
     }
+}
+
+fn write_attributes(f: &mut fmt::Formatter<'_>, attributes: &[Text]) -> fmt::Result {
+    attributes.iter().try_for_each(|attribute| write!(f, " {attribute}"))
 }

@@ -16,10 +16,11 @@ fn table_literal(table: &Table) -> String {
     let unique = list(&table.unique, |columns| list(columns, text));
     let foreign_keys = list(&table.foreign_keys, foreign_key_literal);
     format!(
-        "Table {{ name: {}, columns: {}, unique: {unique}, foreign_keys: {foreign_keys}, checks: {}, indexes: {}, definition: {} }}",
+        "Table {{ name: {}, columns: {}, unique: {unique}, foreign_keys: {foreign_keys}, checks: {}, attributes: {}, indexes: {}, definition: {} }}",
         text(&table.name),
         list(&table.columns, column_literal),
         list(&table.checks, text),
+        list(&table.attributes, text),
         list(&table.indexes, index_literal),
         text(&table.definition)
     )
@@ -27,32 +28,35 @@ fn table_literal(table: &Table) -> String {
 
 fn foreign_key_literal(key: &ForeignKey) -> String {
     format!(
-        "ForeignKey {{ column: {}, table: {}, references: {}, on_delete: {} }}",
+        "ForeignKey {{ column: {}, table: {}, references: {}, on_delete: {}, attributes: {} }}",
         text(&key.column),
         text(&key.table),
         text(&key.references),
-        text(&key.on_delete)
+        text(&key.on_delete),
+        list(&key.attributes, text)
     )
 }
 
 fn column_literal(column: &Column) -> String {
     format!(
-        "Column {{ name: {}, data_type: {}, not_null: {}, default: {}, primary_key_position: {} }}",
+        "Column {{ name: {}, data_type: {}, not_null: {}, default: {}, primary_key_position: {}, attributes: {} }}",
         text(&column.name),
         text(&column.data_type),
         column.not_null,
         option(column.default.as_ref()),
-        column.primary_key_position
+        column.primary_key_position,
+        list(&column.attributes, text)
     )
 }
 
 fn index_literal(index: &Index) -> String {
     format!(
-        "Index {{ name: {}, columns: {}, unique: {}, predicate: {}, definition: {} }}",
+        "Index {{ name: {}, columns: {}, unique: {}, predicate: {}, attributes: {}, definition: {} }}",
         text(&index.name),
         list(&index.columns, text),
         index.unique,
         option(index.predicate.as_ref()),
+        list(&index.attributes, text),
         text(&index.definition)
     )
 }

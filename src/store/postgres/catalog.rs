@@ -138,6 +138,7 @@ pub fn empty_table(name: &str) -> Table {
         unique: List::default(),
         foreign_keys: List::default(),
         checks: List::default(),
+        attributes: List::default(),
         indexes: List::default(),
         definition: Text::default(),
     }
@@ -159,6 +160,7 @@ fn column(row: &Row) -> Result<Column> {
         not_null: row.flag(3)?,
         default: default.map(Text::from),
         primary_key_position: 0,
+        attributes: List::default(),
     })
 }
 
@@ -173,6 +175,7 @@ fn index(row: &Row) -> Result<Index> {
         columns: columns.into(),
         unique: row.flag(2)?,
         predicate: row.get(4).map(|sql| canonical(sql).into()),
+        attributes: List::default(),
         definition: Text::default(),
     })
 }

@@ -3,7 +3,7 @@
 
 use super::session::Row;
 use crate::error::Result;
-use cts_schema::catalog::{ForeignKey, Table, Text};
+use cts_schema::catalog::{ForeignKey, List, Table, Text};
 use cts_schema::sql::canonical;
 
 /// Names that a query has aggregated into one cell, a line each.
@@ -104,6 +104,7 @@ impl Constraint {
             table: parent.clone().into(),
             references: references.clone(),
             on_delete: self.on_delete.into(),
+            attributes: List::default(),
         };
         self.columns.iter().zip(&self.parent_columns).map(key).collect()
     }

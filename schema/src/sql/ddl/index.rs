@@ -2,7 +2,7 @@
 
 use super::cursor::Cursor;
 use super::{DdlEffect, Result, check_column, table_position};
-use crate::catalog::{Index, Table, Text};
+use crate::catalog::{Index, List, Table, Text};
 use crate::sql::expression::canonical_tokens;
 use crate::sql::postgres_lexer::PostgresToken;
 
@@ -29,6 +29,7 @@ pub(super) fn create_index(
         columns: columns.into(),
         unique,
         predicate: predicate.map(Text::from),
+        attributes: List::default(),
         definition: "".into(),
     };
     tables.get_mut(at).ok_or("no such table")?.indexes.to_mut().push(index);

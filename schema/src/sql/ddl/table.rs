@@ -25,6 +25,7 @@ pub(super) fn create_table(
         unique: List::default(),
         foreign_keys: List::default(),
         checks: List::default(),
+        attributes: List::default(),
         indexes: List::default(),
         definition: "".into(),
     };
@@ -72,6 +73,7 @@ fn column(table: &mut Table, tables: &[Table], mut cursor: Cursor<'_>) -> Result
         not_null: false,
         default: None,
         primary_key_position: 0,
+        attributes: List::default(),
     };
     while !cursor.is_at_end() {
         if cursor.takes(&["NOT", "NULL"]) {
@@ -166,5 +168,6 @@ fn references(cursor: &mut Cursor<'_>, column: &str, tables: &[Table]) -> Result
         table: table.into(),
         references: references.into(),
         on_delete: on_delete.into(),
+        attributes: List::default(),
     })
 }
