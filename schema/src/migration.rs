@@ -36,8 +36,8 @@ impl Migration {
 /// A row of the ledger (table `migrations`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AppliedMigration {
-    /// The id of the row.
-    pub id: i64,
+    /// The id of the row; `None` where a damaged row holds no integer.
+    pub id: Option<i64>,
     /// The file name of the migration.
     pub name: String,
     /// The checksum of the file that was applied; `None` in rows of an older CTS.
@@ -217,7 +217,7 @@ mod tests {
 
     fn row(name: &str, checksum: Option<&str>) -> AppliedMigration {
         AppliedMigration {
-            id: 1,
+            id: Some(1),
             name: name.into(),
             checksum: checksum.map(Into::into),
             executed_at: None,

@@ -170,7 +170,7 @@ mod tests {
 
     fn complete() -> Snapshot {
         let applied = |(id, m): (i64, &cts_schema::migration::Migration)| AppliedMigration {
-            id,
+            id: Some(id),
             name: m.name.into(),
             checksum: Some(m.checksum.into()),
             executed_at: Some("2026-11-23 09:04:27.879".into()),

@@ -105,7 +105,8 @@ struct CategoryTables {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AppliedRow {
-    id: i64,
+    /// `null` where the row holds no integer.
+    id: Option<i64>,
     pub name: String,
     checksum: String,
     pub executed_at: String,

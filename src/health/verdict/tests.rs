@@ -16,7 +16,7 @@ type CaseSetup = fn(&mut Snapshot, &mut Surroundings);
 /// A database in which everything is in place.
 fn whole() -> Snapshot {
     let applied = |(id, m): (i64, &cts_schema::migration::Migration)| AppliedMigration {
-        id,
+        id: Some(id),
         name: m.name.into(),
         checksum: Some(m.checksum.into()),
         executed_at: Some("2026-11-23 05:43:00.123".into()),

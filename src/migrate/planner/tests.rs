@@ -26,7 +26,7 @@ fn identity(backend: Backend) -> DatabaseIdentity {
 /// A database of ours with all of the schema, and the first migrations in its ledger.
 fn current(migrations: usize) -> Snapshot {
     let row = |(id, migration): (i64, &cts_schema::migration::Migration)| AppliedMigration {
-        id,
+        id: Some(id),
         name: migration.name.into(),
         checksum: Some(migration.checksum.into()),
         executed_at: None,

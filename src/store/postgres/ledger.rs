@@ -49,7 +49,7 @@ fn applied(json: &str) -> AppliedMigration {
         other => Some(other.to_string()),
     };
     AppliedMigration {
-        id: text("id").and_then(|id| id.parse().ok()).unwrap_or_default(),
+        id: text("id").and_then(|id| id.parse().ok()),
         name: text("name").unwrap_or_default(),
         checksum: text("checksum"),
         executed_at: text("executed_at").map(|time| stored_time(&time)),
@@ -85,7 +85,7 @@ mod tests {
     #[test]
     fn damaged_ledger_rows_are_read() {
         let row = applied(r#"{"id":"x","name":7,"checksum":null,"extra":1}"#);
-        assert_eq!((row.id, row.name.as_str(), row.checksum), (0, "7", None));
+        assert_eq!((row.id, row.name.as_str(), row.checksum), (None, "7", None));
         assert_eq!(applied("nonsense").name, "");
     }
 }

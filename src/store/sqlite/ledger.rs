@@ -29,7 +29,7 @@ pub fn read(conn: &Connection, catalog: &Catalog) -> rusqlite::Result<Vec<Applie
 /// damaged row is not taken for one without a checksum.
 fn applied(row: &Row<'_>) -> rusqlite::Result<AppliedMigration> {
     Ok(AppliedMigration {
-        id: integer(row.get_ref(0)?).unwrap_or_default(),
+        id: integer(row.get_ref(0)?),
         name: text(row.get_ref(1)?).unwrap_or_default(),
         checksum: text(row.get_ref(2)?),
         executed_at: text(row.get_ref(3)?),
