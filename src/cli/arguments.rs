@@ -10,6 +10,7 @@ use crate::cli::secrets::refuse_database_url;
 use crate::config::Flags;
 use crate::error::Error;
 use crate::system::log::Verbosity;
+use crate::system::visible::{is_unsafe, visible};
 
 /// What to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,8 +81,22 @@ pub fn parse(arguments: &[OsString]) -> Result<Invocation, NoInvocation> {
 }
 
 fn invocation(arguments: &[OsString]) -> Result<Invocation, clap::Error> {
-    let matches = definition().try_get_matches_from(arguments)?;
+    let parsed = definition().try_get_matches_from(arguments);
+    let matches = parsed.map_err(|error| with_visible_arguments(arguments, error))?;
     Ok(Invocation { command: command(&matches)?, flags: flags(&matches) })
+}
+
+/// The error without the control characters of the arguments that it quotes.
+fn with_visible_arguments(arguments: &[OsString], error: clap::Error) -> clap::Error {
+    let is_visible = |argument: &OsString| !argument.to_string_lossy().contains(is_unsafe);
+    if arguments.iter().all(is_visible) {
+        return error;
+    }
+    let shown = arguments.iter().map(|argument| visible(&argument.to_string_lossy()).into_owned());
+    definition().try_get_matches_from(shown).err().unwrap_or_else(|| {
+        let text = "an argument holds a control character or an invisible one";
+        definition().error(ErrorKind::ValueValidation, text)
+    })
 }
 
 fn command(matches: &ArgMatches) -> Result<Command, clap::Error> {
@@ -181,6 +196,14 @@ mod tests {
             assert!(matches!(&refusal, NoInvocation::DatabaseUrl(_)), "{refusal:?}");
             assert!(!format!("{refusal:?}").contains("u:p"), "{refusal:?}");
         }
+    }
+
+    #[test]
+    fn an_argument_that_is_quoted_in_an_error_reaches_no_terminal_as_it_is() {
+        let arguments = ["cts", "\x1b[31mmigrat\nall is well", "--db", "/x"].map(OsString::from);
+        let NoInvocation::Message(error) = parse(&arguments).unwrap_err() else { panic!() };
+        let text = error.to_string();
+        assert!(text.contains(r"'\x1b[31mmigrat\nall is well'"), "{text}");
     }
 
     #[test]

@@ -15,7 +15,8 @@ use crate::health::{Report, Status, Surroundings, examine};
 use crate::http::client::{HttpResponse, get};
 use crate::store::{AS_ITS_OWNER, DamageScope};
 use crate::system::deadline::BackgroundTask;
-use crate::system::output::print;
+use crate::system::output::{print_json, print_lines};
+use crate::system::visible::{Lines, quoted_value};
 
 /// Time within which `--check` answers; `--deep` reads the whole file and takes longer.
 const CHECK_TIMEOUT: Duration = Duration::from_millis(4500);
@@ -46,7 +47,7 @@ pub fn database(config: &Config, as_json: bool, deep: bool) -> Result<u8> {
         Err(error) if matches!(error.kind, Kind::Permission | Kind::Config) => return Err(error),
         Err(error) => Report::unreachable(&*config.database, &error),
     };
-    print(&format!("{}\n", if as_json { report.health_json() } else { report.check_line() }))?;
+    print_result(report.check_line(), as_json.then(|| report.health_json()))?;
     Ok(report.status().exit_code())
 }
 
@@ -96,17 +97,15 @@ pub fn at_url(url: &str, as_json: bool) -> Result<u8> {
     let (status, line) = match asked {
         Ok(HttpResponse { body, .. }) => match parse_answer(&body) {
             Some((status, line)) => {
-                print(&format!("{}\n", if as_json { body.trim() } else { &line }))?;
+                print_result(line, as_json.then(|| body.trim().to_string()))?;
                 return Ok(status);
             }
             None => (2, format!("{url} answers, but not as cts does")),
         },
         Err(e) => (2, format!("{url} does not answer: {e}")),
     };
-    print(&match as_json {
-        true => format!("{}\n", json!({"status": Status::Unhealthy.name(), "reasons": [line]})),
-        false => format!("CTS CRITICAL - {line}\n"),
-    })?;
+    let json = || json!({"status": Status::Unhealthy.name(), "reasons": [line]}).to_string();
+    print_result(format!("CTS CRITICAL - {line}"), as_json.then(json))?;
     Ok(status)
 }
 
@@ -115,7 +114,7 @@ fn wrong_url(url: &str, why: &str) -> Error {
         return Error::new(Kind::Usage, "--url: a user and a password cannot be given")
             .remedy("give it like http://127.0.0.1:3000; change the password if there was one");
     }
-    Error::new(Kind::Usage, format!("--url: {url:?} {why}"))
+    Error::new(Kind::Usage, format!("--url: {} {why}", quoted_value(url.as_ref())))
         .remedy("give it like http://127.0.0.1:3000")
 }
 
@@ -153,12 +152,19 @@ fn parse_answer(body: &str) -> Option<(u8, String)> {
 
 /// Prints that the database could not be checked, and why. Returns the exit code.
 pub fn could_not_ask(error: &str, as_json: bool) -> u8 {
-    let text = if as_json {
-        json!({"status": "unknown", "error": error}).to_string()
-    } else {
-        format!("CTS UNKNOWN - {}", error.replace('|', "/").replace(char::is_control, " "))
-    };
+    let json = || json!({"status": "unknown", "error": error}).to_string();
+    let line = format!("CTS UNKNOWN - {}", error.replace('|', "/"));
     // Without standard output, the exit code still reports it.
-    let _ = print(&(text + "\n"));
+    let _ = print_result(line, as_json.then(json));
     COULD_NOT_ASK
+}
+
+/// Prints the JSON, or else the line.
+fn print_result(line: String, json: Option<String>) -> Result<()> {
+    if let Some(json) = json {
+        return print_json(&json);
+    }
+    let mut lines = Lines::new();
+    lines.add(line);
+    print_lines(&lines)
 }

@@ -10,7 +10,7 @@ use crate::migrate::render::{plan_json, plan_text};
 use crate::migrate::{Task, initialise, plan, plan_new};
 use crate::store::WaitPolicy;
 use crate::system::log::Log;
-use crate::system::output::print;
+use crate::system::output::{print_json, print_lines};
 
 /// Brings the schema up to date.
 ///
@@ -40,9 +40,9 @@ pub fn dry_run(config: &Config, as_json: bool) -> Result<u8> {
         Some(mut database) => plan(&mut *database)?,
         None => plan_new(&identity)?,
     };
-    print(&match as_json {
-        true => plan_json(&identity, exists, &plan) + "\n",
-        false => plan_text(&identity, exists, &plan),
-    })?;
+    match as_json {
+        true => print_json(&plan_json(&identity, exists, &plan)),
+        false => print_lines(&plan_text(&identity, exists, &plan)),
+    }?;
     Ok(0)
 }

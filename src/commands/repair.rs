@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::error::Result;
 use crate::migrate::{Initialised, Task, initialise};
 use crate::system::log::Log;
-use crate::system::output::print;
+use crate::system::output::print_lines;
 
 /// Restores what is missing, rebuilds damaged indexes and enforces the rules that no row violates.
 /// The exit code is 0 where no drift is left, else 1.
@@ -24,7 +24,7 @@ pub fn run(config: &Config, log: Log) -> Result<u8> {
         let Initialised { mut store, outcome, .. } = ready;
         let (exceptions, schema) = (store.inspect()?.exceptions, store.identity().schema);
         store.close()?;
-        print(&drift_text(schema, &outcome.drift, &exceptions))?;
+        print_lines(&drift_text(schema, &outcome.drift, &exceptions))?;
         Ok(u8::from(!outcome.drift.is_none()))
     })
 }

@@ -4,7 +4,7 @@ use super::open_read_only;
 use crate::config::Config;
 use crate::error::Result;
 use crate::health::{Report, Surroundings, examine};
-use crate::system::output::print;
+use crate::system::output::{print_json, print_lines};
 
 /// Prints the migration status. The exit code is 0 where it is complete, else 1.
 ///
@@ -16,9 +16,9 @@ pub fn run(config: &Config, as_json: bool) -> Result<u8> {
         Some(mut database) => examine(&mut *database, Surroundings::default())?,
         None => Report::unreachable(&*config.database, &identity.absent_error()),
     };
-    print(&match as_json {
-        true => report.status_json() + "\n",
-        false => report.status_text(&identity.location),
-    })?;
+    match as_json {
+        true => print_json(&report.status_json()),
+        false => print_lines(&report.status_text(&identity.location)),
+    }?;
     Ok(u8::from(!report.is_complete()))
 }

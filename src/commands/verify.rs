@@ -5,7 +5,7 @@ use super::open_read_only;
 use crate::config::Config;
 use crate::error::Result;
 use crate::health::render::drift_json;
-use crate::system::output::print;
+use crate::system::output::{print_json, print_lines};
 
 /// Prints the difference from the expected catalogue. The exit code is 0 without drift, else 1.
 ///
@@ -18,9 +18,9 @@ pub fn run(config: &Config, as_json: bool) -> Result<u8> {
     };
     let snapshot = database.inspect()?;
     let drift = snapshot.drift(identity.schema);
-    print(&match as_json {
-        true => drift_json(&drift, &snapshot.exceptions) + "\n",
-        false => drift_text(identity.schema, &drift, &snapshot.exceptions),
-    })?;
+    match as_json {
+        true => print_json(&drift_json(&drift, &snapshot.exceptions)),
+        false => print_lines(&drift_text(identity.schema, &drift, &snapshot.exceptions)),
+    }?;
     Ok(u8::from(!drift.is_none()))
 }

@@ -1,14 +1,13 @@
 //! The summary of all findings: the status and exit code that follow from them, and their renderings.
 
-use std::fmt::Write as _;
-
 use serde_json::json;
 
 use crate::error::Result;
 use crate::store::finding::{Finding, Grade};
 use crate::system::log::Verbosity;
-use crate::system::output::print;
+use crate::system::output::{print_json, print_lines};
 use crate::system::version::VERSION;
+use crate::system::visible::Lines;
 
 /// The status of the examination as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,11 +70,10 @@ pub fn print_findings(
 ) -> Result<DoctorStatus> {
     findings.sort_by_key(|finding| finding.group);
     let status = DoctorStatus::of(&findings);
-    print(&if as_json {
-        json_report(status, &findings)
-    } else {
-        text_report(status, &findings, verbosity)
-    })?;
+    match as_json {
+        true => print_json(&json_report(status, &findings)),
+        false => print_lines(&text_report(status, &findings, verbosity)),
+    }?;
     Ok(status)
 }
 
@@ -91,21 +89,20 @@ fn json_report(status: DoctorStatus, findings: &[Finding]) -> String {
         json!({"group": group.name(), "name": name, "status": status, "what": what, "remedy": remedy})
     };
     let findings: Vec<_> = findings.iter().map(finding).collect();
-    json!({"status": status.name(), "findings": findings, "version": VERSION}).to_string() + "\n"
+    json!({"status": status.name(), "findings": findings, "version": VERSION}).to_string()
 }
 
 /// One line for each finding, its remedy below it; with `--quiet` without those that are good or were not
 /// examined.
-fn text_report(status: DoctorStatus, findings: &[Finding], verbosity: Verbosity) -> String {
+fn text_report(status: DoctorStatus, findings: &[Finding], verbosity: Verbosity) -> Lines {
     let is_shown = |finding: &&Finding| {
         verbosity > Verbosity::Quiet || !matches!(finding.grade, Grade::Good | Grade::Skipped)
     };
-    let clean = |text: &str| text.replace(char::is_control, " ");
-    let mut text = String::new();
+    let mut text = Lines::new();
     let mut group = None;
     for finding in findings.iter().filter(is_shown) {
         if group.replace(finding.group) != Some(finding.group) {
-            let _ = writeln!(text, "{}", finding.group.name());
+            text.add(finding.group.name());
         }
         let sign = match finding.grade {
             Grade::Good => "✓",
@@ -114,10 +111,9 @@ fn text_report(status: DoctorStatus, findings: &[Finding], verbosity: Verbosity)
             Grade::Unknown => "?",
             Grade::Skipped => "-",
         };
-        let (name, what) = (&finding.name, clean(&finding.what));
-        let _ = writeln!(text, "  {sign} {name}: {what}");
+        text.add(format_args!("  {sign} {}: {}", finding.name, finding.what));
         if let Some(remedy) = &finding.remedy {
-            let _ = writeln!(text, "      {}", clean(remedy));
+            text.add(format_args!("      {remedy}"));
         }
     }
     let count = |grade| findings.iter().filter(|finding| finding.grade == grade).count();
@@ -128,7 +124,8 @@ fn text_report(status: DoctorStatus, findings: &[Finding], verbosity: Verbosity)
         DoctorStatus::Bad => format!("{} bad, {attention}", count(Grade::Bad)),
         DoctorStatus::Unknown => format!("{} unknown, {attention}", count(Grade::Unknown)),
     };
-    text + &summary + "; nothing was changed\n"
+    text.add(format_args!("{summary}; nothing was changed"));
+    text
 }
 
 #[cfg(test)]
@@ -163,11 +160,12 @@ mod tests {
         all[1].what = "a\u{1b}[31m b".into();
         let text = text_report(DoctorStatus::of(&all), &all, Verbosity::Normal);
         assert_eq!(
-            text,
-            "files\n  ✓ file: what\n      do it\n  ✗ file: a [31m b\n      do it\n\
+            text.as_str(),
+            "files\n  ✓ file: what\n      do it\n  ✗ file: a\\x1b[31m b\n      do it\n\
              1 bad, 0 attention; nothing was changed\n"
         );
         let text = text_report(DoctorStatus::of(&all), &all, Verbosity::Quiet);
+        let text = text.as_str();
         assert!(text.starts_with("files\n  ✗ file") && !text.contains('✓'), "{text}");
     }
 

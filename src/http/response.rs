@@ -4,6 +4,7 @@
 use tiny_http::{HTTPVersion, Header, Response};
 
 use crate::http::reply::{HeaderField, Reply};
+use crate::system::visible::visible_json;
 
 /// Headers of every response.
 const COMMON_HEADERS: [HeaderField; 4] = [
@@ -24,7 +25,7 @@ pub struct ResponseFormat {
 
 /// The bytes of a response, status line, headers and body. It ends with the connection.
 pub fn serialize(reply: &Reply, format: ResponseFormat) -> Vec<u8> {
-    let mut response = Response::from_string(reply.body.as_str())
+    let mut response = Response::from_string(visible_json(&reply.body))
         .with_status_code(reply.status_code)
         .with_chunked_threshold(usize::MAX);
     for field in COMMON_HEADERS.iter().chain(&reply.headers) {

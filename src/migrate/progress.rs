@@ -8,6 +8,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::store::{Progress, WaitReason};
 use crate::system::log::Log;
+use crate::system::visible::visible;
 
 /// Time between two lines; work that is done sooner is not reported.
 const PAUSE: Duration = Duration::from_secs(5);
@@ -62,7 +63,7 @@ impl ProgressReporter {
                 Err(_) => bar,
             }
         });
-        bar.set_message(object.to_string());
+        bar.set_message(visible(&object.to_string()).into_owned());
         bar.set_length(total);
         bar.set_position(done);
         if done >= total {

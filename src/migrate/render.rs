@@ -1,8 +1,6 @@
 //! Renders plans and events: the text and the JSON of a dry run, the lines of the log, and the rows
 //! of `site_logs`.
 
-use std::fmt::Write as _;
-
 use serde_json::{Value, json};
 
 use super::event::{Event, MigrationRun, Outcome};
@@ -12,34 +10,34 @@ use crate::store::schema::Schema;
 use crate::store::{DatabaseIdentity, Origin, SiteLogEntry};
 use crate::system::log::Log;
 use crate::system::version::VERSION;
+use crate::system::visible::Lines;
 use cts_schema::catalog::{Object, core_tables};
 
 /// The text of a dry run.
-pub fn plan_text(identity: &DatabaseIdentity, exists: bool, plan: &Plan) -> String {
-    let (mut text, location) = (String::new(), &identity.location);
-    // Writing to a String cannot fail.
+pub fn plan_text(identity: &DatabaseIdentity, exists: bool, plan: &Plan) -> Lines {
+    let (mut text, location) = (Lines::new(), &identity.location);
     if !exists {
-        let _ = writeln!(text, "{location}: {}; {}", identity.absent, identity.creation);
+        text.add(format_args!("{location}: {}; {}", identity.absent, identity.creation));
     }
     for step in &plan.steps {
         let line = StepLine(step, plan.origin);
-        let _ = match (&step.action, plan.origin) {
-            (Action::BackUp, Origin::OlderCts) => writeln!(
-                text,
+        match (&step.action, plan.origin) {
+            (Action::BackUp, Origin::OlderCts) => text.add(format_args!(
                 "{location}: of an older CTS; would be backed up beside itself and adopted"
-            ),
-            (Action::BackUp, _) => writeln!(text, "{location}: {line}"),
-            _ => writeln!(text, "{line}"),
-        };
+            )),
+            (Action::BackUp, _) => text.add(format_args!("{location}: {line}")),
+            _ => text.add(line),
+        }
     }
     if plan.steps.is_empty() {
         let count = identity.schema.migrations.len();
-        let _ = writeln!(text, "{location}: nothing to do, {count} migrations are applied");
+        text.add(format_args!("{location}: nothing to do, {count} migrations are applied"));
     }
     for alteration in &plan.unchanged {
-        let _ = writeln!(text, "differs and would stay as it is: {alteration}");
+        text.add(format_args!("differs and would stay as it is: {alteration}"));
     }
-    text + "nothing was changed\n"
+    text.add("nothing was changed");
+    text
 }
 
 /// The JSON of a dry run.

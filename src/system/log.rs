@@ -5,6 +5,8 @@ use std::env;
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 
+use crate::system::visible::visible;
+
 /// Which events are logged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verbosity {
@@ -61,7 +63,8 @@ impl Log {
         if self.verbosity < at_least {
             return;
         }
-        let text = event.to_string().replace(char::is_control, " ");
+        let event = event.to_string();
+        let text = visible(&event);
         let line = if self.priorities {
             format!("<{priority}>[v0] {text}\n")
         } else {

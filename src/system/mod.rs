@@ -1,4 +1,5 @@
-//! What the operating system offers: log, output, secrets, users, signals, deadlines, addresses, systemd.
+//! What the operating system offers: log, output and the text that is fit for it, secrets, users, signals,
+//! deadlines, addresses, systemd.
 //! Nothing here knows a database.
 
 pub mod address;
@@ -12,3 +13,4 @@ pub mod signals;
 pub mod systemd;
 pub mod users;
 pub mod version;
+pub mod visible;

@@ -6,6 +6,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
+use crate::system::visible::visible;
+
 /// The connection to the service manager; without one, notifications are dropped.
 pub struct Notifier {
     socket: Option<(UnixDatagram, SocketAddr)>,
@@ -27,31 +29,34 @@ impl Notifier {
 
     /// Notifies that the service is ready.
     pub fn ready(&self, status: &str) {
-        self.send(&format!("READY=1\nSTATUS={status}"));
+        self.send("READY=1", Some(status));
     }
 
     /// Sets the status text that `systemctl status` shows.
     pub fn status(&self, status: &str) {
-        self.send(&format!("STATUS={status}"));
+        self.send("", Some(status));
     }
 
     /// Extends the start timeout.
     pub fn extend_start(&self, by: Duration, status: &str) {
-        self.send(&format!("EXTEND_TIMEOUT_USEC={}\nSTATUS={status}", by.as_micros()));
+        self.send(&format!("EXTEND_TIMEOUT_USEC={}", by.as_micros()), Some(status));
     }
 
     /// Resets the watchdog.
     pub fn alive(&self) {
-        self.send("WATCHDOG=1");
+        self.send("WATCHDOG=1", None);
     }
 
     /// Notifies that the service is stopping.
     pub fn stopping(&self, status: &str) {
-        self.send(&format!("STOPPING=1\nSTATUS={status}"));
+        self.send("STOPPING=1", Some(status));
     }
 
-    fn send(&self, message: &str) {
+    /// Each line of a message is an assignment: a line end in the status would begin another one.
+    fn send(&self, assignment: &str, status: Option<&str>) {
         if let Some((socket, address)) = &self.socket {
+            let status = status.map(|status| format!("\nSTATUS={}", visible(status)));
+            let message = format!("{assignment}{}", status.unwrap_or_default());
             // Without a receiver the service runs on all the same.
             let _ = socket.send_to_addr(message.as_bytes(), address);
         }

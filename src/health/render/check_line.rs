@@ -2,6 +2,7 @@
 //! machines, with the performance data behind a bar.
 
 use crate::health::{Report, Status};
+use crate::system::visible::visible;
 use cts_schema::catalog::core_tables;
 
 /// How many reasons are shown; the others are counted.
@@ -58,7 +59,7 @@ pub fn check_line(
         line += &format!("; and {} more", reasons.len() - REASONS_SHOWN);
     }
     // A bar begins the performance data, and a line end the long text.
-    line = line.replace('|', "/").replace(char::is_control, " ");
+    line = visible(&line.replace('|', "/")).into_owned();
     if let Some(Counts { tables, seconds, .. }) = counts {
         // `U` is the guidelines' value for a figure that could not be determined.
         let seconds = seconds.map_or("U".into(), |seconds| format!("{seconds:.4}s;;;0"));

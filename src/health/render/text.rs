@@ -3,32 +3,34 @@
 use super::status::AppliedRow;
 use crate::health::Report;
 use crate::health::report::TableCount;
+use crate::system::visible::Lines;
 use cts_schema::catalog::{CATEGORIES, core_tables};
 
 impl Report {
     /// The text of `cts status`; `location` is the database's path or URL.
-    pub fn status_text(&self, location: &str) -> String {
-        let mut text = format!("Database:   {}, {location}\n", self.backend.name());
-        text += &format!(
-            "Migrations: {} of {} applied\n",
-            self.applied.len(),
-            self.expected_migrations
-        );
+    pub fn status_text(&self, location: &str) -> Lines {
+        let mut text = Lines::new();
+        text.add(format_args!("Database:   {}, {location}", self.backend.name()));
+        let (applied, all) = (self.applied.len(), self.expected_migrations);
+        text.add(format_args!("Migrations: {applied} of {all} applied"));
         for row in self.applied.iter().map(AppliedRow::from) {
-            text += &format!("  {:<45} {}  {:>6}\n", row.name, row.executed_at, row.execution_time);
+            text.add(format_args!(
+                "  {:<45} {}  {:>6}",
+                row.name, row.executed_at, row.execution_time
+            ));
         }
         let TableCount { expected, existing, .. } = self.count(core_tables());
-        text += &format!("Tables:     {existing} of {expected} core tables\n");
+        text.add(format_args!("Tables:     {existing} of {expected} core tables"));
         for category in CATEGORIES {
             let TableCount { expected, existing, .. } = self.count(category.tables.iter().copied());
-            text += &format!("  {:<14} {existing}/{expected}\n", category.key);
+            text.add(format_args!("  {:<14} {existing}/{expected}", category.key));
         }
-        text += &format!("Status:     {}\n", self.migration_status());
+        text.add(format_args!("Status:     {}", self.migration_status()));
         for exception in &self.exceptions {
-            text += &format!("  exception: {exception}\n");
+            text.add(format_args!("  exception: {exception}"));
         }
         for reason in self.reasons() {
-            text += &format!("  {reason}\n");
+            text.add(format_args!("  {reason}"));
         }
         text
     }

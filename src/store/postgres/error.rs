@@ -39,8 +39,8 @@ pub fn from_postgres(cause: &postgres::Error, password: Option<&Password>) -> Er
     Error { what: printable(&error.what, password), ..error }
 }
 
-/// A message of a server as it may be shown. A pooler may repeat the password, and what only seems
-/// to be a server may send control characters, which a terminal obeys.
+/// A message of a server without the password, which a pooler may repeat, and shortened. What shows it
+/// escapes its control characters.
 fn printable(text: &str, password: Option<&Password>) -> String {
     let password = password.map(|password| String::from_utf8_lossy(password.expose()));
     let text = match password.filter(|p| p.len() >= MASKED_PASSWORD_CHARS_MIN) {
@@ -50,7 +50,7 @@ fn printable(text: &str, password: Option<&Password>) -> String {
     let mut rest = text.chars();
     let shown: String = rest.by_ref().take(MESSAGE_CHARS_MAX).collect();
     let more = if rest.next().is_some() { " …" } else { "" };
-    shown.replace(char::is_control, " ") + more
+    shown + more
 }
 
 /// What of an error decides about its kind and remedy.

@@ -52,9 +52,13 @@ pub fn holder(path: &Path) -> Option<Holder> {
     let locks = fs::read_to_string("/proc/locks").ok()?;
     let pid = locking_process(&locks, &file::side_file(path, "-shm"), &WAL_WRITE_LOCK)
         .or_else(|| locking_process(&locks, path, &ROLLBACK_LOCKS))?;
-    let program = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-    let program = if program.trim().is_empty() { "a program" } else { program.trim() };
-    Some(Holder { pid, program: program.to_string(), is_on_server: false })
+    // A program may name itself with any bytes.
+    let program = fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
+    let program = match String::from_utf8_lossy(&program).trim_end_matches('\n') {
+        "" => "a program".to_string(),
+        name => name.to_string(),
+    };
+    Some(Holder { pid, program, is_on_server: false })
 }
 
 /// The other process that has locked one of these bytes of a file.

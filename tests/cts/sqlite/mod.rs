@@ -5,6 +5,7 @@ mod damage;
 mod doctor;
 mod faults;
 mod first_run;
+mod foreign_text;
 mod full_disk;
 mod healing;
 mod kills;

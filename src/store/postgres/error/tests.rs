@@ -71,11 +71,11 @@ fn a_fatal_error_is_not_a_fault_of_the_data() {
 }
 
 #[test]
-fn messages_of_a_server_are_cleaned_and_cut_and_contain_no_password() {
+fn messages_of_a_server_are_cut_and_contain_no_password() {
     let secret = Password::from("p@ss word");
-    let text = format!("\u{1b}[31mno p@ss word\r\n\u{7}{}", "x".repeat(5_000_000));
+    let text = format!("no p@ss word: {}", "x".repeat(5_000_000));
     let shown = printable(&text, Some(&secret));
-    assert!(shown.starts_with(" [31mno ***   xxx") && shown.ends_with("x …"), "{shown}");
+    assert!(shown.starts_with("no ***: xxx") && shown.ends_with("x …"), "{shown}");
     assert_eq!(shown.chars().count(), MESSAGE_CHARS_MAX + 2);
     // A password that is cut in the middle.
     let text = "x".repeat(MESSAGE_CHARS_MAX - 4) + "p@ss word";
