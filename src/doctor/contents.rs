@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use crate::health::{Reason, disk_reason};
+use crate::health::{Reason, disk_reason, unanswered_reason};
 use crate::migrate::assessment::Assessment;
 use crate::store::finding::{Finding, Group};
 use crate::store::schema::Schema;
@@ -32,6 +32,7 @@ pub fn examine(database: &dyn Database) -> DatabaseExamination {
     let cancelled = Arc::new(AtomicBool::new(false));
     let found = database.examine(&WaitPolicy::silent(LOCK_TIMEOUT, &cancelled));
     let mut findings = found.findings;
+    findings.extend(unanswered(&found.storage));
     findings.extend(disk(&found.storage));
     findings.extend(writable(&found.storage));
     findings.extend(
@@ -57,6 +58,17 @@ fn disk(storage: &StorageStatus) -> Option<Finding> {
         }
         Some(Reason::Critical(what)) => Finding::bad(Group::Files, name, what).remedy(remedy),
     })
+}
+
+/// What a file system that does not answer is judged to be.
+fn unanswered(storage: &StorageStatus) -> Option<Finding> {
+    let error = storage.unanswered.as_ref()?;
+    let (group, name) = (Group::Files, "file system");
+    let finding = match unanswered_reason(error) {
+        Reason::Critical(_) => Finding::bad(group, name, error.message()),
+        _ => Finding::unknown(group, name, error.message()),
+    };
+    Some(Finding { remedy: error.remedy.clone(), ..finding })
 }
 
 fn writable(storage: &StorageStatus) -> Option<Finding> {

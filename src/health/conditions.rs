@@ -135,6 +135,13 @@ impl Conditions {
         }
     }
 
+    /// Logs a failure that the next attempt did not meet, so that no fault was recorded.
+    pub fn log_momentary(&self, subject: Subject, error: &Error) {
+        let failure = subject.failure();
+        let text = format!("{failure}{}; the next attempt succeeded", error.message());
+        self.log.warn(text);
+    }
+
     /// The faults that hold.
     pub fn current(&self) -> Vec<Condition> {
         self.entries().values().map(|entry| entry.condition.clone()).collect()

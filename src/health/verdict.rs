@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::report::{Report, Surroundings};
+use crate::error::{Error, Kind};
 use crate::migrate::assessment::Assessment;
 use crate::store::schema::Schema;
 use crate::store::{Damage, Orphans, Snapshot, StorageStatus};
@@ -155,6 +156,7 @@ impl Report {
         let unwritable = storage.unwritable();
         self.reasons_found.extend(storage.replaced.clone().map(Reason::Critical));
         self.reasons_found.extend(unwritable.cloned().map(Reason::Critical));
+        self.reasons_found.extend(storage.unanswered.as_ref().map(unanswered_reason));
         // Why the storage cannot be written says more than the write that failed for it.
         let is_shown = |condition: &&super::conditions::Condition| {
             unwritable.is_none() || condition.subject != super::Subject::Write
@@ -199,6 +201,15 @@ impl Report {
 
 fn is_critical(object: &Object) -> bool {
     matches!(object, Object::Table(table) if CRITICAL.contains(&table.as_str()))
+}
+
+/// What a file system that does not answer gives reason for: an I/O error is one of the disk of the
+/// database; otherwise its state is unknown.
+pub fn unanswered_reason(error: &Error) -> Reason {
+    match error.kind {
+        Kind::Io => Reason::Critical(error.to_string()),
+        _ => Reason::Warning(error.to_string()),
+    }
 }
 
 /// What the free space of the disk gives reason for; nothing if it is unknown.

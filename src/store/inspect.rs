@@ -139,6 +139,8 @@ pub struct StorageStatus {
     pub total_bytes: Option<u64>,
     /// Why the open database is no longer the one at its path.
     pub replaced: Option<String>,
+    /// Why the file system does not answer, so that the figures and reasons above are not known.
+    pub unanswered: Option<Error>,
     /// The connections to its server, where there is one.
     pub pool: Option<PoolState>,
     /// The server that answered last, where there is one.

@@ -61,13 +61,23 @@ pub struct Settled {
     pub upkeep: Option<UpkeepOpener>,
 }
 
+/// How a turn of upkeep that did not fail went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UpkeepTurn {
+    /// The time until the next turn.
+    pub pause: Duration,
+    /// Whether the work was tried. Where another program held what it needs, this turn says nothing
+    /// about whether it would have succeeded.
+    pub was_tried: bool,
+}
+
 /// Work that keeps a database fit while programs use it, so that none of them has to do it.
 pub trait Upkeep: Send {
-    /// Does what is due. Returns the time until the next turn.
+    /// Does what is due.
     ///
     /// # Errors
     /// Where the work fails. It can be tried again.
-    fn turn(&mut self) -> Result<Duration>;
+    fn turn(&mut self) -> Result<UpkeepTurn>;
 }
 
 /// Writes one row into `site_logs`, in a transaction of its own.

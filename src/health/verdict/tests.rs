@@ -125,6 +125,16 @@ fn what_cannot_be_used_is_unhealthy() {
 }
 
 #[test]
+fn a_file_system_that_does_not_answer_is_unhealthy_after_an_io_error_else_degraded() {
+    for (kind, expected) in [(Kind::Io, Status::Unhealthy), (Kind::Permission, Status::Degraded)] {
+        let (status, reasons) = status_of(|_, surroundings| {
+            surroundings.storage.unanswered = Some(Error::new(kind, "does not answer"));
+        });
+        assert_eq!((status, reasons[0].as_str()), (expected, "does not answer"));
+    }
+}
+
+#[test]
 fn a_large_disk_may_be_fuller_in_percent_and_a_small_one_in_bytes() {
     for (free, total) in [(2_u64 << 30, 100_u64 << 30), (500 << 20, 8 << 30)] {
         let storage = StorageStatus {

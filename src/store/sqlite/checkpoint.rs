@@ -18,8 +18,9 @@ use rusqlite::{Connection, OpenFlags};
 use super::connect::connect;
 use super::error::{from_sqlite, is_busy};
 use super::file::FileIdentity;
+use super::file_error::unreadable;
 use crate::error::Result;
-use crate::store::{Upkeep, WaitPolicy};
+use crate::store::{Upkeep, UpkeepTurn, WaitPolicy};
 
 /// Length of the WAL from which on the next writer should reset it, in frames of one page each: 4 MiB,
 /// the length at which SQLite checkpoints by itself.
@@ -64,6 +65,15 @@ impl Checkpointer {
         Ok(Checkpointer { conn, path: path.to_path_buf(), identity: FileIdentity::of(path) })
     }
 
+    /// Whether the file at the path is the one that was opened. If not, the WAL may belong to the other one.
+    ///
+    /// # Errors
+    /// The file system does not say which file it is.
+    fn is_in_place(&self) -> Result<bool> {
+        let present = FileIdentity::read(&self.path).map_err(|e| unreadable(&self.path, &e))?;
+        Ok(present == self.identity)
+    }
+
     /// Runs one checkpoint. `None` if another connection is running one or blocks it.
     fn checkpoint(&self, mode: &str) -> Result<Option<WalFrames>> {
         let sql = format!("PRAGMA wal_checkpoint({mode})");
@@ -71,38 +81,41 @@ impl Checkpointer {
             .conn
             .query_row(&sql, [], |row| Ok(WalFrames { total: row.get(1)?, copied: row.get(2)? }));
         match frames {
-            Ok(frames) => Ok(Some(frames)),
+            // Both are -1 if another connection is running a checkpoint.
+            Ok(frames) => Ok((frames.total >= 0).then_some(frames)),
             Err(e) if is_busy(&e) => Ok(None),
             Err(e) => Err(from_sqlite(&self.path, &e)),
         }
     }
 
-    /// Checkpoints until the next writer can reset the WAL. Returns whether the WAL was long.
-    fn checkpoint_all(&self) -> Result<bool> {
+    /// Checkpoints until the next writer can reset the WAL. Returns whether the WAL was long; `None` if
+    /// another connection ran a checkpoint or blocked this one.
+    fn checkpoint_all(&self) -> Result<Option<bool>> {
         let mut total_before = 0;
         for _ in 0..ATTEMPTS {
-            let Some(frames) = self.checkpoint("PASSIVE")? else { return Ok(false) };
+            let Some(frames) = self.checkpoint("PASSIVE")? else { return Ok(None) };
             if frames.total < RESET_FRAMES {
-                return Ok(false);
+                return Ok(Some(false));
             }
             if frames.total == total_before && frames.copied == frames.total {
-                return Ok(true);
+                return Ok(Some(true));
             }
             total_before = frames.total;
         }
         if total_before > RESTART_FRAMES {
             self.checkpoint("RESTART")?;
         }
-        Ok(true)
+        Ok(Some(true))
     }
 }
 
 impl Upkeep for Checkpointer {
-    fn turn(&mut self) -> Result<Duration> {
-        if FileIdentity::of(&self.path) != self.identity {
-            // The WAL may belong to the file that is at the path now.
-            return Ok(IDLE_PAUSE);
+    fn turn(&mut self) -> Result<UpkeepTurn> {
+        if !self.is_in_place()? {
+            return Ok(UpkeepTurn { pause: IDLE_PAUSE, was_tried: false });
         }
-        Ok(if self.checkpoint_all()? { BUSY_PAUSE } else { IDLE_PAUSE })
+        let was_long = self.checkpoint_all()?;
+        let pause = if was_long == Some(true) { BUSY_PAUSE } else { IDLE_PAUSE };
+        Ok(UpkeepTurn { pause, was_tried: was_long.is_some() })
     }
 }

@@ -54,8 +54,21 @@ pub struct FileIdentity {
 impl FileIdentity {
     /// The file that is at a path now. `None` if it cannot be seen.
     pub fn of(path: &Path) -> Option<FileIdentity> {
-        let metadata = fs::metadata(path).ok()?;
-        Some(FileIdentity { device: metadata.dev(), inode: metadata.ino() })
+        FileIdentity::read(path).ok()?
+    }
+
+    /// The file that is at a path now. `None` if there is none.
+    ///
+    /// # Errors
+    /// The file system does not say whether there is one.
+    pub fn read(path: &Path) -> io::Result<Option<FileIdentity>> {
+        match fs::metadata(path) {
+            Ok(found) => Ok(Some(FileIdentity { device: found.dev(), inode: found.ino() })),
+            Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+                Ok(None)
+            }
+            Err(e) => Err(e),
+        }
     }
 }
 

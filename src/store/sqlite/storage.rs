@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use rustix::process::{Resource, geteuid, getrlimit};
 
 use super::file::{FileIdentity, folder_of};
+use crate::error::{Error, Kind};
 use crate::store::StorageStatus;
 
 /// Bytes on the disk that a new database needs, its journal included: twice its measured size.
@@ -25,11 +26,22 @@ const PLENTY_FACTOR: u64 = 8;
 /// What the file system says of the disk, the permissions and, given the file that was `opened`,
 /// whether it is still the one at the path.
 pub fn storage_status(path: &Path, opened: Option<FileIdentity>) -> StorageStatus {
+    let present = FileIdentity::read(path);
     let mut status = StorageStatus {
-        replaced: opened.and_then(|opened| replacement(path, opened)),
+        unanswered: present.as_ref().err().map(|cause| unanswered(path, cause)),
+        replaced: match (opened, present) {
+            (Some(opened), Ok(present)) => replacement(path, opened, present),
+            _ => None,
+        },
         ..StorageStatus::default()
     };
-    let disk = disk(path);
+    let disk = match disk(path) {
+        Err(Errno::IO) if status.unanswered.is_none() => {
+            status.unanswered = Some(unanswered(path, &Errno::IO.into()));
+            None
+        }
+        answer => answer.ok(),
+    };
     // A file system without figures has 0 of 0 blocks, which is not a full one.
     if let Some(disk) = disk.as_ref().filter(|disk| disk.f_blocks > 0) {
         status.free_bytes = Some(disk.f_bavail.saturating_mul(disk.f_frsize));
@@ -47,8 +59,23 @@ pub fn storage_status(path: &Path, opened: Option<FileIdentity>) -> StorageStatu
     status
 }
 
-fn disk(path: &Path) -> Option<StatVfs> {
-    rustix::fs::statvfs(if path.exists() { path } else { folder_of(path) }).ok()
+fn disk(path: &Path) -> rustix::io::Result<StatVfs> {
+    match rustix::fs::statvfs(path) {
+        Err(Errno::NOENT) => rustix::fs::statvfs(folder_of(path)),
+        answer => answer,
+    }
+}
+
+/// The error of a file system that does not say what is at the path, or what its disk has left.
+fn unanswered(path: &Path, cause: &io::Error) -> Error {
+    let (kind, remedy) = match cause.kind() {
+        ErrorKind::PermissionDenied => {
+            (Kind::Permission, "check the permissions of its folders (`namei -l` on the path)")
+        }
+        _ => (Kind::Io, "check the disk (`dmesg`, `smartctl`)"),
+    };
+    let what = "its file system does not answer";
+    Error::new(kind, what).at(path.display()).caused_by(cause).remedy(remedy)
 }
 
 /// Why this process cannot write a database.
@@ -92,7 +119,7 @@ impl WriteObstacle {
 
 /// What keeps this process from writing the database, as far as its file system shows it.
 pub fn write_obstacle(path: &Path) -> Option<WriteObstacle> {
-    write_obstacle_on(disk(path).as_ref(), path)
+    write_obstacle_on(disk(path).ok().as_ref(), path)
 }
 
 fn write_obstacle_on(disk: Option<&StatVfs>, path: &Path) -> Option<WriteObstacle> {
@@ -116,9 +143,9 @@ fn write_obstacle_on(disk: Option<&StatVfs>, path: &Path) -> Option<WriteObstacl
     missing(folder).map(|errno| obstacle(folder, errno, WriteFault::Folder(errno)))
 }
 
-/// Why the file at the path is not the one that was opened.
-fn replacement(path: &Path, opened: FileIdentity) -> Option<String> {
-    match FileIdentity::of(path) {
+/// Why the file that is at the path now, if there is one, is not the one that was opened.
+fn replacement(path: &Path, opened: FileIdentity, present: Option<FileIdentity>) -> Option<String> {
+    match present {
         None => Some(format!("{} was deleted while it was open", path.display())),
         Some(now) if now != opened => {
             Some(format!("{} was replaced by another file while it was open", path.display()))

@@ -35,22 +35,23 @@ fn thread_id(service: &Service, name: &str) -> String {
     id.unwrap().file_name().unwrap().to_str().unwrap().to_string()
 }
 
-/// `strace`, attached to one thread; its syncs fail until it is dropped.
-struct FailingSyncs(Child);
+/// `strace`, attached to one thread; these system calls of it fail with EIO until it is dropped.
+struct FailingCalls(Child);
 
-impl FailingSyncs {
-    fn of(thread: &str) -> FailingSyncs {
+impl FailingCalls {
+    fn of(service: &Service, thread: &str, calls: &str, when: &str) -> FailingCalls {
         let strace = Command::new("strace")
-            .args(["-o", "/dev/null", "-e", "trace=fsync,fdatasync"])
-            .args(["-e", "inject=fsync,fdatasync:error=EIO", "-p", thread])
+            .args(["-o", "/dev/null", "-e", &format!("trace={calls}")])
+            .args(["-e", &format!("inject={calls}:error=EIO{when}")])
+            .args(["-p", &thread_id(service, thread)])
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn();
-        FailingSyncs(strace.expect("strace (Debian package strace)"))
+        FailingCalls(strace.expect("strace (Debian package strace)"))
     }
 }
 
-impl Drop for FailingSyncs {
+impl Drop for FailingCalls {
     fn drop(&mut self) {
         let pid = rustix::process::Pid::from_child(&self.0);
         // Terminated, it detaches from the thread, which goes on.
@@ -59,35 +60,99 @@ impl Drop for FailingSyncs {
     }
 }
 
+/// Gives the service something to checkpoint.
+fn write_row(machine: &Machine) {
+    machine.sql("INSERT INTO site_logs (level, category, message) VALUES ('info', 'x', 'y')");
+}
+
 #[test]
 fn a_failed_checkpoint_makes_the_service_unhealthy_until_one_succeeds() {
+    // The WAL and then the file are synced; the file is cut to its length in between.
+    for calls in ["fsync,fdatasync", "ftruncate"] {
+        let machine = Machine::new();
+        let service = machine.serve().start();
+        service.until_ready().until_status("healthy");
+        let failing = FailingCalls::of(&service, "upkeep", calls, "");
+        await_within(Duration::from_secs(60), "the failed checkpoint is reported", || {
+            write_row(&machine);
+            service.get(HEALTH).json()["status"] == "unhealthy"
+        });
+        let answer = service.get(HEALTH);
+        assert_eq!(answer.code, 503, "{}", answer.body);
+        assert_eq!(service.get("/readyz").code, 503);
+        let reason = reasons(&service).remove(0);
+        assert!(reason.starts_with("upkeep failed and is retried: "), "{reason}");
+        assert!(reason.contains(machine.db().to_str().unwrap()), "{reason}");
+        let url = format!("--check --url http://{}", service.address());
+        machine.cts(&url).status(2).says(&[&reason]);
+        // The log has the same sentence, once for the fault and once for the status.
+        service.until(&format!("✗ {reason}"));
+        service.until(&format!("The database cannot be used: {reason}"));
+        drop(failing);
+        service.until_status("healthy");
+        service.until("✓ upkeep works again").until("✓ The database can be used again");
+        assert_eq!(service.get("/readyz").code, 200);
+        machine.cts(&url).success();
+        assert_eq!(service.log().matches("✗").count(), 1, "{}", service.log());
+        assert_eq!(service.stop().0, Some(0));
+        machine.cts("--check --deep").success();
+    }
+}
+
+#[test]
+fn a_momentary_failure_of_upkeep_is_logged_and_changes_no_status() {
     let machine = Machine::new();
     let service = machine.serve().start();
     service.until_ready().until_status("healthy");
-    let failing = FailingSyncs::of(&thread_id(&service, "upkeep"));
-    let failed = || {
-        // There is something to checkpoint.
-        machine.sql("INSERT INTO site_logs (level, category, message) VALUES ('info', 'x', 'y')");
-        service.get(HEALTH).json()["status"] == "unhealthy"
-    };
-    await_within(Duration::from_secs(60), "the failed checkpoint is reported", failed);
-    let answer = service.get(HEALTH);
-    assert_eq!(answer.code, 503, "{}", answer.body);
-    assert_eq!(service.get("/readyz").code, 503);
-    let reasons = reasons(&service);
-    let reason = &reasons[0];
-    assert!(reason.starts_with("upkeep failed and is retried: "), "{reason}");
-    assert!(reason.contains(machine.db().to_str().unwrap()), "{reason}");
-    // The log has the same sentence, once.
-    service.until(&format!("✗ {reason}"));
-    assert_eq!(service.log().matches(reason.as_str()).count(), 2, "{}", service.log());
-    service.until(&format!("The database cannot be used: {reason}"));
+    let failing = FailingCalls::of(&service, "upkeep", "fsync,fdatasync", ":when=1");
+    await_within(Duration::from_secs(60), "the failure is logged", || {
+        write_row(&machine);
+        assert_eq!(service.get(HEALTH).json()["status"], "healthy");
+        service.log().contains("; the next attempt succeeded")
+    });
     drop(failing);
-    service.until_status("healthy");
-    service.until("✓ upkeep works again").until("✓ The database can be used again");
-    assert_eq!(service.get("/readyz").code, 200);
+    assert!(!service.log().contains("✗"), "{}", service.log());
     assert_eq!(service.stop().0, Some(0));
-    machine.cts("--check --deep").success();
+}
+
+#[test]
+fn damage_that_a_checkpoint_meets_makes_the_service_unhealthy() {
+    let machine = Machine::new();
+    let service = machine.serve().start();
+    service.until_ready().until_status("healthy");
+    machine.sql(
+        "INSERT INTO site_logs (level, category, message) VALUES ('info', 'x', zeroblob(4 << 20))",
+    );
+    let length = || fs::metadata(machine.db()).unwrap().len();
+    await_within(Duration::from_secs(60), "it is checkpointed", || length() > 4 << 20);
+    let file = fs::File::options().write(true).open(machine.db()).unwrap();
+    file.set_len(length() / 2).unwrap();
+    machine.sql("UPDATE system_settings SET value = value || ' '");
+    let met = |reason: &String| reason.starts_with("upkeep failed") && reason.contains("damaged");
+    await_within(Duration::from_secs(60), "the damage is reported", || {
+        reasons(&service).iter().any(met)
+    });
+    assert_eq!(service.get(HEALTH).json()["status"], "unhealthy");
+    service.until("✗ upkeep failed and is retried: ");
+}
+
+#[test]
+fn a_file_system_that_does_not_answer_makes_the_service_unhealthy() {
+    let machine = Machine::new();
+    let service = machine.serve().start();
+    service.until_ready().until_status("healthy");
+    // The first for its free space, the others for the file at the path.
+    for calls in ["statfs,fstatfs", "stat,statx,newfstatat"] {
+        let failing = FailingCalls::of(&service, "database", calls, "");
+        let reason = service.until_status("unhealthy").json()["reasons"][0].clone();
+        let reason = reason.as_str().unwrap();
+        let expected = format!("{}: its file system does not answer: ", machine.db().display());
+        assert!(reason.starts_with(&expected), "{reason}");
+        assert!(!reason.contains("deleted"), "{reason}");
+        drop(failing);
+        service.until_status("healthy");
+    }
+    assert_eq!(service.stop().0, Some(0));
 }
 
 #[test]
