@@ -94,10 +94,7 @@ fn exit_status(text: &mut Roff) {
 type Code = (&'static str, &'static str);
 
 const RESULTS: &[(&str, &[Code])] = &[
-    (
-        "serve, migrate",
-        &[("0", "serve: stopped by SIGTERM or SIGINT. migrate: the schema is up to date.")],
-    ),
+    ("serve, migrate", &[("0", "serve: stopped by a signal. migrate: the schema is up to date.")]),
     (
         "--check",
         &[

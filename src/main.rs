@@ -27,11 +27,19 @@ use system::log::Log;
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = env::args_os().collect();
     let failures = FailureReporter::new(&arguments);
-    let code = match cli::parse(&arguments) {
-        Ok(invocation) => run(&invocation)
-            .unwrap_or_else(|error| failures.report(&error, invocation.flags.verbosity)),
-        Err(reason) => failures.report_no_invocation(&reason),
+    let (code, is_service) = match cli::parse(&arguments) {
+        Ok(invocation) => {
+            let code = run(&invocation)
+                .unwrap_or_else(|error| failures.report(&error, invocation.flags.verbosity));
+            (code, invocation.command == Command::Serve)
+        }
+        Err(reason) => (failures.report_no_invocation(&reason), false),
     };
+    system::signals::announce_work_done();
+    match is_service {
+        true => system::log::flush_service_log(),
+        false => system::log::flush_command_log(),
+    }
     code.into()
 }
 
@@ -48,6 +56,7 @@ fn run(Invocation { command, flags }: &Invocation) -> Result<u8> {
         (loaded, _) => loaded?,
     };
     let log = Log::new(config.verbosity);
+    log.report_panics();
     match command {
         Command::Serve => service::serve(&config, log).map(|()| 0),
         Command::Check { json, deep, .. } => commands::check::database(&config, *json, *deep),

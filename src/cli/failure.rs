@@ -2,12 +2,14 @@
 //! or JSON on standard output for the monitoring system, every other command logs; both have an exit code.
 
 use std::ffi::OsString;
-use std::io::ErrorKind;
+use std::io;
 
 use crate::cli::arguments::NoInvocation;
 use crate::commands::check::could_not_ask;
 use crate::error::{Error, Kind};
 use crate::system::log::{Log, Verbosity};
+use crate::system::output::{print_lines, write_all};
+use crate::system::visible::Lines;
 
 /// Reports failures in the form that the command line asks for.
 #[derive(Clone, Copy, Debug)]
@@ -46,11 +48,16 @@ impl FailureReporter {
             let text = message.to_string();
             return could_not_ask(text.lines().next().unwrap_or_default(), self.as_json);
         }
-        match (message.print(), message.use_stderr()) {
+        let mut lines = Lines::new();
+        message.to_string().lines().for_each(|line| lines.add(line));
+        if message.use_stderr() {
             // If standard error cannot be written, the exit code still reports the fault.
-            (_, true) => Kind::Usage.exit_code(),
-            (Err(e), false) if e.kind() != ErrorKind::BrokenPipe => Kind::Io.exit_code(),
-            (_, false) => 0,
+            let _ = write_all(&io::stderr(), &mut lines.as_str().as_bytes());
+            return Kind::Usage.exit_code();
+        }
+        match print_lines(&lines) {
+            Ok(()) => 0,
+            Err(error) => self.report(&error, Verbosity::Normal),
         }
     }
 }

@@ -26,14 +26,13 @@ fn open_read_only(config: &Config, timeout: Duration) -> Result<Option<Box<dyn O
     Ok(opened.database.filter(|_| opened.has_tables))
 }
 
-/// Runs `work` with a wait policy that is cancelled by the first SIGTERM or SIGINT; the second one
-/// ends the process.
+/// Runs `work` with a wait policy that is cancelled by the first request to stop.
 fn interruptible<T>(
     config: &Config,
     log: Log,
     work: impl FnOnce(&WaitPolicy<'_>) -> Result<T>,
 ) -> Result<T> {
-    let cancelled = stop_flag()?;
+    let cancelled = stop_flag(log)?;
     let on_wait = |wait: &WaitReason, waited| drop(log_wait(log, wait, waited));
     let reporter = ProgressReporter::new(log);
     let on_progress = |progress: Progress<'_>| drop(reporter.report(progress));

@@ -17,6 +17,7 @@ pub fn run(config: &Config, as_json: bool) -> Result<u8> {
         return Err(identity.absent_error());
     };
     let snapshot = database.inspect()?;
+    drop(database);
     let drift = snapshot.drift(identity.schema);
     match as_json {
         true => print_json(&drift_json(&drift, &snapshot.exceptions)),

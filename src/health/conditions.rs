@@ -158,8 +158,7 @@ impl Conditions {
         }
     }
 
-    /// Puts a condition in place; whether it must be logged. Logging itself happens without the lock: a
-    /// reader of the log that hangs must not hold up the health answers.
+    /// Puts a condition in place; whether it must be logged.
     fn update(&self, condition: Condition, now: Instant) -> bool {
         let mut entries = self.entries();
         match entries.get_mut(&condition.subject) {

@@ -112,14 +112,15 @@ impl Gate {
         Ok(Gate { shared, waker })
     }
 
-    /// Accepts no more connections and waits for the responses in progress, at most `timeout`. Clients
-    /// that were admitted before are answered too if their request arrives within
-    /// [`LAST_REQUEST_TIMEOUT`].
-    pub fn close(&self, timeout: Duration) {
+    /// Accepts no more connections and waits for the responses in progress, at most `timeout` and no longer
+    /// than `is_hurried` is false. Clients that were admitted before are answered too if their request
+    /// arrives within [`LAST_REQUEST_TIMEOUT`].
+    pub fn close(&self, timeout: Duration, is_hurried: &AtomicBool) {
         self.stop_accepting();
         let start = Instant::now();
         let mut state = self.shared.state();
         while start.elapsed() < timeout
+            && !is_hurried.load(Ordering::Relaxed)
             && (state.responses_in_progress > 0
                 || state.may_receive_requests() && start.elapsed() < LAST_REQUEST_TIMEOUT)
         {

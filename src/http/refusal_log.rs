@@ -1,5 +1,4 @@
-//! The log lines about refused requests, limited in number: a client cannot fill the log, and a log that
-//! blocks delays one client only.
+//! The log lines about refused requests, limited in number: a client cannot fill the log.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -22,8 +21,6 @@ pub struct RefusalLog {
 struct RefusalLogState {
     /// By status code.
     lines: BTreeMap<u16, LastLine>,
-    /// Whether a thread is writing a line.
-    is_writing: bool,
 }
 
 struct LastLine {
@@ -39,7 +36,7 @@ impl RefusalLog {
     }
 
     /// Logs that a client received this reply, unless a line with the same status code was written within
-    /// [`LINE_INTERVAL`] or is being written now.
+    /// [`LINE_INTERVAL`].
     pub fn record(&self, reply: &Reply, client: IpAddr) {
         let Some(suppressed) = self.state().begin_line(reply.status_code) else { return };
         let more = match suppressed {
@@ -48,7 +45,6 @@ impl RefusalLog {
         };
         let code = reply.status_code;
         self.log.warn(format_args!("refused {client} ({code}){more}: {:.300}", reply.body));
-        self.state().is_writing = false;
     }
 
     fn state(&self) -> MutexGuard<'_, RefusalLogState> {
@@ -60,12 +56,11 @@ impl RefusalLogState {
     /// If a line may be written now, the number of refusals that were not logged since the last one.
     fn begin_line(&mut self, code: u16) -> Option<u64> {
         if let Some(last) = self.lines.get_mut(&code)
-            && (self.is_writing || last.written_at.elapsed() < LINE_INTERVAL)
+            && last.written_at.elapsed() < LINE_INTERVAL
         {
             last.suppressed += 1;
             return None;
         }
-        self.is_writing = true;
         let line = LastLine { written_at: Instant::now(), suppressed: 0 };
         Some(self.lines.insert(code, line).map_or(0, |last| last.suppressed))
     }
@@ -81,7 +76,6 @@ mod tests {
         assert_eq!(state.begin_line(404), Some(0));
         assert_eq!((state.begin_line(404), state.begin_line(404)), (None, None));
         assert_eq!(state.begin_line(403), Some(0), "the first of its status code is always logged");
-        state.is_writing = false;
         if let Some(last) = state.lines.get_mut(&404) {
             last.written_at -= LINE_INTERVAL;
         }

@@ -1,6 +1,7 @@
 //! The HTTP server of the appliance: the listener, the gate in front of it, and the replies.
 
 use std::net::SocketAddr;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use crate::config::Config;
@@ -62,9 +63,10 @@ impl HttpServer {
             .is_ok_and(|response| response.status_code == 200)
     }
 
-    /// Accepts no more connections and waits for the responses in progress, at most `timeout`.
-    pub fn stop(&self, timeout: Duration) {
-        self.gate.close(timeout);
+    /// Accepts no more connections and waits for the responses in progress, at most `timeout` and no longer
+    /// than `is_hurried` is false.
+    pub fn stop(&self, timeout: Duration, is_hurried: &AtomicBool) {
+        self.gate.close(timeout, is_hurried);
     }
 }
 

@@ -2,9 +2,11 @@
 //! line every few seconds.
 
 use std::cell::{Cell, RefCell};
+use std::io;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
 
 use crate::store::{Progress, WaitReason};
 use crate::system::log::Log;
@@ -14,6 +16,10 @@ use crate::system::visible::visible;
 const PAUSE: Duration = Duration::from_secs(5);
 /// Rows from which on the beginning is reported too: an index build reports nothing in between.
 const MANY: u64 = 500_000;
+/// How often a bar is drawn at most.
+const PICTURES_PER_SECOND: u8 = 20;
+/// Columns of a terminal that does not tell its size.
+const COLUMNS_DEFAULT: u16 = 80;
 const BAR: &str = "{msg} {wide_bar} {percent} %, {eta} left";
 
 /// Logs a wait, and returns the sentence.
@@ -57,7 +63,9 @@ impl ProgressReporter {
     fn draw(&self, Progress { object, done, total }: Progress<'_>) {
         let mut bar = self.bar.borrow_mut();
         let bar = bar.get_or_insert_with(|| {
-            let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
+            let terminal = Box::new(LogTerminal { log: self.log, picture: Mutex::default() });
+            let target = ProgressDrawTarget::term_like_with_hz(terminal, PICTURES_PER_SECOND);
+            let bar = ProgressBar::with_draw_target(Some(total), target);
             match ProgressStyle::with_template(BAR) {
                 Ok(style) => bar.with_style(style),
                 Err(_) => bar,
@@ -71,5 +79,72 @@ impl ProgressReporter {
             bar.finish_and_clear();
             bar.reset();
         }
+    }
+}
+
+/// The terminal of the log. What is drawn is handed to the thread that writes the log, so that a terminal
+/// that is stopped (Ctrl-S) does not hold up the work whose progress it shows.
+#[derive(Debug)]
+struct LogTerminal {
+    log: Log,
+    /// What is drawn at the next flush.
+    picture: Mutex<String>,
+}
+
+impl LogTerminal {
+    fn picture(&self) -> MutexGuard<'_, String> {
+        self.picture.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, text: &str) -> io::Result<()> {
+        self.picture().push_str(text);
+        Ok(())
+    }
+
+    /// To move by 0 moves by 1.
+    fn move_cursor(&self, by: usize, direction: char) -> io::Result<()> {
+        if by == 0 { Ok(()) } else { self.add(&format!("\x1b[{by}{direction}")) }
+    }
+}
+
+/// Cursor movements as every terminal has them (ECMA-48: CUU, CUD, CUF, CUB, EL).
+impl TermLike for LogTerminal {
+    fn width(&self) -> u16 {
+        let size = rustix::termios::tcgetwinsize(io::stderr());
+        size.map(|size| size.ws_col).ok().filter(|columns| *columns > 0).unwrap_or(COLUMNS_DEFAULT)
+    }
+
+    fn move_cursor_up(&self, lines: usize) -> io::Result<()> {
+        self.move_cursor(lines, 'A')
+    }
+
+    fn move_cursor_down(&self, lines: usize) -> io::Result<()> {
+        self.move_cursor(lines, 'B')
+    }
+
+    fn move_cursor_right(&self, columns: usize) -> io::Result<()> {
+        self.move_cursor(columns, 'C')
+    }
+
+    fn move_cursor_left(&self, columns: usize) -> io::Result<()> {
+        self.move_cursor(columns, 'D')
+    }
+
+    fn write_line(&self, text: &str) -> io::Result<()> {
+        self.add(text)?;
+        self.add("\n")
+    }
+
+    fn write_str(&self, text: &str) -> io::Result<()> {
+        self.add(text)
+    }
+
+    fn clear_line(&self) -> io::Result<()> {
+        self.add("\r\x1b[2K")
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        self.log.draw(std::mem::take(&mut *self.picture()));
+        Ok(())
     }
 }

@@ -20,6 +20,8 @@ const REQUESTS_TIMEOUT: Duration = Duration::from_secs(5);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(15);
 /// How often the start timeout of systemd is extended while the database is not ready.
 const EXTENSION_INTERVAL: Duration = Duration::from_secs(5);
+/// How often a service manager that is busy is told again that the service is ready.
+const READY_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// How often the watchdog's conditions are examined without a watchdog.
 const IDLE_INTERVAL: Duration = Duration::from_secs(60);
 /// A database that has finished nothing for longer hangs: the watchdog is no longer reset.
@@ -44,6 +46,8 @@ pub struct Appliance {
     pub conditions: Conditions,
     /// Cancels the start of the database.
     pub cancelled: Arc<AtomicBool>,
+    /// Whether it was asked to stop again: requests are no longer waited for.
+    pub is_hurried: Arc<AtomicBool>,
 }
 
 impl Appliance {
@@ -57,7 +61,6 @@ impl Appliance {
             return self.stop(signal);
         }
         self.log.info("✓ Application Ready for Production");
-        self.notifier.ready(&format!("serving on {}", self.server.address()));
         let signal = self.until_signal(events)?;
         self.stop(signal)
     }
@@ -88,12 +91,18 @@ impl Appliance {
         }
     }
 
+    /// Notifies systemd that the service is ready, and waits for a signal.
     fn until_signal(&self, events: &Receiver<ServiceEvent>) -> Result<StopSignal> {
         let interval = self.notifier.watchdog.map_or(IDLE_INTERVAL, |every| every / 3);
+        let is_ready_sent =
+            || self.notifier.ready(&format!("serving on {}", self.server.address()));
+        let mut is_notified = is_ready_sent();
         loop {
-            match events.recv_timeout(interval) {
+            let pause = if is_notified { interval } else { interval.min(READY_RETRY_INTERVAL) };
+            match events.recv_timeout(pause) {
                 Ok(ServiceEvent::Signal(signal)) => return Ok(signal),
                 Ok(_) => {}
+                Err(RecvTimeoutError::Timeout) if !is_notified => is_notified = is_ready_sent(),
                 Err(RecvTimeoutError::Timeout) => self.reset_watchdog(interval),
                 Err(RecvTimeoutError::Disconnected) => return Err(thread_ended()),
             }
@@ -127,7 +136,7 @@ impl Appliance {
     fn stop(&self, signal: StopSignal) -> Result<()> {
         self.log.info(format_args!("Stopping ({})", signal.name()));
         self.notifier.stopping("finishing requests and emptying the WAL");
-        self.server.stop(REQUESTS_TIMEOUT);
+        self.server.stop(REQUESTS_TIMEOUT, &self.is_hurried);
         self.prober.close(CLOSE_TIMEOUT)
     }
 }

@@ -8,7 +8,7 @@ mod start;
 mod upkeep;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 
 use crate::config::Config;
@@ -19,10 +19,10 @@ use crate::service::appliance::{Appliance, ServiceEvent};
 use crate::service::prober::Prober;
 use crate::service::start::open_database;
 use crate::system::log::Log;
-use crate::system::signals::watch_stop_signals;
+use crate::system::signals::{HangupMeaning, watch_signals};
 use crate::system::systemd::Notifier;
 
-/// `cts serve`: runs until SIGTERM or SIGINT.
+/// `cts serve`: runs until a signal asks it to stop.
 ///
 /// # Errors
 ///
@@ -33,8 +33,13 @@ pub fn serve(config: &Config, log: Log) -> Result<()> {
     let notifier = Notifier::from_environment();
     let (events, received) = mpsc::channel();
     let cancelled = Arc::new(AtomicBool::new(false));
-    let signals = events.clone();
-    watch_stop_signals(move |signal| drop(signals.send(ServiceEvent::Signal(signal))))?;
+    let is_hurried = Arc::new(AtomicBool::new(false));
+    let (signals, hurry) = (events.clone(), Arc::clone(&is_hurried));
+    watch_signals(log, HangupMeaning::of_service(), move |signal| {
+        hurry.store(signal.is_repeated, Ordering::Relaxed);
+        // The receiver has ended with the service.
+        let _ = signals.send(ServiceEvent::Signal(signal));
+    })?;
 
     let conditions = Conditions::new(log);
     let prober = Prober::new(Arc::clone(&config.database), conditions.clone());
@@ -47,7 +52,8 @@ pub fn serve(config: &Config, log: Log) -> Result<()> {
     log.info(format_args!("Listening on http://{}", server.address()));
     open_database(config, log, &prober, &cancelled, events)?;
 
-    let result = Appliance { log, notifier, server, prober, conditions, cancelled }.run(&received);
+    let appliance = Appliance { log, notifier, server, prober, conditions, cancelled, is_hurried };
+    let result = appliance.run(&received);
     log.info("Stopped");
     result
 }

@@ -6,6 +6,8 @@ pub mod address;
 pub mod deadline;
 pub mod environment;
 pub mod log;
+mod log_queue;
+mod log_writer;
 pub mod output;
 pub mod secret;
 pub mod shell;

@@ -1,6 +1,10 @@
-//! Standard output.
+//! Standard output, and writing to a descriptor that other programs share.
 
-use std::io::{self, Write as _};
+use std::io::{self, ErrorKind};
+use std::os::fd::AsFd;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 
 use crate::error::{Error, Kind, Result};
 use crate::system::visible::{Lines, visible_json};
@@ -24,10 +28,36 @@ pub fn print_json(json: &str) -> Result<()> {
 }
 
 fn write(text: &str) -> Result<()> {
-    match io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
-        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
+    match write_all(&io::stdout(), &mut text.as_bytes()) {
+        Err(e) if e.kind() != ErrorKind::BrokenPipe => {
             Err(Error::new(Kind::Io, "cannot write to standard output").caused_by(e))
         }
         _ => Ok(()),
+    }
+}
+
+/// Writes all bytes to a descriptor. Another program that shares it may have made it non-blocking:
+/// then this waits until it accepts more.
+///
+/// # Errors
+///
+/// Of the operating system; `bytes` are those that are not written.
+pub fn write_all(descriptor: &impl AsFd, bytes: &mut &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match rustix::io::write(descriptor, bytes) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(count) => *bytes = bytes.get(count..).unwrap_or_default(),
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => await_writable(descriptor)?,
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(())
+}
+
+fn await_writable(descriptor: &impl AsFd) -> io::Result<()> {
+    match poll(&mut [PollFd::new(descriptor, PollFlags::OUT)], None) {
+        Ok(_) | Err(Errno::INTR) => Ok(()),
+        Err(errno) => Err(errno.into()),
     }
 }

@@ -1,12 +1,17 @@
 //! Notifications to systemd: the protocol of sd_notify(3), datagrams to the socket that it names.
 
 use std::env;
+use std::io::ErrorKind;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
 use crate::system::visible::visible;
+
+/// How long a notification waits for a service manager that takes none: the thread that sends it has more
+/// to do, such as to stop.
+const SEND_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The connection to the service manager; without one, notifications are dropped.
 pub struct Notifier {
@@ -27,38 +32,41 @@ impl Notifier {
         }
     }
 
-    /// Notifies that the service is ready.
-    pub fn ready(&self, status: &str) {
-        self.send("READY=1", Some(status));
+    /// Notifies that the service is ready. Whether the service manager has taken it, or there is none.
+    pub fn ready(&self, status: &str) -> bool {
+        self.send(Some("READY=1"), Some(status))
     }
 
     /// Sets the status text that `systemctl status` shows.
     pub fn status(&self, status: &str) {
-        self.send("", Some(status));
+        self.send(None, Some(status));
     }
 
     /// Extends the start timeout.
     pub fn extend_start(&self, by: Duration, status: &str) {
-        self.send(&format!("EXTEND_TIMEOUT_USEC={}", by.as_micros()), Some(status));
+        self.send(Some(&format!("EXTEND_TIMEOUT_USEC={}", by.as_micros())), Some(status));
     }
 
     /// Resets the watchdog.
     pub fn alive(&self) {
-        self.send("WATCHDOG=1", None);
+        self.send(Some("WATCHDOG=1"), None);
     }
 
     /// Notifies that the service is stopping.
     pub fn stopping(&self, status: &str) {
-        self.send("STOPPING=1", Some(status));
+        self.send(Some("STOPPING=1"), Some(status));
     }
 
-    /// Each line of a message is an assignment: a line end in the status would begin another one.
-    fn send(&self, assignment: &str, status: Option<&str>) {
-        if let Some((socket, address)) = &self.socket {
-            let status = status.map(|status| format!("\nSTATUS={}", visible(status)));
-            let message = format!("{assignment}{}", status.unwrap_or_default());
-            // Without a receiver the service runs on all the same.
-            let _ = socket.send_to_addr(message.as_bytes(), address);
+    /// Each line of a message is an assignment: a line end in the status would begin another one. Without a
+    /// receiver the service runs on all the same. False if the receiver is too busy to take it.
+    fn send(&self, assignment: Option<&str>, status: Option<&str>) -> bool {
+        let Some((socket, address)) = &self.socket else { return true };
+        let status = status.map(|status| format!("STATUS={}", visible(status)));
+        let message = [assignment.map(str::to_string), status];
+        let message = message.into_iter().flatten().collect::<Vec<_>>().join("\n");
+        match socket.send_to_addr(message.as_bytes(), address) {
+            Err(e) => e.kind() != ErrorKind::WouldBlock,
+            Ok(_) => true,
         }
     }
 }
@@ -70,5 +78,7 @@ fn connect() -> Option<(UnixDatagram, SocketAddr)> {
         [b'/', ..] => SocketAddr::from_pathname(&name),
         _ => return None,
     };
-    Some((UnixDatagram::unbound().ok()?, address.ok()?))
+    let socket = UnixDatagram::unbound().ok()?;
+    socket.set_write_timeout(Some(SEND_TIMEOUT)).ok()?;
+    Some((socket, address.ok()?))
 }

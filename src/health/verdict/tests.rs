@@ -168,7 +168,7 @@ fn the_check_line_has_the_form_that_monitoring_reads() {
     assert!(line.starts_with("CTS CRITICAL - sqlite, 21/22 core tables"), "{line}");
     let error = Error::new(Kind::Io, "a | b\nc");
     let line = Report::unreachable(&database(), &error).check_line();
-    assert_eq!(line, "CTS CRITICAL - sqlite: a / b c");
+    assert_eq!(line, "CTS CRITICAL - sqlite: a / b\\nc");
 }
 
 #[test]

@@ -55,7 +55,7 @@ fn a_responder_that_panics_costs_its_client_only() {
     }
     assert_eq!(response(request(address, "/quick")), "/quick");
     let start = Instant::now();
-    gate.close(Duration::from_secs(5));
+    gate.close(Duration::from_secs(5), &AtomicBool::new(false));
     assert!(start.elapsed() < Duration::from_secs(1), "a response stays in progress for ever");
 }
 
@@ -65,7 +65,7 @@ fn closing_waits_for_responses_and_for_nothing_else() {
     let silent = TcpStream::connect(address).unwrap();
     let slow = request(address, "/slow");
     thread::sleep(Duration::from_millis(100));
-    gate.close(Duration::from_secs(5));
+    gate.close(Duration::from_secs(5), &AtomicBool::new(false));
     assert_eq!(response(slow), "/slow");
     let is_refused = || TcpStream::connect(address).is_err();
     let deadline = Instant::now() + Duration::from_secs(5);

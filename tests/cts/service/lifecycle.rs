@@ -117,6 +117,28 @@ fn systemd_is_notified_of_ready_watchdog_and_stopping() {
 }
 
 #[test]
+fn a_service_manager_that_takes_no_notification_does_not_hold_up_the_stop() {
+    let machine = Machine::new();
+    let manager = Manager::new(&machine);
+    let filler = UnixDatagram::unbound().unwrap();
+    filler.set_nonblocking(true).unwrap();
+    let mut fillers = 0;
+    while filler.send_to(b"STATUS=filler", machine.path("notify")).is_ok() {
+        fillers += 1;
+    }
+    let service = machine.serve().env("NOTIFY_SOCKET", machine.path("notify")).start();
+    service.until_ready();
+    assert_eq!(service.get("/readyz").code, 200);
+    // It is told once it takes notifications again.
+    for _ in 0..fillers {
+        assert_eq!(manager.notification(), "STATUS=filler");
+    }
+    manager.until("READY=1");
+    while filler.send_to(b"STATUS=filler", machine.path("notify")).is_ok() {}
+    assert_eq!(service.stop().0, Some(0));
+}
+
+#[test]
 fn systemd_is_not_notified_of_ready_while_the_lock_is_held() {
     let machine = Machine::migrated();
     machine.sql("DROP INDEX idx_site_logs_time");

@@ -5,6 +5,8 @@ mod attacks;
 mod conditions;
 mod http;
 mod lifecycle;
+mod log;
+mod signals;
 mod trading_programs;
 mod under_systemd;
 mod unit_files;
