@@ -8,7 +8,6 @@ use std::thread;
 use std::time::Duration;
 
 use super::checkup_files::FileState;
-use super::connect::RestingState;
 use super::{DatabaseFile, Sqlite, file, storage};
 use crate::error::{Error, Kind, Result};
 use crate::store::finding::{Finding, Group};
@@ -55,16 +54,7 @@ fn read_contents(
     path: &Path,
     wait: &WaitPolicy<'_>,
 ) -> Result<Option<Contents>> {
-    let access = database.access;
-    if let Some(before) = RestingState::of(path) {
-        let contents = Sqlite::open_at_rest(path, access, wait)
-            .and_then(|store| store.map(|store| inspect(store, wait)).transpose());
-        if RestingState::of(path) == Some(before) {
-            return contents;
-        }
-        // A program has written in the meantime, so that parts of it may be of different moments.
-    }
-    let store = Sqlite::open_read_only(path, access, wait)?;
+    let store = Sqlite::open_read_only(path, database.access, wait)?;
     store.map(|store| inspect(store, wait)).transpose()
 }
 

@@ -1,7 +1,6 @@
 //! Opens a SQLite database. What is not a database of CTS is refused and left as it was, and opening
 //! it to read changes nothing.
 
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,6 +9,7 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
+use super::at_rest::{AtRest, RestingState, connect_at_rest, connect_immutable};
 use super::error::{from_sqlite, is_busy, is_unopenable};
 use super::file::{self, APPLICATION_ID, FileContent, FileIdentity, has_wal, side_file};
 use super::file_system::refuse_network;
@@ -81,38 +81,55 @@ impl Sqlite {
             .map_err(|e| from_sqlite(&self.path, &e))
     }
 
-    /// Opens the database to read it, which changes no byte of it. `None` if there is no database.
+    /// Opens the database to read it, which changes no byte of it and, if no process has it open,
+    /// nothing beside it. `None` if there is no database.
     ///
     /// # Errors
     /// What is at the path is not a database of CTS, or cannot be read; or what ends the waiting for a
-    /// lock. SQLite may have created side files.
+    /// lock.
     pub fn open_read_only(
         path: &Path,
         access: FileAccess,
         wait: &WaitPolicy<'_>,
     ) -> Result<Option<Sqlite>> {
         let Some(path) = find_database(path, access, wait)? else { return Ok(None) };
-        let store = Sqlite::open_with(path, access, OpenFlags::SQLITE_OPEN_READ_ONLY, wait)?;
-        refuse_foreign(&store.conn, &store.path)?;
+        let mut store = match RestingState::of(&path) {
+            Some(state) => Sqlite::open_at_rest(path, access, state, wait)?,
+            None => Sqlite::open_with(path, access, OpenFlags::SQLITE_OPEN_READ_ONLY, wait)?,
+        };
+        store.read(|store| refuse_foreign(&store.conn, &store.path))?;
         Ok(Some(store))
     }
 
-    /// Opens a database that has no side files to read it, without creating any. No lock keeps
-    /// writers away: the caller compares its [`RestingState`] before and after.
+    fn open_at_rest(
+        path: PathBuf,
+        access: FileAccess,
+        state: RestingState,
+        wait: &WaitPolicy<'_>,
+    ) -> Result<Sqlite> {
+        let mut conn = connect_at_rest(&path, state)?;
+        interrupt_when(&mut conn, wait.cancelled).map_err(|e| from_sqlite(&path, &e))?;
+        let identity = FileIdentity::of(&path);
+        let at_rest = Some(AtRest::new(state, wait));
+        Ok(Sqlite { conn, path, identity, access, settled: false, known: None, at_rest })
+    }
+
+    /// Reads, and reads again with locks if the database was opened at rest and another process has
+    /// opened or written it meanwhile.
     ///
     /// # Errors
-    /// As [`Sqlite::open_read_only`], and no file was created.
-    pub fn open_at_rest(
-        path: &Path,
-        access: FileAccess,
-        wait: &WaitPolicy<'_>,
-    ) -> Result<Option<Sqlite>> {
-        let Some(path) = find_database(path, access, wait)? else { return Ok(None) };
-        let mut conn = connect_immutable(&path)?;
-        interrupt_when(&mut conn, wait.cancelled).map_err(|e| from_sqlite(&path, &e))?;
-        refuse_foreign(&conn, &path)?;
-        let identity = FileIdentity::of(&path);
-        Ok(Some(Sqlite { conn, path, identity, access, settled: false, known: None }))
+    /// The error of `read`, or of opening the database again.
+    pub(super) fn read<T>(&mut self, mut read: impl FnMut(&mut Sqlite) -> Result<T>) -> Result<T> {
+        let result = read(self);
+        let Some(at_rest) = &self.at_rest else { return result };
+        if at_rest.holds(&self.path) {
+            return result;
+        }
+        let cancelled = Arc::clone(&at_rest.cancelled);
+        let wait = WaitPolicy::silent(at_rest.timeout, &cancelled);
+        let (path, access) = (self.path.clone(), self.access);
+        *self = Sqlite::open_with(path, access, OpenFlags::SQLITE_OPEN_READ_ONLY, &wait)?;
+        read(self)
     }
 
     fn open_with(
@@ -124,7 +141,7 @@ impl Sqlite {
         let mut conn = connect(&path, flags, wait)?;
         interrupt_when(&mut conn, wait.cancelled).map_err(|e| from_sqlite(&path, &e))?;
         let identity = FileIdentity::of(&path);
-        Ok(Sqlite { conn, path, identity, access, settled: false, known: None })
+        Ok(Sqlite { conn, path, identity, access, settled: false, known: None, at_rest: None })
     }
 }
 
@@ -144,28 +161,6 @@ fn find_database(
         FileContent::Database(id) => refuse_foreign_id(&path, id)?,
     }
     Ok(Some(path))
-}
-
-/// The state of a database that has no WAL and no journal, so that its file alone is the whole of it.
-/// As long as it stays the same, nothing was written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RestingState {
-    size_bytes: u64,
-    modified_seconds: i64,
-    modified_nanoseconds: i64,
-}
-
-impl RestingState {
-    /// The state now. `None` if the database has a WAL or a journal, or cannot be seen.
-    pub fn of(path: &Path) -> Option<RestingState> {
-        let has_side_file = ["-wal", "-journal"].iter().any(|s| side_file(path, s).exists());
-        let metadata = std::fs::metadata(path).ok().filter(|_| !has_side_file)?;
-        Some(RestingState {
-            size_bytes: metadata.len(),
-            modified_seconds: metadata.mtime(),
-            modified_nanoseconds: metadata.mtime_nsec(),
-        })
-    }
 }
 
 /// Makes SQLite end the connection's work once `cancelled` is set.
@@ -237,31 +232,8 @@ fn not_rolled_back(path: &Path) -> Error {
 
 /// Opens a file that may be another program's, if possible without creating a side file.
 fn connect_to_recognise(path: &Path, wait: &WaitPolicy<'_>) -> Result<Connection> {
-    if RestingState::of(path).is_some() {
-        connect_immutable(path)
-    } else {
-        connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY, wait)
+    match RestingState::of(path) {
+        Some(state) => connect_at_rest(path, state),
+        None => connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY, wait),
     }
-}
-
-/// Opens a database without a WAL to read its file alone, and without locks.
-fn connect_immutable(path: &Path) -> Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
-        | OpenFlags::SQLITE_OPEN_URI
-        | OpenFlags::SQLITE_OPEN_NO_MUTEX
-        | OpenFlags::SQLITE_OPEN_EXRESCODE;
-    Connection::open_with_flags(immutable_uri(path), flags).map_err(|e| from_sqlite(path, &e))
-}
-
-/// The URI of a file for SQLite (sqlite.org/uri.html).
-fn immutable_uri(path: &Path) -> String {
-    let mut uri = String::from("file:");
-    for byte in path.as_os_str().as_encoded_bytes() {
-        match byte {
-            b'/' | b'.' | b'-' | b'_' => uri.push(char::from(*byte)),
-            b if b.is_ascii_alphanumeric() => uri.push(char::from(*b)),
-            b => uri.push_str(&format!("%{b:02X}")),
-        }
-    }
-    uri + "?immutable=1"
 }

@@ -48,7 +48,8 @@ pub fn create_aside(
     let Some(file) = create_unnamed(&path, access.group)? else { return Ok(false) };
     let mut conn = Connection::open_in_memory().map_err(|e| from_sqlite(&path, &e))?;
     interrupt_when(&mut conn, wait.cancelled).map_err(|e| from_sqlite(&path, &e))?;
-    let mut store = Sqlite { conn, path, identity: None, access, settled: false, known: None };
+    let mut store =
+        Sqlite { conn, path, identity: None, access, settled: false, known: None, at_rest: None };
     build(&mut store)?;
     publish(&mut store, file).map_err(|error| error.leaving(StateLeft::Unchanged))
 }

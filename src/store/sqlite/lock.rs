@@ -15,7 +15,7 @@ use crate::store::{Holder, WaitPolicy};
 const WAL_WRITE_LOCK: RangeInclusive<u64> = 120..=120;
 /// The bytes of the database file that hold the pending, reserved and shared locks in rollback mode.
 /// (sqlite.org/src/file/src/os.h, `PENDING_BYTE`)
-const ROLLBACK_LOCKS: RangeInclusive<u64> = 0x4000_0000..=0x4000_0000 + 511;
+pub const ROLLBACK_LOCKS: RangeInclusive<u64> = 0x4000_0000..=0x4000_0000 + 511;
 
 /// Pause between two attempts when SQLite reports at once that the database is locked.
 const RETRY_PAUSE: Duration = Duration::from_millis(5);

@@ -1,12 +1,13 @@
 //! The SQLite store: a database in one file, in WAL mode. Only this folder uses the crate `rusqlite`.
 //!
 //! - The traits of the store: `database`, `store`, `transaction`.
-//! - Opening: `connect`, `file`, `file_system`, `recognition`, `permissions`, `lock`, `draft`.
+//! - Opening: `connect`, `at_rest`, `file`, `file_system`, `recognition`, `permissions`, `lock`, `draft`.
 //! - Reading: `inspect`, `catalog`, `ledger`, `exceptions`, `damage`; for `cts doctor` `checkup`.
 //! - Changing: `rebuild` with `existing_table`, `create_table`, `row_copy` and `violations`; `index`,
 //!   `backup`.
 //! - While it is open: `storage`, `checkpoint`. Errors: `error`, `file_error`.
 
+mod at_rest;
 mod backup;
 mod catalog;
 mod checkpoint;

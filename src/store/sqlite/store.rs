@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use rusqlite::Connection;
 
 use super::FileAccess;
+use super::at_rest::AtRest;
 use super::checkpoint::Checkpointer;
 use super::damage::find_damage;
 use super::database::identity;
@@ -40,6 +41,8 @@ pub struct Sqlite {
     pub(super) settled: bool,
     /// The catalogue as it was read last.
     pub(super) known: Option<CachedCatalog>,
+    /// How it was opened, if that was without locks because no process had it open.
+    pub(super) at_rest: Option<AtRest>,
 }
 
 impl Sqlite {
@@ -87,23 +90,23 @@ impl Sqlite {
 
 impl Inspect for Sqlite {
     fn inspect(&mut self) -> Result<Snapshot> {
-        snapshot(&self.conn, &mut self.known).map_err(|e| e.at(&self.path))
+        self.read(|own| snapshot(&own.conn, &mut own.known).map_err(|e| e.at(&own.path)))
     }
 
     fn find_obstacles(&mut self, missing: &[Object]) -> Result<Vec<Obstacle>> {
-        find_obstacles(&self.conn, missing).map_err(|e| from_sqlite(&self.path, &e))
+        self.read(|own| find_obstacles(&own.conn, missing).map_err(|e| own.error(&e)))
     }
 
     fn find_damage(&mut self, scope: DamageScope<'_>) -> Result<Damage> {
-        find_damage(&self.conn, &self.path, scope)
+        self.read(|own| find_damage(&own.conn, &own.path, scope))
     }
 
     fn has_more_rows(&mut self, table: &str, than: u64) -> Result<bool> {
-        has_more_rows(&self.conn, table, than).map_err(|e| from_sqlite(&self.path, &e))
+        self.read(|own| has_more_rows(&own.conn, table, than).map_err(|e| own.error(&e)))
     }
 
     fn forecast(&mut self, expected: &Table) -> Result<Forecast> {
-        rebuild::forecast(&self.conn, expected).map_err(|e| e.at(&self.path))
+        self.read(|own| rebuild::forecast(&own.conn, expected).map_err(|e| e.at(&own.path)))
     }
 }
 

@@ -9,6 +9,7 @@ mod foreign_text;
 mod full_disk;
 mod healing;
 mod kills;
+mod looks;
 mod query_plans;
 mod refusals;
 mod starts;
