@@ -85,7 +85,7 @@ pub fn unified_setup_fits(schema: &Schema, snapshot: &Snapshot) -> bool {
     let created: Vec<Created> = statements.map(|statement| statement.creates()).collect();
     let fits = |table: &Table| {
         let Some(found) = snapshot.catalog.table(&table.name) else { return true };
-        let has = |name: &str| found.columns.iter().any(|c| c.name.eq_ignore_ascii_case(name));
+        let has = |name: &str| found.columns.iter().any(|c| c.name == name);
         let is_expected = |name: &str| table.columns.iter().any(|column| column.name == *name);
         let is_written =
             table.name == "migrations" || created.contains(&Created::Rows(table.name.to_string()));

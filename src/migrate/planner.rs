@@ -189,7 +189,7 @@ impl<'p> Planner<'p> {
         let Some(found) = self.snapshot.catalog.table(&table.name) else { return false };
         table.columns.iter().any(|column| {
             let mut columns = found.columns.iter();
-            let old = columns.find(|old| old.name.eq_ignore_ascii_case(&column.name));
+            let old = columns.find(|old| old.name == column.name);
             old.is_some_and(|old| old.data_type != column.data_type)
         })
     }

@@ -28,16 +28,17 @@ pub fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\0', "").replace('\'', "''"))
 }
 
-/// The names of an index's columns, without their sort order.
+/// The names of an expected index's columns, without their collation and sort order. No expected column
+/// has a space in its name.
 pub fn index_columns(index: &Index) -> impl Iterator<Item = &str> {
-    index.columns.iter().map(|column| column.trim_end_matches(" DESC"))
+    index.columns.iter().map(|column| column.split(' ').next().unwrap_or_default())
 }
 
 /// The statement that creates an index. `options` stand after `INDEX`, such as `CONCURRENTLY`.
 pub fn create_index(table: &str, index: &Index, unique: bool, options: &str) -> String {
     let unique = if index.unique && unique { "UNIQUE " } else { "" };
-    let key = |column: &str| match column.strip_suffix(" DESC") {
-        Some(name) => format!("{} DESC", quoted(name)),
+    let key = |column: &str| match column.split_once(' ') {
+        Some((name, options)) => format!("{} {options}", quoted(name)),
         None => quoted(column),
     };
     let keys: Vec<String> = index.columns.iter().map(|column| key(column)).collect();

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Catalog, Column, Index, Table};
+use super::{Catalog, Column, Index, Table, Text, is_key_column};
 use crate::sql::definition::contains_name;
 
 /// A part of the schema that can be missing.
@@ -96,7 +96,7 @@ impl Table {
         let object =
             |column: &Column| Object::Column(self.name.to_string(), column.name.to_string());
         for column in self.columns.iter() {
-            match found.columns.iter().find(|c| c.name.eq_ignore_ascii_case(&column.name)) {
+            match found.columns.iter().find(|c| c.name == column.name) {
                 None => drift.missing.push(object(column)),
                 Some(other) if other.same_as(column) => {}
                 Some(other) => drift.altered.push(Alteration {
@@ -106,7 +106,7 @@ impl Table {
                 }),
             }
         }
-        let ours = |name: &str| self.columns.iter().any(|c| c.name.eq_ignore_ascii_case(name));
+        let ours = |name: &str| self.columns.iter().any(|c| c.name == name);
         for column in found.columns.iter().filter(|c| !ours(&c.name)) {
             if column.requires_value() {
                 drift.altered.push(Alteration {
@@ -122,9 +122,7 @@ impl Table {
     fn compare_constraints(&self, found: &Table, drift: &mut Drift) {
         // Constraints on columns that the owner has added are not compared.
         let is_added = |name: &str| {
-            let is_it = |table: &Table| {
-                table.columns.iter().any(|column| column.name.eq_ignore_ascii_case(name))
-            };
+            let is_it = |table: &Table| table.columns.iter().any(|column| column.name == name);
             is_it(found) && !is_it(self)
         };
         let added: Vec<&str> = found
@@ -135,7 +133,8 @@ impl Table {
             .collect();
         let text = |table: &Table| {
             let unique = table.unique.iter();
-            let unique = unique.filter(|columns| !columns.iter().all(|name| is_added(name)));
+            let is_over_added = |key: &Text| added.iter().any(|name| is_key_column(key, name));
+            let unique = unique.filter(|columns| !columns.iter().all(is_over_added));
             let mut parts: Vec<String> =
                 unique.map(|columns| format!("UNIQUE ({})", columns.join(", "))).collect();
             let keys = table.foreign_keys.iter().filter(|key| !is_added(&key.column));
@@ -144,7 +143,10 @@ impl Table {
             let checks =
                 checks.filter(|check| !added.iter().any(|name| contains_name(check, name)));
             parts.extend(checks.map(|condition| format!("CHECK {condition}")));
-            parts.extend(table.attributes.iter().map(ToString::to_string));
+            let attributes = table.attributes.iter();
+            let attributes =
+                attributes.filter(|text| !added.iter().any(|name| contains_name(text, name)));
+            parts.extend(attributes.map(ToString::to_string));
             parts.sort();
             if parts.is_empty() { "no constraint".into() } else { parts.join(", ") }
         };
@@ -158,7 +160,7 @@ impl Table {
     fn compare_indexes(&self, found: &Table, drift: &mut Drift) {
         let object = |index: &Index| Object::Index(self.name.to_string(), index.name.to_string());
         for index in self.indexes.iter() {
-            match found.indexes.iter().find(|i| i.name.eq_ignore_ascii_case(&index.name)) {
+            match found.indexes.iter().find(|i| i.name == index.name) {
                 None => drift.missing.push(object(index)),
                 Some(other) if other.to_string() == index.to_string() => {}
                 Some(other) => drift.altered.push(Alteration {
@@ -168,7 +170,7 @@ impl Table {
                 }),
             }
         }
-        let ours = |name: &str| self.indexes.iter().any(|i| i.name.eq_ignore_ascii_case(name));
+        let ours = |name: &str| self.indexes.iter().any(|i| i.name == name);
         drift.extra.extend(found.indexes.iter().filter(|i| !ours(&i.name)).map(object));
     }
 }

@@ -72,7 +72,8 @@ pub struct Column {
 pub struct Index {
     /// Its name.
     pub name: Text,
-    /// Its columns, in order, with ` DESC` behind a descending one.
+    /// Its columns, in order, with ` DESC` behind a descending one, and ` COLLATE …` before that where it is not the
+    /// collation of an ordinary column.
     pub columns: List<Text>,
     /// Whether it is a unique index.
     pub unique: bool,
@@ -102,7 +103,7 @@ pub struct ForeignKey {
 impl Catalog {
     /// The table of that name.
     pub fn table(&self, name: &str) -> Option<&Table> {
-        self.tables.iter().find(|table| table.name.eq_ignore_ascii_case(name))
+        self.tables.iter().find(|table| table.name == name)
     }
 
     /// Whether the database has no table.
@@ -114,7 +115,17 @@ impl Catalog {
 impl Table {
     /// The index of that name.
     pub fn index(&self, name: &str) -> Option<&Index> {
-        self.indexes.iter().find(|index| index.name.eq_ignore_ascii_case(name))
+        self.indexes.iter().find(|index| index.name == name)
+    }
+
+    /// The column of a SQLite table that is another name of its rowid, so that a new row gets the next id
+    /// (sqlite.org/lang_createtable.html, 5, "ROWIDs and the INTEGER PRIMARY KEY").
+    pub fn rowid_alias(&self) -> Option<&Column> {
+        let mut keys = self.columns.iter().filter(|column| column.primary_key_position > 0);
+        let key = keys.next().filter(|_| keys.next().is_none())?;
+        let has_rowid = !self.attributes.contains(&Text::from("WITHOUT ROWID"));
+        let is_descending = key.attributes.contains(&Text::from("DESC"));
+        (key.data_type == "INTEGER" && has_rowid && !is_descending).then_some(key)
     }
 
     /// The UNIQUE, CHECK and FOREIGN KEY constraints of this table that `other` does not have, as SQL text. A unique
@@ -136,10 +147,24 @@ impl Table {
     }
 }
 
+/// Whether a column of an index or of a UNIQUE constraint is this one; words such as ` DESC` may follow its name.
+pub fn is_key_column(key: &str, column: &str) -> bool {
+    key.strip_prefix(column).is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
+}
+
 impl Column {
-    /// Whether every INSERT must give it a value: it is NOT NULL, has no default, and is not part of the primary key.
+    /// Whether every INSERT must give it a value: it is NOT NULL, has no default, is not generated, and is not part of
+    /// the primary key.
     pub fn requires_value(&self) -> bool {
-        self.not_null && self.default.is_none() && self.primary_key_position == 0
+        self.not_null
+            && self.default.is_none()
+            && !self.is_generated()
+            && self.primary_key_position == 0
+    }
+
+    /// Whether it is a generated column of SQLite.
+    pub fn is_generated(&self) -> bool {
+        self.attributes.iter().any(|clause| clause.starts_with("GENERATED"))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Reads the definition of a table from its `CREATE TABLE` statement: what the catalogue of a database does
 //! not show, such as CHECK constraints, and each column and constraint as it was written. Text only.
 
-use crate::sql::{fold, tokens, unquote};
+use crate::sql::{fold, tokens, unquote, unquote_name};
 
 /// The definition of a column or of a table constraint, as written in the statement.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,7 +43,7 @@ fn table_item(text: &str) -> Option<TableItem<'_>> {
     let first = tokens(text).find(|token| !token.is_blank())?;
     let constraints = ["CONSTRAINT", "PRIMARY", "UNIQUE", "CHECK", "FOREIGN"];
     let is_constraint = constraints.iter().any(|word| first.text.eq_ignore_ascii_case(word));
-    Some(TableItem { text, column: (!is_constraint).then(|| unquote(first.text)) })
+    Some(TableItem { text, column: (!is_constraint).then(|| unquote_name(first.text)) })
 }
 
 /// The conditions of the CHECK constraints in a `CREATE TABLE` statement, each in its parentheses and with
@@ -80,7 +80,7 @@ pub fn contains_name(sql: &str, name: &str) -> bool {
 pub fn constraint_columns(constraint: &str) -> Vec<String> {
     let inside = tokens(constraint).skip_while(|token| token.text != "(").skip(1);
     let names = inside.take_while(|token| token.text != ")");
-    names.filter(|t| !t.is_blank() && t.text != ",").map(|t| unquote(t.text)).collect()
+    names.filter(|t| !t.is_blank() && t.text != ",").map(|t| unquote_name(t.text)).collect()
 }
 
 #[cfg(test)]

@@ -68,12 +68,19 @@ fn is_word(byte: &u8) -> bool {
 
 /// A name without its quotes. Doubled quotes inside stay doubled.
 pub fn unquote(word: &str) -> String {
-    let inner = match (word.chars().next(), word.chars().last()) {
-        (Some('"'), Some('"')) | (Some('`'), Some('`')) | (Some('['), Some(']')) => {
-            word.get(1..word.len().saturating_sub(1))
-        }
-        _ => None,
+    unquote_with(word, &[('"', '"'), ('`', '`'), ('[', ']')])
+}
+
+/// A name where SQLite takes a string literal for one too, as in the definition of a column.
+pub fn unquote_name(word: &str) -> String {
+    unquote_with(word, &[('"', '"'), ('`', '`'), ('[', ']'), ('\'', '\'')])
+}
+
+fn unquote_with(word: &str, quotes: &[(char, char)]) -> String {
+    let is_quoted = |(open, close): &(char, char)| {
+        word.len() > 1 && word.starts_with(*open) && word.ends_with(*close)
     };
+    let inner = if quotes.iter().any(is_quoted) { word.get(1..word.len() - 1) } else { None };
     inner.unwrap_or(word).to_string()
 }
 

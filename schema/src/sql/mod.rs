@@ -9,7 +9,7 @@ mod postgres_lexer;
 mod statement;
 
 pub use expression::canonical;
-pub use lexer::{Token, fold, tokens, unquote, without_comments};
+pub use lexer::{Token, fold, tokens, unquote, unquote_name, without_comments};
 pub use statement::{Created, Statement, statements};
 
 /// A SQL file.

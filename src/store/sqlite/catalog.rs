@@ -67,13 +67,13 @@ pub fn read(conn: &Connection, expected: &Catalog) -> Result<Catalog> {
     sqlite_catalog::read(&CatalogReader(conn), Some(expected))
 }
 
-/// Reads one table in full.
+/// Reads the table that is in the place of an expected one in full, in the spelling of that.
 ///
 /// # Errors
 /// If SQLite cannot read its schema, or the table does not exist.
-pub fn read_table(conn: &Connection, name: &str) -> Result<Table> {
-    sqlite_catalog::read_table(&CatalogReader(conn), name)?
-        .ok_or_else(|| SqliteError::Malformed(format!("table {name} does not exist")))
+pub fn read_table(conn: &Connection, expected: &Table) -> Result<Table> {
+    sqlite_catalog::read_table(&CatalogReader(conn), expected)?
+        .ok_or_else(|| SqliteError::Malformed(format!("table {} does not exist", expected.name)))
 }
 
 /// The number in the first column of a query's only row.

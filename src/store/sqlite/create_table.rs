@@ -1,7 +1,7 @@
 //! The `CREATE TABLE` statement of a rebuilt table: the expected columns, then the columns and
 //! constraints that its owner has added. Text only.
 
-use super::existing_table::{SourceTable, has_column, is_integer_key};
+use super::existing_table::{SourceTable, has_column};
 use crate::store::sql::quoted;
 use cts_schema::catalog::{Column, Table};
 use cts_schema::sql::definition::{TableItem, constraint_columns, contains_name, table_items};
@@ -20,7 +20,8 @@ pub fn create_table(source: &SourceTable, name: &str, target: &Table) -> String 
         .collect();
     let kept = found.iter().filter_map(|item| kept_item(source, target, item, &added));
     let items: Vec<String> = columns.chain(kept).collect();
-    format!("CREATE TABLE {} (\n    {}\n)", quoted(name), items.join(",\n    "))
+    let attributes = target.attributes.join(", ");
+    format!("CREATE TABLE {} (\n    {}\n) {attributes}", quoted(name), items.join(",\n    "))
 }
 
 /// A column or constraint that was `added` to the table, as it stays; `None` for one that does not.
@@ -40,6 +41,10 @@ fn kept_item(
         // Rows of programs that do not know the column must be accepted.
         Some(column) if source.column(column).is_some_and(Column::requires_value) => {
             Some(without_not_null(item.text))
+        }
+        // Only a STRICT table keeps every value in a column of this type; one without a type does elsewhere.
+        Some(column) if source.is_strict() && source.data_type(column) == "ANY" => {
+            Some(without_type(item.text))
         }
         Some(_) => Some(item.text.to_string()),
         None if !has_primary_key && is_of_added(target, item.text, added) => {
@@ -63,7 +68,7 @@ fn column_sql(table: &Table, column: &Column, autoincrement: bool) -> String {
     let mut sql = format!("{} {}", quoted(&column.name), column.data_type);
     if column.primary_key_position > 0 {
         sql += " PRIMARY KEY";
-        if autoincrement && is_integer_key(column) {
+        if autoincrement && table.rowid_alias() == Some(column) {
             sql += " AUTOINCREMENT";
         }
     }
@@ -80,8 +85,22 @@ fn column_sql(table: &Table, column: &Column, autoincrement: bool) -> String {
             quoted(&key.references),
             key.on_delete
         );
+        sql.extend(key.attributes.iter().map(|clause| format!(" {clause}")));
     }
+    sql.extend(column.attributes.iter().map(|clause| format!(" {clause}")));
     sql
+}
+
+/// The definition of a column without its type, which is one word; every other byte is the same.
+fn without_type(item: &str) -> String {
+    match tokens(item).filter(|token| !token.is_blank()).nth(1) {
+        Some(data_type) => {
+            let end = data_type.start + data_type.text.len();
+            let (before, after) = (item.get(..data_type.start), item.get(end..));
+            format!("{}{}", before.unwrap_or_default(), after.unwrap_or_default())
+        }
+        None => item.to_owned(),
+    }
 }
 
 /// The definition of a column without its NOT NULL constraint; every other byte is the same.

@@ -6,10 +6,10 @@ use super::catalog::number;
 use super::error::Result;
 use super::inspect::NameHolder;
 use crate::store::sql::{
-    count_duplicates as count_duplicates_sql, create_index, index_columns, not_unique, quoted,
+    count_duplicates as count_duplicates_sql, create_index, not_unique, quoted,
 };
 use crate::store::{Obstacle, Progress};
-use cts_schema::catalog::{Index, Object};
+use cts_schema::catalog::{Index, Object, Text};
 use cts_schema::constraint_exception::ConstraintException;
 
 /// Drops the index if the table has it, and creates it; without UNIQUE if rows share a key, which is
@@ -54,6 +54,13 @@ fn refuse_taken_name(conn: &Connection, table: &str, index: &Index) -> Result<()
 /// # Errors
 /// If the query fails, for example because the table has not all columns of the index.
 pub fn count_duplicates(conn: &Connection, table: &str, index: &Index) -> rusqlite::Result<u64> {
-    let columns: Vec<String> = index_columns(index).map(quoted).collect();
-    number(conn, &count_duplicates_sql(table, index, &columns))
+    // The collation of the index, which that of the column may not be.
+    let value = |column: &Text| {
+        let mut words = column.split(' ');
+        let name = quoted(words.next().unwrap_or_default());
+        let collation = words.skip_while(|word| *word != "COLLATE").nth(1).unwrap_or("BINARY");
+        format!("{name} COLLATE {collation}")
+    };
+    let values: Vec<String> = index.columns.iter().map(value).collect();
+    number(conn, &count_duplicates_sql(table, index, &values))
 }

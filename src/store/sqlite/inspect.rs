@@ -101,7 +101,8 @@ impl NameHolder {
     /// # Errors
     /// If SQLite cannot read its schema.
     pub fn find(conn: &Connection, name: &str) -> rusqlite::Result<Option<NameHolder>> {
-        let sql = "SELECT type, name, tbl_name FROM sqlite_schema WHERE name = ?1 COLLATE NOCASE";
+        let sql = "SELECT iif(sql LIKE 'CREATE VIRTUAL %', 'virtual table', type), name, tbl_name \
+                   FROM sqlite_schema WHERE name = ?1 COLLATE NOCASE";
         let holder = conn.query_row(sql, [name], |row| {
             Ok(NameHolder { kind: row.get(0)?, name: row.get(1)?, table: row.get(2)? })
         });

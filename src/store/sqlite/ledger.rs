@@ -17,7 +17,7 @@ pub fn read(conn: &Connection, catalog: &Catalog) -> rusqlite::Result<Vec<Applie
         return Ok(Vec::new());
     };
     let column = |name: &str| {
-        let exists = table.columns.iter().any(|column| column.name.eq_ignore_ascii_case(name));
+        let exists = table.columns.iter().any(|column| column.name == name);
         if exists { name.to_string() } else { format!("NULL AS {name}") }
     };
     let columns = LEDGER_COLUMNS.map(column).join(", ");

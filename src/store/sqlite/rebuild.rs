@@ -12,7 +12,7 @@ use rusqlite::{Connection, OptionalExtension};
 use super::catalog::{self, number};
 use super::create_table::create_table;
 use super::error::{Result, is_statement_fault};
-use super::existing_table::{SourceTable, is_integer_key};
+use super::existing_table::SourceTable;
 use super::index::{self, count_duplicates};
 use super::row_copy::RowCopy;
 use super::violations;
@@ -50,7 +50,7 @@ pub fn rebuild(
     for index in expected.indexes.iter() {
         exceptions.extend(index::create(conn, &expected.name, index, progress)?);
     }
-    let dropped = source.dropped_constraints(&catalog::read_table(conn, &expected.name)?);
+    let dropped = source.dropped_constraints(&catalog::read_table(conn, expected)?);
     Ok(Rebuilt { rows, exceptions, dropped })
 }
 
@@ -97,7 +97,7 @@ fn replace(conn: &Connection, copy: &RowCopy<'_>) -> Result<()> {
     for dependent in dependents.iter().filter(|dependent| !dependent.is_index_of(copy.target)) {
         conn.execute_batch(&dependent.sql)?;
     }
-    match counter.filter(|_| copy.target.columns.iter().any(is_integer_key)) {
+    match counter.filter(|_| copy.target.rowid_alias().is_some()) {
         Some(counter) => set_autoincrement_counter(conn, name, counter),
         None => Ok(()),
     }

@@ -4,7 +4,7 @@ use rusqlite::Connection;
 
 use super::catalog::number;
 use super::error::{Result, SqliteError};
-use super::existing_table::{SourceTable, is_integer_key};
+use super::existing_table::SourceTable;
 use crate::store::Progress;
 use crate::store::sql::quoted;
 use cts_schema::catalog::{Object, Table};
@@ -38,16 +38,16 @@ impl RowCopy<'_> {
         let old = quoted(&self.source.table.name);
         let total = number(conn, &format!("SELECT count(*) FROM {old}"))?;
         let insert = self.insert_sql();
-        if !self.source.has_rowid {
+        let Some(rowid) = &self.source.rowid else {
             conn.execute(&insert, [])?;
             return Ok(total);
-        }
+        };
         let last_of_step = format!(
-            "SELECT max(rowid) FROM (SELECT rowid FROM {old} WHERE rowid > ?1 ORDER BY rowid LIMIT {ROWS_PER_STEP})"
+            "SELECT max(row) FROM (SELECT {rowid} AS row FROM {old} WHERE {rowid} > ?1 ORDER BY {rowid} LIMIT {ROWS_PER_STEP})"
         );
         let mut last_of_step = conn.prepare(&last_of_step)?;
-        let mut insert =
-            conn.prepare(&format!("{insert} WHERE rowid > ?1 AND rowid <= ?2 ORDER BY rowid"))?;
+        let mut insert = conn
+            .prepare(&format!("{insert} WHERE {rowid} > ?1 AND {rowid} <= ?2 ORDER BY {rowid}"))?;
         let object = &Object::Table(self.source.table.name.to_string());
         // A row with the least rowid of all would not be copied, which the comparison would find.
         let (mut after, mut done) = (i64::MIN, 0);
@@ -89,10 +89,10 @@ impl RowCopy<'_> {
                 columns.push(copied(&quoted(&column.name), "NULL"));
             }
         }
-        if self.source.has_rowid {
-            match self.target.columns.iter().find(|column| is_integer_key(column)) {
-                None => columns.push(copied("rowid", "rowid")),
-                Some(key) if is_new(&key.name) => columns.push(copied(&quoted(&key.name), "rowid")),
+        if let Some(rowid) = &self.source.rowid {
+            match self.target.rowid_alias() {
+                None => columns.push(copied(rowid, rowid)),
+                Some(key) if is_new(&key.name) => columns.push(copied(&quoted(&key.name), rowid)),
                 Some(_) => {}
             }
         }
@@ -162,17 +162,17 @@ impl RowCopy<'_> {
 
     /// Whether `n` is the copy of the row `o`.
     fn same_row_sql(&self) -> String {
-        let key = self.target.columns.iter().find(|column| is_integer_key(column));
-        match key.filter(|key| self.source.column(&key.name).is_some()) {
-            Some(key) => format!("n.{0} = CAST(o.{0} AS INTEGER)", quoted(&key.name)),
-            None if self.source.has_rowid => "n.rowid = o.rowid".into(),
-            None => {
-                let columns = self.source.table.columns.iter();
-                let keys = columns.filter(|column| column.primary_key_position > 0);
-                let keys = keys.map(|key| format!("n.{0} IS o.{0}", quoted(&key.name)));
-                keys.collect::<Vec<_>>().join(" AND ")
-            }
+        let key = self.target.rowid_alias();
+        if let Some(key) = key.filter(|key| self.source.column(&key.name).is_some()) {
+            return format!("n.{0} = CAST(o.{0} AS INTEGER)", quoted(&key.name));
         }
+        if let Some(rowid) = &self.source.rowid {
+            return format!("n.{rowid} = o.{rowid}");
+        }
+        let columns = self.source.table.columns.iter();
+        let keys = columns.filter(|column| column.primary_key_position > 0);
+        let keys = keys.map(|key| format!("n.{0} IS o.{0} COLLATE BINARY", quoted(&key.name)));
+        keys.collect::<Vec<_>>().join(" AND ")
     }
 }
 
@@ -183,9 +183,9 @@ pub fn is_same_sql(old: &str, new: &str, may_become_text: bool) -> String {
     let (o, n) = (format!("o.{old}"), format!("n.{new}"));
     format!(
         "CASE typeof({o}) || ' ' || typeof({n}) \
-         WHEN 'integer text' THEN {may_become_text} AND CAST({o} AS TEXT) = {n} \
-         WHEN 'text integer' THEN {o} = CAST({n} AS TEXT) \
+         WHEN 'integer text' THEN {may_become_text} AND CAST({o} AS TEXT) = {n} COLLATE BINARY \
+         WHEN 'text integer' THEN {o} = CAST({n} AS TEXT) COLLATE BINARY \
          WHEN 'integer real' THEN {o} = {n} WHEN 'real integer' THEN {o} = {n} \
-         ELSE typeof({o}) = typeof({n}) AND {o} IS {n} END"
+         ELSE typeof({o}) = typeof({n}) AND {o} IS {n} COLLATE BINARY END"
     )
 }

@@ -4,7 +4,7 @@ use rusqlite::{Connection, ErrorCode};
 
 use super::catalog::number;
 use super::error::{Result, is_statement_fault};
-use super::existing_table::{SourceTable, is_integer_key};
+use super::existing_table::SourceTable;
 use super::index::count_duplicates;
 use super::row_copy::is_same_sql;
 use crate::store::sql::quoted;
@@ -22,7 +22,7 @@ pub fn of_columns(
 ) -> Result<Vec<ConstraintException>> {
     let mut violations = Vec::new();
     for column in expected.columns.iter() {
-        for CheckedRule { rule, count_sql } in rules_of(source, column) {
+        for CheckedRule { rule, count_sql } in rules_of(source, expected, column) {
             let rows = number(conn, &count_sql)?;
             let table = expected.name.to_string();
             violations.extend((rows > 0).then_some(ConstraintException { table, rule, rows }));
@@ -38,17 +38,18 @@ struct CheckedRule {
 }
 
 /// The rules of an expected column that rows may violate.
-fn rules_of(source: &SourceTable, column: &Column) -> Vec<CheckedRule> {
+fn rules_of(source: &SourceTable, expected: &Table, column: &Column) -> Vec<CheckedRule> {
     let (table, name) = (&*source.table.name, column.name.to_string());
     let exists = source.column(&name).is_some();
     let mut rules = Vec::new();
     // What is the rowid already is unique.
-    let is_rowid = is_integer_key(column) && source.column(&name).is_some_and(is_integer_key);
+    let is_alias = expected.rowid_alias() == Some(column);
+    let is_rowid = is_alias && source.table.rowid_alias().is_some_and(|key| key.name == name);
     if column.primary_key_position == 1 && exists && !is_rowid {
         let count_sql = shared_keys_sql(table, &name);
         rules.push(CheckedRule { rule: Rule::PrimaryKey(name.clone()), count_sql });
     }
-    if is_integer_key(column) && exists {
+    if is_alias && exists {
         let count_sql = non_integer_keys_sql(table, &name);
         rules.push(CheckedRule { rule: Rule::IntegerKey(name), count_sql });
     } else if column.not_null && exists {
@@ -97,7 +98,7 @@ fn nulls_sql(table: &str, column: &str) -> String {
 fn non_integer_keys_sql(table: &str, column: &str) -> String {
     let (table, column) = (quoted(table), quoted(column));
     let is_integer = format!(
-        "(typeof({column}) = 'integer' OR typeof({column}) = 'text' AND CAST(CAST({column} AS INTEGER) AS TEXT) = {column})"
+        "(typeof({column}) = 'integer' OR typeof({column}) = 'text' AND CAST(CAST({column} AS INTEGER) AS TEXT) = {column} COLLATE BINARY)"
     );
     format!(
         "SELECT count(*) - count(DISTINCT CASE WHEN {is_integer} THEN CAST({column} AS INTEGER) END) FROM {table}"
@@ -109,7 +110,7 @@ fn shared_keys_sql(table: &str, column: &str) -> String {
     let (table, column) = (quoted(table), quoted(column));
     format!(
         "SELECT coalesce(sum(n), 0) FROM (SELECT count(*) AS n FROM {table} WHERE {column} IS NOT NULL \
-         GROUP BY CAST({column} AS TEXT) HAVING n > 1)"
+         GROUP BY CAST({column} AS TEXT) COLLATE BINARY HAVING n > 1)"
     )
 }
 
@@ -117,14 +118,14 @@ fn shared_keys_sql(table: &str, column: &str) -> String {
 fn count_altered_by_type(conn: &Connection, table: &str, column: &Column) -> rusqlite::Result<u64> {
     let (table, name) = (quoted(table), quoted(&column.name));
     conn.execute_batch(&format!(
-        "CREATE TABLE cts_tried (row, value {}); INSERT INTO cts_tried SELECT rowid, {name} FROM {table}",
+        "CREATE TABLE cts_tried (old, new {}); INSERT INTO cts_tried SELECT {name}, {name} FROM {table}",
         column.data_type
     ))?;
-    let is_same = is_same_sql(&name, "value", false);
+    let is_same = is_same_sql("old", "new", false);
     let altered = number(
         conn,
         &format!(
-            "SELECT count(*) FROM {table} AS o JOIN cts_tried AS n ON n.row = o.rowid WHERE NOT ({is_same})"
+            "SELECT count(*) FROM cts_tried AS o JOIN cts_tried AS n ON n.rowid = o.rowid WHERE NOT ({is_same})"
         ),
     )?;
     conn.execute_batch("DROP TABLE cts_tried")?;

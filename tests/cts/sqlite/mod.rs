@@ -2,6 +2,7 @@
 
 mod adoption;
 mod damage;
+mod definitions;
 mod doctor;
 mod faults;
 mod first_run;

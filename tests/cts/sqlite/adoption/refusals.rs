@@ -123,8 +123,8 @@ fn a_database_that_cannot_be_adopted_is_refused_and_not_changed() {
         ),
         (
             "CREATE VIRTUAL TABLE users USING fts5 (id, username, email)",
-            "table users is a virtual table",
-            "rename it",
+            "table users cannot be created: virtual table users has its name",
+            "rename that object",
         ),
         (
             "DROP TABLE exchange_connections; \

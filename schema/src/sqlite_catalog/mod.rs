@@ -2,11 +2,15 @@
 //! the build script and the SQLite store implement, so that the catalogue expected at build time and the one read
 //! later come from the same code.
 
+mod clauses;
+mod spelling;
+mod table;
+
 use std::borrow::Cow;
 
-use crate::catalog::{Catalog, Column, ForeignKey, Index, List, Table, Text};
-use crate::sql::definition::check_conditions;
-use crate::sql::{Created, Statement, fold};
+use crate::catalog::{Catalog, Table, Text};
+use crate::sql::definition::contains_name;
+use crate::sql::{Created, Statement};
 
 /// An open SQLite database, as far as it is needed here.
 pub trait SqliteConnection {
@@ -89,6 +93,12 @@ struct SchemaRow {
     sql: String,
 }
 
+impl SchemaRow {
+    fn is_virtual(&self) -> bool {
+        contains_name(self.sql.split('(').next().unwrap_or_default(), "VIRTUAL")
+    }
+}
+
 /// Reads the catalogue. With `expected`, only the tables it contains are read; of other tables only the name. A table
 /// whose statements are literally the expected ones is copied from `expected` instead of being read column by column,
 /// which makes inspecting an unchanged database fast.
@@ -104,32 +114,42 @@ pub fn read<C: SqliteConnection>(
     let mut catalog = Catalog::default();
     for row in tables {
         let own = || indexes.iter().filter(|i| i.table.eq_ignore_ascii_case(&row.name));
-        match expected {
-            Some(expected) => match expected.table(&row.name) {
-                None => catalog.other_tables.to_mut().push(row.name.into()),
-                Some(known) if is_same(known, &row, own()) => {
-                    catalog.tables.to_mut().push(known.clone());
-                }
-                Some(known) => {
-                    catalog.tables.to_mut().push(table(conn, &row, own(), Some(known))?);
-                }
-            },
-            None => catalog.tables.to_mut().push(table(conn, &row, own(), None)?),
+        let known = expected.map(|expected| {
+            let mut tables = expected.tables.iter();
+            tables.find(|table| table.name.eq_ignore_ascii_case(&row.name))
+        });
+        match known {
+            // A virtual table is not ours, whatever its name is: its rows are where its module keeps them, and it may
+            // not be readable without that.
+            Some(Some(_)) if row.is_virtual() => {
+                catalog.other_tables.to_mut().push(row.name.into());
+            }
+            Some(Some(known)) if is_same(known, &row, own()) => {
+                catalog.tables.to_mut().push(known.clone());
+            }
+            Some(Some(known)) => {
+                catalog.tables.to_mut().push(table::read(conn, &row, own(), Some(known))?);
+            }
+            Some(None) => catalog.other_tables.to_mut().push(row.name.into()),
+            None => catalog.tables.to_mut().push(table::read(conn, &row, own(), None)?),
         }
     }
     Ok(catalog)
 }
 
-/// Reads one table; `None` if it does not exist.
+/// Reads the table that is in the place of an expected one; `None` if it does not exist.
 ///
 /// # Errors
 /// Where SQLite cannot read its schema.
-pub fn read_table<C: SqliteConnection>(conn: &C, name: &str) -> Result<Option<Table>, C::Error> {
-    let is_it = |row: &SchemaRow| row.name.eq_ignore_ascii_case(name);
+pub fn read_table<C: SqliteConnection>(
+    conn: &C,
+    expected: &Table,
+) -> Result<Option<Table>, C::Error> {
+    let is_it = |row: &SchemaRow| row.name.eq_ignore_ascii_case(&expected.name);
     let Some(row) = schema_rows(conn, "table")?.into_iter().find(is_it) else { return Ok(None) };
     let indexes = schema_rows(conn, "index")?;
-    let own = indexes.iter().filter(|index| index.table.eq_ignore_ascii_case(name));
-    table(conn, &row, own, None).map(Some)
+    let own = indexes.iter().filter(|index| index.table.eq_ignore_ascii_case(&expected.name));
+    table::read(conn, &row, own, Some(expected)).map(Some)
 }
 
 fn schema_rows<C: SqliteConnection>(conn: &C, kind: &str) -> Result<Vec<SchemaRow>, C::Error> {
@@ -154,87 +174,4 @@ fn is_same<'e>(
             known.indexes.iter().any(|i| i.name == index.name && i.definition == index.sql)
         })
         && found == known.indexes.len()
-}
-
-fn table<'e, C: SqliteConnection>(
-    conn: &C,
-    row: &SchemaRow,
-    indexes: impl Iterator<Item = &'e SchemaRow>,
-    known: Option<&Table>,
-) -> Result<Table, C::Error> {
-    // Where only an index differs, the columns and constraints of the table need not be read.
-    let known = known.filter(|known| known.definition == row.sql);
-    let indexes = indexes.map(|index| self::index(conn, index)).collect::<Result<Vec<_>, _>>()?;
-    let indexes = indexes.into();
-    if let Some(known) = known {
-        return Ok(Table { indexes, ..known.clone() });
-    }
-    Ok(Table {
-        name: row.name.clone().into(),
-        columns: columns(conn, &row.name)?.into(),
-        unique: unique(conn, &row.name)?.into(),
-        foreign_keys: foreign_keys(conn, &row.name)?.into(),
-        checks: check_conditions(&row.sql).into_iter().map(Cow::Owned).collect::<Vec<_>>().into(),
-        attributes: List::default(),
-        indexes,
-        definition: row.sql.clone().into(),
-    })
-}
-
-fn columns<C: SqliteConnection>(conn: &C, table: &str) -> Result<Vec<Column>, C::Error> {
-    let sql = "SELECT name, upper(type), \"notnull\", dflt_value, pk FROM pragma_table_xinfo(?1) ORDER BY cid";
-    let column = |row: &TextRow| {
-        let malformed = |_| conn.malformed("pragma_table_xinfo: pk is not a number");
-        Ok(Column {
-            name: row.owned(0),
-            data_type: row.owned(1),
-            not_null: row.text(2) != "0",
-            default: row.get(3).map(|sql| fold(sql).into()),
-            primary_key_position: row.text(4).parse().map_err(malformed)?,
-            attributes: List::default(),
-        })
-    };
-    conn.query(sql, &[table])?.iter().map(column).collect()
-}
-
-fn unique<C: SqliteConnection>(
-    conn: &C,
-    table: &str,
-) -> Result<Vec<Cow<'static, [Text]>>, C::Error> {
-    let sql = "SELECT name FROM pragma_index_list(?1) WHERE origin = 'u' ORDER BY name";
-    let rows = conn.query(sql, &[table])?;
-    rows.iter().map(|row| Ok(index_columns(conn, row.text(0))?.into())).collect()
-}
-
-fn foreign_keys<C: SqliteConnection>(conn: &C, table: &str) -> Result<Vec<ForeignKey>, C::Error> {
-    let sql = "SELECT \"from\", \"table\", coalesce(\"to\", ''), on_delete \
-               FROM pragma_foreign_key_list(?1) ORDER BY id DESC, seq";
-    let key = |row: &TextRow| ForeignKey {
-        column: row.owned(0),
-        table: row.owned(1),
-        references: row.owned(2),
-        on_delete: row.owned(3),
-        attributes: List::default(),
-    };
-    Ok(conn.query(sql, &[table])?.iter().map(key).collect())
-}
-
-fn index<C: SqliteConnection>(conn: &C, row: &SchemaRow) -> Result<Index, C::Error> {
-    let sql = fold(&row.sql);
-    let upper = sql.to_ascii_uppercase();
-    let predicate = upper.find(" WHERE ").and_then(|at| sql.get(at + 7..));
-    Ok(Index {
-        name: row.name.clone().into(),
-        columns: index_columns(conn, &row.name)?.into(),
-        unique: upper.starts_with("CREATE UNIQUE"),
-        predicate: predicate.map(|p| p.to_string().into()),
-        attributes: List::default(),
-        definition: row.sql.clone().into(),
-    })
-}
-
-fn index_columns<C: SqliteConnection>(conn: &C, index: &str) -> Result<Vec<Text>, C::Error> {
-    let sql = "SELECT coalesce(name, '(expression)') || iif(\"desc\", ' DESC', '') \
-               FROM pragma_index_xinfo(?1) WHERE \"key\" ORDER BY seqno";
-    Ok(conn.query(sql, &[index])?.iter().map(|row| row.owned(0)).collect())
 }
