@@ -263,7 +263,7 @@ mod tests {
     #[test]
     fn altered_objects_are_shown_as_expected_and_found() {
         let mut actual = expected();
-        let mut name = column("NAME", "INTEGER");
+        let mut name = column("name", "INTEGER");
         name.default = Some("0".into());
         actual.tables.to_mut()[0] = table(
             "users",
