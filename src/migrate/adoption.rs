@@ -4,7 +4,7 @@
 use super::assessment::Assessment;
 use super::event::Event;
 use super::execute::Execution;
-use super::plan::Plan;
+use super::plan::{Plan, is_rebuilt_away};
 use crate::error::{Error, Kind, Result};
 use crate::store::schema::Schema;
 use crate::store::sql::index_columns;
@@ -55,7 +55,7 @@ impl Execution<'_> {
         let schema = self.identity.schema;
         for _ in 0..2 {
             let snapshot = tx.inspect()?;
-            let drift = self.without_online(snapshot.drift(schema));
+            let drift = self.convertible(snapshot.drift(schema));
             if drift.is_none() {
                 return Ok(snapshot.drift(schema));
             }
@@ -65,14 +65,17 @@ impl Execution<'_> {
             }
         }
         let drift = tx.inspect()?.drift(schema);
-        match self.without_online(drift.clone()) {
+        match self.convertible(drift.clone()) {
             left if left.is_none() => Ok(drift),
             left => Err(unconvertible(&left)),
         }
     }
 
-    fn without_online(&self, mut drift: Drift) -> Drift {
+    /// The drift without the indexes that are built after the transaction, and without what no
+    /// rebuild takes away: that is reported, and is no reason to refuse the database.
+    fn convertible(&self, mut drift: Drift) -> Drift {
         drift.missing.retain(|object| !self.online.contains(object));
+        drift.altered.retain(|alteration| is_rebuilt_away(self.identity.backend, alteration));
         drift
     }
 }

@@ -10,8 +10,8 @@ use super::planner::Planner;
 use super::step::{Action, Step};
 use crate::error::{Error, Kind, Result};
 use crate::store::schema::Schema;
-use crate::store::{DatabaseIdentity, Obstacle, Origin, Snapshot};
-use cts_schema::catalog::{Alteration, Catalog, Column, Drift, Object, Table};
+use crate::store::{Backend, DatabaseIdentity, Obstacle, Origin, Snapshot};
+use cts_schema::catalog::{Alteration, Aspect, Catalog, Column, Drift, Object, Table};
 use cts_schema::constraint_exception::{ConstraintException, Rule};
 
 /// The reason of a step that gives the database of an older CTS the expected schema.
@@ -140,7 +140,7 @@ pub fn tables_to_rebuild<'s>(
             is_missing_column(drift, table, column)
                 && !identity.backend.can_add_column(found, column, has_rows)
         };
-        if is_adoption && differs(drift, &table.name)
+        if is_adoption && differs(identity.backend, drift, &table.name)
             || !is_adoption && table.columns.iter().any(|column| cannot_add(&column))
         {
             tables.push(table);
@@ -153,11 +153,17 @@ fn is_missing_column(drift: &Drift, table: &Table, column: &Column) -> bool {
     drift.missing.contains(&Object::Column(table.name.to_string(), column.name.to_string()))
 }
 
-/// Whether columns or constraints of the table differ.
-pub fn differs(drift: &Drift, table: &str) -> bool {
-    let altered = drift.altered.iter().map(|alteration| &alteration.object);
-    let mut differing = altered.chain(&drift.missing).filter(|object| !is_index(object));
-    differing.any(|object| object.table() == table)
+/// Whether the table differs in what a rebuild changes.
+pub fn differs(backend: Backend, drift: &Drift, table: &str) -> bool {
+    let altered = drift.altered.iter().filter(|alteration| is_rebuilt_away(backend, alteration));
+    let mut differing = altered.map(|alteration| &alteration.object).chain(&drift.missing);
+    differing.any(|object| object.table() == table && !is_index(object))
+}
+
+/// Whether a rebuild of its table takes a difference away. On SQLite it makes a new table; on
+/// PostgreSQL, which alters the table in place, it keeps what its owner has made of it.
+pub fn is_rebuilt_away(backend: Backend, alteration: &Alteration) -> bool {
+    backend == Backend::Sqlite || alteration.aspect != Aspect::Attribute
 }
 
 /// Whether the object is an index.

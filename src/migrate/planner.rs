@@ -102,7 +102,9 @@ impl<'p> Planner<'p> {
         for table in parents_first(self.identity.schema.expected) {
             if drift.missing.contains(&Object::Table(table.name.to_string())) {
                 self.push(Action::CreateTable(table.name.to_string()), ADOPTED);
-            } else if differs(drift, &table.name) || self.loses_parent_key(table) {
+            } else if differs(self.identity.backend, drift, &table.name)
+                || self.loses_parent_key(table)
+            {
                 self.rebuild(table, ADOPTED, Vec::new());
             }
         }

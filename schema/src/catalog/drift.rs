@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use super::{Catalog, Column, Index, Table, Text, is_key_column};
+use super::attribute::{self, ORDINARY_TABLE};
+use super::{Catalog, Column, ForeignKey, Index, Table, Text, is_key_column};
 use crate::sql::definition::contains_name;
 
 /// A part of the schema that can be missing.
@@ -34,6 +35,22 @@ impl fmt::Display for Object {
     }
 }
 
+/// What of an object differs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Aspect {
+    /// Its columns, constraints or keys.
+    Definition,
+    /// An attribute of a table beside these, such as `UNLOGGED`.
+    Attribute,
+    /// Whether rows are checked by this foreign key, which is as expected otherwise.
+    ForeignKey {
+        /// The expected one.
+        key: ForeignKey,
+        /// Whether at least new rows are checked.
+        checks_new_rows: bool,
+    },
+}
+
 /// An object that differs from the expected one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Alteration {
@@ -43,6 +60,19 @@ pub struct Alteration {
     pub expected: String,
     /// Its definition in the database.
     pub found: String,
+    /// What differs.
+    pub aspect: Aspect,
+}
+
+impl Alteration {
+    fn of_definition(
+        object: Object,
+        expected: impl fmt::Display,
+        found: impl fmt::Display,
+    ) -> Alteration {
+        let (expected, found) = (expected.to_string(), found.to_string());
+        Alteration { object, expected, found, aspect: Aspect::Definition }
+    }
 }
 
 impl fmt::Display for Alteration {
@@ -89,6 +119,7 @@ impl Table {
     fn difference(&self, found: &Table, drift: &mut Drift) {
         self.compare_columns(found, drift);
         self.compare_constraints(found, drift);
+        self.compare_attributes(found, drift);
         self.compare_indexes(found, drift);
     }
 
@@ -99,21 +130,16 @@ impl Table {
             match found.columns.iter().find(|c| c.name == column.name) {
                 None => drift.missing.push(object(column)),
                 Some(other) if other.same_as(column) => {}
-                Some(other) => drift.altered.push(Alteration {
-                    object: object(column),
-                    expected: column.to_string(),
-                    found: other.to_string(),
-                }),
+                Some(other) => {
+                    drift.altered.push(Alteration::of_definition(object(column), column, other));
+                }
             }
         }
         let ours = |name: &str| self.columns.iter().any(|c| c.name == name);
         for column in found.columns.iter().filter(|c| !ours(&c.name)) {
             if column.requires_value() {
-                drift.altered.push(Alteration {
-                    object: object(column),
-                    expected: "a column that may be omitted".into(),
-                    found: column.to_string(),
-                });
+                let expected = "a column that may be omitted";
+                drift.altered.push(Alteration::of_definition(object(column), expected, column));
             }
             drift.extra.push(object(column));
         }
@@ -138,22 +164,60 @@ impl Table {
             let mut parts: Vec<String> =
                 unique.map(|columns| format!("UNIQUE ({})", columns.join(", "))).collect();
             let keys = table.foreign_keys.iter().filter(|key| !is_added(&key.column));
-            parts.extend(keys.map(ToString::to_string));
+            // Whether rows are checked by an expected key is compared apart.
+            let text = |key: &ForeignKey| self.same_key(key).unwrap_or(key).to_string();
+            parts.extend(keys.map(text));
             let checks = table.checks.iter();
             let checks =
                 checks.filter(|check| !added.iter().any(|name| contains_name(check, name)));
             parts.extend(checks.map(|condition| format!("CHECK {condition}")));
-            let attributes = table.attributes.iter();
-            let attributes =
-                attributes.filter(|text| !added.iter().any(|name| contains_name(text, name)));
-            parts.extend(attributes.map(ToString::to_string));
             parts.sort();
             if parts.is_empty() { "no constraint".into() } else { parts.join(", ") }
         };
         let (expected, found) = (text(self), text(found));
         if expected != found {
             let object = Object::Table(self.name.to_string());
-            drift.altered.push(Alteration { object, expected, found });
+            drift.altered.push(Alteration::of_definition(object, expected, found));
+        }
+    }
+
+    /// The foreign key of this table that differs from `found` only in whether rows are checked, if at all.
+    fn same_key(&self, found: &ForeignKey) -> Option<&ForeignKey> {
+        let mut key = found.clone();
+        key.attributes.to_mut().retain(|attribute| !attribute::leaves_rows_unchecked(attribute));
+        self.foreign_keys.iter().find(|expected| **expected == key)
+    }
+
+    /// Compares what a table has beside columns, constraints and indexes, and whether foreign keys are enforced.
+    fn compare_attributes(&self, found: &Table, drift: &mut Drift) {
+        let mut push = |expected: String, found: String, aspect| {
+            let object = Object::Table(self.name.to_string());
+            drift.altered.push(Alteration { object, expected, found, aspect });
+        };
+        let all = |table: &Table| match table.attributes.is_empty() {
+            true => ORDINARY_TABLE.to_string(),
+            false => table.attributes.join(", "),
+        };
+        let is_added = |name: &str| !self.columns.iter().any(|column| column.name == name);
+        let added: Vec<&str> =
+            found.columns.iter().map(|c| &*c.name).filter(|name| is_added(name)).collect();
+        let is_of_added = |attribute: &Text| {
+            attribute::is_constraint(attribute)
+                && added.iter().any(|name| contains_name(attribute, name))
+        };
+        let new = found.attributes.iter().filter(|own| !self.attributes.contains(own));
+        for attribute in new.filter(|attribute| !is_of_added(attribute)) {
+            push(all(self), attribute.to_string(), Aspect::Attribute);
+        }
+        if self.attributes.iter().any(|own| !found.attributes.contains(own)) {
+            push(all(self), all(found), Aspect::Attribute);
+        }
+        for key in found.foreign_keys.iter().filter(|key| !self.foreign_keys.contains(key)) {
+            if let Some(expected) = self.same_key(key) {
+                let checks_new_rows = attribute::checks_new_rows(&key.attributes);
+                let aspect = Aspect::ForeignKey { key: expected.clone(), checks_new_rows };
+                push(expected.to_string(), key.to_string(), aspect);
+            }
         }
     }
 
@@ -163,11 +227,9 @@ impl Table {
             match found.indexes.iter().find(|i| i.name == index.name) {
                 None => drift.missing.push(object(index)),
                 Some(other) if other.to_string() == index.to_string() => {}
-                Some(other) => drift.altered.push(Alteration {
-                    object: object(index),
-                    expected: index.to_string(),
-                    found: other.to_string(),
-                }),
+                Some(other) => {
+                    drift.altered.push(Alteration::of_definition(object(index), index, other));
+                }
             }
         }
         let ours = |name: &str| self.indexes.iter().any(|i| i.name == name);

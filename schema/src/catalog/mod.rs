@@ -4,6 +4,7 @@
 //! The expected catalogue is computed from the SQL files at build time. Only the category of each table and the
 //! critical tables are stated in Rust.
 
+pub mod attribute;
 mod category;
 mod drift;
 mod rust_source;
@@ -12,7 +13,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 pub use category::{CATEGORIES, CRITICAL, Category, core_tables, is_cts_database};
-pub use drift::{Alteration, Drift, Object};
+pub use drift::{Alteration, Aspect, Drift, Object};
 pub use rust_source::catalog_expression;
 
 /// Text that is either part of the binary or was read from a database.

@@ -13,7 +13,7 @@ pub fn drift_json(drift: &Drift, exceptions: &[ConstraintException]) -> String {
         Object::Index(table, name) => json!({ "kind": "index", "table": table, "name": name }),
     };
     let altered = |alteration: &Alteration| {
-        let Alteration { object: what, expected, found } = alteration;
+        let Alteration { object: what, expected, found, .. } = alteration;
         json!({ "object": object(what), "expected": expected, "found": found })
     };
     json!({

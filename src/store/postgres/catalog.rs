@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use super::constraint::{CONSTRAINT_COLUMNS, Constraint, lines};
+use super::attributes::{self, COLLATION, INDEX_ATTRIBUTES, INDEX_KEY};
+use super::constraint::{CONSTRAINT_COLUMNS, Constraint, ConstraintKind, lines};
 use super::session::{Row, Session};
 use crate::error::Result;
 use crate::store::schema::POSTGRES;
@@ -69,36 +70,35 @@ pub fn read(session: &mut Session, fingerprint: &str) -> Result<FoundCatalog> {
         _ => {}
     }
     let sql = catalog_sql(&session.server.schema);
-    let [columns, constraints, indexes] = session.results_of(&sql)?;
-    let found = found_catalog(&columns, &constraints, &indexes)?;
+    let [columns, constraints, indexes, table_attributes] = session.results_of(&sql)?;
+    let mut found = found_catalog(&columns, &constraints, &indexes)?;
+    attributes::add_to(&mut found.catalog, &table_attributes)?;
     let fingerprint = fingerprint.to_string();
     session.cached_catalog = Some(SessionCatalog { fingerprint, found: found.clone() });
     Ok(found)
 }
 
-/// Columns, constraints and indexes of our tables, as three queries.
+/// Columns, constraints, indexes and attributes of our tables, as four queries. What of the
+/// server's catalogue they leave out, and why, is told in [`attributes`].
 fn catalog_sql(schema: &str) -> String {
     format!(
         "SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, \
-             a.attidentity, a.attgenerated, pg_get_expr(d.adbin, d.adrelid) \
-         FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid \
+             a.attidentity, a.attgenerated, pg_get_expr(d.adbin, d.adrelid), {COLLATION} \
+         FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid JOIN pg_type t ON t.oid = a.atttypid \
              LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum \
          WHERE {is_our_table} AND a.attnum > 0 AND NOT a.attisdropped ORDER BY c.relname, a.attnum; \
          SELECT {CONSTRAINT_COLUMNS} \
          FROM pg_class c JOIN pg_constraint k ON k.conrelid = c.oid LEFT JOIN pg_class p ON p.oid = k.confrelid \
-         WHERE {is_our_table} ORDER BY c.relname, k.conname; \
-         SELECT c.relname, i.relname, x.indisunique, x.indisvalid AND x.indisready, \
+         WHERE {is_our_table} AND (k.contype <> 'n' OR NOT k.convalidated) ORDER BY c.relname, k.conname; \
+         SELECT c.relname, i.relname, x.indisunique, x.indisvalid AND x.indisready AND x.indislive, \
              pg_get_expr(x.indpred, x.indrelid), m.amname, \
-             (SELECT string_agg(coalesce( \
-                 (SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = x.indrelid AND a.attnum = x.indkey[place - 1] AND a.attnum > 0), \
-                 '(' || pg_get_indexdef(x.indexrelid, place, true) || ')') \
-                 || CASE x.indoption[place - 1] & 3 WHEN 1 THEN ' DESC NULLS LAST' WHEN 3 THEN ' DESC' WHEN 2 THEN ' NULLS FIRST' ELSE '' END, \
-                 chr(10) ORDER BY place) FROM generate_series(1, x.indnkeyatts) place) \
+             (SELECT string_agg({INDEX_KEY}, chr(10) ORDER BY place) FROM generate_series(1, x.indnkeyatts) place), {INDEX_ATTRIBUTES} \
          FROM pg_class c JOIN pg_index x ON x.indrelid = c.oid JOIN pg_class i ON i.oid = x.indexrelid \
              JOIN pg_am m ON m.oid = i.relam \
          WHERE {is_our_table} AND NOT EXISTS (SELECT 1 FROM pg_constraint k WHERE k.conindid = x.indexrelid AND k.contype IN ('p', 'u', 'x')) \
-         ORDER BY c.relname, i.relname",
-        is_our_table = is_our_table(schema)
+         ORDER BY c.relname, i.relname; {attributes}",
+        is_our_table = is_our_table(schema),
+        attributes = attributes::of_tables(schema)
     )
 }
 
@@ -111,7 +111,9 @@ fn found_catalog(columns: &[Row], constraints: &[Row], indexes: &[Row]) -> Resul
     }
     for row in constraints {
         let constraint = Constraint::read(row)?;
-        if let Some(table) = tables.get_mut(&*constraint.table) {
+        if let Some(table) = tables.get_mut(&*constraint.table)
+            && (constraint.kind != ConstraintKind::Exclusion || constraint.is_of_our_columns())
+        {
             constraint.add_to(table);
         }
     }
@@ -149,8 +151,9 @@ fn column(row: &Row) -> Result<Column> {
     let default = match (row.text(4)?, row.text(5)?) {
         ("d", _) => Some(IDENTITY.to_string()),
         ("a", _) => Some("GENERATED ALWAYS AS IDENTITY".into()),
-        (_, "s") => {
-            Some(format!("GENERATED ALWAYS AS ({}) STORED", expression.unwrap_or_default()))
+        (_, stored @ ("s" | "v")) => {
+            let stored = if stored == "s" { "STORED" } else { "VIRTUAL" };
+            Some(format!("GENERATED ALWAYS AS ({}) {stored}", expression.unwrap_or_default()))
         }
         _ => expression,
     };
@@ -160,7 +163,7 @@ fn column(row: &Row) -> Result<Column> {
         not_null: row.flag(3)?,
         default: default.map(Text::from),
         primary_key_position: 0,
-        attributes: List::default(),
+        attributes: attributes::list(row.get(7)),
     })
 }
 
@@ -175,7 +178,7 @@ fn index(row: &Row) -> Result<Index> {
         columns: columns.into(),
         unique: row.flag(2)?,
         predicate: row.get(4).map(|sql| canonical(sql).into()),
-        attributes: List::default(),
+        attributes: attributes::list(row.get(7)),
         definition: Text::default(),
     })
 }

@@ -3,7 +3,8 @@
 
 use super::session::Row;
 use crate::error::Result;
-use cts_schema::catalog::{ForeignKey, List, Table, Text};
+use crate::store::schema::POSTGRES;
+use cts_schema::catalog::{ForeignKey, Table, Text};
 use cts_schema::sql::canonical;
 
 /// Names that a query has aggregated into one cell, a line each.
@@ -16,13 +17,21 @@ pub fn lines(text: &str) -> Vec<Text> {
 pub const CONSTRAINT_COLUMNS: &str = "c.relname, k.contype, \
      (SELECT string_agg(a.attname, chr(10) ORDER BY n.place) FROM unnest(k.conkey) WITH ORDINALITY n(num, place) \
          JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = n.num), \
-     p.relname, \
+     CASE WHEN p.relnamespace = c.relnamespace THEN p.relname::text ELSE p.relnamespace::regnamespace || '.' || quote_ident(p.relname) END, \
      (SELECT string_agg(a.attname, chr(10) ORDER BY n.place) FROM unnest(k.confkey) WITH ORDINALITY n(num, place) \
          JOIN pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = n.num), \
-     k.confdeltype, CASE WHEN k.contype = 'c' THEN pg_get_constraintdef(k.oid) END, k.conname, k.conindid";
+     k.confdeltype, CASE WHEN k.contype IN ('c', 'x') THEN pg_get_constraintdef(k.oid) END, k.conname, k.conindid, k.convalidated, \
+     nullif(concat_ws(chr(10), \
+         'ON UPDATE ' || CASE k.confupdtype WHEN 'c' THEN 'CASCADE' WHEN 'r' THEN 'RESTRICT' WHEN 'n' THEN 'SET NULL' WHEN 'd' THEN 'SET DEFAULT' END, \
+         'ON DELETE SET THE COLUMNS ' || CASE WHEN k.confdeltype IN ('n', 'd') THEN to_jsonb(k) ->> 'confdelsetcols' END, \
+         CASE k.confmatchtype WHEN 'f' THEN 'MATCH FULL' WHEN 'p' THEN 'MATCH PARTIAL' END, \
+         CASE WHEN k.condeferrable THEN 'DEFERRABLE' END, CASE WHEN k.condeferred THEN 'INITIALLY DEFERRED' END, \
+         CASE WHEN k.contype <> 'f' THEN NULL \
+             WHEN EXISTS (SELECT 1 FROM pg_trigger g WHERE g.tgconstraint = k.oid AND g.tgenabled NOT IN ('O', 'A')) THEN 'WITH ITS TRIGGERS DISABLED' \
+             WHEN k.convalidated THEN NULL WHEN to_jsonb(k) ->> 'conenforced' = 'false' THEN 'NOT ENFORCED' ELSE 'NOT VALID' END), '')";
 
 /// Number of the columns of [`CONSTRAINT_COLUMNS`].
-pub const CONSTRAINT_COLUMN_COUNT: usize = 9;
+pub const CONSTRAINT_COLUMN_COUNT: usize = 11;
 
 /// The kind of a constraint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +44,11 @@ pub enum ConstraintKind {
     Check,
     /// `FOREIGN KEY`.
     ForeignKey,
-    /// Another one: `EXCLUDE`, a constraint trigger.
+    /// `EXCLUDE`.
+    Exclusion,
+    /// `NOT NULL`, which is a constraint since PostgreSQL 18.
+    NotNull,
+    /// A constraint trigger.
     Other,
 }
 
@@ -57,8 +70,12 @@ pub struct Constraint {
     /// The oid of the index that enforces it, of a foreign key the one of the parent; 0 without one.
     pub index_oid: u32,
     on_delete: &'static str,
-    /// The condition of a `CHECK`, in parentheses.
+    /// The condition of a `CHECK`, in parentheses; the definition of an `EXCLUDE`.
     pub condition: Option<String>,
+    /// Whether every row is known to follow it.
+    is_validated: bool,
+    /// What it has beside these, as SQL text.
+    attributes: Vec<Text>,
 }
 
 impl Constraint {
@@ -74,6 +91,8 @@ impl Constraint {
                 "u" => ConstraintKind::Unique,
                 "c" => ConstraintKind::Check,
                 "f" => ConstraintKind::ForeignKey,
+                "x" => ConstraintKind::Exclusion,
+                "n" => ConstraintKind::NotNull,
                 _ => ConstraintKind::Other,
             },
             // A CHECK may be on no column.
@@ -90,6 +109,8 @@ impl Constraint {
             condition: row.get(6).map(condition),
             name: row.text(7)?.to_string(),
             index_oid: row.number(8)?,
+            is_validated: row.flag(9)?,
+            attributes: row.get(10).map(lines).unwrap_or_default(),
         })
     }
 
@@ -104,9 +125,18 @@ impl Constraint {
             table: parent.clone().into(),
             references: references.clone(),
             on_delete: self.on_delete.into(),
-            attributes: List::default(),
+            attributes: self.attributes.clone().into(),
         };
         self.columns.iter().zip(&self.parent_columns).map(key).collect()
+    }
+
+    /// Whether it concerns a column of the expected schema, or an expression.
+    pub fn is_of_our_columns(&self) -> bool {
+        let table = POSTGRES.expected.table(&self.table);
+        let is_ours = |name: &Text| {
+            table.is_some_and(|table| table.columns.iter().any(|column| column.name == *name))
+        };
+        self.columns.is_empty() || self.columns.iter().any(is_ours)
     }
 
     /// Adds it to a table.
@@ -119,19 +149,33 @@ impl Constraint {
                         column.primary_key_position = position;
                     }
                 }
+                if !self.attributes.is_empty() {
+                    let attribute = format!("PRIMARY KEY {}", self.attributes.join(" "));
+                    table.attributes.to_mut().push(attribute.into());
+                }
             }
             ConstraintKind::Unique => table.unique.to_mut().push(self.columns.clone().into()),
             ConstraintKind::Check => {
                 table.checks.to_mut().extend(self.condition.clone().map(Text::from));
             }
             ConstraintKind::ForeignKey => table.foreign_keys.to_mut().extend(self.foreign_keys()),
-            ConstraintKind::Other => {}
+            ConstraintKind::Exclusion => {
+                table.attributes.to_mut().extend(self.condition.clone().map(Text::from));
+            }
+            // A rule that rows may violate does not hold.
+            ConstraintKind::NotNull if !self.is_validated => {
+                let columns = table.columns.to_mut().iter_mut();
+                columns.filter(|c| self.columns.contains(&c.name)).for_each(|c| c.not_null = false);
+            }
+            ConstraintKind::NotNull | ConstraintKind::Other => {}
         }
     }
 }
 
-/// The condition of a `CHECK` in its canonical form, in parentheses.
+/// The condition of a `CHECK` in its canonical form, in parentheses; another definition as it is.
 fn condition(definition: &str) -> String {
-    let condition = definition.strip_prefix("CHECK ").unwrap_or(definition);
-    format!("({})", canonical(condition.trim_end_matches(" NOT VALID")))
+    match definition.strip_prefix("CHECK ") {
+        Some(condition) => format!("({})", canonical(condition.trim_end_matches(" NOT VALID"))),
+        None => definition.to_string(),
+    }
 }

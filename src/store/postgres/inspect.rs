@@ -1,6 +1,7 @@
 //! Inspects a PostgreSQL database: ledger, catalogue and constraint exceptions in one transaction
 //! of two round trips, or of three where the catalogue has changed.
 
+use super::attributes;
 use super::catalog::{self, InvalidIndex, is_our_table, table_names};
 use super::connect::ReadOnlyReason;
 use super::exceptions;
@@ -79,11 +80,12 @@ fn read(session: &mut Session, begin: &str, end: &str) -> Result<Inspection> {
     let exceptions = exceptions::select(state.has_exceptions_table);
     let sql = format!("{ledger}; {exceptions}{end}");
     let [ledger, exceptions] = session.results_of(&sql)?;
-    let snapshot = Snapshot {
+    let mut snapshot = Snapshot {
         ledger: ledger::read(&ledger)?,
         exceptions: exceptions::read(&exceptions)?,
         catalog: found.catalog,
     };
+    attributes::accept_exceptions(&mut snapshot.catalog, &snapshot.exceptions);
     refuse_other_program(&snapshot, &state.other_tables, &schema)?;
     let DatabaseState { read_only, .. } = state;
     Ok(Inspection { snapshot, read_only, invalid_indexes: found.invalid_indexes })
@@ -120,14 +122,17 @@ fn refuse_other_program(snapshot: &Snapshot, others: &[String], schema: &str) ->
 fn state_sql(schema: &str) -> String {
     format!(
         "WITH tables AS MATERIALIZED (SELECT c.oid, c.xmin, c.ctid FROM pg_class c WHERE {is_our_table}), \
-         indexes AS MATERIALIZED (SELECT x.xmin, x.ctid, x.indexrelid, x.indisvalid, x.indisready FROM tables JOIN pg_index x ON x.indrelid = tables.oid), \
+         indexes AS MATERIALIZED (SELECT x.xmin, x.ctid, x.indexrelid, x.indisvalid, x.indisready, x.indislive FROM tables JOIN pg_index x ON x.indrelid = tables.oid), \
          parts AS ( \
              SELECT hashtextextended(concat(xmin, ctid, oid), 0) AS part FROM tables \
              UNION ALL SELECT hashtextextended(concat(a.xmin, a.ctid, a.attrelid), 1) FROM tables JOIN pg_attribute a ON a.attrelid = tables.oid \
              UNION ALL SELECT hashtextextended(concat(d.xmin, d.ctid), 2) FROM tables JOIN pg_attrdef d ON d.adrelid = tables.oid \
              UNION ALL SELECT hashtextextended(concat(k.xmin, k.ctid), 3) FROM tables JOIN pg_constraint k ON k.conrelid = tables.oid \
-             UNION ALL SELECT hashtextextended(concat(xmin, ctid, indisvalid, indisready), 4) FROM indexes \
-             UNION ALL SELECT hashtextextended(concat(i.xmin, i.ctid), 5) FROM indexes JOIN pg_class i ON i.oid = indexes.indexrelid) \
+             UNION ALL SELECT hashtextextended(concat(xmin, ctid, indisvalid, indisready, indislive), 4) FROM indexes \
+             UNION ALL SELECT hashtextextended(concat(i.xmin, i.ctid), 5) FROM indexes JOIN pg_class i ON i.oid = indexes.indexrelid \
+             UNION ALL SELECT hashtextextended(concat(g.xmin, g.ctid), 6) FROM tables JOIN pg_trigger g ON g.tgrelid = tables.oid AND g.tgconstraint <> 0 \
+             UNION ALL SELECT hashtextextended(concat(r.xmin, r.ctid), 7) FROM tables JOIN pg_rewrite r ON r.ev_class = tables.oid \
+             UNION ALL SELECT hashtextextended(concat(h.xmin, h.ctid, h.inhparent), 8) FROM tables JOIN pg_inherits h ON h.inhrelid = tables.oid) \
          SELECT pg_is_in_recovery(), current_setting('default_transaction_read_only') = 'on', \
              coalesce(bool_or(relname = '{EXCEPTIONS_TABLE}'), false), \
              string_agg(relname, chr(10)) FILTER (WHERE relname <> '{EXCEPTIONS_TABLE}' AND NOT starts_with(relname, '{BACKUP_PREFIX}')), \

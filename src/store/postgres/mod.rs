@@ -3,13 +3,14 @@
 //!
 //! - [`database`], [`store`], [`transaction`]: the traits of the seam
 //! - [`url`], [`tls`], [`connect`], [`session`], [`pool`], [`error`]: connections
-//! - [`inspect`], [`catalog`], [`constraint`], [`ledger`], [`exceptions`], [`damage`]: what is in the database
+//! - [`inspect`], [`catalog`], [`constraint`], [`attributes`], [`ledger`], [`exceptions`], [`damage`]: what is in the database
 //! - [`lock`]: the migration lock; [`obstacles`]: what prevents the creation of missing objects
 //! - [`existing_table`], [`violations`], [`rebuild_plan`], [`refusals`], [`rebuild`], [`conversion`],
 //!   [`sequences`], [`backup`]: the adoption of an older CTS
 //! - [`index`], [`online_index`]: indexes, in a transaction and while programs write
 //! - [`checkup`], [`role`]: `cts doctor`
 
+mod attributes;
 mod backup;
 mod catalog;
 mod checkup;

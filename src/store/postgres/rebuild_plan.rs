@@ -50,7 +50,10 @@ impl<'e> RebuildPlan<'e> {
     pub fn is_converted(&self, name: &str) -> bool {
         let target = self.target.columns.iter().find(|column| column.name == *name);
         let old = self.old.column(name);
-        target.zip(old).is_some_and(|(target, old)| target.data_type != old.data_type)
+        // An attribute is a collation, which goes with the type.
+        target.zip(old).is_some_and(|(target, old)| {
+            target.data_type != old.data_type || target.attributes != old.attributes
+        })
     }
 
     /// The columns of an index after the rebuild, as SQL expressions over the table as it is.
@@ -109,7 +112,7 @@ impl<'e> RebuildPlan<'e> {
                 added.any(names)
             }
             ConstraintKind::PrimaryKey => false,
-            ConstraintKind::Other => true,
+            ConstraintKind::Exclusion | ConstraintKind::NotNull | ConstraintKind::Other => true,
         }
     }
 

@@ -1,6 +1,7 @@
 //! The PostgreSQL store, on servers that the tests start, stop, pause and kill.
 
 mod adoption;
+mod attributes;
 mod doctor;
 mod failover;
 mod full_disk;

@@ -1,0 +1,35 @@
+//! The attributes of tables and foreign keys that have a meaning for cts, as they are written in the catalogue.
+
+use super::Text;
+
+/// What a table without attributes is called.
+pub const ORDINARY_TABLE: &str = "an ordinary table";
+
+/// A PostgreSQL table that is emptied after a crash of its server, and does not exist on a standby.
+pub const UNLOGGED: &str = "UNLOGGED";
+
+/// A foreign key that only rows written since it was made are known to follow.
+pub const NOT_VALID: &str = "NOT VALID";
+
+/// A foreign key that no row is checked by. (PostgreSQL 18)
+pub const NOT_ENFORCED: &str = "NOT ENFORCED";
+
+/// A foreign key that no row is checked by, because somebody disabled the triggers that check it.
+pub const TRIGGERS_DISABLED: &str = "WITH ITS TRIGGERS DISABLED";
+
+/// Whether this attribute of a foreign key means that rows may violate it.
+pub fn leaves_rows_unchecked(attribute: &str) -> bool {
+    matches!(attribute, NOT_VALID | NOT_ENFORCED | TRIGGERS_DISABLED)
+}
+
+/// Whether a foreign key with these attributes checks new rows.
+pub fn checks_new_rows(attributes: &[Text]) -> bool {
+    !attributes.iter().any(|attribute| matches!(&**attribute, NOT_ENFORCED | TRIGGERS_DISABLED))
+}
+
+/// Whether this attribute of a table is a constraint, which the owner may make over columns of their own.
+pub fn is_constraint(attribute: &str) -> bool {
+    ["CHECK", "CONSTRAINT", "EXCLUDE", "NOT NULL", "PRIMARY KEY", "UNIQUE"]
+        .iter()
+        .any(|word| attribute.starts_with(word))
+}

@@ -1,0 +1,167 @@
+//! Attributes of tables, columns, indexes and constraints: what decides which rows are stored, found
+//! and kept is compared; what an operator tunes is not.
+
+use crate::support::cluster::{Cluster, Database};
+
+/// A foreign key of `pseudo_positions` in place of the expected one.
+const FOREIGN_KEY: &str = "ALTER TABLE pseudo_positions DROP CONSTRAINT pseudo_positions_connection_id_fkey, ADD FOREIGN KEY (connection_id)";
+/// An index in place of the expected one.
+const INDEX: &str = "DROP INDEX idx_system_settings_category; CREATE INDEX idx_system_settings_category ON system_settings";
+
+/// A change, and the part of the difference that names it.
+const DRIFT: &[(&str, &str)] = &[
+    ("ALTER TABLE users SET UNLOGGED", "table users: expected an ordinary table, found UNLOGGED"),
+    ("CREATE TABLE o.parent (role TEXT); ALTER TABLE users INHERIT o.parent", "found INHERITS "),
+    (
+        "ALTER TABLE site_logs ALTER id DROP IDENTITY; \
+         CREATE TABLE o.big (LIKE site_logs INCLUDING DEFAULTS) PARTITION BY RANGE (id); \
+         ALTER TABLE o.big ATTACH PARTITION site_logs DEFAULT",
+        "found PARTITION OF ",
+    ),
+    ("ALTER TABLE users ENABLE ROW LEVEL SECURITY", "found ROW LEVEL SECURITY"),
+    (
+        "CREATE RULE away AS ON INSERT TO site_logs DO INSTEAD NOTHING",
+        "found RULE away ON INSERT DO INSTEAD",
+    ),
+    (
+        "CREATE RULE \"Some\" AS ON UPDATE TO site_logs WHERE new.level = 'x' DO INSTEAD NOTHING",
+        "found RULE \"Some\" ON UPDATE DO INSTEAD",
+    ),
+    ("ALTER TABLE users ADD EXCLUDE USING hash (role WITH =)", "found EXCLUDE USING hash"),
+    (
+        "ALTER TABLE users DROP CONSTRAINT users_pkey, ADD PRIMARY KEY (id) DEFERRABLE",
+        "found PRIMARY KEY DEFERRABLE",
+    ),
+    (
+        "ALTER TABLE users ALTER role TYPE TEXT COLLATE \"POSIX\"",
+        "column users.role: expected TEXT DEFAULT 'user', found TEXT DEFAULT 'user' COLLATE \"POSIX\"",
+    ),
+    (
+        "{FOREIGN_KEY} REFERENCES o.exchange_connections (id) ON DELETE CASCADE",
+        "REFERENCES o.exchange_connections(id)",
+    ),
+    (
+        "{FOREIGN_KEY} REFERENCES exchange_connections (id) ON DELETE CASCADE NOT VALID",
+        "found FOREIGN KEY (connection_id) REFERENCES exchange_connections(id) ON DELETE CASCADE NOT VALID",
+    ),
+    (
+        "{FOREIGN_KEY} REFERENCES exchange_connections (id) ON DELETE CASCADE ON UPDATE CASCADE",
+        "ON DELETE CASCADE ON UPDATE CASCADE",
+    ),
+    (
+        "{FOREIGN_KEY} REFERENCES exchange_connections (id) MATCH FULL ON DELETE CASCADE",
+        "MATCH FULL",
+    ),
+    (
+        "{FOREIGN_KEY} REFERENCES exchange_connections (id) ON DELETE CASCADE INITIALLY DEFERRED",
+        "DEFERRABLE INITIALLY DEFERRED",
+    ),
+    ("ALTER TABLE pseudo_positions DISABLE TRIGGER ALL", "WITH ITS TRIGGERS DISABLED"),
+    ("ALTER TABLE exchange_connections DISABLE TRIGGER ALL", "WITH ITS TRIGGERS DISABLED"),
+    ("{INDEX} (category COLLATE \"POSIX\")", "found (category COLLATE \"POSIX\")"),
+    ("{INDEX} (category text_pattern_ops DESC)", "found (category text_pattern_ops DESC)"),
+    ("{INDEX} (category NULLS FIRST)", "found (category NULLS FIRST)"),
+    ("{INDEX} (category) INCLUDE (value)", "found (category) INCLUDE (value)"),
+    ("{INDEX} (lower(category))", "found ((lower(category)))"),
+    ("{INDEX} USING hash (category)", "found (category USING hash)"),
+    (
+        "DROP INDEX idx_system_settings_key; \
+         CREATE UNIQUE INDEX idx_system_settings_key ON system_settings (key) NULLS NOT DISTINCT",
+        "found UNIQUE (key) NULLS NOT DISTINCT",
+    ),
+];
+
+/// What an operator or owner may do without changing which rows a program can store and find.
+const NO_DRIFT: &[&str] = &[
+    "ALTER TABLE users SET (fillfactor = 50, autovacuum_enabled = false); ALTER TABLE users ALTER role SET STORAGE EXTERNAL",
+    "ALTER TABLE users ALTER role SET STATISTICS 500; ALTER TABLE users ALTER role SET (n_distinct = 5); \
+     CREATE STATISTICS dependent ON role, id FROM users; CLUSTER users USING users_pkey",
+    "COMMENT ON TABLE users IS 'x'; GRANT SELECT ON users TO PUBLIC; ALTER TABLE users REPLICA IDENTITY FULL",
+    "ALTER TABLE pseudo_positions RENAME CONSTRAINT pseudo_positions_connection_id_fkey TO other; \
+     ALTER TABLE users RENAME CONSTRAINT users_pkey TO another",
+    "ALTER INDEX idx_system_settings_category SET (fillfactor = 70); CREATE INDEX mine ON users (role)",
+    "CREATE FUNCTION own() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$; \
+     CREATE TRIGGER own BEFORE INSERT ON users FOR EACH ROW EXECUTE FUNCTION own(); ALTER TABLE users DISABLE TRIGGER own",
+    "CREATE TABLE copies (x TEXT); CREATE RULE copied AS ON DELETE TO site_logs DO ALSO INSERT INTO copies VALUES ('x')",
+    "CREATE RULE off AS ON DELETE TO site_logs DO INSTEAD NOTHING; ALTER TABLE site_logs DISABLE RULE off",
+    "CREATE TABLE child () INHERITS (users); CREATE POLICY unused ON users USING (true)",
+    "ALTER TABLE users ADD COLUMN mine TEXT COLLATE \"C\"; ALTER TABLE users ADD EXCLUDE USING hash (mine WITH =); \
+     ALTER TABLE users ADD FOREIGN KEY (mine) REFERENCES o.exchange_connections (id) ON UPDATE CASCADE NOT VALID",
+    "DO $$ DECLARE own TEXT; BEGIN FOR own IN SELECT tgname FROM pg_trigger WHERE tgrelid = 'pseudo_positions'::regclass LOOP \
+     EXECUTE format('ALTER TABLE pseudo_positions ENABLE ALWAYS TRIGGER %I', own); END LOOP; END $$",
+];
+
+fn migrated() -> Database<'static> {
+    let database = Cluster::shared().owned();
+    database.cts("migrate").success();
+    database.sql("CREATE SCHEMA o; CREATE TABLE o.exchange_connections (id TEXT PRIMARY KEY)");
+    database
+}
+
+/// A copy that was changed in this way by the superuser, whose objects the owner has.
+fn changed<'a>(database: &Database<'a>, change: &str) -> Database<'a> {
+    let copy = database.copy();
+    let change = change.replace("{FOREIGN_KEY}", FOREIGN_KEY).replace("{INDEX}", INDEX);
+    copy.admin().batch_execute(&change).unwrap_or_else(|e| panic!("{change}: {e:?}"));
+    copy
+}
+
+#[test]
+fn what_decides_over_rows_is_drift() {
+    let database = migrated();
+    for (change, found) in DRIFT {
+        let changed = changed(&database, change);
+        changed.cts("verify").status(1).says(&[found]);
+        changed.cts("--check").status(1).says(&["CTS WARNING", found]);
+    }
+}
+
+#[test]
+fn what_an_operator_tunes_is_no_drift() {
+    let database = migrated();
+    for change in NO_DRIFT {
+        changed(&database, change).cts("verify").success().says(&["no drift"]);
+    }
+}
+
+#[test]
+fn a_running_service_notices_each_change() {
+    let database = migrated();
+    let service = database.serve().start();
+    service.until_ready().until_status("healthy");
+    for (change, undo) in [
+        (
+            "ALTER TABLE pseudo_positions DISABLE TRIGGER ALL",
+            "ALTER TABLE pseudo_positions ENABLE TRIGGER ALL",
+        ),
+        ("CREATE RULE a AS ON DELETE TO users DO INSTEAD NOTHING", "DROP RULE a ON users"),
+        (
+            "ALTER TABLE users ENABLE ROW LEVEL SECURITY",
+            "ALTER TABLE users DISABLE ROW LEVEL SECURITY",
+        ),
+        ("ALTER TABLE users SET UNLOGGED", "ALTER TABLE users SET LOGGED"),
+        (
+            "CREATE TABLE o.p (role TEXT); ALTER TABLE users INHERIT o.p",
+            "ALTER TABLE users NO INHERIT o.p",
+        ),
+    ] {
+        database.admin().batch_execute(change).unwrap();
+        service.until_status("degraded");
+        database.admin().batch_execute(undo).unwrap();
+        service.until_status("healthy");
+    }
+    service.stop();
+}
+
+#[test]
+fn a_restored_dump_is_as_the_database_was() {
+    let database = migrated();
+    database.sql(
+        "INSERT INTO exchange_connections (id, name) VALUES ('a', 'b'); \
+         ALTER TABLE pseudo_positions RENAME CONSTRAINT pseudo_positions_connection_id_fkey TO other",
+    );
+    let restored = Cluster::shared().owned();
+    let dump = database.printed(&["--inserts"]).replace(&database.name, &restored.name);
+    restored.admin().batch_execute(&dump).unwrap_or_else(|e| panic!("{e:?}"));
+    restored.cts("verify").success().says(&["no drift"]);
+}
