@@ -12,8 +12,8 @@ use crate::catalog::{Catalog, Column, Index, Table};
 /// represents exactly.
 pub const RANDOM_ID: &str = "abs(random() % 9007199254740991)";
 
-/// The same on PostgreSQL, where such a key is TEXT, as the catalogue shows it: without its casts.
-pub const RANDOM_ID_TEXT: &str = "floor(random() * 9007199254740991)";
+/// The same on PostgreSQL, where such a key is TEXT, as the catalogue shows it.
+pub const RANDOM_ID_TEXT: &str = "floor(random() * 9007199254740991)::BIGINT";
 
 /// A rule that is not enforced in one database.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

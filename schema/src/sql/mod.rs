@@ -8,7 +8,7 @@ mod lexer;
 mod postgres_lexer;
 mod statement;
 
-pub use expression::canonical;
+pub use expression::{canonical, canonical_default};
 pub use lexer::{Token, fold, tokens, unquote, unquote_name, without_comments};
 pub use statement::{Created, Statement, statements};
 

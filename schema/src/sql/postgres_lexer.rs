@@ -96,7 +96,7 @@ pub fn is_reserved(name: &str) -> bool {
 }
 
 /// Whether a name needs no quotes.
-fn is_plain(name: &str) -> bool {
+pub fn is_plain(name: &str) -> bool {
     let starts = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_');
     starts && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
 }

@@ -10,8 +10,8 @@ use crate::error::Result;
 use crate::store::schema::POSTGRES;
 use crate::store::sql::literal;
 use cts_schema::catalog::{Catalog, Column, Index, List, Table, Text};
-use cts_schema::sql::canonical;
 use cts_schema::sql::ddl::{IDENTITY, type_name};
+use cts_schema::sql::{canonical, canonical_default};
 
 /// The oid of the schema of the tables, as an SQL expression.
 pub const SCHEMA_OID: &str = "(SELECT oid FROM pg_namespace WHERE nspname = current_schema())";
@@ -147,7 +147,8 @@ pub fn empty_table(name: &str) -> Table {
 }
 
 fn column(row: &Row) -> Result<Column> {
-    let expression = row.get(6).map(canonical);
+    let data_type = type_name(row.text(2)?);
+    let expression = row.get(6).map(|sql| canonical_default(sql, &data_type));
     let default = match (row.text(4)?, row.text(5)?) {
         ("d", _) => Some(IDENTITY.to_string()),
         ("a", _) => Some("GENERATED ALWAYS AS IDENTITY".into()),
@@ -155,11 +156,12 @@ fn column(row: &Row) -> Result<Column> {
             let stored = if stored == "s" { "STORED" } else { "VIRTUAL" };
             Some(format!("GENERATED ALWAYS AS ({}) {stored}", expression.unwrap_or_default()))
         }
-        _ => expression,
+        // The server keeps a NULL that has a type.
+        _ => expression.filter(|sql| sql != "NULL"),
     };
     Ok(Column {
         name: row.text(1)?.to_string().into(),
-        data_type: type_name(row.text(2)?).into(),
+        data_type: data_type.into(),
         not_null: row.flag(3)?,
         default: default.map(Text::from),
         primary_key_position: 0,

@@ -18,7 +18,7 @@ use cts_schema::constraint_exception::RANDOM_ID_TEXT;
 use cts_schema::sql::Created;
 use cts_schema::sql::ddl::IDENTITY;
 
-/// [`RANDOM_ID_TEXT`] with its casts.
+/// [`RANDOM_ID_TEXT`] as the default of a text column.
 const RANDOM_ID_EXPRESSION: &str = "floor(random() * 9007199254740991)::bigint::text";
 
 /// The statement that adds a column. In existing rows a value that nobody knows, such as the time

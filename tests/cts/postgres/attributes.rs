@@ -58,6 +58,28 @@ const DRIFT: &[(&str, &str)] = &[
     ),
     ("ALTER TABLE pseudo_positions DISABLE TRIGGER ALL", "WITH ITS TRIGGERS DISABLED"),
     ("ALTER TABLE exchange_connections DISABLE TRIGGER ALL", "WITH ITS TRIGGERS DISABLED"),
+    (
+        "ALTER TABLE users ALTER role SET DEFAULT 'user'::varchar(2)",
+        "found TEXT DEFAULT 'user'::CHARACTER VARYING(2)",
+    ),
+    (
+        "ALTER TABLE users ALTER created_at SET DEFAULT now()::date",
+        "expected TIMESTAMPTZ DEFAULT CURRENT_TIMESTAMP, found TIMESTAMPTZ DEFAULT CURRENT_TIMESTAMP::DATE",
+    ),
+    (
+        "ALTER TABLE users ALTER created_at SET DEFAULT now()::timestamptz(0)",
+        "found TIMESTAMPTZ DEFAULT CURRENT_TIMESTAMP::TIMESTAMP(0) WITH TIME ZONE",
+    ),
+    (
+        "CREATE FUNCTION o.now() RETURNS timestamptz LANGUAGE sql AS 'SELECT NULL::timestamptz'; \
+         ALTER TABLE users ALTER created_at SET DEFAULT o.now()",
+        "found TIMESTAMPTZ DEFAULT o.now()",
+    ),
+    (
+        "DROP INDEX idx_pseudo_positions_live; CREATE INDEX idx_pseudo_positions_live \
+         ON pseudo_positions (connection_id, symbol) WHERE status = 'active'::varchar(3)",
+        "index idx_pseudo_positions_live",
+    ),
     ("{INDEX} (category COLLATE \"POSIX\")", "found (category COLLATE \"POSIX\")"),
     ("{INDEX} (category text_pattern_ops DESC)", "found (category text_pattern_ops DESC)"),
     ("{INDEX} (category NULLS FIRST)", "found (category NULLS FIRST)"),
@@ -73,6 +95,8 @@ const DRIFT: &[(&str, &str)] = &[
 
 /// What an operator or owner may do without changing which rows a program can store and find.
 const NO_DRIFT: &[&str] = &[
+    "ALTER TABLE users ALTER created_at SET DEFAULT now(), ALTER role SET DEFAULT 'user'::varchar; \
+     ALTER TABLE pseudo_positions ALTER profit_loss SET DEFAULT 0::double precision, ALTER pnl SET DEFAULT NULL::double precision",
     "ALTER TABLE users SET (fillfactor = 50, autovacuum_enabled = false); ALTER TABLE users ALTER role SET STORAGE EXTERNAL",
     "ALTER TABLE users ALTER role SET STATISTICS 500; ALTER TABLE users ALTER role SET (n_distinct = 5); \
      CREATE STATISTICS dependent ON role, id FROM users; CLUSTER users USING users_pkey",

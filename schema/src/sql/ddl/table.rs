@@ -4,7 +4,7 @@ use super::cursor::Cursor;
 use super::{DdlEffect, IDENTITY, Result, check_column, find_table, table_position, type_name};
 use crate::catalog::{Column, ForeignKey, List, Table, Text};
 use crate::sql::definition::table_items;
-use crate::sql::expression::canonical_tokens;
+use crate::sql::expression::{canonical_tokens, default_of_tokens};
 use crate::sql::postgres_lexer::{PostgresToken, postgres_tokens};
 
 /// Applies `CREATE TABLE IF NOT EXISTS`; the cursor is behind these key words.
@@ -79,7 +79,7 @@ fn column(table: &mut Table, tables: &[Table], mut cursor: Cursor<'_>) -> Result
         if cursor.takes(&["NOT", "NULL"]) {
             column.not_null = true;
         } else if cursor.takes(&["DEFAULT"]) {
-            let default = canonical_tokens(cursor.until_clause(1));
+            let default = default_of_tokens(cursor.until_clause(1), &column.data_type);
             column.default = (default != "NULL").then(|| default.into());
         } else if cursor.takes(&["GENERATED", "BY", "DEFAULT", "AS", "IDENTITY"]) {
             column.default = Some(IDENTITY.into());

@@ -1,7 +1,5 @@
 //! Expressions in canonical form, and how they are joined.
 
-use crate::sql::postgres_lexer::is_number_text;
-
 /// Operator precedence, lowest first, as in PostgreSQL.
 pub(super) mod precedence {
     pub const OR: u8 = 1;
@@ -25,12 +23,27 @@ pub(super) struct Node {
     pub(super) text: String,
     /// The precedence of its outermost operator.
     pub(super) precedence: u8,
+    /// What is cast, where the outermost operator is a cast that stays.
+    pub(super) cast: Option<Box<CastNode>>,
+}
+
+/// The parts of a cast.
+pub(super) struct CastNode {
+    /// What is cast.
+    pub(super) operand: Node,
+    /// The type that it is cast to, as [`type_name`](crate::sql::ddl::type_name) writes it.
+    pub(super) data_type: String,
 }
 
 impl Node {
+    /// An expression whose outermost operator has this precedence.
+    pub(super) fn new(text: impl Into<String>, precedence: u8) -> Node {
+        Node { text: text.into(), precedence, cast: None }
+    }
+
     /// An expression without an operator.
     pub(super) fn value(text: impl Into<String>) -> Node {
-        Node { text: text.into(), precedence: precedence::VALUE }
+        Node::new(text, precedence::VALUE)
     }
 
     /// Its text as an operand of an operator of that precedence: in parentheses where it needs them.
@@ -42,13 +55,13 @@ impl Node {
     /// parentheses either.
     pub(super) fn joined(left: &Node, operator: &str, right: &Node, precedence: u8) -> Node {
         let after = if precedence <= precedence::AND { precedence } else { precedence + 1 };
-        Node { text: format!("{} {operator} {}", left.at(precedence), right.at(after)), precedence }
+        Node::new(format!("{} {operator} {}", left.at(precedence), right.at(after)), precedence)
     }
 }
 
 /// An expression with a postfix test, such as `IS NULL`.
 pub(super) fn tested(left: &Node, test: &str) -> Node {
-    Node { text: format!("{} {test}", left.at(precedence::IS + 1)), precedence: precedence::IS }
+    Node::new(format!("{} {test}", left.at(precedence::IS + 1)), precedence::IS)
 }
 
 /// IN with these items. The server turns IN with one item into a comparison. `None` without items.
@@ -60,7 +73,7 @@ pub(super) fn one_of(left: &Node, items: &[Node], not: bool) -> Option<Node> {
         _ => {
             let not = if not { "NOT " } else { "" };
             let text = format!("{} {not}IN ({})", left.at(precedence::MEMBER + 1), texts(items));
-            Some(Node { text, precedence: precedence::MEMBER })
+            Some(Node::new(text, precedence::MEMBER))
         }
     }
 }
@@ -70,17 +83,7 @@ pub(super) fn one_of(left: &Node, items: &[Node], not: bool) -> Option<Node> {
 pub(super) fn negative(node: &Node) -> Node {
     let is_number = node.text.starts_with(|c: char| c.is_ascii_digit() || c == '.');
     let precedence = if is_number { precedence::VALUE } else { precedence::SIGN };
-    Node { text: format!("-{}", node.at(precedence::VALUE)), precedence }
-}
-
-/// A number in quotes that was cast to a numeric type, without the quotes.
-pub(super) fn plain_number(node: Node) -> Node {
-    let inner = node.text.strip_prefix('\'').and_then(|text| text.strip_suffix('\''));
-    let digits = inner.map(|text| text.strip_prefix('-').unwrap_or(text));
-    match (inner, digits) {
-        (Some(inner), Some(digits)) if is_number_text(digits) => Node::value(inner),
-        _ => node,
-    }
+    Node::new(format!("-{}", node.at(precedence::VALUE)), precedence)
 }
 
 /// The texts of the items, with commas between them.

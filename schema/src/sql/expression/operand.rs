@@ -1,8 +1,10 @@
 //! Reads the operands of an expression.
 
 use super::DEPTH_MAX;
-use super::node::{Node, negative, plain_number, precedence, texts};
+use super::cast::cast;
+use super::node::{Node, negative, precedence, texts};
 use super::reader::Reader;
+use crate::sql::ddl::type_name;
 use crate::sql::postgres_lexer::{PostgresToken, is_reserved};
 
 /// Reserved words that are a value.
@@ -20,18 +22,13 @@ const VALUES: &[&str] = &[
     "TRUE",
 ];
 
-/// Numeric types, by the first word of their names.
-const NUMERIC_TYPES: &[&str] = &["smallint", "integer", "bigint", "numeric", "real", "double"];
-
 impl Reader<'_> {
     /// A value with the NOT or the sign before it and the casts behind it.
     pub(super) fn operand(&mut self, depth: usize) -> Option<Node> {
         if self.take("NOT") {
             let node = self.expression(precedence::NOT - 1, depth + 1)?;
-            return Some(Node {
-                text: format!("NOT {}", node.at(precedence::NOT)),
-                precedence: precedence::NOT,
-            });
+            let text = format!("NOT {}", node.at(precedence::NOT));
+            return Some(Node::new(text, precedence::NOT));
         }
         if let Some(sign @ PostgresToken::Sign(_)) = self.tokens.get(self.at)
             && (sign.is("-") || sign.is("+"))
@@ -42,10 +39,7 @@ impl Reader<'_> {
             return Some(if is_minus { negative(&node) } else { node });
         }
         let node = self.value(depth)?;
-        Some(match self.casts()? {
-            true => plain_number(node),
-            false => node,
-        })
+        self.casts(node)
     }
 
     /// A literal, a key word that is a value, a column, a function call, or an expression in parentheses.
@@ -81,7 +75,7 @@ impl Reader<'_> {
     fn named(&mut self, token: &PostgresToken, depth: usize) -> Option<Node> {
         if let Some(text @ PostgresToken::Literal(_)) = self.tokens.get(self.at) {
             self.at += 1;
-            return Some(Node::value(text.canonical()));
+            return Some(cast(Node::value(text.canonical()), type_name(&token.canonical())));
         }
         let mut name = token.canonical();
         while self.take(".") {
@@ -122,43 +116,58 @@ impl Reader<'_> {
         self.expect("(")?;
         let node = self.expression(0, depth + 1)?;
         self.expect("AS")?;
-        let is_number = self.type_name()?;
+        let data_type = self.type_name()?;
         self.expect(")")?;
-        Some(if is_number { plain_number(node) } else { node })
+        Some(cast(node, data_type))
     }
 
-    /// Advances past the casts that come next. Returns whether the first is to a numeric type.
-    pub(super) fn casts(&mut self) -> Option<bool> {
-        let is_number = self.take("::") && self.type_name()?;
+    /// The expression with the casts that come next.
+    pub(super) fn casts(&mut self, mut node: Node) -> Option<Node> {
+        let mut count = 0;
         while self.take("::") {
-            self.type_name()?;
+            count += 1;
+            if count > DEPTH_MAX {
+                return None;
+            }
+            node = cast(node, self.type_name()?);
         }
-        Some(is_number)
+        Some(node)
     }
 
-    /// Advances past the name of a type. Returns whether it is a numeric type.
-    fn type_name(&mut self) -> Option<bool> {
+    /// The name of a type, which comes next.
+    fn type_name(&mut self) -> Option<String> {
         let first = self.tokens.get(self.at)?;
-        let is_number = NUMERIC_TYPES.contains(&first.name()?);
+        let mut name = first.name().map(|_| first.canonical())?;
         let is_time = first.is("TIMESTAMP") || first.is("TIME");
-        let two = (first.is("DOUBLE") && self.is_after("PRECISION"))
-            || ((first.is("CHARACTER") || first.is("BIT")) && self.is_after("VARYING"));
-        self.at += 1 + usize::from(two);
+        self.at += 1;
+        if (first.is("DOUBLE") && self.is_next("PRECISION"))
+            || ((first.is("CHARACTER") || first.is("BIT")) && self.is_next("VARYING"))
+        {
+            name = format!("{name} {}", self.tokens.get(self.at)?.canonical());
+            self.at += 1;
+        }
         while self.take(".") {
-            self.tokens.get(self.at)?.name()?;
+            let part = self.tokens.get(self.at).filter(|token| token.name().is_some())?;
+            name = format!("{name}.{}", part.canonical());
             self.at += 1;
         }
         if self.take("(") {
-            self.list(")", DEPTH_MAX - 1)?;
+            let modifiers = self.list(")", DEPTH_MAX - 1)?;
+            let modifiers: Vec<&str> = modifiers.iter().map(|node| node.text.as_str()).collect();
+            name = format!("{name}({})", modifiers.join(","));
         }
         if is_time && (self.is_next("WITH") || self.is_next("WITHOUT")) {
+            let with = if self.is_next("WITH") { "with" } else { "without" };
             self.at += 1;
             self.expect("TIME")?;
             self.expect("ZONE")?;
+            name = format!("{name} {with} time zone");
         }
+        let mut name = type_name(&name);
         while self.take("[") {
             self.expect("]")?;
+            name += "[]";
         }
-        Some(is_number)
+        Some(name)
     }
 }

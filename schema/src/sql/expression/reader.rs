@@ -1,6 +1,6 @@
 //! Reads operators and their operands.
 
-use super::node::{Node, one_of, precedence, tested};
+use super::node::{Node, one_of, precedence, tested, texts};
 use super::{DEPTH_MAX, LENGTH_MAX_BYTES};
 use crate::sql::postgres_lexer::{PostgresToken, is_operator};
 
@@ -27,11 +27,6 @@ impl Reader<'_> {
     /// Whether this key word or sign comes next.
     pub(super) fn is_next(&self, token: &str) -> bool {
         self.tokens.get(self.at).is_some_and(|next| next.is(token))
-    }
-
-    /// Whether this key word or sign comes second.
-    pub(super) fn is_after(&self, token: &str) -> bool {
-        self.tokens.get(self.at + 1).is_some_and(|next| next.is(token))
     }
 
     /// Advances past this key word or sign if it comes next. Returns whether it did.
@@ -201,12 +196,17 @@ impl Reader<'_> {
         self.expect("ARRAY")?;
         self.expect("[")?;
         let items = self.list("]", depth)?;
-        self.casts()?;
+        let list = format!("ARRAY[{}]", texts(&items));
+        let mut array = self.casts(Node::value(&*list))?;
         for _ in 0..open {
             self.expect(")")?;
-            self.casts()?;
+            array = self.casts(array)?;
         }
         self.expect(")")?;
+        // A cast of the list that stays changes its items.
+        if array.text != list {
+            return None;
+        }
         one_of(left, &items, !is_equal)
     }
 
