@@ -22,6 +22,12 @@ pub fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
+/// A name in a schema of PostgreSQL, as SQL.
+#[cfg(feature = "postgres")]
+pub fn qualified(schema: &str, name: &str) -> String {
+    format!("{}.{}", quoted(schema), quoted(name))
+}
+
 /// A text as a string literal. (PostgreSQL: `standard_conforming_strings` is on.) Neither
 /// database stores a NUL character in a text, so these are left out.
 pub fn literal(text: &str) -> String {
@@ -34,7 +40,8 @@ pub fn index_columns(index: &Index) -> impl Iterator<Item = &str> {
     index.columns.iter().map(|column| column.split(' ').next().unwrap_or_default())
 }
 
-/// The statement that creates an index. `options` stand after `INDEX`, such as `CONCURRENTLY`.
+/// The statement that creates an index on `table`, given as SQL. `options` stand after `INDEX`, such
+/// as `CONCURRENTLY`.
 pub fn create_index(table: &str, index: &Index, unique: bool, options: &str) -> String {
     let unique = if index.unique && unique { "UNIQUE " } else { "" };
     let key = |column: &str| match column.split_once(' ') {
@@ -43,19 +50,18 @@ pub fn create_index(table: &str, index: &Index, unique: bool, options: &str) -> 
     };
     let keys: Vec<String> = index.columns.iter().map(|column| key(column)).collect();
     let predicate = index.predicate.as_ref().map(|sql| format!(" WHERE {sql}")).unwrap_or_default();
-    let (name, table) = (quoted(&index.name), quoted(table));
+    let name = quoted(&index.name);
     format!("CREATE {unique}INDEX {options} {name} ON {table} ({}){predicate}", keys.join(", "))
 }
 
 /// The query for the number of rows that share a key of a unique index. NULLs are never equal
-/// in one. `values` are the index's columns as SQL expressions.
+/// in one. `table` is SQL; `values` are the index's columns as SQL expressions.
 pub fn count_duplicates(table: &str, index: &Index, values: &[String]) -> String {
     let mut conditions: Vec<_> =
         values.iter().map(|value| format!("{value} IS NOT NULL")).collect();
     conditions.extend(index.predicate.as_ref().map(|sql| format!("({sql})")));
     format!(
-        "SELECT coalesce(sum(n), 0) FROM (SELECT count(*) AS n FROM {} WHERE {} GROUP BY {} HAVING count(*) > 1) AS shared",
-        quoted(table),
+        "SELECT coalesce(sum(n), 0) FROM (SELECT count(*) AS n FROM {table} WHERE {} GROUP BY {} HAVING count(*) > 1) AS shared",
         conditions.join(" AND "),
         values.join(", ")
     )
@@ -75,18 +81,16 @@ pub fn table_with_exceptions(expected: &Table, exceptions: &[ConstraintException
     tables.into_iter().next().unwrap_or_else(|| expected.clone())
 }
 
-/// The query for the recorded exceptions: table, rule, object, detail, rows.
-pub fn select_exceptions() -> String {
-    format!(
-        "SELECT table_name, rule, object, detail, row_count FROM {EXCEPTIONS_TABLE} ORDER BY 1, 2, 3"
-    )
+/// The query for the exceptions that a table, given as SQL, records: table, rule, object, detail, rows.
+pub fn select_exceptions(exceptions: &str) -> String {
+    format!("SELECT table_name, rule, object, detail, row_count FROM {exceptions} ORDER BY 1, 2, 3")
 }
 
-/// The statement that creates the table of the exceptions. The types of a number and of a time,
+/// The statement that creates the table of the exceptions, whose name is given as SQL. The types of a number and of a time,
 /// and the present time, are the store's.
-pub fn create_exceptions_table(integer: &str, time: &str, now: &str) -> String {
+pub fn create_exceptions_table(exceptions: &str, integer: &str, time: &str, now: &str) -> String {
     format!(
-        "CREATE TABLE IF NOT EXISTS {EXCEPTIONS_TABLE} ( \
+        "CREATE TABLE IF NOT EXISTS {exceptions} ( \
              table_name TEXT NOT NULL, \
              rule       TEXT NOT NULL, \
              object     TEXT NOT NULL, \
@@ -98,13 +102,13 @@ pub fn create_exceptions_table(integer: &str, time: &str, now: &str) -> String {
     )
 }
 
-/// The statement that records an exception, or its present number of rows.
-pub fn upsert_exception(exception: &ConstraintException) -> String {
+/// The statement that records an exception, or its present number of rows, in a table given as SQL.
+pub fn upsert_exception(exceptions: &str, exception: &ConstraintException) -> String {
     let ConstraintException { table, rule, rows } = exception;
     let detail = if let Rule::Type(_, data_type) = rule { data_type } else { "" };
     let rows = i64::try_from(*rows).unwrap_or(i64::MAX);
     format!(
-        "INSERT INTO {EXCEPTIONS_TABLE} (table_name, rule, object, detail, row_count) \
+        "INSERT INTO {exceptions} (table_name, rule, object, detail, row_count) \
          VALUES ({}, {}, {}, {}, {rows}) ON CONFLICT (table_name, rule, object) \
          DO UPDATE SET detail = excluded.detail, row_count = excluded.row_count",
         literal(table),
@@ -114,22 +118,23 @@ pub fn upsert_exception(exception: &ConstraintException) -> String {
     )
 }
 
-/// The statement that removes the record of an exception.
-pub fn delete_exception(exception: &ConstraintException) -> String {
+/// The statement that removes the record of an exception from a table given as SQL.
+pub fn delete_exception(exceptions: &str, exception: &ConstraintException) -> String {
     let ConstraintException { table, rule, .. } = exception;
     format!(
-        "DELETE FROM {EXCEPTIONS_TABLE} WHERE table_name = {} AND rule = {} AND object = {}",
+        "DELETE FROM {exceptions} WHERE table_name = {} AND rule = {} AND object = {}",
         literal(table),
         literal(rule.record_name()),
         literal(rule.object())
     )
 }
 
-/// The statement that writes the ledger row of a migration. `now` is the store's present time.
-pub fn insert_ledger_row(migration: &Migration, took: Duration, now: &str) -> String {
+/// The statement that writes the ledger row of a migration into a table given as SQL. `now` is the
+/// store's present time.
+pub fn insert_ledger_row(ledger: &str, migration: &Migration, took: Duration, now: &str) -> String {
     let took_ms = i64::try_from(took.as_millis()).unwrap_or(i64::MAX);
     format!(
-        "INSERT INTO migrations (name, checksum, executed_at, execution_time_ms, version) \
+        "INSERT INTO {ledger} (name, checksum, executed_at, execution_time_ms, version) \
          VALUES ({}, {}, {now}, {took_ms}, {})",
         literal(migration.name),
         literal(migration.checksum),
@@ -137,10 +142,10 @@ pub fn insert_ledger_row(migration: &Migration, took: Duration, now: &str) -> St
     )
 }
 
-/// The statement that writes one row into `site_logs`.
-pub fn insert_site_log(entry: &SiteLogEntry) -> String {
+/// The statement that writes one row into `site_logs`, given as SQL.
+pub fn insert_site_log(site_logs: &str, entry: &SiteLogEntry) -> String {
     format!(
-        "INSERT INTO site_logs (level, category, message) VALUES ({}, 'database', {})",
+        "INSERT INTO {site_logs} (level, category, message) VALUES ({}, 'database', {})",
         literal(entry.level),
         literal(&entry.message)
     )

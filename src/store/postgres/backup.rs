@@ -3,7 +3,7 @@
 
 use std::time::SystemTime;
 
-use super::catalog::SCHEMA_OID;
+use super::catalog::schema_oid;
 use super::inspect::{self, BACKUP_PREFIX};
 use super::session::Session;
 use crate::error::{Error, Kind, Result};
@@ -35,7 +35,7 @@ pub fn back_up(session: &mut Session) -> Result<Option<String>> {
     for table in &tables {
         let copy = match has_schema {
             true => format!("{}.{}", quoted(&name), quoted(table)),
-            false => quoted(&shortened(format!("{name}_{table}"))),
+            false => session.qualified(&shortened(format!("{name}_{table}"))),
         };
         copy_table(session, table, &copy)?;
     }
@@ -49,7 +49,8 @@ pub fn back_up(session: &mut Session) -> Result<Option<String>> {
 /// Locks our tables. Returns the names of those that have rows.
 fn locked_tables_with_rows(session: &mut Session) -> Result<Vec<String>> {
     let catalog = inspect::inspect_in_transaction(session)?.snapshot.catalog;
-    let quoted_names: Vec<String> = catalog.tables.iter().map(|t| quoted(&t.name)).collect();
+    let quoted_names: Vec<String> =
+        catalog.tables.iter().map(|t| session.qualified(&t.name)).collect();
     if quoted_names.is_empty() {
         return Ok(Vec::new());
     }
@@ -60,7 +61,9 @@ fn locked_tables_with_rows(session: &mut Session) -> Result<Vec<String>> {
     ))?;
     let mut tables = Vec::new();
     for table in catalog.tables.iter() {
-        if session.flag(&format!("SELECT EXISTS (SELECT FROM {})", quoted(&table.name)))? {
+        if session
+            .flag(&format!("SELECT EXISTS (SELECT FROM {})", session.qualified(&table.name)))?
+        {
             tables.push(table.name.to_string());
         }
     }
@@ -68,7 +71,7 @@ fn locked_tables_with_rows(session: &mut Session) -> Result<Vec<String>> {
 }
 
 fn copy_table(session: &mut Session, table: &str, copy: &str) -> Result<()> {
-    let original = quoted(table);
+    let original = session.qualified(table);
     session.run(&format!("CREATE TABLE {copy} AS TABLE {original}"))?;
     let row = format!("pg_class WHERE oid = {}::regclass", literal(copy));
     revoke_from_others(session, &format!("TABLE {copy}"), "rel", &row)?;
@@ -123,8 +126,9 @@ fn free_name(session: &mut Session) -> Result<String> {
         let name = if number == 1 { name.clone() } else { format!("{name}_{number}") };
         let sql = format!(
             "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = {0}) OR EXISTS (SELECT FROM pg_class \
-                 WHERE relnamespace = {SCHEMA_OID} AND starts_with(relname, {0}))",
-            literal(&name)
+                 WHERE relnamespace = {1} AND starts_with(relname, {0}))",
+            literal(&name),
+            schema_oid(&session.server.schema)
         );
         if !session.flag(&sql)? {
             return Ok(name);

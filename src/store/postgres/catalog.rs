@@ -14,7 +14,9 @@ use cts_schema::sql::ddl::{IDENTITY, type_name};
 use cts_schema::sql::{canonical, canonical_default};
 
 /// The oid of the schema of the tables, as an SQL expression.
-pub const SCHEMA_OID: &str = "(SELECT oid FROM pg_namespace WHERE nspname = current_schema())";
+pub fn schema_oid(schema: &str) -> String {
+    format!("(SELECT oid FROM pg_namespace WHERE nspname = {})", literal(schema))
+}
 
 /// The catalogue as it was last read on a connection.
 #[derive(Clone)]
@@ -53,9 +55,8 @@ pub fn table_names() -> String {
 /// The condition that a row of `pg_class`, named `c`, is one of our tables.
 pub fn is_our_table(schema: &str) -> String {
     format!(
-        "c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = {}) \
-         AND c.relkind IN ('r', 'p') AND c.relname IN ({})",
-        literal(schema),
+        "c.relnamespace = {} AND c.relkind IN ('r', 'p') AND c.relname IN ({})",
+        schema_oid(schema),
         table_names()
     )
 }

@@ -1,5 +1,5 @@
 //! Opens one connection to one host of the URL, with the settings that every connection of cts
-//! has: timeouts, TCP keepalives, and one schema in the search path.
+//! has: timeouts and TCP keepalives. Here, too, it is found which schema the tables are in.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,11 +9,11 @@ use std::time::Duration;
 use postgres::{Client, Config};
 
 use super::error;
-use super::session::{self, Session};
+use super::session::{self, SEARCH_PATH, Session};
 use super::tls::Tls;
 use super::url::{ChannelBinding, Endpoint, Host, Password, SessionAttrs, Target};
 use crate::error::{Error, Kind, Result};
-use crate::store::sql::quoted;
+use crate::store::sql::literal;
 
 /// `lock_timeout` of an inspection.
 const INSPECTION_LOCK_TIMEOUT: Duration = Duration::from_secs(2);
@@ -168,16 +168,25 @@ fn config(target: &Target, host: &Host) -> Config {
     config
 }
 
-const SERVER: &str = "SELECT current_setting('server_version_num'), pg_postmaster_start_time(), \
-         pg_is_in_recovery(), current_setting('default_transaction_read_only') = 'on', \
-         current_schema(), current_setting('search_path')";
+/// The search path that the role, the database or the URL has set decides which schema is ours, and
+/// nothing else: its functions are named with their schema here.
+const SCHEMA: &str =
+    "SELECT pg_catalog.current_schema(), pg_catalog.current_setting('search_path')";
 
-/// The first schema of the search path that exists, whether or not the role may use it.
-const FIRST_EXISTING_SCHEMA: &str = "SELECT n.nspname \
-     FROM unnest(string_to_array(current_setting('search_path'), ',')) WITH ORDINALITY p(name, place) \
-         JOIN pg_namespace n ON n.nspname = CASE btrim(p.name) WHEN '\"$user\"' THEN current_user::text \
-             ELSE replace(btrim(btrim(p.name), '\"'), '\"\"', '\"') END \
-     ORDER BY place LIMIT 1";
+const SERVER: &str = "SELECT current_setting('server_version_num'), pg_postmaster_start_time(), \
+         pg_is_in_recovery(), current_setting('default_transaction_read_only') = 'on'";
+
+/// The query for the first schema of a search path that exists, whether or not the role may use it.
+fn first_existing_schema(search_path: &str) -> String {
+    format!(
+        "{SEARCH_PATH}; SELECT n.nspname \
+         FROM unnest(string_to_array({}, ',')) WITH ORDINALITY p(name, place) \
+             JOIN pg_namespace n ON n.nspname = CASE btrim(p.name) WHEN '\"$user\"' THEN current_user::text \
+                 ELSE replace(btrim(btrim(p.name), '\"'), '\"\"', '\"') END \
+         ORDER BY place LIMIT 1",
+        literal(search_path)
+    )
+}
 
 /// Reads what the server is, and refuses one that cts does not support.
 fn read_server(
@@ -185,10 +194,12 @@ fn read_server(
     name: String,
     password: Option<&Password>,
 ) -> Result<SessionServer> {
-    let mut first_row = |sql: &str| {
-        session::results(client, password, sql).map(|results| results.into_iter().flatten().next())
+    let mut rows = |sql: &str| {
+        session::results(client, password, sql)
+            .map(|results| results.into_iter().flatten().collect::<Vec<_>>())
     };
-    let Some(row) = first_row(SERVER)? else {
+    let found = rows(&format!("{SCHEMA}; {SEARCH_PATH}; {SERVER}"))?;
+    let [path, row] = found.as_slice() else {
         return Err(Error::new(Kind::Io, "the server gives no row for its version and settings"));
     };
     let version = row.number(0)?;
@@ -196,10 +207,11 @@ fn read_server(
         let what = format!("PostgreSQL {} is too old", version / 10_000);
         return Err(Error::new(Kind::Config, what).remedy("use PostgreSQL 13 or later"));
     }
-    let Some(schema) = row.get(4) else {
-        return Err(match first_row(FIRST_EXISTING_SCHEMA)? {
+    let Some(schema) = path.get(0) else {
+        let search_path = path.text(1)?;
+        return Err(match rows(&first_existing_schema(search_path))?.first() {
             Some(unusable) => error::no_schema_rights(unusable.text(0)?),
-            None => no_schema(row.text(5)?),
+            None => no_schema(search_path),
         });
     };
     Ok(SessionServer {
@@ -218,8 +230,7 @@ fn no_schema(search_path: &str) -> Error {
     )
 }
 
-/// The settings of every connection. Names are resolved in one schema only, the first of the
-/// search path that exists.
+/// The settings of every connection.
 fn settings(server: &SessionServer) -> String {
     let since_14 = match server.version {
         VERSION_14.. => format!(
@@ -229,12 +240,11 @@ fn settings(server: &SessionServer) -> String {
         _ => String::new(),
     };
     format!(
-        "{since_14}SET search_path = {}; SET timezone = 'UTC'; SET datestyle = 'ISO'; \
+        "{since_14}SET timezone = 'UTC'; SET datestyle = 'ISO'; \
          SET standard_conforming_strings = on; SET client_min_messages = notice; \
          SET default_transaction_isolation = 'read committed'; SET quote_all_identifiers = off; \
          SET idle_in_transaction_session_timeout = 0; SET row_security = off; \
          SET lock_timeout = {}; SET statement_timeout = {}",
-        quoted(&server.schema),
         INSPECTION_LOCK_TIMEOUT.as_millis(),
         INSPECTION_STATEMENT_TIMEOUT.as_millis()
     )

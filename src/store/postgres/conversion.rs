@@ -5,7 +5,7 @@
 /// The type of a column; of a domain, its base type.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SourceType {
-    /// Its name in `pg_type`, such as `int4`.
+    /// Its name in `pg_type`, such as `int4`; empty if the type is not the server's own.
     pub name: String,
     /// Its category in `pg_type`: `N` number, `S` text, …
     pub category: String,
@@ -100,6 +100,12 @@ pub fn conversion(source: &SourceType, to: &str, column: &str) -> Conversion {
     Conversion { value, is_lossy: format!("{column} IS NOT NULL AND {is_lossy}") }
 }
 
+/// An expression of any type as text. Whoever owns a type may create casts from it, which a cast would
+/// call; `concat` calls nothing but the type's own output function.
+pub fn as_text(expression: &str) -> String {
+    format!("CASE WHEN {expression} IS NOT NULL THEN concat({expression}) END")
+}
+
 /// The value is lost if `is_so` is false; else `is_lossy` decides.
 fn unless(is_so: &str, is_lossy: &str) -> String {
     format!("CASE WHEN {is_so} THEN {is_lossy} ELSE true END")
@@ -111,7 +117,9 @@ fn to_text(source: &SourceType, column: &str) -> Option<Conversion> {
     let is_lossy = match (&*source.category, &*source.name) {
         // A text, or a type that stores the text itself.
         ("S", _) | (_, "json") => "false".to_string(),
-        ("N" | "B" | "D" | "T" | "E", _) | (_, "uuid" | "jsonb" | "inet" | "cidr") => {
+        ("E", _) => return Some(Conversion::new(as_text(column), "false")),
+        (_, "") => return None,
+        ("N" | "B" | "D" | "T", _) | (_, "uuid" | "jsonb" | "inet" | "cidr") => {
             format!("({text})::{full} IS DISTINCT FROM {column}")
         }
         _ => return None,

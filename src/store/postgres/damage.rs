@@ -1,7 +1,7 @@
 //! Looks for damage in a PostgreSQL database: pages that cannot be read, indexes that differ from
 //! their tables, rows whose foreign key references nothing.
 
-use super::catalog::{SCHEMA_OID, table_names};
+use super::catalog::{schema_oid, table_names};
 use super::inspect;
 use super::session::{Row, Session};
 use crate::error::{Kind, Result};
@@ -23,8 +23,9 @@ pub fn find_damage(session: &mut Session) -> Result<Damage> {
     let found = inspect::inspect(session)?.snapshot;
     session.run("SET statement_timeout = 0")?;
     for table in found.catalog.tables.iter() {
-        let name = quoted(&table.name);
-        match session.run(&format!("SELECT sum(length(t::text)) FROM {name} t")) {
+        let name = session.qualified(&table.name);
+        // A cast of a row could be one that the owner of the table has created.
+        match session.run(&format!("SELECT sum(length(concat(t))) FROM {name} t")) {
             Err(error) if error.kind == Kind::Data => {
                 damage.pages.push(format!("table {}: {}", table.name, error.message()));
             }
@@ -69,12 +70,13 @@ impl CheckedIndex {
 /// The B-tree indexes of our tables, if the role may call `amcheck`; else no row.
 fn checked_indexes(session: &mut Session) -> Result<Vec<CheckedIndex>> {
     let sql = format!(
-        "SELECT x.indexrelid::regclass::text, e.nspname, x.indexrelid FROM pg_index x JOIN pg_class c ON c.oid = x.indrelid \
+        "SELECT i.relname, e.nspname, x.indexrelid FROM pg_index x JOIN pg_class c ON c.oid = x.indrelid \
          JOIN pg_class i ON i.oid = x.indexrelid JOIN pg_am m ON m.oid = i.relam AND m.amname = 'btree', \
          (SELECT n.nspname FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace \
              WHERE p.proname = 'bt_index_check' AND has_function_privilege(p.oid, 'EXECUTE') LIMIT 1) e \
-         WHERE c.relname IN ({}) AND c.relnamespace = {SCHEMA_OID} AND x.indisvalid AND i.relpersistence = 'p'",
-        table_names()
+         WHERE c.relname IN ({}) AND c.relnamespace = {} AND x.indisvalid AND i.relpersistence = 'p'",
+        table_names(),
+        schema_oid(&session.server.schema)
     );
     session.rows(&sql)?.iter().map(CheckedIndex::read).collect()
 }
@@ -89,7 +91,7 @@ fn check_indexes(session: &mut Session, damage: &mut Damage, in_transaction: boo
         let function = format!("{}.bt_index_check", quoted(&amcheck_schema));
         match session.run(&format!("{before}SELECT {function}({oid}::regclass, true){after}")) {
             Err(error) if error.kind == Kind::Data => {
-                session.run(undo)?;
+                session.run_alone(undo)?;
                 damage.pages.push(format!("index {name}: {}", error.message()));
                 damage.indexes.push(name);
             }
@@ -119,11 +121,11 @@ fn orphans(session: &mut Session, table: &Table) -> Result<Vec<Orphans>> {
 /// # Errors
 /// If the query fails; an open transaction is aborted then.
 pub fn count_orphans(session: &mut Session, table: &str, key: &ForeignKey) -> Result<u64> {
-    let (column, parent) = (quoted(&key.column), quoted(&key.table));
+    let (column, parent) = (quoted(&key.column), session.qualified(&key.table));
     let references = quoted(&key.references);
     session.number(&format!(
         "SELECT count(*) FROM {} t WHERE t.{column} IS NOT NULL AND NOT EXISTS (SELECT 1 FROM {parent} p WHERE p.{references} = t.{column})",
-        quoted(table)
+        session.qualified(table)
     ))
 }
 
@@ -135,7 +137,8 @@ pub fn count_orphans(session: &mut Session, table: &str, key: &ForeignKey) -> Re
 pub fn has_more_rows(session: &mut Session, table: &str, than: u64) -> Result<bool> {
     let sql = format!(
         "SELECT pg_relation_size(c.oid) FROM pg_class c \
-         WHERE c.relnamespace = {SCHEMA_OID} AND c.relkind = 'r' AND c.relname = {}",
+         WHERE c.relnamespace = {} AND c.relkind = 'r' AND c.relname = {}",
+        schema_oid(&session.server.schema),
         literal(table)
     );
     // The estimate in `pg_class` may be old or missing; the size in bytes is exact, and bounds the
@@ -149,6 +152,6 @@ pub fn has_more_rows(session: &mut Session, table: &str, than: u64) -> Result<bo
     let limit = than.saturating_add(1);
     session.flag(&format!(
         "SELECT count(*) > {than} FROM (SELECT 1 FROM {} LIMIT {limit}) AS few",
-        quoted(table)
+        session.qualified(table)
     ))
 }

@@ -3,13 +3,16 @@
 use super::session::{Row, Session};
 use crate::error::Result;
 use crate::store::sql::{
-    create_exceptions_table, literal, quoted, select_exceptions, upsert_exception,
+    EXCEPTIONS_TABLE, create_exceptions_table, quoted, select_exceptions, upsert_exception,
 };
 use cts_schema::constraint_exception::{ConstraintException, Rule};
 
 /// The query for the exceptions; one without rows where the table of them does not exist.
-pub fn select(table_exists: bool) -> String {
-    if table_exists { select_exceptions() } else { "SELECT NULL WHERE false".into() }
+pub fn select(session: &Session, table_exists: bool) -> String {
+    match table_exists {
+        true => select_exceptions(&session.qualified(EXCEPTIONS_TABLE)),
+        false => "SELECT NULL WHERE false".into(),
+    }
 }
 
 /// The exceptions in the rows of [`select`]. A rule that only a later cts knows is left out.
@@ -33,8 +36,9 @@ pub fn read(rows: &[Row]) -> Result<Vec<ConstraintException>> {
 /// # Errors
 /// If the server refuses a statement; an open transaction is aborted then.
 pub fn record(session: &mut Session, exception: &ConstraintException) -> Result<()> {
-    let table = create_exceptions_table("BIGINT", "TIMESTAMPTZ", "CURRENT_TIMESTAMP");
-    session.run(&format!("{table}; {}", upsert_exception(exception)))
+    let name = session.qualified(EXCEPTIONS_TABLE);
+    let table = create_exceptions_table(&name, "BIGINT", "TIMESTAMPTZ", "CURRENT_TIMESTAMP");
+    session.run(&format!("{table}; {}", upsert_exception(&name, exception)))
 }
 
 /// Validates the foreign keys from one table to another, so that they hold for all rows.
@@ -46,11 +50,11 @@ pub fn validate_foreign_keys(session: &mut Session, table: &str, parent: &str) -
     let sql = format!(
         "SELECT k.conname FROM pg_constraint k WHERE k.contype = 'f' AND NOT k.convalidated \
              AND k.conrelid = to_regclass({}) AND k.confrelid = to_regclass({})",
-        literal(&quoted(table)),
-        literal(&quoted(parent))
+        session.qualified_literal(table),
+        session.qualified_literal(parent)
     );
     for row in session.rows(&sql)? {
-        let (table, name) = (quoted(table), quoted(row.text(0)?));
+        let (table, name) = (session.qualified(table), quoted(row.text(0)?));
         session.run(&format!("ALTER TABLE {table} VALIDATE CONSTRAINT {name}"))?;
     }
     Ok(())

@@ -7,15 +7,19 @@ use super::inspect;
 use super::session::{Row, Session};
 use crate::error::{Error, Kind, Result};
 use crate::store::schema::POSTGRES;
-use crate::store::sql::{literal, quoted};
+use crate::store::sql::quoted;
 use cts_schema::catalog::{Column, ForeignKey, Table, Text};
 
 /// A foreign key that references the table.
 pub struct ReferencingKey {
     /// The foreign key.
     pub constraint: Constraint,
-    /// Its table, as SQL, with its schema where that is another one.
+    /// Its table with its schema, as SQL.
     pub table: String,
+    /// Its name for messages, with the schema where that is another one.
+    pub shown_table: String,
+    /// Whether that is the table itself.
+    pub is_own: bool,
     /// Whether both tables and its columns are ours.
     pub is_ours: bool,
     /// Whether the expected schema has it.
@@ -65,7 +69,7 @@ impl ExistingTable {
         let missing = || Error::new(Kind::Data, format!("there is no table {name}"));
         let table = catalog.table(name).cloned().ok_or_else(missing)?;
         let [state, types, constraints, referencing, sequences] =
-            session.results_of(&details_sql(name))?;
+            session.results_of(&details_sql(&session.qualified_literal(name)))?;
         let state = state.first().ok_or_else(missing)?;
         if state.flag(0)? {
             let what =
@@ -121,18 +125,19 @@ pub fn has_column(table: &Table, name: &str) -> bool {
 }
 
 /// Five queries: kind and storage parameters, column types, constraints, the foreign keys that
-/// reference the table, and its sequences.
+/// reference the table, and its sequences. The table is a literal. A type that is not the server's has
+/// no name, so that it is not taken for the one of that name.
 fn details_sql(table: &str) -> String {
-    let oid = format!("{}::regclass", literal(&quoted(table)));
+    let oid = format!("{table}::regclass");
     format!(
         "SELECT relkind = 'p', reloptions IS NOT NULL FROM pg_class WHERE oid = {oid}; \
-         SELECT a.attname, b.typname, b.typcategory, format_type(a.atttypid, a.atttypmod) \
+         SELECT a.attname, CASE b.typnamespace WHEN 'pg_catalog'::regnamespace THEN b.typname ELSE '' END, b.typcategory, format_type(a.atttypid, a.atttypmod) \
          FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid \
              JOIN pg_type b ON b.oid = CASE t.typtype WHEN 'd' THEN t.typbasetype ELSE t.oid END \
          WHERE a.attrelid = {oid} AND a.attnum > 0 AND NOT a.attisdropped; \
          SELECT {CONSTRAINT_COLUMNS} FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid LEFT JOIN pg_class p ON p.oid = k.confrelid \
          WHERE k.conrelid = {oid} ORDER BY k.conname; \
-         SELECT {CONSTRAINT_COLUMNS}, k.conrelid::regclass, c.relnamespace = p.relnamespace \
+         SELECT {CONSTRAINT_COLUMNS}, k.conrelid::regclass, c.relnamespace = p.relnamespace, k.conrelid = k.confrelid \
          FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid JOIN pg_class p ON p.oid = k.confrelid \
          WHERE k.confrelid = {oid} AND k.contype = 'f' ORDER BY c.relname, k.conname; \
          SELECT s.oid::regclass, a.attname, \
@@ -178,6 +183,11 @@ impl ReferencingKey {
         };
         Ok(ReferencingKey {
             table: row.text(CONSTRAINT_COLUMN_COUNT)?.into(),
+            shown_table: match is_same_schema {
+                true => constraint.table.clone(),
+                false => row.text(CONSTRAINT_COLUMN_COUNT)?.into(),
+            },
+            is_own: row.flag(CONSTRAINT_COLUMN_COUNT + 2)?,
             is_ours: child.is_some_and(has),
             is_expected: child.is_some_and(|child| child.foreign_keys.iter().any(is_it)),
             constraint,

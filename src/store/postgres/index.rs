@@ -1,6 +1,6 @@
 //! Creates indexes in a transaction, and counts the rows that share a key of a unique one.
 
-use super::catalog::SCHEMA_OID;
+use super::catalog::schema_oid;
 use super::session::Session;
 use crate::error::{Error, Kind, Result};
 use crate::store::Progress;
@@ -26,7 +26,8 @@ pub enum IndexState {
 pub fn state(session: &mut Session, name: &str) -> Result<IndexState> {
     let sql = format!(
         "SELECT x.indisvalid AND x.indisready FROM pg_class c JOIN pg_index x ON x.indexrelid = c.oid \
-         WHERE c.relnamespace = {SCHEMA_OID} AND c.relname = {}",
+         WHERE c.relnamespace = {} AND c.relname = {}",
+        schema_oid(&session.server.schema),
         literal(name)
     );
     Ok(match session.first_row(&sql)? {
@@ -50,23 +51,26 @@ pub fn create(
 ) -> Result<Option<ConstraintException>> {
     let taken = format!(
         "SELECT count(*) > 0 FROM pg_class c LEFT JOIN pg_index x ON x.indexrelid = c.oid \
-         WHERE c.relnamespace = {SCHEMA_OID} AND c.relname = {} \
+         WHERE c.relnamespace = {} AND c.relname = {} \
              AND x.indrelid IS DISTINCT FROM {}::regclass",
+        schema_oid(&session.server.schema),
         literal(&index.name),
-        literal(&quoted(table))
+        session.qualified_literal(table)
     );
     if session.flag(&taken)? {
         let what = format!("index {} cannot be created: another object has its name", index.name);
         return Err(Error::new(Kind::Data, what).remedy("rename that object"));
     }
     let object = &Object::Index(table.into(), index.name.to_string());
-    let total = session.number(&format!("SELECT count(*) FROM {}", quoted(table)))?;
+    let name = session.qualified(table);
+    let total = session.number(&format!("SELECT count(*) FROM {name}"))?;
     progress(Progress { object, done: 0, total });
     // A row written between the count and the creation could make a unique index fail.
-    session.run(&format!("LOCK TABLE {} IN SHARE MODE", quoted(table)))?;
+    session.run(&format!("LOCK TABLE {name} IN SHARE MODE"))?;
     let rows = if index.unique { count_duplicates(session, table, index)? } else { 0 };
-    let create = create_index(table, index, rows == 0, "");
-    session.run(&format!("DROP INDEX IF EXISTS {}; {create}", quoted(&index.name)))?;
+    let create = create_index(&name, index, rows == 0, "");
+    let dropped = session.qualified(&index.name);
+    session.run(&format!("DROP INDEX IF EXISTS {dropped}; {create}"))?;
     progress(Progress { object, done: total, total });
     Ok(not_unique(table, index, rows))
 }
@@ -90,5 +94,6 @@ pub fn count_duplicates_of(
     index: &Index,
     values: &[String],
 ) -> Result<u64> {
-    session.number(&sql::count_duplicates(table, index, values))
+    let sql = sql::count_duplicates(&session.qualified(table), index, values);
+    session.number(&sql)
 }

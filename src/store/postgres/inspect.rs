@@ -2,13 +2,13 @@
 //! of two round trips, or of three where the catalogue has changed.
 
 use super::attributes;
-use super::catalog::{self, InvalidIndex, is_our_table, table_names};
+use super::catalog::{self, InvalidIndex, is_our_table, schema_oid, table_names};
 use super::connect::ReadOnlyReason;
 use super::exceptions;
 use super::ledger;
 use super::session::{Row, Session};
 use crate::error::{Error, Kind, Result, StateLeft};
-use crate::store::sql::{EXCEPTIONS_TABLE, literal};
+use crate::store::sql::EXCEPTIONS_TABLE;
 use crate::store::{Origin, Snapshot};
 use cts_schema::catalog::is_cts_database;
 
@@ -36,7 +36,7 @@ pub fn inspect(session: &mut Session) -> Result<Inspection> {
     let inspected = read(session, begin, "; COMMIT");
     if inspected.is_err() {
         // Where the connection is lost, so is the transaction.
-        let _ = session.run("ROLLBACK");
+        let _ = session.run_alone("ROLLBACK");
     }
     inspected
 }
@@ -76,12 +76,12 @@ fn read(session: &mut Session, begin: &str, end: &str) -> Result<Inspection> {
     let row = session.row(&format!("{begin}{}", state_sql(&schema)))?;
     let state = DatabaseState::read(&row)?;
     let found = catalog::read(session, &state.fingerprint)?;
-    let ledger = ledger::select(&found.catalog);
-    let exceptions = exceptions::select(state.has_exceptions_table);
+    let ledger = ledger::select(&found.catalog, &session.qualified("migrations"));
+    let exceptions = exceptions::select(session, state.has_exceptions_table);
     let sql = format!("{ledger}; {exceptions}{end}");
     let [ledger, exceptions] = session.results_of(&sql)?;
     let mut snapshot = Snapshot {
-        ledger: ledger::read(&ledger)?,
+        ledger: ledger::read(&ledger),
         exceptions: exceptions::read(&exceptions)?,
         catalog: found.catalog,
     };
@@ -138,9 +138,9 @@ fn state_sql(schema: &str) -> String {
              string_agg(relname, chr(10)) FILTER (WHERE relname <> '{EXCEPTIONS_TABLE}' AND NOT starts_with(relname, '{BACKUP_PREFIX}')), \
              (SELECT concat(count(*), ' ', sum(part)) FROM parts) \
          FROM pg_class c WHERE relkind IN ('r', 'p') AND relname NOT IN ({}) \
-             AND relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = {})",
+             AND relnamespace = {}",
         table_names(),
-        literal(schema),
+        schema_oid(schema),
         is_our_table = is_our_table(schema)
     )
 }

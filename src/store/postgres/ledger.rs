@@ -1,17 +1,16 @@
 //! Reads the ledger of a PostgreSQL database, whatever columns and types an older CTS gave it.
 
-use serde_json::Value;
-
+use super::conversion::as_text;
 use super::session::Row;
-use crate::error::Result;
 use crate::store::schema::POSTGRES;
-use crate::store::sql::literal;
+use crate::store::sql::{LEDGER_COLUMNS, literal, quoted};
 use cts_schema::catalog::Catalog;
 use cts_schema::migration::AppliedMigration;
 
-/// The query for the ledger's rows as JSON, and a query without rows where there is no ledger. An
-/// older program may have left any number of rows; only those that cts can have written are read.
-pub fn select(catalog: &Catalog) -> String {
+/// The query for the ledger's rows, their cells in the order of [`LEDGER_COLUMNS`], and a query
+/// without rows where there is no ledger. An older program may have left any number of rows; only
+/// those that cts can have written are read.
+pub fn select(catalog: &Catalog, ledger: &str) -> String {
     let has = |name: &str| {
         let table = catalog.table("migrations");
         table.is_some_and(|table| table.columns.iter().any(|column| column.name == name))
@@ -21,46 +20,43 @@ pub fn select(catalog: &Catalog) -> String {
     }
     let all = POSTGRES.migrations.iter().chain([&POSTGRES.fallback]);
     let names: Vec<String> = all.map(|migration| literal(migration.name)).collect();
+    let cell = |name: &&str| match has(name) {
+        true => as_text(&format!("m.{}", quoted(name))),
+        false => "NULL".into(),
+    };
+    let cells: Vec<String> = LEDGER_COLUMNS.iter().map(cell).collect();
     format!(
-        "SELECT to_json(m) FROM migrations m \
-         WHERE length(m.checksum::text) = 64 OR m.checksum IS NOT NULL AND m.name::text IN ({})",
+        "SELECT {} FROM {ledger} m \
+         WHERE length(concat(m.checksum)) = 64 OR m.checksum IS NOT NULL AND concat(m.name) IN ({})",
+        cells.join(", "),
         names.join(", ")
     )
 }
 
 /// The ledger in the rows of [`select`], by id.
-///
-/// # Errors
-/// `Kind::Io` if a row cannot be read.
-pub fn read(rows: &[Row]) -> Result<Vec<AppliedMigration>> {
-    let rows = rows.iter().map(|row| row.text(0).map(applied));
-    let mut ledger = rows.collect::<Result<Vec<AppliedMigration>>>()?;
+pub fn read(rows: &[Row]) -> Vec<AppliedMigration> {
+    let rows = rows.iter().map(|row| applied(|at| row.get(at)));
+    let mut ledger: Vec<AppliedMigration> = rows.collect();
     ledger.sort_by_key(|row| row.id);
-    Ok(ledger)
+    ledger
 }
 
 /// A row. The cells of an older program may hold anything; one that is not what the ledger of cts
 /// holds there reads as if it were missing.
-fn applied(json: &str) -> AppliedMigration {
-    let row: Value = serde_json::from_str(json).unwrap_or_default();
-    let text = |name: &str| match &row[name] {
-        Value::Null => None,
-        Value::String(text) => Some(text.clone()),
-        other => Some(other.to_string()),
-    };
+fn applied<'r>(cell: impl Fn(usize) -> Option<&'r str>) -> AppliedMigration {
     AppliedMigration {
-        id: text("id").and_then(|id| id.parse().ok()),
-        name: text("name").unwrap_or_default(),
-        checksum: text("checksum"),
-        executed_at: text("executed_at").map(|time| stored_time(&time)),
-        execution_time_ms: row["execution_time_ms"].as_i64(),
-        version: text("version"),
+        id: cell(0).and_then(|id| id.parse().ok()),
+        name: cell(1).unwrap_or_default().to_string(),
+        checksum: cell(2).map(str::to_string),
+        executed_at: cell(3).map(stored_time),
+        execution_time_ms: cell(4).and_then(|time| time.parse().ok()),
+        version: cell(5).map(str::to_string),
     }
 }
 
-/// A time of the server (`2026-11-23T05:43:00.1234+00:00`) in the form in which SQLite stores it.
+/// A time of the server (`2026-11-23 05:43:00.1234+00`) in the form in which SQLite stores it.
 fn stored_time(time: &str) -> String {
-    let (day, rest) = time.split_once('T').unwrap_or((time, "00:00:00"));
+    let (day, rest) = time.split_once(['T', ' ']).unwrap_or((time, "00:00:00"));
     let clock = rest.split(['+', '-', 'Z']).next().unwrap_or_default();
     let (seconds, fraction) = clock.split_once('.').unwrap_or((clock, ""));
     format!("{day} {seconds}.{:0<3}", fraction.get(..3).unwrap_or(fraction))
@@ -73,8 +69,8 @@ mod tests {
     #[test]
     fn times_of_the_server_are_shown_as_those_of_sqlite() {
         for (given, shown) in [
-            ("2026-11-23T05:43:00.123456+00:00", "2026-11-23 05:43:00.123"),
-            ("2026-11-23T05:43:00.1+00:00", "2026-11-23 05:43:00.100"),
+            ("2026-11-23 05:43:00.123456+00", "2026-11-23 05:43:00.123"),
+            ("2026-11-23 05:43:00.1+00", "2026-11-23 05:43:00.100"),
             ("2026-11-23T05:43:00", "2026-11-23 05:43:00.000"),
             ("2026-11-23", "2026-11-23 00:00:00.000"),
         ] {
@@ -84,8 +80,8 @@ mod tests {
 
     #[test]
     fn damaged_ledger_rows_are_read() {
-        let row = applied(r#"{"id":"x","name":7,"checksum":null,"extra":1}"#);
+        let row = applied(|at| [Some("x"), Some("7")].get(at).copied().flatten());
         assert_eq!((row.id, row.name.as_str(), row.checksum), (None, "7", None));
-        assert_eq!(applied("nonsense").name, "");
+        assert_eq!(applied(|_| None).name, "");
     }
 }

@@ -7,7 +7,7 @@ use std::fmt;
 use std::thread;
 use std::time::Duration;
 
-use super::catalog::SCHEMA_OID;
+use super::catalog::schema_oid;
 use super::error::is_lock_timeout;
 use super::pool::{PooledSession, SessionPool};
 use super::session::{Row, Session};
@@ -23,8 +23,8 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The keys of the lock, as SQL.
-fn keys() -> String {
-    format!("{KEY}, {SCHEMA_OID}::int4")
+fn keys(schema: &str) -> String {
+    format!("{KEY}, {}::int4", schema_oid(schema))
 }
 
 /// A connection that holds the migration lock until it is dropped.
@@ -39,8 +39,9 @@ impl LockedSession {
     /// Those of [`SessionPool::get`]; `Kind::TryAgain` after the policy's timeout, `Kind::Stopped`
     /// when it is cancelled. The lock is not held then.
     pub fn take(pool: &SessionPool, wait: &WaitPolicy<'_>) -> Result<LockedSession> {
-        let session = RefCell::new(pool.get(CONNECT_TIMEOUT)?);
-        let sql = format!("SELECT pg_try_advisory_lock({})", keys());
+        let session = pool.get(CONNECT_TIMEOUT)?;
+        let sql = format!("SELECT pg_try_advisory_lock({})", keys(&session.server.schema));
+        let session = RefCell::new(session);
         let attempt = || {
             if session.borrow_mut().flag(&sql)? {
                 return Ok(Some(()));
@@ -61,7 +62,8 @@ impl LockedSession {
 impl Drop for LockedSession {
     fn drop(&mut self) {
         // Where the unlock fails, the end of the connection releases the lock.
-        if self.session.run(&format!("SELECT pg_advisory_unlock({})", keys())).is_err() {
+        let keys = keys(&self.session.server.schema);
+        if self.session.run(&format!("SELECT pg_advisory_unlock({keys})")).is_err() {
             self.session.mark_broken();
         }
     }
@@ -77,9 +79,10 @@ pub fn holder(session: &mut Session) -> Result<Option<Holder>> {
         "SELECT l.pid, {PROGRAM} \
          FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid \
          WHERE l.locktype = 'advisory' AND l.granted AND l.classid = {KEY}::oid \
-             AND l.objid = {SCHEMA_OID} AND l.objsubid = 2 \
+             AND l.objid = {} AND l.objsubid = 2 \
              AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
-             AND l.pid <> pg_backend_pid()"
+             AND l.pid <> pg_backend_pid()",
+        schema_oid(&session.server.schema)
     );
     let holder = |row: Row| {
         let (pid, program) = (row.number(0)?, row.text(1)?.to_string());
@@ -107,13 +110,14 @@ pub fn with_lock_holder(session: &mut Session, error: Error) -> Error {
 fn table_lock_holder(session: &mut Session) -> Result<Option<String>> {
     let sql = format!(
         "SELECT c.relname, quote_literal(p.gid), l.pid, {PROGRAM}, {AGE_SECONDS} \
-         FROM pg_locks l JOIN pg_class c ON c.oid = l.relation AND c.relnamespace = {SCHEMA_OID} \
+         FROM pg_locks l JOIN pg_class c ON c.oid = l.relation AND c.relnamespace = {} \
              LEFT JOIN pg_stat_activity a ON a.pid = l.pid \
              LEFT JOIN (pg_locks x JOIN pg_prepared_xacts p ON p.transaction = x.transactionid) \
                  ON l.pid IS NULL AND x.pid IS NULL AND x.virtualtransaction = l.virtualtransaction \
          WHERE l.granted AND l.pid IS DISTINCT FROM pg_backend_pid() AND c.relkind IN ('r', 'p') \
              AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
-         ORDER BY coalesce(p.prepared, a.xact_start) NULLS LAST LIMIT 1"
+         ORDER BY coalesce(p.prepared, a.xact_start) NULLS LAST LIMIT 1",
+        schema_oid(&session.server.schema)
     );
     let Some(row) = session.first_row(&sql)? else { return Ok(None) };
     let table = row.text(0)?;

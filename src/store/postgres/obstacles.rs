@@ -1,7 +1,7 @@
 //! Finds what keeps missing objects from being created and does not show in the catalogue of our
 //! tables: a missing right, a table of another role, and names that other objects have.
 
-use super::catalog::SCHEMA_OID;
+use super::catalog::schema_oid;
 use super::error::OWN_TABLES;
 use super::session::Session;
 use crate::error::{Error, Kind, Result};
@@ -41,8 +41,9 @@ fn table_of_other_role(session: &mut Session, missing: &[Object]) -> Result<Opti
         return Ok(None);
     }
     let sql = format!(
-        "SELECT relname FROM pg_class WHERE relnamespace = {SCHEMA_OID} AND relkind IN ('r', 'p') \
+        "SELECT relname FROM pg_class WHERE relnamespace = {} AND relkind IN ('r', 'p') \
          AND relname IN ({}) AND NOT pg_has_role(relowner, 'USAGE') ORDER BY 1 LIMIT 1",
+        schema_oid(&session.server.schema),
         tables.join(", ")
     );
     let Some(row) = session.first_row(&sql)? else { return Ok(None) };
@@ -51,19 +52,26 @@ fn table_of_other_role(session: &mut Session, missing: &[Object]) -> Result<Opti
 }
 
 fn missing_right(session: &mut Session) -> Result<Option<Error>> {
-    let sql =
-        "SELECT has_schema_privilege(current_schema(), 'CREATE'), current_user, current_schema()";
-    let row = session.row(sql)?;
+    let schema = session.server.schema.clone();
+    let sql = format!("SELECT has_schema_privilege({}, 'CREATE'), current_user", literal(&schema));
+    let row = session.row(&sql)?;
     if row.flag(0)? {
         return Ok(None);
     }
-    let (role, schema) = (row.text(1)?, row.text(2)?);
+    let role = row.text(1)?;
     let what = format!("role {role} may not create tables in schema {schema}");
     Ok(Some(Error::new(Kind::Permission, what).remedy(format!(
         "`GRANT USAGE, CREATE ON SCHEMA {} TO {}`, or give it a schema of its own (docs/postgresql.md, \"Rights\")",
-        quoted(schema),
+        quoted(&schema),
         quoted(role)
     ))))
+}
+
+/// The description of an object, as an SQL expression, without the name of our schema. `object` are the
+/// arguments of `pg_describe_object`.
+pub fn described(session: &Session, object: &str) -> String {
+    let schema = literal(&session.server.schema);
+    format!("replace(pg_describe_object({object}), quote_ident({schema}) || '.', '')")
 }
 
 /// Tables, views, sequences and indexes share one namespace, and each table has a type of its name.
@@ -82,14 +90,17 @@ fn names_taken(session: &mut Session, missing: &[Object]) -> Result<Vec<Obstacle
     }
     let sql = format!(
         "WITH wanted (at, name, is_table) AS (VALUES {}) \
-         SELECT w.at, CASE WHEN t.oid IS NULL THEN pg_describe_object('pg_class'::regclass, c.oid, 0) ELSE 'an index of table ' || t.relname END \
-         FROM wanted w JOIN pg_class c ON c.relnamespace = {SCHEMA_OID} AND c.relname = w.name \
+         SELECT w.at, CASE WHEN t.oid IS NULL THEN {described_class} ELSE 'an index of table ' || t.relname END \
+         FROM wanted w JOIN pg_class c ON c.relnamespace = {schema} AND c.relname = w.name \
              LEFT JOIN pg_index x ON x.indexrelid = c.oid LEFT JOIN pg_class t ON t.oid = x.indrelid \
          WHERE x.indisvalid IS NOT FALSE \
-         UNION ALL SELECT w.at, pg_describe_object('pg_type'::regclass, y.oid, 0) \
-         FROM wanted w JOIN pg_type y ON y.typnamespace = {SCHEMA_OID} AND y.typname = w.name \
+         UNION ALL SELECT w.at, {described_type} \
+         FROM wanted w JOIN pg_type y ON y.typnamespace = {schema} AND y.typname = w.name \
          WHERE w.is_table AND y.typrelid = 0 ORDER BY 1",
-        wanted.join(", ")
+        wanted.join(", "),
+        described_class = described(session, "'pg_class'::regclass, c.oid, 0"),
+        described_type = described(session, "'pg_type'::regclass, y.oid, 0"),
+        schema = schema_oid(&session.server.schema)
     );
     let mut obstacles = Vec::new();
     for row in session.rows(&sql)? {

@@ -14,11 +14,12 @@ use super::lock::{self, BlockingTransaction, LockedSession};
 use super::pool::SessionPool;
 use super::session::Row;
 use crate::error::{Error, Kind, Result};
-use crate::store::sql::{create_index, not_unique, quoted};
+use crate::store::sql::{create_index, not_unique};
 use crate::store::{Progress, WaitPolicy, WaitReason, interrupted};
 use crate::system::deadline::cannot_start_thread;
-use cts_schema::catalog::{Index, Object};
+use cts_schema::catalog::{Index, Object, Text};
 use cts_schema::constraint_exception::ConstraintException;
+use cts_schema::sql::with_qualified_operators;
 
 /// Between two queries for the progress of a build.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
@@ -53,9 +54,14 @@ pub fn build(
     let rows = if index.unique { count_duplicates(session, table, index)? } else { 0 };
     let mut statements = Vec::new();
     if found == IndexState::Invalid {
-        statements.push(format!("DROP INDEX CONCURRENTLY IF EXISTS {}", quoted(&index.name)));
+        let name = session.qualified(&index.name);
+        statements.push(format!("DROP INDEX CONCURRENTLY IF EXISTS {name}"));
     }
-    statements.push(create_index(table, index, rows == 0, "CONCURRENTLY"));
+    // No search path can be set for a statement that runs in no transaction.
+    let predicate = index.predicate.as_deref().map(with_qualified_operators).map(Text::from);
+    let qualified = Index { predicate, ..index.clone() };
+    let name = session.qualified(table);
+    statements.push(create_index(&name, &qualified, rows == 0, "CONCURRENTLY"));
     let object = Object::Index(table.into(), index.name.to_string());
     let pid = session.number("SELECT pg_backend_pid()")?;
     let token = session.cancel_token();
@@ -97,7 +103,7 @@ impl Build<'_> {
         let work = move || {
             let mut locked = locked;
             let session = locked.session();
-            let result = statements.iter().try_for_each(|statement| session.run(statement));
+            let result = statements.iter().try_for_each(|statement| session.run_alone(statement));
             if result.as_ref().is_err_and(is_lost) {
                 session.mark_broken();
             }
@@ -171,8 +177,8 @@ impl Build<'_> {
 fn drop_invalid(mut locked: LockedSession, name: &str) {
     let session = locked.session();
     if matches!(state(session, name), Ok(IndexState::Invalid)) {
-        let timeout = DROP_LOCK_TIMEOUT.as_millis();
-        let _ = session.run(&format!("SET lock_timeout = {timeout}; DROP INDEX {}", quoted(name)));
+        let (timeout, name) = (DROP_LOCK_TIMEOUT.as_millis(), session.qualified(name));
+        let _ = session.run(&format!("SET lock_timeout = {timeout}; DROP INDEX {name}"));
     }
     session.mark_broken();
 }

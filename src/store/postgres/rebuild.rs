@@ -21,10 +21,10 @@ use cts_schema::sql::ddl::IDENTITY;
 /// [`RANDOM_ID_TEXT`] as the default of a text column.
 const RANDOM_ID_EXPRESSION: &str = "floor(random() * 9007199254740991)::bigint::text";
 
-/// The statement that adds a column. In existing rows a value that nobody knows, such as the time
-/// when a row was created, stays NULL.
+/// The statement that adds a column to a table, given as SQL. In existing rows a value that nobody
+/// knows, such as the time when a row was created, stays NULL.
 fn add_column_sql(table: &str, column: &Column) -> String {
-    let (table, name) = (quoted(table), quoted(&column.name));
+    let name = quoted(&column.name);
     let data_type = &column.data_type;
     let not_null = if column.not_null { " NOT NULL" } else { "" };
     match &column.default {
@@ -42,25 +42,25 @@ fn add_column_sql(table: &str, column: &Column) -> String {
 }
 
 /// The statements that add a column with its primary key and foreign keys.
-pub fn add_column_with_keys_sql(table: &str, column: &Column) -> String {
-    let mut sql = add_column_sql(table, column);
+pub fn add_column_with_keys_sql(session: &Session, table: &str, column: &Column) -> String {
+    let name = session.qualified(table);
+    let mut sql = add_column_sql(&name, column);
     if column.primary_key_position > 0 {
-        let (table, column) = (quoted(table), quoted(&column.name));
-        sql += &format!("; ALTER TABLE {table} ADD PRIMARY KEY ({column})");
+        sql += &format!("; ALTER TABLE {name} ADD PRIMARY KEY ({})", quoted(&column.name));
     }
     let keys = POSTGRES.expected.table(table).map(|table| table.foreign_keys.iter());
     for key in keys.into_iter().flatten().filter(|key| key.column == column.name) {
-        sql += &format!("; {}", add_foreign_key_sql(table, key, true));
+        sql += &format!("; {}", add_foreign_key_sql(session, table, key, true));
     }
     sql
 }
 
-fn add_foreign_key_sql(table: &str, key: &ForeignKey, is_valid: bool) -> String {
+fn add_foreign_key_sql(session: &Session, table: &str, key: &ForeignKey, is_valid: bool) -> String {
     format!(
         "ALTER TABLE {} ADD FOREIGN KEY ({}) REFERENCES {} ({}) ON DELETE {}{}",
-        quoted(table),
+        session.qualified(table),
         quoted(&key.column),
-        quoted(&key.table),
+        session.qualified(&key.table),
         quoted(&key.references),
         key.on_delete,
         if is_valid { "" } else { " NOT VALID" }
@@ -91,7 +91,7 @@ pub fn rebuild(
     expected: &Table,
     progress: &dyn Fn(Progress<'_>),
 ) -> Result<Rebuilt> {
-    let table = quoted(&expected.name);
+    let table = session.qualified(&expected.name);
     // What is counted now must still be true when the table is altered.
     session.run(&format!(
         "LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE; SET LOCAL row_security = off"
@@ -120,7 +120,9 @@ pub fn rebuild(
 
 /// Runs the statements of the conversion.
 fn alter(session: &mut Session, plan: &RebuildPlan<'_>, differing: &[&Index]) -> Result<()> {
-    for statement in drops_sql(plan, differing).into_iter().chain(columns_sql(plan)) {
+    let mut statements = drops_sql(session, plan, differing);
+    statements.extend(columns_sql(&session.qualified(&plan.expected.name), plan));
+    for statement in statements {
         session.run(&statement)?;
     }
     sequences::reclaim_sequence(session, plan)?;
@@ -137,8 +139,8 @@ fn differing_indexes<'e>(plan: &RebuildPlan<'e>) -> Vec<&'e Index> {
 }
 
 /// The statements that drop constraints, indexes, and the defaults of columns.
-fn drops_sql(plan: &RebuildPlan<'_>, indexes: &[&Index]) -> Vec<String> {
-    let table = quoted(&plan.expected.name);
+fn drops_sql(session: &Session, plan: &RebuildPlan<'_>, indexes: &[&Index]) -> Vec<String> {
+    let table = session.qualified(&plan.expected.name);
     let drop =
         |table: &str, name: &str| format!("ALTER TABLE {table} DROP CONSTRAINT {}", quoted(name));
     let mut statements: Vec<String> =
@@ -148,14 +150,15 @@ fn drops_sql(plan: &RebuildPlan<'_>, indexes: &[&Index]) -> Vec<String> {
         plan.old.constraints.iter().filter(|constraint| !plan.keeps(constraint)).collect();
     constraints.sort_by_key(|constraint| constraint.kind != ConstraintKind::ForeignKey);
     statements.extend(constraints.iter().map(|constraint| drop(&table, &constraint.name)));
-    statements.extend(indexes.iter().map(|index| format!("DROP INDEX {}", quoted(&index.name))));
-    statements
-        .extend(plan.target.columns.iter().filter_map(|column| drop_default_sql(plan, column)));
+    let drop_index = |index: &&Index| format!("DROP INDEX {}", session.qualified(&index.name));
+    statements.extend(indexes.iter().map(drop_index));
+    let columns = plan.target.columns.iter();
+    statements.extend(columns.filter_map(|column| drop_default_sql(&table, plan, column)));
     statements
 }
 
 /// The statement that drops what fills an existing column, if that is not to stay.
-fn drop_default_sql(plan: &RebuildPlan<'_>, target: &Column) -> Option<String> {
+fn drop_default_sql(table: &str, plan: &RebuildPlan<'_>, target: &Column) -> Option<String> {
     let found = plan.old.column(&target.name)?;
     let is_same = found.data_type == target.data_type && found.default == target.default;
     let is_identity = target.default.as_deref() == Some(IDENTITY);
@@ -168,15 +171,14 @@ fn drop_default_sql(plan: &RebuildPlan<'_>, target: &Column) -> Option<String> {
     };
     // A table that inherits from this one keeps the source of its ids.
     let only = if is_identity { "ONLY " } else { "" };
-    let (table, column) = (quoted(&plan.expected.name), quoted(&target.name));
+    let column = quoted(&target.name);
     Some(format!("ALTER TABLE {only}{table} ALTER COLUMN {column} {action}"))
 }
 
-/// The statements that add and alter columns.
-fn columns_sql(plan: &RebuildPlan<'_>) -> Vec<String> {
-    let name = &plan.expected.name;
+/// The statements that add and alter columns of a table, given as SQL.
+fn columns_sql(table: &str, plan: &RebuildPlan<'_>) -> Vec<String> {
     let missing = plan.target.columns.iter().filter(|c| plan.old.column(&c.name).is_none());
-    let mut statements: Vec<String> = missing.map(|column| add_column_sql(name, column)).collect();
+    let mut statements: Vec<String> = missing.map(|column| add_column_sql(table, column)).collect();
     let types = plan.converted().map(|column| {
         let value = plan.old.conversion(&column.name, &column.data_type).value;
         format!("ALTER COLUMN {} TYPE {} USING {value}", quoted(&column.name), column.data_type)
@@ -195,7 +197,7 @@ fn columns_sql(plan: &RebuildPlan<'_>) -> Vec<String> {
     }
     for changes in [types.collect::<Vec<_>>(), attributes] {
         if !changes.is_empty() {
-            statements.push(format!("ALTER TABLE {} {}", quoted(name), changes.join(", ")));
+            statements.push(format!("ALTER TABLE {table} {}", changes.join(", ")));
         }
     }
     statements
@@ -235,7 +237,7 @@ fn default_sql(sql: &str, target: &Column, expected: &Column) -> String {
 
 /// Adds the primary key, the foreign keys and the storage parameters.
 fn add_constraints(session: &mut Session, plan: &RebuildPlan<'_>) -> Result<()> {
-    let table = quoted(&plan.expected.name);
+    let table = session.qualified(&plan.expected.name);
     let has_key =
         plan.old.constraints.iter().any(|c| c.kind == ConstraintKind::PrimaryKey && plan.keeps(c));
     let key: Vec<String> = plan.primary_key().into_iter().map(|name| quoted(name)).collect();
@@ -244,9 +246,11 @@ fn add_constraints(session: &mut Session, plan: &RebuildPlan<'_>) -> Result<()> 
     }
     for key in plan.target.foreign_keys.iter().filter(|key| !plan.keeps_foreign_key(key)) {
         // No parent may be deleted between the count and the creation of the key.
-        session.run(&format!("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE", quoted(&key.table)))?;
+        let parent = session.qualified(&key.table);
+        session.run(&format!("LOCK TABLE {parent} IN SHARE ROW EXCLUSIVE MODE"))?;
         let orphans = count_orphans(session, &plan.expected.name, key)?;
-        session.run(&add_foreign_key_sql(&plan.expected.name, key, orphans == 0))?;
+        let sql = add_foreign_key_sql(session, &plan.expected.name, key, orphans == 0);
+        session.run(&sql)?;
     }
     match storage_parameters(&plan.expected.name).filter(|_| !plan.old.has_storage_parameters) {
         Some(parameters) => session.run(&format!("ALTER TABLE {table} SET ({parameters})")),

@@ -143,10 +143,8 @@ impl<'e> RebuildPlan<'e> {
 
     /// Whether a foreign key is one of the table itself, and dropped with its other constraints.
     fn drops_own(&self, key: &ReferencingKey) -> bool {
-        let table = quoted(&self.expected.name);
-        let is_own = quoted(&key.table) == table || key.table == table;
         let mut constraints = self.old.constraints.iter();
-        is_own
+        key.is_own
             && constraints
                 .any(|constraint| constraint.name == key.constraint.name && !self.keeps(constraint))
     }

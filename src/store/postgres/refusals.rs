@@ -2,6 +2,7 @@
 //! Each refusal names the object and says what to do.
 
 use super::existing_table::ReferencingKey;
+use super::obstacles::described;
 use super::rebuild_plan::{RebuildPlan, uses_column};
 use super::session::Session;
 use crate::error::{Error, Kind, Result};
@@ -70,7 +71,7 @@ impl RebuildPlan<'_> {
     fn refuse_loss(&self, session: &mut Session) -> Result<()> {
         for column in self.converted() {
             let is_lossy = self.old.conversion(&column.name, &column.data_type).is_lossy;
-            let table = quoted(&self.expected.name);
+            let table = session.qualified(&self.expected.name);
             if session.flag(&format!("SELECT EXISTS (SELECT FROM {table} WHERE {is_lossy})"))? {
                 let found = self.old.column(&column.name).map(|found| &*found.data_type);
                 let what = format!(
@@ -94,7 +95,10 @@ impl RebuildPlan<'_> {
         if names.is_empty() {
             return Ok(());
         }
-        let sql = dependent_objects_sql(&self.expected.name, &names.join(", "));
+        let table = session.qualified_literal(&self.expected.name);
+        let object = "coalesce(g.classid, d.classid), coalesce(g.objid, d.objid), coalesce(g.objsubid, d.objsubid)";
+        let described = described(session, object);
+        let sql = dependent_objects_sql(&table, &names.join(", "), &described);
         let Some(row) = session.first_row(&sql)? else { return Ok(()) };
         let what = format!(
             "{} depends on {}.{}, whose type has to change",
@@ -108,14 +112,14 @@ impl RebuildPlan<'_> {
 
     /// Foreign keys of tables that are not ours stay, and so must what they reference.
     fn refuse_foreign_keys_of_others(&self) -> Result<()> {
-        let Some(ReferencingKey { constraint, table, .. }) =
+        let Some(ReferencingKey { constraint, table, shown_table, .. }) =
             self.referencing_keys_to_drop().find(|key| !key.is_ours)
         else {
             return Ok(());
         };
         let name = &constraint.name;
         let what = format!(
-            "foreign key {name} of table {table} references a column of table {} that has to change",
+            "foreign key {name} of table {shown_table} references a column of table {} that has to change",
             self.expected.name
         );
         Err(Error::new(Kind::Data, what).remedy(format!(
@@ -131,7 +135,8 @@ impl RebuildPlan<'_> {
             let mut columns = self.expected.columns.iter();
             let Some(column) = columns.find(|column| column.name == *name) else { continue };
             for index in self.expected.indexes.iter().filter(|index| uses_column(index, name)) {
-                match session.run(&self.sample_sql(index)) {
+                let table = session.qualified(&self.expected.name);
+                match session.run(&self.sample_sql(&table, index)) {
                     Err(error) if error.kind == Kind::Data => {
                         let table = &self.expected.name;
                         let what = format!(
@@ -152,7 +157,7 @@ impl RebuildPlan<'_> {
 
     /// A query without rows that the server refuses where an index cannot be created over the types
     /// of the columns after the rebuild.
-    fn sample_sql(&self, index: &Index) -> String {
+    fn sample_sql(&self, table: &str, index: &Index) -> String {
         let column = |column: &Column| {
             let name = quoted(&column.name);
             match self.old.column(&column.name) {
@@ -163,28 +168,28 @@ impl RebuildPlan<'_> {
         let columns: Vec<String> = self.target.columns.iter().map(column).collect();
         let names = index_columns(index).map(quoted);
         format!(
-            "SELECT FROM (SELECT {} FROM {} LIMIT 0) AS sample WHERE {} ORDER BY {}",
+            "SELECT FROM (SELECT {} FROM {table} LIMIT 0) AS sample WHERE {} ORDER BY {}",
             columns.join(", "),
-            quoted(&self.expected.name),
             index.predicate.as_deref().unwrap_or("true"),
             names.collect::<Vec<_>>().join(", ")
         )
     }
 }
 
-/// The query for the first object that depends on a column: its description, and the column.
-fn dependent_objects_sql(table: &str, columns: &str) -> String {
+/// The query for the first object that depends on a column: its description, and the column. The table
+/// is a literal; `described` is the description of an object that is no view.
+fn dependent_objects_sql(table: &str, columns: &str, described: &str) -> String {
     format!(
-        "SELECT CASE v.relkind WHEN 'm' THEN 'materialized view ' || v.oid::regclass WHEN 'v' THEN 'view ' || v.oid::regclass \
-             ELSE pg_describe_object(coalesce(g.classid, d.classid), coalesce(g.objid, d.objid), coalesce(g.objsubid, d.objsubid)) END, a.attname \
-         FROM pg_depend d JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid \
+        "SELECT CASE WHEN v.relkind IN ('m', 'v') THEN CASE v.relkind WHEN 'm' THEN 'materialized view ' ELSE 'view ' END \
+                 || CASE v.relnamespace WHEN o.relnamespace THEN quote_ident(v.relname) ELSE v.oid::regclass::text END \
+             ELSE {described} END, a.attname \
+         FROM pg_depend d JOIN pg_class o ON o.oid = d.refobjid JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid \
              LEFT JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid LEFT JOIN pg_class v ON v.oid = r.ev_class \
              LEFT JOIN (SELECT e.oid, 'pg_class'::regclass::oid AS classid, e.adrelid AS objid, e.adnum::int AS objsubid \
                  FROM pg_attrdef e JOIN pg_attribute b ON b.attrelid = e.adrelid AND b.attnum = e.adnum AND b.attgenerated <> '') g \
                  ON g.oid = d.objid AND d.classid = 'pg_attrdef'::regclass AND (g.objid, g.objsubid) <> (a.attrelid, a.attnum) \
-         WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = {}::regclass AND a.attname IN ({columns}) \
+         WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = {table}::regclass AND a.attname IN ({columns}) \
              AND (g.oid IS NOT NULL OR d.classid IN ('pg_rewrite'::regclass, 'pg_trigger'::regclass, 'pg_policy'::regclass, 'pg_proc'::regclass)) \
-         ORDER BY 1, 2 LIMIT 1",
-        literal(&quoted(table))
+         ORDER BY 1, 2 LIMIT 1"
     )
 }

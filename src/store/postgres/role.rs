@@ -5,6 +5,7 @@ use super::catalog::is_our_table;
 use super::session::{Row, Session};
 use crate::error::Result;
 use crate::store::finding::{Finding, Group};
+use crate::store::sql::literal;
 
 const GROUP: Group = Group::Server;
 
@@ -130,12 +131,13 @@ fn state_sql(schema: &str) -> String {
         )
     };
     format!(
-        "SELECT current_user, has_schema_privilege(current_schema(), 'CREATE'), {}, {}, \
+        "SELECT current_user, has_schema_privilege({}, 'CREATE'), {}, {}, \
          (SELECT concat_ws(', ', version, cipher) FROM pg_stat_ssl WHERE pid = pg_backend_pid() AND ssl), \
          (SELECT extversion FROM pg_extension WHERE extname = 'amcheck'), \
          current_setting('max_connections'), \
          (SELECT rolconnlimit FROM pg_roles WHERE rolname = current_user), \
          floor(extract(epoch FROM clock_timestamp()))",
+        literal(schema),
         tables("NOT pg_has_role(c.relowner, 'USAGE')"),
         tables(
             "NOT (has_table_privilege(c.oid, 'SELECT') AND has_table_privilege(c.oid, 'INSERT') \

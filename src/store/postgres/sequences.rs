@@ -16,7 +16,7 @@ use cts_schema::sql::ddl::IDENTITY;
 /// If a statement fails, or `Kind::Data` if no id is left; the transaction has to be rolled back.
 pub fn reclaim_sequence(session: &mut Session, plan: &RebuildPlan<'_>) -> Result<()> {
     let Some(column) = identity(&plan.target) else { return Ok(()) };
-    let (table, name) = (quoted(&plan.expected.name), quoted(&column.name));
+    let (table, name) = (session.qualified(&plan.expected.name), quoted(&column.name));
     let mut last_id = 0_i64;
     for sequence in plan.old.sequences(&column.name) {
         let used = format!("SELECT last_value - (NOT is_called)::int FROM {}", sequence.name);
@@ -66,7 +66,8 @@ fn advance_sequence(
     last_id: i64,
 ) -> Result<bool> {
     let Some(sequence) = own_sequence(session, table, column)? else { return Ok(false) };
-    let highest = format!("SELECT coalesce(max({}), 0) FROM {}", quoted(column), quoted(table));
+    let (name, rows) = (quoted(column), session.qualified(table));
+    let highest = format!("SELECT coalesce(max({name}), 0) FROM {rows}");
     let last_id = last_id.max(session.number(&highest)?);
     if last_id == 0 || is_past(session, &sequence, last_id)? {
         return Ok(false);
@@ -100,7 +101,7 @@ fn own_sequence(session: &mut Session, table: &str, column: &str) -> Result<Opti
              JOIN pg_class s ON s.oid = d.objid AND s.relkind = 'S' \
          WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.deptype = 'i' \
              AND d.refobjid = to_regclass({}) AND a.attname = {}",
-        literal(&quoted(table)),
+        session.qualified_literal(table),
         literal(column)
     );
     let row = session.first_row(&sql)?;

@@ -13,10 +13,18 @@ use super::connect::{INSPECTION_STATEMENT_TIMEOUT, SessionServer};
 use super::error;
 use super::url::Password;
 use crate::error::{Error, Kind, Result};
+use crate::store::sql::{literal, qualified};
 
 /// Age at which a connection is replaced. A fault of new connections (a login that is refused, a
 /// setting that forbids writing) is found so within this time, as a trading program would meet it.
 const MAX_AGE: Duration = Duration::from_secs(30);
+/// Comes before the statements of every message. In our schema other roles may be allowed to create
+/// functions, operators and types, and one whose arguments fit a call better than those of
+/// `pg_catalog` is chosen wherever it stands in the path. So our schema is not in it, and every
+/// object of ours is named with its schema. It is set for the transaction only: a pooler would pass
+/// a setting of the session on to other programs. (PostgreSQL documentation, "Writing SECURITY
+/// DEFINER Functions Safely", "Function Type Resolution")
+pub const SEARCH_PATH: &str = "SET LOCAL search_path = pg_catalog, pg_temp";
 /// Characters of a query that an error shows.
 const SHOWN_QUERY_CHARS: usize = 160;
 
@@ -54,13 +62,25 @@ impl Session {
         }
     }
 
+    /// The name of an object of our schema, as SQL.
+    pub fn qualified(&self, name: &str) -> String {
+        qualified(&self.server.schema, name)
+    }
+
+    /// The same as a literal, for a cast to `regclass`.
+    pub fn qualified_literal(&self, name: &str) -> String {
+        literal(&self.qualified(name))
+    }
+
     /// Runs statements. Returns the rows of each, in their order.
     ///
     /// # Errors
     /// If the server refuses a statement or the connection is lost. The statements before it are
     /// undone, unless they committed a transaction; an open transaction is aborted.
     pub fn results(&mut self, sql: &str) -> Result<Vec<Vec<Row>>> {
-        results(&mut self.client, self.password.as_ref(), sql)
+        let mut results = results(&mut self.client, self.password.as_ref(), &with_path(sql))?;
+        results.remove(0);
+        Ok(results)
     }
 
     /// Runs statements of which the first `N` are queries. Returns the rows of each query.
@@ -118,6 +138,15 @@ impl Session {
     /// # Errors
     /// As [`Session::results`].
     pub fn run(&mut self, sql: &str) -> Result<()> {
+        self.run_alone(&with_path(sql))
+    }
+
+    /// Runs a statement without setting the search path before it: one that ends a transaction or
+    /// returns to a savepoint, or that the server does not run in a transaction.
+    ///
+    /// # Errors
+    /// As [`Session::results`].
+    pub fn run_alone(&mut self, sql: &str) -> Result<()> {
         self.client.batch_execute(sql).map_err(|e| self.error(&e))
     }
 
@@ -126,12 +155,12 @@ impl Session {
     /// # Errors
     /// As [`Session::results`].
     pub fn changed_rows(&mut self, sql: &str) -> Result<Vec<u64>> {
-        let messages = self.client.simple_query(sql).map_err(|e| self.error(&e))?;
+        let messages = self.client.simple_query(&with_path(sql)).map_err(|e| self.error(&e))?;
         let count = |message| match message {
             SimpleQueryMessage::CommandComplete(rows) => Some(rows),
             _ => None,
         };
-        Ok(messages.into_iter().filter_map(count).collect())
+        Ok(messages.into_iter().filter_map(count).skip(1).collect())
     }
 
     /// Sets the statement timeout of inspections again, which a connection has at first.
@@ -170,6 +199,10 @@ impl Session {
     fn error(&self, cause: &postgres::Error) -> Error {
         error::from_postgres(cause, self.password.as_ref())
     }
+}
+
+fn with_path(sql: &str) -> String {
+    format!("{SEARCH_PATH}; {sql}")
 }
 
 /// Runs statements on a connection. Returns the rows of each, in their order.
@@ -250,6 +283,7 @@ impl Row {
 
 /// The error of a result that is not what the query gives on PostgreSQL.
 fn unreadable(query: &str, what: &str) -> Error {
+    let query = query.strip_prefix(SEARCH_PATH).unwrap_or(query).trim_start_matches(';');
     let words: Vec<&str> = query.split_whitespace().collect();
     let query = words.join(" ");
     let mut rest = query.chars();

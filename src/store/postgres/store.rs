@@ -146,12 +146,13 @@ impl Store for Postgres {
     fn probe_write(&mut self) -> Result<()> {
         // A negative random id: no program has a row with it, and two probes at the same time do
         // not wait for one another.
-        let sql = "BEGIN; \
-             INSERT INTO site_logs (id, level, category, message) \
-             VALUES (-1 - (random() * 9e15)::bigint, 'info', 'database', 'a write that is rolled back'); ROLLBACK";
+        let row = "(id, level, category, message) \
+             VALUES (-1 - (random() * 9e15)::bigint, 'info', 'database', 'a write that is rolled back')";
         let tried = self.pool.run_within(INSPECTION_TIMEOUT, move |session| {
-            session.run(sql).inspect_err(|_| {
-                let _ = session.run("ROLLBACK");
+            let site_logs = session.qualified("site_logs");
+            let sql = format!("BEGIN; INSERT INTO {site_logs} {row}; ROLLBACK");
+            session.run(&sql).inspect_err(|_| {
+                let _ = session.run_alone("ROLLBACK");
             })
         });
         match tried {

@@ -16,7 +16,9 @@ use super::{
     backup, damage, exceptions, index, inspect, obstacles, rebuild, sequences, violations,
 };
 use crate::error::{Error, Kind, Result, StateLeft};
-use crate::store::sql::{delete_exception, insert_ledger_row, insert_site_log, quoted};
+use crate::store::sql::{
+    EXCEPTIONS_TABLE, delete_exception, insert_ledger_row, insert_site_log, quoted,
+};
 use crate::store::{
     Backup, Change, Damage, DamageScope, FailedStatement, Forecast, Inspect, ONLINE_INDEX_ROWS_MAX,
     Obstacle, Rebuilt, SiteLogEntry, Snapshot, StatementCounts, WaitPolicy, interrupted,
@@ -25,7 +27,7 @@ use crate::system::deadline::cannot_start_thread;
 use cts_schema::catalog::{Column, Index, Object, Table};
 use cts_schema::constraint_exception::{ConstraintException, Rule};
 use cts_schema::migration::Migration;
-use cts_schema::sql::{Created, Statement};
+use cts_schema::sql::{Created, Statement, with_schema};
 
 /// `lock_timeout` of a migration's statement. While it waits for a table, every program that needs
 /// the same table waits behind it; after the timeout they go first.
@@ -92,7 +94,7 @@ impl PostgresTx {
             return error;
         }
         // The transaction is aborted; the query for the holder needs one that is not.
-        let _ = self.session().run("ROLLBACK");
+        let _ = self.session().run_alone("ROLLBACK");
         self.is_open = false;
         lock::with_lock_holder(self.session(), error)
     }
@@ -102,9 +104,21 @@ impl PostgresTx {
         done.map_err(|error| self.with_lock_holder(error))
     }
 
+    /// Undoes what was done since a savepoint, and forgets the savepoint.
+    fn return_to(&mut self, savepoint: &str) -> Result<()> {
+        let sql = format!("ROLLBACK TO {savepoint}; RELEASE {savepoint}");
+        self.session().run_alone(&sql).map_err(|error| self.with_lock_holder(error))
+    }
+
+    /// The statements of a migration, as SQL that names the schema.
+    fn in_our_schema(&mut self, statement: &Statement<'_>) -> String {
+        with_schema(statement.sql, &quoted(&self.session().server.schema))
+    }
+
     /// Runs statements in one round trip; `None` if one of them fails, and then none has an effect.
     fn execute_at_once(&mut self, statements: &[Statement<'_>]) -> Result<Option<StatementCounts>> {
-        let texts: Vec<&str> = statements.iter().map(|statement| statement.sql).collect();
+        let texts: Vec<String> =
+            statements.iter().map(|statement| self.in_our_schema(statement)).collect();
         let sql = format!("SAVEPOINT cts_all;\n{};\nRELEASE cts_all", texts.join(";\n"));
         let before = self.session().exists_notices();
         match self.session().changed_rows(&sql) {
@@ -118,9 +132,7 @@ impl PostgresTx {
                 let applied = statements.len().saturating_sub(skipped);
                 Ok(Some(StatementCounts { applied, skipped }))
             }
-            Err(error) if error.kind == Kind::Data => {
-                self.run("ROLLBACK TO cts_all; RELEASE cts_all").map(|()| None)
-            }
+            Err(error) if error.kind == Kind::Data => self.return_to("cts_all").map(|()| None),
             Err(error) => Err(self.with_lock_holder(error)),
         }
     }
@@ -128,10 +140,9 @@ impl PostgresTx {
     /// Runs one statement. Returns whether it changed something.
     fn execute_one(&mut self, statement: &Statement<'_>) -> Result<bool> {
         let before = self.session().exists_notices();
-        let counts = self
-            .session()
-            .changed_rows(statement.sql)
-            .map_err(|error| self.with_lock_holder(error))?;
+        let sql = self.in_our_schema(statement);
+        let counts =
+            self.session().changed_rows(&sql).map_err(|error| self.with_lock_holder(error))?;
         let is_refused = matches!(statement.creates(), Created::Rows(_)) && counts == [0];
         Ok(!is_refused && self.session().exists_notices() == before)
     }
@@ -151,7 +162,7 @@ impl PostgresTx {
 
 impl Drop for PostgresTx {
     fn drop(&mut self) {
-        let is_rolled_back = !self.is_open || self.session().run("ROLLBACK").is_ok();
+        let is_rolled_back = !self.is_open || self.session().run_alone("ROLLBACK").is_ok();
         // A cancel request may still be on its way to the server.
         if !is_rolled_back || self.cancelled.load(Ordering::Relaxed) {
             self.session().mark_broken();
@@ -167,7 +178,8 @@ impl Inspect for PostgresTx {
         // dropped when the index is built.
         for InvalidIndex { table, index } in &found.invalid_indexes {
             if !self.has_more_rows(table, ONLINE_INDEX_ROWS_MAX)? {
-                self.run(&format!("DROP INDEX {}", quoted(index)))?;
+                let name = self.session().qualified(index);
+                self.run(&format!("DROP INDEX {name}"))?;
             }
         }
         Ok(found.snapshot)
@@ -224,7 +236,7 @@ impl Change for PostgresTx {
     }
 
     fn add_column(&mut self, table: &str, column: &Column) -> Result<()> {
-        let sql = rebuild::add_column_with_keys_sql(table, column);
+        let sql = rebuild::add_column_with_keys_sql(self.session(), table, column);
         self.run(&sql)
     }
 
@@ -246,7 +258,10 @@ impl Change for PostgresTx {
     }
 
     fn reindex(&mut self, index: &str) -> Result<()> {
-        self.without_statement_timeout(|session| session.run(&format!("REINDEX INDEX {index}")))
+        self.without_statement_timeout(|session| {
+            let name = session.qualified(index);
+            session.run(&format!("REINDEX INDEX {name}"))
+        })
     }
 
     fn back_up(&mut self) -> Result<Option<Backup>> {
@@ -272,7 +287,8 @@ impl Change for PostgresTx {
                 exceptions::validate_foreign_keys(session, table, parent)
             })?;
         }
-        self.run(&delete_exception(exception))
+        let exceptions = self.session().qualified(EXCEPTIONS_TABLE);
+        self.run(&delete_exception(&exceptions, exception))
     }
 
     fn finish_adoption(&mut self) -> Result<Vec<String>> {
@@ -287,13 +303,14 @@ impl Change for PostgresTx {
             Ok(()) => self.run("RELEASE cts_attempt")?,
             Err(_) if !self.is_open => {}
             Err(error) if is_lost(error) => {}
-            Err(_) => self.run("ROLLBACK TO cts_attempt; RELEASE cts_attempt")?,
+            Err(_) => self.return_to("cts_attempt")?,
         }
         done
     }
 
     fn record(&mut self, migration: &Migration, took: Duration) -> Result<()> {
-        let sql = insert_ledger_row(migration, took, "clock_timestamp()");
+        let ledger = self.session().qualified("migrations");
+        let sql = insert_ledger_row(&ledger, migration, took, "clock_timestamp()");
         let counts = self.session().changed_rows(&sql);
         match counts.map_err(|error| self.with_lock_holder(error))?.as_slice() {
             [1] => Ok(()),
@@ -303,12 +320,13 @@ impl Change for PostgresTx {
     }
 
     fn write_site_log(&mut self, entry: &SiteLogEntry) -> Result<()> {
-        self.run(&insert_site_log(entry))
+        let site_logs = self.session().qualified("site_logs");
+        self.run(&insert_site_log(&site_logs, entry))
     }
 
     fn commit(mut self: Box<Self>, _: &WaitPolicy<'_>) -> Result<()> {
         self.is_open = false;
-        self.session().run("COMMIT").map_err(|error| match is_lost(&error) {
+        self.session().run_alone("COMMIT").map_err(|error| match is_lost(&error) {
             true => Error { kind: Kind::InDoubt, ..error }
                 .leaving(StateLeft::InDoubt)
                 .remedy("run it again, which finds out"),

@@ -1,5 +1,6 @@
 //! Counts the rows of a table that violate rules of the expected schema.
 
+use super::conversion::as_text;
 use super::damage::count_orphans;
 use super::existing_table::{ExistingTable, has_column};
 use super::index::{count_duplicates, count_duplicates_of};
@@ -40,7 +41,7 @@ pub fn of_columns(
     let counts: String = counts.collect();
     // With 1, all digits of a double are shown.
     let setting = "SET extra_float_digits = 1";
-    let table = quoted(&expected.name);
+    let table = session.qualified(&expected.name);
     let row = session.row(&format!("{setting}; SELECT count(*){counts} FROM {table}"))?;
     let exception =
         |rule, rows| ConstraintException { table: expected.name.to_string(), rule, rows };
@@ -126,10 +127,10 @@ fn default_exception(expected: &Table, kept: &ConstraintException) -> Option<Con
 /// too.
 fn count_shared_keys(session: &mut Session, table: &str, column: &str) -> Result<u64> {
     session.number(&format!(
-        "SELECT coalesce(sum(n), 0) FROM (SELECT count(*) AS n, c FROM (SELECT {}::text AS c FROM {}) AS keys \
+        "SELECT coalesce(sum(n), 0) FROM (SELECT count(*) AS n, c FROM (SELECT {} AS c FROM {}) AS keys \
          GROUP BY c HAVING count(*) > 1 OR c IS NULL) AS shared",
-        quoted(column),
-        quoted(table)
+        as_text(&quoted(column)),
+        session.qualified(table)
     ))
 }
 
@@ -171,7 +172,8 @@ pub fn of_foreign_keys(
         }
         let is_parent = |table: &&Table| has_column(table, &key.references);
         let has_parent = catalog.table(&key.table).filter(is_parent).is_some();
-        let rows = session.number(&orphans_sql(&table, key, has_parent))?;
+        let parent = has_parent.then(|| session.qualified(&key.table));
+        let rows = session.number(&orphans_sql(&session.qualified(&table), key, parent))?;
         let rule = Rule::ForeignKey(key.table.to_string());
         exceptions.push(ConstraintException { table: table.clone(), rule, rows });
     }
@@ -179,17 +181,17 @@ pub fn of_foreign_keys(
     Ok(exceptions)
 }
 
-fn orphans_sql(table: &str, key: &ForeignKey, has_parent: bool) -> String {
+/// The query for the number of rows of a table whose key references nothing. Both tables are SQL.
+fn orphans_sql(table: &str, key: &ForeignKey, parent: Option<String>) -> String {
     let column = quoted(&key.column);
-    let parent_exists = match has_parent {
-        false => "false".into(),
-        true => format!(
-            "EXISTS (SELECT FROM {} p WHERE p.{}::text = t.{column}::text)",
-            quoted(&key.table),
-            quoted(&key.references)
+    let parent_exists = match parent {
+        None => "false".into(),
+        Some(parent) => format!(
+            "EXISTS (SELECT FROM {parent} p WHERE {} = {})",
+            as_text(&format!("p.{}", quoted(&key.references))),
+            as_text(&format!("t.{column}"))
         ),
     };
-    let table = quoted(table);
     format!("SELECT count(*) FROM {table} t WHERE {column} IS NOT NULL AND NOT {parent_exists}")
 }
 
@@ -198,7 +200,7 @@ fn orphans_sql(table: &str, key: &ForeignKey, has_parent: bool) -> String {
 /// # Errors
 /// If a query fails; an open transaction is aborted then.
 pub fn count_violations(session: &mut Session, expected: &Table, rule: &Rule) -> Result<u64> {
-    let table = quoted(&expected.name);
+    let table = session.qualified(&expected.name);
     match rule {
         Rule::NotNull(name) => {
             let column = quoted(name);

@@ -19,7 +19,8 @@ pub fn read(conn: &Connection, catalog: &Catalog) -> Result<Vec<ConstraintExcept
     if !catalog.other_tables.iter().any(|name| name.eq_ignore_ascii_case(EXCEPTIONS_TABLE)) {
         return Ok(Vec::new());
     }
-    let mut statement = conn.prepare(&select_exceptions()).map_err(unknown_table)?;
+    let mut statement =
+        conn.prepare(&select_exceptions(EXCEPTIONS_TABLE)).map_err(unknown_table)?;
     let mut rows = statement.query([])?;
     let mut exceptions = Vec::new();
     while let Some(row) = rows.next()? {
@@ -45,9 +46,9 @@ fn unknown_table(cause: rusqlite::Error) -> SqliteError {
 /// # Errors
 /// If SQLite refuses the statement. The transaction stays open.
 pub fn record(conn: &Connection, exception: &ConstraintException) -> rusqlite::Result<()> {
-    let table =
-        create_exceptions_table("INTEGER", "TEXT", "(strftime('%Y-%m-%d %H:%M:%f', 'now'))");
-    conn.execute_batch(&format!("{table}; {}", upsert_exception(exception)))
+    let now = "(strftime('%Y-%m-%d %H:%M:%f', 'now'))";
+    let table = create_exceptions_table(EXCEPTIONS_TABLE, "INTEGER", "TEXT", now);
+    conn.execute_batch(&format!("{table}; {}", upsert_exception(EXCEPTIONS_TABLE, exception)))
 }
 
 /// Removes the record of an exception.
@@ -55,5 +56,5 @@ pub fn record(conn: &Connection, exception: &ConstraintException) -> rusqlite::R
 /// # Errors
 /// If SQLite refuses the statement. The transaction stays open.
 pub fn remove(conn: &Connection, exception: &ConstraintException) -> rusqlite::Result<()> {
-    conn.execute_batch(&delete_exception(exception))
+    conn.execute_batch(&delete_exception(EXCEPTIONS_TABLE, exception))
 }

@@ -30,7 +30,7 @@ pub fn create(
     progress(Progress { object, done: 0, total });
     let duplicates = if index.unique { count_duplicates(conn, table, index)? } else { 0 };
     let create = if duplicates > 0 || index.definition.is_empty() {
-        create_index(table, index, duplicates == 0, "")
+        create_index(&quoted(table), index, duplicates == 0, "")
     } else {
         index.definition.to_string()
     };
@@ -62,5 +62,5 @@ pub fn count_duplicates(conn: &Connection, table: &str, index: &Index) -> rusqli
         format!("{name} COLLATE {collation}")
     };
     let values: Vec<String> = index.columns.iter().map(value).collect();
-    number(conn, &count_duplicates_sql(table, index, &values))
+    number(conn, &count_duplicates_sql(&quoted(table), index, &values))
 }

@@ -172,7 +172,7 @@ impl Change for SqliteTx<'_> {
     fn record(&mut self, migration: &Migration, took: Duration) -> Result<()> {
         let now = "strftime('%Y-%m-%d %H:%M:%f', 'now')";
         self.conn
-            .execute(&insert_ledger_row(migration, took, now), [])
+            .execute(&insert_ledger_row("migrations", migration, took, now), [])
             .map_err(|e| from_sqlite(self.path, &e))
             .and_then(|rows| match rows {
                 1 => Ok(()),
@@ -182,7 +182,7 @@ impl Change for SqliteTx<'_> {
     }
 
     fn write_site_log(&mut self, entry: &SiteLogEntry) -> Result<()> {
-        self.run(&insert_site_log(entry))
+        self.run(&insert_site_log("site_logs", entry))
     }
 
     fn commit(self: Box<Self>, wait: &WaitPolicy<'_>) -> Result<()> {
