@@ -4,6 +4,7 @@ mod adoption;
 mod attributes;
 mod doctor;
 mod failover;
+mod foreign_code;
 mod full_disk;
 mod indexes;
 mod kills;
