@@ -5,7 +5,8 @@
 --
 -- Row ids are assigned by an identity column. A program may give an id itself, so that rows can be copied with their
 -- ids. Times are TIMESTAMPTZ, independent of the time zone of the session; the default is the start of the transaction.
--- Dates are DATE, flags are BOOLEAN, JSON is TEXT. No schema is named: the search_path decides.
+-- Dates are DATE, flags are BOOLEAN, JSON is TEXT. No schema is named here: cts adds it, and by
+-- hand the search_path decides.
 --
 -- A fill factor is set where programs update rows often. Such an update writes the new row version into the same page
 -- (HOT) if the page has free space and no changed column is in an index or in the condition of one.

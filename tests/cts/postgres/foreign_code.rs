@@ -101,7 +101,9 @@ fn lives(database: &Database) {
     database.cts("--check").status(0);
     database.cts("--check --deep").run();
     database.cts("doctor --port 0").run();
-    admin("DROP INDEX cts.idx_users_username; DROP TABLE cts.statistics_daily; ALTER TABLE cts.users DROP email");
+    admin(
+        "DROP INDEX cts.idx_users_username; DROP TABLE cts.statistics_daily; ALTER TABLE cts.users DROP email",
+    );
     database.cts("verify").status(1);
     database.cts("repair").success();
     admin(
