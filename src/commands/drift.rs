@@ -14,6 +14,9 @@ pub fn drift_text(schema: &Schema, drift: &Drift, exceptions: &[ConstraintExcept
     for alteration in &drift.altered {
         text.add(format_args!("altered: {alteration}"));
     }
+    for counter in &drift.counters {
+        text.add(format_args!("counter: {counter}"));
+    }
     for object in &drift.extra {
         text.add(format_args!("extra:   {object} (left alone)"));
     }
@@ -28,8 +31,12 @@ pub fn drift_text(schema: &Schema, drift: &Drift, exceptions: &[ConstraintExcept
             expected.tables.len()
         ));
     } else {
+        let counters = match drift.counters.len() {
+            0 => String::new(),
+            behind => format!(", {behind} counters behind their ids"),
+        };
         text.add(format_args!(
-            "drift: {} missing, {} altered; `cts repair` puts back what is missing",
+            "drift: {} missing, {} altered{counters}; `cts repair` puts back what is missing",
             drift.missing.len(),
             drift.altered.len()
         ));

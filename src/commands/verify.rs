@@ -16,7 +16,7 @@ pub fn run(config: &Config, as_json: bool) -> Result<u8> {
     let Some(mut database) = open_read_only(config, config.lock_timeout)? else {
         return Err(identity.absent_error());
     };
-    let snapshot = database.inspect()?;
+    let snapshot = database.inspect_with_counters()?;
     drop(database);
     let drift = snapshot.drift(identity.schema);
     match as_json {

@@ -94,6 +94,7 @@ fn contents(schema: &Schema, snapshot: &Snapshot) -> Vec<Finding> {
     let mut all = vec![ledger(schema, snapshot)];
     all.extend(missing(schema, &drift));
     all.extend(altered(&drift));
+    all.extend(counters(&drift));
     if !snapshot.exceptions.is_empty() {
         let what = format!("{} constraint exceptions are recorded", snapshot.exceptions.len());
         let finding = Finding::good(Group::Database, "exceptions", what);
@@ -163,6 +164,15 @@ fn altered(drift: &Drift) -> Option<Finding> {
     )
 }
 
+/// Where rows were restored with their ids, every insert fails; where there are none of these, all is well.
+fn counters(drift: &Drift) -> Option<Finding> {
+    if drift.counters.is_empty() {
+        return None;
+    }
+    let what = list(drift.counters.iter());
+    Some(Finding::attention(Group::Database, "ids", what).remedy("cts repair"))
+}
+
 /// The first few names, and how many more there are.
 fn list(all: impl Iterator<Item = impl Display>) -> String {
     let all: Vec<String> = all.map(|one| one.to_string()).collect();
@@ -193,6 +203,7 @@ mod tests {
             ledger: (1..).zip(&SQLITE.migrations).map(applied).collect(),
             catalog: SQLITE.expected.clone(),
             exceptions: Vec::new(),
+            counters: Vec::new(),
         }
     }
 

@@ -165,6 +165,7 @@ pub fn examine(store: &mut dyn OpenDatabase, surroundings: Surroundings) -> Resu
     let start = Instant::now();
     let snapshot = store.inspect()?;
     let response_time = start.elapsed();
+    let snapshot = store.with_counters(snapshot)?;
     let surroundings = Surroundings { storage: store.storage_status(), ..surroundings };
     Ok(Report::of(&store.identity(), &snapshot, &surroundings, response_time))
 }

@@ -128,6 +128,9 @@ impl Report {
         }
         let altered = drift.altered.iter().map(|alteration| alteration.to_string());
         self.reasons_found.extend(altered.map(Reason::Warning));
+        let counters = drift.counters.iter();
+        let counters = counters.map(|fault| format!("{fault}; `cts repair` advances them"));
+        self.reasons_found.extend(counters.map(Reason::Warning));
     }
 
     /// Adds which migrations are pending, or why the ledger is refused. Returns the drift.

@@ -29,9 +29,9 @@ impl Assessment {
         Ok(Assessment { pending, drift: snapshot.drift(schema) })
     }
 
-    /// Whether nothing is pending and nothing is missing.
+    /// Whether nothing is pending, nothing is missing, and new rows get ids.
     pub fn is_complete(&self) -> bool {
-        self.pending.is_empty() && self.drift.missing.is_empty()
+        self.pending.is_empty() && self.drift.missing.is_empty() && self.drift.counters.is_empty()
     }
 }
 

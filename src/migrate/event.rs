@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::error::Error;
-use cts_schema::catalog::{Drift, Object};
+use cts_schema::catalog::{CounterFault, Drift, Object};
 use cts_schema::constraint_exception::ConstraintException;
 
 /// A migration that was applied.
@@ -49,6 +49,10 @@ pub enum Event {
     ExceptionRecorded(ConstraintException),
     /// A rule is enforced again.
     Enforced(ConstraintException),
+    /// A counter of ids goes on past those of the rows again.
+    CounterAdvanced(CounterFault),
+    /// A counter of ids cannot go on.
+    CounterNotAdvanced(CounterFault, Error),
     /// The table `site_logs` did not take the rows about the run.
     SiteLogFailed(Error),
 }
@@ -83,10 +87,22 @@ impl Outcome {
         })
     }
 
-    /// The missing objects that could not be created, and why.
+    /// The counters of ids that go on past those of the rows again.
+    pub fn advanced(&self) -> impl Iterator<Item = &CounterFault> {
+        self.events.iter().filter_map(|event| match event {
+            Event::CounterAdvanced(fault) => Some(fault),
+            _ => None,
+        })
+    }
+
+    /// The missing objects that could not be created, the columns whose counter could not be advanced,
+    /// and why.
     pub fn not_restored(&self) -> Vec<(Object, Error)> {
         let failed = self.events.iter().filter_map(|event| match event {
             Event::NotRestored(object, error) => Some((object.clone(), error.clone())),
+            Event::CounterNotAdvanced(CounterFault { table, column, .. }, error) => {
+                Some((Object::Column(table.clone(), column.clone()), error.clone()))
+            }
             _ => None,
         });
         failed.collect()
@@ -104,7 +120,13 @@ impl Outcome {
 /// Whether any of the events changed the database.
 pub fn has_changes(events: &[Event]) -> bool {
     let is_change = |event: &Event| {
-        !matches!(event, Event::BackedUp(_) | Event::NotRestored(..) | Event::SiteLogFailed(_))
+        !matches!(
+            event,
+            Event::BackedUp(_)
+                | Event::NotRestored(..)
+                | Event::CounterNotAdvanced(..)
+                | Event::SiteLogFailed(_)
+        )
     };
     events.iter().any(is_change)
 }

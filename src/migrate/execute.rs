@@ -10,7 +10,7 @@ use super::plan::Plan;
 use super::step::{Action, Step, TableRebuild};
 use crate::error::{Error, Kind, Result};
 use crate::store::{Backup, Change, DatabaseIdentity, Origin, Snapshot, WaitPolicy};
-use cts_schema::catalog::{Drift, Object};
+use cts_schema::catalog::{CounterFault, Drift, Object};
 use cts_schema::constraint_exception::{ConstraintException, Rule};
 use cts_schema::migration::Migration;
 use cts_schema::sql::Created;
@@ -74,7 +74,7 @@ impl<'e> Execution<'e> {
         if self.is_adoption {
             return self.complete_adoption(tx);
         }
-        let drift = tx.inspect()?.drift(self.identity.schema);
+        let drift = tx.inspect_with_counters()?.drift(self.identity.schema);
         self.distrust(&drift);
         Ok(drift)
     }
@@ -98,12 +98,25 @@ impl<'e> Execution<'e> {
             }
             Action::CreateIndex(table, index) => self.restore_index(tx, table, index),
             Action::EnforceConstraint(exception) => self.enforce(tx, exception),
+            Action::AdvanceCounter(fault) => self.advance_counter(tx, fault),
             Action::FinishAdoption => self.finish_adoption(tx),
             // The first comes after the transaction, the others with the rebuild before them.
             Action::BuildIndexOnline(..)
             | Action::RecordException(_)
             | Action::DropConstraint(..) => Ok(()),
         }
+    }
+
+    /// A counter that cannot be advanced keeps no database from starting: programs may do without it.
+    fn advance_counter(&mut self, tx: &mut dyn Change, fault: &CounterFault) -> Result<()> {
+        match tx.attempt(&mut |tx| tx.advance_counter(fault)) {
+            Ok(()) => self.events.push(Event::CounterAdvanced(fault.clone())),
+            Err(error) if matches!(error.kind, Kind::Data | Kind::Permission) => {
+                self.events.push(Event::CounterNotAdvanced(fault.clone(), error));
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
     }
 
     /// The index builds that are left for after the transaction.

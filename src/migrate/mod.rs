@@ -49,7 +49,7 @@ pub enum Task {
 /// With why the database cannot be migrated, as a run would.
 pub fn plan(database: &mut dyn OpenDatabase) -> Result<Plan> {
     let identity = database.identity();
-    let snapshot = database.inspect()?;
+    let snapshot = database.inspect_with_counters()?;
     let assessment = Assessment::of(identity.schema, &snapshot)?;
     let facts = Facts::gather(database, &identity, &snapshot, &assessment)?;
     Plan::decide(&identity, &snapshot, &assessment, &facts)
@@ -85,7 +85,7 @@ fn run_once(
     wait: &WaitPolicy<'_>,
     task: Task,
 ) -> Result<(Outcome, Vec<Object>)> {
-    match store.inspect() {
+    match store.inspect_with_counters() {
         // A repair looks for damage too, and that only under the lock.
         Ok(_) if task == Task::Repair => {}
         Ok(snapshot) => {
@@ -101,7 +101,7 @@ fn run_once(
         Err(error) => return Err(unchanged(error, identity)),
     }
     let mut tx = store.lock(wait)?;
-    let snapshot = tx.inspect().map_err(|error| unchanged(error, identity))?;
+    let snapshot = tx.inspect_with_counters().map_err(|error| unchanged(error, identity))?;
     let mut execution = Execution::new(identity, wait, &snapshot);
     let done = run_locked(&mut *tx, identity, &snapshot, task, &mut execution);
     let done = done.and_then(|drift| {

@@ -13,16 +13,16 @@ use crate::store::{
     DamageScope, DatabaseIdentity, Inspect, ONLINE_INDEX_ROWS_MAX, Snapshot, Store, WaitPolicy,
 };
 
-/// Restores what is missing where that takes milliseconds: tables, columns that can be added, and
-/// indexes of tables that are not large. The events are restored objects, and ones that could not
-/// be.
+/// Restores what is missing where that takes milliseconds: tables, columns that can be added,
+/// indexes of tables that are not large, and counters of ids. The events are restored objects and
+/// advanced counters, and ones that could not be.
 ///
 /// # Errors
 /// Where the lock was not free in time, a page is damaged or the database cannot be written. The
 /// steps before that are committed.
 pub fn heal_online(store: &mut dyn Store, wait: &WaitPolicy<'_>) -> Result<Outcome> {
     let identity = store.identity();
-    let snapshot = store.inspect()?;
+    let snapshot = store.inspect_with_counters()?;
     let mut outcome = Outcome::default();
     for step in small_steps(store, &identity, &snapshot)? {
         if let Some(error) = &step.blocked {
@@ -50,7 +50,10 @@ fn small_steps(
     let is_small = |step: &Step| {
         matches!(
             step.action,
-            Action::CreateTable(_) | Action::AddColumn(..) | Action::CreateIndex(..)
+            Action::CreateTable(_)
+                | Action::AddColumn(..)
+                | Action::CreateIndex(..)
+                | Action::AdvanceCounter(_)
         )
     };
     Ok(plan.steps.into_iter().filter(is_small).collect())
@@ -64,23 +67,31 @@ fn execute_one(
     wait: &WaitPolicy<'_>,
 ) -> Result<Vec<Event>> {
     let mut tx = store.lock(wait)?;
-    let snapshot = tx.inspect()?;
+    let snapshot = tx.inspect_with_counters()?;
     let planned = small_steps(&mut *tx, identity, &snapshot)?;
-    let Some(object) = object_of(&step.action) else { return Ok(Vec::new()) };
-    if !planned.iter().any(|other| other.action == step.action) {
-        return Ok(Vec::new());
-    }
-    refuse_damage(&tx.find_damage(DamageScope::Table(object.table()))?)?;
-    if tx.has_more_rows(object.table(), ONLINE_INDEX_ROWS_MAX)? {
-        return Ok(Vec::new());
+    let is_it = |other: &&Step| match (&other.action, &step.action) {
+        // Rows may have come meanwhile.
+        (Action::AdvanceCounter(now), Action::AdvanceCounter(then)) => {
+            (&now.table, &now.column) == (&then.table, &then.column)
+        }
+        (now, then) => now == then,
+    };
+    let Some(step) = planned.iter().find(is_it) else { return Ok(Vec::new()) };
+    if let Some(object) = object_of(&step.action) {
+        refuse_damage(&tx.find_damage(DamageScope::Table(object.table()))?)?;
+        if tx.has_more_rows(object.table(), ONLINE_INDEX_ROWS_MAX)? {
+            return Ok(Vec::new());
+        }
     }
     let plan = Plan { origin: snapshot.origin(), steps: vec![step.clone()], unchanged: Vec::new() };
     let mut execution = Execution::new(identity, wait, &snapshot);
     execution.run(&mut *tx, &plan)?;
     let mut events = execution.events;
     // A column that needs a rebuild after all is left to the next run.
-    if !matches!(events.as_slice(), [Event::Restored(_)]) {
-        events.retain(|event| matches!(event, Event::NotRestored(..)));
+    if !matches!(events.as_slice(), [Event::Restored(_) | Event::CounterAdvanced(_)]) {
+        let is_refused =
+            |event: &Event| matches!(event, Event::NotRestored(..) | Event::CounterNotAdvanced(..));
+        events.retain(is_refused);
         return Ok(events);
     }
     write_site_logs(&mut *tx, &mut events)?;

@@ -90,6 +90,7 @@ impl<'p> Planner<'p> {
             self.push(Action::ApplyMigration(self.identity.schema.fallback), reason);
         }
         self.reshape();
+        self.advance_counters();
         self.apply_pending();
         let step = self.step(Action::FinishAdoption, ADOPTED);
         let what = "a foreign key that rows violate becomes an exception";
@@ -198,10 +199,18 @@ impl<'p> Planner<'p> {
 
     /// A database of ours: first what somebody dropped, then what is pending, which may build on it.
     pub fn restore_and_apply(&mut self) {
+        self.advance_counters();
         self.restore_tables();
         self.restore_columns();
         self.restore_indexes();
         self.apply_pending();
+    }
+
+    /// Before anything is inserted: the ledger has such a counter too.
+    fn advance_counters(&mut self) {
+        for fault in &self.assessment.drift.counters {
+            self.push(Action::AdvanceCounter(fault.clone()), "new rows would get no id");
+        }
     }
 
     fn restore_tables(&mut self) {

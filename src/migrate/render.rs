@@ -102,7 +102,8 @@ fn rank(event: &Event) -> u8 {
         Event::ConstraintDropped(_) => DROPPED,
         Event::ExceptionRecorded(_) => 8,
         Event::Enforced(_) => 9,
-        Event::SiteLogFailed(_) => 10,
+        Event::CounterAdvanced(_) | Event::CounterNotAdvanced(..) => 10,
+        Event::SiteLogFailed(_) => 11,
     }
 }
 
@@ -141,6 +142,12 @@ fn log_event(log: Log, event: &Event) {
         }
         Event::Enforced(exception) => {
             log.info(format_args!("✓ constraint enforced again: {}", exception.rule_text()));
+        }
+        Event::CounterAdvanced(fault) => {
+            log.warn(format_args!("{fault}; they now go on past those of the rows"));
+        }
+        Event::CounterNotAdvanced(fault, error) => {
+            log.error(format_args!("{fault}, and they cannot go on: {error}"));
         }
         Event::SiteLogFailed(error) => {
             log.warn(format_args!("cannot write to table site_logs: {error}"));
@@ -201,7 +208,9 @@ fn site_log_entry(event: &Event) -> Option<SiteLogEntry> {
             ("warn", format!("recorded constraint exception: {exception}"))
         }
         Event::Enforced(exception) => ("info", format!("enforced constraint again: {exception}")),
-        Event::Created(_)
+        Event::CounterAdvanced(fault) => ("warn", format!("advanced the {fault}")),
+        Event::CounterNotAdvanced(..)
+        | Event::Created(_)
         | Event::Restored(_)
         | Event::BuiltOnline(_)
         | Event::NotRestored(..)

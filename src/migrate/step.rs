@@ -5,7 +5,7 @@ use std::fmt;
 
 use crate::error::Error;
 use crate::store::{Backend, Origin};
-use cts_schema::catalog::Object;
+use cts_schema::catalog::{CounterFault, Object};
 use cts_schema::constraint_exception::ConstraintException;
 use cts_schema::migration::Migration;
 
@@ -50,6 +50,8 @@ pub enum Action {
     DropConstraint(String, String),
     /// Enforces a rule that no row violates any longer.
     EnforceConstraint(ConstraintException),
+    /// Makes a counter of ids go on past those of the rows.
+    AdvanceCounter(CounterFault),
     /// Gives new rows ids of their own, and checks every foreign key.
     FinishAdoption,
 }
@@ -69,6 +71,7 @@ impl Action {
             Action::RecordException(_) => "record exception",
             Action::DropConstraint(..) => "drop constraint",
             Action::EnforceConstraint(_) => "enforce constraint",
+            Action::AdvanceCounter(_) => "advance counter",
             Action::FinishAdoption => "finish adoption",
         }
     }
@@ -88,6 +91,7 @@ impl Action {
             Action::RecordException(exception) => exception.to_string(),
             Action::DropConstraint(_, constraint) => constraint.clone(),
             Action::EnforceConstraint(exception) => exception.rule_text(),
+            Action::AdvanceCounter(fault) => fault.to_string(),
         }
     }
 
@@ -190,6 +194,7 @@ impl Step {
             }
             Action::DropConstraint(..) => write!(f, "  would drop constraint: {object}")?,
             Action::EnforceConstraint(_) => write!(f, "would enforce: {object}")?,
+            Action::AdvanceCounter(_) => write!(f, "would advance the {object}")?,
             Action::FinishAdoption => {
                 f.write_str("would advance the id sequences and check every foreign key")?;
             }

@@ -157,6 +157,9 @@ impl DatabaseThread {
         for object in outcome.restored() {
             self.log.warn(format_args!("{object} was missing and has been put back"));
         }
+        for fault in outcome.advanced() {
+            self.log.warn(format_args!("{fault}; they now go on past those of the rows"));
+        }
         self.conditions.record(Subject::Healing, &refusal(outcome.not_restored()));
         if let Some(error) = outcome.site_log_error() {
             self.conditions.record(Subject::SiteLog, &Err::<(), _>(error.clone()));

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{Inspect, WaitPolicy};
 use crate::error::{Error, Result};
-use cts_schema::catalog::{Column, Index, Object, Table};
+use cts_schema::catalog::{Column, CounterFault, Index, Object, Table};
 use cts_schema::constraint_exception::{ConstraintException, Rule};
 use cts_schema::migration::Migration;
 use cts_schema::sql::Statement;
@@ -176,6 +176,13 @@ pub trait Change: Inspect {
     /// # Errors
     /// Where rows still violate the foreign key, or the record cannot be written.
     fn enforce(&mut self, exception: &ConstraintException) -> Result<()>;
+
+    /// Makes a counter go on past the ids of the rows.
+    ///
+    /// # Errors
+    /// [`Kind::Data`](crate::error::Kind) where no id is left, and
+    /// [`Kind::Permission`](crate::error::Kind) where another role owns the counter.
+    fn advance_counter(&mut self, fault: &CounterFault) -> Result<()>;
 
     /// Completes the adoption of a database whose tables were rebuilt: PostgreSQL advances each
     /// identity past its highest id; SQLite proves that no table has lost the unique key that its

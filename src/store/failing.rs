@@ -11,7 +11,7 @@ use super::{
     StorageStatus, Store, WaitPolicy,
 };
 use crate::error::{Error, Kind, Result};
-use cts_schema::catalog::{Column, Index, Object, Table};
+use cts_schema::catalog::{Catalog, Column, CounterFault, Index, Object, Table};
 use cts_schema::constraint_exception::{ConstraintException, Rule};
 use cts_schema::migration::Migration;
 use cts_schema::sql::Statement;
@@ -52,6 +52,11 @@ impl Inspect for Failing {
     fn inspect(&mut self) -> Result<Snapshot> {
         self.fuse.burn()?;
         self.store.inspect()
+    }
+
+    fn find_counter_faults(&mut self, catalog: &Catalog) -> Result<Vec<CounterFault>> {
+        self.fuse.burn()?;
+        self.store.find_counter_faults(catalog)
     }
 
     fn find_obstacles(&mut self, missing: &[Object]) -> Result<Vec<Obstacle>> {
@@ -144,6 +149,10 @@ impl Inspect for FailingTx<'_> {
         self.tx()?.inspect()
     }
 
+    fn find_counter_faults(&mut self, catalog: &Catalog) -> Result<Vec<CounterFault>> {
+        self.tx()?.find_counter_faults(catalog)
+    }
+
     fn find_obstacles(&mut self, missing: &[Object]) -> Result<Vec<Obstacle>> {
         self.tx()?.find_obstacles(missing)
     }
@@ -214,6 +223,10 @@ impl Change for FailingTx<'_> {
 
     fn enforce(&mut self, exception: &ConstraintException) -> Result<()> {
         self.tx()?.enforce(exception)
+    }
+
+    fn advance_counter(&mut self, fault: &CounterFault) -> Result<()> {
+        self.tx()?.advance_counter(fault)
     }
 
     fn finish_adoption(&mut self) -> Result<Vec<String>> {

@@ -6,7 +6,7 @@ use std::fmt;
 use super::DatabaseIdentity;
 use super::schema::Schema;
 use crate::error::{Error, Kind, Result};
-use cts_schema::catalog::{Catalog, Drift, Object, Table};
+use cts_schema::catalog::{Catalog, CounterFault, Drift, Object, Table};
 use cts_schema::constraint_exception::{ConstraintException, with_exceptions};
 use cts_schema::migration::AppliedMigration;
 
@@ -19,6 +19,8 @@ pub struct Snapshot {
     pub catalog: Catalog,
     /// The rules of the expected schema that are not enforced in this database.
     pub exceptions: Vec<ConstraintException>,
+    /// The counters that give new rows no usable id; empty where they were not read.
+    pub counters: Vec<CounterFault>,
 }
 
 /// Where the content of a database comes from.
@@ -46,7 +48,8 @@ impl Snapshot {
 
     /// The difference from the expected catalogue, without the rules that have an exception.
     pub fn drift(&self, schema: &Schema) -> Drift {
-        with_exceptions(schema.expected, &self.exceptions).difference(&self.catalog)
+        let drift = with_exceptions(schema.expected, &self.exceptions).difference(&self.catalog);
+        Drift { counters: self.counters.clone(), ..drift }
     }
 }
 
@@ -181,6 +184,34 @@ pub trait Inspect {
     /// # Errors
     /// Where the database cannot be read. A write transaction may be unusable then.
     fn inspect(&mut self) -> Result<Snapshot>;
+
+    /// The counters of our tables that would give ids which rows have already, or that have none left.
+    /// Costs a search of the highest id in each table.
+    ///
+    /// # Errors
+    /// Where the database cannot be read. A counter that this user may not read is no error.
+    fn find_counter_faults(&mut self, catalog: &Catalog) -> Result<Vec<CounterFault>>;
+
+    /// Reads ledger, catalogue and exceptions as [`Inspect::inspect`], and the counters.
+    ///
+    /// # Errors
+    /// As both.
+    fn inspect_with_counters(&mut self) -> Result<Snapshot> {
+        let snapshot = self.inspect()?;
+        self.with_counters(snapshot)
+    }
+
+    /// Adds the counters to what was read.
+    ///
+    /// # Errors
+    /// As [`Inspect::find_counter_faults`].
+    fn with_counters(&mut self, snapshot: Snapshot) -> Result<Snapshot> {
+        if snapshot.catalog.is_empty() {
+            return Ok(snapshot);
+        }
+        let counters = self.find_counter_faults(&snapshot.catalog)?;
+        Ok(Snapshot { counters, ..snapshot })
+    }
 
     /// What keeps these missing objects from being created.
     ///

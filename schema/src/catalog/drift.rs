@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::attribute::{self, ORDINARY_TABLE};
-use super::{Catalog, Column, ForeignKey, Index, Table, Text, is_key_column};
+use super::{Catalog, Column, CounterFault, ForeignKey, Index, Table, Text, is_key_column};
 use crate::sql::definition::contains_name;
 
 /// A part of the schema that can be missing.
@@ -90,12 +90,14 @@ pub struct Drift {
     pub altered: Vec<Alteration>,
     /// Objects in expected tables that are not expected. They are listed and are not a fault.
     pub extra: Vec<Object>,
+    /// Counters that give new rows no usable id.
+    pub counters: Vec<CounterFault>,
 }
 
 impl Drift {
-    /// Whether every expected object exists as expected. Extra objects do not count.
+    /// Whether every expected object exists as expected, and new rows get ids. Extra objects do not count.
     pub fn is_none(&self) -> bool {
-        self.missing.is_empty() && self.altered.is_empty()
+        self.missing.is_empty() && self.altered.is_empty() && self.counters.is_empty()
     }
 }
 

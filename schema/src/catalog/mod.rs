@@ -6,6 +6,7 @@
 
 pub mod attribute;
 mod category;
+mod counter;
 mod drift;
 mod rust_source;
 
@@ -13,6 +14,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 pub use category::{CATEGORIES, CRITICAL, Category, core_tables, is_cts_database};
+pub use counter::{CounterFault, CounterState};
 pub use drift::{Alteration, Aspect, Drift, Object};
 pub use rust_source::catalog_expression;
 

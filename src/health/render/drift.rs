@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use cts_schema::catalog::{Alteration, Drift, Object};
+use cts_schema::catalog::{Alteration, CounterFault, CounterState, Drift, Object};
 use cts_schema::constraint_exception::ConstraintException;
 
 /// The drift and the constraint exceptions as JSON.
@@ -16,14 +16,29 @@ pub fn drift_json(drift: &Drift, exceptions: &[ConstraintException]) -> String {
         let Alteration { object: what, expected, found, .. } = alteration;
         json!({ "object": object(what), "expected": expected, "found": found })
     };
-    json!({
+    let mut json = json!({
         "drift": !drift.is_none(),
         "missing": drift.missing.iter().map(object).collect::<Vec<_>>(),
         "altered": drift.altered.iter().map(altered).collect::<Vec<_>>(),
         "extra": drift.extra.iter().map(object).collect::<Vec<_>>(),
         "relaxed": exceptions.iter().map(exception_json).collect::<Vec<_>>(),
-    })
-    .to_string()
+    });
+    if let Some(keys) = json.as_object_mut().filter(|_| !drift.counters.is_empty()) {
+        keys.insert("counters".into(), drift.counters.iter().map(counter_json).collect());
+    }
+    json.to_string()
+}
+
+fn counter_json(fault: &CounterFault) -> Value {
+    let CounterFault { table, column, state } = fault;
+    match state {
+        CounterState::Behind { next, used } => {
+            json!({ "table": table, "column": column, "next": next, "used": used })
+        }
+        CounterState::Exhausted { last } => {
+            json!({ "table": table, "column": column, "next": null, "used": last })
+        }
+    }
 }
 
 /// A constraint exception as JSON.

@@ -27,6 +27,7 @@ fn whole() -> Snapshot {
         ledger: (1..).zip(&SQLITE.migrations).map(applied).collect(),
         catalog: SQLITE.expected.clone(),
         exceptions: Vec::new(),
+        counters: Vec::new(),
     }
 }
 

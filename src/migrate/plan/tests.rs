@@ -290,6 +290,10 @@ fn executed_steps(outcome: &Outcome) -> (BTreeSet<String>, BTreeSet<String>) {
             Event::ConstraintDropped(text) => done.insert(format!("drop constraint: {text}")),
             Event::ExceptionRecorded(e) => done.insert(format!("record exception: {e}")),
             Event::Enforced(e) => done.insert(format!("enforce constraint: {}", e.rule_text())),
+            Event::CounterAdvanced(fault) => done.insert(format!("advance counter: {fault}")),
+            Event::CounterNotAdvanced(fault, _) => {
+                failed.insert(format!("advance counter: {fault}"))
+            }
             Event::SiteLogFailed(_) => true,
         };
     }

@@ -37,6 +37,7 @@ fn current(migrations: usize) -> Snapshot {
         ledger: (1..).zip(SQLITE.migrations.iter().take(migrations)).map(row).collect(),
         catalog: SQLITE.expected.clone(),
         exceptions: Vec::new(),
+        counters: Vec::new(),
     }
 }
 

@@ -11,7 +11,7 @@ use super::session::Session;
 use super::store::read_only_status;
 use super::tls::verifies_server;
 use super::url::SslMode;
-use super::{DatabaseServer, inspect};
+use super::{DatabaseServer, counters, inspect};
 use crate::error::{Error, Result};
 use crate::store::finding::{Finding, Group};
 use crate::store::{Examination, Snapshot};
@@ -68,7 +68,10 @@ struct ServerFindings {
 
 fn read(session: &mut Session) -> Result<ServerFindings> {
     let role = RoleState::read(session)?;
-    let snapshot = inspect::inspect(session).map(|found| found.snapshot);
+    let snapshot = inspect::inspect(session).and_then(|found| {
+        let counters = counters::find_faults_outside_transaction(session)?;
+        Ok(Snapshot { counters, ..found.snapshot })
+    });
     Ok(ServerFindings { server: session.server.clone(), role, snapshot })
 }
 

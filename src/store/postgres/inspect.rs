@@ -84,6 +84,7 @@ fn read(session: &mut Session, begin: &str, end: &str) -> Result<Inspection> {
         ledger: ledger::read(&ledger),
         exceptions: exceptions::read(&exceptions)?,
         catalog: found.catalog,
+        counters: Vec::new(),
     };
     attributes::accept_exceptions(&mut snapshot.catalog, &snapshot.exceptions);
     refuse_other_program(&snapshot, &state.other_tables, &schema)?;

@@ -17,6 +17,7 @@ mod checkup;
 mod connect;
 mod constraint;
 mod conversion;
+mod counters;
 mod damage;
 mod database;
 mod error;

@@ -10,13 +10,13 @@ use super::lock::LockedSession;
 use super::pool::SessionPool;
 use super::session::Session;
 use super::transaction::PostgresTx;
-use super::{damage, inspect, lock, obstacles, online_index, rebuild};
+use super::{counters, damage, inspect, lock, obstacles, online_index, rebuild};
 use crate::error::{Error, Kind, Result};
 use crate::store::{
     Change, Damage, DamageScope, DatabaseIdentity, Forecast, Inspect, Obstacle, OpenDatabase,
     ServerInstance, Settled, Snapshot, StorageStatus, Store, WaitPolicy,
 };
-use cts_schema::catalog::{Index, Object, Table};
+use cts_schema::catalog::{Catalog, CounterFault, Index, Object, Table};
 use cts_schema::constraint_exception::ConstraintException;
 
 /// How long an inspection may take; less than the prober waits for one.
@@ -92,6 +92,11 @@ impl Postgres {
 impl Inspect for Postgres {
     fn inspect(&mut self) -> Result<Snapshot> {
         self.find(INSPECTION_TIMEOUT).map(|found| found.snapshot).map_err(|error| self.at(error))
+    }
+
+    fn find_counter_faults(&mut self, _: &Catalog) -> Result<Vec<CounterFault>> {
+        let find = counters::find_faults_outside_transaction;
+        self.pool.run_within(INSPECTION_TIMEOUT, find).map_err(|error| self.at(error))
     }
 
     fn find_obstacles(&mut self, missing: &[Object]) -> Result<Vec<Obstacle>> {

@@ -13,7 +13,7 @@ use super::lock::{self, LockedSession};
 use super::pool::SessionPool;
 use super::session::Session;
 use super::{
-    backup, damage, exceptions, index, inspect, obstacles, rebuild, sequences, violations,
+    backup, counters, damage, exceptions, index, inspect, obstacles, rebuild, sequences, violations,
 };
 use crate::error::{Error, Kind, Result, StateLeft};
 use crate::store::sql::{
@@ -24,7 +24,7 @@ use crate::store::{
     Obstacle, Rebuilt, SiteLogEntry, Snapshot, StatementCounts, WaitPolicy, interrupted,
 };
 use crate::system::deadline::cannot_start_thread;
-use cts_schema::catalog::{Column, Index, Object, Table};
+use cts_schema::catalog::{Catalog, Column, CounterFault, Index, Object, Table};
 use cts_schema::constraint_exception::{ConstraintException, Rule};
 use cts_schema::migration::Migration;
 use cts_schema::sql::{Created, Statement, with_schema};
@@ -185,6 +185,18 @@ impl Inspect for PostgresTx {
         Ok(found.snapshot)
     }
 
+    /// Behind a savepoint: a table or a sequence may go meanwhile.
+    fn find_counter_faults(&mut self, _: &Catalog) -> Result<Vec<CounterFault>> {
+        self.run("SAVEPOINT cts_counters")?;
+        match counters::find_faults(self.session()) {
+            Ok(faults) => self.run("RELEASE cts_counters").map(|()| faults),
+            Err(error) if matches!(error.kind, Kind::Data | Kind::Permission) => {
+                self.run("ROLLBACK TO cts_counters; RELEASE cts_counters").map(|()| Vec::new())
+            }
+            Err(error) => Err(self.with_lock_holder(error)),
+        }
+    }
+
     fn find_obstacles(&mut self, missing: &[Object]) -> Result<Vec<Obstacle>> {
         let found = obstacles::find(self.session(), missing);
         found.map_err(|error| self.with_lock_holder(error))
@@ -289,6 +301,11 @@ impl Change for PostgresTx {
         }
         let exceptions = self.session().qualified(EXCEPTIONS_TABLE);
         self.run(&delete_exception(&exceptions, exception))
+    }
+
+    fn advance_counter(&mut self, fault: &CounterFault) -> Result<()> {
+        let done = counters::advance(self.session(), fault);
+        done.map_err(|error| self.with_lock_holder(error))
     }
 
     fn finish_adoption(&mut self) -> Result<Vec<String>> {

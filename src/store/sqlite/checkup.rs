@@ -59,7 +59,7 @@ fn read_contents(
 }
 
 fn inspect(mut store: Sqlite, wait: &WaitPolicy<'_>) -> Result<Contents> {
-    let snapshot = store.inspect()?;
+    let snapshot = store.inspect_with_counters()?;
     let cancelled = Arc::clone(wait.cancelled);
     thread::spawn(move || {
         thread::sleep(PAGE_CHECK_MAX);

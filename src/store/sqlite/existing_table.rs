@@ -71,8 +71,8 @@ impl SourceTable {
             let is_kept =
                 |clause: &Text| found.is_none_or(|found| found.attributes.contains(clause));
             let clauses = column.attributes.iter().filter(|clause| !is_kept(clause));
-            let name = format!("{}.{}", other.name, column.name);
-            dropped.extend(clauses.map(|clause| format!("{clause} on column {name}")));
+            let name = format!("{} on table {}", column.name, other.name);
+            dropped.extend(clauses.map(|clause| format!("{clause} of column {name}")));
         }
         dropped
     }

@@ -47,7 +47,8 @@ fn read(conn: &Connection, cached: &mut Option<CachedCatalog>) -> Result<Snapsho
         }
     };
     let exceptions = exceptions::read(conn, &catalog)?;
-    Ok(Snapshot { ledger: ledger::read(conn, &catalog)?, catalog, exceptions })
+    let ledger = ledger::read(conn, &catalog)?;
+    Ok(Snapshot { ledger, catalog, exceptions, counters: Vec::new() })
 }
 
 /// Whether a table exists and has more than this number of rows.

@@ -14,6 +14,7 @@ mod checkpoint;
 mod checkup;
 mod checkup_files;
 mod connect;
+mod counters;
 mod create_table;
 mod damage;
 mod database;

@@ -7,9 +7,10 @@
 //! owner has added stays: columns, their constraints, indexes, triggers, and AUTOINCREMENT with its
 //! counter.
 
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::Connection;
 
 use super::catalog::{self, number};
+use super::counters;
 use super::create_table::create_table;
 use super::error::{Result, is_statement_fault};
 use super::existing_table::SourceTable;
@@ -134,8 +135,7 @@ fn autoincrement_counter(conn: &Connection, source: &SourceTable) -> Result<Opti
     if !source.has_autoincrement() {
         return Ok(None);
     }
-    let sql = "SELECT seq FROM sqlite_sequence WHERE name = ?1";
-    Ok(conn.query_row(sql, [&source.table.name], |row| row.get(0)).optional()?)
+    Ok(counters::read(conn, &source.table.name)?)
 }
 
 /// Makes AUTOINCREMENT go on after `counter` and after the highest id in the table.

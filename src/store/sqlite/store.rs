@@ -14,15 +14,15 @@ use super::file::{FileIdentity, has_wal, is_empty};
 use super::inspect::{CachedCatalog, find_obstacles, has_more_rows, snapshot};
 use super::lock::until_unlocked;
 use super::permissions::correct_modes;
-use super::rebuild;
 use super::storage::storage_status;
 use super::transaction::SqliteTx;
+use super::{counters, rebuild};
 use crate::error::{Error, Kind, Result};
 use crate::store::{
     Change, Damage, DamageScope, DatabaseIdentity, Forecast, Inspect, Obstacle, OpenDatabase,
     Settled, Snapshot, StorageStatus, Store, Upkeep, UpkeepOpener, WaitPolicy,
 };
-use cts_schema::catalog::{Index, Object, Table};
+use cts_schema::catalog::{Catalog, CounterFault, Index, Object, Table};
 use cts_schema::constraint_exception::ConstraintException;
 
 /// Pages that the connection may cache during a write probe: so few that the pages it writes spill to
@@ -91,6 +91,10 @@ impl Sqlite {
 impl Inspect for Sqlite {
     fn inspect(&mut self) -> Result<Snapshot> {
         self.read(|own| snapshot(&own.conn, &mut own.known).map_err(|e| e.at(&own.path)))
+    }
+
+    fn find_counter_faults(&mut self, catalog: &Catalog) -> Result<Vec<CounterFault>> {
+        counters::find_faults(&self.conn, catalog).map_err(|e| self.error(&e))
     }
 
     fn find_obstacles(&mut self, missing: &[Object]) -> Result<Vec<Obstacle>> {

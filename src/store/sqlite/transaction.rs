@@ -12,14 +12,14 @@ use super::file::APPLICATION_ID;
 use super::inspect::{CachedCatalog, find_obstacles, has_more_rows, snapshot};
 use super::lock::until_unlocked;
 use super::violations::{count_violations, mismatched_foreign_keys};
-use super::{backup, catalog, exceptions, index, rebuild};
+use super::{backup, catalog, counters, exceptions, index, rebuild};
 use crate::error::{Error, Kind, Result};
 use crate::store::sql::{insert_ledger_row, insert_site_log, quoted};
 use crate::store::{
     Backup, Change, Damage, DamageScope, FailedStatement, Forecast, Inspect, Obstacle, Rebuilt,
     SiteLogEntry, Snapshot, StatementCounts, WaitPolicy, interrupted,
 };
-use cts_schema::catalog::{Column, Index, Object, Table};
+use cts_schema::catalog::{Catalog, Column, CounterFault, Index, Object, Table};
 use cts_schema::constraint_exception::{ConstraintException, Rule};
 use cts_schema::migration::Migration;
 use cts_schema::sql::Statement;
@@ -52,6 +52,10 @@ impl Drop for SqliteTx<'_> {
 impl Inspect for SqliteTx<'_> {
     fn inspect(&mut self) -> Result<Snapshot> {
         snapshot(self.conn, &mut self.known).map_err(|e| e.at(self.path))
+    }
+
+    fn find_counter_faults(&mut self, catalog: &Catalog) -> Result<Vec<CounterFault>> {
+        counters::find_faults(self.conn, catalog).map_err(|e| from_sqlite(self.path, &e))
     }
 
     fn find_obstacles(&mut self, missing: &[Object]) -> Result<Vec<Obstacle>> {
@@ -139,6 +143,10 @@ impl Change for SqliteTx<'_> {
 
     fn enforce(&mut self, exception: &ConstraintException) -> Result<()> {
         exceptions::remove(self.conn, exception).map_err(|e| from_sqlite(self.path, &e))
+    }
+
+    fn advance_counter(&mut self, fault: &CounterFault) -> Result<()> {
+        counters::advance(self.conn, fault).map_err(|e| e.at(self.path))
     }
 
     /// Checks the foreign keys, which a rebuild can make invalid. No sequence has to be advanced: the

@@ -104,6 +104,7 @@ macro_rules! on_both {
 }
 
 mod answers;
+mod counters;
 mod drift;
 mod ledger;
 mod plan;

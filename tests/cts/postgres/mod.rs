@@ -2,6 +2,7 @@
 
 mod adoption;
 mod attributes;
+mod counters;
 mod doctor;
 mod failover;
 mod foreign_code;

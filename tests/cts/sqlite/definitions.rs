@@ -177,7 +177,7 @@ fn every_clause_that_differs_is_put_right_by_an_adoption_and_every_row_stays() {
 fn a_dropped_clause_is_told() {
     let machine = changed(&CASES[4]);
     machine.sql("PRAGMA application_id = 0; DELETE FROM migrations");
-    let gone = ["COLLATE NOCASE on column users.username"];
+    let gone = ["COLLATE NOCASE of column username on table users"];
     machine.cts("migrate --dry-run").success().says(&gone);
     machine.cts("migrate").success().says(&gone);
 }

@@ -254,3 +254,24 @@ fn an_index_with_missing_entries_is_rebuilt() {
     machine.cts("repair").success().says(&["idx_users_username was damaged and has been rebuilt"]);
     machine.cts("--check --deep").success();
 }
+
+/// The service searches every minute.
+#[test]
+#[ignore = "sweep"]
+fn the_running_service_advances_a_counter_that_is_behind() {
+    let machine = Machine::migrated();
+    machine.sql(
+        "DROP TABLE statistics_daily; \
+         CREATE TABLE statistics_daily (id INTEGER PRIMARY KEY AUTOINCREMENT, date TEXT NOT NULL); \
+         INSERT INTO statistics_daily (id, date) VALUES (9, '2026-11-28'); DELETE FROM sqlite_sequence",
+    );
+    let service = machine.serve().start();
+    service.until("rows have ids up to 9; they now go on past those of the rows");
+    machine.sql("UPDATE sqlite_sequence SET seq = 3");
+    service.until_status("degraded");
+    let limit = Duration::from_secs(90);
+    await_within(limit, "the counter was advanced", || {
+        machine.number("SELECT seq FROM sqlite_sequence") == 9
+    });
+    service.stop();
+}
