@@ -154,11 +154,13 @@ impl DatabaseThread {
             Ok(outcome) => outcome,
             failed => return self.conditions.record(Subject::Healing, &failed),
         };
-        for object in outcome.restored() {
-            self.log.warn(format_args!("{object} was missing and has been put back"));
-        }
-        for fault in outcome.advanced() {
-            self.log.warn(format_args!("{fault}; they now go on past those of the rows"));
+        let restored =
+            outcome.restored().map(|object| format!("{object} was missing and has been put back"));
+        let advanced = outcome
+            .advanced()
+            .map(|fault| format!("{fault}; they now go on past those of the rows"));
+        for done in restored.chain(advanced) {
+            self.log.warn(done);
         }
         self.conditions.record(Subject::Healing, &refusal(outcome.not_restored()));
         if let Some(error) = outcome.site_log_error() {

@@ -35,7 +35,7 @@ pub fn find_faults(session: &mut Session) -> Result<Vec<CounterFault>> {
     faults_of(session, &sequences)
 }
 
-/// [`find_faults`] for a look, which a table that goes meanwhile must not end.
+/// [`find_faults`] for an inspection, which a table that goes meanwhile must not end.
 ///
 /// # Errors
 /// If the server does not answer, or is lost.

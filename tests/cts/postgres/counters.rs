@@ -118,7 +118,7 @@ fn a_role_that_may_not_change_a_sequence_starts_all_the_same() {
     database.cts("verify").success();
 }
 
-/// Rows become visible after they have taken their ids, so a look beside inserts finds no fault.
+/// Rows become visible after they have taken their ids, so an inspection beside inserts finds no fault.
 #[test]
 fn live_inserts_are_no_fault() {
     let database = Cluster::shared().owned();
