@@ -57,6 +57,9 @@ fn run(Invocation { command, flags }: &Invocation) -> Result<u8> {
     };
     let log = Log::new(config.verbosity);
     log.report_panics();
+    if !matches!(command, Command::Check { .. } | Command::Doctor { .. }) {
+        commands::log_notices(&config, log);
+    }
     match command {
         Command::Serve => service::serve(&config, log).map(|()| 0),
         Command::Check { json, deep, .. } => commands::check::database(&config, *json, *deep),

@@ -8,14 +8,15 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::commands::open_read_only;
-use crate::config::Config;
+use crate::config::{Config, notices};
 use crate::error::{Error, Kind, Result};
 use crate::health::render::{Counts, check_line};
-use crate::health::{Report, Status, Surroundings, examine};
+use crate::health::{Reason, Report, Status, Surroundings, examine};
 use crate::http::client::{HttpResponse, get};
 use crate::store::{AS_ITS_OWNER, DamageScope};
 use crate::system::deadline::BackgroundTask;
 use crate::system::output::{print_json, print_lines};
+use crate::system::value;
 use crate::system::visible::{Lines, quoted_value};
 
 /// Time within which `--check` answers; `--deep` reads the whole file and takes longer.
@@ -32,7 +33,8 @@ const COULD_NOT_ASK: u8 = 3;
 /// configuration; every other fault is a result of the check.
 pub fn database(config: &Config, as_json: bool, deep: bool) -> Result<u8> {
     let asked = config.clone();
-    let examination = BackgroundTask::start("check", move || examine_once(&asked, deep))?;
+    let examine = move || (examine_once(&asked, deep), notices(&asked));
+    let examination = BackgroundTask::start("check", examine)?;
     let limit = if deep { Duration::MAX } else { CHECK_TIMEOUT };
     let late = || {
         let what = format!(
@@ -40,13 +42,16 @@ pub fn database(config: &Config, as_json: bool, deep: bool) -> Result<u8> {
             config.database.identity().location,
             CHECK_TIMEOUT.as_secs_f32()
         );
-        Err(Error::new(Kind::Io, what).remedy(config.database.identity().no_answer_remedy))
+        let remedy = config.database.identity().no_answer_remedy;
+        (Err(Error::new(Kind::Io, what).remedy(remedy)), Vec::new())
     };
-    let report = match examination.within(limit).unwrap_or_else(|_| late()) {
+    let (examined, notices) = examination.within(limit).unwrap_or_else(|_| late());
+    let mut report = match examined {
         Ok(report) => report,
         Err(error) if matches!(error.kind, Kind::Permission | Kind::Config) => return Err(error),
         Err(error) => Report::unreachable(&*config.database, &error),
     };
+    report.reasons_found.extend(notices.into_iter().map(|notice| Reason::Notice(notice.text)));
     print_result(report.check_line(), as_json.then(|| report.health_json()))?;
     Ok(report.status().exit_code())
 }
@@ -81,6 +86,7 @@ fn examine_once(config: &Config, deep: bool) -> Result<Report> {
 /// # Errors
 /// Where the URL is not one of cts. An answer that is missing or wrong is a result of the check.
 pub fn at_url(url: &str, as_json: bool) -> Result<u8> {
+    let url = &value::text("--url", url.as_ref())?.value;
     let (host, path) = split_url(url)?;
     let with_port = if host.rsplit(']').next().is_some_and(|tail| tail.contains(':')) {
         host.to_string()

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use super::interruptible;
-use crate::config::Config;
+use crate::config::{Config, warn_of_other_databases};
 use crate::error::Result;
 use crate::migrate::render::{plan_json, plan_text};
 use crate::migrate::{Task, initialise, plan, plan_new};
@@ -22,6 +22,9 @@ pub fn run(config: &Config, log: Log) -> Result<u8> {
     interruptible(config, log, |wait| {
         let ready = initialise(&*config.database, log, wait, Task::Migrate)?;
         ready.store.close()?;
+        if ready.is_new {
+            warn_of_other_databases(config, log);
+        }
         Ok(0)
     })
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use crate::config::Config;
+use crate::config::{Config, notices};
 use crate::error::Result;
 use crate::migrate::progress::{ProgressReporter, log_wait};
 use crate::store::{OpenDatabase, Progress, WaitPolicy, WaitReason};
@@ -24,6 +24,16 @@ fn open_read_only(config: &Config, timeout: Duration) -> Result<Option<Box<dyn O
     let cancelled = Arc::new(AtomicBool::new(false));
     let opened = config.database.open_read_only(&WaitPolicy::silent(timeout, &cancelled))?;
     Ok(opened.database.filter(|_| opened.has_tables))
+}
+
+/// Logs what an operator should know of the settings of this run.
+pub fn log_notices(config: &Config, log: Log) {
+    for notice in notices(config) {
+        match notice.is_warning {
+            true => log.warn(notice.text),
+            false => log.info(notice.text),
+        }
+    }
 }
 
 /// Runs `work` with a wait policy that is cancelled by the first request to stop.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::config::environment::{EnvironmentReader, invalid, require_path};
+use crate::config::environment::{EnvironmentReader, invalid};
 use crate::config::setting::{SettingSource, Sourced};
 use crate::config::{DEFAULT_DB, Flags, postgresql};
 use crate::error::{Error, Kind, Result};
@@ -22,10 +22,14 @@ pub fn database(flags: &Flags, env: &EnvironmentReader<'_>) -> Result<Arc<dyn Da
 }
 
 /// DATABASE_TYPE. If it is not set, a flag decides, and else whether a database URL is set.
-fn backend(flags: &Flags, env: &EnvironmentReader<'_>) -> Result<Backend> {
+///
+/// # Errors
+///
+/// [`Kind::Config`], with the name of the variable.
+pub fn backend(flags: &Flags, env: &EnvironmentReader<'_>) -> Result<Backend> {
     let has_url = flags.database_url_file.is_some()
-        || env.path("DATABASE_URL").is_some()
-        || env.path("DATABASE_URL_FILE").is_some();
+        || env.is_set("DATABASE_URL")
+        || env.is_set("DATABASE_URL_FILE");
     let named = env.text("DATABASE_TYPE")?;
     let source = if named.is_some() { SettingSource::Environment } else { SettingSource::Default };
     let backend = match named.as_deref().map(str::to_ascii_lowercase).as_deref() {
@@ -50,9 +54,13 @@ fn backend(flags: &Flags, env: &EnvironmentReader<'_>) -> Result<Backend> {
 
 /// SQLITE_DB_PATH, CTS_GROUP_ACCESS and CTS_ALLOW_NETWORK_FS.
 fn sqlite_file(flags: &Flags, env: &EnvironmentReader<'_>) -> Result<DatabaseFile> {
-    let variable = env.path("SQLITE_DB_PATH");
-    let path = Sourced::choose("--db", flags.db.clone(), variable, || DEFAULT_DB.into());
-    require_path(path.name("SQLITE_DB_PATH"), &path.value)?;
+    let path = match &flags.db {
+        Some(raw) => Sourced {
+            value: env.path_of("--db", raw.as_os_str())?,
+            source: SettingSource::Flag("--db"),
+        },
+        None => Sourced::variable(env.path("SQLITE_DB_PATH")?, || DEFAULT_DB.into()),
+    };
     env.record("SQLITE_DB_PATH", path.source, path.value.display());
     Ok(DatabaseFile {
         path: path.value,

@@ -2,15 +2,18 @@
 //! variable by name.
 
 use std::cell::RefCell;
+use std::ffi::{OsStr, OsString};
 use std::fmt::Display;
 use std::ops::RangeInclusive;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
 use crate::config::setting::{SecretLocation, Setting, SettingSource, Sourced};
 use crate::error::{Error, Kind, Result};
 use crate::system::environment::Environment;
+use crate::system::secret::Secret;
+use crate::system::value::{self, Reading, shown};
 
 /// Longest duration that a setting may have: 10 years, which can be added to any point in time.
 const DURATION_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
@@ -20,12 +23,13 @@ const DURATION_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 pub struct EnvironmentReader<'e> {
     variables: Environment<'e>,
     settings: RefCell<Vec<Setting>>,
+    notices: RefCell<Vec<String>>,
 }
 
 impl<'e> EnvironmentReader<'e> {
     /// A reader of these variables.
     pub fn new(variables: Environment<'e>) -> EnvironmentReader<'e> {
-        EnvironmentReader { variables, settings: RefCell::default() }
+        EnvironmentReader { variables, settings: RefCell::default(), notices: RefCell::default() }
     }
 
     /// The variables themselves.
@@ -34,9 +38,16 @@ impl<'e> EnvironmentReader<'e> {
         self.variables
     }
 
-    /// All settings recorded, in the order in which they were read.
-    pub fn into_settings(self) -> Vec<Setting> {
-        self.settings.into_inner()
+    /// All settings recorded, in the order in which they were read, and what an operator should know of how
+    /// values were read.
+    pub fn into_records(self) -> (Vec<Setting>, Vec<String>) {
+        (self.settings.into_inner(), self.notices.into_inner())
+    }
+
+    /// Keeps the notice of a value; returns the value.
+    pub fn accept<T>(&self, read: Reading<T>) -> T {
+        self.notices.borrow_mut().extend(read.notice);
+        read.value
     }
 
     /// Records a setting that is not secret.
@@ -57,22 +68,59 @@ impl<'e> EnvironmentReader<'e> {
         self.settings.borrow_mut().push(Setting { name, shown, source, secret_location });
     }
 
+    fn raw(&self, name: &str) -> Option<OsString> {
+        (self.variables)(name).filter(|value| !value.is_empty())
+    }
+
+    /// Whether a variable is set to anything.
+    pub fn is_set(&self, name: &str) -> bool {
+        self.raw(name).is_some()
+    }
+
     /// A variable that holds a path; not recorded.
-    pub fn path(&self, name: &str) -> Option<PathBuf> {
-        (self.variables)(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+    ///
+    /// # Errors
+    ///
+    /// As [`value::path`].
+    pub fn path(&self, name: &str) -> Result<Option<PathBuf>> {
+        self.raw(name).map(|raw| self.path_of(name, &raw)).transpose()
+    }
+
+    /// A path from the variable or the flag `name`.
+    ///
+    /// # Errors
+    ///
+    /// As [`value::path`].
+    pub fn path_of(&self, name: &str, raw: &OsStr) -> Result<PathBuf> {
+        value::path(name, raw).map(|read| self.accept(read))
     }
 
     /// A variable that holds text; not recorded.
     ///
     /// # Errors
     ///
-    /// [`Kind::Config`] if it is not UTF-8.
+    /// As [`value::text`].
     pub fn text(&self, name: &str) -> Result<Option<String>> {
-        let value = (self.variables)(name).filter(|value| !value.is_empty());
-        value.map(|value| value.into_string()).transpose().map_err(|_| {
-            Error::new(Kind::Config, format!("{name}: is not UTF-8"))
-                .remedy(format!("correct {name}"))
-        })
+        self.raw(name).map(|raw| self.text_of(name, &raw)).transpose()
+    }
+
+    /// Text from the variable or the flag `name`.
+    ///
+    /// # Errors
+    ///
+    /// As [`value::text`].
+    pub fn text_of(&self, name: &str, raw: &OsStr) -> Result<String> {
+        value::text(name, raw).map(|read| self.accept(read))
+    }
+
+    /// A variable that holds a secret; not recorded.
+    ///
+    /// # Errors
+    ///
+    /// As [`value::secret`].
+    pub fn secret(&self, name: &str) -> Result<Option<Secret>> {
+        let read = self.raw(name).map(|raw| value::secret(name, &raw)).transpose()?;
+        Ok(read.map(|read| Secret::new(self.accept(read))))
     }
 
     /// A switch, off by default.
@@ -129,9 +177,9 @@ impl<'e> EnvironmentReader<'e> {
         N: FromStr + PartialOrd + Display,
     {
         let Sourced { value, source } = self.text_or(name, default)?;
-        self.record(name, source, value.trim());
+        self.record(name, source, &value);
         let expected = || format!("a number from {} to {}", range.start(), range.end());
-        let number = value.trim().parse().ok().filter(|number| range.contains(number));
+        let number = value.parse().ok().filter(|number| range.contains(number));
         number.ok_or_else(|| invalid(name, &value, &expected()))
     }
 
@@ -143,27 +191,9 @@ impl<'e> EnvironmentReader<'e> {
     }
 }
 
-/// Refuses a URL where a path belongs; the value is not repeated, since it may contain a password.
-///
-/// # Errors
-///
-/// [`Kind::Config`].
-pub fn require_path(name: &str, path: &Path) -> Result<()> {
-    if !path.to_string_lossy().contains("://") {
-        return Ok(());
-    }
-    Err(Error::new(Kind::Config, format!("{name}: is a URL, not a path"))
-        .remedy(format!("set DATABASE_URL if the URL names a database server, and correct {name}")))
-}
-
-/// Whether the value may be a URL with a password.
-pub fn may_contain_password(value: &str) -> bool {
-    value.contains("://") || value.contains('@')
-}
-
 /// The error for a value that cannot be used. A value that may contain a password is not repeated.
 pub fn invalid(name: &str, value: &str, expected: &str) -> Error {
-    let shown = if may_contain_password(value) { "a URL".into() } else { format!("{value:?}") };
+    let shown = shown(value.as_ref());
     Error::new(Kind::Config, format!("{name}: {shown} is not {expected}"))
         .remedy(format!("correct {name}"))
 }

@@ -1,11 +1,12 @@
 //! The settings of the HTTP server: HOST, PORT, CTS_HTTP_CONNECTIONS, CTS_ALLOWED_HOSTS and
 //! CTS_ADMIN_TOKEN.
 
-use crate::config::environment::{EnvironmentReader, invalid, may_contain_password, require_path};
+use crate::config::environment::{EnvironmentReader, invalid};
 use crate::config::setting::{SecretLocation, SettingSource, Sourced};
 use crate::config::{DEFAULT_CONNECTIONS, DEFAULT_HOST, DEFAULT_PORT, Flags};
 use crate::error::Result;
 use crate::system::secret::{Secret, read_secret};
+use crate::system::value::may_contain_password;
 
 /// Where to listen, and how many connections to serve.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,24 +33,44 @@ pub fn listen(flags: &Flags, env: &EnvironmentReader<'_>) -> Result<Listen> {
 }
 
 fn host(flags: &Flags, env: &EnvironmentReader<'_>) -> Result<String> {
-    let variable = env.text("HOST")?;
-    let host = Sourced::choose("--host", flags.host.clone(), variable, || DEFAULT_HOST.into());
-    if may_contain_password(&host.value) {
-        return Err(invalid(host.name("HOST"), &host.value, "a host name or an address"));
+    let host = text(env, "--host", flags.host.as_deref(), "HOST", DEFAULT_HOST)?;
+    let name = host.value.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let name = name.unwrap_or(&host.value);
+    // An address may have a zone: fe80::1%eth0.
+    let is_part = |c: char| c.is_alphanumeric() || "-._:%".contains(c);
+    let has_port = name.split_once(':').is_some_and(|(_, rest)| !rest.contains(':'));
+    if has_port || !name.chars().all(is_part) {
+        let expected = "a host name or an address, without a port";
+        return Err(invalid(host.name("HOST"), &host.value, expected));
     }
-    env.record("HOST", host.source, &host.value);
-    Ok(host.value)
+    env.record("HOST", host.source, name);
+    Ok(name.to_string())
 }
 
 fn port(flags: &Flags, env: &EnvironmentReader<'_>) -> Result<u16> {
-    let variable = env.text("PORT")?;
-    let default = || DEFAULT_PORT.to_string();
-    let text = Sourced::choose("--port", flags.port.clone(), variable, default);
-    let port = text.value.trim().parse();
+    let text = text(env, "--port", flags.port.as_deref(), "PORT", &DEFAULT_PORT.to_string())?;
+    let port = text.value.parse();
     let port =
         port.map_err(|_| invalid(text.name("PORT"), &text.value, "a port from 0 to 65535"))?;
     env.record("PORT", text.source, port);
     Ok(port)
+}
+
+/// The flag's value, else the variable's, else the default.
+fn text(
+    env: &EnvironmentReader<'_>,
+    flag: &'static str,
+    given: Option<&str>,
+    variable: &str,
+    default: &str,
+) -> Result<Sourced<String>> {
+    match given {
+        Some(raw) => {
+            let (value, source) = (env.text_of(flag, raw.as_ref())?, SettingSource::Flag(flag));
+            Ok(Sourced { value, source })
+        }
+        None => Ok(Sourced::variable(env.text(variable)?, || default.to_string())),
+    }
 }
 
 /// CTS_ALLOWED_HOSTS: the host names that requests may address, besides IP addresses and `localhost`.
@@ -59,13 +80,13 @@ fn port(flags: &Flags, env: &EnvironmentReader<'_>) -> Result<u16> {
 /// [`Kind::Config`](crate::error::Kind::Config) if the value looks like a URL.
 pub fn allowed_hosts(env: &EnvironmentReader<'_>) -> Result<Vec<String>> {
     let given = env.text("CTS_ALLOWED_HOSTS")?;
-    if let Some(value) = given.as_deref().filter(|value| may_contain_password(value)) {
+    if let Some(value) = given.as_deref().filter(|value| may_contain_password(value.as_ref())) {
         return Err(invalid("CTS_ALLOWED_HOSTS", value, "a list of host names"));
     }
     let source = if given.is_some() { SettingSource::Environment } else { SettingSource::Default };
     let hosts: Vec<String> = given
         .unwrap_or_default()
-        .split([',', ' '])
+        .split(|c: char| c == ',' || c.is_whitespace())
         .filter(|host| !host.is_empty())
         .map(str::to_string)
         .collect();
@@ -81,16 +102,15 @@ pub fn allowed_hosts(env: &EnvironmentReader<'_>) -> Result<Vec<String>> {
 /// [`Kind::Config`](crate::error::Kind::Config) if the file cannot be read or is empty.
 pub fn admin_token(env: &EnvironmentReader<'_>) -> Result<Option<Secret>> {
     let source = SettingSource::Environment;
-    if let Some(token) = env.text("CTS_ADMIN_TOKEN")? {
+    if let Some(token) = env.secret("CTS_ADMIN_TOKEN")? {
         env.record_secret("CTS_ADMIN_TOKEN", source, "is set", SecretLocation::Variable);
-        return Ok(Some(Secret::new(token)));
+        return Ok(Some(token));
     }
-    let Some(path) = env.path("CTS_ADMIN_TOKEN_FILE") else {
+    let Some(path) = env.path("CTS_ADMIN_TOKEN_FILE")? else {
         env.record("CTS_ADMIN_TOKEN", SettingSource::Default, "is not set");
         return Ok(None);
     };
-    require_path("CTS_ADMIN_TOKEN_FILE", &path)?;
-    let token = read_secret("CTS_ADMIN_TOKEN_FILE", &path)?;
+    let token = env.accept(read_secret("CTS_ADMIN_TOKEN_FILE", &path)?);
     let shown = path.display().to_string();
     env.record_secret("CTS_ADMIN_TOKEN_FILE", source, &shown, SecretLocation::File(path));
     Ok(Some(token))

@@ -6,8 +6,11 @@ mod defaults;
 mod environment;
 mod flags;
 mod http;
+mod known;
+mod notice;
 #[cfg(feature = "postgres")]
 mod postgresql;
+mod service;
 mod setting;
 #[cfg(test)]
 mod tests;
@@ -26,6 +29,9 @@ pub use defaults::*;
 use environment::EnvironmentReader;
 pub use flags::Flags;
 pub use http::Listen;
+pub use known::unknown_variables;
+pub use notice::{notices, warn_of_other_databases};
+pub use service::SERVICE_FILE;
 pub use setting::{SecretLocation, Setting, SettingSource};
 #[cfg(not(feature = "postgres"))]
 use without_postgresql as postgresql;
@@ -47,6 +53,8 @@ pub struct Config {
     pub verbosity: Verbosity,
     /// Every setting that was read, and where its value came from.
     pub settings: Vec<Setting>,
+    /// What an operator should know of how values were read, as sentences.
+    pub value_notices: Vec<String>,
 }
 
 impl Config {
@@ -58,14 +66,22 @@ impl Config {
     /// cannot be used.
     pub fn load(flags: &Flags, environment: Environment<'_>) -> Result<Config> {
         let env = EnvironmentReader::new(environment);
+        let database = database::database(flags, &env)?;
+        let listen = http::listen(flags, &env)?;
+        let allowed_hosts = http::allowed_hosts(&env)?;
+        let admin_token = http::admin_token(&env)?;
+        let lock_timeout = env.duration("CTS_LOCK_TIMEOUT", DEFAULT_LOCK_TIMEOUT)?;
+        let (settings, value_notices) = env.into_records();
+        let verbosity = flags.verbosity;
         Ok(Config {
-            database: database::database(flags, &env)?,
-            listen: http::listen(flags, &env)?,
-            allowed_hosts: http::allowed_hosts(&env)?,
-            admin_token: http::admin_token(&env)?,
-            lock_timeout: env.duration("CTS_LOCK_TIMEOUT", DEFAULT_LOCK_TIMEOUT)?,
-            verbosity: flags.verbosity,
-            settings: env.into_settings(),
+            database,
+            listen,
+            allowed_hosts,
+            admin_token,
+            lock_timeout,
+            verbosity,
+            settings,
+            value_notices,
         })
     }
 }

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::config::environment::{EnvironmentReader, require_path};
+use crate::config::environment::EnvironmentReader;
 use crate::config::setting::{SecretLocation, SettingSource};
 use crate::config::{
     DEFAULT_POOL_CONNECT, DEFAULT_POOL_IDLE, DEFAULT_POOL_MAX, DEFAULT_WAIT, Flags,
@@ -22,7 +22,12 @@ use crate::system::secret::read_secret;
 /// flag.
 pub fn database(flags: &Flags, env: &EnvironmentReader<'_>) -> Result<Arc<dyn Database>> {
     let url = DatabaseUrl::read(flags, env)?;
-    let target = Target::read(&url.origin, &url.text, env.variables())?;
+    let password_file = env.path("PGPASSFILE")?;
+    let variables = |name: &str| match name {
+        "PGPASSFILE" => password_file.clone().map(Into::into),
+        name => (env.variables())(name),
+    };
+    let target = Target::read(&url.origin, &url.text, &variables)?;
     let name = match url.location {
         SecretLocation::Variable => "DATABASE_URL",
         SecretLocation::File(_) => "DATABASE_URL_FILE",
@@ -53,25 +58,31 @@ impl DatabaseUrl {
     fn read(flags: &Flags, env: &EnvironmentReader<'_>) -> Result<DatabaseUrl> {
         if let Some(path) = &flags.database_url_file {
             let flag = "--database-url-file";
-            return DatabaseUrl::from_file(SettingSource::Flag(flag), flag, path);
+            let path = env.path_of(flag, path.as_os_str())?;
+            return DatabaseUrl::from_file(env, SettingSource::Flag(flag), flag, &path);
         }
         let source = SettingSource::Environment;
-        if let Some(text) = env.text("DATABASE_URL")? {
+        if let Some(url) = env.secret("DATABASE_URL")? {
+            let text = url.expose().to_string();
             let (location, origin) = (SecretLocation::Variable, "DATABASE_URL".into());
             return Ok(DatabaseUrl { text, source, location, origin });
         }
-        if let Some(path) = env.path("DATABASE_URL_FILE") {
-            return DatabaseUrl::from_file(source, "DATABASE_URL_FILE", &path);
+        if let Some(path) = env.path("DATABASE_URL_FILE")? {
+            return DatabaseUrl::from_file(env, source, "DATABASE_URL_FILE", &path);
         }
         let what = "DATABASE_TYPE is postgresql, but no database URL is set";
         Err(Error::new(Kind::Config, what)
             .remedy("set DATABASE_URL, or DATABASE_URL_FILE to a file that contains it"))
     }
 
-    fn from_file(source: SettingSource, name: &str, path: &Path) -> Result<DatabaseUrl> {
-        require_path(name, path)?;
+    fn from_file(
+        env: &EnvironmentReader<'_>,
+        source: SettingSource,
+        name: &str,
+        path: &Path,
+    ) -> Result<DatabaseUrl> {
         Ok(DatabaseUrl {
-            text: read_secret(name, path)?.expose().to_string(),
+            text: env.accept(read_secret(name, path)?).expose().to_string(),
             source,
             location: SecretLocation::File(path.to_path_buf()),
             origin: format!("{name}: {}", path.display()),

@@ -44,17 +44,11 @@ pub struct Sourced<T> {
 }
 
 impl<T> Sourced<T> {
-    /// The flag's value, else the variable's, else the default.
-    pub fn choose(
-        flag_name: &'static str,
-        flag: Option<T>,
-        variable: Option<T>,
-        default: impl FnOnce() -> T,
-    ) -> Sourced<T> {
-        let (value, source) = match (flag, variable) {
-            (Some(value), _) => (value, SettingSource::Flag(flag_name)),
-            (None, Some(value)) => (value, SettingSource::Environment),
-            (None, None) => (default(), SettingSource::Default),
+    /// The variable's value, else the default.
+    pub fn variable(variable: Option<T>, default: impl FnOnce() -> T) -> Sourced<T> {
+        let (value, source) = match variable {
+            Some(value) => (value, SettingSource::Environment),
+            None => (default(), SettingSource::Default),
         };
         Sourced { value, source }
     }

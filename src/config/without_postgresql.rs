@@ -13,7 +13,7 @@ use crate::store::Database;
 ///
 /// [`Kind::Config`], always.
 pub fn database(_: &Flags, env: &EnvironmentReader<'_>) -> Result<Arc<dyn Database>> {
-    let because = if env.path("DATABASE_TYPE").is_some() {
+    let because = if env.is_set("DATABASE_TYPE") {
         "DATABASE_TYPE is postgresql"
     } else {
         "a PostgreSQL URL is configured (DATABASE_URL, DATABASE_URL_FILE or --database-url-file)"

@@ -7,20 +7,24 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use crate::config::{Config, SecretLocation, Setting, SettingSource};
+use crate::config::{
+    Config, SERVICE_FILE, SecretLocation, Setting, SettingSource, notices, unknown_variables,
+};
 use crate::error::Error;
 use crate::store::finding::{Finding, Group};
+use crate::system::environment_file::EnvironmentFile;
 use crate::system::shell::word;
 use crate::system::users;
 use crate::system::version::VERSION;
-
-/// The unit reads its settings from this file; a run at a terminal does not.
-const SERVICE_FILE: &str = "/etc/default/cts";
 
 /// Examines the settings of this run.
 pub fn examine(config: &Config) -> Vec<Finding> {
     let mut findings = vec![run()];
     findings.extend(config.settings.iter().map(setting));
+    findings.extend(notices(config).into_iter().map(|notice| {
+        Finding::attention(Group::Configuration, "settings", notice.text)
+            .remedy("correct the setting, if this is not meant so")
+    }));
     findings.extend(service_file(Path::new(SERVICE_FILE)));
     findings.extend(config.settings.iter().filter_map(secret));
     findings
@@ -97,8 +101,8 @@ fn secret_file(name: &str, path: &Path, permissions: Option<&FilePermissions>) -
 /// Compares the settings of the service's file with those of this run.
 fn service_file(path: &Path) -> Vec<Finding> {
     let name = path.display().to_string();
-    let text = match fs::read_to_string(path) {
-        Ok(text) => text,
+    let bytes = match fs::read(path) {
+        Ok(bytes) => bytes,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Vec::new(),
         Err(e) => {
             let what = format!("the settings of the service cannot be read by this user: {e}");
@@ -106,19 +110,43 @@ fn service_file(path: &Path) -> Vec<Finding> {
             return vec![finding.remedy(as_the_service(path))];
         }
     };
-    judge_service_file(path, &text, FilePermissions::read(path), &|name| env::var_os(name))
+    let Some(file) = EnvironmentFile::parse(&bytes) else {
+        let what = "is not UTF-8, so that systemd ignores all of it";
+        let finding = Finding::bad(Group::Configuration, &name, what);
+        return vec![finding.remedy(format!("find the bytes: grep -naxv '.*' {}", word(path)))];
+    };
+    let mut all = ignored_names(&name, &file);
+    all.extend(judge_service_file(path, &file, FilePermissions::read(path), &|name| {
+        env::var_os(name)
+    }));
+    all
+}
+
+/// What the service does not get of its file: names that are none, and variables that cts does not read.
+fn ignored_names(name: &str, file: &EnvironmentFile) -> Vec<Finding> {
+    let ignored = file.ignored.iter().map(|given| {
+        let what = format!("systemd ignores {given:?}, which is not the name of a variable");
+        (what, "write NAME=value, one to a line, without export")
+    });
+    let unknown = unknown_variables(&file.assignments).into_iter();
+    let unknown = unknown.map(|what| (what, "correct the name, or remove the line"));
+    let finding = |(what, remedy): (String, &str)| {
+        Finding::attention(Group::Configuration, name, what).remedy(remedy)
+    };
+    ignored.chain(unknown).map(finding).collect()
 }
 
 fn judge_service_file(
     path: &Path,
-    text: &str,
+    file: &EnvironmentFile,
     permissions: Option<FilePermissions>,
     here: &dyn Fn(&str) -> Option<OsString>,
 ) -> Vec<Finding> {
     let name = path.display().to_string();
-    let settings = assignments(text);
-    let differs = |(name, value): &&(&str, &str)| here(name).is_none_or(|given| given != **value);
-    let others: Vec<&str> = settings.iter().filter(differs).map(|(name, _)| *name).collect();
+    let settings = &file.assignments;
+    let differs =
+        |(name, value): &&(String, String)| here(name).is_none_or(|given| given != **value);
+    let others: Vec<&str> = settings.iter().filter(differs).map(|(name, _)| &**name).collect();
     let mut all = vec![if others.is_empty() {
         let what = format!("{} settings of the service, the same as in this run", settings.len());
         Finding::good(Group::Configuration, &name, what)
@@ -139,24 +167,6 @@ fn as_the_service(path: &Path) -> String {
     format!("systemd-run --quiet --pipe --wait -p User=cts -p EnvironmentFile={file} cts doctor")
 }
 
-/// The names and values of the file, read as systemd reads them (systemd.exec(5), `EnvironmentFile=`).
-fn assignments(text: &str) -> Vec<(&str, &str)> {
-    text.lines()
-        .map(str::trim)
-        .filter(|line| !line.starts_with(['#', ';']))
-        .filter_map(|line| line.split_once('='))
-        .map(|(name, value)| (name.trim(), unquoted(value.trim())))
-        .filter(|(name, _)| !name.is_empty())
-        .collect()
-}
-
-fn unquoted(value: &str) -> &str {
-    ['"', '\'']
-        .iter()
-        .find_map(|quote| value.strip_prefix(*quote)?.strip_suffix(*quote))
-        .unwrap_or(value)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -167,7 +177,8 @@ mod tests {
 
     fn judged(mode: u32, here: &[(&str, &str)]) -> Vec<Finding> {
         let permissions = FilePermissions { mode, owner: "root".into() };
-        judge_service_file(Path::new("/etc/default/cts"), FILE, Some(permissions), &|name| {
+        let file = EnvironmentFile::parse(FILE.as_bytes()).unwrap();
+        judge_service_file(Path::new("/etc/default/cts"), &file, Some(permissions), &|name| {
             here.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into())
         })
     }
@@ -181,6 +192,16 @@ mod tests {
         assert!(!format!("{all:?}").contains("not to be shown"));
         let all = judged(0o600, &[("PORT", "4000"), ("CTS_ADMIN_TOKEN", "not to be shown")]);
         assert_eq!((all[0].grade, all[1].grade), (Grade::Good, Grade::Good));
+    }
+
+    #[test]
+    fn what_the_service_does_not_get_of_its_file_needs_attention() {
+        let text = b"export PORT=1\nCTS_GROUP_ACESS=1\nPORT=2\n";
+        let all = ignored_names("file", &EnvironmentFile::parse(text).unwrap());
+        let what: Vec<&str> = all.iter().map(|found| found.what.as_str()).collect();
+        assert!(what[0].contains("ignores \"export PORT\""), "{what:?}");
+        assert!(what[1].contains("is CTS_GROUP_ACCESS meant?"), "{what:?}");
+        assert_eq!((all.len(), all[0].grade), (2, Grade::Attention));
     }
 
     #[test]

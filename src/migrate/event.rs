@@ -79,6 +79,17 @@ impl Outcome {
 }
 
 impl Outcome {
+    /// Whether the tables were created in a database that had none of them: the first migration found no
+    /// object in place.
+    pub fn created_schema(&self) -> bool {
+        let first = self.events.iter().find_map(|event| match event {
+            Event::Applied(run) => Some(run),
+            _ => None,
+        });
+        let has_copied = self.events.iter().any(|event| matches!(event, Event::BackedUp(_)));
+        first.is_some_and(|run| run.applied > 0 && run.skipped == 0) && !has_copied
+    }
+
     /// The missing objects that were created.
     pub fn restored(&self) -> impl Iterator<Item = &Object> {
         self.events.iter().filter_map(|event| match event {

@@ -1,6 +1,8 @@
 //! Opens the database, creates it where it does not exist, brings it up to date, prepares it for
 //! service, and logs what was done after it is done.
 
+use std::path::Path;
+
 use super::event::Outcome;
 use super::{Task, render, run};
 use crate::error::Result;
@@ -14,6 +16,8 @@ pub struct Initialised {
     pub store: Box<dyn Store>,
     /// What was done.
     pub outcome: Outcome,
+    /// Whether there was no database before.
+    pub is_new: bool,
     /// Opens its upkeep, where it needs one.
     pub upkeep: Option<UpkeepOpener>,
 }
@@ -35,7 +39,7 @@ pub fn initialise(
         Ok(())
     })?;
     let mut store = opened.store;
-    let DatabaseIdentity { schema, location, .. } = store.identity();
+    let DatabaseIdentity { schema, location, absent, .. } = store.identity();
     log.info(format_args!("Database: {location}"));
     let (files, statements) = (schema.migrations.len(), schema.statements);
     log.detail(format_args!("cts {VERSION} has {files} migrations with {statements} statements"));
@@ -43,11 +47,26 @@ pub fn initialise(
     let done = run(&mut *store, wait, task)?;
     let built = built.filter(|_| opened.is_new && done.applied() == 0);
     let outcome = built.unwrap_or(done);
+    let is_new = outcome.created_schema();
+    if is_new {
+        log.info(format_args!("New database: {absent} at {location} before this run"));
+    }
+    if let Some(folder) = opened.created_folder.filter(|_| is_new) {
+        log.warn(created_folder(&location, &folder));
+    }
     render::log_outcome(log, &outcome);
     let settled = store.settle(wait)?;
     for message in settled.messages {
         log.info(message);
     }
     render::log_totals(log, schema, &outcome);
-    Ok(Initialised { store, outcome, upkeep: settled.upkeep })
+    Ok(Initialised { store, outcome, is_new, upkeep: settled.upkeep })
+}
+
+/// The warning about a new database in a new folder: the path may be wrong, or a disk not mounted.
+fn created_folder(location: &str, folder: &Path) -> String {
+    format!(
+        "{location} is a new, empty database, and its folder {} did not exist either and was created; if there should be one, stop cts, and correct the path or mount the disk",
+        folder.display()
+    )
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::Sender;
 use std::thread;
 
-use crate::config::Config;
+use crate::config::{Config, warn_of_other_databases};
 use crate::error::{Error, Kind, Result};
 use crate::health::{Conditions, Subject};
 use crate::migrate::progress::{ProgressReporter, log_wait};
@@ -59,8 +59,11 @@ fn prepare(
     };
     let wait =
         WaitPolicy { timeout: None, cancelled, on_wait: &on_wait, on_progress: &on_progress };
-    let Initialised { mut store, outcome, upkeep } =
+    let Initialised { mut store, outcome, is_new, upkeep } =
         initialise(&*config.database, log, &wait, Task::Migrate)?;
+    if is_new {
+        warn_of_other_databases(config, log);
+    }
     let conditions = prober.conditions();
     conditions.record(Subject::Healing, &super::database_thread::refusal(outcome.not_restored()));
     prove_writable(&mut *store, conditions, &wait)?;

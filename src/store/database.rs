@@ -1,6 +1,7 @@
 //! A database as it is configured: what it is, how messages name it, and the ways to open it.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use super::finding::Finding;
 use super::schema::Schema;
@@ -91,6 +92,8 @@ pub struct Opened {
     pub store: Box<dyn Store>,
     /// Whether `build` created it aside, and it is that one which is now in its place.
     pub is_new: bool,
+    /// The folder that did not exist and was created for it.
+    pub created_folder: Option<PathBuf>,
 }
 
 /// What opening a database read-only gave.

@@ -5,6 +5,7 @@
 pub mod address;
 pub mod deadline;
 pub mod environment;
+pub mod environment_file;
 pub mod log;
 mod log_queue;
 mod log_writer;
@@ -14,5 +15,6 @@ pub mod shell;
 pub mod signals;
 pub mod systemd;
 pub mod users;
+pub mod value;
 pub mod version;
 pub mod visible;

@@ -1,9 +1,11 @@
 //! Values that are never shown, and the small files or pipes they are read from. Size and time of reading
 //! are limited, so that an endless file does not stop the start.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::fs::OpenOptions;
 use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::thread;
@@ -12,6 +14,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::OFlags;
 
 use crate::error::{Error, Kind, Result};
+use crate::system::value::{self, Reading};
 
 /// The largest file that is taken for a secret.
 const SECRET_BYTES_MAX: usize = 64 << 10;
@@ -42,36 +45,37 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Reads a secret from a file, without the white space around it; `name` is the variable that names the
-/// file.
+/// Reads a secret from a file; `name` is the variable that names the file.
 ///
 /// # Errors
 ///
 /// [`Kind::Config`], with the name of the variable and the path, if the file cannot be read, is empty, is
-/// larger than 64 KiB or is a pipe that is not closed within 2 s.
-pub fn read_secret(name: &str, path: &Path) -> Result<Secret> {
-    let text = read_limited(path).map_err(|e| {
+/// larger than 64 KiB or is a pipe that is not closed within 2 s, or holds more than a secret
+/// ([`value::secret`]).
+pub fn read_secret(name: &str, path: &Path) -> Result<Reading<Secret>> {
+    let bytes = read_limited(path).map_err(|e| {
         Error::new(Kind::Config, format!("{} cannot be read", path.display()))
             .at(name)
             .caused_by(e)
             .remedy("correct the path, or the permissions of the file")
     })?;
-    match text.trim() {
-        "" => Err(Error::new(Kind::Config, format!("{} is empty", path.display()))
+    if bytes.trim_ascii().is_empty() {
+        return Err(Error::new(Kind::Config, format!("{} is empty", path.display()))
             .at(name)
-            .remedy("write the secret into it, or unset the variable")),
-        secret => Ok(Secret::new(secret)),
+            .remedy("write the secret into it, or unset the variable"));
     }
+    let read = value::secret(name, OsStr::from_bytes(&bytes)).map_err(|e| e.at(path.display()))?;
+    Ok(Reading { value: Secret::new(read.value), notice: read.notice })
 }
 
 /// Reads a small file, or a pipe until its writer closes it.
-fn read_limited(path: &Path) -> io::Result<String> {
+fn read_limited(path: &Path) -> io::Result<Vec<u8>> {
     let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
     let mut file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
     let (deadline, mut bytes, mut part) = (Instant::now() + PIPE_TIMEOUT, Vec::new(), [0; 4096]);
     loop {
         match file.read(&mut part) {
-            Ok(0) => return String::from_utf8(bytes).map_err(|_| io::Error::other("not UTF-8")),
+            Ok(0) => return Ok(bytes),
             Ok(length) => bytes.extend_from_slice(&part[..length]),
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
             Err(e) if e.kind() == io::ErrorKind::WouldBlock && Instant::now() < deadline => {
@@ -109,7 +113,7 @@ mod tests {
         assert!(start.elapsed() < PIPE_TIMEOUT * 2);
         io::Write::write_all(&mut writer, b"not-to-be-shown\n").unwrap();
         drop(writer);
-        let secret = read_secret("X_FILE", Path::new(&path)).unwrap();
+        let secret = read_secret("X_FILE", Path::new(&path)).unwrap().value;
         assert_eq!(secret.expose(), "not-to-be-shown");
         assert_eq!(format!("{secret:?}"), "***");
         assert!(complaint("/dev/zero").contains("more than 64 KiB"));

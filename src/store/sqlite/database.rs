@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::Sqlite;
 use super::lock::migrating;
-use super::{checkup, draft};
+use super::{checkup, draft, file};
 use crate::error::Result;
 use crate::store::schema::SQLITE;
 use crate::store::{
@@ -40,9 +40,11 @@ impl Database for DatabaseFile {
         wait: &WaitPolicy<'_>,
         build: &mut dyn FnMut(&mut dyn Store) -> Result<()>,
     ) -> Result<Opened> {
+        let folder = file::folder_of(&self.path);
+        let created_folder = (!folder.exists()).then(|| folder.to_path_buf());
         let is_new = draft::create_aside(&self.path, self.access, wait, build)?;
         let store = Box::new(Sqlite::open(&self.path, self.access, wait)?);
-        Ok(Opened { store, is_new })
+        Ok(Opened { store, is_new, created_folder })
     }
 
     fn open_read_only(&self, wait: &WaitPolicy<'_>) -> Result<OpenedReadOnly> {

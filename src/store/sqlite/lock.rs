@@ -52,13 +52,15 @@ pub fn holder(path: &Path) -> Option<Holder> {
     let locks = fs::read_to_string("/proc/locks").ok()?;
     let pid = locking_process(&locks, &file::side_file(path, "-shm"), &WAL_WRITE_LOCK)
         .or_else(|| locking_process(&locks, path, &ROLLBACK_LOCKS))?;
-    // A program may name itself with any bytes.
-    let program = fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
-    let program = match String::from_utf8_lossy(&program).trim_end_matches('\n') {
-        "" => "a program".to_string(),
-        name => name.to_string(),
-    };
+    let program = program_of(pid).unwrap_or_else(|| "a program".to_string());
     Some(Holder { pid, program, is_on_server: false })
+}
+
+/// The name of the program that a process runs, which may hold any characters. `None` if it cannot be seen.
+pub fn program_of(pid: u32) -> Option<String> {
+    let name = fs::read(format!("/proc/{pid}/comm")).ok()?;
+    let name = String::from_utf8_lossy(&name).trim_end_matches('\n').to_string();
+    Some(name).filter(|name| !name.is_empty())
 }
 
 /// The other process that has locked one of these bytes of a file.

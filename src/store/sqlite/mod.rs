@@ -1,7 +1,8 @@
 //! The SQLite store: a database in one file, in WAL mode. Only this folder uses the crate `rusqlite`.
 //!
 //! - The traits of the store: `database`, `store`, `transaction`.
-//! - Opening: `connect`, `at_rest`, `file`, `file_system`, `recognition`, `permissions`, `lock`, `draft`.
+//! - Opening: `connect`, `at_rest`, `file`, `file_system`, `recognition`, `permissions`, `lock`, `running`,
+//!   `draft`.
 //! - Reading: `inspect`, `catalog`, `ledger`, `exceptions`, `damage`; for `cts doctor` `checkup`.
 //! - Changing: `rebuild` with `existing_table`, `create_table`, `row_copy` and `violations`; `index`,
 //!   `backup`.
@@ -34,10 +35,12 @@ mod permissions;
 mod rebuild;
 mod recognition;
 mod row_copy;
+mod running;
 mod storage;
 mod store;
 mod transaction;
 mod violations;
 
 pub use database::{DatabaseFile, FileAccess};
+pub use running::{RunningDatabase, running_databases};
 pub use store::Sqlite;

@@ -169,6 +169,18 @@ fn a_failed_start_never_notifies_ready() {
     assert!(manager.0.recv(&mut [0; 64]).is_err());
 }
 
+#[test]
+fn a_line_end_in_a_name_begins_no_notification() {
+    let machine = Machine::new();
+    let db = machine.path("x\nREADY=1");
+    std::fs::write(&db, "garbage").unwrap();
+    let manager = Manager::new(&machine);
+    machine.serve().db(&db).env("NOTIFY_SOCKET", machine.path("notify")).status(65);
+    let notified = manager.notification();
+    assert!(notified.contains(r"x\nREADY=1: is not a SQLite database"), "{notified}");
+    assert_eq!(notified.lines().count(), 1, "{notified}");
+}
+
 /// Starts cts with this listener, as systemd does with a socket unit.
 fn with_listener(machine: &Machine, listener: &TcpListener) -> Service {
     let mut run = Run::of(Path::new("sh"), "").db(&machine.db());

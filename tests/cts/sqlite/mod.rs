@@ -13,4 +13,5 @@ mod kills;
 mod looks;
 mod query_plans;
 mod refusals;
+mod settings;
 mod starts;

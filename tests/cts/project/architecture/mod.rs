@@ -30,7 +30,7 @@ const FOLDERS: [&[&str]; 13] = [
 ];
 
 /// Foreign crates that have one place, and that place.
-const PLACES: [(&str, &[&str]); 12] = [
+const PLACES: [(&str, &[&str]); 13] = [
     ("clap", &["src/cli/"]),
     ("include_dir", &["src/store/schema.rs"]),
     ("indicatif", &["src/migrate/progress.rs"]),
@@ -41,6 +41,7 @@ const PLACES: [(&str, &[&str]); 12] = [
     ("rustls", &["src/store/postgres/tls/"]),
     ("rustls_native_certs", &["src/store/postgres/tls/"]),
     ("signal_hook", &["src/system/signals.rs"]),
+    ("strsim", &["src/config/known.rs"]),
     ("tiny_http", &["src/http/response.rs"]),
     ("tokio_postgres_rustls", &["src/store/postgres/tls/"]),
 ];

@@ -73,7 +73,14 @@ impl Done {
         String::from_utf8_lossy(&self.0.stdout).into_owned()
     }
 
+    /// Standard error, without the warnings about the services of other tests that run meanwhile.
     pub fn err(&self) -> String {
+        let is_of_this_test = |line: &&str| !line.contains("and a running cts (pid ");
+        self.all_err().split_inclusive('\n').filter(is_of_this_test).collect()
+    }
+
+    /// Standard error as it is.
+    pub fn all_err(&self) -> String {
         String::from_utf8_lossy(&self.0.stderr).into_owned()
     }
 
