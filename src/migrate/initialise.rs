@@ -41,6 +41,9 @@ pub fn initialise(
     let mut store = opened.store;
     let DatabaseIdentity { schema, location, absent, .. } = store.identity();
     log.info(format_args!("Database: {location}"));
+    for message in opened.messages {
+        log.info(message);
+    }
     let (files, statements) = (schema.migrations.len(), schema.statements);
     log.detail(format_args!("cts {VERSION} has {files} migrations with {statements} statements"));
     // A database that was just created is inspected too.

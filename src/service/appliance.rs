@@ -67,12 +67,12 @@ impl Appliance {
 
     /// Waits until the database is ready (`None`) or a signal has come.
     fn until_ready(&self, events: &Receiver<ServiceEvent>) -> Result<Option<StopSignal>> {
-        let mut received = None;
+        let (mut received, mut interval) = (None, EXTENSION_INTERVAL);
         loop {
-            match events.recv_timeout(EXTENSION_INTERVAL) {
+            match events.recv_timeout(interval) {
                 Ok(ServiceEvent::Ready) => return Ok(received),
                 Ok(ServiceEvent::Signal(signal)) => {
-                    received = Some(signal);
+                    (received, interval) = (Some(signal), CLOSE_TIMEOUT);
                     self.cancelled.store(true, Ordering::Relaxed);
                 }
                 Ok(ServiceEvent::Failed(error)) if error.kind == Kind::Stopped => {
@@ -82,6 +82,9 @@ impl Appliance {
                     self.notifier.status(&error.to_string());
                     return Err(error);
                 }
+                Err(RecvTimeoutError::Timeout) if received.is_some() => {
+                    return Err(self.start_not_ended());
+                }
                 Err(RecvTimeoutError::Timeout) => {
                     let activity = self.prober.activity();
                     self.notifier.extend_start(EXTENSION_INTERVAL * 6, &activity);
@@ -89,6 +92,17 @@ impl Appliance {
                 Err(RecvTimeoutError::Disconnected) => return Err(thread_ended()),
             }
         }
+    }
+
+    /// The error of a start that does not end when it is cancelled: a call of the operating system hangs. What
+    /// was not committed is rolled back by the next start.
+    fn start_not_ended(&self) -> Error {
+        let (activity, limit) = (self.prober.activity(), CLOSE_TIMEOUT.as_secs());
+        Error::new(
+            Kind::Io,
+            format!("the start did not end within {limit} s of the signal: {activity}"),
+        )
+        .remedy("check the disk (`dmesg`), then start cts again")
     }
 
     /// Notifies systemd that the service is ready, and waits for a signal.

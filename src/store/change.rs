@@ -71,9 +71,10 @@ pub struct Backup {
 }
 
 impl Backup {
-    /// A copy in a file of its own.
-    pub fn in_file(file: PathBuf) -> Backup {
-        Backup { location: file.display().to_string(), file: Some(file) }
+    /// A copy in a file of its own, with a note about its owner.
+    pub fn in_file(file: PathBuf, owner: Option<String>) -> Backup {
+        let owner = owner.map(|owner| format!(" ({owner})")).unwrap_or_default();
+        Backup { location: format!("{}{owner}", file.display()), file: Some(file) }
     }
 
     /// A copy inside the database, which a rollback takes away.

@@ -94,6 +94,8 @@ pub struct Opened {
     pub is_new: bool,
     /// The folder that did not exist and was created for it.
     pub created_folder: Option<PathBuf>,
+    /// What a person should know about how it was created, one sentence each.
+    pub messages: Vec<String>,
 }
 
 /// What opening a database read-only gave.

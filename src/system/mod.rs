@@ -1,11 +1,12 @@
-//! What the operating system offers: log, output and the text that is fit for it, secrets, users, signals,
-//! deadlines, addresses, systemd.
+//! What the operating system offers: log, output and the text that is fit for it, files, secrets, users,
+//! signals, deadlines, addresses, systemd.
 //! Nothing here knows a database.
 
 pub mod address;
 pub mod deadline;
 pub mod environment;
 pub mod environment_file;
+pub mod file_handle;
 pub mod log;
 mod log_queue;
 mod log_writer;

@@ -99,7 +99,7 @@ impl Database for DatabaseServer {
         _: &mut dyn FnMut(&mut dyn Store) -> Result<()>,
     ) -> Result<Opened> {
         let store = Box::new(self.connect_until_available(wait)?);
-        Ok(Opened { store, is_new: false, created_folder: None })
+        Ok(Opened { store, is_new: false, created_folder: None, messages: Vec::new() })
     }
 
     fn open_read_only(&self, wait: &WaitPolicy<'_>) -> Result<OpenedReadOnly> {

@@ -4,7 +4,7 @@
 //! SQLite takes no locks for that, so that other processes can open the database meanwhile. Its
 //! [`RestingState`] before and after tells whether one has.
 
-use std::fs::{self, File, Metadata};
+use std::fs::{Metadata, OpenOptions};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -15,11 +15,13 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 use rustix::process::{Flock, FlockOffsetType, FlockType, fcntl_getlk};
 
+use super::connect::with_common_flags;
 use super::error::from_sqlite;
-use super::file::{journal_pages, side_file};
+use super::file::{attributes, journal_pages, path_to_open, side_file};
 use super::lock::ROLLBACK_LOCKS;
 use crate::error::Result;
 use crate::store::WaitPolicy;
+use crate::system::file_handle::open_regular;
 
 /// The state of the files of a database that no process has open. As long as it stays the same,
 /// nothing was written.
@@ -55,11 +57,11 @@ impl RestingState {
     /// No connection of this process may hold locks on the database: the file is opened and closed,
     /// which would release them (fcntl(2)).
     pub fn of(path: &Path) -> Option<RestingState> {
-        if journal_pages(path).is_some() {
+        if journal_pages(path).ok()?.is_some() {
             return None;
         }
-        let file = FileStamp::of(&fs::metadata(path).ok()?);
-        let wal = fs::metadata(side_file(path, "-wal")).ok();
+        let file = FileStamp::of(&attributes(path).ok()??);
+        let wal = attributes(&side_file(path, "-wal")).ok()?;
         (!is_locked(path)?).then_some(RestingState { file, wal: wal.as_ref().map(FileStamp::of) })
     }
 
@@ -79,7 +81,8 @@ fn is_locked(path: &Path) -> Option<bool> {
         typ: FlockType::WriteLock,
         offset_type: FlockOffsetType::Set,
     };
-    Some(fcntl_getlk(File::open(path).ok()?, &bytes).ok()?.is_some())
+    let file = open_regular(path, OpenOptions::new().read(true)).ok()?;
+    Some(fcntl_getlk(file, &bytes).ok()?.is_some())
 }
 
 /// How a database was opened at rest.
@@ -121,7 +124,7 @@ pub fn connect_at_rest(path: &Path, state: RestingState) -> Result<Connection> {
 /// # Errors
 /// As [`connect_at_rest`].
 pub fn connect_immutable(path: &Path) -> Result<Connection> {
-    open(path, "immutable=1").map_err(|e| from_sqlite(path, &e))
+    open(&path_to_open(path)?, "immutable=1").map_err(|e| from_sqlite(path, &e))
 }
 
 /// Opens a database to read it through its WAL, without locks. The VFS `unix-none` has no shared memory,
@@ -131,7 +134,7 @@ pub fn connect_immutable(path: &Path) -> Result<Connection> {
 /// # Errors
 /// As [`connect_at_rest`].
 pub fn connect_through_wal(path: &Path) -> Result<Connection> {
-    open(path, "vfs=unix-none")
+    open(&path_to_open(path)?, "vfs=unix-none")
         .and_then(|conn| {
             conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
             conn.query_row("PRAGMA locking_mode = EXCLUSIVE", [], |_| Ok(()))?;
@@ -141,10 +144,7 @@ pub fn connect_through_wal(path: &Path) -> Result<Connection> {
 }
 
 fn open(path: &Path, parameter: &str) -> rusqlite::Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
-        | OpenFlags::SQLITE_OPEN_URI
-        | OpenFlags::SQLITE_OPEN_NO_MUTEX
-        | OpenFlags::SQLITE_OPEN_EXRESCODE;
+    let flags = with_common_flags(OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI);
     let conn = Connection::open_with_flags(uri(path) + "?" + parameter, flags)?;
     conn.execute_batch("PRAGMA trusted_schema = OFF")?;
     Ok(conn)

@@ -1,19 +1,23 @@
 //! A copy of the database next to it, made before its tables are rebuilt: page by page, on a
 //! connection of its own that reads what was there before the open transaction.
 
-use std::fs::{self, File, OpenOptions};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use rusqlite::backup::Backup;
 use rusqlite::{Connection, OpenFlags};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
 
 use super::error::from_sqlite;
-use super::file::side_file;
+use super::file::{self, SIDE_FILES, folder_of, side_file};
 use super::file_error::{cannot_create, cannot_write};
-use super::permissions::{complete_file_mode, file_mode};
+use super::permissions::create_new;
 use crate::error::{Error, Kind, Result};
+use crate::store::Backup;
+use crate::system::file_handle::FileHandle;
 use crate::system::version::VERSION;
 
 /// Pages that are copied in one step: 4 MiB.
@@ -21,57 +25,90 @@ const PAGES_PER_STEP: i32 = 1024;
 /// The end of the copy's name until it is complete.
 const PARTIAL: &str = ".partial";
 
-/// Makes a copy, checks it, and gives it its name, `cts.db.before-3.1.0-<time>`. Returns its path. The
-/// caller holds the write lock, so that no other process is making one.
+/// Makes a copy, checks it, and gives it its name, `cts.db.before-3.1.0-<time>`. The caller holds the
+/// write lock, so that no other process is making one.
 ///
 /// # Errors
-/// The copy cannot be written, or is damaged although the database is not. It was removed.
-pub fn next_to(path: &Path, group: bool) -> Result<PathBuf> {
+/// The copy cannot be written, is damaged although the database is not, or another file was put in its
+/// place. It was removed.
+pub fn next_to(path: &Path, group: bool) -> Result<Backup> {
     let partial = side_file(path, &format!(".before-{VERSION}{PARTIAL}"));
-    let complete = free_name(path);
     // One that a killed process has left.
     remove_with_side_files(&partial);
-    let made = copy(path, &partial, group).and_then(|()| {
-        fs::rename(&partial, &complete).map_err(|e| cannot_create(&complete, "the backup", &e))
-    });
+    let made = copy(path, &partial, group).and_then(|copied| publish(path, &partial, copied));
     if made.is_err() {
         remove_with_side_files(&partial);
     }
-    made?;
-    if let Some(folder) = complete.parent().and_then(|folder| File::open(folder).ok()) {
-        folder.sync_all().map_err(|e| cannot_create(&complete, "the backup", &e))?;
-    }
-    Ok(complete)
+    made
 }
 
 fn remove_with_side_files(path: &Path) {
-    for suffix in ["", "-wal", "-shm", "-journal"] {
+    let _ = fs::remove_file(path);
+    for suffix in SIDE_FILES {
         let _ = fs::remove_file(side_file(path, suffix));
     }
 }
 
-/// The first name for the copy that no file has.
-fn free_name(path: &Path) -> PathBuf {
-    let time = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
-    let time: String = time.chars().filter(|c| !matches!(c, '-' | ':')).collect();
-    let names = (1..).map(|number| match number {
-        1 => format!(".before-{VERSION}-{time}"),
-        _ => format!(".before-{VERSION}-{time}-{number}"),
-    });
-    let mut paths = names.map(|suffix| side_file(path, &suffix));
-    paths.find(|path| !path.exists()).unwrap_or_else(|| side_file(path, ".before"))
+/// A complete copy that does not have its name yet. The descriptor tells it from another file that was
+/// put in its place.
+struct Copied {
+    file: File,
+    /// What to tell about its owner, if it was given to another.
+    owner: Option<String>,
 }
 
-fn copy(path: &Path, to: &Path, group: bool) -> Result<()> {
+/// Gives the copy its name, which no other file has.
+fn publish(path: &Path, partial: &Path, copied: Copied) -> Result<Backup> {
+    let complete = move_to_free_name(path, partial)?;
+    let failed = |e: io::Error| cannot_create(&complete, "the backup", &e);
+    let found = FileHandle::open(&complete).and_then(|handle| handle.metadata()).map_err(failed)?;
+    let own = copied.file.metadata().map_err(failed)?;
+    if (found.dev(), found.ino()) != (own.dev(), own.ino()) {
+        return Err(replaced(&complete));
+    }
+    File::open(folder_of(path)).and_then(|folder| folder.sync_all()).map_err(failed)?;
+    Ok(Backup::in_file(complete, copied.owner))
+}
+
+/// Renames the copy to the first name that no file has. Returns that name.
+fn move_to_free_name(path: &Path, partial: &Path) -> Result<PathBuf> {
+    let time = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+    let time: String = time.chars().filter(|c| !matches!(c, '-' | ':')).collect();
+    let name = side_file(path, &format!(".before-{VERSION}-{time}"));
+    let mut number = 1;
+    loop {
+        let complete = match number {
+            1 => name.clone(),
+            _ => side_file(&name, &format!("-{number}")),
+        };
+        let renamed = match renameat_with(CWD, partial, CWD, &complete, RenameFlags::NOREPLACE) {
+            // The file system does not have this kind of rename.
+            Err(Errno::INVAL | Errno::NOSYS) if !complete.exists() => {
+                fs::rename(partial, &complete)
+            }
+            Err(Errno::INVAL | Errno::NOSYS) => Err(Errno::EXIST.into()),
+            other => other.map_err(io::Error::from),
+        };
+        match renamed {
+            Ok(()) => return Ok(complete),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => number += 1,
+            Err(e) => return Err(cannot_create(&complete, "the backup", &e)),
+        }
+    }
+}
+
+fn replaced(path: &Path) -> Error {
+    Error::new(Kind::Io, "the backup was replaced by another file while it was made")
+        .at(path.display())
+        .remedy("find out who may write to that folder, and run it again")
+}
+
+fn copy(path: &Path, to: &Path, group: bool) -> Result<Copied> {
     let size_bytes = fs::metadata(path).ok().map(|metadata| metadata.len());
-    let created = OpenOptions::new().write(true).create_new(true).mode(file_mode(group)).open(to);
-    let file = created.map_err(|e| cannot_create(to, "the backup", &e))?;
-    complete_file_mode(&file, to, group)?;
-    let source = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)
-        .map_err(|e| from_sqlite(path, &e))?;
-    let mut target = Connection::open_with_flags(to, OpenFlags::SQLITE_OPEN_READ_WRITE)
-        .map_err(|e| from_sqlite(to, &e))?;
-    Backup::new(&source, &mut target)
+    let (file, owner) = create_new(to, group).map_err(|e| cannot_create(to, "the backup", &e))?;
+    let source = open(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    let mut target = open(to, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    rusqlite::backup::Backup::new(&source, &mut target)
         .and_then(|backup| backup.run_to_completion(PAGES_PER_STEP, Duration::ZERO, None))
         .map_err(|e| from_sqlite(to, &e))?;
     let target_damage = first_damage(&target, to)?;
@@ -83,8 +120,22 @@ fn copy(path: &Path, to: &Path, group: bool) -> Result<()> {
             .at(to.display())
             .remedy("check the disk (`dmesg`, `df`)"));
     }
+    let target_bytes = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size";
+    let target_bytes: u64 =
+        target.query_row(target_bytes, [], |row| row.get(0)).map_err(|e| from_sqlite(to, &e))?;
     target.close().map_err(|(_, e)| from_sqlite(to, &e))?;
-    file.sync_all().map_err(|e| cannot_write(to, size_bytes, &e))
+    file.sync_all().map_err(|e| cannot_write(to, size_bytes, &e))?;
+    match file.metadata() {
+        Ok(metadata) if metadata.len() == target_bytes => Ok(Copied { file, owner }),
+        Ok(_) => Err(replaced(to)),
+        Err(e) => Err(cannot_write(to, size_bytes, &e)),
+    }
+}
+
+/// Opens a file with SQLite, which is to follow no link that was put in its place.
+fn open(path: &Path, flags: OpenFlags) -> Result<Connection> {
+    let flags = flags | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+    Connection::open_with_flags(file::path_to_open(path)?, flags).map_err(|e| from_sqlite(path, &e))
 }
 
 /// The first line of `quick_check`. `None` if it finds no damage.

@@ -38,12 +38,12 @@ impl Sqlite {
         let path = file::resolve(path)?;
         refuse_network(&path, access.allow_network)?;
         match file::inspect(&path)? {
-            FileContent::Missing => permissions::create_file(&path, access.group)?,
+            FileContent::Missing => drop(permissions::create_file(&path, access.group)?),
             FileContent::Empty | FileContent::Interrupted => {}
             FileContent::Database(APPLICATION_ID) => {}
             FileContent::Database(0) => match connect_to_recognise(&path, wait) {
                 Ok(conn) => refuse_foreign(&conn, &path)?,
-                Err(_) if file::journal_pages(&path).is_some() => {
+                Err(_) if file::journal_pages(&path)?.is_some() => {
                     // Not an error if it cannot be read: it is recognised again once it is open.
                     if let Ok(conn) = connect_immutable(&path) {
                         refuse_foreign_interrupted(&conn, &path)?;
@@ -65,7 +65,7 @@ impl Sqlite {
                 .remedy("check the permissions of the file and its folder (`ls -ld`)"));
         }
         refuse_foreign(&store.conn, &store.path)?;
-        store.keep_wal(has_wal(&store.path))?;
+        store.keep_wal(has_wal(&store.path)?)?;
         Ok(store)
     }
 
@@ -163,6 +163,15 @@ fn find_database(
     Ok(Some(path))
 }
 
+/// The flags that every connection is opened with, besides `flags`. A symbolic link is resolved before,
+/// not by SQLite.
+pub fn with_common_flags(flags: OpenFlags) -> OpenFlags {
+    flags
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX
+        | OpenFlags::SQLITE_OPEN_EXRESCODE
+        | OpenFlags::SQLITE_OPEN_NOFOLLOW
+}
+
 /// Makes SQLite end the connection's work once `cancelled` is set.
 ///
 /// # Errors
@@ -179,7 +188,8 @@ pub fn interrupt_when(conn: &mut Connection, cancelled: &Arc<AtomicBool>) -> rus
 /// # Errors
 /// The file cannot be opened or its schema not be read; or what ends the waiting for a lock.
 pub fn connect(path: &Path, flags: OpenFlags, wait: &WaitPolicy<'_>) -> Result<Connection> {
-    let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_EXRESCODE;
+    let to_open = file::path_to_open(path)?;
+    let flags = with_common_flags(flags);
     let prepared = |conn: Connection| {
         conn.busy_timeout(BUSY_TIMEOUT)?;
         conn.execute_batch("PRAGMA foreign_keys = OFF; PRAGMA trusted_schema = OFF;")?;
@@ -188,7 +198,7 @@ pub fn connect(path: &Path, flags: OpenFlags, wait: &WaitPolicy<'_>) -> Result<C
         Ok(conn)
     };
     let opened = until_unlocked(path, wait, || {
-        match Connection::open_with_flags(path, flags).and_then(prepared) {
+        match Connection::open_with_flags(&to_open, flags).and_then(prepared) {
             Err(e) if !is_busy(&e) => Ok(Err(e)),
             other => other.map(Ok),
         }
@@ -208,7 +218,7 @@ fn connect_without_side_files(path: &Path, cause: &rusqlite::Error) -> Result<Co
     if side_file(path, "-journal").exists() {
         return Err(not_rolled_back(path));
     }
-    if !has_wal(path) {
+    if !has_wal(path)? {
         return connect_immutable(path);
     }
     let Some(obstacle) = write_obstacle(path) else { return Err(from_sqlite(path, cause)) };

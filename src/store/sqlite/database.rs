@@ -42,9 +42,10 @@ impl Database for DatabaseFile {
     ) -> Result<Opened> {
         let folder = file::folder_of(&self.path);
         let created_folder = (!folder.exists()).then(|| folder.to_path_buf());
-        let is_new = draft::create_aside(&self.path, self.access, wait, build)?;
+        let created = draft::create_aside(&self.path, self.access, wait, build)?;
         let store = Box::new(Sqlite::open(&self.path, self.access, wait)?);
-        Ok(Opened { store, is_new, created_folder })
+        let (is_new, messages) = (created.is_complete, created.messages);
+        Ok(Opened { store, is_new, created_folder, messages })
     }
 
     fn open_read_only(&self, wait: &WaitPolicy<'_>) -> Result<OpenedReadOnly> {

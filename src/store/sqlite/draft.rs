@@ -27,8 +27,8 @@ use crate::error::{Result, StateLeft};
 use crate::store::{Store, WaitPolicy};
 
 /// Creates the database if there is no file at the path: `build` fills it in memory, and it gets the
-/// path when it is complete. Returns whether it did: not if a file is at the path already or another
-/// process is faster, nor if the file system has no unnamed files.
+/// path when it is complete. Not if a file is at the path already or another process is faster; if the
+/// file system has no unnamed files, an empty file is created.
 ///
 /// # Errors
 /// If no database may be at the path, the folder or the file cannot be created or written, or `build`
@@ -38,14 +38,43 @@ pub fn create_aside(
     access: FileAccess,
     wait: &WaitPolicy<'_>,
     build: &mut dyn FnMut(&mut dyn Store) -> Result<()>,
-) -> Result<bool> {
+) -> Result<Creation> {
     let path = file::resolve(path)?;
     refuse_network(&path, access.allow_network)?;
     if file::inspect(&path)? != FileContent::Missing {
-        return Ok(false);
+        return Ok(Creation::default());
     }
-    permissions::create_folder(&path, access.group)?;
-    let Some(file) = create_unnamed(&path, access.group)? else { return Ok(false) };
+    let mut messages = permissions::create_folder(&path, access.group)?;
+    if let Some(file) = create_unnamed(&path, access.group)? {
+        let owner = permissions::give_to_folder_owner(&file, &path);
+        if build_in(file, &path, access, wait, build)? {
+            messages.extend(owner.map(|note| format!("{}: {note}", path.display())));
+            return Ok(Creation { is_complete: true, messages });
+        }
+    }
+    messages.extend(permissions::create_file(&path, access.group)?);
+    Ok(Creation { is_complete: false, messages })
+}
+
+/// What was created, if anything.
+#[derive(Debug, Default)]
+pub struct Creation {
+    /// Whether it is a complete database, made by `build`.
+    pub is_complete: bool,
+    /// What a person should know about its owner, one sentence each.
+    pub messages: Vec<String>,
+}
+
+/// Builds the database in memory and publishes it. Returns whether it is at the path: not if another
+/// process was faster.
+fn build_in(
+    file: File,
+    path: &Path,
+    access: FileAccess,
+    wait: &WaitPolicy<'_>,
+    build: &mut dyn FnMut(&mut dyn Store) -> Result<()>,
+) -> Result<bool> {
+    let path = path.to_path_buf();
     let mut conn = Connection::open_in_memory().map_err(|e| from_sqlite(&path, &e))?;
     interrupt_when(&mut conn, wait.cancelled).map_err(|e| from_sqlite(&path, &e))?;
     let mut store =
@@ -73,7 +102,8 @@ fn create_unnamed(path: &Path, group: bool) -> Result<Option<File>> {
     match open(folder_of(path), OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC, mode) {
         Ok(fd) => {
             let file = File::from(fd);
-            permissions::complete_file_mode(&file, path, group)?;
+            permissions::complete_file_mode(&file, group)
+                .map_err(|e| cannot_create(path, "the file", &e))?;
             Ok(Some(file))
         }
         Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::NOENT | Errno::INVAL) => Ok(None),

@@ -3,13 +3,15 @@
 //! what must not be opened. Nothing here changes a file.
 
 use std::ffi::OsString;
-use std::fs::{self, File, FileType, Metadata};
+use std::fs::{self, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Read};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::file_error::unreadable;
 use crate::error::{Error, Kind, Result, StateLeft};
+use crate::system::file_handle::{open_regular, type_name};
+use crate::system::shell::word;
 
 /// "CTS3": marks a database as one of CTS, in the 4 bytes at offset 68 of its header.
 pub const APPLICATION_ID: u32 = 0x4354_5333;
@@ -24,6 +26,9 @@ const WRITE_VERSION_AT: usize = 18;
 const READ_VERSION_AT: usize = 19;
 /// The highest file format version that is known: WAL.
 const WAL_VERSION: u8 = 2;
+
+/// What SQLite puts behind the name of a database to name the files that it keeps beside it.
+pub const SIDE_FILES: [&str; 3] = ["-wal", "-shm", "-journal"];
 
 /// The longest path, in bytes, that SQLite opens together with the names of its side files
 /// (`MAX_PATHNAME` in os_unix.c is 512).
@@ -100,19 +105,16 @@ pub fn resolve(path: &Path) -> Result<PathBuf> {
 /// Reads what is at the path, without opening it with SQLite.
 ///
 /// # Errors
-/// The file cannot be read, is not a regular file or not a SQLite database; or it is missing or empty,
-/// and a file next to it shows that there was a database.
+/// The file cannot be read, it or a file that SQLite keeps beside it is not a regular file, or it is not a
+/// SQLite database; or it is missing or empty, and a file next to it shows that there was a database.
 pub fn inspect(path: &Path) -> Result<FileContent> {
-    let metadata = match fs::metadata(path) {
-        Ok(metadata) => metadata,
-        Err(e) if e.kind() == ErrorKind::NotFound => {
+    refuse_other_types(path)?;
+    match attributes(path)? {
+        None => {
             return refuse_lost(path, "there is no such file").map(|()| FileContent::Missing);
         }
-        Err(e) => return Err(unreadable(path, &e)),
-    };
-    refuse_other_types(path, &metadata)?;
-    if metadata.len() > 0 {
-        return inspect_header(path);
+        Some(metadata) if metadata.len() > 0 => return inspect_header(path),
+        Some(_) => {}
     }
     match refuse_lost(path, "the file is empty") {
         Ok(()) => Ok(FileContent::Empty),
@@ -122,22 +124,47 @@ pub fn inspect(path: &Path) -> Result<FileContent> {
     }
 }
 
-fn refuse_other_types(path: &Path, metadata: &Metadata) -> Result<()> {
-    if metadata.is_file() {
-        return Ok(());
+/// Refuses a database of which a file is not a regular file: SQLite would wait for the writer of a pipe
+/// without end, and has no sentence for a folder.
+///
+/// # Errors
+/// The database or a side file exists and is not a regular file, or cannot be seen.
+pub fn refuse_other_types(path: &Path) -> Result<()> {
+    refuse_other_type(path, |what| {
+        Error::new(Kind::Config, format!("is {what}, not a file"))
+            .remedy("set SQLITE_DB_PATH (or --db) to the path of a regular file")
+    })?;
+    for suffix in SIDE_FILES {
+        let file = side_file(path, suffix);
+        refuse_other_type(&file, |what| {
+            let what = format!("is {what}, where SQLite keeps a file of its own");
+            let shown = word(&file);
+            Error::new(Kind::Data, what).note("nothing was opened").remedy(format!(
+                "find out who made it, and move it away (`mv {shown} {shown}.moved`)"
+            ))
+        })?;
     }
-    let what = format!("is {}, not a file", type_name(metadata.file_type()));
-    Err(Error::new(Kind::Config, what)
-        .at(path.display())
-        .remedy("set SQLITE_DB_PATH (or --db) to the path of a regular file"))
+    Ok(())
 }
 
-fn type_name(file_type: FileType) -> &'static str {
-    match file_type {
-        t if t.is_dir() => "a directory",
-        t if t.is_fifo() => "a pipe",
-        t if t.is_socket() => "a socket",
-        _ => "a device",
+/// The path by which SQLite opens a database, with the symbolic links of its folder resolved, so that
+/// SQLite can be told to follow none (`SQLITE_OPEN_NOFOLLOW`): one that another user puts in the place of
+/// the file between this look and the opening is refused.
+///
+/// # Errors
+/// As [`refuse_other_types`], or the folder cannot be seen.
+pub fn path_to_open(path: &Path) -> Result<PathBuf> {
+    refuse_other_types(path)?;
+    let folder = fs::canonicalize(folder_of(path)).map_err(|e| unreadable(path, &e))?;
+    Ok(folder.join(path.file_name().unwrap_or_default()))
+}
+
+fn refuse_other_type(path: &Path, refusal: impl Fn(&str) -> Error) -> Result<()> {
+    match attributes(path)? {
+        Some(metadata) if !metadata.is_file() => {
+            Err(refusal(type_name(metadata.file_type())).at(path.display()))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -149,7 +176,7 @@ fn inspect_header(path: &Path) -> Result<FileContent> {
             let id = u32::from_be_bytes([bytes[68], bytes[69], bytes[70], bytes[71]]);
             Ok(FileContent::Database(id))
         }
-        None if journal_pages(path).is_some() => Ok(FileContent::Interrupted),
+        None if journal_pages(path)?.is_some() => Ok(FileContent::Interrupted),
         None => Err(Error::new(
             Kind::Data,
             "is not a SQLite database: its header is damaged, or it is a file of another program",
@@ -186,8 +213,12 @@ pub fn set_wal(database: &mut [u8]) {
 }
 
 /// Whether a WAL that is not empty is next to the database.
-pub fn has_wal(path: &Path) -> bool {
-    fs::metadata(side_file(path, "-wal")).is_ok_and(|metadata| metadata.len() > 0)
+///
+/// # Errors
+/// It cannot be seen whether there is one.
+pub fn has_wal(path: &Path) -> Result<bool> {
+    let wal = side_file(path, "-wal");
+    Ok(attributes(&wal)?.is_some_and(|metadata| metadata.len() > 0))
 }
 
 /// Whether there is an empty file at the path.
@@ -195,9 +226,21 @@ pub fn is_empty(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|metadata| metadata.len() == 0)
 }
 
+/// The attributes of what is at the path, itself if it is a symbolic link. `None` if there is nothing.
+///
+/// # Errors
+/// It cannot be seen whether there is something.
+pub fn attributes(path: &Path) -> Result<Option<Metadata>> {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) => Ok(Some(metadata)),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(unreadable(path, &e)),
+    }
+}
+
 /// Refuses a missing or empty file if a file next to it shows that there was a database.
 fn refuse_lost(path: &Path, state: &str) -> Result<()> {
-    let Some(evidence) = evidence_of_database(path) else { return Ok(()) };
+    let Some(evidence) = evidence_of_database(path)? else { return Ok(()) };
     let evidence = evidence.display();
     let what = format!("{state}, but {evidence} shows that there was a database");
     Err(Error::new(Kind::Data, what).at(path.display()).leaving(StateLeft::Unchanged).remedy(format!(
@@ -206,41 +249,61 @@ fn refuse_lost(path: &Path, state: &str) -> Result<()> {
 }
 
 /// A WAL, a journal or a backup of a database that was at the path.
-fn evidence_of_database(path: &Path) -> Option<PathBuf> {
+fn evidence_of_database(path: &Path) -> Result<Option<PathBuf>> {
     let wal = side_file(path, "-wal");
-    if wal.exists() {
-        Some(wal)
-    } else if journal_pages(path).is_some_and(|pages| pages > 0) {
-        Some(side_file(path, "-journal"))
+    if attributes(&wal)?.is_some() {
+        Ok(Some(wal))
+    } else if journal_pages(path)?.is_some_and(|pages| pages > 0) {
+        Ok(Some(side_file(path, "-journal")))
     } else {
         backup_of(path)
     }
 }
 
 /// A backup next to the database: `cts.db.before-…` or `cts.db.backup…`.
-fn backup_of(path: &Path) -> Option<PathBuf> {
+fn backup_of(path: &Path) -> Result<Option<PathBuf>> {
+    let folder = folder_of(path);
     let prefixes = [side_file(path, ".before-"), side_file(path, ".backup")];
-    let mut entries =
-        fs::read_dir(path.parent()?).ok()?.filter_map(|entry| Some(entry.ok()?.path()));
-    entries.find(|entry| {
-        let is_filled = || fs::metadata(entry).is_ok_and(|m| m.is_file() && m.len() > 0);
-        let path = entry.as_os_str().as_encoded_bytes();
-        prefixes.iter().any(|p| path.starts_with(p.as_os_str().as_encoded_bytes())) && is_filled()
-    })
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
+        // A folder that may be entered and not listed.
+        Err(e) if e.kind() == ErrorKind::PermissionDenied => return Ok(None),
+        Err(e) => return Err(unreadable(folder, &e)),
+    };
+    for entry in entries {
+        let entry = entry.map_err(|e| unreadable(folder, &e))?.path();
+        let name = entry.as_os_str().as_encoded_bytes();
+        let is_filled = || fs::metadata(&entry).is_ok_and(|m| m.is_file() && m.len() > 0);
+        if prefixes.iter().any(|p| name.starts_with(p.as_os_str().as_encoded_bytes()))
+            && is_filled()
+        {
+            return Ok(Some(entry));
+        }
+    }
+    Ok(None)
 }
 
 /// The size in pages that the database had when the journal next to it was begun, from the journal's
 /// header. `None` if there is no journal to roll back.
-pub fn journal_pages(path: &Path) -> Option<u32> {
-    let bytes = first_bytes::<20>(&side_file(path, "-journal")).ok()??;
-    let pages = u32::from_be_bytes([bytes[16], bytes[17], bytes[18], bytes[19]]);
-    bytes.starts_with(&JOURNAL_HEADER_STRING).then_some(pages)
+///
+/// # Errors
+/// There is a journal, and it cannot be read.
+pub fn journal_pages(path: &Path) -> Result<Option<u32>> {
+    let journal = side_file(path, "-journal");
+    let bytes = match first_bytes::<20>(&journal) {
+        Ok(bytes) => bytes.filter(|bytes| bytes.starts_with(&JOURNAL_HEADER_STRING)),
+        Err(e) if e.kind() == ErrorKind::NotFound => None,
+        Err(e) => return Err(unreadable(&journal, &e)),
+    };
+    Ok(bytes.map(|bytes| u32::from_be_bytes([bytes[16], bytes[17], bytes[18], bytes[19]])))
 }
 
-/// The first `N` bytes of a file. `None` if it is shorter.
+/// The first `N` bytes of a regular file. `None` if it is shorter. No connection of this process may have
+/// the file open: closing it releases the locks (see [`open_regular`]).
 fn first_bytes<const N: usize>(path: &Path) -> io::Result<Option<[u8; N]>> {
     let mut bytes = [0; N];
-    match File::open(path)?.read_exact(&mut bytes) {
+    match open_regular(path, OpenOptions::new().read(true))?.read_exact(&mut bytes) {
         Ok(()) => Ok(Some(bytes)),
         Err(e) if e.kind() == ErrorKind::UnexpectedEof => Ok(None),
         Err(e) => Err(e),

@@ -191,7 +191,7 @@ impl Store for Sqlite {
             std::mem::forget(self.conn);
             return Ok(());
         }
-        if has_wal(&self.path) {
+        if has_wal(&self.path)? {
             // SQLITE_BUSY: a reader keeps the WAL from being emptied, which is not an error.
             match self.conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())) {
                 Err(e) if !is_busy(&e) => return Err(self.error(&e)),

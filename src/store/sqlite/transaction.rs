@@ -130,7 +130,7 @@ impl Change for SqliteTx<'_> {
         let backup = backup::next_to(self.path, self.group)?;
         self.mismatched_before =
             mismatched_foreign_keys(self.conn).map_err(|e| from_sqlite(self.path, &e))?;
-        Ok(Some(Backup::in_file(backup)))
+        Ok(Some(backup))
     }
 
     fn count_violations(&mut self, expected: &Table, rule: &Rule) -> Result<u64> {

@@ -5,6 +5,7 @@ mod damage;
 mod definitions;
 mod doctor;
 mod faults;
+mod files;
 mod first_run;
 mod foreign_text;
 mod full_disk;

@@ -81,7 +81,8 @@ impl Machine {
             let name = path.to_string_lossy();
             let is_side_file = name.ends_with("-wal") || name.ends_with("-shm");
             // A folder, a pipe and a dangling link have no content to read.
-            let bytes = if path.is_file() || is_side_file {
+            let has_content = path.is_file() || (is_side_file && !path.exists());
+            let bytes = if has_content {
                 match fs::read(&path) {
                     Err(e) if is_side_file && e.kind() == ErrorKind::NotFound => return None,
                     bytes => bytes.unwrap_or_else(|e| panic!("{}: {e}", path.display())),
