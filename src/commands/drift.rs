@@ -12,7 +12,7 @@ pub fn drift_text(schema: &Schema, drift: &Drift, exceptions: &[ConstraintExcept
         text.add(format_args!("missing: {object}"));
     }
     for alteration in &drift.altered {
-        text.add(format_args!("altered: {alteration}"));
+        text.add(format_args!("altered: {}", alteration.with_remedy()));
     }
     for counter in &drift.counters {
         text.add(format_args!("counter: {counter}"));

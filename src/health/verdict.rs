@@ -7,7 +7,7 @@ use crate::error::{Error, Kind};
 use crate::migrate::assessment::Assessment;
 use crate::store::schema::Schema;
 use crate::store::{Damage, Orphans, Snapshot, StorageStatus};
-use cts_schema::catalog::{CRITICAL, Drift, Object};
+use cts_schema::catalog::{Alteration, CRITICAL, Drift, Object};
 use cts_schema::constraint_exception::{ConstraintException, Rule};
 
 /// With fewer free bytes the database cannot be used: the WAL and the shared memory of a busy database
@@ -126,7 +126,7 @@ impl Report {
             }
             self.pending.push(object.to_string());
         }
-        let altered = drift.altered.iter().map(|alteration| alteration.to_string());
+        let altered = drift.altered.iter().map(Alteration::with_remedy);
         self.reasons_found.extend(altered.map(Reason::Warning));
         let counters = drift.counters.iter();
         let counters = counters.map(|fault| format!("{fault}; `cts repair` advances them"));

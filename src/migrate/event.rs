@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::error::Error;
-use cts_schema::catalog::{CounterFault, Drift, Object};
+use cts_schema::catalog::{Correction, CounterFault, Drift, Object};
 use cts_schema::constraint_exception::ConstraintException;
 
 /// A migration that was applied.
@@ -43,6 +43,10 @@ pub enum Event {
     BuiltOnline(Object),
     /// An object is missing and could not be created.
     NotRestored(Object, Error),
+    /// An altered table was put right.
+    Corrected(Correction),
+    /// An altered table could not be put right.
+    NotCorrected(Correction, Error),
     /// A constraint of an older CTS, with its table, that the rebuilt table does not have.
     ConstraintDropped(String),
     /// A rule that rows violate was recorded as an exception.
@@ -136,6 +140,7 @@ pub fn has_changes(events: &[Event]) -> bool {
             Event::BackedUp(_)
                 | Event::NotRestored(..)
                 | Event::CounterNotAdvanced(..)
+                | Event::NotCorrected(..)
                 | Event::SiteLogFailed(_)
         )
     };

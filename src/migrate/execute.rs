@@ -100,8 +100,9 @@ impl<'e> Execution<'e> {
             Action::EnforceConstraint(exception) => self.enforce(tx, exception),
             Action::AdvanceCounter(fault) => self.advance_counter(tx, fault),
             Action::FinishAdoption => self.finish_adoption(tx),
-            // The first comes after the transaction, the others with the rebuild before them.
+            // The first two come after the transaction, the others with the rebuild before them.
             Action::BuildIndexOnline(..)
+            | Action::Correct(_)
             | Action::RecordException(_)
             | Action::DropConstraint(..) => Ok(()),
         }

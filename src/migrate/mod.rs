@@ -5,6 +5,7 @@
 
 mod adoption;
 pub mod assessment;
+mod correction;
 pub mod event;
 mod execute;
 mod facts;
@@ -52,7 +53,9 @@ pub fn plan(database: &mut dyn OpenDatabase) -> Result<Plan> {
     let snapshot = database.inspect_with_counters()?;
     let assessment = Assessment::of(identity.schema, &snapshot)?;
     let facts = Facts::gather(database, &identity, &snapshot, &assessment)?;
-    Plan::decide(&identity, &snapshot, &assessment, &facts)
+    let mut plan = Plan::decide(&identity, &snapshot, &assessment, &facts)?;
+    correction::add_to_plan(database, &identity, &mut plan)?;
+    Ok(plan)
 }
 
 /// The plan for a database that does not exist.
@@ -76,6 +79,7 @@ pub fn run(store: &mut dyn Store, wait: &WaitPolicy<'_>, task: Task) -> Result<O
     let (mut outcome, online) =
         wait.retry_while_blocked(|| run_once(store, &identity, wait, task))?;
     build_online(store, &identity, wait, online, &mut outcome)?;
+    correction::correct(store, &identity, wait, task, &mut outcome)?;
     Ok(outcome)
 }
 

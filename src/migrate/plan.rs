@@ -11,6 +11,7 @@ use super::step::{Action, Step};
 use crate::error::{Error, Kind, Result};
 use crate::store::schema::Schema;
 use crate::store::{Backend, DatabaseIdentity, Obstacle, Origin, Snapshot};
+use cts_schema::catalog::attribute::UNLOGGED;
 use cts_schema::catalog::{Alteration, Aspect, Catalog, Column, Drift, Object, Table};
 use cts_schema::constraint_exception::{ConstraintException, Rule};
 
@@ -163,7 +164,9 @@ pub fn differs(backend: Backend, drift: &Drift, table: &str) -> bool {
 /// Whether a rebuild of its table takes a difference away. On SQLite it makes a new table; on
 /// PostgreSQL, which alters the table in place, it keeps what its owner has made of it.
 pub fn is_rebuilt_away(backend: Backend, alteration: &Alteration) -> bool {
-    backend == Backend::Sqlite || alteration.aspect != Aspect::Attribute
+    backend == Backend::Sqlite
+        || alteration.aspect != Aspect::Attribute
+        || alteration.found == UNLOGGED
 }
 
 /// Whether the object is an index.

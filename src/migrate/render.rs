@@ -34,6 +34,7 @@ pub fn plan_text(identity: &DatabaseIdentity, exists: bool, plan: &Plan) -> Line
         text.add(format_args!("{location}: nothing to do, {count} migrations are applied"));
     }
     for alteration in &plan.unchanged {
+        let alteration = alteration.with_remedy();
         text.add(format_args!("differs and would stay as it is: {alteration}"));
     }
     text.add("nothing was changed");
@@ -81,7 +82,7 @@ pub fn log_outcome(log: Log, outcome: &Outcome) {
     let (first, last) = events.split_at(events.partition_point(|event| rank(event) < DROPPED));
     first.iter().for_each(|event| log_event(log, event));
     for alteration in &outcome.drift.altered {
-        log.warn(alteration);
+        log.warn(alteration.with_remedy());
     }
     last.iter().for_each(|event| log_event(log, event));
 }
@@ -98,7 +99,8 @@ fn rank(event: &Event) -> u8 {
         Event::Applied(_) => 3,
         Event::Created(_) | Event::Restored(_) => 4,
         Event::BuiltOnline(_) => 5,
-        Event::NotRestored(..) => 6,
+        Event::Corrected(_) => 5,
+        Event::NotRestored(..) | Event::NotCorrected(..) => 6,
         Event::ConstraintDropped(_) => DROPPED,
         Event::ExceptionRecorded(_) => 8,
         Event::Enforced(_) => 9,
@@ -131,6 +133,12 @@ fn log_event(log: Log, event: &Event) {
         }
         Event::NotRestored(object, error) => {
             log.error(format_args!("{object} is missing and cannot be put back: {error}"));
+        }
+        Event::Corrected(correction) => {
+            log.warn(format_args!("altered table put right: {correction}"));
+        }
+        Event::NotCorrected(correction, error) => {
+            log.warn(format_args!("cannot {correction}: {error}"));
         }
         Event::ConstraintDropped(constraint) => log.warn(format_args!(
             "constraint dropped, because the schema of this version does not have it: {constraint}"
@@ -207,6 +215,9 @@ fn site_log_entry(event: &Event) -> Option<SiteLogEntry> {
         Event::ExceptionRecorded(exception) => {
             ("warn", format!("recorded constraint exception: {exception}"))
         }
+        Event::Corrected(correction) => {
+            ("warn", format!("put an altered table right: {correction}"))
+        }
         Event::Enforced(exception) => ("info", format!("enforced constraint again: {exception}")),
         Event::CounterAdvanced(fault) => ("warn", format!("advanced the {fault}")),
         Event::CounterNotAdvanced(..)
@@ -214,6 +225,7 @@ fn site_log_entry(event: &Event) -> Option<SiteLogEntry> {
         | Event::Restored(_)
         | Event::BuiltOnline(_)
         | Event::NotRestored(..)
+        | Event::NotCorrected(..)
         | Event::SiteLogFailed(_) => return None,
     };
     Some(SiteLogEntry { level, message: format!("cts {VERSION} {message}") })

@@ -5,7 +5,7 @@ use std::fmt;
 
 use crate::error::Error;
 use crate::store::{Backend, Origin};
-use cts_schema::catalog::{CounterFault, Object};
+use cts_schema::catalog::{Correction, CounterFault, Object};
 use cts_schema::constraint_exception::ConstraintException;
 use cts_schema::migration::Migration;
 
@@ -48,6 +48,8 @@ pub enum Action {
     /// Leaves out a constraint that the expected table does not have: table, constraint. Part of
     /// the rebuild before it.
     DropConstraint(String, String),
+    /// Puts an altered table right after the transaction; every row is kept.
+    Correct(Correction),
     /// Enforces a rule that no row violates any longer.
     EnforceConstraint(ConstraintException),
     /// Makes a counter of ids go on past those of the rows.
@@ -70,6 +72,7 @@ impl Action {
             Action::BuildIndexOnline(..) => "build index online",
             Action::RecordException(_) => "record exception",
             Action::DropConstraint(..) => "drop constraint",
+            Action::Correct(_) => "correct table",
             Action::EnforceConstraint(_) => "enforce constraint",
             Action::AdvanceCounter(_) => "advance counter",
             Action::FinishAdoption => "finish adoption",
@@ -89,6 +92,7 @@ impl Action {
                 format!("index {index} on {table}")
             }
             Action::RecordException(exception) => exception.to_string(),
+            Action::Correct(correction) => format!("table {}", correction.table()),
             Action::DropConstraint(_, constraint) => constraint.clone(),
             Action::EnforceConstraint(exception) => exception.rule_text(),
             Action::AdvanceCounter(fault) => fault.to_string(),
@@ -99,7 +103,9 @@ impl Action {
     /// transaction; on PostgreSQL while a table is locked.
     fn blocks_writers(&self, backend: Backend) -> bool {
         match self {
-            Action::BuildIndexOnline(..) => false,
+            Action::BuildIndexOnline(..) | Action::Correct(Correction::ValidateForeignKey(..)) => {
+                false
+            }
             Action::RecordException(_)
             | Action::CreateTable(_)
             | Action::DropConstraint(..)
@@ -193,6 +199,7 @@ impl Step {
                 write!(f, "  would record constraint exception: {object}")?
             }
             Action::DropConstraint(..) => write!(f, "  would drop constraint: {object}")?,
+            Action::Correct(correction) => write!(f, "would {correction}")?,
             Action::EnforceConstraint(_) => write!(f, "would enforce: {object}")?,
             Action::AdvanceCounter(_) => write!(f, "would advance the {object}")?,
             Action::FinishAdoption => {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{Inspect, WaitPolicy};
 use crate::error::{Error, Result};
-use cts_schema::catalog::{Column, CounterFault, Index, Object, Table};
+use cts_schema::catalog::{Column, Correction, CounterFault, Index, Object, Table};
 use cts_schema::constraint_exception::{ConstraintException, Rule};
 use cts_schema::migration::Migration;
 use cts_schema::sql::Statement;
@@ -151,6 +151,13 @@ pub trait Change: Inspect {
     /// # Errors
     /// Where the rows do not allow it, or are damaged themselves.
     fn reindex(&mut self, index: &str) -> Result<()>;
+
+    /// Puts an altered table right, and keeps every row. Returns how many rows keep a foreign key
+    /// from being validated.
+    ///
+    /// # Errors
+    /// Where the role may not, or something refers to the table as it is. It is unchanged.
+    fn correct(&mut self, correction: &Correction) -> Result<u64>;
 
     /// Copies the database as it is under the lock and proves the copy; `None` where it has no
     /// row. Also notes the foreign keys that [`Change::finish_adoption`] compares with.

@@ -11,7 +11,7 @@ use super::{
     StorageStatus, Store, WaitPolicy,
 };
 use crate::error::{Error, Kind, Result};
-use cts_schema::catalog::{Catalog, Column, CounterFault, Index, Object, Table};
+use cts_schema::catalog::{Catalog, Column, Correction, CounterFault, Index, Object, Table};
 use cts_schema::constraint_exception::{ConstraintException, Rule};
 use cts_schema::migration::Migration;
 use cts_schema::sql::Statement;
@@ -207,6 +207,10 @@ impl Change for FailingTx<'_> {
 
     fn reindex(&mut self, index: &str) -> Result<()> {
         self.tx()?.reindex(index)
+    }
+
+    fn correct(&mut self, correction: &Correction) -> Result<u64> {
+        self.tx()?.correct(correction)
     }
 
     fn back_up(&mut self) -> Result<Option<Backup>> {

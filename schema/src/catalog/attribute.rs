@@ -17,6 +17,22 @@ pub const NOT_ENFORCED: &str = "NOT ENFORCED";
 /// A foreign key that no row is checked by, because somebody disabled the triggers that check it.
 pub const TRIGGERS_DISABLED: &str = "WITH ITS TRIGGERS DISABLED";
 
+/// The statement that takes an attribute from a PostgreSQL table, where one does and no row is lost.
+pub fn removal(table: &str, attribute: &str) -> Option<String> {
+    if attribute == "ROW LEVEL SECURITY" {
+        return Some(format!("ALTER TABLE {table} DISABLE ROW LEVEL SECURITY"));
+    }
+    if let Some(parent) = attribute.strip_prefix("INHERITS ") {
+        return Some(format!("ALTER TABLE {table} NO INHERIT {parent}"));
+    }
+    if let Some(parent) = attribute.strip_prefix("PARTITION OF ") {
+        return Some(format!("ALTER TABLE {parent} DETACH PARTITION {table}"));
+    }
+    let rule = attribute.strip_prefix("RULE ")?.strip_suffix(" DO INSTEAD")?;
+    let (rule, _) = rule.rsplit_once(" ON ")?;
+    Some(format!("DROP RULE {rule} ON {table}"))
+}
+
 /// Whether this attribute of a foreign key means that rows may violate it.
 pub fn leaves_rows_unchecked(attribute: &str) -> bool {
     matches!(attribute, NOT_VALID | NOT_ENFORCED | TRIGGERS_DISABLED)

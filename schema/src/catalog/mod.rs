@@ -6,6 +6,7 @@
 
 pub mod attribute;
 mod category;
+mod correction;
 mod counter;
 mod drift;
 mod rust_source;
@@ -14,6 +15,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 pub use category::{CATEGORIES, CRITICAL, Category, core_tables, is_cts_database};
+pub use correction::Correction;
 pub use counter::{CounterFault, CounterState};
 pub use drift::{Alteration, Aspect, Drift, Object};
 pub use rust_source::catalog_expression;

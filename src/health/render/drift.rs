@@ -14,7 +14,8 @@ pub fn drift_json(drift: &Drift, exceptions: &[ConstraintException]) -> String {
     };
     let altered = |alteration: &Alteration| {
         let Alteration { object: what, expected, found, .. } = alteration;
-        json!({ "object": object(what), "expected": expected, "found": found })
+        let remedy = alteration.remedy();
+        json!({ "object": object(what), "expected": expected, "found": found, "remedy": remedy })
     };
     let mut json = json!({
         "drift": !drift.is_none(),

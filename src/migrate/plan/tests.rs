@@ -294,6 +294,10 @@ fn executed_steps(outcome: &Outcome) -> (BTreeSet<String>, BTreeSet<String>) {
             Event::CounterNotAdvanced(fault, _) => {
                 failed.insert(format!("advance counter: {fault}"))
             }
+            Event::Corrected(c) => done.insert(format!("correct table: table {}", c.table())),
+            Event::NotCorrected(c, _) => {
+                failed.insert(format!("correct table: table {}", c.table()))
+            }
             Event::SiteLogFailed(_) => true,
         };
     }

@@ -7,6 +7,7 @@
 //! - [`lock`]: the migration lock; [`obstacles`]: what prevents the creation of missing objects
 //! - [`existing_table`], [`violations`], [`rebuild_plan`], [`refusals`], [`rebuild`], [`conversion`],
 //!   [`sequences`], [`backup`]: the adoption of an older CTS
+//! - [`correction`]: altered tables that are put right
 //! - [`index`], [`online_index`]: indexes, in a transaction and while programs write
 //! - [`checkup`], [`role`]: `cts doctor`
 
@@ -17,6 +18,7 @@ mod checkup;
 mod connect;
 mod constraint;
 mod conversion;
+mod correction;
 mod counters;
 mod damage;
 mod database;

@@ -13,6 +13,7 @@ use crate::error::{Error, Kind, Result};
 use crate::store::schema::POSTGRES;
 use crate::store::sql::quoted;
 use crate::store::{Forecast, Progress, Rebuilt};
+use cts_schema::catalog::attribute::UNLOGGED;
 use cts_schema::catalog::{Column, ForeignKey, Index, Object, Table};
 use cts_schema::constraint_exception::RANDOM_ID_TEXT;
 use cts_schema::sql::Created;
@@ -55,7 +56,13 @@ pub fn add_column_with_keys_sql(session: &Session, table: &str, column: &Column)
     sql
 }
 
-fn add_foreign_key_sql(session: &Session, table: &str, key: &ForeignKey, is_valid: bool) -> String {
+/// The statement that adds a foreign key; one that is not valid is checked for new rows only.
+pub fn add_foreign_key_sql(
+    session: &Session,
+    table: &str,
+    key: &ForeignKey,
+    is_valid: bool,
+) -> String {
     format!(
         "ALTER TABLE {} ADD FOREIGN KEY ({}) REFERENCES {} ({}) ON DELETE {}{}",
         session.qualified(table),
@@ -141,6 +148,7 @@ fn differing_indexes<'e>(plan: &RebuildPlan<'e>) -> Vec<&'e Index> {
 /// The statements that drop constraints, indexes, and the defaults of columns.
 fn drops_sql(session: &Session, plan: &RebuildPlan<'_>, indexes: &[&Index]) -> Vec<String> {
     let table = session.qualified(&plan.expected.name);
+    let is_unlogged = plan.old.table.attributes.iter().any(|attribute| attribute == UNLOGGED);
     let drop =
         |table: &str, name: &str| format!("ALTER TABLE {table} DROP CONSTRAINT {}", quoted(name));
     let mut statements: Vec<String> =
@@ -150,6 +158,10 @@ fn drops_sql(session: &Session, plan: &RebuildPlan<'_>, indexes: &[&Index]) -> V
         plan.old.constraints.iter().filter(|constraint| !plan.keeps(constraint)).collect();
     constraints.sort_by_key(|constraint| constraint.kind != ConstraintKind::ForeignKey);
     statements.extend(constraints.iter().map(|constraint| drop(&table, &constraint.name)));
+    if is_unlogged {
+        // No foreign key of a table that is logged may refer to one that is not.
+        statements.push(format!("ALTER TABLE {table} SET LOGGED"));
+    }
     let drop_index = |index: &&Index| format!("DROP INDEX {}", session.qualified(&index.name));
     statements.extend(indexes.iter().map(drop_index));
     let columns = plan.target.columns.iter();

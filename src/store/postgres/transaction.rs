@@ -13,7 +13,8 @@ use super::lock::{self, LockedSession};
 use super::pool::SessionPool;
 use super::session::Session;
 use super::{
-    backup, counters, damage, exceptions, index, inspect, obstacles, rebuild, sequences, violations,
+    backup, correction, counters, damage, exceptions, index, inspect, obstacles, rebuild,
+    sequences, violations,
 };
 use crate::error::{Error, Kind, Result, StateLeft};
 use crate::store::sql::{
@@ -24,7 +25,7 @@ use crate::store::{
     Obstacle, Rebuilt, SiteLogEntry, Snapshot, StatementCounts, WaitPolicy, interrupted,
 };
 use crate::system::deadline::cannot_start_thread;
-use cts_schema::catalog::{Catalog, Column, CounterFault, Index, Object, Table};
+use cts_schema::catalog::{Catalog, Column, Correction, CounterFault, Index, Object, Table};
 use cts_schema::constraint_exception::{ConstraintException, Rule};
 use cts_schema::migration::Migration;
 use cts_schema::sql::{Created, Statement, with_schema};
@@ -274,6 +275,10 @@ impl Change for PostgresTx {
             let name = session.qualified(index);
             session.run(&format!("REINDEX INDEX {name}"))
         })
+    }
+
+    fn correct(&mut self, correction: &Correction) -> Result<u64> {
+        self.without_statement_timeout(|session| correction::make(session, correction))
     }
 
     fn back_up(&mut self) -> Result<Option<Backup>> {

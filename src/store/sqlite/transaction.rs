@@ -19,7 +19,7 @@ use crate::store::{
     Backup, Change, Damage, DamageScope, FailedStatement, Forecast, Inspect, Obstacle, Rebuilt,
     SiteLogEntry, Snapshot, StatementCounts, WaitPolicy, interrupted,
 };
-use cts_schema::catalog::{Catalog, Column, CounterFault, Index, Object, Table};
+use cts_schema::catalog::{Catalog, Column, Correction, CounterFault, Index, Object, Table};
 use cts_schema::constraint_exception::{ConstraintException, Rule};
 use cts_schema::migration::Migration;
 use cts_schema::sql::Statement;
@@ -124,6 +124,11 @@ impl Change for SqliteTx<'_> {
 
     fn reindex(&mut self, index: &str) -> Result<()> {
         self.run(&format!("REINDEX {}", quoted(index)))
+    }
+
+    /// SQLite has no table of this kind, and no foreign key that only some rows are checked by.
+    fn correct(&mut self, _: &Correction) -> Result<u64> {
+        Ok(0)
     }
 
     fn back_up(&mut self) -> Result<Option<Backup>> {

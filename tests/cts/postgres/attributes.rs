@@ -189,3 +189,155 @@ fn a_restored_dump_is_as_the_database_was() {
     restored.admin().batch_execute(&dump).unwrap_or_else(|e| panic!("{e:?}"));
     restored.cts("verify").success().says(&["no drift"]);
 }
+
+/// More rows than a start changes a table with.
+const MANY_ROWS: &str = "INSERT INTO pseudo_positions (connection_id, symbol) SELECT 'a', 'S' FROM generate_series(1, 20001)";
+const CONNECTION: &str = "INSERT INTO exchange_connections (id, name) VALUES ('a', 'b')";
+/// A row whose connection does not exist, in a table without the triggers that would refuse it.
+const ORPHAN: &str = "ALTER TABLE pseudo_positions DISABLE TRIGGER ALL; \
+    INSERT INTO pseudo_positions (connection_id, symbol) VALUES ('gone', 'S')";
+
+fn run_as_superuser(database: &Database, sql: &str) {
+    database.admin().batch_execute(sql).unwrap_or_else(|e| panic!("{sql}: {e:?}"));
+}
+
+#[test]
+fn a_start_puts_right_what_loses_no_row() {
+    let database = migrated();
+    let not_valid =
+        format!("{FOREIGN_KEY} REFERENCES exchange_connections (id) ON DELETE CASCADE NOT VALID");
+    for (change, said) in [
+        // The children first, which may not refer to a table that is not logged.
+        (
+            "DO $$ DECLARE own regclass; BEGIN \
+             FOR own IN SELECT conrelid FROM pg_constraint WHERE contype = 'f' LOOP EXECUTE format('ALTER TABLE %s SET UNLOGGED', own); END LOOP; \
+             ALTER TABLE exchange_connections SET UNLOGGED; END $$",
+            "altered table put right: make table exchange_connections logged",
+        ),
+        ("ALTER TABLE users SET UNLOGGED", "altered table put right: make table users logged"),
+        (&*not_valid, "altered table put right: validate FOREIGN KEY (connection_id)"),
+        (
+            "ALTER TABLE pseudo_positions DISABLE TRIGGER ALL",
+            "altered table put right: enforce FOREIGN KEY (connection_id)",
+        ),
+    ] {
+        for words in ["migrate", "repair"] {
+            let changed = changed(&database, change);
+            changed.sql(CONNECTION);
+            let plan = changed.cts("migrate --dry-run").success().out();
+            let planned = said.strip_prefix("altered table put right: ").unwrap();
+            assert!(plan.contains(&format!("would {planned}")), "{plan}");
+            changed.cts(words).success().says(&[said]);
+            changed.cts("verify").success().says(&["no drift"]);
+            changed.cts("--check").success();
+            let noted = "SELECT count(*) FROM site_logs WHERE message LIKE '%put an altered table right: %'";
+            assert!(changed.number(noted) > 0, "{change}");
+            assert_eq!(changed.number("SELECT count(*) FROM exchange_connections"), 1);
+            let refused =
+                "INSERT INTO pseudo_positions (connection_id, symbol) VALUES ('gone', 'S')";
+            assert!(changed.open().batch_execute(refused).is_err(), "{change}");
+        }
+    }
+}
+
+#[test]
+fn a_large_table_is_put_right_by_a_repair_only() {
+    let database = migrated();
+    database.sql(CONNECTION);
+    database.sql(MANY_ROWS);
+    run_as_superuser(&database, "ALTER TABLE pseudo_positions SET UNLOGGED");
+    let remedy =
+        "found UNLOGGED; it is empty after a crash of the server; `cts repair` makes it logged";
+    database.cts("migrate --dry-run").success().says(&["would stay as it is", remedy]);
+    database.cts("migrate").success().says(&[remedy]);
+    database.cts("--check").status(1).says(&[remedy]);
+    database.cts("repair").success().says(&["make table pseudo_positions logged"]);
+    database.cts("verify").success();
+    assert_eq!(database.number("SELECT count(*) FROM pseudo_positions"), 20001);
+}
+
+#[test]
+fn rows_that_violate_a_foreign_key_are_kept_and_named() {
+    let database = migrated();
+    database.sql(CONNECTION);
+    run_as_superuser(&database, ORPHAN);
+    let rows =
+        "1 rows of table pseudo_positions refer to rows of exchange_connections that do not exist";
+    let show = "SELECT * FROM pseudo_positions WHERE connection_id NOT IN (SELECT id FROM exchange_connections)";
+    database.cts("verify").status(1).says(&["`cts repair` enforces it again"]);
+    database.cts("migrate").success().says(&["enforce FOREIGN KEY", rows, show]);
+    // New rows are checked again, the old one is kept.
+    let refused = "INSERT INTO pseudo_positions (connection_id, symbol) VALUES ('gone too', 'S')";
+    assert!(database.open().batch_execute(refused).is_err());
+    database.cts("repair").status(1).says(&[rows, "NOT VALID; `cts repair` validates it, once"]);
+    assert_eq!(database.number("SELECT count(*) FROM pseudo_positions"), 1);
+    database.sql("DELETE FROM pseudo_positions WHERE connection_id = 'gone'");
+    database.cts("repair").success().says(&["validate FOREIGN KEY", "no drift"]);
+}
+
+#[test]
+fn a_table_in_use_is_left_by_a_start_and_waited_for_by_a_repair() {
+    let database = migrated();
+    run_as_superuser(&database, "ALTER TABLE users SET UNLOGGED");
+    let mut client = database.open();
+    client
+        .batch_execute("BEGIN; INSERT INTO users (username, password_hash) VALUES ('a', 'b')")
+        .unwrap();
+    database.cts("migrate").success().says(&["cannot make table users logged"]);
+    database.cts("repair").env("CTS_LOCK_TIMEOUT", "1s").status(75);
+    client.batch_execute("COMMIT").unwrap();
+    database.cts("repair").success();
+    assert_eq!(database.texts("SELECT username FROM users"), ["a"]);
+}
+
+#[test]
+fn the_remedy_of_what_the_owner_made_works() {
+    let database = migrated();
+    for change in [
+        "CREATE TABLE o.parent (role TEXT); ALTER TABLE users INHERIT o.parent",
+        "ALTER TABLE users ENABLE ROW LEVEL SECURITY",
+        "CREATE RULE \"A rule\" AS ON INSERT TO site_logs DO INSTEAD NOTHING",
+        "{INDEX} (category) INCLUDE (value)",
+    ] {
+        let changed = changed(&database, change);
+        let json = changed.cts("verify --json").status(1).json();
+        let remedy = json["altered"][0]["remedy"].as_str().unwrap();
+        let sql = match remedy.split('`').nth(1) {
+            Some("cts repair") => "DROP INDEX idx_system_settings_category",
+            sql => sql.unwrap(),
+        };
+        run_as_superuser(&changed, &format!("SET search_path = public; {sql}"));
+        changed.cts("repair").success().says(&["no drift"]);
+    }
+}
+
+#[test]
+fn an_older_database_whose_tables_are_not_logged_is_adopted_and_survives_a_crash() {
+    let database = Cluster::shared().owned();
+    database.sql(
+        "CREATE UNLOGGED TABLE exchange_connections (id TEXT PRIMARY KEY, name TEXT NOT NULL); \
+         CREATE UNLOGGED TABLE users (id SERIAL PRIMARY KEY, username TEXT NOT NULL, password_hash TEXT NOT NULL); \
+         INSERT INTO users (username, password_hash) VALUES ('a', 'x'), ('b', 'y'); \
+         INSERT INTO exchange_connections VALUES ('c', 'd')",
+    );
+    database.cts("migrate").success();
+    database.cts("verify").success().says(&["no drift"]);
+    let unlogged = "SELECT relname FROM pg_class WHERE relpersistence = 'u'";
+    assert_eq!(database.texts(unlogged), Vec::<String>::new());
+    assert_eq!(database.number("SELECT count(*) FROM users"), 2);
+}
+
+#[test]
+fn an_older_database_with_what_its_owner_made_is_adopted_and_reported() {
+    let database = Cluster::shared().owned();
+    database.sql(
+        "CREATE TABLE exchange_connections (id TEXT PRIMARY KEY COLLATE \"C\", name TEXT NOT NULL); \
+         CREATE TABLE pseudo_positions (id SERIAL PRIMARY KEY, symbol TEXT NOT NULL, \
+             connection_id TEXT NOT NULL REFERENCES exchange_connections (id) ON UPDATE CASCADE DEFERRABLE); \
+         CREATE TABLE site_logs (id SERIAL PRIMARY KEY, level TEXT NOT NULL, message TEXT NOT NULL); \
+         CREATE RULE away AS ON DELETE TO site_logs DO INSTEAD NOTHING",
+    );
+    database.cts("migrate").success().says(&["found RULE away ON DELETE DO INSTEAD"]);
+    let said = database.cts("verify").status(1).out();
+    assert!(said.contains("drift: 0 missing, 1 altered"), "{said}");
+}
