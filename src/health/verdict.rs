@@ -199,6 +199,14 @@ impl Report {
             .collect();
         self.reasons_found.extend(critical.into_iter().map(Reason::Critical));
         self.reasons_found.extend(orphans);
+        // What is not ours is named, and judged by its own program.
+        let unchecked = damage.unchecked.iter().map(|unchecked| {
+            match schema.expected.table(&unchecked.table) {
+                Some(_) => Reason::Warning(unchecked.to_string()),
+                None => Reason::Notice(unchecked.to_string()),
+            }
+        });
+        self.reasons_found.extend(unchecked);
     }
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::error::Error;
+use crate::store::Unchecked;
 use cts_schema::catalog::{Correction, CounterFault, Drift, Object};
 use cts_schema::constraint_exception::ConstraintException;
 
@@ -57,6 +58,8 @@ pub enum Event {
     CounterAdvanced(CounterFault),
     /// A counter of ids cannot go on.
     CounterNotAdvanced(CounterFault, Error),
+    /// A table could not be checked for damage.
+    NotChecked(Unchecked),
     /// The table `site_logs` did not take the rows about the run.
     SiteLogFailed(Error),
 }
@@ -141,6 +144,7 @@ pub fn has_changes(events: &[Event]) -> bool {
                 | Event::NotRestored(..)
                 | Event::CounterNotAdvanced(..)
                 | Event::NotCorrected(..)
+                | Event::NotChecked(_)
                 | Event::SiteLogFailed(_)
         )
     };

@@ -8,7 +8,7 @@ use super::plan::{tables_to_rebuild, wanted_objects};
 use crate::error::{Cause, Error, Kind, Result, StateLeft};
 use crate::store::{
     Change, Damage, DamageScope, DatabaseIdentity, Forecast, Inspect, ONLINE_INDEX_ROWS_MAX,
-    Obstacle, Snapshot,
+    Obstacle, Snapshot, Unchecked,
 };
 use cts_schema::catalog::Object;
 use cts_schema::constraint_exception::ConstraintException;
@@ -26,6 +26,8 @@ pub struct Facts {
     pub forecasts: BTreeMap<String, Forecast>,
     /// Damaged indexes of a database that is not damaged otherwise.
     pub damaged_indexes: Vec<String>,
+    /// Tables that could not be checked for damage.
+    pub unchecked: Vec<Unchecked>,
     /// Recorded exceptions that no row violates any longer.
     pub enforceable: Vec<ConstraintException>,
 }
@@ -84,10 +86,14 @@ impl Facts {
         if assessment.is_complete() {
             return Ok(Facts::default());
         }
+        let mut unchecked = Vec::new();
         if !snapshot.catalog.is_empty() {
-            refuse_damage(&database.find_damage(DamageScope::Pages)?)?;
+            let damage = database.find_damage(DamageScope::Pages)?;
+            refuse_damage(&damage)?;
+            unchecked = damage.unchecked;
         }
         let mut facts = Facts::without_rows(database, identity, snapshot, assessment)?;
+        facts.unchecked = unchecked;
         super::plan::refuse_obstacles(snapshot.origin(), &facts.obstacles)?;
         for table in tables_to_rebuild(identity, snapshot, &assessment.drift, &facts) {
             facts.forecasts.insert(table.name.to_string(), database.forecast(table)?);
@@ -116,6 +122,7 @@ impl Facts {
             facts.forecasts.insert(table.name.to_string(), tx.forecast(table)?);
         }
         facts.damaged_indexes = damage.indexes;
+        facts.unchecked = damage.unchecked;
         for exception in &snapshot.exceptions {
             let Some(table) = identity.schema.expected.table(&exception.table) else { continue };
             if snapshot.catalog.table(&table.name).is_some()

@@ -152,6 +152,7 @@ fn run_locked(
         Task::Repair => Facts::gather_for_repair(tx, identity, snapshot, &assessment)?,
     };
     let plan = Plan::decide(identity, snapshot, &assessment, &facts)?;
+    execution.events.extend(facts.unchecked.iter().cloned().map(Event::NotChecked));
     if plan.steps.is_empty() {
         return Ok(assessment.drift);
     }

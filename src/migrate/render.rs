@@ -105,7 +105,8 @@ fn rank(event: &Event) -> u8 {
         Event::ExceptionRecorded(_) => 8,
         Event::Enforced(_) => 9,
         Event::CounterAdvanced(_) | Event::CounterNotAdvanced(..) => 10,
-        Event::SiteLogFailed(_) => 11,
+        Event::NotChecked(_) => 11,
+        Event::SiteLogFailed(_) => 12,
     }
 }
 
@@ -157,6 +158,7 @@ fn log_event(log: Log, event: &Event) {
         Event::CounterNotAdvanced(fault, error) => {
             log.error(format_args!("{fault}, and they cannot go on: {error}"));
         }
+        Event::NotChecked(unchecked) => log.warn(unchecked),
         Event::SiteLogFailed(error) => {
             log.warn(format_args!("cannot write to table site_logs: {error}"));
         }
@@ -221,6 +223,7 @@ fn site_log_entry(event: &Event) -> Option<SiteLogEntry> {
         Event::Enforced(exception) => ("info", format!("enforced constraint again: {exception}")),
         Event::CounterAdvanced(fault) => ("warn", format!("advanced the {fault}")),
         Event::CounterNotAdvanced(..)
+        | Event::NotChecked(_)
         | Event::Created(_)
         | Event::Restored(_)
         | Event::BuiltOnline(_)

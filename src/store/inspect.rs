@@ -107,6 +107,24 @@ pub struct Damage {
     pub indexes: Vec<String>,
     /// Rows whose foreign key refers to no row.
     pub orphans: Vec<Orphans>,
+    /// What could not be checked, which does not mean that it is damaged.
+    pub unchecked: Vec<Unchecked>,
+}
+
+/// A table, perhaps of another program, that cannot be checked here: it needs a function or a collation
+/// that only its program has, or its foreign key does not fit the table that it refers to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unchecked {
+    /// The table, in the spelling of the expected catalogue where it is one of ours.
+    pub table: String,
+    /// Why it cannot be checked.
+    pub cause: String,
+}
+
+impl fmt::Display for Unchecked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "table {} cannot be checked: {}", self.table, self.cause)
+    }
 }
 
 /// Rows of a table that refer to rows of another that do not exist.

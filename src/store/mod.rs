@@ -25,7 +25,7 @@ pub use database::{
 };
 pub use inspect::{
     Damage, DamageScope, Forecast, Inspect, Obstacle, OpenDatabase, Origin, Orphans, PoolState,
-    ServerInstance, Snapshot, StorageStatus,
+    ServerInstance, Snapshot, StorageStatus, Unchecked,
 };
 pub use maintain::{Settled, Store, Upkeep, UpkeepOpener, UpkeepTurn, write_site_log};
 pub use wait::{WaitPolicy, WaitReason, interrupted};

@@ -298,7 +298,7 @@ fn executed_steps(outcome: &Outcome) -> (BTreeSet<String>, BTreeSet<String>) {
             Event::NotCorrected(c, _) => {
                 failed.insert(format!("correct table: table {}", c.table()))
             }
-            Event::SiteLogFailed(_) => true,
+            Event::NotChecked(_) | Event::SiteLogFailed(_) => true,
         };
     }
     (done, failed)

@@ -4,9 +4,9 @@
 use super::catalog::{schema_oid, table_names};
 use super::inspect;
 use super::session::{Row, Session};
-use crate::error::{Kind, Result};
+use crate::error::{Cause, Error, Kind, Result};
 use crate::store::sql::{literal, quoted};
-use crate::store::{Damage, Orphans};
+use crate::store::{Damage, Orphans, Unchecked};
 use cts_schema::catalog::{ForeignKey, Table};
 
 /// The least number of bytes of a row: its header and its line pointer. (PostgreSQL documentation,
@@ -26,6 +26,9 @@ pub fn find_damage(session: &mut Session) -> Result<Damage> {
         let name = session.qualified(&table.name);
         // A cast of a row could be one that the owner of the table has created.
         match session.run(&format!("SELECT sum(length(concat(t))) FROM {name} t")) {
+            Err(error) if is_uncheckable(&error) => {
+                damage.unchecked.push(unchecked(&table.name, &error));
+            }
             Err(error) if error.kind == Kind::Data => {
                 damage.pages.push(format!("table {}: {}", table.name, error.message()));
             }
@@ -34,9 +37,29 @@ pub fn find_damage(session: &mut Session) -> Result<Damage> {
     }
     check_indexes(session, &mut damage, false)?;
     for table in found.catalog.tables.iter() {
-        damage.orphans.extend(orphans(session, table)?);
+        match orphans(session, table) {
+            // A column whose type its owner has changed cannot be compared with its parent's.
+            Err(error) if is_uncheckable(&error) => {
+                damage.unchecked.push(unchecked(&table.name, &error));
+            }
+            found => damage.orphans.extend(found?),
+        }
     }
     Ok(damage)
+}
+
+/// Whether the check itself failed on what somebody has made, and not on a page: an error of another
+/// class than internal ones (XX, among them damage) and those of files (58).
+fn is_uncheckable(error: &Error) -> bool {
+    let is_of_server = match error.cause.as_deref() {
+        Some(Cause::SqlState(state)) => state.starts_with("XX") || state.starts_with("58"),
+        _ => true,
+    };
+    error.kind == Kind::Data && !is_of_server
+}
+
+fn unchecked(table: &str, error: &Error) -> Unchecked {
+    Unchecked { table: table.to_string(), cause: error.message() }
 }
 
 /// Checks every index, in the transaction that is open, which it leaves usable.
@@ -52,6 +75,7 @@ pub fn find_damaged_indexes(session: &mut Session) -> Result<Damage> {
 /// An index and the function that checks it.
 struct CheckedIndex {
     name: String,
+    table: String,
     /// The schema of the extension `amcheck`.
     amcheck_schema: String,
     oid: u32,
@@ -63,6 +87,7 @@ impl CheckedIndex {
             name: row.text(0)?.to_string(),
             amcheck_schema: row.text(1)?.to_string(),
             oid: row.number(2)?,
+            table: row.text(3)?.to_string(),
         })
     }
 }
@@ -70,7 +95,7 @@ impl CheckedIndex {
 /// The B-tree indexes of our tables, if the role may call `amcheck`; else no row.
 fn checked_indexes(session: &mut Session) -> Result<Vec<CheckedIndex>> {
     let sql = format!(
-        "SELECT i.relname, e.nspname, x.indexrelid FROM pg_index x JOIN pg_class c ON c.oid = x.indrelid \
+        "SELECT i.relname, e.nspname, x.indexrelid, c.relname FROM pg_index x JOIN pg_class c ON c.oid = x.indrelid \
          JOIN pg_class i ON i.oid = x.indexrelid JOIN pg_am m ON m.oid = i.relam AND m.amname = 'btree', \
          (SELECT n.nspname FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace \
              WHERE p.proname = 'bt_index_check' AND has_function_privilege(p.oid, 'EXECUTE') LIMIT 1) e \
@@ -87,9 +112,14 @@ fn check_indexes(session: &mut Session, damage: &mut Damage, in_transaction: boo
         true => ("SAVEPOINT cts_check; ", "; RELEASE cts_check", "ROLLBACK TO cts_check"),
         false => ("", "", ""),
     };
-    for CheckedIndex { name, amcheck_schema, oid } in checked_indexes(session)? {
+    for CheckedIndex { name, table, amcheck_schema, oid } in checked_indexes(session)? {
         let function = format!("{}.bt_index_check", quoted(&amcheck_schema));
         match session.run(&format!("{before}SELECT {function}({oid}::regclass, true){after}")) {
+            // The function of an index that its owner has made fails, for example.
+            Err(error) if is_uncheckable(&error) => {
+                session.run_alone(undo)?;
+                damage.unchecked.push(unchecked(&table, &error.at(format!("index {name}"))));
+            }
             Err(error) if error.kind == Kind::Data => {
                 session.run_alone(undo)?;
                 damage.pages.push(format!("index {name}: {}", error.message()));

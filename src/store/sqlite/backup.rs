@@ -11,12 +11,13 @@ use rusqlite::{Connection, OpenFlags};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
+use super::damage::find_damage;
 use super::error::from_sqlite;
 use super::file::{self, SIDE_FILES, folder_of, side_file};
 use super::file_error::{cannot_create, cannot_write};
 use super::permissions::create_new;
 use crate::error::{Error, Kind, Result};
-use crate::store::Backup;
+use crate::store::{Backup, DamageScope};
 use crate::system::file_handle::FileHandle;
 use crate::system::version::VERSION;
 
@@ -140,8 +141,5 @@ fn open(path: &Path, flags: OpenFlags) -> Result<Connection> {
 
 /// The first line of `quick_check`. `None` if it finds no damage.
 fn first_damage(conn: &Connection, path: &Path) -> Result<Option<String>> {
-    let line: String = conn
-        .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
-        .map_err(|e| from_sqlite(path, &e))?;
-    Ok((line != "ok").then_some(line))
+    Ok(find_damage(conn, path, DamageScope::Pages)?.pages.into_iter().next())
 }

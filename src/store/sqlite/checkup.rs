@@ -88,7 +88,11 @@ fn journal_mode(is_wal: bool) -> Finding {
 fn pages(damage: Result<Damage>) -> Finding {
     let (group, name) = (Group::Database, "pages");
     match damage {
-        Ok(Damage { pages, .. }) => match pages.first() {
+        Ok(Damage { pages, unchecked, .. }) => match pages.first() {
+            None if !unchecked.is_empty() => {
+                let unchecked: Vec<String> = unchecked.iter().map(ToString::to_string).collect();
+                Finding::good(group, name, format!("no damage found; {}", unchecked.join("; ")))
+            }
             None => {
                 Finding::good(group, name, "no damage; cts --check --deep checks the indexes too")
             }

@@ -3,65 +3,141 @@
 
 use std::path::Path;
 
-use rusqlite::{Connection, Row};
+use rusqlite::{Connection, Params, Row};
 
-use super::error::{from_sqlite, is_damage, is_statement_fault};
+use super::error::{from_sqlite, is_damage, is_uncheckable};
 use crate::error::Result;
+use crate::store::schema::SQLITE;
 use crate::store::sql::quoted;
-use crate::store::{Damage, DamageScope, Orphans};
+use crate::store::{Damage, DamageScope, Orphans, Unchecked};
 
 /// Lines that a check returns at most.
-const LINES_MAX: u32 = 20;
+const LINES_MAX: usize = 20;
 /// Counts the rows whose foreign key references nothing, by table and referenced table.
 const ORPHANS: &str =
     "SELECT \"table\", parent, count(*) FROM pragma_foreign_key_check GROUP BY 1, 2";
+/// The same of one table.
+const ORPHANS_OF_TABLE: &str =
+    "SELECT \"table\", parent, count(*) FROM pragma_foreign_key_check(?1) GROUP BY 1, 2";
+/// The tables that have pages in this file, the schema among them.
+const TABLES: &str = "SELECT 'sqlite_schema' UNION ALL \
+    SELECT name FROM sqlite_schema WHERE type = 'table' AND rootpage > 0";
 
 /// Checks the pages (`quick_check`), those of one table and of the schema, or every page, index
 /// entry (`integrity_check`) and foreign key. That SQLite cannot read a damaged file is damage, not
-/// an error.
+/// an error; a table that cannot be checked is neither.
 ///
 /// # Errors
 /// If the check cannot be completed for another reason.
 pub fn find_damage(conn: &Connection, path: &Path, scope: DamageScope<'_>) -> Result<Damage> {
-    let lines = match scope {
-        DamageScope::Pages => check(conn, &format!("quick_check({LINES_MAX})")),
-        DamageScope::Everything => check(conn, &format!("integrity_check({LINES_MAX})")),
+    let checked = match scope {
+        DamageScope::Pages => check_all(conn, "quick_check"),
+        DamageScope::Everything => check_all(conn, "integrity_check"),
         DamageScope::Table(table) => check_table(conn, table),
     };
-    let lines = lines.map_err(|e| from_sqlite(path, &e))?;
+    let Checked { lines, mut unchecked } = checked.map_err(|e| from_sqlite(path, &e))?;
     let indexes = damaged_indexes(&lines);
     let pages = lines.into_iter().map(|line| with_object(conn, line)).collect();
     let orphans = match scope {
-        DamageScope::Everything => rows(conn, ORPHANS, orphans),
+        DamageScope::Everything => find_orphans(conn, &mut unchecked),
         DamageScope::Pages | DamageScope::Table(_) => Ok(Vec::new()),
     };
     match orphans {
-        Ok(orphans) => Ok(Damage { pages, indexes, orphans }),
-        Err(e) if is_damage(&e) => Ok(Damage { pages, indexes, orphans: Vec::new() }),
+        Ok(orphans) => Ok(Damage { pages, indexes, orphans, unchecked }),
+        Err(e) if is_damage(&e) => Ok(Damage { pages, indexes, orphans: Vec::new(), unchecked }),
         Err(e) => Err(from_sqlite(path, &e)),
     }
 }
 
+/// What a check of pages found.
+#[derive(Default)]
+struct Checked {
+    /// The lines that report damage.
+    lines: Vec<String>,
+    unchecked: Vec<Unchecked>,
+}
+
+/// Checks the whole file; table by table where SQLite refuses to check all of it because of one. Pages
+/// that belong to no table are left out then.
+fn check_all(conn: &Connection, pragma: &str) -> rusqlite::Result<Checked> {
+    match check(conn, &format!("{pragma}({LINES_MAX})")) {
+        Err(e) if is_uncheckable(&e) => {}
+        lines => return Ok(Checked { lines: lines?, unchecked: Vec::new() }),
+    }
+    let mut checked = Checked::default();
+    for table in rows(conn, TABLES, [], |row| row.get::<_, String>(0))? {
+        match check(conn, &format!("{pragma}({})", quoted(&table))) {
+            Err(e) if is_uncheckable(&e) => checked.unchecked.push(unchecked(&table, &e)),
+            lines => checked.lines.extend(lines?),
+        }
+    }
+    checked.lines.truncate(LINES_MAX);
+    Ok(checked)
+}
+
+fn unchecked(table: &str, cause: &rusqlite::Error) -> Unchecked {
+    let cause = match cause {
+        rusqlite::Error::SqliteFailure(_, Some(text)) => text.clone(),
+        rusqlite::Error::SqlInputError { msg, .. } => msg.clone(),
+        other => other.to_string(),
+    };
+    Unchecked { table: expected_name(table), cause }
+}
+
+/// The name of a table as the expected catalogue spells it, where it is one of ours.
+fn expected_name(name: &str) -> String {
+    let mut expected = SQLITE.expected.tables.iter();
+    let known = expected.find(|table| table.name.eq_ignore_ascii_case(name));
+    known.map_or(name, |table| &table.name).to_string()
+}
+
+/// Counts the orphans of every table; table by table where the foreign key of one does not fit the
+/// table that it refers to.
+fn find_orphans(
+    conn: &Connection,
+    unchecked_tables: &mut Vec<Unchecked>,
+) -> rusqlite::Result<Vec<Orphans>> {
+    match rows(conn, ORPHANS, [], orphans) {
+        Err(e) if is_uncheckable(&e) => {}
+        found => return found,
+    }
+    let mut found = Vec::new();
+    for table in rows(conn, TABLES, [], |row| row.get::<_, String>(0))? {
+        match rows(conn, ORPHANS_OF_TABLE, [&table], orphans) {
+            Err(e) if is_uncheckable(&e) => {
+                let unchecked = unchecked(&table, &e);
+                if unchecked_tables.iter().all(|other| other.table != unchecked.table) {
+                    unchecked_tables.push(unchecked);
+                }
+            }
+            of_table => found.extend(of_table?),
+        }
+    }
+    Ok(found)
+}
+
 /// The lines of a check that report damage.
 fn check(conn: &Connection, pragma: &str) -> rusqlite::Result<Vec<String>> {
-    match rows(conn, &format!("PRAGMA {pragma}"), |row| row.get(0)) {
+    match rows(conn, &format!("PRAGMA {pragma}"), [], |row| row.get(0)) {
         Ok(lines) => Ok(lines.into_iter().filter(|line: &String| line != "ok").collect()),
         Err(e) if is_damage(&e) => Ok(vec![e.to_string()]),
         Err(e) => Err(e),
     }
 }
 
-/// The lines of a check of the schema and, if it exists, one table.
-fn check_table(conn: &Connection, table: &str) -> rusqlite::Result<Vec<String>> {
+/// Checks the schema and, if it exists, one table.
+fn check_table(conn: &Connection, table: &str) -> rusqlite::Result<Checked> {
     let lines = check(conn, "quick_check(sqlite_schema)")?;
-    if !lines.is_empty() {
-        return Ok(lines);
+    let mut checked = Checked { lines, unchecked: Vec::new() };
+    if !checked.lines.is_empty() {
+        return Ok(checked);
     }
     match check(conn, &format!("quick_check({})", quoted(table))) {
-        // The table does not exist.
-        Err(e) if is_statement_fault(&e) => Ok(Vec::new()),
-        other => other,
+        // The table does not exist, or cannot be checked.
+        Err(e) if is_uncheckable(&e) => {}
+        lines => checked.lines = lines?,
     }
+    Ok(checked)
 }
 
 /// The indexes that are damaged, if nothing else is: they can be created again from their tables.
@@ -93,16 +169,18 @@ fn with_object(conn: &Connection, line: String) -> String {
 }
 
 fn orphans(row: &Row<'_>) -> rusqlite::Result<Orphans> {
-    Ok(Orphans { table: row.get(0)?, parent: row.get(1)?, rows: row.get(2)? })
+    let name = |at| row.get::<_, String>(at).map(|name| expected_name(&name));
+    Ok(Orphans { table: name(0)?, parent: name(1)?, rows: row.get(2)? })
 }
 
 fn rows<T>(
     conn: &Connection,
     sql: &str,
+    parameters: impl Params,
     read: fn(&Row<'_>) -> rusqlite::Result<T>,
 ) -> rusqlite::Result<Vec<T>> {
     let mut statement = conn.prepare(sql)?;
-    statement.query_map([], read)?.collect()
+    statement.query_map(parameters, read)?.collect()
 }
 
 #[cfg(test)]

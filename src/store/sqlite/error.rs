@@ -76,6 +76,12 @@ pub fn is_statement_fault(error: &rusqlite::Error) -> bool {
     extended_code(error) == Some(ffi::SQLITE_ERROR)
 }
 
+/// Whether a check cannot be run, because the schema names what only another program has: a function, or
+/// a collation (`SQLITE_ERROR_MISSING_COLLSEQ`); or because a foreign key does not fit its parent.
+pub fn is_uncheckable(error: &rusqlite::Error) -> bool {
+    is_statement_fault(error) || extended_code(error) == Some(ffi::SQLITE_ERROR_MISSING_COLLSEQ)
+}
+
 /// The extended result code of an error. `None` if it is not one of SQLite itself.
 pub fn extended_code(error: &rusqlite::Error) -> Option<i32> {
     match error {

@@ -12,7 +12,7 @@ use rusqlite::Connection;
 use super::catalog::{self, number};
 use super::counters;
 use super::create_table::create_table;
-use super::error::{Result, is_statement_fault};
+use super::error::{Result, SqliteError, is_statement_fault, is_uncheckable};
 use super::existing_table::SourceTable;
 use super::index::{self, count_duplicates};
 use super::row_copy::RowCopy;
@@ -89,14 +89,22 @@ fn replace(conn: &Connection, copy: &RowCopy<'_>) -> Result<()> {
     let name = &copy.source.table.name;
     let counter = autoincrement_counter(conn, copy.source)?;
     let dependents = dependents(conn, name)?;
-    // The rename as it was before SQLite 3.26, which leaves views and other tables as they are.
-    conn.execute_batch(&format!(
-        "PRAGMA legacy_alter_table = ON; DROP TABLE {0}; ALTER TABLE {1} RENAME TO {0}; PRAGMA legacy_alter_table = OFF",
+    // The rename as it was before SQLite 3.26, which leaves views and other tables as they are. It parses
+    // the whole schema; what of it only its own program can use, such as an index with a collation of
+    // that, is no error with a writable schema (sqlite.org/src/file/src/alter.c, `renameTableTest`).
+    let settings = |value: &str| {
+        format!("PRAGMA legacy_alter_table = {value}; PRAGMA writable_schema = {value}")
+    };
+    let renamed = conn.execute_batch(&format!(
+        "{2}; DROP TABLE {0}; ALTER TABLE {1} RENAME TO {0}",
         quoted(name),
-        quoted(copy.new_name)
-    ))?;
+        quoted(copy.new_name),
+        settings("ON")
+    ));
+    conn.execute_batch(&settings("OFF"))?;
+    renamed?;
     for dependent in dependents.iter().filter(|dependent| !dependent.is_index_of(copy.target)) {
-        conn.execute_batch(&dependent.sql)?;
+        dependent.create(conn, name)?;
     }
     match counter.filter(|_| copy.target.rowid_alias().is_some()) {
         Some(counter) => set_autoincrement_counter(conn, name, counter),
@@ -106,8 +114,9 @@ fn replace(conn: &Connection, copy: &RowCopy<'_>) -> Result<()> {
 
 /// An index or a trigger of a table.
 struct Dependent {
-    /// The name of an index; `None` for a trigger.
-    index: Option<String>,
+    /// Its name.
+    name: String,
+    is_index: bool,
     /// The statement that creates it.
     sql: String,
 }
@@ -115,18 +124,32 @@ struct Dependent {
 impl Dependent {
     /// Whether it is an index that the table is expected to have.
     fn is_index_of(&self, table: &Table) -> bool {
-        self.index.as_ref().is_some_and(|name| table.index(name).is_some())
+        let mut indexes = table.indexes.iter();
+        self.is_index && indexes.any(|index| index.name.eq_ignore_ascii_case(&self.name))
+    }
+
+    fn create(&self, conn: &Connection, table: &str) -> Result<()> {
+        match conn.execute_batch(&self.sql) {
+            Err(e) if is_uncheckable(&e) => {
+                let kind = if self.is_index { "index" } else { "trigger" };
+                let what = format!("{kind} {} of table {table} cannot be kept: {e}", self.name);
+                let remedy = "drop it, and let its own program create it again afterwards";
+                Err(SqliteError::refused(what, remedy))
+            }
+            created => Ok(created?),
+        }
     }
 }
 
 fn dependents(conn: &Connection, table: &str) -> Result<Vec<Dependent>> {
     let mut statement = conn.prepare(
-        "SELECT iif(type = 'index', name, NULL), sql FROM sqlite_schema \
+        "SELECT name, type = 'index', sql FROM sqlite_schema \
          WHERE tbl_name = ?1 COLLATE NOCASE AND type IN ('index', 'trigger') AND sql IS NOT NULL \
          ORDER BY rowid",
     )?;
-    let dependents = statement
-        .query_map([table], |row| Ok(Dependent { index: row.get(0)?, sql: row.get(1)? }))?;
+    let dependents = statement.query_map([table], |row| {
+        Ok(Dependent { name: row.get(0)?, is_index: row.get(1)?, sql: row.get(2)? })
+    })?;
     Ok(dependents.collect::<rusqlite::Result<_>>()?)
 }
 

@@ -185,7 +185,8 @@ pub fn is_same_sql(old: &str, new: &str, may_become_text: bool) -> String {
         "CASE typeof({o}) || ' ' || typeof({n}) \
          WHEN 'integer text' THEN {may_become_text} AND CAST({o} AS TEXT) = {n} COLLATE BINARY \
          WHEN 'text integer' THEN {o} = CAST({n} AS TEXT) COLLATE BINARY \
-         WHEN 'integer real' THEN {o} = {n} WHEN 'real integer' THEN {o} = {n} \
+         WHEN 'integer real' THEN {o} = {n} COLLATE BINARY \
+         WHEN 'real integer' THEN {o} = {n} COLLATE BINARY \
          ELSE typeof({o}) = typeof({n}) AND {o} IS {n} COLLATE BINARY END"
     )
 }

@@ -15,3 +15,4 @@ mod schema;
 mod secrets;
 mod servers;
 mod tls;
+mod unchecked;

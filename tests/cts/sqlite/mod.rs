@@ -16,3 +16,4 @@ mod query_plans;
 mod refusals;
 mod settings;
 mod starts;
+mod unchecked;
