@@ -1,9 +1,7 @@
 //! `cts --check`: one check for monitoring, of the database itself or of a running cts, in the form
 //! and with the exit codes of the Monitoring Plugins guidelines.
 
-use std::io;
-use std::net::ToSocketAddrs;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
@@ -12,8 +10,9 @@ use crate::config::{Config, notices};
 use crate::error::{Error, Kind, Result};
 use crate::health::render::{Counts, check_line};
 use crate::health::{Reason, Report, Status, Surroundings, examine};
-use crate::http::client::{HttpResponse, get};
+use crate::http::client::{HttpResponse, get_from_any};
 use crate::store::{AS_ITS_OWNER, DamageScope};
+use crate::system::address::resolve;
 use crate::system::deadline::BackgroundTask;
 use crate::system::output::{print_json, print_lines};
 use crate::system::value;
@@ -88,18 +87,13 @@ fn examine_once(config: &Config, deep: bool) -> Result<Report> {
 pub fn at_url(url: &str, as_json: bool) -> Result<u8> {
     let url = &value::text("--url", url.as_ref())?.value;
     let (host, path) = split_url(url)?;
-    let with_port = if host.rsplit(']').next().is_some_and(|tail| tail.contains(':')) {
-        host.to_string()
-    } else {
-        format!("{host}:80")
-    };
-    let asked = with_port
-        .to_socket_addrs()
-        .and_then(|mut all| all.next().ok_or_else(|| io::ErrorKind::NotFound.into()))
-        .and_then(|address| get(address, host, path, CHECK_TIMEOUT));
-    if asked.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::InvalidInput) {
-        return Err(wrong_url(url, "has no port that could be"));
-    }
+    let (name, port) = name_and_port(host).ok_or_else(|| wrong_url(url, "has no valid port"))?;
+    let start = Instant::now();
+    let asked = resolve(name, port, CHECK_TIMEOUT).map_err(|e| e.to_string()).and_then(|all| {
+        let left = CHECK_TIMEOUT.saturating_sub(start.elapsed());
+        let is_cts = |response: &HttpResponse| parse_answer(&response.body).is_some();
+        get_from_any(&all, host, path, left, is_cts).map_err(|e| e.to_string())
+    });
     let (status, line) = match asked {
         Ok(HttpResponse { body, .. }) => match parse_answer(&body) {
             Some((status, line)) => {
@@ -122,6 +116,14 @@ fn wrong_url(url: &str, why: &str) -> Error {
     }
     Error::new(Kind::Usage, format!("--url: {} {why}", quoted_value(url.as_ref())))
         .remedy("give it like http://127.0.0.1:3000")
+}
+
+/// The name or the address, without brackets, and the port of the host of a URL.
+fn name_and_port(host: &str) -> Option<(&str, u16)> {
+    let has_port = host.rsplit(']').next().is_some_and(|tail| tail.contains(':'));
+    let (name, port) = if has_port { host.rsplit_once(':')? } else { (host, "80") };
+    let name = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+    Some((name, port.parse().ok()?))
 }
 
 fn split_url(url: &str) -> Result<(&str, &str)> {

@@ -2,7 +2,7 @@
 //! cts could listen there. No token is sent, since another program that listens there would receive it.
 
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -14,9 +14,11 @@ use crate::config::Config;
 use crate::health::Status;
 use crate::http::client::get;
 use crate::store::finding::{Finding, Group};
-use crate::system::address::of_own_listener;
+use crate::system::address::{of_own_listener, resolve};
 use crate::system::version::VERSION;
 
+/// How long the resolver may take.
+const RESOLVER_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a response may take.
 const RESPONSE_TIMEOUT: Duration = Duration::from_millis(1500);
 /// Lower ports need a privilege that the unit does not have (ip(7)).
@@ -38,10 +40,9 @@ pub fn examine(config: &Config) -> Vec<Finding> {
         let what = "not examined: port 0 stands for a free port, chosen at each start";
         return vec![Finding::skipped(Group::Endpoints, &name, what)];
     }
-    let address = match (host, port).to_socket_addrs().map(|mut all| all.next()) {
-        Ok(Some(address)) => address,
-        other => {
-            let reason = other.err().map_or("it has no address".to_string(), |e| e.to_string());
+    let addresses = match resolve(host, port, RESOLVER_TIMEOUT) {
+        Ok(addresses) => addresses,
+        Err(reason) => {
             let finding = Finding::bad(Group::Endpoints, &name, format!("HOST: {reason}"));
             return vec![finding.remedy("set HOST (or --host) to an address of this machine")];
         }
@@ -50,15 +51,22 @@ pub fn examine(config: &Config) -> Vec<Finding> {
         let what = "not examined: cts.socket listens, and a request would start cts";
         return vec![Finding::skipped(Group::Endpoints, &name, what)];
     }
-    let ask = |path: &str| {
-        let address = of_own_listener(address);
+    let ask_at = |address: &SocketAddr, path: &str| {
+        let address = of_own_listener(*address);
         get(address, &address.to_string(), path, RESPONSE_TIMEOUT)
             .map(|response| (response.status_code, response.body))
     };
-    let alive = ask("/livez");
-    if !is_cts(&alive) {
-        return vec![without_cts(&name, port, &alive, can_listen(address))];
-    }
+    // cts listens at the first address of the name at which it can.
+    let answers = addresses.iter().map(|address| (address, ask_at(address, "/livez")));
+    let mut answers: Vec<(&SocketAddr, Answer)> = answers.collect();
+    let Some(at) = answers.iter().position(|(_, answer)| is_cts(answer)) else {
+        let free = addresses.iter().map(can_listen).reduce(|one, other| one.or(other));
+        let of_other = answers.iter().position(|(_, answer)| answer.is_ok()).unwrap_or_default();
+        let (_, answer) = answers.swap_remove(of_other);
+        return vec![without_cts(&name, port, &answer, free.unwrap_or(Err(Errno::ADDRNOTAVAIL)))];
+    };
+    let (address, _) = answers.swap_remove(at);
+    let ask = |path: &str| ask_at(address, path);
     let expected = Expected {
         backend: config.database.identity().backend.name(),
         has_token: config.admin_token.is_some(),
@@ -72,11 +80,11 @@ pub fn examine(config: &Config) -> Vec<Finding> {
 }
 
 /// Binds the address for a moment without listening, so that a cts that starts meanwhile is not refused.
-fn can_listen(address: SocketAddr) -> Result<(), Errno> {
+fn can_listen(address: &SocketAddr) -> Result<(), Errno> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let socket = socket(family, SocketType::STREAM, None)?;
     sockopt::set_socket_reuseaddr(&socket, true)?;
-    bind(&socket, &address)
+    bind(&socket, address)
 }
 
 fn is_cts(alive: &Answer) -> bool {

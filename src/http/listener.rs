@@ -1,11 +1,17 @@
 //! The listening socket: bound here, or inherited from systemd (`cts.socket`).
 
+use std::env;
 use std::fmt::Display;
-use std::io::ErrorKind;
-use std::net::{TcpListener, ToSocketAddrs};
+use std::io::{self, ErrorKind};
+use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
 
 use crate::config::Listen;
 use crate::error::{Error, Kind, Result};
+use crate::system::address::resolve;
+
+/// How long the resolver may take; longer than its own limit for two name servers (resolv.conf(5)).
+const RESOLVER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The socket that systemd passes to the service, or else one bound to the configured address.
 ///
@@ -21,8 +27,13 @@ pub fn listen(listen: &Listen) -> Result<TcpListener> {
     }
 }
 
-/// The socket of `cts.socket`; `None` if systemd passes none.
+/// The socket of `cts.socket`; `None` if systemd passes none. Sockets that are meant for another process, a
+/// parent for example, are not believed in (sd_listen_fds(3)).
 fn inherited() -> Result<Option<TcpListener>> {
+    let is_ours = |pid: String| pid.parse() == Ok(std::process::id());
+    if !env::var("LISTEN_PID").is_ok_and(is_ours) {
+        return Ok(None);
+    }
     let refused = |cause: &dyn Display| {
         let what = format!("the socket that systemd hands over cannot be used: {cause}");
         Error::new(Kind::Config, what)
@@ -37,22 +48,65 @@ fn inherited() -> Result<Option<TcpListener>> {
 }
 
 fn bind(host: &str, port: u16) -> Result<TcpListener> {
-    let addresses = (host, port).to_socket_addrs().map_err(|e| {
+    let addresses = resolve(host, port, RESOLVER_TIMEOUT).map_err(|e| {
         Error::new(Kind::Config, format!("HOST (or --host): cannot resolve {host:?}: {e}"))
             .remedy("use an address of this machine, such as 127.0.0.1")
     })?;
-    TcpListener::bind(addresses.collect::<Vec<_>>().as_slice()).map_err(|e| {
-        let what = format!("{host}:{port}: cannot listen: {e}");
-        match e.kind() {
-            ErrorKind::AddrInUse => Error::new(Kind::Unavailable, what).remedy(format!(
-                "find the program that uses the port (`ss -ltnp 'sport = :{port}'`), or set PORT (or --port) to another"
-            )),
-            ErrorKind::PermissionDenied => {
-                Error::new(Kind::Permission, what).remedy("set PORT (or --port) to 1024 or higher")
-            }
-            ErrorKind::AddrNotAvailable => Error::new(Kind::Config, what)
-                .remedy("set HOST (or --host) to an address of this machine"),
-            _ => Error::new(Kind::Unavailable, what),
+    let mut failures = Vec::new();
+    for address in addresses {
+        match TcpListener::bind(address) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => failures.push((address, error)),
         }
-    })
+    }
+    Err(cannot_listen(host, port, &failures))
+}
+
+/// The error of a name at none of whose addresses cts can listen. The fault that may pass decides: a port that
+/// is in use may become free, an address of another machine stays one.
+fn cannot_listen(host: &str, port: u16, failures: &[(SocketAddr, io::Error)]) -> Error {
+    let rank = |error: &io::Error| match error.kind() {
+        ErrorKind::AddrInUse => 0,
+        ErrorKind::PermissionDenied => 1,
+        ErrorKind::AddrNotAvailable => 3,
+        _ => 2,
+    };
+    let decisive = failures.iter().map(|(_, error)| error).min_by_key(|error| rank(error));
+    let cause = match failures {
+        [(address, error), _, ..] => {
+            let rest =
+                failures.iter().skip(1).map(|(address, error)| format!("; {address}: {error}"));
+            format!("{address}: {error}{}", rest.collect::<String>())
+        }
+        _ => decisive.map(ToString::to_string).unwrap_or_default(),
+    };
+    let what = format!("{host}:{port}: cannot listen: {cause}");
+    match decisive.map(io::Error::kind) {
+        Some(ErrorKind::AddrInUse) => Error::new(Kind::Unavailable, what).remedy(format!(
+            "find the program that uses the port (`ss -ltnp 'sport = :{port}'`), or set PORT (or --port) to another"
+        )),
+        Some(ErrorKind::PermissionDenied) => {
+            Error::new(Kind::Permission, what).remedy("set PORT (or --port) to 1024 or higher")
+        }
+        Some(ErrorKind::AddrNotAvailable) => Error::new(Kind::Config, what)
+            .remedy("set HOST (or --host) to an address of this machine"),
+        _ => Error::new(Kind::Unavailable, what),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_several_addresses_the_fault_that_may_pass_decides() {
+        let address: SocketAddr = "127.0.0.1:1".parse().unwrap();
+        let failures =
+            [ErrorKind::AddrNotAvailable, ErrorKind::AddrInUse].map(|kind| (address, kind.into()));
+        let error = cannot_listen("name", 1, &failures);
+        assert_eq!(error.kind, Kind::Unavailable);
+        assert!(error.what.matches("127.0.0.1:1: ").count() == 2, "{error}");
+        let error = cannot_listen("name", 1, &failures[..1]);
+        assert_eq!(error.kind, Kind::Config);
+    }
 }
