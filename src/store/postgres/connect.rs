@@ -110,7 +110,7 @@ impl fmt::Display for ReadOnlyReason {
 pub fn connect(target: &Target, tls: &Tls, host: &Host) -> Result<Session> {
     let exists_notices = Arc::new(AtomicUsize::new(0));
     let mut config = config(target, host);
-    config.ssl_mode(tls.negotiation(host));
+    tls.configure(&mut config, host);
     let counter = Arc::clone(&exists_notices);
     config.notice_callback(move |notice| {
         if EXISTS_STATES.contains(&notice.code().code()) {

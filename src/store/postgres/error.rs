@@ -201,12 +201,6 @@ pub enum KnownText {
     LoginFailed,
     /// The connection timeout is over.
     ConnectTimeout,
-    /// The server does not support TLS.
-    NoTls,
-    /// A certificate of an authority is used as that of a server.
-    AuthorityAsServer,
-    /// A certificate is of X.509 version 1.
-    CertificateVersion1,
 }
 
 /// Recognises a text whose meaning no field of the error has. All comparisons with texts stand here:
@@ -214,15 +208,11 @@ pub enum KnownText {
 ///   every privilege; both are raised by one routine each (`ProcessInterrupts`,
 ///   `aclcheck_error`), without the fields `schema` and `table`. A server that is set to another
 ///   language than English is not recognised, and the general remedy is given.
-/// - `tokio-postgres` keeps the kind of its errors private, and `rustls` passes on errors of
-///   `webpki` that it has no name for as texts.
+/// - `tokio-postgres` keeps the kind of its errors private.
 pub fn known_text(text: &str) -> Option<KnownText> {
     match text {
         "authentication error" | "invalid configuration" => Some(KnownText::LoginFailed),
         "timeout waiting for server" => Some(KnownText::ConnectTimeout),
-        "server does not support TLS" => Some(KnownText::NoTls),
-        _ if text.contains("CaUsedAsEndEntity") => Some(KnownText::AuthorityAsServer),
-        _ if text.contains("UnsupportedCertVersion") => Some(KnownText::CertificateVersion1),
         _ if text.ends_with("due to user request") => Some(KnownText::CancelledByRequest),
         _ if text.starts_with("permission denied for schema ") => Some(KnownText::SchemaDenied),
         _ if text.starts_with("permission denied for table ") => Some(KnownText::TableDenied),

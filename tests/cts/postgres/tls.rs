@@ -3,10 +3,13 @@
 //! it is stricter.
 
 use std::fs;
-use std::net::{IpAddr, UdpSocket};
+use std::io::{Read, Write};
+use std::net::{IpAddr, TcpListener, UdpSocket};
 use std::path::Path;
+use std::process::Command;
+use std::thread;
 
-use crate::support::certs::Certs;
+use crate::support::certs::{Certs, Pair, issued, revocation_list};
 use crate::support::cluster::{Cluster, Database, texts};
 use crate::support::harness::{Machine, for_each};
 
@@ -217,4 +220,229 @@ fn a_server_on_another_host_must_be_verified() {
         &format!("{root}&sslmode=verify-full&hostaddr={address}"),
     );
     database.cts("migrate").env("DATABASE_URL", by_name).success();
+}
+
+/// Whether libpq connects with these parameters, as `psql` does.
+fn libpq_connects(url: &str) -> bool {
+    let mut psql = Command::new("psql");
+    psql.env_clear().env("PATH", std::env::var("PATH").unwrap()).env("HOME", "/nonexistent");
+    psql.args(["-XAtc", "SELECT 1", url]).output().unwrap().status.success()
+}
+
+const AUTHORITY: &str =
+    "basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign,cRLSign\n";
+const SERVER: &str = "basicConstraints=critical,CA:FALSE\nextendedKeyUsage=serverAuth\nsubjectAltName=DNS:localhost\n";
+const NOW: (&str, &str) = ("20200101000000Z", "20480101000000Z");
+
+/// The certificates of an authority that is not valid now, or that may not sign for this name, and others
+/// that libpq refuses.
+#[test]
+fn a_chain_that_libpq_refuses_is_refused() {
+    let machine = Machine::new();
+    let folder = machine.path("");
+    Certs::make(&folder);
+    let make = |authority: &str, name: &str, extensions: &str, dates| {
+        issued(&folder, authority, name, extensions, dates)
+    };
+    make("old", "old", AUTHORITY, ("20200101000000Z", "20210101000000Z"));
+    make("young", "young", AUTHORITY, ("20470101000000Z", "20480101000000Z"));
+    let others = "nameConstraints=critical,permitted;DNS:example.com\n";
+    make("narrow", "narrow", &format!("{AUTHORITY}{others}"), NOW);
+    make("ca", "between", AUTHORITY, NOW);
+    make("ca", "former", AUTHORITY, ("20200101000000Z", "20210101000000Z"));
+    let client = SERVER.replace("serverAuth", "clientAuth");
+    let by_name = SERVER.replace("localhost", "*.localhost");
+    let mut cases: Vec<(Pair, &str, &str)> = vec![
+        (make("old", "of-old", SERVER, NOW), "old", "certificate of the authority has expired"),
+        (make("young", "of-young", SERVER, NOW), "young", "authority is not valid yet"),
+        (make("narrow", "of-narrow", SERVER, NOW), "narrow", "its authority may not issue"),
+        (make("ca", "client", &client, NOW), "ca", "may not be used by a server"),
+        (make("ca", "wild", &by_name, NOW), "ca", "is for *.localhost, not for this host"),
+        (
+            make("ca", "later", SERVER, ("20470101000000Z", "20480101000000Z")),
+            "ca",
+            "not valid yet",
+        ),
+        (make("ca", "good", SERVER, NOW), "ca", ""),
+    ];
+    for (name, authority, says) in
+        [("of-between", "between", ""), ("of-former", "former", "has expired")]
+    {
+        let pair = make(authority, name, SERVER, NOW);
+        let chain = [&pair.cert, &folder.join(format!("{authority}.crt"))]
+            .map(|path| fs::read(path).unwrap());
+        fs::write(&pair.cert, chain.concat()).unwrap();
+        cases.push((pair, "ca", says));
+    }
+    for_each(cases, |(pair, authority, says)| {
+        let cluster = Cluster::builder().tls(&pair).start();
+        let database = cluster.owned();
+        let root = encoded(&folder.join(format!("{authority}.crt")));
+        let url = |mode: &str| {
+            let parameters = format!("sslmode={mode}&sslrootcert={root}");
+            url(&database, &cluster, "localhost", &parameters)
+        };
+        // With a root certificate, `require` is the same as `verify-ca`.
+        for mode in ["verify-full", "verify-ca", "require"] {
+            let is_good = says.is_empty() || says.contains("is for") && mode != "verify-full";
+            let done =
+                database.cts("migrate").env("DATABASE_URL", url(mode)).env("CTS_WAIT", "0").run();
+            let what = format!("{}, {mode}: {}", pair.cert.display(), done.err());
+            assert_eq!(done.0.status.success(), is_good, "{what}");
+            assert!(is_good || done.err().contains(says), "{what}");
+            assert!(!done.err().contains("Other("), "{what}");
+            assert_eq!(libpq_connects(&url(mode)), is_good, "{what}");
+        }
+    });
+}
+
+#[test]
+fn a_revoked_certificate_is_refused_and_a_list_that_is_needed_must_be_there() {
+    let machine = Machine::new();
+    let folder = machine.path("");
+    let certs = Certs::make(&folder);
+    issued(&folder, "ca", "between", AUTHORITY, NOW);
+    let below = issued(&folder, "between", "below", SERVER, NOW);
+    let chain = [&below.cert, &folder.join("between.crt")].map(|path| fs::read(path).unwrap());
+    fs::write(&below.cert, chain.concat()).unwrap();
+    let (late, past) = ("20480101000000Z", "20210101000000Z");
+    let list = |authority, revoked: &[&str], until, options| {
+        revocation_list(&folder, authority, revoked, until, options)
+    };
+    // Without extensions it is of version 1.
+    let version_2 = "-crlexts version_2";
+    let direct = [
+        (list("ca", &["server"], late, ""), "is revoked"),
+        (list("ca", &["server"], late, version_2), "is revoked"),
+        (list("ca", &["foreign"], late, ""), ""),
+        (list("ca", &[], late, version_2), ""),
+        (list("ca", &[], past, ""), "out of date"),
+        (list("other-ca", &[], late, ""), "none of the authority"),
+    ];
+    let both = |of_ca: &[&str], of_between: &[&str]| {
+        let name = format!("both-{}-{}.crl", of_ca.join("-"), of_between.join("-"));
+        let lists = [list("ca", of_ca, late, ""), list("between", of_between, late, version_2)];
+        fs::write(folder.join(&name), lists.map(|path| fs::read(path).unwrap()).concat()).unwrap();
+        folder.join(name)
+    };
+    let with_intermediate = [
+        (both(&[], &[]), ""),
+        (both(&["between"], &[]), "is revoked"),
+        (both(&[], &["below"]), "is revoked"),
+        (list("ca", &[], late, ""), "none of the authority"),
+        (list("between", &[], late, ""), "none of the authority"),
+    ];
+    let home = machine.path("home/.postgresql");
+    fs::create_dir_all(&home).unwrap();
+    for (pair, lists) in [(&certs.server, direct.to_vec()), (&below, with_intermediate.to_vec())] {
+        let cluster = Cluster::builder().tls(pair).start();
+        let database = cluster.owned();
+        for (list, says) in lists {
+            let at = |parameters: &str| url(&database, &cluster, "localhost", parameters);
+            let root = format!("sslmode=verify-full&sslrootcert={}", encoded(&certs.ca));
+            let hashed = machine.path("hashed");
+            let _ = fs::remove_dir_all(&hashed);
+            fs::create_dir(&hashed).unwrap();
+            // A file holds one list there.
+            let text = fs::read_to_string(&list).unwrap();
+            for (n, one) in text.split_inclusive("-----END X509 CRL-----\n").enumerate() {
+                fs::write(hashed.join(format!("{n}.pem")), one).unwrap();
+            }
+            assert!(Command::new("openssl").arg("rehash").arg(&hashed).status().unwrap().success());
+            fs::copy(&list, home.join("root.crl")).unwrap();
+            for (parameters, is_at_home) in [
+                (format!("{root}&sslcrl={}", encoded(&list)), false),
+                (format!("{root}&sslcrldir={}", encoded(&hashed)), false),
+                (root.clone(), true),
+            ] {
+                let run = database
+                    .cts("migrate")
+                    .env("DATABASE_URL", at(&parameters))
+                    .env("CTS_WAIT", "0");
+                let done =
+                    if is_at_home { run.env("HOME", machine.path("home")) } else { run }.run();
+                let what = format!("{}, {parameters}: {}", list.display(), done.err());
+                assert_eq!(done.0.status.success(), says.is_empty(), "{what}");
+                assert!(done.err().contains(says), "{what}");
+                if !is_at_home {
+                    assert_eq!(libpq_connects(&at(&parameters)), says.is_empty(), "{what}");
+                }
+            }
+        }
+        let at = |parameters: &str| {
+            let root = format!("sslmode=verify-full&sslrootcert={}", encoded(&certs.ca));
+            let at = url(&database, &cluster, "localhost", &format!("{root}&{parameters}"));
+            database.cts("migrate").env("DATABASE_URL", at)
+        };
+        at("sslcrl=/nowhere").status(78).says(&["sslcrl: /nowhere cannot be read"]);
+        at("sslcrl=/etc/passwd").status(78).says(&["contains no certificate revocation list"]);
+        at("sslcrldir=/etc/cron.d").status(78).says(&["has no revocation list", "openssl rehash"]);
+    }
+}
+
+#[test]
+fn a_password_is_given_away_only_to_a_server_that_is_proved_or_where_the_url_allows_it() {
+    let machine = Machine::new();
+    let certs = Certs::make(machine.path("").as_path());
+    let root = format!("sslmode=verify-full&sslrootcert={}", encoded(&certs.ca));
+    for (method, asked) in [("password", "in clear text"), ("md5", "as an MD5 digest")] {
+        let cluster = Cluster::builder()
+            .tls(&certs.server)
+            .set("password_encryption", "md5")
+            .hba(&format!("host all all 127.0.0.1/32 {method}"))
+            .start();
+        let database = cluster.owned();
+        let cts = |words: &str, parameters: &str| {
+            let url = url(&database, &cluster, "localhost", parameters);
+            database.cts(words).env("DATABASE_URL", url).env("CTS_WAIT", "5s")
+        };
+        let says = ["the server asks for the password", asked, "was not sent", "require_auth="];
+        for parameters in ["sslmode=disable", "sslmode=require", ""] {
+            cts("migrate", parameters).status(78).says(&says);
+            cts("--check", parameters).status(3).says(&says);
+        }
+        cts("migrate", &root).success();
+        for parameters in ["sslmode=disable", "sslmode=require"] {
+            cts("--check", &format!("{parameters}&require_auth={method}")).success();
+            cts("--check", &format!("{parameters}&require_auth=!none")).success();
+        }
+        let refused = ["asks for the password", "require_auth does not accept"];
+        cts("--check", &format!("{root}&require_auth=scram-sha-256")).status(3).says(&refused);
+        cts("--check", "require_auth=anything").status(3).says(&["require_auth", "scram-sha-256"]);
+        let socket = format!("host=%2Ftmp&require_auth={method}");
+        cts("--check", &socket).status(3).says(&["no effect on a Unix socket"]);
+    }
+    let cluster = Cluster::builder().hba("host all all 127.0.0.1/32 trust").start();
+    let database = cluster.owned();
+    let cts = |words: &str, parameters: &str| {
+        let url = url(&database, &cluster, "localhost", parameters);
+        database.cts(words).env("DATABASE_URL", url)
+    };
+    cts("migrate", "sslmode=disable").success();
+    let says = ["asks for no login", "require_auth does not accept"];
+    cts("--check", "sslmode=disable&require_auth=scram-sha-256").status(3).says(&says);
+}
+
+#[test]
+fn whoever_holds_the_port_receives_no_password() {
+    for request in [&b"R\0\0\0\x08\0\0\0\x03"[..], b"R\0\0\0\x0C\0\0\0\x05salt"] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let server = thread::spawn(move || {
+            let (mut client, _) = listener.accept().unwrap();
+            let mut length = [0; 4];
+            client.read_exact(&mut length).unwrap();
+            let mut startup = vec![0; u32::from_be_bytes(length) as usize - 4];
+            client.read_exact(&mut startup).unwrap();
+            client.write_all(request).unwrap();
+            let mut answer = Vec::new();
+            let _ = client.read_to_end(&mut answer);
+            answer
+        });
+        let url = format!("postgresql://u:secret@127.0.0.1:{port}/d?sslmode=disable");
+        let machine = Machine::new();
+        let done = machine.cts("--check").env("DATABASE_URL", url).status(3);
+        done.says(&["the password was not sent"]);
+        assert_eq!(server.join().unwrap(), b"");
+    }
 }

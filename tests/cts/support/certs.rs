@@ -19,6 +19,8 @@ unique_subject = no
 policy = policy
 [policy]
 commonName = supplied
+[version_2]
+authorityKeyIdentifier = keyid
 ";
 
 /// An authority that signed three certificates, and one that signed none.
@@ -59,22 +61,39 @@ impl Certs {
     }
 }
 
+impl Pair {
+    fn of(folder: &Path, name: &str) -> Pair {
+        Pair { cert: folder.join(format!("{name}.crt")), key: folder.join(format!("{name}.key")) }
+    }
+}
+
 fn authority(folder: &Path, name: &str) -> PathBuf {
     openssl(
         folder,
         &format!(
             "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout {name}.key \
              -out {name}.crt -subj /CN={name} -days 3650 -config openssl.cnf \
-             -addext basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign"
+             -addext basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign,cRLSign"
         ),
     );
     folder.join(format!("{name}.crt"))
 }
 
-fn signed(folder: &Path, name: &str, hosts: &str, (from, to): (&str, &str)) -> Pair {
+fn signed(folder: &Path, name: &str, hosts: &str, dates: (&str, &str)) -> Pair {
     let extensions = format!(
         "basicConstraints=critical,CA:FALSE\nextendedKeyUsage=serverAuth\nsubjectAltName={hosts}\n"
     );
+    issued(folder, "ca", name, &extensions, dates)
+}
+
+/// A certificate with these extensions and dates, signed by an authority, by itself if that has its name.
+pub fn issued(
+    folder: &Path,
+    authority: &str,
+    name: &str,
+    extensions: &str,
+    (from, to): (&str, &str),
+) -> Pair {
     fs::write(folder.join(format!("{name}.ext")), extensions).unwrap();
     openssl(
         folder,
@@ -83,14 +102,43 @@ fn signed(folder: &Path, name: &str, hosts: &str, (from, to): (&str, &str)) -> P
              -out {name}.csr -subj /CN={name} -config openssl.cnf"
         ),
     );
+    let signer = match authority == name {
+        true => "-selfsign".to_string(),
+        false => format!("-cert {authority}.crt"),
+    };
     openssl(
         folder,
         &format!(
-            "ca -batch -notext -config openssl.cnf -cert ca.crt -keyfile ca.key -in {name}.csr \
+            "ca -batch -notext -config openssl.cnf {signer} -keyfile {authority}.key -in {name}.csr \
              -out {name}.crt -extfile {name}.ext -startdate {from} -enddate {to}"
         ),
     );
-    Pair { cert: folder.join(format!("{name}.crt")), key: folder.join(format!("{name}.key")) }
+    Pair::of(folder, name)
+}
+
+/// The revocation list of an authority, with these certificates in it, current until a date.
+/// `options` are more words for `openssl ca`.
+pub fn revocation_list(
+    folder: &Path,
+    authority: &str,
+    revoked: &[&str],
+    until: &str,
+    options: &str,
+) -> PathBuf {
+    // The file of the issued certificates is shared by all authorities here.
+    fs::write(folder.join("index"), "").unwrap();
+    let signer = format!("ca -config openssl.cnf -cert {authority}.crt -keyfile {authority}.key");
+    for name in revoked {
+        openssl(folder, &format!("{signer} -revoke {name}.crt"));
+    }
+    let file = format!("{authority}-{}-{until}{}.crl", revoked.join("-"), options.len());
+    openssl(
+        folder,
+        &format!(
+            "{signer} -gencrl -crl_lastupdate 20200101000000Z -crl_nextupdate {until} {options} -out {file}"
+        ),
+    );
+    folder.join(file)
 }
 
 fn openssl(folder: &Path, words: &str) {

@@ -4,12 +4,13 @@ use std::error::Error as Cause;
 use std::io;
 
 use rustls::pki_types::InvalidDnsNameError;
-use rustls::{AlertDescription, CertificateError};
+use rustls::{AlertDescription, CertificateError, OtherError};
 
+use super::login::LoginFault;
+use super::verifier::AuthorityFault;
 use super::{Proof, Tls};
 use crate::error::{Error, Kind};
-use crate::store::postgres::error::{KnownText, known_text};
-use crate::store::postgres::url::SslMode;
+use crate::store::postgres::url::{AuthMethod, SslMode};
 
 impl Tls {
     /// The error of a connection that could not be opened, if the cause is TLS.
@@ -34,17 +35,38 @@ impl Tls {
                     .remedy("correct the host in the URL"),
             );
         }
-        (known_text(&cause.to_string()) == Some(KnownText::NoTls)).then(|| {
-            fault(format!(
-                "the server does not support TLS, and sslmode={} (set, or the default for a host that \
+        match cause.downcast_ref::<LoginFault>()? {
+            LoginFault::NoTls => Some(self.no_tls()),
+            LoginFault::Method(method) => Some(self.login_refused(*method)),
+        }
+    }
+
+    fn no_tls(&self) -> Error {
+        fault(format!(
+            "the server does not support TLS, and sslmode={} (set, or the default for a host that \
                  is not local) requires it",
-                self.mode.name()
-            ))
-            .remedy(
-                "set ssl=on at the server, or sslmode=disable in the URL to send everything, \
+            self.mode.name()
+        ))
+        .remedy(
+            "set ssl=on at the server, or sslmode=disable in the URL to send everything, \
                  the login included, unencrypted",
-            )
-        })
+        )
+    }
+
+    /// The error of a server that asks for a login that is not accepted. Nothing was sent to it.
+    fn login_refused(&self, method: AuthMethod) -> Error {
+        let what = LoginFault::Method(method);
+        if self.has_accepted_logins {
+            return Error::new(Kind::Config, format!("{what}, which require_auth does not accept"))
+                .remedy("change pg_hba.conf of the server, or require_auth in the URL");
+        }
+        let why = "and nothing proves that it is the server: the password was not sent";
+        Error::new(Kind::Config, format!("{what}, {why}")).remedy(format!(
+            "set scram-sha-256 in pg_hba.conf, and the role's password again where it is stored as MD5 \
+             (`\\password`); or verify the server (sslmode=verify-full and sslrootcert); or, to send it to \
+             whoever answers, require_auth={} in the URL",
+            method.name()
+        ))
     }
 
     pub(super) fn explain_tls(&self, error: &rustls::Error) -> Error {
@@ -72,20 +94,38 @@ impl Tls {
             E::NotValidYet | E::NotValidYetContext { .. } => dates("is not valid yet"),
             E::NotValidForName => self.wrong_name(&["another".to_string()]),
             E::NotValidForNameContext { presented, .. } => self.wrong_name(presented),
-            other => self.unusable(&other.to_string()),
+            E::Revoked => fault("the server's certificate, or one of its authority, is revoked")
+                .remedy("give the server a new certificate"),
+            E::UnknownRevocationStatus => fault(
+                "a revocation list is configured, and none of the authority that signed the server's certificate is in it",
+            )
+            .remedy(
+                "put the list of every authority of the chain into sslcrl, or leave sslcrl and sslcrldir out (and ~/.postgresql/root.crl)",
+            ),
+            E::ExpiredRevocationList | E::ExpiredRevocationListContext { .. } => Error::new(
+                Kind::Unavailable,
+                "the revocation list of the authority that signed the server's certificate is out of date",
+            )
+            .remedy("fetch its present one, and check the clock of this machine"),
+            E::Other(OtherError(cause)) => self.other(cause.as_ref()),
+            other => self.unusable(known_reason(other)),
         }
     }
 
     /// The error of a certificate that `rustls` gives no value for.
-    fn unusable(&self, text: &str) -> Error {
-        let why = match known_text(text) {
+    fn other(&self, cause: &(dyn Cause + Send + Sync + 'static)) -> Error {
+        match (cause.downcast_ref::<AuthorityFault>(), cause.downcast_ref::<webpki::Error>()) {
+            (Some(fault), _) => Error::new(Kind::Unavailable, fault.to_string()).remedy(
+                "renew the authority's certificate there and in sslrootcert, and check the clock of this machine",
+            ),
             // A self-signed certificate that is also that of an authority.
-            Some(KnownText::AuthorityAsServer) => return self.unknown_issuer(),
-            Some(KnownText::CertificateVersion1) => {
-                "it is of X.509 version 1, which cannot be verified"
-            }
-            _ => text,
-        };
+            (_, Some(webpki::Error::CaUsedAsEndEntity)) => self.unknown_issuer(),
+            (_, Some(why)) => self.unusable(reason(why)),
+            _ => self.unusable("it does not pass the check of its chain"),
+        }
+    }
+
+    fn unusable(&self, why: &str) -> Error {
         fault(format!("the server's certificate cannot be used: {why}")).remedy(format!(
             "give the server a certificate of version 3 with its name as subjectAltName, or {}",
             self.without_proof()
@@ -142,6 +182,55 @@ impl Tls {
             }
             (None, _, _) => "set sslmode=require to connect without verifying the server",
         }
+    }
+}
+
+/// Why a certificate cannot be used, where `rustls` has a value for it.
+fn known_reason(why: &CertificateError) -> &'static str {
+    use CertificateError as E;
+    match why {
+        E::BadEncoding => "it is malformed",
+        E::UnhandledCriticalExtension => "it has a critical extension that cts does not know",
+        E::InvalidPurpose | E::InvalidPurposeContext { .. } => {
+            "it may not be used by a server (extendedKeyUsage without serverAuth)"
+        }
+        E::UnsupportedSignatureAlgorithmContext { .. }
+        | E::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
+            "it is signed with an algorithm that is not supported (SHA-1, or a key that does not fit)"
+        }
+        _ => "it does not pass the check of its chain",
+    }
+}
+
+/// Why a certificate of the chain cannot be used, where `webpki` alone has a value for it.
+fn reason(why: &webpki::Error) -> &'static str {
+    use webpki::Error as E;
+    match why {
+        E::NameConstraintViolation => {
+            "its authority may not issue certificates for this name (nameConstraints)"
+        }
+        E::MalformedNameConstraint | E::InvalidNetworkMaskConstraint => {
+            "the nameConstraints of its authority are malformed"
+        }
+        E::PathLenConstraintViolated => {
+            "an authority of its chain may not have further authorities below it (pathlen)"
+        }
+        E::EndEntityUsedAsCa => "it is signed with a certificate that is not that of an authority",
+        E::UnsupportedCertVersion => "it is of X.509 version 1, which cannot be verified",
+        E::UnsupportedCriticalExtension => "it has a critical extension that cts does not know",
+        E::EmptyEkuExtension => "its extendedKeyUsage is empty",
+        E::InvalidSerialNumber => "its serial number is malformed",
+        E::MalformedExtensions | E::ExtensionValueInvalid => "one of its extensions is malformed",
+        E::MalformedDnsIdentifier | E::UnsupportedNameType => {
+            "it has a name that is malformed, or of a kind that cts does not know"
+        }
+        E::SignatureAlgorithmMismatch => "it names two different algorithms of its signature",
+        E::CertDistrusted => "its authority is no longer trusted",
+        E::MaximumNameConstraintComparisonsExceeded
+        | E::MaximumPathBuildCallsExceeded
+        | E::MaximumPathDepthExceeded
+        | E::MaximumSignatureChecksExceeded => "its chain is too long to be checked",
+        _ => "it does not pass the check of its chain",
     }
 }
 

@@ -5,12 +5,16 @@
 //! Stricter than libpq: `prefer` accepts a server without TLS, but does not retry without TLS after
 //! a failed handshake; a root certificate or a client certificate that the URL names must be
 //! readable; `verify-ca` requires a configured root certificate, since anybody can obtain a
-//! certificate of a public authority. A certificate must have its name as a subjectAltName.
+//! certificate of a public authority. A certificate must have its name as a subjectAltName. A
+//! revocation list that the URL names must be readable.
 
 mod explain;
+mod login;
+mod revocation;
 #[cfg(test)]
 mod tests;
 mod verifier;
+mod x509;
 
 use std::fs;
 use std::io;
@@ -18,25 +22,29 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use postgres::config::SslMode as Negotiation;
+use postgres::config::{SslMode as Negotiation, SslNegotiation};
 use rustls::client::WantsClientCert;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, ConfigBuilder, RootCertStore};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::url::{Endpoint, Host, Root, SslMode, TlsSettings};
+use super::url::{AuthMethods, Endpoint, Host, Root, SslMode, TlsSettings};
 use crate::error::{Error, Kind, Result};
+use login::LoginWatch;
+use revocation::is_list;
 use verifier::Verifier;
 
 /// The TLS configuration of connections, with all files read.
 #[derive(Clone)]
 pub struct Tls {
-    connector: MakeRustlsConnect,
+    connector: LoginWatch,
     mode: SslMode,
     demand: Demand,
+    /// Whether the settings say which logins are accepted.
+    has_accepted_logins: bool,
 }
 
 /// What is verified, and which authorities are trusted.
@@ -67,28 +75,45 @@ impl Tls {
     pub fn new(settings: &TlsSettings) -> Result<Tls> {
         let demand = demand(settings)?;
         let provider = Arc::new(ring::default_provider());
-        let verifier = verifier(&demand, &provider)?;
+        let verifier = verifier(settings, &demand, &provider)?;
         let builder = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&TLS13, &TLS12])
             .map_err(|e| Error::new(Kind::Config, format!("TLS cannot be set up: {e}")))?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier));
         let config = with_client_certificate(builder, settings)?;
-        Ok(Tls { connector: MakeRustlsConnect::new(config), mode: settings.mode, demand })
+        let proved = match demand.proof {
+            Proof::Nothing => AuthMethods::UNPROVED,
+            Proof::Chain | Proof::Name => AuthMethods::ALL,
+        };
+        let connector = LoginWatch {
+            tls: MakeRustlsConnect::new(config),
+            negotiation: match settings.mode {
+                SslMode::Disable => Negotiation::Disable,
+                SslMode::Prefer => Negotiation::Prefer,
+                _ => Negotiation::Require,
+            },
+            with_tls: settings.accepted_logins.unwrap_or(proved),
+            without_tls: settings.accepted_logins.unwrap_or(AuthMethods::UNPROVED),
+        };
+        let has_accepted_logins = settings.accepted_logins.is_some();
+        Ok(Tls { connector, mode: settings.mode, demand, has_accepted_logins })
     }
 
     /// For `postgres::Config::connect`.
-    pub fn connector(&self) -> MakeRustlsConnect {
+    pub fn connector(&self) -> LoginWatch {
         self.connector.clone()
     }
 
-    /// For `postgres::Config::ssl_mode`. A Unix socket never uses TLS.
-    pub fn negotiation(&self, host: &Host) -> Negotiation {
-        match (&host.endpoint, self.mode) {
-            (Endpoint::Unix(_), _) | (_, SslMode::Disable) => Negotiation::Disable,
-            (_, SslMode::Prefer) => Negotiation::Prefer,
-            _ => Negotiation::Require,
-        }
+    /// Makes a configuration pass every connection to a host through [`LoginWatch`], which negotiates TLS
+    /// itself. A Unix socket never uses TLS.
+    pub fn configure(&self, config: &mut postgres::Config, host: &Host) {
+        match host.endpoint {
+            Endpoint::Unix(_) => config.ssl_mode(Negotiation::Disable),
+            Endpoint::Tcp(_) => {
+                config.ssl_mode(Negotiation::Require).ssl_negotiation(SslNegotiation::Direct)
+            }
+        };
     }
 }
 
@@ -133,21 +158,73 @@ fn at_home(settings: &TlsSettings, name: &str) -> Option<PathBuf> {
     settings.folder.as_ref().map(|folder| folder.join(name)).filter(|path| path.exists())
 }
 
-fn verifier(demand: &Demand, provider: &CryptoProvider) -> Result<Verifier> {
-    let given = match (&demand.roots, demand.proof) {
+fn verifier(
+    settings: &TlsSettings,
+    demand: &Demand,
+    provider: &CryptoProvider,
+) -> Result<Verifier> {
+    let roots = match (&demand.roots, demand.proof) {
         (_, Proof::Nothing) => Vec::new(),
         (Some(path), _) => certificates("sslrootcert", path)?,
         (None, _) => rustls_native_certs::load_native_certs().certs,
     };
-    let mut roots = RootCertStore::empty();
-    let (usable, _) = roots.add_parsable_certificates(given.iter().cloned());
+    let (usable, _) = RootCertStore::empty().add_parsable_certificates(roots.iter().cloned());
     if usable == 0 && demand.proof != Proof::Nothing {
         return Err(no_roots(demand));
     }
-    // Only a file that somebody configured trusts a certificate itself.
-    let pinned = if demand.roots.is_some() { given } else { Vec::new() };
-    let algorithms = provider.signature_verification_algorithms;
-    Ok(Verifier { proof: demand.proof, roots, pinned, algorithms })
+    let lists = match demand.proof {
+        Proof::Nothing => Vec::new(),
+        Proof::Chain | Proof::Name => revocation_lists(settings)?,
+    };
+    Ok(Verifier {
+        proof: demand.proof,
+        roots,
+        // Only a file that somebody configured trusts a certificate itself.
+        is_pinned: demand.roots.is_some(),
+        lists,
+        algorithms: provider.signature_verification_algorithms,
+    })
+}
+
+/// The revocation lists of `sslcrl` and `sslcrldir`; where neither is set, those of
+/// `~/.postgresql/root.crl`, if it exists. The files of a folder are named as `openssl rehash` does.
+fn revocation_lists(settings: &TlsSettings) -> Result<Vec<CertificateRevocationListDer<'static>>> {
+    let mut files: Vec<(&str, PathBuf)> = Vec::new();
+    files.extend(settings.revoked.iter().map(|path| ("sslcrl", path.clone())));
+    if let Some(folder) = &settings.revoked_folder {
+        let failed = |e: io::Error| unreadable("sslcrldir", folder, &pem::Error::Io(e));
+        let found = fs::read_dir(folder).map_err(failed)?;
+        let before = files.len();
+        for entry in found {
+            let path = entry.map_err(failed)?.path();
+            let ending = path.extension().and_then(|ending| ending.to_str());
+            let number = ending.and_then(|ending| ending.strip_prefix('r'));
+            if number.is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit())) {
+                files.push(("sslcrldir", path));
+            }
+        }
+        if files.len() == before {
+            let what = format!("sslcrldir: {} has no revocation list", folder.display());
+            return Err(Error::new(Kind::Config, what).remedy(format!(
+                "name the files in it as OpenSSL expects: `openssl rehash {}`",
+                folder.display()
+            )));
+        }
+    }
+    if settings.revoked.is_none() && settings.revoked_folder.is_none() {
+        files.extend(at_home(settings, "root.crl").map(|path| ("sslcrl", path)));
+    }
+    let mut lists = Vec::new();
+    for (name, path) in files {
+        let read = CertificateRevocationListDer::pem_file_iter(&path)
+            .and_then(Iterator::collect::<Result<Vec<_>, _>>);
+        match read {
+            Ok(found) if !found.is_empty() && found.iter().all(is_list) => lists.extend(found),
+            Ok(_) => return Err(unreadable(name, &path, &pem::Error::NoItemsFound)),
+            Err(e) => return Err(unreadable(name, &path, &e)),
+        }
+    }
+    Ok(lists)
 }
 
 fn no_roots(demand: &Demand) -> Error {
@@ -181,6 +258,10 @@ fn unreadable(name: &str, path: &Path, error: &pem::Error) -> Error {
         pem::Error::NoItemsFound if name == "sslkey" => (
             "contains no usable private key".to_string(),
             "use a PEM file with a key that is not encrypted".to_string(),
+        ),
+        pem::Error::NoItemsFound if name.starts_with("sslcrl") => (
+            "contains no certificate revocation list".to_string(),
+            "use a PEM file with -----BEGIN X509 CRL-----".to_string(),
         ),
         pem::Error::NoItemsFound => (
             "contains no certificate".to_string(),

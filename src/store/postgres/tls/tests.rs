@@ -4,9 +4,9 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use rustls::CertificateError;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::pki_types::{ServerName, SubjectPublicKeyInfoDer, UnixTime};
+use rustls::{CertificateError, OtherError};
 
 use super::*;
 
@@ -74,7 +74,16 @@ fn certificate(pem: &str) -> CertificateDer<'static> {
 
 fn settings(mode: SslMode, root: Option<&Path>) -> TlsSettings {
     let root = root.map(|path| Root::File(path.to_path_buf()));
-    TlsSettings { mode, root, cert: None, key: None, folder: None }
+    TlsSettings {
+        mode,
+        root,
+        revoked: None,
+        revoked_folder: None,
+        accepted_logins: None,
+        cert: None,
+        key: None,
+        folder: None,
+    }
 }
 
 fn file(content: &str) -> tempfile::NamedTempFile {
@@ -92,8 +101,9 @@ fn verdict(
     at: u64,
 ) -> Result<(), rustls::Error> {
     let root = file(root);
-    let demand = demand(&settings(mode, Some(root.path()))).unwrap();
-    let verifier = verifier(&demand, &ring::default_provider()).unwrap();
+    let settings = settings(mode, Some(root.path()));
+    let demand = demand(&settings).unwrap();
+    let verifier = verifier(&settings, &demand, &ring::default_provider()).unwrap();
     let name = ServerName::try_from(name).unwrap();
     let at = UnixTime::since_unix_epoch(std::time::Duration::from_secs(at));
     verifier.verify_server_cert(&certificate(server), &[], &name, &[], at).map(|_| ())
@@ -212,8 +222,13 @@ fn the_key_of_a_certificate_of_any_version_is_found() {
 fn a_socket_never_has_tls() {
     let tls = Tls::new(&settings(SslMode::Require, None)).unwrap();
     let host = |endpoint| Host { endpoint, address: None, port: 5432, password: None };
-    assert_eq!(tls.negotiation(&host(Endpoint::Unix("/run".into()))), Negotiation::Disable);
-    assert_eq!(tls.negotiation(&host(Endpoint::Tcp("db".into()))), Negotiation::Require);
+    let mode = |endpoint| {
+        let mut config = postgres::Config::new();
+        tls.configure(&mut config, &host(endpoint));
+        config.get_ssl_mode()
+    };
+    assert_eq!(mode(Endpoint::Unix("/run".into())), Negotiation::Disable);
+    assert_eq!(mode(Endpoint::Tcp("db".into())), Negotiation::Require);
 }
 
 #[test]
@@ -231,6 +246,26 @@ fn a_failed_handshake_is_explained_with_the_setting_to_change() {
         (CertificateError::NotValidYet, Kind::Unavailable, "not valid yet", "clock"),
         (name(&["DnsName(\"a.b\")", "IpAddress(::1)"]), Kind::Config, "a.b, ::1", "verify-ca"),
         (name(&[]), Kind::Config, "names no host", "subjectAltName"),
+        (CertificateError::Revoked, Kind::Config, "is revoked", "new certificate"),
+        (
+            CertificateError::UnknownRevocationStatus,
+            Kind::Config,
+            "none of the authority",
+            "sslcrl",
+        ),
+        (CertificateError::ExpiredRevocationList, Kind::Unavailable, "out of date", "fetch"),
+        (
+            CertificateError::InvalidPurpose,
+            Kind::Config,
+            "may not be used by a server",
+            "version 3",
+        ),
+        (
+            CertificateError::Other(OtherError(Arc::new(webpki::Error::NameConstraintViolation))),
+            Kind::Config,
+            "may not issue certificates for this name",
+            "version 3",
+        ),
     ] {
         let error = full.explain_tls(&rustls::Error::InvalidCertificate(why));
         assert_eq!(error.kind, kind);

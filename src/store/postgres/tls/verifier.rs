@@ -5,32 +5,68 @@
 //! certificate of X.509 version 1, which the commands of PostgreSQL's documentation create
 //! ("Creating Certificates").
 
+use std::fmt;
+use std::sync::Arc;
+
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
 use rustls::crypto::{
     WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature,
     verify_tls13_signature_with_raw_key,
 };
-use rustls::pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
+use rustls::pki_types::{
+    CertificateDer, CertificateRevocationListDer, ServerName, SubjectPublicKeyInfoDer, UnixTime,
+};
 use rustls::server::ParsedCertificate;
-use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::{
+    CertificateError, DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme,
+};
 
 use super::Proof;
+use super::revocation::Chain;
+use super::x509::{CertificateFields, DateFault};
+
+/// Why a certificate is refused that `rustls` has no value for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AuthorityFault(pub DateFault);
+
+impl fmt::Display for AuthorityFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            DateFault::Expired => "the certificate of the authority has expired",
+            DateFault::NotYetValid => "the certificate of the authority is not valid yet",
+        })
+    }
+}
+
+impl std::error::Error for AuthorityFault {}
 
 /// Verifies a server's certificate.
 #[derive(Debug)]
 pub struct Verifier {
     /// What is verified.
     pub proof: Proof,
-    /// Trusted authorities.
-    pub roots: RootCertStore,
-    /// Certificates that are trusted themselves.
-    pub pinned: Vec<CertificateDer<'static>>,
+    /// The certificates of the trusted authorities.
+    pub roots: Vec<CertificateDer<'static>>,
+    /// Whether a certificate among them is trusted itself.
+    pub is_pinned: bool,
+    /// The revocation lists; none are checked if there is none.
+    pub lists: Vec<CertificateRevocationListDer<'static>>,
     /// How signatures are verified.
     pub algorithms: WebPkiSupportedAlgorithms,
 }
 
 impl Verifier {
+    /// The trusted authorities whose certificates a rule accepts. `rustls` does not look at their dates.
+    fn authorities(&self, accepts: impl Fn(&CertificateFields<'_>) -> bool) -> RootCertStore {
+        let accepted = |der: &&CertificateDer<'_>| {
+            CertificateFields::read(der).is_some_and(|fields| accepts(&fields))
+        };
+        let mut store = RootCertStore::empty();
+        store.add_parsable_certificates(self.roots.iter().filter(accepted).cloned());
+        store
+    }
+
     fn verify_chain(
         &self,
         server: &CertificateDer<'_>,
@@ -39,18 +75,31 @@ impl Verifier {
         now: UnixTime,
     ) -> Result<(), Error> {
         let all = self.algorithms.all;
-        let verdict =
-            verify_server_cert_signed_by_trust_anchor(parsed, &self.roots, intermediates, now, all);
-        match verdict {
+        let signed_by = |roots: RootCertStore| {
+            verify_server_cert_signed_by_trust_anchor(parsed, &roots, intermediates, now, all)
+        };
+        match signed_by(self.authorities(|root| root.fault_at(now).is_none())) {
             // The error of webpki for a certificate that is also that of an authority. It has
             // checked the dates before.
             Err(Error::InvalidCertificate(CertificateError::Other(_)))
-                if self.pinned.contains(server) =>
-            {
-                Ok(())
+                if self.is_pinned && self.roots.contains(server) => {}
+            Err(error @ Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
+                for fault in [DateFault::Expired, DateFault::NotYetValid] {
+                    if signed_by(self.authorities(|root| root.fault_at(now) == Some(fault))).is_ok()
+                    {
+                        let fault = OtherError(Arc::new(AuthorityFault(fault)));
+                        return Err(CertificateError::Other(fault).into());
+                    }
+                }
+                return Err(error);
             }
-            other => other,
+            other => other?,
         }
+        if self.lists.is_empty() {
+            return Ok(());
+        }
+        let chain = Chain { server, intermediates, roots: &self.roots };
+        chain.check(&self.lists, self.algorithms, now).map_err(Error::from)
     }
 }
 
@@ -104,42 +153,7 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
-/// The public key of a certificate of any version (RFC 5280, section 4.1), in DER.
+/// The public key of a certificate of any version, in DER.
 pub fn public_key(certificate: &[u8]) -> Option<&[u8]> {
-    let certificate = Element::first(certificate)?;
-    let to_be_signed = Element::first(certificate.content)?;
-    let mut element = Element::first(to_be_signed.content)?;
-    // The version has this tag, and is missing in version 1.
-    if element.whole.first() == Some(&0xA0) {
-        element = Element::first(element.rest)?;
-    }
-    // Serial number, signature algorithm, issuer, validity, subject, key.
-    for _ in 0..5 {
-        element = Element::first(element.rest)?;
-    }
-    Some(element.whole)
-}
-
-/// One element of DER (X.690, section 8.1), and the bytes after it.
-struct Element<'d> {
-    whole: &'d [u8],
-    content: &'d [u8],
-    rest: &'d [u8],
-}
-
-impl<'d> Element<'d> {
-    fn first(data: &'d [u8]) -> Option<Element<'d>> {
-        let short = *data.get(1)?;
-        let (start, length) = match short {
-            0..=0x7F => (2, usize::from(short)),
-            0x81..=0x83 => {
-                let start = 2 + usize::from(short & 0x7F);
-                let bytes = data.get(2..start)?;
-                (start, bytes.iter().fold(0, |length, byte| length << 8 | usize::from(*byte)))
-            }
-            _ => return None,
-        };
-        let (whole, rest) = data.split_at_checked(start + length)?;
-        Some(Element { whole, content: &whole[start..], rest })
-    }
+    CertificateFields::read(certificate).map(|fields| fields.key)
 }

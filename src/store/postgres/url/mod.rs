@@ -4,6 +4,7 @@
 //! `?` or `/` that is not percent-encoded is refused. No error quotes the URL, except the name
 //! of an unknown parameter where that cannot be part of a password.
 
+mod auth;
 mod parameters;
 mod passfile;
 mod reader;
@@ -16,6 +17,7 @@ use std::path::PathBuf;
 
 use crate::error::{Error, Kind};
 use crate::system::environment::Environment;
+pub use auth::{AuthMethod, AuthMethods};
 pub use target::{
     ChannelBinding, Endpoint, Host, Password, Root, SessionAttrs, SslMode, Target, TlsSettings,
 };

@@ -11,7 +11,7 @@ use super::config_error;
 use crate::error::{Error, Result};
 
 /// The parameters that cts knows (PostgreSQL documentation, "Parameter Key Words").
-const KNOWN: [&str; 23] = [
+const KNOWN: [&str; 26] = [
     "application_name",
     "channel_binding",
     "connect_timeout",
@@ -27,7 +27,10 @@ const KNOWN: [&str; 23] = [
     "passfile",
     "password",
     "port",
+    "require_auth",
     "sslcert",
+    "sslcrl",
+    "sslcrldir",
     "sslkey",
     "sslmode",
     "sslrootcert",

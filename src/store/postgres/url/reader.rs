@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use super::auth::AuthMethods;
 use super::parameters::Parameters;
 use super::target::{
     ChannelBinding, Endpoint, Host, Keepalives, Password, Root, SessionAttrs, SslMode, Target,
@@ -204,6 +205,16 @@ fn channel_binding(parameters: &Parameters) -> Result<ChannelBinding> {
     Ok(parameters.choice("channel_binding", &choices)?.unwrap_or(ChannelBinding::Prefer))
 }
 
+/// The login over a Unix socket is not watched: who may listen there, the permissions of its folder say.
+fn accepted_logins(parameters: &Parameters, hosts: &[Host]) -> Result<Option<AuthMethods>> {
+    let accepted = AuthMethods::read(parameters)?;
+    if accepted.is_some() && hosts.iter().any(|host| matches!(host.endpoint, Endpoint::Unix(_))) {
+        return Err(config_error("require_auth has no effect on a Unix socket")
+            .remedy("leave it out, or connect to an address"));
+    }
+    Ok(accepted)
+}
+
 fn tls(
     parameters: &Parameters,
     hosts: &[Host],
@@ -234,6 +245,9 @@ fn tls(
     Ok(TlsSettings {
         mode: mode.unwrap_or(if local { SslMode::Prefer } else { SslMode::VerifyFull }),
         root,
+        accepted_logins: accepted_logins(parameters, hosts)?,
+        revoked: parameters.path("sslcrl"),
+        revoked_folder: parameters.path("sslcrldir"),
         cert: parameters.path("sslcert"),
         key: parameters.path("sslkey"),
         folder: home(environment).map(|home| home.join(".postgresql")),

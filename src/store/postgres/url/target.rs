@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::auth::AuthMethods;
 use super::parameters::Parameters;
 use super::reader;
 use crate::error::Result;
@@ -183,6 +184,12 @@ pub struct TlsSettings {
     pub mode: SslMode,
     /// The trusted authorities, where they are configured.
     pub root: Option<Root>,
+    /// The certificate revocation lists (`sslcrl`).
+    pub revoked: Option<PathBuf>,
+    /// A folder of them (`sslcrldir`).
+    pub revoked_folder: Option<PathBuf>,
+    /// The accepted logins (`require_auth`), where they are set.
+    pub accepted_logins: Option<AuthMethods>,
     /// The client certificate.
     pub cert: Option<PathBuf>,
     /// Its key.

@@ -30,7 +30,7 @@ const FOLDERS: [&[&str]; 13] = [
 ];
 
 /// Foreign crates that have one place, and that place.
-const PLACES: [(&str, &[&str]); 13] = [
+const PLACES: [(&str, &[&str]); 15] = [
     ("clap", &["src/cli/"]),
     ("include_dir", &["src/store/schema.rs"]),
     ("indicatif", &["src/migrate/progress.rs"]),
@@ -43,7 +43,9 @@ const PLACES: [(&str, &[&str]); 13] = [
     ("signal_hook", &["src/system/signals.rs"]),
     ("strsim", &["src/config/known.rs"]),
     ("tiny_http", &["src/http/response.rs"]),
+    ("tokio", &["src/store/postgres/tls/"]),
     ("tokio_postgres_rustls", &["src/store/postgres/tls/"]),
+    ("webpki", &["src/store/postgres/tls/"]),
 ];
 /// Crates that may be used anywhere: system calls, and plain values such as JSON, digests and durations.
 const ANYWHERE: [&str; 6] = ["cts_schema", "humantime", "rustix", "serde", "serde_json", "sha2"];
