@@ -1,15 +1,31 @@
 //! The text of a difference from the expected catalogue, for `cts verify` and `cts repair`.
 
+use crate::migrate::outlook::{MissingObject, Outlook};
 use crate::store::schema::Schema;
 use crate::system::visible::Lines;
 use cts_schema::catalog::Drift;
 use cts_schema::constraint_exception::ConstraintException;
 
 /// One line for each difference and exception, and a line of totals.
-pub fn drift_text(schema: &Schema, drift: &Drift, exceptions: &[ConstraintException]) -> Lines {
+/// `missing` says of the missing objects whether they can be put back.
+pub fn drift_text(
+    schema: &Schema,
+    drift: &Drift,
+    missing: &[MissingObject],
+    exceptions: &[ConstraintException],
+) -> Lines {
     let mut text = Lines::new();
     for object in &drift.missing {
-        text.add(format_args!("missing: {object}"));
+        let found = missing.iter().find(|found| found.object == *object);
+        match found.map(|found| &found.outlook) {
+            Some(Outlook::Blocked(error)) => {
+                text.add(format_args!("missing: {object} (cannot be put back: {error})"));
+            }
+            Some(Outlook::Repairable(Some(unless))) => {
+                text.add(format_args!("missing: {object} (can be put back, unless {unless})"));
+            }
+            _ => text.add(format_args!("missing: {object}")),
+        }
     }
     for alteration in &drift.altered {
         text.add(format_args!("altered: {}", alteration.with_remedy()));
@@ -35,8 +51,15 @@ pub fn drift_text(schema: &Schema, drift: &Drift, exceptions: &[ConstraintExcept
             0 => String::new(),
             behind => format!(", {behind} counters behind their ids"),
         };
+        let is_repairable = |found: &MissingObject| matches!(found.outlook, Outlook::Repairable(_));
+        let repairable = missing.iter().filter(|found| is_repairable(found)).count();
+        let remedy = match (repairable == drift.missing.len(), drift.counters.len() + repairable) {
+            (_, 0) => "",
+            (true, _) => "; `cts repair` puts back what is missing",
+            (false, _) => "; `cts repair` puts back what nothing is in the way of",
+        };
         text.add(format_args!(
-            "drift: {} missing, {} altered{counters}; `cts repair` puts back what is missing",
+            "drift: {} missing, {} altered{counters}{remedy}",
             drift.missing.len(),
             drift.altered.len()
         ));

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use super::interruptible;
 use crate::config::{Config, warn_of_other_databases};
-use crate::error::Result;
+use crate::error::{Kind, Result};
 use crate::migrate::render::{plan_json, plan_text};
 use crate::migrate::{Task, initialise, plan, plan_new};
 use crate::store::WaitPolicy;
@@ -25,6 +25,7 @@ pub fn run(config: &Config, log: Log) -> Result<u8> {
         if ready.is_new {
             warn_of_other_databases(config, log);
         }
+        ready.outcome.refuse_missing_rights()?;
         Ok(0)
     })
 }
@@ -47,5 +48,8 @@ pub fn dry_run(config: &Config, as_json: bool) -> Result<u8> {
         true => print_json(&plan_json(&identity, exists, &plan)),
         false => print_lines(&plan_text(&identity, exists, &plan)),
     }?;
-    Ok(0)
+    // A run does the rest and ends with the same.
+    let mut blocked = plan.steps.iter().filter_map(|step| step.blocked.as_ref());
+    let refused = blocked.find(|error| error.kind == Kind::Permission);
+    Ok(refused.map_or(0, |error| error.kind.exit_code()))
 }

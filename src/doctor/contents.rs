@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::health::{Reason, disk_reason, unanswered_reason};
 use crate::migrate::assessment::Assessment;
+use crate::migrate::outlook::{MissingObject, Outlook, missing_objects};
 use crate::store::finding::{Finding, Group};
 use crate::store::schema::Schema;
 use crate::store::{Database, FileOwner, Origin, Snapshot, StorageStatus, WaitPolicy};
@@ -35,12 +36,10 @@ pub fn examine(database: &dyn Database) -> DatabaseExamination {
     findings.extend(unanswered(&found.storage));
     findings.extend(disk(&found.storage));
     findings.extend(writable(&found.storage));
-    findings.extend(
-        found
-            .snapshot
-            .map(|snapshot| contents(database.identity().schema, &snapshot))
-            .unwrap_or_default(),
-    );
+    if let Some(snapshot) = &found.snapshot {
+        let missing = missing_objects_of(database, snapshot);
+        findings.extend(contents(database.identity().schema, snapshot, &missing));
+    }
     DatabaseExamination { findings, owner: found.owner }
 }
 
@@ -80,7 +79,19 @@ fn writable(storage: &StorageStatus) -> Option<Finding> {
     })
 }
 
-fn contents(schema: &Schema, snapshot: &Snapshot) -> Vec<Finding> {
+/// The missing objects, each with whether it can be put back. The database is opened again for that, which
+/// may fail by now; then it is not known.
+fn missing_objects_of(database: &dyn Database, snapshot: &Snapshot) -> Vec<MissingObject> {
+    if snapshot.drift(database.identity().schema).missing.is_empty() {
+        return Vec::new();
+    }
+    let cancelled = Arc::new(AtomicBool::new(false));
+    let opened = database.open_read_only(&WaitPolicy::silent(LOCK_TIMEOUT, &cancelled));
+    let opened = opened.ok().and_then(|opened| opened.database);
+    opened.map(|mut open| missing_objects(&mut *open, snapshot)).unwrap_or_default()
+}
+
+fn contents(schema: &Schema, snapshot: &Snapshot, missing_now: &[MissingObject]) -> Vec<Finding> {
     let is_older = snapshot.origin() == Origin::OlderCts;
     if is_older {
         let what =
@@ -92,7 +103,7 @@ fn contents(schema: &Schema, snapshot: &Snapshot) -> Vec<Finding> {
     }
     let drift = snapshot.drift(schema);
     let mut all = vec![ledger(schema, snapshot)];
-    all.extend(missing(schema, &drift));
+    all.extend(missing(schema, &drift, missing_now));
     all.extend(altered(&drift));
     all.extend(counters(&drift));
     if !snapshot.exceptions.is_empty() {
@@ -128,27 +139,52 @@ fn ledger(schema: &Schema, snapshot: &Snapshot) -> Finding {
     Finding::attention(Group::Database, name, what).remedy("cts migrate")
 }
 
-fn missing(schema: &Schema, drift: &Drift) -> Vec<Finding> {
+fn missing(schema: &Schema, drift: &Drift, missing_now: &[MissingObject]) -> Vec<Finding> {
     let is_critical = |object: &&Object| match object {
         Object::Table(table) => CRITICAL.contains(&table.as_str()),
         _ => false,
     };
     let (critical, others): (Vec<&Object>, Vec<&Object>) =
         drift.missing.iter().partition(is_critical);
-    let mut all = Vec::new();
-    if !critical.is_empty() {
-        let what = format!("missing and critical: {}", list(critical.iter()));
-        all.push(Finding::bad(Group::Database, "schema", what).remedy("cts repair"));
-    }
-    if !others.is_empty() {
-        let what = format!("missing: {}", list(others.iter()));
-        all.push(Finding::attention(Group::Database, "schema", what).remedy("cts repair"));
-    }
+    let mut all = missing_of_grade(&critical, "missing and critical", missing_now, Finding::bad);
+    all.extend(missing_of_grade(&others, "missing", missing_now, Finding::attention));
     if drift.is_none() {
         let tables = &schema.expected.tables;
         let indexes: usize = tables.iter().map(|table| table.indexes.len()).sum();
         let what = format!("{} tables and {indexes} indexes as expected", tables.len());
         all.push(Finding::good(Group::Database, "schema", what));
+    }
+    all
+}
+
+/// One finding for those that `cts repair` puts back, and one for each of the others.
+fn missing_of_grade(
+    objects: &[&Object],
+    words: &str,
+    missing_now: &[MissingObject],
+    finding: impl Fn(Group, &str, String) -> Finding,
+) -> Vec<Finding> {
+    let finding = |what: String| finding(Group::Database, "schema", what);
+    let mut repairable = Vec::new();
+    let mut all = Vec::new();
+    for object in objects {
+        let found = missing_now.iter().find(|found| found.object == **object);
+        let what = format!("{words}: {object}");
+        match found.map(|found| &found.outlook) {
+            Some(Outlook::Repairable(None)) => repairable.push(object),
+            Some(Outlook::Repairable(Some(unless))) => {
+                all.push(finding(what).remedy(format!("cts repair, unless {unless}")));
+            }
+            Some(Outlook::Blocked(error)) => all.push(Finding {
+                remedy: error.remedy.clone(),
+                ..finding(format!("{what}: {}", error.message()))
+            }),
+            Some(Outlook::NotNow) | None => all.push(finding(what)),
+        }
+    }
+    if !repairable.is_empty() {
+        let what = format!("{words}: {}", list(repairable.iter()));
+        all.insert(0, finding(what).remedy("cts repair"));
     }
     all
 }
@@ -210,7 +246,10 @@ mod tests {
     fn judged(change: impl FnOnce(&mut Snapshot)) -> Vec<(Grade, String)> {
         let mut snapshot = complete();
         change(&mut snapshot);
-        contents(&SQLITE, &snapshot).into_iter().map(|found| (found.grade, found.what)).collect()
+        contents(&SQLITE, &snapshot, &[])
+            .into_iter()
+            .map(|found| (found.grade, found.what))
+            .collect()
     }
 
     #[test]

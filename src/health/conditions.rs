@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::verdict::Reason;
 use crate::error::{Error, Kind, Result};
 use crate::system::log::Log;
+use cts_schema::catalog::Object;
 
 /// The least time between two log lines about one subject whose fault keeps changing.
 const RELOG_INTERVAL: Duration = Duration::from_secs(60);
@@ -75,6 +76,8 @@ pub struct Condition {
     pub subject: Subject,
     /// The fault.
     pub error: Error,
+    /// The missing objects that could not be put back, each with why.
+    pub refused: Vec<(Object, Error)>,
 }
 
 impl Condition {
@@ -129,9 +132,21 @@ impl Conditions {
         match outcome {
             Ok(_) => self.clear(subject),
             Err(error) if subject.is_fault(error.kind) => {
-                self.set(Condition { subject, error: error.clone() }, Instant::now());
+                let condition = Condition { subject, error: error.clone(), refused: Vec::new() };
+                self.set(condition, Instant::now());
             }
             Err(_) => {}
+        }
+    }
+
+    /// Records which missing objects could not be put back, each with why; none ends the fault.
+    pub fn record_refused(&self, refused: Vec<(Object, Error)>) {
+        match refusal(&refused) {
+            Some(error) => {
+                let condition = Condition { subject: Subject::Healing, error, refused };
+                self.set(condition, Instant::now());
+            }
+            None => self.clear(Subject::Healing),
         }
     }
 
@@ -195,6 +210,16 @@ impl Conditions {
     }
 }
 
+/// The error of healing that was refused: of the first object, with the number of the others.
+fn refusal(refused: &[(Object, Error)]) -> Option<Error> {
+    let (object, error) = refused.first()?;
+    let error = error.clone().at(object);
+    Some(match refused.len() - 1 {
+        0 => error,
+        others => error.note(format!("{others} more are missing and could not be put back")),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -234,7 +259,8 @@ mod tests {
 
     #[test]
     fn an_io_error_or_damage_is_critical_whoever_meets_it() {
-        let reason = |subject, error: Error| Condition { subject, error }.reason();
+        let reason =
+            |subject, error: Error| Condition { subject, error, refused: Vec::new() }.reason();
         let is_critical = |subject, error| matches!(reason(subject, error), Reason::Critical(_));
         let damage = || Error::new(Kind::Data, "malformed").caused_by(Cause::Sqlite(11));
         for subject in [Subject::Upkeep, Subject::Healing, Subject::Failover] {
@@ -265,7 +291,7 @@ mod tests {
         let start = Instant::now();
         let update = |what: &str, after: u64| {
             let error = Error::new(Kind::Io, what);
-            let condition = Condition { subject: Subject::Upkeep, error };
+            let condition = Condition { subject: Subject::Upkeep, error, refused: Vec::new() };
             conditions.update(condition, start + Duration::from_secs(after))
         };
         assert!(update("12 KiB are free", 0));
@@ -276,5 +302,24 @@ mod tests {
         assert!(update("4 KiB are free", 122), "a change that was not logged is logged later");
         conditions.record(Subject::Upkeep, &Ok(()));
         assert!(update("4 KiB are free", 123), "a fault that came back is logged again");
+    }
+
+    #[test]
+    fn refused_healing_names_the_first_object_and_counts_the_others() {
+        let conditions = registry();
+        let refused = |name: &str| {
+            let error = Error::new(Kind::Data, "there is already a view of this name");
+            (Object::Table(name.into()), error)
+        };
+        conditions.record_refused(vec![refused("users")]);
+        assert_eq!(
+            conditions.current()[0].error.to_string(),
+            "table users: there is already a view of this name"
+        );
+        conditions.record_refused(vec![refused("users"), refused("site_logs")]);
+        let all = conditions.current()[0].error.to_string();
+        assert!(all.starts_with("table users: ") && all.contains("; 1 more are missing"), "{all}");
+        conditions.record_refused(Vec::new());
+        assert!(!conditions.holds(Subject::Healing));
     }
 }

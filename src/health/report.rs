@@ -5,6 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::conditions::Condition;
 use super::verdict::Reason;
 use crate::error::{Error, Result};
+use crate::migrate::outlook::{MissingObject, missing_objects};
 use crate::store::{
     Backend, Damage, Database, DatabaseIdentity, OpenDatabase, PoolState, Snapshot, StorageStatus,
 };
@@ -20,6 +21,8 @@ pub struct Surroundings {
     pub conditions: Vec<Condition>,
     /// The damage that an examination found, if there was one.
     pub damage: Damage,
+    /// The missing objects, each with whether it can be put back.
+    pub missing: Vec<MissingObject>,
 }
 
 /// Everything that is known of the database at one moment.
@@ -73,7 +76,7 @@ impl Report {
         report.applied = snapshot.ledger.iter().filter(|row| row.is_ours()).cloned().collect();
         report.exceptions = snapshot.exceptions.clone();
         report.pool = surroundings.storage.pool;
-        report.judge_schema(identity.schema, snapshot);
+        report.judge_schema(identity.schema, snapshot, surroundings);
         report.judge_surroundings(identity.schema, surroundings);
         report
     }
@@ -166,6 +169,7 @@ pub fn examine(store: &mut dyn OpenDatabase, surroundings: Surroundings) -> Resu
     let snapshot = store.inspect()?;
     let response_time = start.elapsed();
     let snapshot = store.with_counters(snapshot)?;
-    let surroundings = Surroundings { storage: store.storage_status(), ..surroundings };
+    let missing = missing_objects(store, &snapshot);
+    let surroundings = Surroundings { storage: store.storage_status(), missing, ..surroundings };
     Ok(Report::of(&store.identity(), &snapshot, &surroundings, response_time))
 }

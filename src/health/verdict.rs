@@ -2,9 +2,11 @@
 
 use serde::Serialize;
 
+use super::conditions::{Condition, Subject};
 use super::report::{Report, Surroundings};
 use crate::error::{Error, Kind};
 use crate::migrate::assessment::Assessment;
+use crate::migrate::outlook::{MissingObject, Outlook};
 use crate::store::schema::Schema;
 use crate::store::{Damage, Orphans, Snapshot, StorageStatus};
 use cts_schema::catalog::{Alteration, CRITICAL, Drift, Object};
@@ -110,21 +112,32 @@ impl Report {
     }
 
     /// Adds what the ledger and the catalogue give reason for, and what is pending.
-    pub(super) fn judge_schema(&mut self, schema: &'static Schema, snapshot: &Snapshot) {
+    pub(super) fn judge_schema(
+        &mut self,
+        schema: &'static Schema,
+        snapshot: &Snapshot,
+        surroundings: &Surroundings,
+    ) {
         let has_any = !self.tables.is_empty();
         if !has_any {
             self.reasons_found.push(Reason::Critical(NO_TABLE.into()));
         }
-        for table in CRITICAL.iter().filter(|table| has_any && !self.tables.contains(table)) {
-            self.reasons_found.push(Reason::Critical(format!("critical table {table} is missing")));
-        }
         let drift = self.judge_ledger(schema, snapshot);
-        for object in &drift.missing {
-            if has_any && !is_critical(object) {
-                let text = format!("{object} is missing; `cts repair` puts it back");
-                self.reasons_found.push(Reason::Warning(text));
+        let missing = missing_objects_now(&drift, surroundings);
+        for table in CRITICAL.iter().filter(|table| has_any && !self.tables.contains(table)) {
+            let text = format!("critical table {table} is missing");
+            let is_it = |found: &&MissingObject| found.object == Object::Table((*table).into());
+            let text = match missing.iter().find(is_it).map(|found| &found.outlook) {
+                Some(Outlook::Blocked(error)) => format!("{text} and cannot be put back: {error}"),
+                _ => text,
+            };
+            self.reasons_found.push(Reason::Critical(text));
+        }
+        for found in missing {
+            if has_any && !is_critical(&found.object) {
+                self.reasons_found.push(Reason::Warning(found.to_string()));
             }
-            self.pending.push(object.to_string());
+            self.pending.push(found.object.to_string());
         }
         let altered = drift.altered.iter().map(Alteration::with_remedy);
         self.reasons_found.extend(altered.map(Reason::Warning));
@@ -155,15 +168,14 @@ impl Report {
 
     /// Adds what storage, conditions and damage give reason for.
     pub(super) fn judge_surroundings(&mut self, schema: &Schema, surroundings: &Surroundings) {
-        let Surroundings { storage, conditions, damage } = surroundings;
+        let Surroundings { storage, conditions, damage, missing: _ } = surroundings;
         let unwritable = storage.unwritable();
         self.reasons_found.extend(storage.replaced.clone().map(Reason::Critical));
         self.reasons_found.extend(unwritable.cloned().map(Reason::Critical));
         self.reasons_found.extend(storage.unanswered.as_ref().map(unanswered_reason));
         // Why the storage cannot be written says more than the write that failed for it.
-        let is_shown = |condition: &&super::conditions::Condition| {
-            unwritable.is_none() || condition.subject != super::Subject::Write
-        };
+        let is_shown =
+            |condition: &&Condition| unwritable.is_none() || condition.subject != Subject::Write;
         self.reasons_found.extend(conditions.iter().filter(is_shown).map(|c| c.reason()));
         self.judge_damage(schema, damage);
         self.reasons_found.extend(disk_reason(storage));
@@ -208,6 +220,42 @@ impl Report {
         });
         self.reasons_found.extend(unchecked);
     }
+}
+
+/// The missing objects, each with whether it can be put back: what was attempted and refused, and what
+/// comes first, are known beside the database's own obstacles.
+fn missing_objects_now(drift: &Drift, surroundings: &Surroundings) -> Vec<MissingObject> {
+    let Surroundings { storage, conditions, damage, missing } = surroundings;
+    let comes_first = storage.unwritable().is_some()
+        || !damage.pages.is_empty()
+        || conditions.iter().any(|condition| condition.subject == Subject::Write);
+    let refused = |object: &Object| {
+        let mut refused = conditions.iter().flat_map(|condition| &condition.refused);
+        refused.find(|(known, _)| known == object).map(|(_, error)| error.clone())
+    };
+    // The condition itself says why.
+    let is_first = |object: &Object| {
+        let mut first = conditions.iter().filter_map(|condition| condition.refused.first());
+        first.any(|(known, _)| known == object)
+    };
+    let outlook = |object: &Object| {
+        if is_first(object) {
+            return Outlook::NotNow;
+        }
+        let found = missing.iter().find(|found| found.object == *object);
+        match found.map(|found| found.outlook.clone()) {
+            Some(Outlook::Blocked(error)) => Outlook::Blocked(error),
+            _ if comes_first => Outlook::NotNow,
+            found => match refused(object) {
+                Some(error) => Outlook::Blocked(Box::new(error)),
+                None => found.unwrap_or(Outlook::NotNow),
+            },
+        }
+    };
+    let missing = drift.missing.iter();
+    missing
+        .map(|object| MissingObject { object: object.clone(), outlook: outlook(object) })
+        .collect()
 }
 
 fn is_critical(object: &Object) -> bool {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::error::Error;
+use crate::error::{Error, Kind, Result, StateLeft};
 use crate::store::Unchecked;
 use cts_schema::catalog::{Correction, CounterFault, Drift, Object};
 use cts_schema::constraint_exception::ConstraintException;
@@ -124,6 +124,26 @@ impl Outcome {
             _ => None,
         });
         failed.collect()
+    }
+
+    /// Refuses the outcome of a command whose role may not put something back. The rest is done.
+    ///
+    /// # Errors
+    /// [`Kind::Permission`], with the first object.
+    pub fn refuse_missing_rights(&self) -> Result<()> {
+        let mut refused = self.events.iter().filter_map(|event| match event {
+            Event::NotRestored(object, error) => Some((object, error)),
+            _ => None,
+        });
+        let Some((object, error)) = refused.find(|(_, error)| error.kind == Kind::Permission)
+        else {
+            return Ok(());
+        };
+        let state = match has_changes(&self.events) {
+            true => StateLeft::EarlierCommits,
+            false => StateLeft::Unchanged,
+        };
+        Err(error.clone().at(object).leaving(state))
     }
 
     /// Why the table `site_logs` did not take the rows about the run.

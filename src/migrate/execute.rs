@@ -27,6 +27,8 @@ pub struct Execution<'e> {
     pub(super) unrecorded: Option<(Migration, Duration)>,
     /// The index builds that are left for after the transaction.
     pub(super) online: Vec<Object>,
+    /// The missing objects of the step that failed.
+    pub(super) failed: Vec<Object>,
     /// What was done.
     pub events: Vec<Event>,
     /// The copy of the database, until the run has committed.
@@ -48,6 +50,7 @@ impl<'e> Execution<'e> {
             exceptions,
             unrecorded: None,
             online: Vec::new(),
+            failed: Vec::new(),
             events: Vec::new(),
             backup: None,
         }
@@ -58,7 +61,7 @@ impl<'e> Execution<'e> {
     /// # Errors
     /// With the first step that failed. The transaction has to be rolled back.
     pub fn run(&mut self, tx: &mut dyn Change, plan: &Plan) -> Result<Drift> {
-        for step in &plan.steps {
+        for step in plan.steps.iter().filter(|step| step.blocked.is_none()) {
             if let Action::BuildIndexOnline(table, index) = &step.action {
                 self.online.push(Object::Index(table.clone(), index.clone()));
             }
@@ -68,7 +71,7 @@ impl<'e> Execution<'e> {
                 self.events
                     .extend(object_of(&step.action).map(|o| Event::NotRestored(o, error.clone())));
             } else {
-                self.execute(tx, step)?;
+                self.execute(tx, step).inspect_err(|_| self.failed = objects_of(&step.action))?;
             }
         }
         if self.is_adoption {
@@ -148,7 +151,7 @@ impl<'e> Execution<'e> {
     ) -> Result<()> {
         match tx.attempt(&mut |tx| work(self, tx)) {
             Ok(()) => self.restored(object),
-            Err(error) if error.kind == Kind::Data => {
+            Err(error) if matches!(error.kind, Kind::Data | Kind::Permission) && tx.is_open() => {
                 self.events.push(Event::NotRestored(object, error));
             }
             Err(error) => return Err(error),
@@ -176,7 +179,7 @@ impl<'e> Execution<'e> {
         let mut columns = expected.into_iter().flat_map(|table| table.columns.iter());
         let Some(definition) = columns.find(|c| c.name == *column) else { return Ok(()) };
         match tx.attempt(&mut |tx| tx.add_column(table, definition)) {
-            Err(error) if error.kind == Kind::Data => {
+            Err(error) if error.kind == Kind::Data && tx.is_open() => {
                 self.back_up_once(tx)?;
                 self.rebuild(tx, table)?;
             }
@@ -285,6 +288,14 @@ impl<'e> Execution<'e> {
                 *event = Event::NotRestored(object.clone(), error.remedy("rename that object"));
             }
         }
+    }
+}
+
+/// The missing objects that a step puts back.
+pub fn objects_of(action: &Action) -> Vec<Object> {
+    match action {
+        Action::RebuildTable(rebuild) => rebuild.restored.clone(),
+        other => object_of(other).into_iter().collect(),
     }
 }
 

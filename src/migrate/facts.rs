@@ -4,13 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::assessment::Assessment;
-use super::plan::{tables_to_rebuild, wanted_objects};
+use super::plan::{missing_columns, tables_to_rebuild, wanted_objects};
 use crate::error::{Cause, Error, Kind, Result, StateLeft};
 use crate::store::{
     Change, Damage, DamageScope, DatabaseIdentity, Forecast, Inspect, ONLINE_INDEX_ROWS_MAX,
-    Obstacle, Snapshot, Unchecked,
+    Obstacle, Origin, Snapshot, Unchecked,
 };
-use cts_schema::catalog::Object;
+use cts_schema::catalog::{Drift, Object};
 use cts_schema::constraint_exception::ConstraintException;
 
 /// Facts about one database.
@@ -47,9 +47,15 @@ impl Facts {
         if assessment.is_complete() {
             return Ok(facts);
         }
-        let wanted = wanted_objects(identity.schema, &assessment.drift);
+        let mut wanted = wanted_objects(identity.schema, &assessment.drift);
+        let is_column = |object: &&Object| matches!(object, Object::Column(..));
+        wanted.extend(assessment.drift.missing.iter().filter(is_column).cloned());
         facts.obstacles = database.find_obstacles(&wanted)?;
         for object in &assessment.drift.missing {
+            // The rows of a table of another role may not be readable.
+            if facts.obstacle(object).is_some() {
+                continue;
+            }
             let table = object.table();
             match object {
                 Object::Table(_) => {}
@@ -72,16 +78,48 @@ impl Facts {
         Ok(facts)
     }
 
-    /// All facts that a migration needs.
+    /// What is in the way of a missing object.
+    pub fn obstacle(&self, object: &Object) -> Option<&Error> {
+        let found = self.obstacles.iter().find(|obstacle| obstacle.object == *object);
+        found.map(|obstacle| &obstacle.error)
+    }
+
+    /// Adds what rebuilding the tables finds. In a database of ours, a table that cannot be rebuilt is an
+    /// obstacle of the columns that are missing in it.
+    fn forecast(
+        &mut self,
+        database: &mut dyn Inspect,
+        identity: &DatabaseIdentity,
+        snapshot: &Snapshot,
+        drift: &Drift,
+    ) -> Result<()> {
+        for table in tables_to_rebuild(identity, snapshot, drift, self) {
+            match database.forecast(table) {
+                Ok(forecast) => {
+                    self.forecasts.insert(table.name.to_string(), forecast);
+                }
+                Err(error) if snapshot.origin() == Origin::Ours && is_of_object(&error) => {
+                    let columns = missing_columns(drift, &table.name).cloned();
+                    let obstacle = |object| Obstacle { object, error: error.clone() };
+                    self.obstacles.extend(columns.map(obstacle));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// All facts that a migration needs. `refused` are obstacles that were met before.
     ///
     /// # Errors
-    /// [`Kind::Data`] where pages are damaged, or a table cannot be rebuilt without a loss; else
-    /// where the database cannot be read.
+    /// [`Kind::Data`] where pages are damaged, or a table of an older CTS cannot be rebuilt without a
+    /// loss; else where the database cannot be read.
     pub fn gather(
         database: &mut dyn Inspect,
         identity: &DatabaseIdentity,
         snapshot: &Snapshot,
         assessment: &Assessment,
+        refused: &[Obstacle],
     ) -> Result<Facts> {
         if assessment.is_complete() {
             return Ok(Facts::default());
@@ -94,10 +132,9 @@ impl Facts {
         }
         let mut facts = Facts::without_rows(database, identity, snapshot, assessment)?;
         facts.unchecked = unchecked;
+        facts.obstacles.extend_from_slice(refused);
         super::plan::refuse_obstacles(snapshot.origin(), &facts.obstacles)?;
-        for table in tables_to_rebuild(identity, snapshot, &assessment.drift, &facts) {
-            facts.forecasts.insert(table.name.to_string(), database.forecast(table)?);
-        }
+        facts.forecast(database, identity, snapshot, &assessment.drift)?;
         Ok(facts)
     }
 
@@ -111,16 +148,16 @@ impl Facts {
         identity: &DatabaseIdentity,
         snapshot: &Snapshot,
         assessment: &Assessment,
+        refused: &[Obstacle],
     ) -> Result<Facts> {
         let damage = tx.find_damage(DamageScope::Everything)?;
         if damage.indexes.is_empty() {
             refuse_damage(&damage)?;
         }
         let mut facts = Facts::without_rows(tx, identity, snapshot, assessment)?;
+        facts.obstacles.extend_from_slice(refused);
         super::plan::refuse_obstacles(snapshot.origin(), &facts.obstacles)?;
-        for table in tables_to_rebuild(identity, snapshot, &assessment.drift, &facts) {
-            facts.forecasts.insert(table.name.to_string(), tx.forecast(table)?);
-        }
+        facts.forecast(tx, identity, snapshot, &assessment.drift)?;
         facts.damaged_indexes = damage.indexes;
         facts.unchecked = damage.unchecked;
         for exception in &snapshot.exceptions {
@@ -133,6 +170,13 @@ impl Facts {
         }
         Ok(facts)
     }
+}
+
+/// Whether an error concerns the object that was worked on, and not the database as a whole: it is refused,
+/// not permitted, or there is no room for it.
+pub fn is_of_object(error: &Error) -> bool {
+    let is_refusal = matches!(error.kind, Kind::Data | Kind::Permission) && !error.is_damage();
+    is_refusal || error.is_disk_full()
 }
 
 /// Refuses a database with damaged pages.

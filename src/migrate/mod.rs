@@ -11,6 +11,7 @@ mod execute;
 mod facts;
 mod initialise;
 mod online_healing;
+pub mod outlook;
 pub mod plan;
 mod planner;
 pub mod progress;
@@ -22,8 +23,8 @@ use std::sync::atomic::Ordering;
 
 use crate::error::{Error, Kind, Result, StateLeft};
 use crate::store::{
-    Change, DatabaseIdentity, OpenDatabase, SiteLogEntry, Snapshot, Store, WaitPolicy,
-    write_site_log,
+    Change, DatabaseIdentity, Obstacle, OpenDatabase, Origin, SiteLogEntry, Snapshot, Store,
+    WaitPolicy, write_site_log,
 };
 use crate::system::version::VERSION;
 use assessment::Assessment;
@@ -52,7 +53,7 @@ pub fn plan(database: &mut dyn OpenDatabase) -> Result<Plan> {
     let identity = database.identity();
     let snapshot = database.inspect_with_counters()?;
     let assessment = Assessment::of(identity.schema, &snapshot)?;
-    let facts = Facts::gather(database, &identity, &snapshot, &assessment)?;
+    let facts = Facts::gather(database, &identity, &snapshot, &assessment, &[])?;
     let mut plan = Plan::decide(&identity, &snapshot, &assessment, &facts)?;
     correction::add_to_plan(database, &identity, &mut plan)?;
     Ok(plan)
@@ -76,11 +77,53 @@ pub fn plan_new(identity: &DatabaseIdentity) -> Result<Plan> {
 /// is in doubt.
 pub fn run(store: &mut dyn Store, wait: &WaitPolicy<'_>, task: Task) -> Result<Outcome> {
     let identity = store.identity();
+    let mut refusals = Refusals::default();
     let (mut outcome, online) =
-        wait.retry_while_blocked(|| run_once(store, &identity, wait, task))?;
+        wait.retry_while_blocked(|| run_until_done(store, &identity, wait, task, &mut refusals))?;
     build_online(store, &identity, wait, online, &mut outcome)?;
     correction::correct(store, &identity, wait, task, &mut outcome)?;
     Ok(outcome)
+}
+
+/// What was refused so that the transaction could not go on; the next one leaves it out.
+#[derive(Default)]
+struct Refusals {
+    /// Objects of a database of ours that cannot be put back.
+    objects: Vec<Obstacle>,
+    /// Why the table `site_logs` takes no row.
+    site_log: Option<Error>,
+}
+
+impl Refusals {
+    fn add(&mut self, objects: Vec<Object>, error: &Error) {
+        for object in objects {
+            if !self.objects.iter().any(|known| known.object == object) {
+                self.objects.push(Obstacle { object, error: error.clone() });
+            }
+        }
+    }
+
+    fn count(&self) -> usize {
+        self.objects.len() + usize::from(self.site_log.is_some())
+    }
+}
+
+/// Runs until nothing more is refused: what keeps one object from being put back does not keep the
+/// others, nor the service that can do without it.
+fn run_until_done(
+    store: &mut dyn Store,
+    identity: &DatabaseIdentity,
+    wait: &WaitPolicy<'_>,
+    task: Task,
+    refusals: &mut Refusals,
+) -> Result<(Outcome, Vec<Object>)> {
+    loop {
+        let known = refusals.count();
+        let done = run_once(store, identity, wait, task, refusals);
+        if done.is_ok() || refusals.count() == known {
+            return done;
+        }
+    }
 }
 
 fn run_once(
@@ -88,6 +131,7 @@ fn run_once(
     identity: &DatabaseIdentity,
     wait: &WaitPolicy<'_>,
     task: Task,
+    refusals: &mut Refusals,
 ) -> Result<(Outcome, Vec<Object>)> {
     match store.inspect_with_counters() {
         // A repair looks for damage too, and that only under the lock.
@@ -107,7 +151,7 @@ fn run_once(
     let mut tx = store.lock(wait)?;
     let snapshot = tx.inspect_with_counters().map_err(|error| unchanged(error, identity))?;
     let mut execution = Execution::new(identity, wait, &snapshot);
-    let done = run_locked(&mut *tx, identity, &snapshot, task, &mut execution);
+    let done = run_locked(&mut *tx, identity, &snapshot, task, &mut execution, refusals);
     let done = done.and_then(|drift| {
         if has_changes(&execution.events) { tx.commit(wait).map(|()| drift) } else { Ok(drift) }
     });
@@ -145,22 +189,33 @@ fn run_locked(
     snapshot: &Snapshot,
     task: Task,
     execution: &mut Execution<'_>,
+    refusals: &mut Refusals,
 ) -> Result<Drift> {
     let assessment = Assessment::of(identity.schema, snapshot)?;
     let facts = match task {
-        Task::Migrate => Facts::gather(tx, identity, snapshot, &assessment)?,
-        Task::Repair => Facts::gather_for_repair(tx, identity, snapshot, &assessment)?,
+        Task::Migrate => Facts::gather(tx, identity, snapshot, &assessment, &refusals.objects)?,
+        Task::Repair => {
+            Facts::gather_for_repair(tx, identity, snapshot, &assessment, &refusals.objects)?
+        }
     };
     let plan = Plan::decide(identity, snapshot, &assessment, &facts)?;
     execution.events.extend(facts.unchecked.iter().cloned().map(Event::NotChecked));
     if plan.steps.is_empty() {
         return Ok(assessment.drift);
     }
-    let drift = execution.run(tx, &plan)?;
+    let drift = execution.run(tx, &plan).inspect_err(|error| {
+        if plan.origin == Origin::Ours && facts::is_of_object(error) {
+            refusals.add(std::mem::take(&mut execution.failed), error);
+        }
+    })?;
     if !facts.damaged_indexes.is_empty() {
         facts::refuse_damage(&tx.find_damage(crate::store::DamageScope::Everything)?)?;
     }
-    write_site_logs(tx, &mut execution.events)?;
+    match &refusals.site_log {
+        Some(error) => execution.events.push(Event::SiteLogFailed(error.clone())),
+        None => write_site_logs(tx, &mut execution.events)
+            .inspect_err(|error| refusals.site_log = is_refused(error).then(|| error.clone()))?,
+    }
     Ok(drift)
 }
 
@@ -169,12 +224,16 @@ fn run_locked(
 fn write_site_logs(tx: &mut dyn Change, events: &mut Vec<Event>) -> Result<()> {
     let entries = render::site_log_entries(events);
     match tx.attempt(&mut |tx| entries.iter().try_for_each(|entry| tx.write_site_log(entry))) {
-        Err(error) if error.kind == Kind::Data => {
+        Err(error) if is_refused(&error) && tx.is_open() => {
             events.push(Event::SiteLogFailed(error));
             Ok(())
         }
         other => other,
     }
+}
+
+fn is_refused(error: &Error) -> bool {
+    matches!(error.kind, Kind::Data | Kind::Permission)
 }
 
 /// Builds the indexes that the transaction has left out, because it would have kept programs from
@@ -197,7 +256,7 @@ fn build_online(
             Ok(exception) => {
                 let message = format!("cts {VERSION} built {object} online, while programs wrote");
                 match write_site_log(store, wait, &SiteLogEntry { level: "info", message }) {
-                    Err(error) if error.kind == Kind::Data => {
+                    Err(error) if is_refused(&error) => {
                         outcome.events.push(Event::SiteLogFailed(error));
                     }
                     written => written?,
@@ -205,7 +264,7 @@ fn build_online(
                 outcome.events.extend(exception.map(Event::ExceptionRecorded));
                 outcome.events.push(Event::BuiltOnline(object));
             }
-            Err(error) if error.kind == Kind::Data => {
+            Err(error) if facts::is_of_object(&error) => {
                 outcome.events.push(Event::NotRestored(object, error));
             }
             // This attempt changed nothing, but what was committed before it did.

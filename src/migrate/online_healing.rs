@@ -4,7 +4,7 @@
 use super::assessment::Assessment;
 use super::event::{Event, Outcome};
 use super::execute::{Execution, object_of};
-use super::facts::{Facts, refuse_damage};
+use super::facts::{Facts, is_of_object, refuse_damage};
 use super::plan::Plan;
 use super::step::{Action, Step};
 use super::write_site_logs;
@@ -85,7 +85,17 @@ fn execute_one(
     }
     let plan = Plan { origin: snapshot.origin(), steps: vec![step.clone()], unchanged: Vec::new() };
     let mut execution = Execution::new(identity, wait, &snapshot);
-    execution.run(&mut *tx, &plan)?;
+    match execution.run(&mut *tx, &plan) {
+        // The transaction is rolled back.
+        Err(error) if is_of_object(&error) && !error.is_disk_full() => {
+            let object = object_of(&step.action);
+            return Ok(object
+                .map(|object| Event::NotRestored(object, error))
+                .into_iter()
+                .collect());
+        }
+        done => done?,
+    };
     let mut events = execution.events;
     // A column that needs a rebuild after all is left to the next run.
     if !matches!(events.as_slice(), [Event::Restored(_) | Event::CounterAdvanced(_)]) {

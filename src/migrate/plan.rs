@@ -34,7 +34,7 @@ impl Plan {
     ///
     /// # Errors
     /// With what is in the way of an object, where the database can only be created or adopted as
-    /// a whole, or where the right to create it is missing.
+    /// a whole.
     pub fn decide(
         identity: &DatabaseIdentity,
         snapshot: &Snapshot,
@@ -82,11 +82,9 @@ impl Plan {
 
 /// Refuses obstacles that a plan cannot leave out.
 pub fn refuse_obstacles(origin: Origin, obstacles: &[Obstacle]) -> Result<()> {
-    let refused =
-        |obstacle: &&Obstacle| origin != Origin::Ours || obstacle.error.kind != Kind::Data;
-    match obstacles.iter().find(refused) {
-        None => Ok(()),
-        Some(obstacle) => Err(obstacle.error.clone()),
+    match obstacles.first() {
+        Some(obstacle) if origin != Origin::Ours => Err(obstacle.error.clone()),
+        _ => Ok(()),
     }
 }
 
@@ -137,8 +135,11 @@ pub fn tables_to_rebuild<'s>(
     for table in parents_first(identity.schema.expected) {
         let Some(found) = snapshot.catalog.table(&table.name) else { continue };
         let has_rows = facts.filled.contains(&*table.name);
+        let is_blocked =
+            missing_columns(drift, &table.name).any(|column| facts.obstacle(column).is_some());
         let cannot_add = |column: &&Column| {
-            is_missing_column(drift, table, column)
+            !is_blocked
+                && is_missing_column(drift, table, column)
                 && !identity.backend.can_add_column(found, column, has_rows)
         };
         if is_adoption && differs(identity.backend, drift, &table.name)
@@ -148,6 +149,12 @@ pub fn tables_to_rebuild<'s>(
         }
     }
     tables
+}
+
+/// The columns that are missing in a table.
+pub fn missing_columns<'d>(drift: &'d Drift, table: &'d str) -> impl Iterator<Item = &'d Object> {
+    let of_it = move |object: &&Object| matches!(object, Object::Column(of, _) if of == table);
+    drift.missing.iter().filter(of_it)
 }
 
 fn is_missing_column(drift: &Drift, table: &Table, column: &Column) -> bool {

@@ -6,7 +6,9 @@ mod tests;
 use super::adoption::unified_setup_fits;
 use super::assessment::Assessment;
 use super::facts::Facts;
-use super::plan::{ADOPTED, differs, is_index, parents_first, tables_to_rebuild, wanted_objects};
+use super::plan::{
+    ADOPTED, differs, is_index, missing_columns, parents_first, tables_to_rebuild, wanted_objects,
+};
 use super::step::{Action, Step, TableRebuild};
 use crate::error::Error;
 use crate::store::{Backend, DatabaseIdentity, Snapshot};
@@ -228,10 +230,7 @@ impl<'p> Planner<'p> {
         let rebuilt = tables_to_rebuild(self.identity, self.snapshot, drift, self.facts);
         for table in &rebuilt {
             self.back_up_once("a table is rebuilt");
-            let columns = drift
-                .missing
-                .iter()
-                .filter(|object| matches!(object, Object::Column(of, _) if *of == *table.name));
+            let columns = missing_columns(drift, &table.name);
             self.rebuild(
                 table,
                 "a missing column cannot be added to it",
@@ -243,7 +242,8 @@ impl<'p> Planner<'p> {
             if !self.is_rebuilt(table)
                 && !self.is_pending(&Created::Column(table.clone(), column.clone()))
             {
-                self.push(Action::AddColumn(table.clone(), column.clone()), MISSING);
+                let step = self.step(Action::AddColumn(table.clone(), column.clone()), MISSING);
+                self.steps.push(step.blocked(self.obstacle(object)));
             }
         }
     }
@@ -299,8 +299,7 @@ impl<'p> Planner<'p> {
     }
 
     fn obstacle(&self, object: &Object) -> Option<Error> {
-        let found = self.facts.obstacles.iter().find(|obstacle| obstacle.object == *object);
-        found.map(|obstacle| obstacle.error.clone())
+        self.facts.obstacle(object).cloned()
     }
 
     /// Whether a pending migration creates it.

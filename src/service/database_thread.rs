@@ -14,7 +14,6 @@ use crate::service::prober::Question;
 use crate::service::start::start_entry;
 use crate::store::{Database, ServerInstance, SiteLogEntry, Store, WaitPolicy, write_site_log};
 use crate::system::log::Log;
-use cts_schema::catalog::Object;
 
 /// The interval between two proofs that the database can be written.
 const WRITE_INTERVAL: Duration = Duration::from_secs(5);
@@ -143,6 +142,7 @@ impl DatabaseThread {
                 count => format!("{count} statements brought its schema up to date"),
             };
             self.log.info(format_args!("✓ The server {name} answers; {done}"));
+            self.conditions.record_refused(outcome.not_restored());
             self.server = found;
         }
     }
@@ -162,7 +162,7 @@ impl DatabaseThread {
         for done in restored.chain(advanced) {
             self.log.warn(done);
         }
-        self.conditions.record(Subject::Healing, &refusal(outcome.not_restored()));
+        self.conditions.record_refused(outcome.not_restored());
         if let Some(error) = outcome.site_log_error() {
             self.conditions.record(Subject::SiteLog, &Err::<(), _>(error.clone()));
         } else if self.conditions.holds(Subject::SiteLog) {
@@ -228,33 +228,5 @@ impl DatabaseThread {
             store.inspect().and_then(|_| write_site_log(store, wait, &entry))
         });
         self.store.close()
-    }
-}
-
-/// The error of healing that was refused: of the first object, with the number of the others.
-pub fn refusal(refused: Vec<(Object, Error)>) -> Result<()> {
-    let others = refused.len().saturating_sub(1);
-    let Some((object, error)) = refused.into_iter().next() else { return Ok(()) };
-    let error = error.at(object);
-    Err(match others {
-        0 => error,
-        _ => error.note(format!("the same holds for {others} more")),
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn refused_healing_names_the_first_object_and_counts_the_others() {
-        assert_eq!(refusal(Vec::new()), Ok(()));
-        let object = |name: &str| Object::Table(name.into());
-        let error = || Error::new(Kind::Data, "there is already a view of this name");
-        let one = refusal(vec![(object("users"), error())]).unwrap_err();
-        assert_eq!(one.to_string(), "table users: there is already a view of this name");
-        let all = vec![(object("users"), error()), (object("site_logs"), error())];
-        let all = refusal(all).unwrap_err().to_string();
-        assert!(all.starts_with("table users: ") && all.ends_with("for 1 more"), "{all}");
     }
 }

@@ -65,7 +65,7 @@ fn prepare(
         warn_of_other_databases(config, log);
     }
     let conditions = prober.conditions();
-    conditions.record(Subject::Healing, &super::database_thread::refusal(outcome.not_restored()));
+    conditions.record_refused(outcome.not_restored());
     prove_writable(&mut *store, conditions, &wait)?;
     let upkeep = upkeep
         .map(|open| open(&wait))

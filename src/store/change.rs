@@ -205,9 +205,13 @@ pub trait Change: Inspect {
     /// Runs `work` behind a savepoint.
     ///
     /// # Errors
-    /// The error of `work`. Of [`Kind::Data`](crate::error::Kind), what `work` changed is undone
-    /// and the transaction goes on.
+    /// The error of `work`. Where the transaction is [open](Change::is_open) then, what `work` changed
+    /// is undone, and it goes on.
     fn attempt(&mut self, work: &mut dyn FnMut(&mut dyn Change) -> Result<()>) -> Result<()>;
+
+    /// Whether the transaction can go on. On some errors the database has already rolled it back: on SQLite
+    /// those of a full disk and of `RAISE(ROLLBACK)` in a trigger, on PostgreSQL a lock that was not granted.
+    fn is_open(&self) -> bool;
 
     /// Writes the ledger row of a migration.
     ///

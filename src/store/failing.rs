@@ -243,6 +243,13 @@ impl Change for FailingTx<'_> {
             .attempt(&mut |tx| work(&mut FailingTx { tx: Inner::Lent(tx), fuse: fuse.clone() }))
     }
 
+    fn is_open(&self) -> bool {
+        match &self.tx {
+            Inner::Owned(tx) => tx.is_open(),
+            Inner::Lent(tx) => tx.is_open(),
+        }
+    }
+
     fn record(&mut self, migration: &Migration, took: Duration) -> Result<()> {
         self.tx()?.record(migration, took)
     }

@@ -264,4 +264,12 @@ pub trait OpenDatabase: Inspect + Send {
 
     /// The state of its storage and server, as far as it is known without a query.
     fn storage_status(&self) -> StorageStatus;
+
+    /// What runs whenever an object is created, and may refuse it: an event trigger.
+    ///
+    /// # Errors
+    /// Where the database cannot be read.
+    fn find_ddl_trigger(&mut self) -> Result<Option<String>> {
+        Ok(None)
+    }
 }

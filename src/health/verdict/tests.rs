@@ -41,7 +41,7 @@ fn database() -> DatabaseFile {
 
 /// The condition of a write that failed.
 fn unwritable(what: &str) -> Condition {
-    Condition { subject: Subject::Write, error: Error::new(Kind::Io, what) }
+    Condition { subject: Subject::Write, error: Error::new(Kind::Io, what), refused: Vec::new() }
 }
 
 fn without(snapshot: &mut Snapshot, table: &str) {
@@ -184,7 +184,7 @@ fn a_recorded_fault_decides_with_the_rest_and_a_notice_only_shows() {
     let with = |subject, kind| {
         status_of(|_, surroundings| {
             let error = Error::new(kind, "refused");
-            surroundings.conditions = vec![Condition { subject, error }];
+            surroundings.conditions = vec![Condition { subject, error, refused: Vec::new() }];
         })
     };
     assert_eq!(with(Subject::Upkeep, Kind::Io).0, Status::Unhealthy);

@@ -130,6 +130,11 @@ impl OpenDatabase for Postgres {
         let pool = Some(self.pool.state());
         StorageStatus { server, pool, ..read_only_status(read_only) }
     }
+
+    fn find_ddl_trigger(&mut self) -> Result<Option<String>> {
+        let mut session = self.pool.get(INSPECTION_TIMEOUT).map_err(|error| self.at(error))?;
+        obstacles::find_event_trigger(&mut session).map_err(|error| self.at(error))
+    }
 }
 
 impl Store for Postgres {

@@ -176,9 +176,11 @@ impl Inspect for PostgresTx {
         let found = inspect::inspect_in_transaction(self.session())
             .map_err(|error| self.with_lock_holder(error))?;
         // An index that a cancelled build has left keeps its name taken. On a large table it is
-        // dropped when the index is built.
+        // dropped when the index is built; on one of another role only the owner can drop it.
         for InvalidIndex { table, index } in &found.invalid_indexes {
-            if !self.has_more_rows(table, ONLINE_INDEX_ROWS_MAX)? {
+            if obstacles::is_owner(self.session(), table)?
+                && !self.has_more_rows(table, ONLINE_INDEX_ROWS_MAX)?
+            {
                 let name = self.session().qualified(index);
                 self.run(&format!("DROP INDEX {name}"))?;
             }
@@ -328,6 +330,10 @@ impl Change for PostgresTx {
             Err(_) => self.return_to("cts_attempt")?,
         }
         done
+    }
+
+    fn is_open(&self) -> bool {
+        self.is_open
     }
 
     fn record(&mut self, migration: &Migration, took: Duration) -> Result<()> {

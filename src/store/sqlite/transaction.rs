@@ -182,6 +182,10 @@ impl Change for SqliteTx<'_> {
         done
     }
 
+    fn is_open(&self) -> bool {
+        !self.conn.is_autocommit()
+    }
+
     fn record(&mut self, migration: &Migration, took: Duration) -> Result<()> {
         let now = "strftime('%Y-%m-%d %H:%M:%f', 'now')";
         self.conn

@@ -11,6 +11,7 @@ mod indexes;
 mod kills;
 mod locks;
 mod outages;
+mod refused_healing;
 mod schema;
 mod secrets;
 mod servers;

@@ -14,6 +14,7 @@ mod kills;
 mod looks;
 mod query_plans;
 mod refusals;
+mod refused_healing;
 mod settings;
 mod starts;
 mod unchecked;
