@@ -97,7 +97,8 @@ fn built_at_seconds(folders: &[&MigrationFolder]) -> Result<u64> {
     for file in folders.iter().flat_map(|folder| folder.with_fallback()) {
         newest = newest.max(fs::metadata(&file.path)?.modified()?);
     }
-    Ok(newest.duration_since(UNIX_EPOCH)?.as_secs())
+    // 0 is unknown: an archive may give its files a time before 1970.
+    Ok(newest.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()))
 }
 
 /// Reads the SQL files of a folder.

@@ -4,6 +4,7 @@
 use tiny_http::{HTTPVersion, Header, Response};
 
 use crate::http::reply::{HeaderField, Reply};
+use crate::system::clock::UtcTime;
 use crate::system::visible::visible_json;
 
 /// Headers of every response.
@@ -32,6 +33,10 @@ pub fn serialize(reply: &Reply, format: ResponseFormat) -> Vec<u8> {
         if let Ok(header) = Header::from_bytes(field.name, field.value) {
             response.add_header(header);
         }
+    }
+    // The crate would write this header itself, and does not know a clock before 1970.
+    if let Ok(header) = Header::from_bytes("Date", UtcTime::now().http_date()) {
+        response.add_header(header);
     }
     let version = HTTPVersion(1, u8::from(format.is_http_1_1));
     let mut bytes = Vec::new();

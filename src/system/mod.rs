@@ -1,8 +1,9 @@
 //! What the operating system offers: log, output and the text that is fit for it, files, secrets, users,
-//! signals, deadlines, addresses, systemd.
+//! signals, deadlines, the clock, addresses, systemd.
 //! Nothing here knows a database.
 
 pub mod address;
+pub mod clock;
 pub mod deadline;
 pub mod environment;
 pub mod environment_file;

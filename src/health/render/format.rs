@@ -4,6 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
+use crate::system::clock::UtcTime;
+
 /// A duration that is not known, where a text must stand.
 pub const UNKNOWN: &str = "unknown";
 
@@ -22,7 +24,7 @@ pub fn milliseconds(duration: Option<Duration>, decimals: usize) -> String {
 
 /// A point in time after RFC 3339, in UTC, with milliseconds.
 pub fn timestamp(at: SystemTime) -> String {
-    humantime::format_rfc3339_millis(at).to_string()
+    UtcTime::of(at).rfc3339()
 }
 
 /// A point in time as the database stores it (`YYYY-MM-DD HH:MM:SS.SSS`), after RFC 3339. Any other text

@@ -1,13 +1,12 @@
 //! Copies the tables of an older CTS before they are converted: in the same transaction, into a
 //! schema of its own if the role may create one, else into tables of the same schema.
 
-use std::time::SystemTime;
-
 use super::catalog::schema_oid;
 use super::inspect::{self, BACKUP_PREFIX};
 use super::session::Session;
 use crate::error::{Error, Kind, Result};
 use crate::store::sql::{literal, quoted};
+use crate::system::clock::UtcTime;
 use crate::system::version::VERSION;
 
 /// The longest name, in bytes. (PostgreSQL documentation, "Identifiers and Key Words")
@@ -119,7 +118,7 @@ fn shortened(mut name: String) -> String {
 /// begins with it.
 fn free_name(session: &mut Session) -> Result<String> {
     let version = VERSION.replace(|c: char| !c.is_ascii_alphanumeric(), "_");
-    let time = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+    let time = UtcTime::now().for_file_name();
     let time: String = time.chars().filter(char::is_ascii_digit).collect();
     let name = format!("{BACKUP_PREFIX}{version}_{time}");
     for number in 1..100 {

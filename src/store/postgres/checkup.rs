@@ -158,8 +158,8 @@ impl Transport {
 /// Compares the server's clock, in seconds since 1970, with that of this machine: times in the
 /// tables are the server's.
 fn clock(server_seconds: u64, now: SystemTime) -> Option<Finding> {
-    let seconds = now.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs();
-    let difference = Duration::from_secs(seconds.abs_diff(server_seconds));
+    let server = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(server_seconds))?;
+    let difference = now.duration_since(server).unwrap_or_else(|earlier| earlier.duration());
     let what = format!(
         "the clocks of the server and of this machine differ by {} s",
         difference.as_secs()

@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
@@ -18,6 +18,7 @@ use super::file_error::{cannot_create, cannot_write};
 use super::permissions::create_new;
 use crate::error::{Error, Kind, Result};
 use crate::store::{Backup, DamageScope};
+use crate::system::clock::UtcTime;
 use crate::system::file_handle::FileHandle;
 use crate::system::version::VERSION;
 
@@ -73,8 +74,7 @@ fn publish(path: &Path, partial: &Path, copied: Copied) -> Result<Backup> {
 
 /// Renames the copy to the first name that no file has. Returns that name.
 fn move_to_free_name(path: &Path, partial: &Path) -> Result<PathBuf> {
-    let time = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
-    let time: String = time.chars().filter(|c| !matches!(c, '-' | ':')).collect();
+    let time = UtcTime::now().for_file_name();
     let name = side_file(path, &format!(".before-{VERSION}-{time}"));
     let mut number = 1;
     loop {

@@ -104,6 +104,7 @@ macro_rules! on_both {
 }
 
 mod answers;
+mod clock;
 mod counters;
 mod drift;
 mod ledger;

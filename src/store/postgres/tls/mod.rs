@@ -11,6 +11,7 @@
 mod explain;
 mod login;
 mod revocation;
+mod system_clock;
 #[cfg(test)]
 mod tests;
 mod verifier;
@@ -35,6 +36,7 @@ use super::url::{AuthMethods, Endpoint, Host, Root, SslMode, TlsSettings};
 use crate::error::{Error, Kind, Result};
 use login::LoginWatch;
 use revocation::is_list;
+use system_clock::SystemClock;
 use verifier::Verifier;
 
 /// The TLS configuration of connections, with all files read.
@@ -77,6 +79,8 @@ impl Tls {
         let provider = Arc::new(ring::default_provider());
         let verifier = verifier(settings, &demand, &provider)?;
         let builder = ClientConfig::builder_with_provider(provider)
+        let verifier = verifier(&demand, &provider)?;
+        let builder = ClientConfig::builder_with_details(provider, Arc::new(SystemClock))
             .with_protocol_versions(&[&TLS13, &TLS12])
             .map_err(|e| Error::new(Kind::Config, format!("TLS cannot be set up: {e}")))?
             .dangerous()

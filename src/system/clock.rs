@@ -1,0 +1,142 @@
+//! The clock of this machine as text, in UTC. It may be wrong by any amount: on a machine whose battery is
+//! empty it starts in the past, and nothing here fails for that.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+const MILLISECONDS_PER_DAY: i64 = 24 * 3600 * 1000;
+/// 0000-01-01T00:00:00.000Z in milliseconds since 1970.
+const FIRST: i64 = -62_167_219_200_000;
+/// 9999-12-31T23:59:59.999Z in milliseconds since 1970.
+const LAST: i64 = 253_402_300_799_999;
+
+const WEEKDAYS: [&str; 7] = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"];
+const MONTHS: [&str; 12] =
+    ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+
+/// A point in time of the years 0 to 9999; one outside of them is taken for the first or the last of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UtcTime {
+    year: i64,
+    month: i64,
+    day: i64,
+    /// 0 is Sunday.
+    weekday: usize,
+    millisecond_of_day: i64,
+}
+
+impl UtcTime {
+    /// Now.
+    pub fn now() -> UtcTime {
+        UtcTime::of(SystemTime::now())
+    }
+
+    /// The date and time of a point in time, in the Gregorian calendar.
+    pub fn of(at: SystemTime) -> UtcTime {
+        let milliseconds = match at.duration_since(UNIX_EPOCH) {
+            Ok(after) => i64::try_from(after.as_millis()).unwrap_or(LAST),
+            // A part of a millisecond before the epoch belongs to the millisecond before it.
+            Err(before) => i64::try_from(before.duration().as_nanos().div_ceil(1_000_000))
+                .map_or(FIRST, |milliseconds| -milliseconds),
+        };
+        let milliseconds = milliseconds.clamp(FIRST, LAST);
+        let days = milliseconds.div_euclid(MILLISECONDS_PER_DAY);
+        let (year, month, day) = civil_from_days(days);
+        UtcTime {
+            year,
+            month,
+            day,
+            weekday: usize::try_from((days + 4).rem_euclid(7)).unwrap_or_default(),
+            millisecond_of_day: milliseconds.rem_euclid(MILLISECONDS_PER_DAY),
+        }
+    }
+
+    fn hours_minutes_seconds(self) -> (i64, i64, i64) {
+        let seconds = self.millisecond_of_day / 1000;
+        (seconds / 3600, seconds / 60 % 60, seconds % 60)
+    }
+
+    /// After RFC 3339, with milliseconds: `2026-11-23T05:43:00.123Z`.
+    pub fn rfc3339(self) -> String {
+        let UtcTime { year, month, day, .. } = self;
+        let (hour, minute, second) = self.hours_minutes_seconds();
+        let millisecond = self.millisecond_of_day % 1000;
+        format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millisecond:03}Z")
+    }
+
+    /// For the name of a file: `20261123T054300Z`.
+    pub fn for_file_name(self) -> String {
+        let UtcTime { year, month, day, .. } = self;
+        let (hour, minute, second) = self.hours_minutes_seconds();
+        format!("{year:04}{month:02}{day:02}T{hour:02}{minute:02}{second:02}Z")
+    }
+
+    /// For the header `Date` of HTTP (RFC 9110, 5.6.7): `Mon, 23 Nov 2026 05:43:00 GMT`.
+    pub fn http_date(self) -> String {
+        let UtcTime { year, month, day, .. } = self;
+        let (hour, minute, second) = self.hours_minutes_seconds();
+        let weekday = WEEKDAYS.get(self.weekday).copied().unwrap_or_default();
+        let month = usize::try_from(month - 1).ok().and_then(|month| MONTHS.get(month));
+        let month = month.copied().unwrap_or_default();
+        format!("{weekday}, {day:02} {month} {year:04} {hour:02}:{minute:02}:{second:02} GMT")
+    }
+}
+
+/// Year, month and day of a day counted from 1970-01-01. (Howard Hinnant, "chrono-Compatible Low-Level Date
+/// Algorithms", `civil_from_days`)
+fn civil_from_days(days: i64) -> (i64, i64, i64) {
+    let shifted = days + 719_468;
+    let era = shifted.div_euclid(146_097);
+    let day_of_era = shifted.rem_euclid(146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    (year_of_era + era * 400 + i64::from(month <= 2), month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn at(seconds: i64) -> UtcTime {
+        let distance = Duration::from_secs(seconds.unsigned_abs());
+        UtcTime::of(match seconds < 0 {
+            true => UNIX_EPOCH - distance,
+            false => UNIX_EPOCH + distance,
+        })
+    }
+
+    #[test]
+    fn a_time_has_its_three_forms() {
+        let time = UtcTime::of(UNIX_EPOCH + Duration::from_millis(1_795_412_580_123));
+        assert_eq!(time.rfc3339(), "2026-11-23T05:43:00.123Z");
+        assert_eq!(time.for_file_name(), "20261123T054300Z");
+        assert_eq!(time.http_date(), "Mon, 23 Nov 2026 05:43:00 GMT");
+        assert_eq!(at(951_782_400).rfc3339(), "2000-02-29T00:00:00.000Z");
+    }
+
+    #[test]
+    fn a_clock_before_1970_or_after_9999_has_a_time_too() {
+        assert_eq!(at(-1).rfc3339(), "1969-12-31T23:59:59.000Z");
+        assert_eq!(at(-1).http_date(), "Wed, 31 Dec 1969 23:59:59 GMT");
+        let before = UNIX_EPOCH - Duration::from_nanos(1);
+        assert_eq!(UtcTime::of(before).rfc3339(), "1969-12-31T23:59:59.999Z");
+        assert_eq!(at(-2_208_988_800).rfc3339(), "1900-01-01T00:00:00.000Z");
+        assert_eq!(at(i64::MIN / 4).rfc3339(), "0000-01-01T00:00:00.000Z");
+        assert_eq!(at(i64::MAX / 4).rfc3339(), "9999-12-31T23:59:59.999Z");
+        assert_eq!(at(LAST / 1000).rfc3339(), "9999-12-31T23:59:59.000Z");
+    }
+
+    #[test]
+    fn dates_are_those_of_the_library_in_its_range() {
+        for day in (0..2_900_000).step_by(97) {
+            let time = UNIX_EPOCH + Duration::from_secs(day * 86_400 + 3_661);
+            let expected = humantime::format_rfc3339_millis(time).to_string();
+            assert_eq!(UtcTime::of(time).rfc3339(), expected);
+        }
+    }
+}
