@@ -78,8 +78,6 @@ impl Tls {
         let demand = demand(settings)?;
         let provider = Arc::new(ring::default_provider());
         let verifier = verifier(settings, &demand, &provider)?;
-        let builder = ClientConfig::builder_with_provider(provider)
-        let verifier = verifier(&demand, &provider)?;
         let builder = ClientConfig::builder_with_details(provider, Arc::new(SystemClock))
             .with_protocol_versions(&[&TLS13, &TLS12])
             .map_err(|e| Error::new(Kind::Config, format!("TLS cannot be set up: {e}")))?
