@@ -34,8 +34,8 @@ impl Sqlite {
     /// # Errors
     /// What is at the path is not a database of CTS, or cannot be opened and written; then it is byte
     /// for byte as it was. Also what ends the waiting for a lock.
-    pub fn open(path: &Path, access: FileAccess, wait: &WaitPolicy<'_>) -> Result<Sqlite> {
-        let path = file::resolve(path)?;
+    pub fn open(configured: &Path, access: FileAccess, wait: &WaitPolicy<'_>) -> Result<Sqlite> {
+        let path = file::resolve(configured)?;
         refuse_network(&path, access.allow_network)?;
         match file::inspect(&path)? {
             FileContent::Missing => drop(permissions::create_file(&path, access.group)?),
@@ -51,6 +51,10 @@ impl Sqlite {
                 }
                 Err(error) => return Err(error),
             },
+            // The WAL may hold a newer id than the file.
+            FileContent::Database(_) if has_wal(&path)? => {
+                refuse_foreign(&connect_to_recognise(&path, wait)?, &path)?;
+            }
             FileContent::Database(id) => refuse_foreign_id(&path, id)?,
         }
         if let Some(obstacle) = write_obstacle(&path) {
@@ -58,7 +62,8 @@ impl Sqlite {
                 .at(path.display())
                 .remedy(obstacle.remedy()));
         }
-        let store = Sqlite::open_with(path, access, OpenFlags::SQLITE_OPEN_READ_WRITE, wait)?;
+        let mut store = Sqlite::open_with(path, access, OpenFlags::SQLITE_OPEN_READ_WRITE, wait)?;
+        store.link = Some(configured.to_path_buf());
         if store.conn.is_readonly("main").map_err(|e| store.error(&e))? {
             return Err(Error::new(Kind::Permission, "SQLite can read the file but not write it")
                 .at(store.path.display())
@@ -111,7 +116,16 @@ impl Sqlite {
         interrupt_when(&mut conn, wait.cancelled).map_err(|e| from_sqlite(&path, &e))?;
         let identity = FileIdentity::of(&path);
         let at_rest = Some(AtRest::new(state, wait));
-        Ok(Sqlite { conn, path, identity, access, settled: false, known: None, at_rest })
+        Ok(Sqlite {
+            conn,
+            path,
+            identity,
+            access,
+            settled: false,
+            known: None,
+            at_rest,
+            link: None,
+        })
     }
 
     /// Reads, and reads again with locks if the database was opened at rest and another process has
@@ -141,7 +155,16 @@ impl Sqlite {
         let mut conn = connect(&path, flags, wait)?;
         interrupt_when(&mut conn, wait.cancelled).map_err(|e| from_sqlite(&path, &e))?;
         let identity = FileIdentity::of(&path);
-        Ok(Sqlite { conn, path, identity, access, settled: false, known: None, at_rest: None })
+        Ok(Sqlite {
+            conn,
+            path,
+            identity,
+            access,
+            settled: false,
+            known: None,
+            at_rest: None,
+            link: None,
+        })
     }
 }
 
@@ -158,6 +181,10 @@ fn find_database(
         FileContent::Interrupted => return Err(not_rolled_back(&path)),
         FileContent::Database(APPLICATION_ID) => {}
         FileContent::Database(0) => refuse_foreign(&connect_to_recognise(&path, wait)?, &path)?,
+        // The WAL may hold a newer id than the file.
+        FileContent::Database(_) if has_wal(&path)? => {
+            refuse_foreign(&connect_to_recognise(&path, wait)?, &path)?;
+        }
         FileContent::Database(id) => refuse_foreign_id(&path, id)?,
     }
     Ok(Some(path))

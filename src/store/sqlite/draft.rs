@@ -77,8 +77,16 @@ fn build_in(
     let path = path.to_path_buf();
     let mut conn = Connection::open_in_memory().map_err(|e| from_sqlite(&path, &e))?;
     interrupt_when(&mut conn, wait.cancelled).map_err(|e| from_sqlite(&path, &e))?;
-    let mut store =
-        Sqlite { conn, path, identity: None, access, settled: false, known: None, at_rest: None };
+    let mut store = Sqlite {
+        conn,
+        path,
+        identity: None,
+        access,
+        settled: false,
+        known: None,
+        at_rest: None,
+        link: None,
+    };
     build(&mut store)?;
     publish(&mut store, file).map_err(|error| error.leaving(StateLeft::Unchanged))
 }

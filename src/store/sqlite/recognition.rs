@@ -8,6 +8,7 @@ use rusqlite::Connection;
 use super::error::from_sqlite;
 use super::file::APPLICATION_ID;
 use crate::error::{Error, Kind, Result};
+use crate::system::shell;
 use cts_schema::catalog::is_cts_database;
 
 /// What a database is recognised by.
@@ -47,6 +48,15 @@ impl Marks {
             0 => {
                 let some = tables.iter().take(3).copied().collect::<Vec<_>>().join(", ");
                 Err(foreign(path, &format!("it holds {some}, and no table of CTS")))
+            }
+            id if is_cts_database(&tables, self.has_ledger) => {
+                let why =
+                    format!("its application id is 0x{id:08x}, though it holds tables of CTS");
+                let sql = format!("'PRAGMA application_id = {APPLICATION_ID}'");
+                Err(foreign(path, &why).remedy(format!(
+                    "find the program that set this id; if the database is that of CTS, set it back: sqlite3 {} {sql}",
+                    shell::word(path)
+                )))
             }
             id => refuse_foreign_id(path, id),
         }

@@ -10,10 +10,11 @@ use super::checkpoint::Checkpointer;
 use super::damage::find_damage;
 use super::database::identity;
 use super::error::{from_sqlite, is_busy};
-use super::file::{FileIdentity, has_wal, is_empty};
+use super::file::{self, FileIdentity, has_wal, is_empty};
 use super::inspect::{CachedCatalog, find_obstacles, has_more_rows, snapshot};
 use super::lock::until_unlocked;
 use super::permissions::correct_modes;
+use super::recognition::refuse_foreign;
 use super::storage::storage_status;
 use super::transaction::SqliteTx;
 use super::{counters, rebuild};
@@ -43,6 +44,8 @@ pub struct Sqlite {
     pub(super) known: Option<CachedCatalog>,
     /// How it was opened, if that was without locks because no process had it open.
     pub(super) at_rest: Option<AtRest>,
+    /// The path as it is configured, which may be a symbolic link, of a database that stays open.
+    pub(super) link: Option<PathBuf>,
 }
 
 impl Sqlite {
@@ -90,7 +93,11 @@ impl Sqlite {
 
 impl Inspect for Sqlite {
     fn inspect(&mut self) -> Result<Snapshot> {
-        self.read(|own| snapshot(&own.conn, &mut own.known).map_err(|e| e.at(&own.path)))
+        // Recognised anew each time, as each opening of it does: a program may have changed its mark.
+        self.read(|own| {
+            refuse_foreign(&own.conn, &own.path)?;
+            snapshot(&own.conn, &mut own.known).map_err(|e| e.at(&own.path))
+        })
     }
 
     fn find_counter_faults(&mut self, catalog: &Catalog) -> Result<Vec<CounterFault>> {
@@ -123,6 +130,19 @@ impl OpenDatabase for Sqlite {
         let status = storage_status(&self.path, self.identity);
         if self.settled && is_empty(&self.path) && status.replaced.is_none() {
             let why = format!("{} was emptied while it was open", self.path.display());
+            return StorageStatus { replaced: Some(why), ..status };
+        }
+        if status.replaced.is_none()
+            && let Some(link) = &self.link
+            && let Ok(target) = file::resolve(link)
+            && target != self.path
+        {
+            let why = format!(
+                "{} leads to {} now, and the database that is open is {}",
+                link.display(),
+                target.display(),
+                self.path.display()
+            );
             return StorageStatus { replaced: Some(why), ..status };
         }
         status

@@ -218,3 +218,70 @@ fn a_table_site_logs_that_refuses_rows_is_reported_and_degrades_nothing() {
     service.until(&format!("⚠ {}", reasons[0]));
     assert_eq!(service.stop().0, Some(0));
 }
+
+/// The service and a check beside it come to the same verdict on each change, and again once it is undone.
+#[test]
+fn a_check_and_the_service_agree_whatever_is_changed_beside_them() {
+    for (change, undo) in [
+        ("PRAGMA application_id = 7", "PRAGMA application_id = 1129599795"),
+        ("PRAGMA application_id = 0", "PRAGMA application_id = 1129599795"),
+        ("PRAGMA user_version = 7", "PRAGMA user_version = 0"),
+        (
+            "INSERT INTO migrations (name, checksum, version) VALUES ('099_later.sql', replace(hex(zeroblob(32)), '0', 'f'), '9.0.0')",
+            "DELETE FROM migrations WHERE name = '099_later.sql'",
+        ),
+        (
+            "UPDATE migrations SET checksum = 'f' || checksum WHERE id = 2",
+            "UPDATE migrations SET checksum = substr(checksum, 2) WHERE id = 2",
+        ),
+        ("ALTER TABLE users RENAME TO mine", "ALTER TABLE mine RENAME TO users"),
+    ] {
+        let machine = Machine::new();
+        let service = machine.serve().start();
+        service.until_ready().until_status("healthy");
+        let agree = |what: &str| {
+            let answer = service.get(HEALTH).json();
+            let expected = match answer["status"].as_str().unwrap() {
+                "healthy" => 0,
+                "degraded" => 1,
+                _ => 2,
+            };
+            let check = machine.cts("--check").run();
+            let code = check.0.status.code();
+            assert_eq!(code, Some(expected), "{what}: {answer} {}", check.out());
+            expected
+        };
+        machine.sql(change);
+        let code = agree(change);
+        let is_harmless = change.contains("_id = 0") || change.contains("user_version");
+        assert_eq!(code == 0, is_harmless, "{change}");
+        machine.sql("PRAGMA wal_checkpoint(TRUNCATE)");
+        assert_eq!(agree(change), code, "{change}");
+        machine.sql(undo);
+        assert_eq!(agree(undo), 0);
+        assert_eq!(service.stop().0, Some(0));
+        machine.cts("--check").success();
+    }
+}
+
+#[test]
+fn a_link_that_leads_elsewhere_is_noticed() {
+    let machine = Machine::migrated();
+    let (link, other) = (machine.path("link.db"), machine.path("other.db"));
+    fs::copy(machine.db(), &other).unwrap();
+    std::os::unix::fs::symlink(machine.db(), &link).unwrap();
+    let service = machine.serve().db(&link).start();
+    service.until_ready().until_status("healthy");
+    fs::remove_file(&link).unwrap();
+    std::os::unix::fs::symlink(&other, &link).unwrap();
+    let answer = service.until_status("unhealthy");
+    assert!(
+        answer.body.contains("leads to") && answer.body.contains("other.db"),
+        "{}",
+        answer.body
+    );
+    fs::remove_file(&link).unwrap();
+    std::os::unix::fs::symlink(machine.db(), &link).unwrap();
+    service.until_status("healthy");
+    assert_eq!(service.stop().0, Some(0));
+}
