@@ -40,8 +40,7 @@ pub fn measure(ours: &Side, baseline: &Side, rows: u64, seconds: u64) -> Result<
 
 impl Crowd {
     fn work(side: &Side, settings: Settings, rows: u64, seconds: u64) -> Result<Self> {
-        let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
-        let start_ms = (since_epoch + HEAD_START).as_millis() as u64;
+        let start_ms = start_ms()?;
         let task = |role, number| Task {
             role,
             number,
@@ -62,7 +61,7 @@ impl Crowd {
             crowd.largest_wal = crowd.largest_wal.max(seen.largest_wal);
             match role {
                 Role::Writer => crowd.writers.add(seen),
-                Role::Reader => crowd.readers.add(seen),
+                _ => crowd.readers.add(seen),
             }
         }
         Ok(crowd)
@@ -92,12 +91,18 @@ impl Crowd {
     }
 }
 
-fn spawn(task: &Task) -> Result<Child> {
+/// When processes that are spawned now start their work, in milliseconds since 1970.
+pub fn start_ms() -> Result<u64> {
+    let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
+    Ok((since_epoch + HEAD_START).as_millis() as u64)
+}
+
+pub fn spawn(task: &Task) -> Result<Child> {
     let words = ["--worker", &serde_json::to_string(task)?];
     Ok(Command::new(env::current_exe()?).args(words).stdout(Stdio::piped()).spawn()?)
 }
 
-fn result(child: Child) -> Result<Seen> {
+pub fn result(child: Child) -> Result<Seen> {
     let output = child.wait_with_output()?;
     if !output.status.success() {
         return Err(format!("a worker process: {}", output.status).into());

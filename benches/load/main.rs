@@ -4,6 +4,7 @@
 //! ```sh
 //! cargo bench --bench load                                   # up to 10^5 rows, under a minute
 //! cargo bench --bench load -- --long                         # up to 10^7 rows
+//! cargo bench --bench load -- --reads 60                     # only the WAL beside overlapping reads
 //! cargo bench --bench load -- --rows 1000000 --try idea.sql  # with SQL applied to the cts schema
 //! ```
 //!
@@ -19,6 +20,7 @@ mod crowd;
 mod figures;
 mod fill;
 mod inserts;
+mod long_reads;
 mod lookups;
 mod random;
 mod report;
@@ -62,7 +64,10 @@ fn main() -> Result<()> {
         fs::remove_dir_all(&databases)?;
     }
     fs::create_dir_all(&databases)?;
-    measure(&args, &folder, &databases)?;
+    match args.get_one::<u64>("reads") {
+        Some(seconds) => report::print(&long_reads::measure(&databases, *seconds)?),
+        None => measure(&args, &folder, &databases)?,
+    }
     if !args.get_flag("keep") {
         fs::remove_dir_all(&databases)?;
     }
@@ -99,6 +104,13 @@ fn command() -> Command {
                 .value_name("FILE")
                 .value_parser(path)
                 .help("SQL to apply to the cts schema before measuring"),
+        )
+        .arg(
+            Arg::new("reads")
+                .long("reads")
+                .value_name("SECONDS")
+                .value_parser(value_parser!(u64).range(1..))
+                .help("Measure only the WAL beside overlapping reads of 5, 30 and 200 ms, each for so long"),
         )
         .arg(Arg::new("keep").long("keep").action(ArgAction::SetTrue).help("Keep the databases"))
         .arg(Arg::new("worker").long("worker").value_name("JSON").hide(true))

@@ -21,6 +21,13 @@ use crate::world::{Moment, World};
 /// hundred transactions a second, of three rows each.
 const WRITER_PAUSE: u64 = 20;
 const READER_PAUSE: u64 = 4;
+/// Time between the beginnings of two transactions of a committer: 800 a second.
+const COMMIT_INTERVAL: Duration = Duration::from_micros(1250);
+/// A committer that is so late does not make up for it.
+const LATE: Duration = Duration::from_secs(1);
+/// Bytes of the message in each row of a committer. With the table's indexes, a commit writes two pages
+/// and more.
+const MESSAGE_BYTES: u32 = 1500;
 /// Pause before a transaction that failed with SQLITE_BUSY is retried.
 const RETRY: Duration = Duration::from_millis(1);
 /// The queries of a reader, by their number in the shapes file.
@@ -30,6 +37,12 @@ const READ: [&str; 7] = ["H01", "H02", "H08", "H10", "H18", "H20", "H25"];
 pub enum Role {
     Writer,
     Reader,
+    /// Commits one row at a fixed rate.
+    Committer,
+    /// Reads all the time, each read in a transaction of this duration.
+    LongReader {
+        read_ms: u64,
+    },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -88,6 +101,8 @@ impl Task {
         let mut seen = match self.role {
             Role::Writer => self.write(&conn, end)?,
             Role::Reader => self.read(&conn, end)?,
+            Role::Committer => commit_rows(&conn, end)?,
+            Role::LongReader { read_ms } => read_long(&conn, end, Duration::from_millis(read_ms))?,
         };
         seen.largest_wal = seen.largest_wal.max(wal_bytes(&self.path)?);
         Ok(seen)
@@ -152,6 +167,31 @@ impl Task {
         let seed = self.number << 1 | u64::from(self.role == Role::Reader);
         Binder { world, random: Random::new(seed), now: Moment(self.rows), live }
     }
+}
+
+fn commit_rows(conn: &Connection, end: Instant) -> Result<Seen> {
+    let mut insert = conn.prepare(
+        "INSERT INTO site_logs (level, category, message) VALUES ('info', 'app', zeroblob(?1))",
+    )?;
+    let (mut seen, mut next) = (Seen::default(), Instant::now());
+    while Instant::now() < end {
+        sleep(next.saturating_duration_since(Instant::now()));
+        seen.time(|| insert.execute([MESSAGE_BYTES]).map(|_| ()))?;
+        next = (next + COMMIT_INTERVAL).max(Instant::now() - LATE);
+    }
+    Ok(seen)
+}
+
+fn read_long(conn: &Connection, end: Instant, duration: Duration) -> Result<Seen> {
+    let mut seen = Seen::default();
+    while Instant::now() < end {
+        seen.time(|| {
+            conn.execute_batch("BEGIN; SELECT count(*) FROM users")?;
+            sleep(duration);
+            conn.execute_batch("COMMIT")
+        })?;
+    }
+    Ok(seen)
 }
 
 fn transact(

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use crate::error::Error;
 use crate::health::{Reason, disk_reason, unanswered_reason};
 use crate::migrate::assessment::Assessment;
 use crate::migrate::outlook::{MissingObject, Outlook, missing_objects};
@@ -34,6 +35,7 @@ pub fn examine(database: &dyn Database) -> DatabaseExamination {
     let found = database.examine(&WaitPolicy::silent(LOCK_TIMEOUT, &cancelled));
     let mut findings = found.findings;
     findings.extend(unanswered(&found.storage));
+    findings.extend(found.long_wal.map(long_wal));
     findings.extend(disk(&found.storage));
     findings.extend(writable(&found.storage));
     if let Some(snapshot) = &found.snapshot {
@@ -68,6 +70,11 @@ fn unanswered(storage: &StorageStatus) -> Option<Finding> {
         _ => Finding::unknown(group, name, error.message()),
     };
     Some(Finding { remedy: error.remedy.clone(), ..finding })
+}
+
+fn long_wal(error: Error) -> Finding {
+    let finding = Finding::attention(Group::Files, "WAL", error.message());
+    Finding { remedy: error.remedy, ..finding }
 }
 
 fn writable(storage: &StorageStatus) -> Option<Finding> {

@@ -23,6 +23,8 @@ pub enum Subject {
     Write,
     /// Upkeep: checkpoints of the WAL.
     Upkeep,
+    /// The WAL is short. Each report judges its length itself; what is recorded is for the log.
+    WalLength,
     /// Missing tables, columns and indexes are put back.
     Healing,
     /// The schema on a server that answers after a failover or restart is up to date.
@@ -37,7 +39,7 @@ impl Subject {
     /// The beginning of a sentence about a fault of it; the error follows.
     fn failure(self) -> &'static str {
         match self {
-            Subject::Response | Subject::Write | Subject::HttpServer => "",
+            Subject::Response | Subject::Write | Subject::WalLength | Subject::HttpServer => "",
             Subject::Upkeep => "upkeep failed and is retried: ",
             Subject::Healing => "cannot put back what is missing: ",
             Subject::Failover => "cannot bring the schema of the server up to date: ",
@@ -51,6 +53,7 @@ impl Subject {
             Subject::Response => "the database answers again",
             Subject::Write => "the database can be written again",
             Subject::Upkeep => "upkeep works again",
+            Subject::WalLength => "the WAL is short again",
             Subject::Healing => "nothing is left that could not be put back",
             Subject::Failover => "the schema of the server is up to date",
             Subject::HttpServer => "the HTTP server answers again",
@@ -62,6 +65,7 @@ impl Subject {
     /// a server that is down while something was to be put back on it: each report asks the server itself.
     fn is_fault(self, kind: Kind) -> bool {
         match kind {
+            Kind::Blocked if self == Subject::WalLength => true,
             Kind::TryAgain | Kind::Blocked | Kind::Stopped => false,
             Kind::Unavailable => self != Subject::Healing,
             _ => true,

@@ -17,6 +17,8 @@ use cts_schema::migration::AppliedMigration;
 pub struct Surroundings {
     /// Disk, permissions and connections.
     pub storage: StorageStatus,
+    /// Why the WAL is long, where it is.
+    pub long_wal: Option<Error>,
     /// The faults that the threads of the service have recorded.
     pub conditions: Vec<Condition>,
     /// The damage that an examination found, if there was one.
@@ -158,8 +160,8 @@ pub struct TableCount {
     pub missing: Vec<&'static str>,
 }
 
-/// Reads ledger and catalogue of an open database and reports on them. The storage status in
-/// `surroundings` is replaced by the present one.
+/// Reads ledger and catalogue of an open database and reports on them. What `surroundings` has of its
+/// storage and WAL is replaced by the present state.
 ///
 /// # Errors
 ///
@@ -170,6 +172,7 @@ pub fn examine(store: &mut dyn OpenDatabase, surroundings: Surroundings) -> Resu
     let response_time = start.elapsed();
     let snapshot = store.with_counters(snapshot)?;
     let missing = missing_objects(store, &snapshot);
-    let surroundings = Surroundings { storage: store.storage_status(), missing, ..surroundings };
+    let (storage, long_wal) = (store.storage_status(), store.long_wal());
+    let surroundings = Surroundings { storage, long_wal, missing, ..surroundings };
     Ok(Report::of(&store.identity(), &snapshot, &surroundings, response_time))
 }

@@ -105,6 +105,8 @@ impl DatabaseThread {
         if Instant::now() >= self.next_write {
             let written = self.store.probe_write();
             self.conditions.record(Subject::Write, &written);
+            let long_wal = self.store.long_wal();
+            self.conditions.record(Subject::WalLength, &long_wal.map_or(Ok(()), Err));
             let pause = if written.is_ok() { WRITE_INTERVAL } else { WRITE_RETRY_INTERVAL };
             // The change of the status is logged even without requests for reports.
             if self.reported_at.elapsed() >= pause {

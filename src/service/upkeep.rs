@@ -1,5 +1,7 @@
 //! The thread that runs the upkeep of the database (checkpoints of the WAL) while the service runs.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -16,8 +18,9 @@ const MOMENT: Duration = Duration::from_millis(250);
 /// Failures within this time of each other are not momentary.
 const FAILURE_MEMORY: Duration = Duration::from_secs(20);
 
-/// Running upkeep. Dropped, it ends after the turn in progress.
+/// Running upkeep. Dropped, it ends after the turn in progress, which no longer waits for other programs.
 pub struct UpkeepThread {
+    stopping: Arc<AtomicBool>,
     stop: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -30,11 +33,13 @@ impl UpkeepThread {
     /// [`Kind::Io`](crate::error::Kind::Io) if the thread cannot be started.
     pub fn start(mut upkeep: Box<dyn Upkeep>, conditions: Conditions) -> Result<UpkeepThread> {
         let (stop, stopped) = mpsc::channel();
+        let stopping = Arc::new(AtomicBool::new(false));
+        let is_stopping = Arc::clone(&stopping);
         let turns = move || {
             let mut pause = RETRY_INTERVAL;
             let mut failures = Failures::default();
             while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(pause) {
-                let turn = upkeep.turn();
+                let turn = upkeep.turn(&is_stopping);
                 let verdict = failures.judge(&turn, Instant::now());
                 pause = match (&turn, &verdict) {
                     (Ok(turn), _) => turn.pause,
@@ -55,12 +60,13 @@ impl UpkeepThread {
             .name("upkeep".into())
             .spawn(turns)
             .map_err(|e| cannot_start_thread(&e))?;
-        Ok(UpkeepThread { stop: Some(stop), thread: Some(thread) })
+        Ok(UpkeepThread { stopping, stop: Some(stop), thread: Some(thread) })
     }
 }
 
 impl Drop for UpkeepThread {
     fn drop(&mut self) {
+        self.stopping.store(true, Ordering::Relaxed);
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
             // It returns nothing; if it has panicked, there is nothing to wait for.
@@ -148,7 +154,7 @@ mod tests {
     }
 
     impl Upkeep for Guided {
-        fn turn(&mut self) -> Result<UpkeepTurn> {
+        fn turn(&mut self, _: &Arc<AtomicBool>) -> Result<UpkeepTurn> {
             let _ = self.begun.send(());
             self.outcomes.recv().unwrap_or(WELL)
         }

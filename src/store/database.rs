@@ -116,6 +116,8 @@ pub struct Examination {
     pub snapshot: Option<Snapshot>,
     /// Its disk, and whether it can be written.
     pub storage: StorageStatus,
+    /// Why its WAL is long, where it is.
+    pub long_wal: Option<Error>,
     /// Its owner, where that is a user of this machine.
     pub owner: Option<FileOwner>,
 }

@@ -272,4 +272,10 @@ pub trait OpenDatabase: Inspect + Send {
     fn find_ddl_trigger(&mut self) -> Result<Option<String>> {
         Ok(None)
     }
+
+    /// Why its WAL is long, where it is: who keeps it from being reset. `None` also where the server
+    /// takes care of that.
+    fn long_wal(&self) -> Option<Error> {
+        None
+    }
 }

@@ -1,6 +1,8 @@
 //! Maintaining an open database: taking the migration lock, online index builds, proving that it
 //! can be written, and its upkeep while programs use it.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use super::{Change, OpenDatabase, SiteLogEntry, WaitPolicy};
@@ -73,11 +75,11 @@ pub struct UpkeepTurn {
 
 /// Work that keeps a database fit while programs use it, so that none of them has to do it.
 pub trait Upkeep: Send {
-    /// Does what is due.
+    /// Does what is due. What waits for other programs ends once `stopping` is set.
     ///
     /// # Errors
     /// Where the work fails. It can be tried again.
-    fn turn(&mut self) -> Result<UpkeepTurn>;
+    fn turn(&mut self, stopping: &Arc<AtomicBool>) -> Result<UpkeepTurn>;
 }
 
 /// Writes one row into `site_logs`, in a transaction of its own.

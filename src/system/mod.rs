@@ -1,5 +1,5 @@
 //! What the operating system offers: log, output and the text that is fit for it, files, secrets, users,
-//! signals, deadlines, the clock, addresses, systemd.
+//! processes, signals, deadlines, the clock, addresses, systemd.
 //! Nothing here knows a database.
 
 pub mod address;
@@ -12,6 +12,7 @@ pub mod log;
 mod log_queue;
 mod log_writer;
 pub mod output;
+pub mod process;
 pub mod secret;
 pub mod shell;
 pub mod signals;

@@ -136,6 +136,17 @@ fn a_file_system_that_does_not_answer_is_unhealthy_after_an_io_error_else_degrad
 }
 
 #[test]
+fn a_long_wal_is_degraded_and_named_once() {
+    let error = || Error::new(Kind::Blocked, "the WAL is 300 MiB long");
+    let (status, reasons) = status_of(|_, surroundings| {
+        surroundings.long_wal = Some(error());
+        let (subject, error) = (Subject::WalLength, error());
+        surroundings.conditions = vec![Condition { subject, error, refused: Vec::new() }];
+    });
+    assert_eq!((status, reasons.len()), (Status::Degraded, 1), "{reasons:?}");
+}
+
+#[test]
 fn a_large_disk_may_be_fuller_in_percent_and_a_small_one_in_bytes() {
     for (free, total) in [(2_u64 << 30, 100_u64 << 30), (500 << 20, 8 << 30)] {
         let storage = StorageStatus {

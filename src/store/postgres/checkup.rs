@@ -55,7 +55,7 @@ pub fn examine(database: &DatabaseServer) -> Examination {
     findings.extend(clock(found.role.server_clock_seconds, SystemTime::now()));
     let storage = read_only_status(found.server.read_only);
     let snapshot = content(found, &mut findings);
-    Examination { findings, snapshot, storage, owner: None }
+    Examination { findings, snapshot, storage, ..Examination::default() }
 }
 
 /// What is read on one connection.

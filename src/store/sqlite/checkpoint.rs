@@ -5,33 +5,43 @@
 //! frames, the next writer resets the WAL (it writes from its start again), provided that nobody reads
 //! the WAL at that moment; but while programs write constantly there is always a newer frame. So a long
 //! WAL is checkpointed several times in a row, each time in a moment because few frames are new, until
-//! a checkpoint finds no frame that the one before it had not. If that fails for long, a restarting
-//! checkpoint makes the next writer reset the WAL. Only that one blocks writers: while it copies,
-//! syncs, and waits for readers.
+//! a checkpoint finds no frame that the one before it had not. If the WAL grows further all the same,
+//! writers are blocked for a moment by a restarting checkpoint (`wal_reset` decides when and for how
+//! long): it takes the write lock, copies what is left, and waits for the readers of the WAL.
 //! (sqlite.org/wal.html, "Avoiding Excessively Large WAL Files")
 
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OpenFlags};
 
 use super::connect::connect;
 use super::error::{from_sqlite, is_busy};
-use super::file::FileIdentity;
+use super::file::{FileIdentity, side_file};
 use super::file_error::unreadable;
+use super::wal_reset::{REMAINDER_BYTES_MAX, RESET_BYTES, ResetPolicy, TRUNCATE_BYTES};
 use crate::error::Result;
 use crate::store::{Upkeep, UpkeepTurn, WaitPolicy};
 
-/// Length of the WAL from which on the next writer should reset it, in frames of one page each: 4 MiB,
-/// the length at which SQLite checkpoints by itself.
-const RESET_FRAMES: i64 = 1000;
-/// Length of the WAL from which on writers are blocked to reset it, in frames: 64 MiB.
-const RESTART_FRAMES: i64 = 16_384;
+/// Size of the frames in the WAL from which on the next writer should reset it, in bytes: about the
+/// length at which SQLite checkpoints by itself.
+const LONG_BYTES: u64 = 4 << 20;
+/// Bytes of a frame before its page. (sqlite.org/fileformat2.html, 4.1)
+const FRAME_HEADER_BYTES: u64 = 24;
 /// How often a long WAL is checkpointed in a row. At four hundred commits a second, half of the
 /// attempts found no new frame.
 const ATTEMPTS: usize = 8;
-/// How long writers may be blocked while readers of the old WAL finish.
-const BLOCK_WRITERS_MAX: Duration = Duration::from_millis(10);
+/// How often a checkpoint is tried while another connection runs one, and the pause between.
+const CONTENDED_ATTEMPTS: usize = 20;
+const CONTENDED_PAUSE: Duration = Duration::from_millis(5);
+/// How long the write lock is waited for. This blocks nobody.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
+/// Pause between two attempts to take a lock.
+const LOCK_PAUSE: Duration = Duration::from_millis(1);
 /// Pause after a turn that found a short WAL.
 const IDLE_PAUSE: Duration = Duration::from_secs(1);
 /// Pause after a turn that found a long WAL. Each turn copies a page once, however often it was
@@ -44,6 +54,9 @@ pub struct Checkpointer {
     path: PathBuf,
     /// The file that was opened.
     identity: Option<FileIdentity>,
+    /// Size of a frame of the WAL.
+    frame_bytes: u64,
+    reset: ResetPolicy,
 }
 
 /// Frames of the WAL after a checkpoint.
@@ -52,6 +65,8 @@ struct WalFrames {
     total: i64,
     /// Frames of them whose pages are in the database file.
     copied: i64,
+    /// Whether a lock kept the checkpoint from doing all that its mode asks for.
+    is_blocked: bool,
 }
 
 impl Checkpointer {
@@ -61,8 +76,16 @@ impl Checkpointer {
     /// The database cannot be opened, or what ends the waiting for a lock.
     pub fn open(path: &Path, wait: &WaitPolicy<'_>) -> Result<Checkpointer> {
         let conn = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE, wait)?;
-        conn.busy_timeout(BLOCK_WRITERS_MAX).map_err(|e| from_sqlite(path, &e))?;
-        Ok(Checkpointer { conn, path: path.to_path_buf(), identity: FileIdentity::of(path) })
+        let page_bytes = conn
+            .query_row("PRAGMA page_size", [], |row| row.get::<_, u32>(0))
+            .map_err(|e| from_sqlite(path, &e))?;
+        Ok(Checkpointer {
+            conn,
+            path: path.to_path_buf(),
+            identity: FileIdentity::of(path),
+            frame_bytes: u64::from(page_bytes) + FRAME_HEADER_BYTES,
+            reset: ResetPolicy::new(),
+        })
     }
 
     /// Whether the file at the path is the one that was opened. If not, the WAL may belong to the other one.
@@ -74,48 +97,198 @@ impl Checkpointer {
         Ok(present == self.identity)
     }
 
-    /// Runs one checkpoint. `None` if another connection is running one or blocks it.
+    /// Runs one checkpoint. `None` if another connection runs one all the time.
     fn checkpoint(&self, mode: &str) -> Result<Option<WalFrames>> {
         let sql = format!("PRAGMA wal_checkpoint({mode})");
-        let frames = self
-            .conn
-            .query_row(&sql, [], |row| Ok(WalFrames { total: row.get(1)?, copied: row.get(2)? }));
-        match frames {
-            // Both are -1 if another connection is running a checkpoint.
-            Ok(frames) => Ok((frames.total >= 0).then_some(frames)),
-            Err(e) if is_busy(&e) => Ok(None),
+        for _ in 0..CONTENDED_ATTEMPTS {
+            let frames = self.conn.query_row(&sql, [], |row| {
+                Ok(WalFrames { is_blocked: row.get(0)?, total: row.get(1)?, copied: row.get(2)? })
+            });
+            match frames {
+                // Both numbers are -1 if another connection is running a checkpoint, which blocks this
+                // one, and without a WAL.
+                Ok(frames) if frames.total >= 0 || !frames.is_blocked => return Ok(Some(frames)),
+                Ok(_) => {}
+                Err(e) if is_busy(&e) => {}
+                Err(e) => return Err(from_sqlite(&self.path, &e)),
+            }
+            thread::sleep(CONTENDED_PAUSE);
+        }
+        Ok(None)
+    }
+
+    fn bytes(&self, frames: i64) -> u64 {
+        u64::try_from(frames).unwrap_or(0) * self.frame_bytes
+    }
+
+    /// Checkpoints without blocking anybody until the next writer can reset the WAL, as far as that is
+    /// possible. Returns the frames after the last checkpoint, and whether the next writer can.
+    fn checkpoint_passively(&self) -> Result<Option<(WalFrames, bool)>> {
+        let (mut total_before, mut attempt) = (0, 0);
+        loop {
+            attempt += 1;
+            let Some(frames) = self.checkpoint("PASSIVE")? else { return Ok(None) };
+            let size_bytes = self.bytes(frames.total);
+            if size_bytes < LONG_BYTES {
+                return Ok(Some((frames, true)));
+            }
+            let is_copied = frames.copied == frames.total;
+            if is_copied && frames.total == total_before {
+                return Ok(Some((frames, true)));
+            }
+            // Reads that overlap keep the last frames of such a WAL from being copied for good.
+            if attempt == ATTEMPTS || (!is_copied && size_bytes >= RESET_BYTES) {
+                return Ok(Some((frames, false)));
+            }
+            total_before = frames.total;
+        }
+    }
+
+    /// Whether writers must be blocked to reset the WAL, and may be now.
+    fn must_reset(&self, frames: &WalFrames, is_resettable: bool) -> bool {
+        let file_bytes = fs::metadata(side_file(&self.path, "-wal")).map_or(0, |wal| wal.len());
+        let is_long = !is_resettable && self.bytes(frames.total) >= RESET_BYTES;
+        (is_long || file_bytes >= TRUNCATE_BYTES)
+            && self.bytes(frames.total - frames.copied) <= REMAINDER_BYTES_MAX
+            && self.reset.is_due(Instant::now())
+    }
+
+    /// Blocks writers until the WAL can be reset, for as long as `wal_reset` allows. Other programs read
+    /// meanwhile. The write lock is released at once when the time is over, when `stopping` is set, and
+    /// after an error.
+    fn reset_wal(&mut self, stopping: &Arc<AtomicBool>) -> Result<()> {
+        self.wait_for_locks(LOCK_TIMEOUT, stopping)?;
+        // A program that holds the write lock for long is no reader that does not end.
+        if !self.can_lock()? {
+            return Ok(());
+        }
+        self.wait_for_locks(self.reset.block_max(), stopping)?;
+        let file_bytes = fs::metadata(side_file(&self.path, "-wal")).map_or(0, |wal| wal.len());
+        let mode = if file_bytes >= TRUNCATE_BYTES { "TRUNCATE" } else { "RESTART" };
+        let began = Instant::now();
+        match self.checkpoint(mode)? {
+            Some(frames) if !frames.is_blocked => {
+                self.reset.succeeded(began.elapsed(), Instant::now());
+            }
+            Some(_) if !stopping.load(Ordering::Relaxed) => self.reset.failed(Instant::now()),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Whether the write lock can be taken; it is released again.
+    fn can_lock(&self) -> Result<bool> {
+        match self.conn.execute_batch("BEGIN IMMEDIATE; ROLLBACK") {
+            Ok(()) => Ok(true),
+            Err(e) if is_busy(&e) => Ok(false),
             Err(e) => Err(from_sqlite(&self.path, &e)),
         }
     }
 
-    /// Checkpoints until the next writer can reset the WAL. Returns whether the WAL was long; `None` if
-    /// another connection ran a checkpoint or blocked this one.
-    fn checkpoint_all(&self) -> Result<Option<bool>> {
-        let mut total_before = 0;
-        for _ in 0..ATTEMPTS {
-            let Some(frames) = self.checkpoint("PASSIVE")? else { return Ok(None) };
-            if frames.total < RESET_FRAMES {
-                return Ok(Some(false));
-            }
-            if frames.total == total_before && frames.copied == frames.total {
-                return Ok(Some(true));
-            }
-            total_before = frames.total;
-        }
-        if total_before > RESTART_FRAMES {
-            self.checkpoint("RESTART")?;
-        }
-        Ok(Some(true))
+    /// Makes the next statement wait so long for all locks together that it needs.
+    fn wait_for_locks(&mut self, time: Duration, stopping: &Arc<AtomicBool>) -> Result<()> {
+        let (deadline, stopping) = (Instant::now() + time, Arc::clone(stopping));
+        let keep_waiting = move |_| {
+            thread::sleep(LOCK_PAUSE);
+            Instant::now() < deadline && !stopping.load(Ordering::Relaxed)
+        };
+        self.conn.busy_handler(Some(keep_waiting)).map_err(|e| from_sqlite(&self.path, &e))
     }
 }
 
 impl Upkeep for Checkpointer {
-    fn turn(&mut self) -> Result<UpkeepTurn> {
+    fn turn(&mut self, stopping: &Arc<AtomicBool>) -> Result<UpkeepTurn> {
         if !self.is_in_place()? {
             return Ok(UpkeepTurn { pause: IDLE_PAUSE, was_tried: false });
         }
-        let was_long = self.checkpoint_all()?;
-        let pause = if was_long == Some(true) { BUSY_PAUSE } else { IDLE_PAUSE };
-        Ok(UpkeepTurn { pause, was_tried: was_long.is_some() })
+        let Some((frames, is_resettable)) = self.checkpoint_passively()? else {
+            return Ok(UpkeepTurn { pause: BUSY_PAUSE, was_tried: false });
+        };
+        self.reset.observe(frames.copied, frames.total, Instant::now());
+        if self.must_reset(&frames, is_resettable) {
+            self.reset_wal(stopping)?;
+        }
+        let is_long = self.bytes(frames.total) >= LONG_BYTES;
+        Ok(UpkeepTurn { pause: if is_long { BUSY_PAUSE } else { IDLE_PAUSE }, was_tried: true })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A database with a WAL, and a reader of it that does not end.
+    fn held_wal(folder: &Path) -> (PathBuf, Connection) {
+        let path = folder.join("cts.db");
+        let writer = Connection::open(&path).unwrap();
+        let create = "PRAGMA journal_mode = WAL; CREATE TABLE t (x); INSERT INTO t VALUES (1)";
+        writer.execute_batch(create).unwrap();
+        let reader = Connection::open(&path).unwrap();
+        reader.execute_batch("BEGIN; SELECT * FROM t").unwrap();
+        writer.execute_batch("INSERT INTO t VALUES (2)").unwrap();
+        (path, reader)
+    }
+
+    fn checkpointer(path: &Path) -> Checkpointer {
+        let never = Arc::new(AtomicBool::new(false));
+        Checkpointer::open(path, &WaitPolicy::silent(LOCK_TIMEOUT, &never)).unwrap()
+    }
+
+    fn can_write(path: &Path) -> bool {
+        let writer = Connection::open(path).unwrap();
+        writer.busy_timeout(Duration::ZERO).unwrap();
+        writer.execute_batch("INSERT INTO t VALUES (3)").is_ok()
+    }
+
+    #[test]
+    fn writers_wait_until_the_reader_ends_or_the_time_is_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, reader) = held_wal(folder.path());
+        let (mut upkeep, stopping) = (checkpointer(&path), Arc::new(AtomicBool::new(false)));
+        let first = upkeep.reset.block_max();
+        upkeep.reset_wal(&stopping).unwrap();
+        assert_eq!(upkeep.reset.block_max(), first * 2, "it was in vain");
+        assert!(can_write(&path));
+        let ends = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(50));
+            drop(reader);
+        });
+        upkeep.reset_wal(&stopping).unwrap();
+        assert!(!upkeep.reset.is_due(Instant::now()) && can_write(&path));
+        ends.join().unwrap();
+        let frames = upkeep.checkpoint("RESTART").unwrap().unwrap();
+        assert!(frames.total == frames.copied && frames.total <= 2, "the WAL began anew");
+    }
+
+    #[test]
+    fn a_stop_releases_the_write_lock_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, _reader) = held_wal(folder.path());
+        let (mut upkeep, stopping) = (checkpointer(&path), Arc::new(AtomicBool::new(false)));
+        while upkeep.reset.block_max() < Duration::from_secs(2) {
+            upkeep.reset.failed(Instant::now());
+        }
+        let began = Instant::now();
+        thread::scope(|scope| {
+            scope.spawn(|| upkeep.reset_wal(&stopping).unwrap());
+            while can_write(&path) {
+                assert!(began.elapsed() < LOCK_TIMEOUT, "writers are not blocked");
+            }
+            stopping.store(true, Ordering::Relaxed);
+        });
+        assert!(can_write(&path));
+        assert!(began.elapsed() < Duration::from_millis(1500), "{:?}", began.elapsed());
+    }
+
+    #[test]
+    fn a_program_that_writes_for_long_is_no_reader_that_does_not_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, reader) = held_wal(folder.path());
+        reader.execute_batch("COMMIT; BEGIN IMMEDIATE").unwrap();
+        let (mut upkeep, stopping) = (checkpointer(&path), Arc::new(AtomicBool::new(false)));
+        let first = upkeep.reset.block_max();
+        upkeep.reset_wal(&stopping).unwrap();
+        assert_eq!(upkeep.reset.block_max(), first);
+        assert!(upkeep.reset.is_due(Instant::now()));
     }
 }

@@ -8,6 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::checkup_files::FileState;
+use super::wal_length::long_wal;
 use super::{DatabaseFile, Sqlite, file, storage};
 use crate::error::{Error, Kind, Result};
 use crate::store::finding::{Finding, Group};
@@ -28,6 +29,8 @@ pub fn examine(database: &DatabaseFile, wait: &WaitPolicy<'_>) -> Examination {
     let files = FileState::read(&path);
     let mut findings = files.findings(database.access);
     let place = storage::storage_status(&path, None);
+    // Before the own connection reads.
+    let long_wal = long_wal(&path);
     let mut snapshot = None;
     match read_contents(database, &path, wait) {
         Ok(Some(contents)) => {
@@ -39,7 +42,7 @@ pub fn examine(database: &DatabaseFile, wait: &WaitPolicy<'_>) -> Examination {
         Err(error) => findings.extend(files.unreadable_contents(error)),
     }
     let owner = files.owner(database.access);
-    Examination { findings, snapshot, storage: place, owner }
+    Examination { findings, snapshot, storage: place, long_wal, owner }
 }
 
 /// What is in the database.

@@ -11,14 +11,12 @@ use super::file::{folder_of, side_file};
 use super::file_system::{file_system, magic_number};
 use super::path_state::{Attributes, ClosedFolder, PathState};
 use super::permissions::{file_mode, folder_mode};
+use super::wal_length::LONG_WAL_BYTES;
 use crate::error::{Error, Kind};
 use crate::store::FileOwner;
 use crate::store::finding::{Finding, Group};
 use crate::system::shell::word;
 use crate::system::users;
-
-/// Size of the WAL, in bytes, below which a running cts keeps it.
-const WAL_BYTES_MAX: u64 = 256 << 20;
 
 /// Write permission of all users in the mode of a folder.
 const WRITE_BY_OTHERS: u32 = 0o002;
@@ -167,17 +165,11 @@ impl FileState {
         [("-wal", &self.wal), ("-shm", &self.shm)].into_iter().filter_map(finding).collect()
     }
 
+    /// The size of the WAL. `None` if it is long: the status of the storage says why.
     fn wal_size(&self) -> Option<Finding> {
         let PathState::Exists(found) = self.wal else { return None };
         let what = format!("{} KiB", found.size_bytes >> 10);
-        Some(if found.size_bytes < WAL_BYTES_MAX {
-            Finding::good(Group::Files, "WAL", what)
-        } else {
-            let what = format!("{what}: no checkpoint has copied it into the database file");
-            Finding::attention(Group::Files, "WAL", what).remedy(
-                "start cts serve, which checkpoints it; if it runs, a program keeps a read transaction open: fuser -v on the file",
-            )
-        })
+        (found.size_bytes < LONG_WAL_BYTES).then(|| Finding::good(Group::Files, "WAL", what))
     }
 
     /// The finding for a database that could not be read. `None` if another finding says it. That

@@ -9,10 +9,11 @@ use super::error::{from_sqlite, is_busy};
 use super::file::{self, FileIdentity};
 use crate::error::Result;
 use crate::store::{Holder, WaitPolicy};
+use crate::system::process;
 
 /// The byte of the `-shm` file that holds the write lock in WAL mode.
 /// (sqlite.org/walformat.html, "WAL Locks": `WAL_WRITE_LOCK`)
-const WAL_WRITE_LOCK: RangeInclusive<u64> = 120..=120;
+pub const WAL_WRITE_LOCK: RangeInclusive<u64> = 120..=120;
 /// The bytes of the database file that hold the pending, reserved and shared locks in rollback mode.
 /// (sqlite.org/src/file/src/os.h, `PENDING_BYTE`)
 pub const ROLLBACK_LOCKS: RangeInclusive<u64> = 0x4000_0000..=0x4000_0000 + 511;
@@ -52,15 +53,8 @@ pub fn holder(path: &Path) -> Option<Holder> {
     let locks = fs::read_to_string("/proc/locks").ok()?;
     let pid = locking_process(&locks, &file::side_file(path, "-shm"), &WAL_WRITE_LOCK)
         .or_else(|| locking_process(&locks, path, &ROLLBACK_LOCKS))?;
-    let program = program_of(pid).unwrap_or_else(|| "a program".to_string());
+    let program = process::program(pid).unwrap_or_else(|| "a program".into());
     Some(Holder { pid, program, is_on_server: false })
-}
-
-/// The name of the program that a process runs, which may hold any characters. `None` if it cannot be seen.
-pub fn program_of(pid: u32) -> Option<String> {
-    let name = fs::read(format!("/proc/{pid}/comm")).ok()?;
-    let name = String::from_utf8_lossy(&name).trim_end_matches('\n').to_string();
-    Some(name).filter(|name| !name.is_empty())
 }
 
 /// The other process that has locked one of these bytes of a file.
@@ -68,19 +62,26 @@ fn locking_process(locks: &str, file: &Path, bytes: &RangeInclusive<u64>) -> Opt
     write_lock(locks, FileIdentity::of(file)?, bytes, std::process::id())
 }
 
-/// A write lock in `/proc/locks`, as a line shows it (proc(5)).
-struct LockLine {
-    pid: u32,
+/// A lock in `/proc/locks`, as a line shows it (proc(5)).
+pub struct LockLine {
+    /// The process that holds it. `None` if it cannot be seen from here: the kernel shows 0 for a process
+    /// of another PID namespace, and -1 for a lock of an open file description.
+    pub pid: Option<u32>,
+    /// Whether it excludes all others; else it is shared.
+    pub is_write: bool,
+    /// The locked bytes of the file.
+    pub bytes: RangeInclusive<u64>,
     /// Major and minor number of the device.
     device: (u32, u32),
     inode: u64,
-    bytes: RangeInclusive<u64>,
 }
 
 impl LockLine {
     fn parse(line: &str) -> Option<LockLine> {
         let fields: Vec<&str> = line.split_whitespace().collect();
-        let [_, "POSIX" | "OFDLCK", _, "WRITE", pid, file, start, end] = fields[..] else {
+        let [_, "POSIX" | "OFDLCK", _, access @ ("READ" | "WRITE"), pid, file, start, end] =
+            fields[..]
+        else {
             return None;
         };
         let mut parts = file.split(':');
@@ -89,8 +90,27 @@ impl LockLine {
         let inode = parts.next()?.parse().ok()?;
         // The end is `EOF` for a lock of all bytes from the start.
         let bytes = start.parse().ok()?..=end.parse().unwrap_or(u64::MAX);
-        Some(LockLine { pid: pid.parse().ok()?, device: (major, minor), inode, bytes })
+        let pid = pid.parse().ok().filter(|pid| *pid != 0);
+        Some(LockLine { pid, is_write: access == "WRITE", bytes, device: (major, minor), inode })
     }
+
+    /// Whether it covers one of these bytes.
+    fn overlaps(&self, bytes: &RangeInclusive<u64>) -> bool {
+        self.bytes.start() <= bytes.end() && self.bytes.end() >= bytes.start()
+    }
+}
+
+/// The locks on some bytes of a file, in the text of `/proc/locks`.
+pub fn locks_on(locks: &str, file: FileIdentity, bytes: &RangeInclusive<u64>) -> Vec<LockLine> {
+    let device = (rustix::fs::major(file.device), rustix::fs::minor(file.device));
+    let is_on_file = |lock: &LockLine| lock.inode == file.inode && lock.overlaps(bytes);
+    let mut held: Vec<LockLine> =
+        locks.lines().filter_map(LockLine::parse).filter(is_on_file).collect();
+    // On some file systems (btrfs, overlayfs) the device is not the one that stat(2) gives.
+    if held.iter().any(|lock| lock.device == device) {
+        held.retain(|lock| lock.device == device);
+    }
+    held
 }
 
 /// The process, other than `own_pid`, that holds a write lock on one of these bytes of a file.
@@ -100,17 +120,8 @@ fn write_lock(
     bytes: &RangeInclusive<u64>,
     own_pid: u32,
 ) -> Option<u32> {
-    let device = (rustix::fs::major(file.device), rustix::fs::minor(file.device));
-    let is_held = |lock: &LockLine| {
-        lock.inode == file.inode
-            && lock.bytes.start() <= bytes.end()
-            && lock.bytes.end() >= bytes.start()
-            && lock.pid != 0
-            && lock.pid != own_pid
-    };
-    let held: Vec<LockLine> = locks.lines().filter_map(LockLine::parse).filter(is_held).collect();
-    // On some file systems (btrfs, overlayfs) the device is not the one that stat(2) gives.
-    held.iter().find(|lock| lock.device == device).or(held.first()).map(|lock| lock.pid)
+    let writers = locks_on(locks, file, bytes).into_iter().filter(|lock| lock.is_write);
+    writers.filter_map(|lock| lock.pid).find(|pid| *pid != own_pid)
 }
 
 #[cfg(test)]

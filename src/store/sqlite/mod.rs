@@ -6,7 +6,7 @@
 //! - Reading: `inspect`, `catalog`, `ledger`, `exceptions`, `damage`; for `cts doctor` `checkup`.
 //! - Changing: `rebuild` with `existing_table`, `create_table`, `row_copy` and `violations`; `index`,
 //!   `backup`.
-//! - While it is open: `storage`, `checkpoint`. Errors: `error`, `file_error`.
+//! - While it is open: `storage`, `checkpoint` with `wal_reset`, `wal_length`. Errors: `error`, `file_error`.
 
 mod at_rest;
 mod backup;
@@ -40,6 +40,8 @@ mod storage;
 mod store;
 mod transaction;
 mod violations;
+mod wal_length;
+mod wal_reset;
 
 pub use database::{DatabaseFile, FileAccess};
 pub use running::{RunningDatabase, running_databases};

@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::lock::program_of;
+use crate::system::process;
 
 /// A database that another cts has open.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub fn running_databases() -> Vec<RunningDatabase> {
     let own = std::process::id();
     let pids: BTreeSet<u32> =
         locks.lines().filter_map(holder_of).filter(|pid| *pid != own).collect();
-    let programs = pids.into_iter().filter(|pid| program_of(*pid).as_deref() == Some("cts"));
+    let programs = pids.into_iter().filter(|pid| process::program(*pid).as_deref() == Some("cts"));
     programs
         .flat_map(|pid| {
             open_databases(pid).into_iter().map(move |path| RunningDatabase { pid, path })

@@ -17,6 +17,7 @@ use super::permissions::correct_modes;
 use super::recognition::refuse_foreign;
 use super::storage::storage_status;
 use super::transaction::SqliteTx;
+use super::wal_length::long_wal;
 use super::{counters, rebuild};
 use crate::error::{Error, Kind, Result};
 use crate::store::{
@@ -146,6 +147,10 @@ impl OpenDatabase for Sqlite {
             return StorageStatus { replaced: Some(why), ..status };
         }
         status
+    }
+
+    fn long_wal(&self) -> Option<Error> {
+        long_wal(&self.path)
     }
 }
 

@@ -6,6 +6,7 @@ mod conditions;
 mod http;
 mod lifecycle;
 mod log;
+mod long_wal;
 mod names;
 mod signals;
 mod trading_programs;

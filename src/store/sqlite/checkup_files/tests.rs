@@ -62,8 +62,6 @@ fn each_fault_of_the_files_has_its_finding() {
     assert_eq!(faults(false, |state| state.shm = exists(0o606)), attention("-shm"));
     let of_root = file_of(0, 0o600, 0);
     assert_eq!(faults(false, |state| state.wal = of_root), attention("-wal"));
-    let long = file_of(997, 0o600, 1 << 30);
-    assert_eq!(faults(false, |state| state.wal = long), attention("WAL"));
     let tmpfs = faults(false, |state| state.magic = Some(0x0102_1994));
     assert_eq!(tmpfs, attention("file system"));
     assert_eq!(faults(false, |state| state.magic = Some(0x6969)), one("file system", Bad));
