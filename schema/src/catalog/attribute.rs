@@ -33,6 +33,9 @@ pub fn removal(table: &str, attribute: &str) -> Option<String> {
     Some(format!("DROP RULE {rule} ON {table}"))
 }
 
+/// A PostgreSQL table that foreign keys refer to, in a session for which somebody has turned off all of them.
+pub const KEYS_TURNED_OFF: &str = "FOREIGN KEYS TURNED OFF BY session_replication_role";
+
 /// Whether this attribute of a foreign key means that rows may violate it.
 pub fn leaves_rows_unchecked(attribute: &str) -> bool {
     matches!(attribute, NOT_VALID | NOT_ENFORCED | TRIGGERS_DISABLED)

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::attribute::{self, UNLOGGED};
+use super::attribute::{self, KEYS_TURNED_OFF, UNLOGGED};
 use super::{Alteration, Aspect, ForeignKey, Object};
 
 /// A change that makes an altered table as expected, and keeps every row.
@@ -76,6 +76,10 @@ impl Alteration {
             (Aspect::Attribute, _) if self.found == UNLOGGED => {
                 Some("it is empty after a crash of the server; `cts repair` makes it logged".into())
             }
+            (Aspect::Attribute, _) if self.found == KEYS_TURNED_OFF => Some(
+                "`ALTER ROLE … RESET session_replication_role`, or ALTER DATABASE, turns them on"
+                    .into(),
+            ),
             (Aspect::Attribute, object) => attribute::removal(object.table(), &self.found)
                 .map(|sql| format!("`{sql}` undoes it")),
             (Aspect::Definition, Object::Index(..)) => {

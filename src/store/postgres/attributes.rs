@@ -56,6 +56,7 @@
 //! | `pg_trigger` | |
 //! |---|---|
 //! | `tgconstraint`, `tgenabled` | of foreign keys: one whose triggers are not `O` or `A` checks no row |
+//! | (`session_replication_role`) | `replica` turns every foreign key off; it is the setting of cts's own session |
 //! | the others | no: a trigger that is not part of a constraint is the owner's code |
 //!
 //! | `pg_rewrite` | |
@@ -66,7 +67,7 @@
 use super::catalog::is_our_table;
 use super::session::Row;
 use crate::error::Result;
-use cts_schema::catalog::attribute::NOT_VALID;
+use cts_schema::catalog::attribute::{KEYS_TURNED_OFF, NOT_VALID};
 use cts_schema::catalog::{Catalog, List, Text};
 use cts_schema::constraint_exception::{ConstraintException, Rule};
 
@@ -100,6 +101,8 @@ pub fn of_tables(schema: &str) -> String {
              UNION ALL SELECT CASE WHEN c.relispartition THEN 'PARTITION OF ' ELSE 'INHERITS ' END || h.inhparent::regclass \
                  FROM pg_inherits h WHERE h.inhrelid = c.oid \
              UNION ALL SELECT 'ROW LEVEL SECURITY' WHERE c.relrowsecurity \
+             UNION ALL SELECT '{KEYS_TURNED_OFF}' WHERE current_setting('session_replication_role') = 'replica' \
+                 AND EXISTS (SELECT 1 FROM pg_constraint k WHERE k.confrelid = c.oid AND k.contype = 'f') \
              UNION ALL SELECT 'RULE ' || quote_ident(r.rulename) || ' ON ' \
                      || CASE r.ev_type WHEN '2' THEN 'UPDATE' WHEN '3' THEN 'INSERT' ELSE 'DELETE' END || ' DO INSTEAD' \
                  FROM pg_rewrite r WHERE r.ev_class = c.oid AND r.is_instead AND r.ev_enabled <> 'D' AND r.ev_type <> '1' \

@@ -80,6 +80,11 @@ const DRIFT: &[(&str, &str)] = &[
          ON pseudo_positions (connection_id, symbol) WHERE status = 'active'::varchar(3)",
         "index idx_pseudo_positions_live",
     ),
+    (
+        "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET session_replication_role = replica', current_database()); END $$",
+        "table exchange_connections: expected an ordinary table, found FOREIGN KEYS TURNED OFF BY session_replication_role; \
+         `ALTER ROLE … RESET session_replication_role`",
+    ),
     ("{INDEX} (category COLLATE \"POSIX\")", "found (category COLLATE \"POSIX\")"),
     ("{INDEX} (category text_pattern_ops DESC)", "found (category text_pattern_ops DESC)"),
     ("{INDEX} (category NULLS FIRST)", "found (category NULLS FIRST)"),
@@ -273,6 +278,24 @@ fn rows_that_violate_a_foreign_key_are_kept_and_named() {
     assert_eq!(database.number("SELECT count(*) FROM pseudo_positions"), 1);
     database.sql("DELETE FROM pseudo_positions WHERE connection_id = 'gone'");
     database.cts("repair").success().says(&["validate FOREIGN KEY", "no drift"]);
+}
+
+#[test]
+fn a_table_of_another_role_does_not_stop_a_start() {
+    let database = migrated();
+    run_as_superuser(
+        &database,
+        &format!(
+            "ALTER TABLE users SET UNLOGGED; ALTER TABLE users OWNER TO CURRENT_USER; \
+             GRANT SELECT, INSERT, UPDATE, DELETE ON users TO \"{}\"",
+            database.name
+        ),
+    );
+    database.cts("migrate").success().says(&["cannot make table users logged", "must be owner"]);
+    database.cts("repair").status(1).says(&["must be owner of table users"]);
+    let service = database.serve().start();
+    service.until_ready().until_status("degraded");
+    service.stop();
 }
 
 #[test]
