@@ -68,6 +68,9 @@ fn run(Invocation { command, flags }: &Invocation) -> Result<u8> {
         Command::Status { json } => commands::status::run(&config, *json),
         Command::Verify { json } => commands::verify::run(&config, *json),
         Command::Repair => commands::repair::run(&config, log),
+        Command::Accept { object, withdraw } => {
+            commands::accept::run(&config, log, object, *withdraw)
+        }
         Command::Doctor { json } => doctor::run(&config, *json),
     }
 }

@@ -45,6 +45,13 @@ pub enum Command {
     },
     /// `cts repair`: restore what is missing.
     Repair,
+    /// `cts accept`: record that a difference is meant so.
+    Accept {
+        /// The object, as it is shown or by its name.
+        object: String,
+        /// Remove the record.
+        withdraw: bool,
+    },
     /// `cts doctor`: examine everything that cts needs.
     Doctor {
         /// Print JSON.
@@ -123,6 +130,11 @@ fn command(matches: &ArgMatches) -> Result<Command, clap::Error> {
         "status" => Command::Status { json: own.get_flag("json") },
         "verify" => Command::Verify { json: own.get_flag("json") },
         "repair" => Command::Repair,
+        "accept" => {
+            let words = own.get_many::<String>("OBJECT").into_iter().flatten();
+            let words: Vec<&str> = words.map(String::as_str).collect();
+            Command::Accept { object: words.join(" "), withdraw: own.get_flag("withdraw") }
+        }
         "doctor" => Command::Doctor { json: own.get_flag("json") },
         _ => Command::Serve,
     })
@@ -181,6 +193,14 @@ mod tests {
             assert_eq!(command, Command::Status { json: true });
             assert_eq!(flags.db, Some(PathBuf::from("/x")));
         }
+    }
+
+    #[test]
+    fn accept_takes_an_object_in_one_word_or_several() {
+        let accept = |object: &str, withdraw| Command::Accept { object: object.into(), withdraw };
+        assert_eq!(parsed_command("accept users"), accept("users", false));
+        assert_eq!(parsed_command("accept index i on t --withdraw"), accept("index i on t", true));
+        assert!(parsed("accept").is_err());
     }
 
     #[test]

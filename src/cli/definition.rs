@@ -20,6 +20,11 @@ Exit codes: 0 all good, 1 a finding needs attention, 2 a fault keeps cts from wo
 but the database could not be examined (it is locked or belongs to another user), 78 the configuration
 is wrong.";
 
+const ACCEPT_HELP: &str = "\
+An accepted difference is listed by verify, status and doctor, is no drift, and is left alone by healing. A
+table stands for its columns and indexes too. A missing table or column cannot be accepted. Another
+difference of the same object, later, is drift again.";
+
 /// All flags and commands.
 pub fn definition() -> clap::Command {
     clap::Command::new("cts")
@@ -63,7 +68,7 @@ fn check_flags() -> [Arg; 4] {
     ]
 }
 
-fn commands() -> [clap::Command; 6] {
+fn commands() -> [clap::Command; 7] {
     let command = |name: &'static str, about| clap::Command::new(name).about(about);
     let dry_run = switch("dry-run", "Print what would be done and change nothing");
     [
@@ -74,6 +79,15 @@ fn commands() -> [clap::Command; 6] {
         command("status", "Print the migration status").arg(json()),
         command("verify", "Compare the database with the expected catalogue").arg(json()),
         command("repair", "Restore what is missing from the database"),
+        command("accept", "Record that a difference from the expected catalogue is meant so")
+            .after_help(ACCEPT_HELP)
+            .arg(
+                Arg::new("OBJECT")
+                    .required(true)
+                    .num_args(1..)
+                    .help("Table, table.column or index, as cts verify shows it or by its name"),
+            )
+            .arg(switch("withdraw", "Remove the record: the difference is drift again")),
         command("doctor", "Examine everything that cts needs and print remedies; changes nothing")
             .after_help(DOCTOR_HELP)
             .arg(json()),

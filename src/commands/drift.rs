@@ -36,6 +36,9 @@ pub fn drift_text(
     for object in &drift.extra {
         text.add(format_args!("extra:   {object} (left alone)"));
     }
+    for alteration in &drift.accepted {
+        text.add(format_args!("accepted: {alteration}"));
+    }
     for exception in exceptions {
         text.add(format_args!("exception: {exception}"));
     }

@@ -1,5 +1,6 @@
 //! The commands, one file each: what they print, log and return as an exit code.
 
+pub mod accept;
 pub mod check;
 mod drift;
 pub mod migrate;

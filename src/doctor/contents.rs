@@ -113,6 +113,11 @@ fn contents(schema: &Schema, snapshot: &Snapshot, missing_now: &[MissingObject])
     all.extend(missing(schema, &drift, missing_now));
     all.extend(altered(&drift));
     all.extend(counters(&drift));
+    if !drift.accepted.is_empty() {
+        let what = format!("accepted: {}", list(drift.accepted.iter()));
+        let finding = Finding::good(Group::Database, "accepted", what);
+        all.push(finding.remedy("cts accept OBJECT --withdraw, if one is not meant so any more"));
+    }
     if !snapshot.exceptions.is_empty() {
         let what = format!("{} constraint exceptions are recorded", snapshot.exceptions.len());
         let finding = Finding::good(Group::Database, "exceptions", what);
@@ -247,6 +252,7 @@ mod tests {
             catalog: SQLITE.expected.clone(),
             exceptions: Vec::new(),
             counters: Vec::new(),
+            accepted: Vec::new(),
         }
     }
 

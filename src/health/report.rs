@@ -9,6 +9,7 @@ use crate::migrate::outlook::{MissingObject, missing_objects};
 use crate::store::{
     Backend, Damage, Database, DatabaseIdentity, OpenDatabase, PoolState, Snapshot, StorageStatus,
 };
+use cts_schema::catalog::Alteration;
 use cts_schema::constraint_exception::ConstraintException;
 use cts_schema::migration::AppliedMigration;
 
@@ -50,6 +51,8 @@ pub struct Report {
     pub pending: Vec<String>,
     /// The number of migrations in a complete ledger.
     pub expected_migrations: usize,
+    /// The differences from the expected catalogue that are accepted, which is not a fault.
+    pub accepted: Vec<Alteration>,
     /// The rules that this database does not enforce, which is not a fault.
     pub exceptions: Vec<ConstraintException>,
     /// The connections of the pool; `None` on SQLite.
@@ -117,6 +120,7 @@ impl Report {
             applied: Vec::new(),
             pending: schema.migrations.iter().map(|m| m.name.to_string()).collect(),
             expected_migrations: schema.migrations.len(),
+            accepted: Vec::new(),
             exceptions: Vec::new(),
             pool: None,
         }

@@ -123,6 +123,7 @@ impl Report {
             self.reasons_found.push(Reason::Critical(NO_TABLE.into()));
         }
         let drift = self.judge_ledger(schema, snapshot);
+        self.accepted = drift.accepted.clone();
         let missing = missing_objects_now(&drift, surroundings);
         for table in CRITICAL.iter().filter(|table| has_any && !self.tables.contains(table)) {
             let text = format!("critical table {table} is missing");

@@ -3,6 +3,7 @@
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::event::Event;
@@ -21,6 +22,8 @@ pub struct Execution<'e> {
     pub(super) wait: &'e WaitPolicy<'e>,
     /// Whether an older CTS made the database.
     is_adoption: bool,
+    /// The tables of which the owner has accepted differences.
+    accepted: BTreeSet<String>,
     /// The exceptions that are in force by now.
     pub(super) exceptions: Vec<ConstraintException>,
     /// The fallback, which the ledger takes once it has its shape.
@@ -47,6 +50,7 @@ impl<'e> Execution<'e> {
             identity,
             wait,
             is_adoption: snapshot.origin() == Origin::OlderCts,
+            accepted: snapshot.accepted.iter().map(|a| a.object.table().to_string()).collect(),
             exceptions,
             unrecorded: None,
             online: Vec::new(),
@@ -179,6 +183,16 @@ impl<'e> Execution<'e> {
         let mut columns = expected.into_iter().flat_map(|table| table.columns.iter());
         let Some(definition) = columns.find(|c| c.name == *column) else { return Ok(()) };
         match tx.attempt(&mut |tx| tx.add_column(table, definition)) {
+            Err(error)
+                if error.kind == Kind::Data && tx.is_open() && self.accepted.contains(table) =>
+            {
+                let error = error.remedy(format!(
+                    "only a rebuild of the table can add it, which would undo what is accepted of it: `cts accept {table} --withdraw` allows that"
+                ));
+                let object = Object::Column(table.into(), column.into());
+                self.events.push(Event::NotRestored(object, error));
+                return Ok(());
+            }
             Err(error) if error.kind == Kind::Data && tx.is_open() => {
                 self.back_up_once(tx)?;
                 self.rebuild(tx, table)?;

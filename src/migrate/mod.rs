@@ -3,6 +3,7 @@
 //! migration lock ([`execute`]); what came of it is a list of events ([`event`]), rendered once
 //! each for the log and for `site_logs` ([`render`]). Knows the store only through its seam.
 
+mod acceptance;
 mod adoption;
 pub mod assessment;
 mod correction;
@@ -27,6 +28,7 @@ use crate::store::{
     WaitPolicy, write_site_log,
 };
 use crate::system::version::VERSION;
+pub use acceptance::accept;
 use assessment::Assessment;
 use cts_schema::catalog::{Drift, Object};
 use event::{Event, Outcome, has_changes};

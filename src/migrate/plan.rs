@@ -143,7 +143,9 @@ pub fn tables_to_rebuild<'s>(
                 && !identity.backend.can_add_column(found, column, has_rows)
         };
         if is_adoption && differs(identity.backend, drift, &table.name)
-            || !is_adoption && table.columns.iter().any(|column| cannot_add(&column))
+            || !is_adoption
+                && !snapshot.has_accepted(&table.name)
+                && table.columns.iter().any(|column| cannot_add(&column))
         {
             tables.push(table);
         }

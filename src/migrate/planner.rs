@@ -291,6 +291,9 @@ impl<'p> Planner<'p> {
             if !matches!(exception.rule, Rule::ForeignKey(_) | Rule::Unique(_))
                 && !self.is_rebuilt(&exception.table)
             {
+                if self.snapshot.has_accepted(&exception.table) {
+                    continue;
+                }
                 self.back_up_once("a table is rebuilt");
             }
             let reason = "no row violates it any longer";

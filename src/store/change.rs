@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use super::{Inspect, WaitPolicy};
 use crate::error::{Error, Result};
-use cts_schema::catalog::{Column, Correction, CounterFault, Index, Object, Table};
+use cts_schema::catalog::{
+    AcceptedDifference, Column, Correction, CounterFault, Index, Object, Table,
+};
 use cts_schema::constraint_exception::{ConstraintException, Rule};
 use cts_schema::migration::Migration;
 use cts_schema::sql::Statement;
@@ -184,6 +186,18 @@ pub trait Change: Inspect {
     /// # Errors
     /// Where rows still violate the foreign key, or the record cannot be written.
     fn enforce(&mut self, exception: &ConstraintException) -> Result<()>;
+
+    /// Records differences as accepted, in place of what was recorded of their object.
+    ///
+    /// # Errors
+    /// Where the record cannot be written.
+    fn record_acceptance(&mut self, accepted: &AcceptedDifference) -> Result<()>;
+
+    /// Removes the record of accepted differences.
+    ///
+    /// # Errors
+    /// Where the record cannot be written.
+    fn withdraw_acceptance(&mut self, accepted: &AcceptedDifference) -> Result<()>;
 
     /// Makes a counter go on past the ids of the rows.
     ///

@@ -11,7 +11,9 @@ use super::{
     StorageStatus, Store, WaitPolicy,
 };
 use crate::error::{Error, Kind, Result};
-use cts_schema::catalog::{Catalog, Column, Correction, CounterFault, Index, Object, Table};
+use cts_schema::catalog::{
+    AcceptedDifference, Catalog, Column, Correction, CounterFault, Index, Object, Table,
+};
 use cts_schema::constraint_exception::{ConstraintException, Rule};
 use cts_schema::migration::Migration;
 use cts_schema::sql::Statement;
@@ -227,6 +229,14 @@ impl Change for FailingTx<'_> {
 
     fn enforce(&mut self, exception: &ConstraintException) -> Result<()> {
         self.tx()?.enforce(exception)
+    }
+
+    fn record_acceptance(&mut self, accepted: &AcceptedDifference) -> Result<()> {
+        self.tx()?.record_acceptance(accepted)
+    }
+
+    fn withdraw_acceptance(&mut self, accepted: &AcceptedDifference) -> Result<()> {
+        self.tx()?.withdraw_acceptance(accepted)
     }
 
     fn advance_counter(&mut self, fault: &CounterFault) -> Result<()> {

@@ -6,7 +6,7 @@ use std::fmt;
 use super::DatabaseIdentity;
 use super::schema::Schema;
 use crate::error::{Error, Kind, Result};
-use cts_schema::catalog::{Catalog, CounterFault, Drift, Object, Table};
+use cts_schema::catalog::{AcceptedDifference, Catalog, CounterFault, Drift, Object, Table};
 use cts_schema::constraint_exception::{ConstraintException, with_exceptions};
 use cts_schema::migration::AppliedMigration;
 
@@ -19,6 +19,8 @@ pub struct Snapshot {
     pub catalog: Catalog,
     /// The rules of the expected schema that are not enforced in this database.
     pub exceptions: Vec<ConstraintException>,
+    /// The differences from the expected catalogue that the owner has accepted.
+    pub accepted: Vec<AcceptedDifference>,
     /// The counters that give new rows no usable id; empty where they were not read.
     pub counters: Vec<CounterFault>,
 }
@@ -46,10 +48,16 @@ impl Snapshot {
         }
     }
 
-    /// The difference from the expected catalogue, without the rules that have an exception.
+    /// Whether the owner has accepted a difference of a table, which a rebuild would undo.
+    pub fn has_accepted(&self, table: &str) -> bool {
+        self.accepted.iter().any(|accepted| accepted.object.table() == table)
+    }
+
+    /// The difference from the expected catalogue, without the rules that have an exception; what the owner
+    /// has accepted is listed apart.
     pub fn drift(&self, schema: &Schema) -> Drift {
         let drift = with_exceptions(schema.expected, &self.exceptions).difference(&self.catalog);
-        Drift { counters: self.counters.clone(), ..drift }
+        Drift { counters: self.counters.clone(), ..drift.accept(&self.accepted) }
     }
 }
 

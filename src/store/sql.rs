@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::SiteLogEntry;
 use crate::system::version::VERSION;
-use cts_schema::catalog::{Catalog, Index, List, Table};
+use cts_schema::catalog::{ACCEPTED_RULE, AcceptedDifference, Catalog, Index, List, Table};
 use cts_schema::constraint_exception::{ConstraintException, Rule, with_exceptions};
 use cts_schema::migration::Migration;
 
@@ -116,6 +116,47 @@ pub fn upsert_exception(exceptions: &str, exception: &ConstraintException) -> St
         literal(rule.object()),
         literal(detail)
     )
+}
+
+/// The statement that records accepted differences, in a table given as SQL.
+pub fn upsert_acceptance(exceptions: &str, accepted: &AcceptedDifference) -> String {
+    format!(
+        "INSERT INTO {exceptions} (table_name, rule, object, detail, row_count) \
+         VALUES ({}, '{ACCEPTED_RULE}', {}, {}, 0) ON CONFLICT (table_name, rule, object) \
+         DO UPDATE SET detail = excluded.detail",
+        literal(accepted.object.table()),
+        literal(&accepted.record_object()),
+        literal(&accepted.record_detail())
+    )
+}
+
+/// The statement that removes the record of accepted differences from a table given as SQL.
+pub fn delete_acceptance(exceptions: &str, accepted: &AcceptedDifference) -> String {
+    format!(
+        "DELETE FROM {exceptions} WHERE table_name = {} AND rule = '{ACCEPTED_RULE}' AND object = {}",
+        literal(accepted.object.table()),
+        literal(&accepted.record_object())
+    )
+}
+
+/// What the table of constraint exceptions records.
+#[derive(Default)]
+pub struct RecordedExceptions {
+    /// The rules that are not enforced.
+    pub exceptions: Vec<ConstraintException>,
+    /// The differences that are accepted.
+    pub accepted: Vec<AcceptedDifference>,
+}
+
+impl RecordedExceptions {
+    /// Adds a row. A rule or an object that only a later cts knows is left out.
+    pub fn add(&mut self, table: String, rule: &str, object: String, detail: String, rows: u64) {
+        if rule == ACCEPTED_RULE {
+            self.accepted.extend(AcceptedDifference::from_record(table, &object, &detail));
+        } else if let Some(rule) = Rule::from_record(rule, object, detail) {
+            self.exceptions.push(ConstraintException { table, rule, rows });
+        }
+    }
 }
 
 /// The statement that removes the record of an exception from a table given as SQL.

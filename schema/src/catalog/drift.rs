@@ -92,6 +92,8 @@ pub struct Drift {
     pub extra: Vec<Object>,
     /// Counters that give new rows no usable id.
     pub counters: Vec<CounterFault>,
+    /// Differences that the owner has accepted. They are listed and are not a fault.
+    pub accepted: Vec<Alteration>,
 }
 
 impl Drift {

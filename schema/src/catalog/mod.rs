@@ -4,6 +4,7 @@
 //! The expected catalogue is computed from the SQL files at build time. Only the category of each table and the
 //! critical tables are stated in Rust.
 
+mod acceptance;
 pub mod attribute;
 mod category;
 mod correction;
@@ -14,6 +15,7 @@ mod rust_source;
 use std::borrow::Cow;
 use std::fmt;
 
+pub use acceptance::{ACCEPTED_RULE, AcceptedDifference};
 pub use category::{CATEGORIES, CRITICAL, Category, core_tables, is_cts_database};
 pub use correction::Correction;
 pub use counter::{CounterFault, CounterState};

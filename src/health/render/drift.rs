@@ -7,27 +7,35 @@ use cts_schema::constraint_exception::ConstraintException;
 
 /// The drift and the constraint exceptions as JSON.
 pub fn drift_json(drift: &Drift, exceptions: &[ConstraintException]) -> String {
-    let object = |object: &Object| match object {
-        Object::Table(table) => json!({ "kind": "table", "table": table }),
-        Object::Column(table, name) => json!({ "kind": "column", "table": table, "name": name }),
-        Object::Index(table, name) => json!({ "kind": "index", "table": table, "name": name }),
-    };
-    let altered = |alteration: &Alteration| {
-        let Alteration { object: what, expected, found, .. } = alteration;
-        let remedy = alteration.remedy();
-        json!({ "object": object(what), "expected": expected, "found": found, "remedy": remedy })
-    };
     let mut json = json!({
         "drift": !drift.is_none(),
-        "missing": drift.missing.iter().map(object).collect::<Vec<_>>(),
-        "altered": drift.altered.iter().map(altered).collect::<Vec<_>>(),
-        "extra": drift.extra.iter().map(object).collect::<Vec<_>>(),
+        "missing": drift.missing.iter().map(object_json).collect::<Vec<_>>(),
+        "altered": drift.altered.iter().map(altered_json).collect::<Vec<_>>(),
+        "extra": drift.extra.iter().map(object_json).collect::<Vec<_>>(),
         "relaxed": exceptions.iter().map(exception_json).collect::<Vec<_>>(),
     });
     if let Some(keys) = json.as_object_mut().filter(|_| !drift.counters.is_empty()) {
         keys.insert("counters".into(), drift.counters.iter().map(counter_json).collect());
     }
+    if let Some(keys) = json.as_object_mut().filter(|_| !drift.accepted.is_empty()) {
+        keys.insert("accepted".into(), drift.accepted.iter().map(altered_json).collect());
+    }
     json.to_string()
+}
+
+fn object_json(object: &Object) -> Value {
+    match object {
+        Object::Table(table) => json!({ "kind": "table", "table": table }),
+        Object::Column(table, name) => json!({ "kind": "column", "table": table, "name": name }),
+        Object::Index(table, name) => json!({ "kind": "index", "table": table, "name": name }),
+    }
+}
+
+/// A difference as JSON.
+pub fn altered_json(alteration: &Alteration) -> Value {
+    let Alteration { object, expected, found, .. } = alteration;
+    let remedy = alteration.remedy();
+    json!({ "object": object_json(object), "expected": expected, "found": found, "remedy": remedy })
 }
 
 fn counter_json(fault: &CounterFault) -> Value {

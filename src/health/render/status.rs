@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
-use super::drift::exception_json;
+use super::drift::{altered_json, exception_json};
 use super::format::{json_text, milliseconds, stored_timestamp, timestamp};
 use crate::health::Report;
 use crate::health::report::TableCount;
@@ -39,6 +39,7 @@ impl Report {
             },
             status: self.migration_status(),
             relaxed: self.exceptions.iter().map(exception_json).collect(),
+            accepted: self.accepted.iter().map(altered_json).collect(),
             reasons: self.reasons(),
             version: VERSION,
             timestamp: timestamp(self.at),
@@ -56,6 +57,8 @@ struct MigrationStatus<'r> {
     status: &'static str,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     relaxed: Vec<Value>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    accepted: Vec<Value>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     reasons: Vec<&'r str>,
     version: &'static str,

@@ -26,6 +26,9 @@ impl Report {
             text.add(format_args!("  {:<14} {existing}/{expected}", category.key));
         }
         text.add(format_args!("Status:     {}", self.migration_status()));
+        for alteration in &self.accepted {
+            text.add(format_args!("  accepted: {alteration}"));
+        }
         for exception in &self.exceptions {
             text.add(format_args!("  exception: {exception}"));
         }

@@ -28,6 +28,7 @@ fn whole() -> Snapshot {
         catalog: SQLITE.expected.clone(),
         exceptions: Vec::new(),
         counters: Vec::new(),
+        accepted: Vec::new(),
     }
 }
 

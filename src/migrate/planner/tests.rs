@@ -38,6 +38,7 @@ fn current(migrations: usize) -> Snapshot {
         catalog: SQLITE.expected.clone(),
         exceptions: Vec::new(),
         counters: Vec::new(),
+        accepted: Vec::new(),
     }
 }
 

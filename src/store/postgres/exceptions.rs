@@ -3,9 +3,11 @@
 use super::session::{Row, Session};
 use crate::error::Result;
 use crate::store::sql::{
-    EXCEPTIONS_TABLE, create_exceptions_table, quoted, select_exceptions, upsert_exception,
+    EXCEPTIONS_TABLE, RecordedExceptions, create_exceptions_table, quoted, select_exceptions,
+    upsert_acceptance, upsert_exception,
 };
-use cts_schema::constraint_exception::{ConstraintException, Rule};
+use cts_schema::catalog::AcceptedDifference;
+use cts_schema::constraint_exception::ConstraintException;
 
 /// The query for the exceptions; one without rows where the table of them does not exist.
 pub fn select(session: &Session, table_exists: bool) -> String {
@@ -19,16 +21,13 @@ pub fn select(session: &Session, table_exists: bool) -> String {
 ///
 /// # Errors
 /// `Kind::Io` if a row cannot be read.
-pub fn read(rows: &[Row]) -> Result<Vec<ConstraintException>> {
-    let mut exceptions = Vec::new();
+pub fn read(rows: &[Row]) -> Result<RecordedExceptions> {
+    let mut recorded = RecordedExceptions::default();
     for row in rows {
         let (object, detail) = (row.text(2)?.to_string(), row.text(3)?.to_string());
-        if let Some(rule) = Rule::from_record(row.text(1)?, object, detail) {
-            let table = row.text(0)?.to_string();
-            exceptions.push(ConstraintException { table, rule, rows: row.number(4)? });
-        }
+        recorded.add(row.text(0)?.to_string(), row.text(1)?, object, detail, row.number(4)?);
     }
-    Ok(exceptions)
+    Ok(recorded)
 }
 
 /// Records an exception, and creates the table of them with the first one.
@@ -39,6 +38,16 @@ pub fn record(session: &mut Session, exception: &ConstraintException) -> Result<
     let name = session.qualified(EXCEPTIONS_TABLE);
     let table = create_exceptions_table(&name, "BIGINT", "TIMESTAMPTZ", "CURRENT_TIMESTAMP");
     session.run(&format!("{table}; {}", upsert_exception(&name, exception)))
+}
+
+/// Records accepted differences, and creates the table of exceptions with the first record.
+///
+/// # Errors
+/// If the server refuses a statement; an open transaction is aborted then.
+pub fn record_acceptance(session: &mut Session, accepted: &AcceptedDifference) -> Result<()> {
+    let name = session.qualified(EXCEPTIONS_TABLE);
+    let table = create_exceptions_table(&name, "BIGINT", "TIMESTAMPTZ", "CURRENT_TIMESTAMP");
+    session.run(&format!("{table}; {}", upsert_acceptance(&name, accepted)))
 }
 
 /// Validates the foreign keys from one table to another, so that they hold for all rows.

@@ -80,9 +80,11 @@ fn read(session: &mut Session, begin: &str, end: &str) -> Result<Inspection> {
     let exceptions = exceptions::select(session, state.has_exceptions_table);
     let sql = format!("{ledger}; {exceptions}{end}");
     let [ledger, exceptions] = session.results_of(&sql)?;
+    let recorded = exceptions::read(&exceptions)?;
     let mut snapshot = Snapshot {
         ledger: ledger::read(&ledger),
-        exceptions: exceptions::read(&exceptions)?,
+        exceptions: recorded.exceptions,
+        accepted: recorded.accepted,
         catalog: found.catalog,
         counters: Vec::new(),
     };

@@ -18,14 +18,17 @@ use super::{
 };
 use crate::error::{Error, Kind, Result, StateLeft};
 use crate::store::sql::{
-    EXCEPTIONS_TABLE, delete_exception, insert_ledger_row, insert_site_log, quoted,
+    EXCEPTIONS_TABLE, delete_acceptance, delete_exception, insert_ledger_row, insert_site_log,
+    quoted,
 };
 use crate::store::{
     Backup, Change, Damage, DamageScope, FailedStatement, Forecast, Inspect, ONLINE_INDEX_ROWS_MAX,
     Obstacle, Rebuilt, SiteLogEntry, Snapshot, StatementCounts, WaitPolicy, interrupted,
 };
 use crate::system::deadline::cannot_start_thread;
-use cts_schema::catalog::{Catalog, Column, Correction, CounterFault, Index, Object, Table};
+use cts_schema::catalog::{
+    AcceptedDifference, Catalog, Column, Correction, CounterFault, Index, Object, Table,
+};
 use cts_schema::constraint_exception::{ConstraintException, Rule};
 use cts_schema::migration::Migration;
 use cts_schema::sql::{Created, Statement, with_schema};
@@ -308,6 +311,16 @@ impl Change for PostgresTx {
         }
         let exceptions = self.session().qualified(EXCEPTIONS_TABLE);
         self.run(&delete_exception(&exceptions, exception))
+    }
+
+    fn record_acceptance(&mut self, accepted: &AcceptedDifference) -> Result<()> {
+        let done = exceptions::record_acceptance(self.session(), accepted);
+        done.map_err(|error| self.with_lock_holder(error))
+    }
+
+    fn withdraw_acceptance(&mut self, accepted: &AcceptedDifference) -> Result<()> {
+        let name = self.session().qualified(EXCEPTIONS_TABLE);
+        self.run(&delete_acceptance(&name, accepted))
     }
 
     fn advance_counter(&mut self, fault: &CounterFault) -> Result<()> {

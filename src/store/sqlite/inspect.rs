@@ -46,9 +46,14 @@ fn read(conn: &Connection, cached: &mut Option<CachedCatalog>) -> Result<Snapsho
             catalog
         }
     };
-    let exceptions = exceptions::read(conn, &catalog)?;
-    let ledger = ledger::read(conn, &catalog)?;
-    Ok(Snapshot { ledger, catalog, exceptions, counters: Vec::new() })
+    let recorded = exceptions::read(conn, &catalog)?;
+    Ok(Snapshot {
+        ledger: ledger::read(conn, &catalog)?,
+        catalog,
+        exceptions: recorded.exceptions,
+        accepted: recorded.accepted,
+        counters: Vec::new(),
+    })
 }
 
 /// Whether a table exists and has more than this number of rows.

@@ -14,12 +14,16 @@ use super::lock::until_unlocked;
 use super::violations::{count_violations, mismatched_foreign_keys};
 use super::{backup, catalog, counters, exceptions, index, rebuild};
 use crate::error::{Error, Kind, Result};
-use crate::store::sql::{insert_ledger_row, insert_site_log, quoted};
+use crate::store::sql::{
+    EXCEPTIONS_TABLE, delete_acceptance, insert_ledger_row, insert_site_log, quoted,
+};
 use crate::store::{
     Backup, Change, Damage, DamageScope, FailedStatement, Forecast, Inspect, Obstacle, Rebuilt,
     SiteLogEntry, Snapshot, StatementCounts, WaitPolicy, interrupted,
 };
-use cts_schema::catalog::{Catalog, Column, Correction, CounterFault, Index, Object, Table};
+use cts_schema::catalog::{
+    AcceptedDifference, Catalog, Column, Correction, CounterFault, Index, Object, Table,
+};
 use cts_schema::constraint_exception::{ConstraintException, Rule};
 use cts_schema::migration::Migration;
 use cts_schema::sql::Statement;
@@ -148,6 +152,14 @@ impl Change for SqliteTx<'_> {
 
     fn enforce(&mut self, exception: &ConstraintException) -> Result<()> {
         exceptions::remove(self.conn, exception).map_err(|e| from_sqlite(self.path, &e))
+    }
+
+    fn record_acceptance(&mut self, accepted: &AcceptedDifference) -> Result<()> {
+        exceptions::record_acceptance(self.conn, accepted).map_err(|e| from_sqlite(self.path, &e))
+    }
+
+    fn withdraw_acceptance(&mut self, accepted: &AcceptedDifference) -> Result<()> {
+        self.run(&delete_acceptance(EXCEPTIONS_TABLE, accepted))
     }
 
     fn advance_counter(&mut self, fault: &CounterFault) -> Result<()> {

@@ -103,6 +103,7 @@ macro_rules! on_both {
     };
 }
 
+mod acceptance;
 mod answers;
 mod clock;
 mod counters;

@@ -364,3 +364,30 @@ fn an_older_database_with_what_its_owner_made_is_adopted_and_reported() {
     let said = database.cts("verify").status(1).out();
     assert!(said.contains("drift: 0 missing, 1 altered"), "{said}");
 }
+
+/// The owner has made a table partitioned: one command says that this is meant so, and healing leaves it alone.
+#[test]
+fn a_partitioned_table_can_be_accepted() {
+    let database = Cluster::shared().owned();
+    database.cts("migrate").success();
+    database.sql(
+        "ALTER TABLE site_logs RENAME TO old; \
+         CREATE TABLE site_logs (LIKE old INCLUDING DEFAULTS INCLUDING IDENTITY, PRIMARY KEY (id, created_at)) PARTITION BY RANGE (created_at); \
+         CREATE TABLE site_logs_all PARTITION OF site_logs DEFAULT; INSERT INTO site_logs SELECT * FROM old; DROP TABLE old",
+    );
+    database
+        .cts("repair")
+        .status(1)
+        .says(&["table site_logs: expected ", "PARTITION BY RANGE (created_at)"]);
+    database
+        .cts("accept site_logs")
+        .success()
+        .says(&["accepted: table site_logs: ", "PARTITION BY"]);
+    database.cts("verify").success().says(&["no drift", "accepted: table site_logs: "]);
+    database.cts("--check").success().says(&["CTS OK"]);
+    let service = database.serve().start();
+    service.until_ready().until_status("healthy");
+    service.stop();
+    database.cts("repair").success();
+    database.cts("--check --deep").success();
+}

@@ -351,3 +351,21 @@ fn a_generated_column_of_the_owner_is_no_drift() {
     machine.cts("verify").success().says(&["extra:   column users.shout"]);
     machine.cts("--check").success();
 }
+
+/// A rebuild would undo what is accepted of a table, so a column that needs one is not put back.
+#[test]
+fn what_is_accepted_of_a_table_is_left_alone_by_healing() {
+    let machine = changed(&CASES[3]);
+    machine.cts("verify").status(1).says(&["found STRICT"]);
+    machine.cts("accept users").success();
+    machine.cts("repair").success().says(&["no drift", "accepted: table users: "]);
+    machine.sql("ALTER TABLE users DROP COLUMN created_at");
+    machine.cts("repair").status(1).says(&[
+        "column users.created_at is missing and cannot be put back",
+        "`cts accept users --withdraw` allows that",
+    ]);
+    assert_eq!(machine.number("SELECT strict FROM pragma_table_list('users')"), 1);
+    machine.cts("accept users --withdraw").success();
+    machine.cts("repair").success().says(&["table users was rebuilt"]);
+    machine.cts("verify").success();
+}
