@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use crate::error::Error;
-use crate::health::{Reason, disk_reason, unanswered_reason};
+use crate::health::{Reason, disk_reason, inode_reason, unanswered_reason};
 use crate::migrate::assessment::Assessment;
 use crate::migrate::outlook::{MissingObject, Outlook, missing_objects};
 use crate::store::finding::{Finding, Group};
@@ -37,6 +37,7 @@ pub fn examine(database: &dyn Database) -> DatabaseExamination {
     findings.extend(unanswered(&found.storage));
     findings.extend(found.long_wal.map(long_wal));
     findings.extend(disk(&found.storage));
+    findings.extend(inodes(&found.storage));
     findings.extend(writable(&found.storage));
     if let Some(snapshot) = &found.snapshot {
         let missing = missing_objects_of(database, snapshot);
@@ -58,6 +59,15 @@ fn disk(storage: &StorageStatus) -> Option<Finding> {
             Finding::attention(Group::Files, name, what).remedy(remedy)
         }
         Some(Reason::Critical(what)) => Finding::bad(Group::Files, name, what).remedy(remedy),
+    })
+}
+
+/// The finding for few free inodes; none where there are enough or they are not known.
+fn inodes(storage: &StorageStatus) -> Option<Finding> {
+    let name = "free inodes";
+    Some(match inode_reason(storage)? {
+        Reason::Critical(what) => Finding::bad(Group::Files, name, what),
+        reason => Finding::attention(Group::Files, name, reason.text()),
     })
 }
 

@@ -9,4 +9,4 @@ mod verdict;
 
 pub use conditions::{Conditions, Subject};
 pub use report::{Report, Surroundings, examine};
-pub use verdict::{Reason, Status, disk_reason, unanswered_reason};
+pub use verdict::{Reason, Status, disk_reason, inode_reason, unanswered_reason};

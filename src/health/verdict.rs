@@ -17,6 +17,8 @@ use cts_schema::constraint_exception::{ConstraintException, Rule};
 const DISK_FULL_BYTES: u64 = 16 << 20;
 /// With fewer free bytes, and less than 5 % of the disk, the operator should act.
 const DISK_LOW_BYTES: u64 = 1 << 30;
+/// With fewer free inodes, and less than 5 % of all, the operator should act.
+const INODES_LOW: u64 = 1000;
 /// How many damaged pages are named.
 const DAMAGED_PAGES_SHOWN: usize = 3;
 
@@ -185,6 +187,7 @@ impl Report {
         let long_wal = long_wal.as_ref().map(Error::to_string);
         self.reasons_found.extend(long_wal.map(Reason::Warning));
         self.reasons_found.extend(disk_reason(storage));
+        self.reasons_found.extend(inode_reason(storage));
     }
 
     fn judge_damage(&mut self, schema: &Schema, damage: &Damage) {
@@ -284,6 +287,22 @@ pub fn disk_reason(storage: &StorageStatus) -> Option<Reason> {
     match free {
         _ if free < DISK_FULL_BYTES => Some(Reason::Critical(text)),
         _ if free < DISK_LOW_BYTES && free < total / 20 => Some(Reason::Warning(text)),
+        _ => None,
+    }
+}
+
+/// What the free inodes of the file system give reason for; nothing if they are unknown. Without one no file
+/// can be created, however much space is free: the database cannot be opened where its `-wal` or `-shm`
+/// is missing, and a running service goes on with those that it has.
+pub fn inode_reason(storage: &StorageStatus) -> Option<Reason> {
+    let (free, total) = (storage.free_inodes?, storage.total_inodes?);
+    let text = format!(
+        "{free} of {total} inodes are free on the file system of the database: files that are not needed can be removed (`df -i`)"
+    );
+    match free {
+        _ if free < storage.inodes_needed => Some(Reason::Critical(text)),
+        0 => Some(Reason::Warning(text)),
+        _ if free < INODES_LOW && free < total / 20 => Some(Reason::Warning(text)),
         _ => None,
     }
 }

@@ -166,6 +166,13 @@ pub struct StorageStatus {
     pub free_bytes: Option<u64>,
     /// Total bytes of its disk, where that is known.
     pub total_bytes: Option<u64>,
+    /// Inodes that are free on its file system, that is, files that can still be created there, where
+    /// that is known.
+    pub free_inodes: Option<u64>,
+    /// All inodes of its file system, where that is known.
+    pub total_inodes: Option<u64>,
+    /// Files of the database that the next program to open it has to create.
+    pub inodes_needed: u64,
     /// Why the open database is no longer the one at its path.
     pub replaced: Option<String>,
     /// Why the file system does not answer, so that the figures and reasons above are not known.

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use rusqlite::{Connection, Params, Row};
+use rusqlite::{Connection, Params, Row, ffi};
 
 use super::error::{from_sqlite, is_damage, is_uncheckable};
 use crate::error::Result;
@@ -119,10 +119,21 @@ fn find_orphans(
 /// The lines of a check that report damage.
 fn check(conn: &Connection, pragma: &str) -> rusqlite::Result<Vec<String>> {
     match rows(conn, &format!("PRAGMA {pragma}"), [], |row| row.get(0)) {
-        Ok(lines) => Ok(lines.into_iter().filter(|line: &String| line != "ok").collect()),
+        Ok(lines) => match lines.iter().find_map(|line: &String| read_fault(line)) {
+            Some(code) => Err(rusqlite::Error::SqliteFailure(ffi::Error::new(code), None)),
+            None => Ok(lines.into_iter().filter(|line| line != "ok").collect()),
+        },
         Err(e) if is_damage(&e) => Ok(vec![e.to_string()]),
         Err(e) => Err(e),
     }
+}
+
+/// The result code of a page that could not be read (`checkTreePage` in btree.c), which says nothing about
+/// what is in it.
+fn read_fault(line: &str) -> Option<i32> {
+    let (_, code) = line.split_once("unable to get the page. error code=")?;
+    let digits = code.split(|c: char| !c.is_ascii_digit()).next()?;
+    digits.parse().ok().filter(|code| code & 0xff == ffi::SQLITE_IOERR)
 }
 
 /// Checks the schema and, if it exists, one table.

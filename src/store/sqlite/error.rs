@@ -5,8 +5,9 @@ use std::path::Path;
 
 use rusqlite::{ErrorCode, ffi};
 
+use super::failed_call::{explain, is_read_fault};
 use super::file_error::{beyond_file_size_limit, disk_full};
-use super::storage::{file_size_limit, has_plenty, is_full, write_obstacle};
+use super::storage::{file_size_limit, has_plenty, is_full};
 use crate::error::{Cause, Error, Kind};
 use crate::store::interrupted;
 
@@ -68,6 +69,7 @@ pub fn is_unopenable(error: &rusqlite::Error) -> bool {
 pub fn is_damage(error: &rusqlite::Error) -> bool {
     let code = error.sqlite_error_code();
     matches!(code, Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+        && !is_read_fault(error)
 }
 
 /// Whether the statement itself is at fault (`SQLITE_ERROR`), such as one that names a column which
@@ -95,6 +97,9 @@ pub fn extended_code(error: &rusqlite::Error) -> Option<i32> {
 /// An error of SQLite for the operator, with the path of the database first.
 pub fn from_sqlite(path: &Path, cause: &rusqlite::Error) -> Error {
     use ErrorCode as Code;
+    if let Some(error) = explain(path, cause) {
+        return error;
+    }
     let text = match cause {
         rusqlite::Error::SqliteFailure(_, Some(message)) => message.clone(),
         rusqlite::Error::SqlInputError { msg, .. } => msg.clone(),
@@ -111,7 +116,7 @@ pub fn from_sqlite(path: &Path, cause: &rusqlite::Error) -> Error {
         _ => {}
     }
     let text = if is_damage(cause) { format!("the database is damaged: {text}") } else { text };
-    let (kind, remedy) = kind_and_remedy(path, code);
+    let (kind, remedy) = kind_and_remedy(code);
     let mut error = Error::new(kind, text).at(path.display());
     error.remedy = remedy.map(str::to_string);
     match extended_code(cause) {
@@ -122,7 +127,7 @@ pub fn from_sqlite(path: &Path, cause: &rusqlite::Error) -> Error {
 
 /// The kind of an error of SQLite and what to do about it, by its primary result code
 /// (sqlite.org/rescode.html).
-fn kind_and_remedy(path: &Path, code: Option<ErrorCode>) -> (Kind, Option<&'static str>) {
+fn kind_and_remedy(code: Option<ErrorCode>) -> (Kind, Option<&'static str>) {
     use ErrorCode as Code;
     let (kind, remedy) = match code {
         // SQLite reports the same for the disk of temporary files, and for ids that are used up.
@@ -144,13 +149,10 @@ fn kind_and_remedy(path: &Path, code: Option<ErrorCode>) -> (Kind, Option<&'stat
             Kind::Permission,
             "run as the owner of the file, and check whether its disk is mounted read-only (`findmnt`)",
         ),
-        Some(Code::CannotOpen) if write_obstacle(path).is_some() => (
-            Kind::Permission,
-            "check the permissions of the file and its folder, or set SQLITE_DB_PATH (or --db) to another file",
+        Some(Code::CannotOpen) => (
+            Kind::Io,
+            "neither the files nor the operating system show the reason: look at `dmesg` and the limits of this process (`prlimit`), then run it again",
         ),
-        Some(Code::CannotOpen) => {
-            (Kind::Io, "check whether file descriptors or memory ran out (`ulimit -n`, `free`)")
-        }
         _ => return (Kind::Data, None),
     };
     (kind, Some(remedy))

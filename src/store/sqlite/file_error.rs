@@ -5,40 +5,82 @@ use std::path::Path;
 
 use rustix::io::Errno;
 
-use super::storage::{NEW_DATABASE_BYTES, file_size_limit, free_bytes, needed_bytes};
+use super::storage::{NEW_DATABASE_BYTES, file_size_limit, free_bytes, has_no_inode, needed_bytes};
 use crate::error::{Cause, Error, Kind};
 use crate::store::AS_ITS_OWNER;
 
-/// The error of a file that cannot be read.
-pub fn unreadable(path: &Path, cause: &io::Error) -> Error {
-    let (kind, remedy) = match cause.kind() {
-        ErrorKind::PermissionDenied => (Kind::Permission, AS_ITS_OWNER),
-        ErrorKind::NotADirectory => {
+/// What an error number of the operating system means, whatever call failed with it: the kind of the
+/// error, and what to do. `None` if that depends on the call. (errno(3))
+pub fn meaning(errno: Errno) -> Option<(Kind, &'static str)> {
+    Some(match errno {
+        Errno::IO | Errno::NXIO | Errno::NODEV | Errno::TIMEDOUT => (
+            Kind::Io,
+            "check the disk (`dmesg`, `smartctl`) and its mount (`findmnt`); the file may be sound, and a backup is of no use before the disk works",
+        ),
+        Errno::STALE => (Kind::Io, "mount its file system again (`findmnt`)"),
+        Errno::MFILE => {
+            (Kind::Io, "raise the limit on open files (`ulimit -n`, LimitNOFILE=) and run it again")
+        }
+        Errno::NFILE => (
+            Kind::Io,
+            "this machine has no open file left: find the program that holds them (`lsof`), or raise fs.file-max",
+        ),
+        Errno::NOMEM => (
+            Kind::Io,
+            "free memory (`free`), or raise the limit of this process (`ulimit -v`, MemoryMax=)",
+        ),
+        Errno::NOLCK => {
+            (Kind::Io, "put the database on a local file system, which can lock files (`findmnt`)")
+        }
+        Errno::ACCESS | Errno::PERM => (
+            Kind::Permission,
+            "check the permissions and attributes of the path (`namei -l`, `lsattr -d`)",
+        ),
+        Errno::ROFS => (Kind::Permission, "mount the disk so that it can be written (`findmnt`)"),
+        Errno::LOOP => (Kind::Config, "correct the symbolic links of the path (`namei -l`)"),
+        Errno::NOTDIR => {
             (Kind::Config, "set SQLITE_DB_PATH (or --db) to a file that is in a folder")
         }
-        ErrorKind::InvalidFilename => {
+        Errno::NAMETOOLONG => {
             (Kind::Config, "set SQLITE_DB_PATH (or --db) to a path with shorter names")
         }
-        _ => (Kind::Io, "check the disk (`dmesg`, `smartctl`)"),
+        _ => return None,
+    })
+}
+
+/// The error number of an error of the operating system.
+fn errno_of(cause: &io::Error) -> Option<Errno> {
+    cause.raw_os_error().map(Errno::from_raw_os_error)
+}
+
+/// The error of a file that cannot be read.
+pub fn unreadable(path: &Path, cause: &io::Error) -> Error {
+    let (kind, remedy) = match errno_of(cause) {
+        Some(Errno::ACCESS | Errno::PERM) => (Kind::Permission, AS_ITS_OWNER),
+        errno => {
+            errno.and_then(meaning).unwrap_or((Kind::Io, "check the disk (`dmesg`, `smartctl`)"))
+        }
     };
     Error::new(kind, "cannot be read").at(path.display()).caused_by(cause).remedy(remedy)
 }
 
 /// The error of an `object`, such as "the file", that cannot be created at the path.
 pub fn cannot_create(path: &Path, object: &str, cause: &io::Error) -> Error {
-    let kind = match cause.kind() {
-        ErrorKind::PermissionDenied => Kind::Permission,
-        _ if is_disk_fault(cause) => return cannot_write(path, Some(NEW_DATABASE_BYTES), cause),
-        _ => Kind::CannotCreate,
+    const ELSEWHERE: &str = "set SQLITE_DB_PATH (or --db) to a file that this user may write, such as $HOME/cts.db, or run as a user who may write there";
+    if is_out_of_space(cause) || cause.kind() == ErrorKind::FileTooLarge {
+        return cannot_write(path, Some(NEW_DATABASE_BYTES), cause);
+    }
+    let (kind, remedy) = match errno_of(cause).and_then(meaning) {
+        Some((Kind::Io, remedy)) => (Kind::Io, remedy),
+        Some((Kind::Permission, _)) if cause.kind() == ErrorKind::PermissionDenied => {
+            (Kind::Permission, ELSEWHERE)
+        }
+        _ => (Kind::CannotCreate, ELSEWHERE),
     };
-    Error::new(kind, format!("cannot create {object}")).at(path.display()).caused_by(cause).remedy(
-        "set SQLITE_DB_PATH (or --db) to a file that this user may write, such as $HOME/cts.db, or run as a user who may write there",
-    )
-}
-
-/// A full or failing disk may work again after a restart, unlike a wrong path.
-fn is_disk_fault(cause: &io::Error) -> bool {
-    is_out_of_space(cause) || cause.raw_os_error() == Some(Errno::IO.raw_os_error())
+    Error::new(kind, format!("cannot create {object}"))
+        .at(path.display())
+        .caused_by(cause)
+        .remedy(remedy)
 }
 
 fn is_out_of_space(cause: &io::Error) -> bool {
@@ -53,24 +95,36 @@ pub fn cannot_write(path: &Path, needed: Option<u64>, cause: &io::Error) -> Erro
     if is_out_of_space(cause) {
         return disk_full(path, Some(cause), needed);
     }
+    let remedy = errno_of(cause).and_then(meaning).map(|(_, remedy)| remedy);
     Error::new(Kind::Io, "cannot be written")
         .at(path.display())
         .caused_by(cause)
-        .remedy("check the disk (`dmesg`, `df`), then run it again")
+        .remedy(remedy.unwrap_or("check the disk (`dmesg`, `df`), then run it again"))
 }
 
-/// The error of a disk that is full.
+/// The error of a disk that is full: of its space, its inodes or a quota on them.
 pub fn disk_full(path: &Path, cause: Option<&io::Error>, needed: Option<u64>) -> Error {
+    let is_quota = cause.is_some_and(|cause| cause.kind() == ErrorKind::QuotaExceeded);
+    let (fault, remedy) = if is_quota {
+        (
+            "the quota on the disk is used up",
+            "free some space there, or raise the quota (`quota`, `repquota -a`), and run it again",
+        )
+    } else if has_no_inode(path) {
+        (
+            "no inode is free on the file system, so that no file can be created",
+            "remove files that are not needed (`df -i`), and run it again",
+        )
+    } else {
+        ("the disk is full", "free some space on that disk and run it again")
+    };
     let cause = cause.map(|cause| format!(": {cause}")).unwrap_or_default();
     let free = match free_bytes(path) {
         Some(free) => format!("{} KiB are free there", free >> 10),
         None => "its file system does not say how much is free".to_string(),
     };
-    let what = format!("the disk is full{cause} ({free}{})", need(path, needed));
-    Error::new(Kind::Io, what)
-        .at(path.display())
-        .caused_by(Cause::DiskFull)
-        .remedy("free some space on that disk and run it again")
+    let what = format!("{fault}{cause} ({free}{})", need(path, needed));
+    Error::new(Kind::Io, what).at(path.display()).caused_by(Cause::DiskFull).remedy(remedy)
 }
 
 /// The error of a write that would make a file larger than this process may.

@@ -6,7 +6,8 @@
 //! - Reading: `inspect`, `catalog`, `ledger`, `exceptions`, `damage`; for `cts doctor` `checkup`.
 //! - Changing: `rebuild` with `existing_table`, `create_table`, `row_copy` and `violations`; `index`,
 //!   `backup`.
-//! - While it is open: `storage`, `checkpoint` with `wal_reset`, `wal_length`. Errors: `error`, `file_error`.
+//! - While it is open: `storage`, `checkpoint` with `wal_reset`, `wal_length`. Errors: `error`, `failed_call`,
+//!   `file_error`.
 
 mod at_rest;
 mod backup;
@@ -23,6 +24,7 @@ mod draft;
 mod error;
 mod exceptions;
 mod existing_table;
+mod failed_call;
 mod file;
 mod file_error;
 mod file_system;

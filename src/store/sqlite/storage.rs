@@ -10,7 +10,7 @@ use rustix::fs::{Access, StatVfs, StatVfsMountFlags};
 use rustix::io::Errno;
 use rustix::process::{Resource, geteuid, getrlimit};
 
-use super::file::{FileIdentity, folder_of};
+use super::file::{FileIdentity, folder_of, side_file};
 use crate::error::{Error, Kind};
 use crate::store::StorageStatus;
 
@@ -46,6 +46,15 @@ pub fn storage_status(path: &Path, opened: Option<FileIdentity>) -> StorageStatu
     if let Some(disk) = disk.as_ref().filter(|disk| disk.f_blocks > 0) {
         status.free_bytes = Some(disk.f_bavail.saturating_mul(disk.f_frsize));
         status.total_bytes = Some(disk.f_blocks.saturating_mul(disk.f_frsize));
+    }
+    // File systems that make inodes as they need them, such as Btrfs, have 0 of 0.
+    if let Some(disk) = disk.as_ref().filter(|disk| disk.f_files > 0) {
+        status.free_inodes = Some(disk.f_favail);
+        status.total_inodes = Some(disk.f_files);
+        status.inodes_needed = ["-wal", "-shm"]
+            .iter()
+            .filter(|suffix| matches!(side_file(path, suffix).try_exists(), Ok(false)))
+            .count() as u64;
     }
     if let Some(obstacle) = write_obstacle_on(disk.as_ref(), path) {
         let reason = format!("{}: {}", path.display(), obstacle.reason());
@@ -157,6 +166,11 @@ fn replacement(path: &Path, opened: FileIdentity, present: Option<FileIdentity>)
 /// Free bytes on the disk of the database. `None` if its file system does not say.
 pub fn free_bytes(path: &Path) -> Option<u64> {
     storage_status(path, None).free_bytes
+}
+
+/// Whether no further file can be created on the disk of the database.
+pub fn has_no_inode(path: &Path) -> bool {
+    storage_status(path, None).free_inodes == Some(0)
 }
 
 /// Whether the disk has no space left for the side files of a database.
