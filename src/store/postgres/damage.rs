@@ -2,6 +2,7 @@
 //! their tables, rows whose foreign key references nothing.
 
 use super::catalog::{schema_oid, table_names};
+use super::foreign_code::ForeignCode;
 use super::inspect;
 use super::session::{Row, Session};
 use crate::error::{Cause, Error, Kind, Result};
@@ -21,6 +22,8 @@ const ROW_BYTES_MIN: u64 = 28;
 pub fn find_damage(session: &mut Session) -> Result<Damage> {
     let mut damage = Damage::default();
     let found = inspect::inspect(session)?.snapshot;
+    let tables: Vec<&str> = found.catalog.tables.iter().map(|table| &*table.name).collect();
+    ForeignCode::refuse_read(session, &tables)?;
     session.run("SET statement_timeout = 0")?;
     for table in found.catalog.tables.iter() {
         let name = session.qualified(&table.name);

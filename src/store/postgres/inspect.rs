@@ -5,6 +5,7 @@ use super::attributes;
 use super::catalog::{self, InvalidIndex, is_our_table, schema_oid, table_names};
 use super::connect::ReadOnlyReason;
 use super::exceptions;
+use super::foreign_code::ForeignCode;
 use super::ledger;
 use super::session::{Row, Session};
 use crate::error::{Error, Kind, Result, StateLeft};
@@ -76,6 +77,12 @@ fn read(session: &mut Session, begin: &str, end: &str) -> Result<Inspection> {
     let row = session.row(&format!("{begin}{}", state_sql(&schema)))?;
     let state = DatabaseState::read(&row)?;
     let found = catalog::read(session, &state.fingerprint)?;
+    // Reading a table could run code of another role.
+    ForeignCode::find_in(session, &state.fingerprint)?;
+    ForeignCode::refuse_read(session, &["migrations"])?;
+    if state.has_exceptions_table {
+        ForeignCode::refuse_read_of_exceptions(session)?;
+    }
     let ledger = ledger::select(&found.catalog, &session.qualified("migrations"));
     let exceptions = exceptions::select(session, state.has_exceptions_table);
     let sql = format!("{ledger}; {exceptions}{end}");

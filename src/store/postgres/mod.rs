@@ -9,6 +9,7 @@
 //!   [`sequences`], [`backup`]: the adoption of an older CTS
 //! - [`correction`]: altered tables that are put right
 //! - [`index`], [`online_index`]: indexes, in a transaction and while programs write
+//! - [`foreign_code`]: code of other roles that would run with the rights of ours
 //! - [`checkup`], [`role`]: `cts doctor`
 
 mod attributes;
@@ -25,6 +26,7 @@ mod database;
 mod error;
 mod exceptions;
 mod existing_table;
+mod foreign_code;
 mod index;
 mod inspect;
 mod ledger;

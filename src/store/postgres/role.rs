@@ -2,6 +2,7 @@
 //! what the server offers it. (PostgreSQL documentation, "Access Privilege Inquiry Functions")
 
 use super::catalog::is_our_table;
+use super::foreign_code::{ForeignCode, creators_sql};
 use super::session::{Row, Session};
 use crate::error::Result;
 use crate::store::finding::{Finding, Group};
@@ -22,6 +23,11 @@ pub struct RoleState {
     not_owned: Option<String>,
     /// Our tables that the role may not read and write, separated by commas.
     not_permitted: Option<String>,
+    /// The other roles that may create objects in our schema, and the statements that take that right
+    /// from them.
+    creators: Option<(String, String)>,
+    /// Code of other roles on our tables.
+    foreign_code: Vec<ForeignCode>,
     /// The version of the extension `amcheck`, if it is installed.
     amcheck: Option<String>,
     /// `max_connections` of the server.
@@ -36,8 +42,13 @@ impl RoleState {
     /// # Errors
     /// If the query fails, or a cell cannot be read.
     pub fn read(session: &mut Session) -> Result<RoleState> {
-        let sql = state_sql(&session.server.schema);
-        RoleState::from_row(&session.row(&sql)?)
+        let schema = session.server.schema.clone();
+        let row = session.row(&creators_sql(&schema))?;
+        let creators = row.get(0).zip(row.get(1));
+        let creators = creators.map(|(roles, remedy)| (roles.to_string(), remedy.to_string()));
+        let foreign_code = ForeignCode::find(session)?;
+        let state = RoleState::from_row(&session.row(&state_sql(&schema))?)?;
+        Ok(RoleState { creators, foreign_code, ..state })
     }
 
     fn from_row(row: &Row) -> Result<RoleState> {
@@ -53,6 +64,7 @@ impl RoleState {
             // -1 is no limit.
             role_connections_max: u32::try_from(row.number::<i64>(7)?).ok(),
             server_clock_seconds: row.number(8)?,
+            ..RoleState::default()
         })
     }
 
@@ -61,6 +73,7 @@ impl RoleState {
         vec![
             self.creation(schema),
             self.privileges(),
+            self.other_roles(schema),
             self.connection_limit(pool_max),
             self.amcheck(),
         ]
@@ -91,6 +104,30 @@ impl RoleState {
             }
             _ => {
                 let what = format!("role {role} owns all existing tables of CTS");
+                Finding::good(GROUP, name, what)
+            }
+        }
+    }
+
+    /// What other roles could make run with the rights of ours.
+    fn other_roles(&self, schema: &str) -> Finding {
+        let name = "other roles";
+        if let Some(code) = self.foreign_code.first() {
+            let more = match self.foreign_code.len() {
+                1 => String::new(),
+                all => format!(", and {} more", all - 1),
+            };
+            return Finding::attention(GROUP, name, format!("{code}{more}")).remedy(code.remedy());
+        }
+        match &self.creators {
+            Some((roles, remedy)) => {
+                let what = format!(
+                    "may create objects in schema {schema}: {roles}; cts uses none of them, and a program whose search_path names the schema may"
+                );
+                Finding::attention(GROUP, name, what).remedy(remedy)
+            }
+            None => {
+                let what = format!("none may create objects in schema {schema}");
                 Finding::good(GROUP, name, what)
             }
         }
@@ -196,6 +233,10 @@ mod tests {
         assert_eq!(
             grades(|state| state.role_connections_max = Some(5)),
             [("connections".into(), Attention)]
+        );
+        assert_eq!(
+            grades(|state| state.creators = Some(("PUBLIC".into(), "REVOKE".into()))),
+            [("other roles".into(), Attention)]
         );
         assert_eq!(grades(|state| state.amcheck = None), [("amcheck".into(), Skipped)]);
     }

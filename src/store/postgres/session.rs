@@ -11,6 +11,7 @@ use postgres::{CancelToken, Client, SimpleQueryMessage};
 use super::catalog::SessionCatalog;
 use super::connect::{INSPECTION_STATEMENT_TIMEOUT, SessionServer};
 use super::error;
+use super::foreign_code::SessionForeignCode;
 use super::url::Password;
 use crate::error::{Error, Kind, Result};
 use crate::store::sql::{literal, qualified};
@@ -34,6 +35,8 @@ pub struct Session {
     pub server: SessionServer,
     /// The catalogue as it was last read.
     pub cached_catalog: Option<SessionCatalog>,
+    /// Code of other roles on our tables, as it was last looked for.
+    pub foreign_code: Option<SessionForeignCode>,
     client: Client,
     /// Number of notices that an object exists already.
     exists_notices: Arc<AtomicUsize>,
@@ -54,6 +57,7 @@ impl Session {
         Session {
             server,
             cached_catalog: None,
+            foreign_code: None,
             client,
             exists_notices,
             is_broken: false,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::connect::ReadOnlyReason;
 use super::database::identity;
+use super::foreign_code::ForeignCode;
 use super::inspect::Inspection;
 use super::lock::LockedSession;
 use super::pool::SessionPool;
@@ -116,7 +117,10 @@ impl Inspect for Postgres {
     }
 
     fn forecast(&mut self, expected: &Table) -> Result<Forecast> {
-        self.without_statement_timeout(|session| rebuild::forecast(session, expected))
+        self.without_statement_timeout(|session| {
+            ForeignCode::refuse_write(session, &expected.name)?;
+            rebuild::forecast(session, expected)
+        })
     }
 }
 
@@ -160,8 +164,18 @@ impl Store for Postgres {
              VALUES (-1 - (random() * 9e15)::bigint, 'info', 'database', 'a write that is rolled back')";
         let tried = self.pool.run_within(INSPECTION_TIMEOUT, move |session| {
             let site_logs = session.qualified("site_logs");
-            let sql = format!("BEGIN; INSERT INTO {site_logs} {row}; ROLLBACK");
-            session.run(&sql).inspect_err(|_| {
+            // A trigger that another role creates meanwhile waits for the lock.
+            let lock = format!("BEGIN; LOCK TABLE {site_logs} IN ROW EXCLUSIVE MODE");
+            let tried = session.run(&lock).and_then(|()| {
+                match ForeignCode::refuse_write(session, "site_logs") {
+                    // It is reported where a row is really written.
+                    Err(error) if error.kind == Kind::Permission => session.run_alone("ROLLBACK"),
+                    other => other.and_then(|()| {
+                        session.run(&format!("INSERT INTO {site_logs} {row}; ROLLBACK"))
+                    }),
+                }
+            });
+            tried.inspect_err(|_| {
                 let _ = session.run_alone("ROLLBACK");
             })
         });

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::catalog::InvalidIndex;
 use super::error::is_lost;
+use super::foreign_code::{ForeignCode, Use};
 use super::lock::{self, LockedSession};
 use super::pool::SessionPool;
 use super::session::Session;
@@ -46,6 +47,8 @@ pub struct PostgresTx {
     locked: LockedSession,
     is_open: bool,
     cancelled: Arc<AtomicBool>,
+    /// Code of other roles on our tables.
+    foreign_code: Vec<ForeignCode>,
     /// Dropped, it ends the thread that cancels the server's work.
     _watch: Sender<()>,
 }
@@ -80,16 +83,24 @@ impl PostgresTx {
             LOCK_TIMEOUT.as_millis(),
             STATEMENT_TIMEOUT.as_millis()
         ))?;
-        Ok(PostgresTx {
+        let mut tx = PostgresTx {
             locked,
             is_open: true,
             cancelled: Arc::clone(wait.cancelled),
+            foreign_code: Vec::new(),
             _watch: watch,
-        })
+        };
+        tx.foreign_code = ForeignCode::find(tx.session())?;
+        Ok(tx)
     }
 
     fn session(&mut self) -> &mut Session {
         self.locked.session()
+    }
+
+    /// Refuses to write rows of a table, or to alter it, where that would run code of another role.
+    fn refuse_foreign_code(&self, table: &str) -> Result<()> {
+        ForeignCode::refuse_found(&self.foreign_code, &[table], Use::Write)
     }
 
     /// Rolls back after an error of a lock, and adds which transaction holds it.
@@ -197,7 +208,7 @@ impl Inspect for PostgresTx {
         match counters::find_faults(self.session()) {
             Ok(faults) => self.run("RELEASE cts_counters").map(|()| faults),
             Err(error) if matches!(error.kind, Kind::Data | Kind::Permission) => {
-                self.run("ROLLBACK TO cts_counters; RELEASE cts_counters").map(|()| Vec::new())
+                self.return_to("cts_counters").map(|()| Vec::new())
             }
             Err(error) => Err(self.with_lock_holder(error)),
         }
@@ -233,6 +244,15 @@ impl Change for PostgresTx {
         wait: &WaitPolicy<'_>,
     ) -> Result<StatementCounts, FailedStatement> {
         let between = |error| FailedStatement { position: None, error: Box::new(error) };
+        for (position, statement) in statements.iter().enumerate() {
+            let (Created::Rows(table) | Created::Column(table, _)) = statement.creates() else {
+                continue;
+            };
+            self.refuse_foreign_code(&table).map_err(|error| FailedStatement {
+                position: Some(position),
+                error: Box::new(error),
+            })?;
+        }
         if let Some(counts) = self.execute_at_once(statements).map_err(between)? {
             return Ok(counts);
         }
@@ -254,11 +274,13 @@ impl Change for PostgresTx {
     }
 
     fn add_column(&mut self, table: &str, column: &Column) -> Result<()> {
+        self.refuse_foreign_code(table)?;
         let sql = rebuild::add_column_with_keys_sql(self.session(), table, column);
         self.run(&sql)
     }
 
     fn rebuild(&mut self, expected: &Table, wait: &WaitPolicy<'_>) -> Result<Rebuilt> {
+        self.refuse_foreign_code(&expected.name)?;
         self.without_statement_timeout(|session| {
             rebuild::rebuild(session, expected, wait.on_progress)
         })
@@ -298,12 +320,14 @@ impl Change for PostgresTx {
     }
 
     fn record_exception(&mut self, exception: &ConstraintException) -> Result<()> {
+        self.refuse_foreign_code(EXCEPTIONS_TABLE)?;
         let done = exceptions::record(self.session(), exception);
         done.map_err(|error| self.with_lock_holder(error))
     }
 
     fn enforce(&mut self, exception: &ConstraintException) -> Result<()> {
         let ConstraintException { table, rule, .. } = exception;
+        self.refuse_foreign_code(EXCEPTIONS_TABLE)?;
         if let Rule::ForeignKey(parent) = rule {
             self.without_statement_timeout(|session| {
                 exceptions::validate_foreign_keys(session, table, parent)
@@ -350,6 +374,7 @@ impl Change for PostgresTx {
     }
 
     fn record(&mut self, migration: &Migration, took: Duration) -> Result<()> {
+        self.refuse_foreign_code("migrations")?;
         let ledger = self.session().qualified("migrations");
         let sql = insert_ledger_row(&ledger, migration, took, "clock_timestamp()");
         let counts = self.session().changed_rows(&sql);
@@ -361,6 +386,9 @@ impl Change for PostgresTx {
     }
 
     fn write_site_log(&mut self, entry: &SiteLogEntry) -> Result<()> {
+        // As a table that does not take the row, it does not stop the box.
+        self.refuse_foreign_code("site_logs")
+            .map_err(|error| Error { kind: Kind::Data, ..error })?;
         let site_logs = self.session().qualified("site_logs");
         self.run(&insert_site_log(&site_logs, entry))
     }

@@ -157,3 +157,165 @@ fn plant(database: &Database, called: &BTreeSet<String>) {
     let sql = sql.replace("{names}", &format!("ARRAY[{}]", names.join(", ")));
     database.admin().batch_execute(&sql).unwrap_or_else(|e| panic!("{e:?}"));
 }
+
+/// A role that may create objects in schema `cts`, with a function that writes into the server's log.
+fn other_role(database: &Database) -> String {
+    let role = format!("\"other of {}\"", database.name);
+    let function = "LANGUAGE plpgsql AS $f$ BEGIN RAISE LOG '% of another role ran as %', 'code', current_user;";
+    let sql = format!(
+        "CREATE ROLE {role}; GRANT USAGE, CREATE ON SCHEMA cts TO {role}; SET ROLE {role}; \
+         CREATE FUNCTION cts.before_row() RETURNS trigger {function} RETURN NEW; END $f$; \
+         CREATE FUNCTION cts.is_right(text) RETURNS boolean IMMUTABLE {function} RETURN true; END $f$; \
+         CREATE DOMAIN cts.word AS text CHECK (cts.is_right(VALUE)); RESET ROLE"
+    );
+    database.admin().batch_execute(&sql).unwrap();
+    role
+}
+
+#[test]
+fn code_of_another_role_on_our_tables_does_not_run_and_is_named() {
+    let cluster = Cluster::builder().start();
+    let trigger = |table: &str| {
+        format!(
+            "CREATE TRIGGER audit BEFORE INSERT ON cts.{table} FOR EACH ROW EXECUTE FUNCTION cts.before_row()"
+        )
+    };
+    let query = "query_to_xml('SELECT cts.is_right(''x'')', true, true, '') IS NOT NULL";
+    for (table, sql, what, stops_a_look) in [
+        ("site_logs", trigger("site_logs"), "trigger audit", false),
+        ("migrations", trigger("migrations"), "trigger audit", false),
+        (
+            "site_logs",
+            "ALTER TABLE cts.site_logs ADD CHECK (cts.is_right(level))".into(),
+            "constraint site_logs_level_check",
+            false,
+        ),
+        (
+            "site_logs",
+            format!("ALTER TABLE cts.site_logs ADD CONSTRAINT c CHECK ({query})"),
+            "constraint c",
+            false,
+        ),
+        (
+            "site_logs",
+            "ALTER TABLE cts.site_logs ADD x cts.word".into(),
+            "type cts.word of column x",
+            false,
+        ),
+        (
+            "site_logs",
+            format!("ALTER TABLE cts.site_logs ALTER context SET DEFAULT ({query})::text"),
+            "default of column context",
+            false,
+        ),
+        (
+            "site_logs",
+            "CREATE RULE audit AS ON INSERT TO cts.site_logs DO ALSO SELECT cts.is_right('x')"
+                .into(),
+            "rule audit",
+            false,
+        ),
+        (
+            "migrations",
+            "CREATE INDEX mine ON cts.migrations (name) WHERE cts.is_right('x')".into(),
+            "index mine",
+            true,
+        ),
+    ] {
+        let database = cluster.one_schema();
+        database.cts("migrate").success();
+        let role = other_role(&database);
+        let admin = |sql: &str| database.admin().batch_execute(sql).unwrap();
+        // A trigger needs no more than a right on the table; all else its owner.
+        let name = &database.name;
+        if sql.contains("TRIGGER") {
+            admin(&format!("GRANT TRIGGER ON cts.{table} TO {role}; SET ROLE {role}; {sql}"));
+        } else {
+            admin(&format!(
+                "ALTER TABLE cts.{table} OWNER TO {role}; GRANT ALL ON cts.{table} TO \"{name}\"; \
+                 GRANT ALL ON ALL SEQUENCES IN SCHEMA cts TO \"{name}\"; SET ROLE {role}; {sql}"
+            ));
+        }
+        let before = cluster.log().matches(RAN).count();
+        let says = format!("{what} is code of role {}", role.trim_matches('"'));
+        let doctor = database.cts("doctor --port 0").run();
+        let said = doctor.out() + &doctor.err();
+        assert!(said.contains(&says) && said.contains("GRANT "), "{says}: {said}");
+        let check = database.cts("--check --deep").run();
+        assert_eq!(check.out().contains(&says), stops_a_look, "{}", check.out());
+        database.cts("verify").run();
+        if !stops_a_look {
+            admin("DROP INDEX cts.idx_users_username");
+            let repair = database.cts("repair").run();
+            let is_ledger = table == "migrations";
+            assert!(is_ledger || repair.err().contains(&says), "{}", repair.err());
+            let service = database.serve().start();
+            service.until_ready();
+            assert_eq!(service.get("/api/health/database").code, 200);
+            assert_eq!(service.stop().0, Some(0));
+        }
+        let log = cluster.log();
+        assert_eq!(log.matches(RAN).count(), before, "{sql}");
+        // Trusted, it runs.
+        if sql.contains("TRIGGER") && table == "site_logs" {
+            admin(&format!("GRANT {role} TO \"{name}\"; DROP INDEX cts.idx_users_username"));
+            database.cts("repair").success();
+            assert!(cluster.log().matches(RAN).count() > before);
+        }
+    }
+}
+
+#[test]
+fn nobody_elses_code_runs_with_the_rights_of_a_superuser() {
+    let cluster = Cluster::builder().start();
+    let database = cluster.one_schema();
+    database.cts("migrate").success();
+    let role = other_role(&database);
+    let name = &database.name;
+    database
+        .admin()
+        .batch_execute(&format!(
+            "ALTER TABLE cts.site_logs OWNER TO {role}; ALTER TABLE cts.migrations OWNER TO {role}; \
+             ALTER ROLE \"{name}\" SUPERUSER; SET ROLE {role}; \
+             CREATE INDEX mine ON cts.site_logs (level) WHERE cts.is_right('x'); \
+             CREATE FUNCTION cts.row_to(cts.migrations) RETURNS json LANGUAGE plpgsql AS $f$ \
+             BEGIN RAISE LOG '% of another role ran as %', 'code', current_user; RETURN '{{}}'; END $f$; \
+             CREATE FUNCTION cts.row_as(cts.migrations) RETURNS text LANGUAGE plpgsql AS $f$ \
+             BEGIN RAISE LOG '% of another role ran as %', 'code', current_user; RETURN ''; END $f$; \
+             CREATE CAST (cts.migrations AS json) WITH FUNCTION cts.row_to(cts.migrations); \
+             CREATE CAST (cts.migrations AS text) WITH FUNCTION cts.row_as(cts.migrations)"
+        ))
+        .unwrap();
+    for words in
+        ["--check", "--check --deep", "verify", "status", "doctor --port 0", "repair", "migrate"]
+    {
+        database.cts(words).run();
+    }
+    let log = cluster.log();
+    let ran = log.split_once(&format!("{RAN} {name}")).map(|(_, rest)| rest);
+    let shown: Vec<&str> = ran.unwrap_or_default().lines().take(3).collect();
+    assert!(log.contains(RAN) && shown.is_empty(), "{shown:?}");
+}
+
+#[test]
+fn doctor_names_the_roles_that_may_create_in_our_schema() {
+    let database = Cluster::shared().one_schema();
+    database.cts("migrate").success();
+    database.cts("doctor --port 0").run().says(&["none may create objects in schema cts"]);
+    let admin = |sql: &str| database.admin().batch_execute(sql).unwrap();
+    admin("GRANT CREATE ON SCHEMA cts TO PUBLIC");
+    let says =
+        ["may create objects in schema cts: PUBLIC", "REVOKE CREATE ON SCHEMA cts FROM PUBLIC"];
+    database.cts("doctor --port 0").status(1).says(&says);
+    admin("REVOKE CREATE ON SCHEMA cts FROM PUBLIC");
+    let role = other_role(&database);
+    let says = format!("REVOKE CREATE ON SCHEMA cts FROM {role}");
+    database.cts("doctor --port 0").status(1).says(&[&says]);
+    admin(&format!(
+        "REVOKE CREATE ON SCHEMA cts FROM {role}; ALTER SCHEMA cts OWNER TO {role}; GRANT USAGE, CREATE ON SCHEMA cts TO \"{}\"",
+        database.name
+    ));
+    let says = format!("ALTER SCHEMA cts OWNER TO \"{}\"", database.name);
+    database.cts("doctor --port 0").run().says(&[&says]);
+    admin(&format!("DROP OWNED BY {role} CASCADE"));
+}
