@@ -33,7 +33,7 @@ pub fn run(config: &Config, log: Log) -> Result<u8> {
 /// Prints the steps that a run would execute. Nothing is changed.
 ///
 /// # Errors
-/// With why a run would fail, as far as that shows beforehand.
+/// The error that a run would end with, as far as it shows beforehand: rights and room are proved too.
 pub fn dry_run(config: &Config, as_json: bool) -> Result<u8> {
     let identity = config.database.identity();
     let cancelled = Arc::new(AtomicBool::new(false));
@@ -44,6 +44,7 @@ pub fn dry_run(config: &Config, as_json: bool) -> Result<u8> {
         Some(mut database) => plan(&mut *database)?,
         None => plan_new(&identity)?,
     };
+    config.database.prove_writable()?;
     match as_json {
         true => print_json(&plan_json(&identity, exists, &plan)),
         false => print_lines(&plan_text(&identity, exists, &plan)),

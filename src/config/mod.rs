@@ -30,7 +30,7 @@ use environment::EnvironmentReader;
 pub use flags::Flags;
 pub use http::Listen;
 pub use known::unknown_variables;
-pub use notice::{notices, warn_of_other_databases};
+pub use notice::{notices, service_database, warn_of_other_databases};
 pub use service::SERVICE_FILE;
 pub use setting::{SecretLocation, Setting, SettingSource};
 #[cfg(not(feature = "postgres"))]

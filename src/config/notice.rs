@@ -51,7 +51,7 @@ fn other_database(config: &Config) -> Option<Notice> {
 }
 
 /// The database that the file of the service names.
-fn service_database() -> Option<String> {
+pub fn service_database() -> Option<String> {
     database_named_by(&service_settings()?)
 }
 

@@ -88,12 +88,13 @@ fn long_wal(error: Error) -> Finding {
 }
 
 fn writable(storage: &StorageStatus) -> Option<Finding> {
-    let reason = storage.read_only.as_ref()?;
-    let finding = Finding::bad(Group::Database, "writable", reason);
-    Some(match storage.write_remedy {
-        Some(remedy) => finding.remedy(remedy),
-        None => finding,
-    })
+    let (group, name) = (Group::Database, "writable");
+    let finding = match (&storage.read_only, &storage.not_ours) {
+        (Some(reason), _) => Finding::bad(group, name, reason),
+        (None, Some(reason)) => Finding::unknown(group, name, reason),
+        (None, None) => return None,
+    };
+    Some(Finding { remedy: storage.write_remedy.clone(), ..finding })
 }
 
 /// The missing objects, each with whether it can be put back. The database is opened again for that, which

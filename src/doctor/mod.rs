@@ -9,14 +9,17 @@ mod contents;
 mod endpoints;
 mod owner;
 mod program;
+mod sandbox;
 mod settings;
 mod summary;
 mod unit;
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use crate::config::Config;
+use crate::config::{Config, service_database};
 use crate::error::{Error, Kind, Result};
+use crate::store::Backend;
 use crate::store::finding::{Finding, Group};
 use crate::system::deadline::BackgroundTask;
 use crate::system::log::Verbosity;
@@ -52,9 +55,13 @@ pub fn run(config: &Config, as_json: bool) -> Result<u8> {
     findings.extend(endpoints.until(deadline).unwrap_or_else(|_| vec![overdue(Group::Endpoints)]));
     let unit = unit.until(deadline).unwrap_or_else(|_| UnitExamination {
         findings: vec![overdue(Group::Service)],
-        user: None,
+        ..UnitExamination::default()
     });
     findings.extend(unit.findings);
+    findings.extend(unit.sandbox.and_then(|sandbox| {
+        let path = service_path(config, unit.database_path.as_deref())?;
+        Some(sandbox.examine(&path))
+    }));
     findings
         .extend(database.owner.zip(unit.user).map(|(owner, user)| owner::examine(&owner, &user)));
     findings.extend(clock.until(deadline).unwrap_or_else(|_| vec![overdue(Group::Clock)]));
@@ -76,6 +83,15 @@ pub fn misconfigured(error: &Error, verbosity: Verbosity, as_json: bool) -> Resu
     findings.extend(clock.until(deadline).unwrap_or_default());
     print_findings(findings, verbosity, as_json)?;
     Ok(Kind::Config.exit_code())
+}
+
+/// The path of the service's SQLite database: that of its file of settings, which precedes `Environment=` of the
+/// unit, or else that of this run. `None` if it is on a server.
+fn service_path(config: &Config, of_unit: Option<&str>) -> Option<PathBuf> {
+    let named = service_database().or(of_unit.map(str::to_string));
+    let identity = config.database.identity();
+    let own = (identity.backend == Backend::Sqlite).then_some(identity.location);
+    named.or(own).map(PathBuf::from).filter(|path| path.is_absolute())
 }
 
 fn unanswered(config: &Config) -> Finding {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::program;
+use super::sandbox::Sandbox;
 use crate::store::finding::{Finding, Group};
 
 /// Exists if systemd is the init system (sd_booted(3)).
@@ -12,7 +13,7 @@ const UNIT: &str = "cts.service";
 /// The exposure level (`systemd-analyze security`) that the shipped unit does not exceed.
 const EXPOSURE_MAX: f32 = 2.0;
 const PROPERTIES: &str = "--property=LoadState,FragmentPath,UnitFileState,ActiveState,Result,\
-NRestarts,User,NeedDaemonReload";
+NRestarts,User,NeedDaemonReload,ProtectSystem,ProtectHome,PrivateTmp,ReadWritePaths,Environment";
 
 /// What the examination of the unit found.
 #[derive(Default)]
@@ -21,12 +22,16 @@ pub struct UnitExamination {
     pub findings: Vec<Finding>,
     /// The user that the unit runs as; `None` if it is not installed, or not known.
     pub user: Option<String>,
+    /// What it can write; `None` if it is not installed.
+    pub sandbox: Option<Sandbox>,
+    /// The path of the SQLite database that `Environment=` of the unit names.
+    pub database_path: Option<String>,
 }
 
 impl UnitExamination {
     fn not_examined(reason: &str) -> UnitExamination {
         let finding = Finding::skipped(Group::Service, UNIT, format!("not examined: {reason}"));
-        UnitExamination { findings: vec![finding], user: None }
+        UnitExamination { findings: vec![finding], ..UnitExamination::default() }
     }
 }
 
@@ -86,7 +91,7 @@ fn judge(output: &str) -> UnitExamination {
     match service.value("LoadState") {
         Some("loaded") => {}
         Some(state) => {
-            return UnitExamination { findings: vec![not_loaded(state)], user: None };
+            return UnitExamination { findings: vec![not_loaded(state)], ..Default::default() };
         }
         None => return UnitExamination::not_examined("systemctl does not report its LoadState"),
     }
@@ -107,7 +112,32 @@ fn judge(output: &str) -> UnitExamination {
     ];
     // Without `User=`, systemd runs a unit as root.
     let user = service.get("User").map(|user| if user.is_empty() { "root" } else { user });
-    UnitExamination { findings, user: user.map(String::from) }
+    let property = |name: &str| service.get(name).unwrap_or_default().to_string();
+    let sandbox = Sandbox {
+        protect_system: property("ProtectSystem"),
+        protect_home: property("ProtectHome"),
+        private_tmp: property("PrivateTmp"),
+        read_write_paths: property("ReadWritePaths"),
+    };
+    let database_path = service.get("Environment").and_then(database_path);
+    UnitExamination {
+        findings,
+        user: user.map(String::from),
+        sandbox: Some(sandbox),
+        database_path,
+    }
+}
+
+/// The value of SQLITE_DB_PATH in the assignments of `Environment=`; one in quotes may contain blanks.
+fn database_path(environment: &str) -> Option<String> {
+    let start = environment.find("SQLITE_DB_PATH=")?;
+    let quote = environment.get(..start).and_then(|before| before.chars().last());
+    let value = environment.get(start..)?.split_once('=')?.1;
+    let end = match quote {
+        Some(quote @ ('"' | '\'')) => value.find(quote),
+        _ => value.find(' '),
+    };
+    Some(value.get(..end.unwrap_or(value.len()))?.to_string()).filter(|value| !value.is_empty())
 }
 
 fn not_loaded(state: &str) -> Finding {

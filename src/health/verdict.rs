@@ -174,7 +174,9 @@ impl Report {
         let Surroundings { storage, long_wal, conditions, damage, missing: _ } = surroundings;
         let unwritable = storage.unwritable();
         self.reasons_found.extend(storage.replaced.clone().map(Reason::Critical));
-        self.reasons_found.extend(unwritable.cloned().map(Reason::Critical));
+        let remedy = storage.write_remedy.as_ref().map(|remedy| format!(". Try: {remedy}"));
+        let remedy = remedy.unwrap_or_default();
+        self.reasons_found.extend(unwritable.map(|why| Reason::Critical(format!("{why}{remedy}"))));
         self.reasons_found.extend(storage.unanswered.as_ref().map(unanswered_reason));
         let is_shown = |condition: &&Condition| match condition.subject {
             // Why the storage cannot be written says more than the write that failed for it.

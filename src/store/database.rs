@@ -131,6 +131,12 @@ pub struct FileOwner {
     pub uid: u32,
     /// Whether the file's group may write it too.
     pub shared: bool,
+    /// The folder, quoted for a shell.
+    pub folder: String,
+    /// The id of the folder's owner.
+    pub folder_uid: u32,
+    /// The mode of the folder.
+    pub folder_mode: u32,
 }
 
 /// The process that holds a lock.
@@ -173,6 +179,13 @@ pub trait Database: fmt::Debug + Send + Sync {
     /// # Errors
     /// Where it cannot be reached or read, or belongs to another program.
     fn open_read_only(&self, wait: &WaitPolicy<'_>) -> Result<OpenedReadOnly>;
+
+    /// Refuses what [`Database::open`] would refuse for the rights and the room that it needs, with the same
+    /// errors, as far as that shows beforehand. Changes nothing.
+    ///
+    /// # Errors
+    /// Why it could not be written or created.
+    fn prove_writable(&self) -> Result<()>;
 
     /// Examines it, its storage and the way to it, within some seconds. Changes nothing; what
     /// fails becomes a finding.

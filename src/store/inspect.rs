@@ -161,7 +161,7 @@ pub struct StorageStatus {
     /// Why this user, who is not the owner, cannot write there; the database itself is fine.
     pub not_ours: Option<String>,
     /// What to do where it cannot be written.
-    pub write_remedy: Option<&'static str>,
+    pub write_remedy: Option<String>,
     /// Free bytes on its disk, where that is known.
     pub free_bytes: Option<u64>,
     /// Total bytes of its disk, where that is known.

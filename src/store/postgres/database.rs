@@ -110,6 +110,10 @@ impl Database for DatabaseServer {
         Ok(OpenedReadOnly { database: Some(Box::new(store)), has_tables })
     }
 
+    fn prove_writable(&self) -> Result<()> {
+        self.connect_to_write().map(drop)
+    }
+
     fn examine(&self, _: &WaitPolicy<'_>) -> Examination {
         checkup::examine(self)
     }

@@ -203,7 +203,7 @@ impl Store for Postgres {
 pub(super) fn read_only_status(reason: Option<ReadOnlyReason>) -> StorageStatus {
     StorageStatus {
         read_only: reason.map(|reason| reason.to_string()),
-        write_remedy: reason.map(ReadOnlyReason::remedy),
+        write_remedy: reason.map(|reason| reason.remedy().to_string()),
         ..StorageStatus::default()
     }
 }

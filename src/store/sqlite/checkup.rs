@@ -8,8 +8,9 @@ use std::thread;
 use std::time::Duration;
 
 use super::checkup_files::FileState;
+use super::file::folder_of;
 use super::wal_length::long_wal;
-use super::{DatabaseFile, Sqlite, file, storage};
+use super::{DatabaseFile, Sqlite, draft, file, storage};
 use crate::error::{Error, Kind, Result};
 use crate::store::finding::{Finding, Group};
 use crate::store::{Damage, DamageScope, Examination, Inspect, Snapshot, WaitPolicy};
@@ -38,7 +39,12 @@ pub fn examine(database: &DatabaseFile, wait: &WaitPolicy<'_>) -> Examination {
             findings.push(pages(contents.damage));
             snapshot = Some(contents.snapshot);
         }
-        Ok(None) => findings.push(no_database(&path)),
+        Ok(None) => findings.push(match draft::prove_creatable(&path, database.access) {
+            Ok(()) => no_database(&path),
+            // The finding of the folder says it.
+            Err(_) if !folder_of(&path).exists() => no_database(&path),
+            Err(error) => bad(Group::Database, "database", error),
+        }),
         Err(error) => findings.extend(files.unreadable_contents(error)),
     }
     let owner = files.owner(database.access);

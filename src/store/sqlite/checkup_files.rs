@@ -191,8 +191,18 @@ impl FileState {
 
     /// The owner of the database file. `None` if it does not exist or cannot be seen.
     pub fn owner(&self, access: FileAccess) -> Option<FileOwner> {
-        let PathState::Exists(found) = self.file else { return None };
-        Some(FileOwner { path: word(&self.path), uid: found.uid, shared: access.group })
+        let (PathState::Exists(found), PathState::Exists(folder)) = (&self.file, &self.folder)
+        else {
+            return None;
+        };
+        Some(FileOwner {
+            path: word(&self.path),
+            uid: found.uid,
+            shared: access.group,
+            folder: word(folder_of(&self.path)),
+            folder_uid: folder.uid,
+            folder_mode: folder.mode,
+        })
     }
 }
 

@@ -16,7 +16,7 @@ use super::file_system::refuse_network;
 use super::lock::until_unlocked;
 use super::permissions;
 use super::recognition::{refuse_foreign, refuse_foreign_id, refuse_foreign_interrupted};
-use super::storage::write_obstacle;
+use super::write_access::{refuse_obstacle, write_obstacle};
 use super::{FileAccess, Sqlite};
 use crate::error::{Error, Kind, Result};
 use crate::store::{AS_ITS_OWNER, WaitPolicy};
@@ -57,11 +57,7 @@ impl Sqlite {
             }
             FileContent::Database(id) => refuse_foreign_id(&path, id)?,
         }
-        if let Some(obstacle) = write_obstacle(&path) {
-            return Err(Error::new(Kind::Permission, obstacle.reason())
-                .at(path.display())
-                .remedy(obstacle.remedy()));
-        }
+        refuse_obstacle(&path)?;
         let mut store = Sqlite::open_with(path, access, OpenFlags::SQLITE_OPEN_READ_WRITE, wait)?;
         store.link = Some(configured.to_path_buf());
         if store.conn.is_readonly("main").map_err(|e| store.error(&e))? {
@@ -254,7 +250,7 @@ fn connect_without_side_files(path: &Path, cause: &rusqlite::Error) -> Result<Co
         obstacle.reason()
     );
     let (kind, remedy) = if obstacle.is_of_other_user {
-        (Kind::Permission, AS_ITS_OWNER)
+        (Kind::Permission, AS_ITS_OWNER.to_string())
     } else {
         (Kind::Io, obstacle.remedy())
     };

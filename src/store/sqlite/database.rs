@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use super::Sqlite;
+use super::file::FileContent;
 use super::lock::migrating;
+use super::write_access::refuse_obstacle;
 use super::{checkup, draft, file};
 use crate::error::Result;
 use crate::store::schema::SQLITE;
@@ -53,6 +55,14 @@ impl Database for DatabaseFile {
         let has_tables = store.is_some();
         let database = store.map(|store| Box::new(store) as Box<dyn OpenDatabase>);
         Ok(OpenedReadOnly { database, has_tables })
+    }
+
+    fn prove_writable(&self) -> Result<()> {
+        let path = file::resolve(&self.path)?;
+        match file::inspect(&path)? {
+            FileContent::Missing => draft::prove_creatable(&path, self.access),
+            _ => refuse_obstacle(&path),
+        }
     }
 
     fn examine(&self, wait: &WaitPolicy<'_>) -> Examination {

@@ -13,7 +13,7 @@ use std::os::fd::AsRawFd;
 use std::path::Path;
 
 use rusqlite::{Connection, MAIN_DB};
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, linkat, open};
+use rustix::fs::{Access, AtFlags, CWD, FallocateFlags, Mode, OFlags, fallocate, linkat, open};
 use rustix::io::Errno;
 
 use super::connect::interrupt_when;
@@ -21,7 +21,7 @@ use super::error::from_sqlite;
 use super::file::{self, FileContent, folder_of};
 use super::file_error::{cannot_create, cannot_write};
 use super::file_system::refuse_network;
-use super::storage::SIDE_FILES_BYTES;
+use super::storage::{NEW_DATABASE_BYTES, SIDE_FILES_BYTES};
 use super::{FileAccess, Sqlite, permissions};
 use crate::error::{Result, StateLeft};
 use crate::store::{Store, WaitPolicy};
@@ -54,6 +54,37 @@ pub fn create_aside(
     }
     messages.extend(permissions::create_file(&path, access.group)?);
     Ok(Creation { is_complete: false, messages })
+}
+
+/// Refuses a path at which no database can be created: its folder, or the one in which that would be created,
+/// cannot be written, or the disk has no room. The room is proved by a file without a name, which is gone
+/// at once.
+///
+/// # Errors
+/// Those of [`create_aside`].
+pub fn prove_creatable(path: &Path, access: FileAccess) -> Result<()> {
+    refuse_network(path, access.allow_network)?;
+    let folder = folder_of(path);
+    if !folder.exists() {
+        let object = format!("the folder {}", folder.display());
+        let refuse = |e: &io::Error| cannot_create(path, &object, e);
+        let existing = folder.ancestors().find(|above| above.exists()).unwrap_or(Path::new("/"));
+        if !existing.is_dir() {
+            return Err(refuse(&io::ErrorKind::NotADirectory.into()));
+        }
+        let wanted = Access::WRITE_OK | Access::EXEC_OK;
+        return rustix::fs::access(existing, wanted).map_err(|e| refuse(&e.into()));
+    }
+    let Some(file) = create_unnamed(path, access.group)? else {
+        let wanted = Access::WRITE_OK | Access::EXEC_OK;
+        let refuse = |e: Errno| cannot_create(path, "the file", &e.into());
+        return rustix::fs::access(folder, wanted).map_err(refuse);
+    };
+    let needed = NEW_DATABASE_BYTES / 2 + SIDE_FILES_BYTES;
+    match fallocate(&file, FallocateFlags::empty(), 0, needed) {
+        Ok(()) | Err(Errno::OPNOTSUPP) => Ok(()),
+        Err(e) => Err(cannot_write(path, Some(needed), &e.into())),
+    }
 }
 
 /// What was created, if anything.

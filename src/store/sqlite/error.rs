@@ -8,6 +8,7 @@ use rusqlite::{ErrorCode, ffi};
 use super::failed_call::{explain, is_read_fault};
 use super::file_error::{beyond_file_size_limit, disk_full};
 use super::storage::{file_size_limit, has_plenty, is_full};
+use super::write_access::write_obstacle;
 use crate::error::{Cause, Error, Kind};
 use crate::store::interrupted;
 
@@ -119,6 +120,11 @@ pub fn from_sqlite(path: &Path, cause: &rusqlite::Error) -> Error {
     let (kind, remedy) = kind_and_remedy(code);
     let mut error = Error::new(kind, text).at(path.display());
     error.remedy = remedy.map(str::to_string);
+    if kind == Kind::Permission
+        && let Some(obstacle) = write_obstacle(path)
+    {
+        error.remedy = Some(obstacle.remedy());
+    }
     match extended_code(cause) {
         Some(code) => error.caused_by(Cause::Sqlite(code)),
         None => error,

@@ -10,7 +10,8 @@ use rustix::io::Errno;
 use super::error::extended_code;
 use super::file::refuse_other_types;
 use super::file_error::{disk_full, meaning};
-use super::storage::{has_no_inode, write_obstacle};
+use super::storage::has_no_inode;
+use super::write_access::write_obstacle;
 use crate::error::{Error, Kind};
 
 /// The error number of this thread: that of the last call of the C library that failed. No call that

@@ -1,9 +1,12 @@
 //! What an error of the file system means for a database: its kind, its sentence and the remedy.
 
+use std::fs::{self, Metadata};
 use std::io::{self, ErrorKind};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use rustix::io::Errno;
+use rustix::process::geteuid;
 
 use super::storage::{NEW_DATABASE_BYTES, file_size_limit, free_bytes, has_no_inode, needed_bytes};
 use crate::error::{Cause, Error, Kind};
@@ -55,7 +58,11 @@ fn errno_of(cause: &io::Error) -> Option<Errno> {
 
 /// The error of a file that cannot be read.
 pub fn unreadable(path: &Path, cause: &io::Error) -> Error {
+    let is_own = |metadata: Metadata| metadata.uid() == geteuid().as_raw();
     let (kind, remedy) = match errno_of(cause) {
+        Some(Errno::ACCESS) if fs::metadata(path).is_ok_and(is_own) => {
+            (Kind::Permission, "give its owner the right to read and write it (`chmod u+rw`)")
+        }
         Some(Errno::ACCESS | Errno::PERM) => (Kind::Permission, AS_ITS_OWNER),
         errno => {
             errno.and_then(meaning).unwrap_or((Kind::Io, "check the disk (`dmesg`, `smartctl`)"))

@@ -44,6 +44,7 @@ mod transaction;
 mod violations;
 mod wal_length;
 mod wal_reset;
+mod write_access;
 
 pub use database::{DatabaseFile, FileAccess};
 pub use running::{RunningDatabase, running_databases};

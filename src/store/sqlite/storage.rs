@@ -3,14 +3,14 @@
 
 use std::fs;
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use rustix::fs::{Access, StatVfs, StatVfsMountFlags};
+use rustix::fs::StatVfs;
 use rustix::io::Errno;
-use rustix::process::{Resource, geteuid, getrlimit};
+use rustix::process::{Resource, getrlimit};
 
 use super::file::{FileIdentity, folder_of, side_file};
+use super::write_access::write_obstacle_on;
 use crate::error::{Error, Kind};
 use crate::store::StorageStatus;
 
@@ -68,7 +68,11 @@ pub fn storage_status(path: &Path, opened: Option<FileIdentity>) -> StorageStatu
     status
 }
 
-fn disk(path: &Path) -> rustix::io::Result<StatVfs> {
+/// What statvfs(3) says of the disk of the database, or of its folder where there is none.
+///
+/// # Errors
+/// That of the system call.
+pub fn disk(path: &Path) -> rustix::io::Result<StatVfs> {
     match rustix::fs::statvfs(path) {
         Err(Errno::NOENT) => rustix::fs::statvfs(folder_of(path)),
         answer => answer,
@@ -85,71 +89,6 @@ fn unanswered(path: &Path, cause: &io::Error) -> Error {
     };
     let what = "its file system does not answer";
     Error::new(kind, what).at(path.display()).caused_by(cause).remedy(remedy)
-}
-
-/// Why this process cannot write a database.
-pub struct WriteObstacle {
-    fault: WriteFault,
-    /// Whether what cannot be written belongs to another user, who may be able to write it.
-    pub is_of_other_user: bool,
-}
-
-enum WriteFault {
-    ReadOnlyMount,
-    File(Errno),
-    Folder(Errno),
-}
-
-impl WriteObstacle {
-    /// The reason as a clause about the database.
-    pub fn reason(&self) -> String {
-        match self.fault {
-            WriteFault::ReadOnlyMount => "its disk is mounted read-only".to_string(),
-            WriteFault::File(errno) => {
-                format!("the file cannot be written: {}", io::Error::from(errno))
-            }
-            WriteFault::Folder(errno) => {
-                format!("its folder cannot be written: {}", io::Error::from(errno))
-            }
-        }
-    }
-
-    /// What the operator can do about it.
-    pub fn remedy(&self) -> &'static str {
-        match self.fault {
-            WriteFault::ReadOnlyMount => "mount the disk so that it can be written (`findmnt`)",
-            _ if self.is_of_other_user => "run as the owner of the file and its folder (`ls -ld`)",
-            _ => {
-                "check the permissions and attributes of the file and its folder (`ls -ld`, `lsattr -d`)"
-            }
-        }
-    }
-}
-
-/// What keeps this process from writing the database, as far as its file system shows it.
-pub fn write_obstacle(path: &Path) -> Option<WriteObstacle> {
-    write_obstacle_on(disk(path).ok().as_ref(), path)
-}
-
-fn write_obstacle_on(disk: Option<&StatVfs>, path: &Path) -> Option<WriteObstacle> {
-    if disk.is_some_and(|disk| disk.f_flag.contains(StatVfsMountFlags::RDONLY)) {
-        return Some(WriteObstacle { fault: WriteFault::ReadOnlyMount, is_of_other_user: false });
-    }
-    let missing = |existing: &Path| {
-        let exists = existing.exists();
-        rustix::fs::access(existing, Access::WRITE_OK).err().filter(|_| exists)
-    };
-    let obstacle = |existing: &Path, errno, fault| {
-        let is_of_other = |metadata: fs::Metadata| metadata.uid() != geteuid().as_raw();
-        let is_of_other_user =
-            errno == Errno::ACCESS && fs::metadata(existing).is_ok_and(is_of_other);
-        WriteObstacle { fault, is_of_other_user }
-    };
-    let folder = folder_of(path);
-    if let Some(errno) = missing(path) {
-        return Some(obstacle(path, errno, WriteFault::File(errno)));
-    }
-    missing(folder).map(|errno| obstacle(folder, errno, WriteFault::Folder(errno)))
 }
 
 /// Why the file that is at the path now, if there is one, is not the one that was opened.

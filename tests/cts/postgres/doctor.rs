@@ -200,3 +200,23 @@ fn a_connection_to_another_host_must_be_encrypted_and_verified() {
     let at = ["server", "connection", "bad"];
     says(run(""), 2, at, "is not signed by a known authority", "sslrootcert");
 }
+
+#[test]
+fn a_dry_run_ends_as_the_run_would_where_the_role_may_not_create() {
+    let database = Cluster::shared().one_schema();
+    let role = &database.name;
+    let admin = |sql: &str| database.admin().batch_execute(sql).unwrap();
+    admin("ALTER SCHEMA cts OWNER TO postgres");
+    admin(&format!("REVOKE ALL ON SCHEMA cts FROM \"{role}\""));
+    admin(&format!("GRANT USAGE ON SCHEMA cts TO \"{role}\""));
+    for words in ["migrate --dry-run", "migrate"] {
+        database.cts(words).status(77).says(&["may not create tables in schema cts", "GRANT"]);
+    }
+    admin(&format!("GRANT CREATE ON SCHEMA cts TO \"{role}\""));
+    for words in ["migrate --dry-run", "migrate", "migrate --dry-run"] {
+        database.cts(words).success();
+    }
+    admin(&format!("REVOKE CREATE ON SCHEMA cts FROM \"{role}\""));
+    database.cts("migrate --dry-run").success().says(&["nothing to do"]);
+    database.cts("migrate").success();
+}

@@ -16,6 +16,7 @@ mod looks;
 mod query_plans;
 mod refusals;
 mod refused_healing;
+mod rights;
 mod settings;
 mod starts;
 mod unchecked;

@@ -1,0 +1,93 @@
+//! Whether the sandbox of the unit lets the service write its database (systemd.exec(5), "Sandboxing"): the
+//! file may belong to the right user and still be out of reach.
+
+use std::path::Path;
+
+use crate::store::finding::{Finding, Group};
+
+/// The properties of the unit that decide what the service can write, as `systemctl show` prints them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sandbox {
+    /// `ProtectSystem=`.
+    pub protect_system: String,
+    /// `ProtectHome=`.
+    pub protect_home: String,
+    /// `PrivateTmp=`.
+    pub private_tmp: String,
+    /// `ReadWritePaths=`.
+    pub read_write_paths: String,
+}
+
+impl Sandbox {
+    /// Judges the path of the service's database.
+    pub fn examine(&self, path: &Path) -> Finding {
+        let name = "sandbox";
+        let (shown, below) = (path.display(), |folders: &[&str]| {
+            folders.iter().any(|folder| path.starts_with(folder))
+        });
+        let paths = self.read_write_paths.split_whitespace();
+        let is_named = paths
+            .map(|given| given.trim_start_matches(['-', '+']))
+            .any(|given| path.starts_with(given));
+        let folder = path.parent().unwrap_or(path).display();
+        let bad =
+            |why: String, remedy: String| Finding::bad(Group::Service, name, why).remedy(remedy);
+        if !matches!(self.private_tmp.as_str(), "" | "no") && below(&["/tmp", "/var/tmp"]) {
+            let why = format!(
+                "cts.service has a /tmp of its own (PrivateTmp=): it does not see {shown}, and would create another database"
+            );
+            return bad(why, "move the database to another folder, such as /data".into());
+        }
+        let is_home = below(&["/home", "/root", "/run/user"]);
+        let is_home_readable = matches!(self.protect_home.as_str(), "" | "no");
+        if is_home && !is_home_readable && !(self.protect_home == "read-only" && is_named) {
+            let why = format!("cts.service may not enter {folder} (ProtectHome=)");
+            return bad(why, "move the database, or set ProtectHome=no: systemctl edit cts".into());
+        }
+        let is_protected = match self.protect_system.as_str() {
+            "strict" => !below(&["/dev", "/proc", "/sys"]),
+            "full" => below(&["/usr", "/boot", "/efi", "/etc"]),
+            "" | "no" => false,
+            _ => below(&["/usr", "/boot", "/efi"]),
+        };
+        if is_protected && !is_named {
+            let why = format!(
+                "cts.service may not write {folder} (ProtectSystem={}, ReadWritePaths={})",
+                self.protect_system, self.read_write_paths
+            );
+            return bad(why, format!("systemctl edit cts: [Service] ReadWritePaths=-{folder}"));
+        }
+        Finding::good(Group::Service, name, format!("cts.service may write {folder}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::finding::Grade;
+
+    #[test]
+    fn a_database_out_of_reach_of_the_unit_is_bad() {
+        let shipped = Sandbox {
+            protect_system: "strict".into(),
+            protect_home: "yes".into(),
+            private_tmp: "yes".into(),
+            read_write_paths: "-/data".into(),
+        };
+        let remedy = |sandbox: &Sandbox, path: &str| sandbox.examine(Path::new(path)).remedy;
+        assert_eq!(remedy(&shipped, "/data/cts.db"), None);
+        for (path, part) in [
+            ("/srv/cts/cts.db", "ReadWritePaths=-/srv/cts"),
+            ("/data2/cts.db", "ReadWritePaths=-/data2"),
+            ("/home/u/cts.db", "ProtectHome=no"),
+            ("/tmp/cts.db", "another folder"),
+        ] {
+            assert!(remedy(&shipped, path).is_some_and(|remedy| remedy.contains(part)), "{path}");
+        }
+        let open = Sandbox::default();
+        assert_eq!(open.examine(Path::new("/home/u/cts.db")).grade, Grade::Good);
+        let full = Sandbox { protect_system: "full".into(), ..Sandbox::default() };
+        assert_eq!(full.examine(Path::new("/etc/cts.db")).grade, Grade::Bad);
+        assert_eq!(full.examine(Path::new("/srv/cts.db")).grade, Grade::Good);
+    }
+}
