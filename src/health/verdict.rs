@@ -200,7 +200,7 @@ impl Report {
                 "index {index}: no row is damaged, and `cts repair` rebuilds the index"
             )),
             None if !damage.pages.is_empty() => critical.push(
-                "restore a backup, or save what can be read with `.recover` of the sqlite3 shell"
+                "restore a backup (SQLite: with no -wal and -shm beside it), or save what can be read with `.recover` of the sqlite3 shell"
                     .into(),
             ),
             None => {}

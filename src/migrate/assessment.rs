@@ -40,7 +40,7 @@ fn refused(refusal: &LedgerRefusal) -> Error {
         LedgerRefusal::Edited { .. } => "start the cts that applied it, or put the file back as it was and build again; a change is a new migration".into(),
         LedgerRefusal::Unknown { applied_by, .. } => {
             let newer = applied_by.as_deref().unwrap_or("that applied it");
-            format!("start cts {newer} or later, or restore a backup made before the upgrade")
+            format!("start cts {newer} or later, or restore a backup made before the upgrade (SQLite: with no -wal and -shm beside it)")
         }
     };
     Error::new(Kind::Data, format!("{refusal} (this is cts {VERSION})")).remedy(remedy)

@@ -186,6 +186,6 @@ pub fn refuse_damage(damage: &Damage) -> Result<()> {
         Some(first) => Err(Error::new(Kind::Data, format!("the database is damaged ({first}) and is not migrated"))
             .caused_by(Cause::Damage)
             .leaving(StateLeft::Unchanged)
-            .remedy("stop the trading programs, keep a copy of the file, and restore a backup (`cts --check --deep` tells what is damaged)")),
+            .remedy("stop the trading programs, keep a copy of the file, its -wal and its -shm, move these two away, and restore a backup (`cts --check --deep` tells what is damaged)")),
     }
 }

@@ -73,7 +73,7 @@ impl RestingState {
 
 /// Whether another process has locked the database file: in WAL mode each connection holds a lock on it
 /// for as long as it is open, in rollback mode during each transaction. `None` if that cannot be seen.
-fn is_locked(path: &Path) -> Option<bool> {
+pub fn is_locked(path: &Path) -> Option<bool> {
     let bytes = Flock {
         start: *ROLLBACK_LOCKS.start(),
         length: ROLLBACK_LOCKS.end() - ROLLBACK_LOCKS.start() + 1,

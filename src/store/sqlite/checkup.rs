@@ -106,7 +106,7 @@ fn pages(damage: Result<Damage>) -> Finding {
                 Finding::good(group, name, "no damage; cts --check --deep checks the indexes too")
             }
             Some(first) => Finding::bad(group, name, format!("damaged: {first}")).remedy(
-                "cts --check --deep lists all damage; stop the trading programs, copy the file and its -wal, restore a backup",
+                "cts --check --deep lists all damage; stop the trading programs, copy the file, its -wal and its -shm, move these two away, restore a backup",
             ),
         },
         Err(error) if error.kind == Kind::TryAgain => {

@@ -13,9 +13,11 @@ use super::at_rest::{AtRest, RestingState, connect_at_rest, connect_immutable};
 use super::error::{from_sqlite, is_busy, is_unopenable};
 use super::file::{self, APPLICATION_ID, FileContent, FileIdentity, has_wal, side_file};
 use super::file_system::refuse_network;
+use super::hot_journal;
 use super::lock::until_unlocked;
 use super::permissions;
 use super::recognition::{refuse_foreign, refuse_foreign_id, refuse_foreign_interrupted};
+use super::wal_match::refuse_mismatched_wal;
 use super::write_access::{refuse_obstacle, write_obstacle};
 use super::{FileAccess, Sqlite};
 use crate::error::{Error, Kind, Result};
@@ -37,7 +39,11 @@ impl Sqlite {
     pub fn open(configured: &Path, access: FileAccess, wait: &WaitPolicy<'_>) -> Result<Sqlite> {
         let path = file::resolve(configured)?;
         refuse_network(&path, access.allow_network)?;
-        match file::inspect(&path)? {
+        let content = file::inspect(&path)?;
+        if let FileContent::Database(APPLICATION_ID | 0) = content {
+            refuse_mismatched_wal(&path, wait)?;
+        }
+        match content {
             FileContent::Missing => drop(permissions::create_file(&path, access.group)?),
             FileContent::Empty | FileContent::Interrupted => {}
             FileContent::Database(APPLICATION_ID) => {}
@@ -58,6 +64,7 @@ impl Sqlite {
             FileContent::Database(id) => refuse_foreign_id(&path, id)?,
         }
         refuse_obstacle(&path)?;
+        hot_journal::keep(&path)?;
         let mut store = Sqlite::open_with(path, access, OpenFlags::SQLITE_OPEN_READ_WRITE, wait)?;
         store.link = Some(configured.to_path_buf());
         if store.conn.is_readonly("main").map_err(|e| store.error(&e))? {
@@ -65,7 +72,9 @@ impl Sqlite {
                 .at(store.path.display())
                 .remedy("check the permissions of the file and its folder (`ls -ld`)"));
         }
-        refuse_foreign(&store.conn, &store.path)?;
+        refuse_foreign(&store.conn, &store.path)
+            .inspect_err(|_| hot_journal::forget(&store.path))?;
+        hot_journal::prove_and_forget(&store.conn, &store.path)?;
         store.keep_wal(has_wal(&store.path)?)?;
         Ok(store)
     }
@@ -98,7 +107,10 @@ impl Sqlite {
             Some(state) => Sqlite::open_at_rest(path, access, state, wait)?,
             None => Sqlite::open_with(path, access, OpenFlags::SQLITE_OPEN_READ_ONLY, wait)?,
         };
-        store.read(|store| refuse_foreign(&store.conn, &store.path))?;
+        store.read(|store| {
+            refuse_foreign(&store.conn, &store.path)?;
+            hot_journal::prove(&store.conn, &store.path)
+        })?;
         Ok(Some(store))
     }
 
@@ -172,7 +184,11 @@ fn find_database(
 ) -> Result<Option<PathBuf>> {
     let path = file::resolve(path)?;
     refuse_network(&path, access.allow_network)?;
-    match file::inspect(&path)? {
+    let content = file::inspect(&path)?;
+    if let FileContent::Database(APPLICATION_ID | 0) = content {
+        refuse_mismatched_wal(&path, wait)?;
+    }
+    match content {
         FileContent::Missing | FileContent::Empty => return Ok(None),
         FileContent::Interrupted => return Err(not_rolled_back(&path)),
         FileContent::Database(APPLICATION_ID) => {}

@@ -13,6 +13,11 @@ use crate::store::{Damage, DamageScope, Orphans, Unchecked};
 
 /// Lines that a check returns at most.
 const LINES_MAX: usize = 20;
+/// Lines of which those about structure are taken.
+const STRUCTURAL_LINES_MAX: usize = 1000;
+/// The beginnings of lines about a value in a row. (`sqlite3Pragma` in pragma.c)
+const VALUE_FAULTS: [&str; 4] =
+    ["NULL value in ", "CHECK constraint failed in ", "NUMERIC value in ", "TEXT value in "];
 /// Counts the rows whose foreign key references nothing, by table and referenced table.
 const ORPHANS: &str =
     "SELECT \"table\", parent, count(*) FROM pragma_foreign_key_check GROUP BY 1, 2";
@@ -31,8 +36,8 @@ const TABLES: &str = "SELECT 'sqlite_schema' UNION ALL \
 /// If the check cannot be completed for another reason.
 pub fn find_damage(conn: &Connection, path: &Path, scope: DamageScope<'_>) -> Result<Damage> {
     let checked = match scope {
-        DamageScope::Pages => check_all(conn, "quick_check"),
-        DamageScope::Everything => check_all(conn, "integrity_check"),
+        DamageScope::Pages => check_all(conn, "quick_check", LINES_MAX),
+        DamageScope::Everything => check_all(conn, "integrity_check", LINES_MAX),
         DamageScope::Table(table) => check_table(conn, table),
     };
     let Checked { lines, mut unchecked } = checked.map_err(|e| from_sqlite(path, &e))?;
@@ -59,8 +64,8 @@ struct Checked {
 
 /// Checks the whole file; table by table where SQLite refuses to check all of it because of one. Pages
 /// that belong to no table are left out then.
-fn check_all(conn: &Connection, pragma: &str) -> rusqlite::Result<Checked> {
-    match check(conn, &format!("{pragma}({LINES_MAX})")) {
+fn check_all(conn: &Connection, pragma: &str, lines_max: usize) -> rusqlite::Result<Checked> {
+    match check(conn, &format!("{pragma}({lines_max})")) {
         Err(e) if is_uncheckable(&e) => {}
         lines => return Ok(Checked { lines: lines?, unchecked: Vec::new() }),
     }
@@ -71,7 +76,7 @@ fn check_all(conn: &Connection, pragma: &str) -> rusqlite::Result<Checked> {
             lines => checked.lines.extend(lines?),
         }
     }
-    checked.lines.truncate(LINES_MAX);
+    checked.lines.truncate(lines_max);
     Ok(checked)
 }
 
@@ -136,6 +141,24 @@ fn read_fault(line: &str) -> Option<i32> {
     digits.parse().ok().filter(|code| code & 0xff == ffi::SQLITE_IOERR)
 }
 
+/// Lines about pages, and about indexes that lack a row, from a check of everything that can be checked.
+/// Without those about values, which are no damage: a column that has become NOT NULL, for example.
+///
+/// # Errors
+/// If the check cannot be completed for another reason than damage.
+pub fn structural_damage(conn: &Connection) -> rusqlite::Result<Vec<String>> {
+    conn.execute_batch("PRAGMA ignore_check_constraints = ON")?;
+    let checked = check_all(conn, "integrity_check", STRUCTURAL_LINES_MAX);
+    conn.execute_batch("PRAGMA ignore_check_constraints = OFF")?;
+    let rows = checked?.lines;
+    let is_structural = |line: &&str| {
+        !line.starts_with("***") && !VALUE_FAULTS.iter().any(|fault| line.starts_with(fault))
+    };
+    // One row holds all faults of the pages.
+    let lines = rows.iter().flat_map(|row| row.lines());
+    Ok(lines.filter(is_structural).map(str::to_string).collect())
+}
+
 /// Checks the schema and, if it exists, one table.
 fn check_table(conn: &Connection, table: &str) -> rusqlite::Result<Checked> {
     let lines = check(conn, "quick_check(sqlite_schema)")?;
@@ -154,7 +177,7 @@ fn check_table(conn: &Connection, table: &str) -> rusqlite::Result<Checked> {
 /// The indexes that are damaged, if nothing else is: they can be created again from their tables.
 ///
 /// SQLite reports damage as text only; these forms are from `sqlite3Pragma` in pragma.c, and this is
-/// the only place that reads them, together with [`with_object`].
+/// the only file that reads them.
 fn damaged_indexes(lines: &[String]) -> Vec<String> {
     let index = |line: &String| {
         let (fault, index) = line.split_once(" index ")?;

@@ -149,7 +149,7 @@ fn kind_and_remedy(code: Option<ErrorCode>) -> (Kind, Option<&'static str>) {
         }
         Some(Code::DatabaseCorrupt | Code::NotADatabase) => (
             Kind::Data,
-            "stop the trading programs, keep a copy of the file, and restore a backup (`cts --check --deep` lists the damage)",
+            "stop the trading programs, keep a copy of the file, its -wal and its -shm, move these two away, and restore a backup (`cts --check --deep` lists the damage)",
         ),
         Some(Code::ReadOnly | Code::PermissionDenied | Code::AuthorizationForStatementDenied) => (
             Kind::Permission,

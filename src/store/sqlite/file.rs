@@ -183,7 +183,7 @@ fn inspect_header(path: &Path) -> Result<FileContent> {
         )
         .at(path.display())
         .note("the file was left as it is")
-        .remedy("restore a backup, or set SQLITE_DB_PATH (or --db) to another file")),
+        .remedy("restore a backup, with no -wal and -shm beside it, or set SQLITE_DB_PATH (or --db) to another file")),
     }
 }
 
@@ -194,10 +194,9 @@ fn refuse_later_format(path: &Path, write_version: u8, read_version: u8) -> Resu
     let what = format!(
         "its header is damaged, or of a later SQLite: file format write version {write_version} and read version {read_version}"
     );
-    Err(Error::new(Kind::Data, what)
-        .at(path.display())
-        .note("the file was left as it is")
-        .remedy("keep a copy of the file, and restore a backup"))
+    Err(Error::new(Kind::Data, what).at(path.display()).note("the file was left as it is").remedy(
+        "keep a copy of the file, its -wal and its -shm, move these two away, and restore a backup",
+    ))
 }
 
 /// Whether the header says that the journal mode is WAL (sqlite.org/fileformat2.html, 1.3.3).
@@ -244,7 +243,7 @@ fn refuse_lost(path: &Path, state: &str) -> Result<()> {
     let evidence = evidence.display();
     let what = format!("{state}, but {evidence} shows that there was a database");
     Err(Error::new(Kind::Data, what).at(path.display()).leaving(StateLeft::Unchanged).remedy(format!(
-        "find the lost file or restore a backup; to create a new, empty database instead, first move {evidence} away"
+        "find the lost file, or move the -wal and -shm that are beside the path away and restore a backup; to create a new, empty database instead, first move {evidence} away"
     )))
 }
 

@@ -3,6 +3,8 @@
 //! - The traits of the store: `database`, `store`, `transaction`.
 //! - Opening: `connect`, `at_rest`, `file`, `file_system`, `recognition`, `permissions`, `lock`, `running`,
 //!   `draft`.
+//! - Before a WAL is copied into the file: `wal_match` with `wal_file`, `wal_evidence`, `page_source` and
+//!   `page_tree`; after a journal was rolled back `hot_journal`.
 //! - Reading: `inspect`, `catalog`, `ledger`, `exceptions`, `damage`; for `cts doctor` `checkup`.
 //! - Changing: `rebuild` with `existing_table`, `create_table`, `row_copy` and `violations`; `index`,
 //!   `backup`.
@@ -28,10 +30,13 @@ mod failed_call;
 mod file;
 mod file_error;
 mod file_system;
+mod hot_journal;
 mod index;
 mod inspect;
 mod ledger;
 mod lock;
+mod page_source;
+mod page_tree;
 mod path_state;
 mod permissions;
 mod rebuild;
@@ -42,7 +47,10 @@ mod storage;
 mod store;
 mod transaction;
 mod violations;
+mod wal_evidence;
+mod wal_file;
 mod wal_length;
+mod wal_match;
 mod wal_reset;
 mod write_access;
 

@@ -94,12 +94,27 @@ fn unanswered(path: &Path, cause: &io::Error) -> Error {
 /// Why the file that is at the path now, if there is one, is not the one that was opened.
 fn replacement(path: &Path, opened: FileIdentity, present: Option<FileIdentity>) -> Option<String> {
     match present {
-        None => Some(format!("{} was deleted while it was open", path.display())),
-        Some(now) if now != opened => {
-            Some(format!("{} was replaced by another file while it was open", path.display()))
-        }
+        None => Some(format!(
+            "{} was deleted while it was open: stop every program that has it open, put it back, or move its -wal and -shm away and restore a backup, and start cts again",
+            path.display()
+        )),
+        Some(now) if now != opened => Some(format!(
+            "{} was replaced by another file while it was open: {}",
+            path.display(),
+            way_back(path)
+        )),
         Some(_) => None,
     }
+}
+
+/// What to do where another file is at the path, beside the WAL of the one before.
+pub fn way_back(path: &Path) -> String {
+    let (wal, shm) = (side_file(path, "-wal"), side_file(path, "-shm"));
+    format!(
+        "stop every program that has it open, move {} and {} away, which belong to the file before, unless they came with the new one, and start cts again",
+        wal.display(),
+        shm.display()
+    )
 }
 
 /// Free bytes on the disk of the database. `None` if its file system does not say.

@@ -62,8 +62,7 @@ impl Sqlite {
     fn refuse_replaced(&self) -> Result<()> {
         match self.storage_status().replaced {
             None => Ok(()),
-            Some(why) => Err(Error::new(Kind::Io, why)
-                .remedy("start cts again, which opens the file that is there now")),
+            Some(why) => Err(Error::new(Kind::Io, why)),
         }
     }
 
