@@ -33,6 +33,15 @@ fn begin_read(machine: &Machine) -> Connection {
     reader
 }
 
+/// Ends the threads of a test also when it fails.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Writes a row of this many bytes.
 fn write(program: &Connection, bytes: u32) {
     let sql = "INSERT INTO site_logs (level, category, message) VALUES ('info', 'x', zeroblob(?1))";
@@ -54,6 +63,7 @@ fn a_wal_that_overlapping_reads_keep_is_reset_under_load() {
         }
     };
     thread::scope(|scope| {
+        let _ends = Ends(&is_over);
         scope.spawn(overlap);
         thread::sleep(READ / 2);
         scope.spawn(overlap);
@@ -62,11 +72,15 @@ fn a_wal_that_overlapping_reads_keep_is_reset_under_load() {
             write(&program, 1 << 20);
         }
         let before = salts(&machine);
-        await_that("the WAL is reset", || {
-            write(&program, 64 << 10);
-            salts(&machine) != before
+        scope.spawn(|| {
+            // So often that every checkpoint finds new frames.
+            let program = machine.open();
+            while !is_over.load(Ordering::Relaxed) {
+                write(&program, 4096);
+                thread::sleep(Duration::from_millis(1));
+            }
         });
-        is_over.store(true, Ordering::Relaxed);
+        await_that("the WAL is reset", || salts(&machine) != before);
     });
     assert_eq!(service.get("/api/health/database").json()["status"], "healthy");
     assert!(!service.log().contains("✗"), "{}", service.log());
