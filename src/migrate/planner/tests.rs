@@ -132,10 +132,13 @@ fn an_obstacle_blocks_a_step_or_the_whole_of_a_new_database() {
     assert_eq!(plan.steps.len(), 1);
     assert!(plan.steps[0].blocked.is_some());
     assert!(decide(Backend::Sqlite, &Snapshot::default(), &facts).is_err());
-    // A missing right is refused in every case.
+    // A missing right, too.
     let error = Error::new(Kind::Permission, "role cts may not create tables");
     let facts = Facts { obstacles: vec![Obstacle { object, error }], ..Facts::default() };
-    assert!(decide(Backend::Postgresql, &snapshot, &facts).is_err());
+    let plan = decide(Backend::Postgresql, &snapshot, &facts).unwrap();
+    let blocked = plan.steps[0].blocked.as_ref().map(|error| error.kind);
+    assert_eq!(blocked, Some(Kind::Permission));
+    assert!(decide(Backend::Postgresql, &Snapshot::default(), &facts).is_err());
 }
 
 #[test]
