@@ -37,7 +37,7 @@ pub fn run(config: &Config, log: Log) -> Result<u8> {
 pub fn dry_run(config: &Config, as_json: bool) -> Result<u8> {
     let identity = config.database.identity();
     let cancelled = Arc::new(AtomicBool::new(false));
-    let wait = WaitPolicy::silent(config.lock_timeout, &cancelled);
+    let wait = WaitPolicy::silent(config.lock_timeout, &cancelled).configured();
     let opened = config.database.open_read_only(&wait)?;
     let exists = opened.has_tables;
     let plan = match opened.database {

@@ -23,7 +23,9 @@ use crate::system::signals::stop_flag;
 /// where it does not exist.
 fn open_read_only(config: &Config, timeout: Duration) -> Result<Option<Box<dyn OpenDatabase>>> {
     let cancelled = Arc::new(AtomicBool::new(false));
-    let opened = config.database.open_read_only(&WaitPolicy::silent(timeout, &cancelled))?;
+    let wait = WaitPolicy::silent(timeout, &cancelled);
+    let wait = if timeout == config.lock_timeout { wait.configured() } else { wait };
+    let opened = config.database.open_read_only(&wait)?;
     Ok(opened.database.filter(|_| opened.has_tables))
 }
 
@@ -49,6 +51,7 @@ fn interruptible<T>(
     let on_progress = |progress: Progress<'_>| drop(reporter.report(progress));
     work(&WaitPolicy {
         timeout: Some(config.lock_timeout),
+        is_configured: true,
         cancelled: &cancelled,
         on_wait: &on_wait,
         on_progress: &on_progress,

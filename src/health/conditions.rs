@@ -33,13 +33,19 @@ pub enum Subject {
     HttpServer,
     /// Table `site_logs` accepts rows.
     SiteLog,
+    /// No other service of cts has the database open.
+    OtherService,
 }
 
 impl Subject {
     /// The beginning of a sentence about a fault of it; the error follows.
     fn failure(self) -> &'static str {
         match self {
-            Subject::Response | Subject::Write | Subject::WalLength | Subject::HttpServer => "",
+            Subject::Response
+            | Subject::Write
+            | Subject::WalLength
+            | Subject::HttpServer
+            | Subject::OtherService => "",
             Subject::Upkeep => "upkeep failed and is retried: ",
             Subject::Healing => "cannot put back what is missing: ",
             Subject::Failover => "cannot bring the schema of the server up to date: ",
@@ -58,6 +64,7 @@ impl Subject {
             Subject::Failover => "the schema of the server is up to date",
             Subject::HttpServer => "the HTTP server answers again",
             Subject::SiteLog => "table site_logs can be written again",
+            Subject::OtherService => "no other cts serves the database",
         }
     }
 
@@ -91,7 +98,7 @@ impl Condition {
         let text = format!("{}{}", self.subject.failure(), self.error);
         match self.subject {
             Subject::Response | Subject::Write => Reason::Critical(text),
-            Subject::SiteLog => Reason::Notice(text),
+            Subject::SiteLog | Subject::OtherService => Reason::Notice(text),
             _ if self.error.kind == Kind::Io || self.error.is_damage() => Reason::Critical(text),
             _ => Reason::Warning(text),
         }

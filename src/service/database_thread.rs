@@ -107,6 +107,7 @@ impl DatabaseThread {
             self.conditions.record(Subject::Write, &written);
             let long_wal = self.store.long_wal();
             self.conditions.record(Subject::WalLength, &long_wal.map_or(Ok(()), Err));
+            self.look_for_other_services();
             let pause = if written.is_ok() { WRITE_INTERVAL } else { WRITE_RETRY_INTERVAL };
             // The change of the status is logged even without requests for reports.
             if self.reported_at.elapsed() >= pause {
@@ -119,6 +120,11 @@ impl DatabaseThread {
             self.heal();
             self.next_healing = Instant::now() + HEALING_INTERVAL;
         }
+    }
+
+    fn look_for_other_services(&self) {
+        let others = self.store.other_services();
+        self.conditions.record(Subject::OtherService, &alone(&others));
     }
 
     /// Whether another server answers since a restart or a failover, and can be written.
@@ -231,4 +237,15 @@ impl DatabaseThread {
         });
         self.store.close()
     }
+}
+
+/// The fault that other processes serve the database too.
+fn alone(others: &[u32]) -> Result<()> {
+    let pids: Vec<String> = others.iter().map(|pid| format!("cts (pid {pid})")).collect();
+    if pids.is_empty() {
+        return Ok(());
+    }
+    let what = format!("another service has this database open too: {}", pids.join(", "));
+    Err(Error::new(Kind::Config, what)
+        .remedy("stop all but one (`systemctl status cts`, `ps -fp` with the pid); each of them maintains the database"))
 }

@@ -57,8 +57,13 @@ fn prepare(
             prober.set_activity(text);
         }
     };
-    let wait =
-        WaitPolicy { timeout: None, cancelled, on_wait: &on_wait, on_progress: &on_progress };
+    let wait = WaitPolicy {
+        timeout: None,
+        is_configured: false,
+        cancelled,
+        on_wait: &on_wait,
+        on_progress: &on_progress,
+    };
     let Initialised { mut store, outcome, is_new, upkeep } =
         initialise(&*config.database, log, &wait, Task::Migrate)?;
     if is_new {

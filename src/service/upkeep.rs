@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 use crate::health::{Conditions, Subject};
-use crate::store::{Upkeep, UpkeepTurn};
+use crate::store::{UPKEEP_THREAD, Upkeep, UpkeepTurn};
 use crate::system::deadline::cannot_start_thread;
 
 /// The pause before the first turn, and after one that failed.
@@ -57,7 +57,7 @@ impl UpkeepThread {
             }
         };
         let thread = thread::Builder::new()
-            .name("upkeep".into())
+            .name(UPKEEP_THREAD.into())
             .spawn(turns)
             .map_err(|e| cannot_start_thread(&e))?;
         Ok(UpkeepThread { stopping, stop: Some(stop), thread: Some(thread) })

@@ -148,11 +148,14 @@ pub struct Holder {
     pub program: String,
     /// Whether it is a process of the database server, on the server's machine.
     pub is_on_server: bool,
+    /// Since when, and from where, as a clause; `None` if that cannot be seen.
+    pub since: Option<String>,
 }
 
 impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} (pid {})", self.program, self.pid)
+        write!(f, "{} (pid {})", self.program, self.pid)?;
+        self.since.as_ref().map_or(Ok(()), |since| write!(f, ", {since}"))
     }
 }
 

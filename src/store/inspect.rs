@@ -280,6 +280,11 @@ pub trait OpenDatabase: Inspect + Send {
     /// The state of its storage and server, as far as it is known without a query.
     fn storage_status(&self) -> StorageStatus;
 
+    /// The other services of cts that have it open, by process id, as far as that can be seen.
+    fn other_services(&self) -> Vec<u32> {
+        Vec::new()
+    }
+
     /// What runs whenever an object is created, and may refuse it: an event trigger.
     ///
     /// # Errors

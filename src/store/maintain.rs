@@ -10,6 +10,9 @@ use crate::error::Result;
 use cts_schema::catalog::Index;
 use cts_schema::constraint_exception::ConstraintException;
 
+/// The name of the thread that a service runs its upkeep on; other processes recognise a service by it.
+pub const UPKEEP_THREAD: &str = "upkeep";
+
 /// An open database that can be written.
 pub trait Store: OpenDatabase {
     /// Takes the migration lock and begins a write transaction.

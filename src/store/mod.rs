@@ -27,7 +27,9 @@ pub use inspect::{
     Damage, DamageScope, Forecast, Inspect, Obstacle, OpenDatabase, Origin, Orphans, PoolState,
     ServerInstance, Snapshot, StorageStatus, Unchecked,
 };
-pub use maintain::{Settled, Store, Upkeep, UpkeepOpener, UpkeepTurn, write_site_log};
+pub use maintain::{
+    Settled, Store, UPKEEP_THREAD, Upkeep, UpkeepOpener, UpkeepTurn, write_site_log,
+};
 pub use wait::{WaitPolicy, WaitReason, interrupted};
 
 /// Rows up to which an index is built in a transaction. Together with the check of its table for

@@ -36,6 +36,8 @@ impl fmt::Display for WaitReason {
 pub struct WaitPolicy<'p> {
     /// How long to wait; `None` waits until the lock is free.
     pub timeout: Option<Duration>,
+    /// Whether that is the setting CTS_LOCK_TIMEOUT, which an operator can raise.
+    pub is_configured: bool,
     /// Ends the wait, and the work, when it becomes true.
     pub cancelled: &'p Arc<AtomicBool>,
     /// Called during a wait, first after 2 s: what is waited for, and for how long so far.
@@ -47,7 +49,18 @@ pub struct WaitPolicy<'p> {
 impl<'p> WaitPolicy<'p> {
     /// One that reports nothing.
     pub fn silent(timeout: Duration, cancelled: &'p Arc<AtomicBool>) -> WaitPolicy<'p> {
-        WaitPolicy { timeout: Some(timeout), cancelled, on_wait: &|_, _| {}, on_progress: &|_| {} }
+        WaitPolicy {
+            timeout: Some(timeout),
+            is_configured: false,
+            cancelled,
+            on_wait: &|_, _| {},
+            on_progress: &|_| {},
+        }
+    }
+
+    /// Marks the timeout as the setting CTS_LOCK_TIMEOUT.
+    pub fn configured(self) -> WaitPolicy<'p> {
+        WaitPolicy { is_configured: true, ..self }
     }
 }
 
@@ -70,7 +83,7 @@ impl WaitPolicy<'_> {
             self.check_cancelled()?;
             let waited = clock.waited();
             if let Some(limit) = self.timeout.filter(|limit| waited >= *limit) {
-                return Err(locked(holder(), limit));
+                return Err(self.locked(holder(), limit));
             }
             if clock.is_report_due() {
                 (self.on_wait)(&WaitReason::Lock(holder()), waited);
@@ -93,7 +106,13 @@ impl WaitPolicy<'_> {
             };
             let waited = clock.waited();
             if self.timeout.is_some_and(|limit| waited >= limit) {
-                return Err(error);
+                return Err(match &error.remedy {
+                    Some(remedy) => {
+                        let remedy = self.with_setting(remedy);
+                        error.remedy(remedy)
+                    }
+                    None => error,
+                });
             }
             if clock.is_report_due() {
                 (self.on_wait)(&WaitReason::Other(error.message()), waited);
@@ -114,6 +133,33 @@ impl WaitPolicy<'_> {
             thread::sleep(time.min(Duration::from_millis(20)));
         }
         Ok(())
+    }
+
+    /// A remedy for a wait that was too short, with the setting that made it so.
+    pub fn with_setting(&self, remedy: &str) -> String {
+        match self.is_configured {
+            true => format!("{remedy}, or raise CTS_LOCK_TIMEOUT"),
+            false => remedy.to_string(),
+        }
+    }
+
+    fn locked(&self, holder: Option<Holder>, limit: Duration) -> Error {
+        let who = holder.as_ref().map_or("another program".to_string(), Holder::to_string);
+        let what = format!("the lock is held by {who}");
+        let waited = format!("waited {}", humantime::format_duration(limit));
+        let remedy = match holder {
+            Some(Holder { pid, is_on_server: true, .. }) => {
+                format!("let it finish or end it (`SELECT pg_terminate_backend({pid})`)")
+            }
+            Some(Holder { pid, .. }) => {
+                format!("let it finish or end it (see it with `ps -fp {pid}`)")
+            }
+            None => "look for open connections (`fuser` on the file)".into(),
+        };
+        Error::new(Kind::TryAgain, what)
+            .note(waited)
+            .leaving(StateLeft::Unchanged)
+            .remedy(self.with_setting(&remedy))
     }
 
     /// Whether the work is cancelled.
@@ -165,22 +211,4 @@ pub fn interrupted() -> Error {
     Error::new(Kind::TryAgain, "interrupted by a signal")
         .leaving(StateLeft::Unchanged)
         .remedy("run it again")
-}
-
-fn locked(holder: Option<Holder>, limit: Duration) -> Error {
-    let who = holder.as_ref().map_or("another program".to_string(), Holder::to_string);
-    let what = format!("the lock is held by {who}");
-    let waited = format!("waited {}", humantime::format_duration(limit));
-    let remedy = match holder {
-        Some(Holder { pid, is_on_server: true, .. }) => format!(
-            "let it finish or end it (`SELECT pg_terminate_backend({pid})`), or raise CTS_LOCK_TIMEOUT"
-        ),
-        Some(Holder { pid, .. }) => {
-            format!(
-                "let it finish or end it (see it with `ps -fp {pid}`), or raise CTS_LOCK_TIMEOUT"
-            )
-        }
-        None => "look for open connections (`fuser` on the file), or raise CTS_LOCK_TIMEOUT".into(),
-    };
-    Error::new(Kind::TryAgain, what).note(waited).leaving(StateLeft::Unchanged).remedy(remedy)
 }

@@ -101,10 +101,9 @@ fn meaning(fault: &ServerFault<'_>) -> (Kind, &'static str) {
     match *fault.state {
         SqlState::LOCK_NOT_AVAILABLE
         | SqlState::T_R_DEADLOCK_DETECTED
-        | SqlState::T_R_SERIALIZATION_FAILURE => (
-            Kind::Blocked,
-            "let the other program finish its transaction, or raise CTS_LOCK_TIMEOUT",
-        ),
+        | SqlState::T_R_SERIALIZATION_FAILURE => {
+            (Kind::Blocked, "let the other program finish its transaction")
+        }
         SqlState::QUERY_CANCELED => (Kind::TryAgain, "run it again when the server is less busy"),
         SqlState::DISK_FULL => (
             Kind::Io,

@@ -76,7 +76,7 @@ impl Drop for LockedSession {
 /// If the query fails.
 pub fn holder(session: &mut Session) -> Result<Option<Holder>> {
     let sql = format!(
-        "SELECT l.pid, {PROGRAM} \
+        "SELECT l.pid, {PROGRAM}, host(a.client_addr), {AGE_SECONDS} \
          FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid \
          WHERE l.locktype = 'advisory' AND l.granted AND l.classid = {KEY}::oid \
              AND l.objid = {} AND l.objsubid = 2 \
@@ -86,7 +86,11 @@ pub fn holder(session: &mut Session) -> Result<Option<Holder>> {
     );
     let holder = |row: Row| {
         let (pid, program) = (row.number(0)?, row.text(1)?.to_string());
-        Ok(Holder { pid, program, is_on_server: true })
+        let client = row.get(2).map(|address| format!("connected from {address}"));
+        let age = row.get(3).map(|seconds| format!("in a transaction for {seconds} s"));
+        let since: Vec<String> = client.into_iter().chain(age).collect();
+        let since = (!since.is_empty()).then(|| since.join(", "));
+        Ok(Holder { pid, program, is_on_server: true, since })
     };
     session.first_row(&sql)?.map(holder).transpose()
 }

@@ -142,9 +142,8 @@ impl Build<'_> {
             if self.wait.timeout.is_some_and(|timeout| since.elapsed() >= timeout) {
                 (self.cancel)();
                 let what = format!("the build waits for {transaction}");
-                return Err(Error::new(Kind::TryAgain, what).remedy(
-                    "let that transaction end, or raise CTS_LOCK_TIMEOUT, and run it again",
-                ));
+                let remedy = self.wait.with_setting("let that transaction end and run it again");
+                return Err(Error::new(Kind::TryAgain, what).remedy(remedy));
             }
             if Instant::now() >= next_report {
                 next_report = Instant::now() + REPORT_INTERVAL;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::checkup_files::FileState;
 use super::file::folder_of;
+use super::running::other_services;
 use super::wal_length::long_wal;
 use super::{DatabaseFile, Sqlite, draft, file, storage};
 use crate::error::{Error, Kind, Result};
@@ -47,8 +48,20 @@ pub fn examine(database: &DatabaseFile, wait: &WaitPolicy<'_>) -> Examination {
         }),
         Err(error) => findings.extend(files.unreadable_contents(error)),
     }
+    findings.extend(services(&other_services(&path)));
     let owner = files.owner(database.access);
     Examination { findings, snapshot, storage: place, long_wal, owner }
+}
+
+/// That more than one service has the database open.
+fn services(pids: &[u32]) -> Option<Finding> {
+    if pids.len() < 2 {
+        return None;
+    }
+    let pids: Vec<String> = pids.iter().map(ToString::to_string).collect();
+    let what = format!("{} services have it open, the processes {}", pids.len(), pids.join(", "));
+    let remedy = format!("stop all but one: ps -fp {}", pids.join(","));
+    Some(Finding::attention(Group::Database, "services", what).remedy(remedy))
 }
 
 /// What is in the database.

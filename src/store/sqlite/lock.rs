@@ -54,7 +54,9 @@ pub fn holder(path: &Path) -> Option<Holder> {
     let pid = locking_process(&locks, &file::side_file(path, "-shm"), &WAL_WRITE_LOCK)
         .or_else(|| locking_process(&locks, path, &ROLLBACK_LOCKS))?;
     let program = process::program(pid).unwrap_or_else(|| "a program".into());
-    Some(Holder { pid, program, is_on_server: false })
+    let age = process::started_at(pid).and_then(|start| start.elapsed().ok());
+    let since = age.map(|age| format!("which has run for {} s", age.as_secs()));
+    Some(Holder { pid, program, is_on_server: false, since })
 }
 
 /// The other process that has locked one of these bytes of a file.

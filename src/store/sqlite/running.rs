@@ -6,6 +6,8 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use super::file::FileIdentity;
+use crate::store::UPKEEP_THREAD;
 use crate::system::process;
 
 /// A database that another cts has open.
@@ -30,6 +32,22 @@ pub fn running_databases() -> Vec<RunningDatabase> {
             open_databases(pid).into_iter().map(move |path| RunningDatabase { pid, path })
         })
         .collect()
+}
+
+/// The other services of cts that have this database open, as far as this user may see them. Only a service
+/// has a thread of this name.
+pub fn other_services(path: &Path) -> Vec<u32> {
+    let file = FileIdentity::of(path);
+    let is_it =
+        |running: &RunningDatabase| file.is_some() && FileIdentity::of(&running.path) == file;
+    let has_it = running_databases().into_iter().filter(is_it);
+    has_it.map(|running| running.pid).filter(|pid| has_thread(*pid, UPKEEP_THREAD)).collect()
+}
+
+fn has_thread(pid: u32, name: &str) -> bool {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let mut names = threads.filter_map(|thread| fs::read(thread.path().join("comm")).ok());
+    names.any(|found| found.trim_ascii_end() == name.as_bytes())
 }
 
 /// The process that holds the lock of a line (proc(5)); `None` for one that waits.

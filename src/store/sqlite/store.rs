@@ -15,6 +15,7 @@ use super::inspect::{CachedCatalog, find_obstacles, has_more_rows, snapshot};
 use super::lock::until_unlocked;
 use super::permissions::correct_modes;
 use super::recognition::refuse_foreign;
+use super::running::other_services;
 use super::storage::storage_status;
 use super::transaction::SqliteTx;
 use super::wal_length::long_wal;
@@ -150,6 +151,10 @@ impl OpenDatabase for Sqlite {
 
     fn long_wal(&self) -> Option<Error> {
         long_wal(&self.path)
+    }
+
+    fn other_services(&self) -> Vec<u32> {
+        other_services(&self.path)
     }
 }
 

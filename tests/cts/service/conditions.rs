@@ -285,3 +285,53 @@ fn a_link_that_leads_elsewhere_is_noticed() {
     service.until_status("healthy");
     assert_eq!(service.stop().0, Some(0));
 }
+
+#[test]
+fn two_services_on_one_database_are_said_in_log_health_and_doctor() {
+    let machine = Machine::new();
+    let first = machine.serve().start();
+    first.until_ready();
+    let second = machine.serve().start();
+    second.until_ready();
+    for (service, other) in [(&first, &second), (&second, &first)] {
+        let said =
+            format!("another service has this database open too: cts (pid {})", other.child.id());
+        service.until(&format!("⚠ {said}"));
+        let answer = service.get(HEALTH).json();
+        assert_eq!(answer["status"], "healthy", "{answer}");
+        assert!(answer["reasons"][0].as_str().unwrap().starts_with(&said), "{answer}");
+    }
+    machine.cts("doctor --port 0").run().says(&["services: 2 services have it open"]);
+    assert_eq!(second.stop().0, Some(0));
+    first.until("✓ no other cts serves the database");
+    assert!(!machine.cts("doctor --port 0").run().out().contains("services have it open"));
+    assert_eq!(first.stop().0, Some(0));
+}
+
+#[test]
+fn a_wait_names_the_holder_and_since_when_and_a_check_no_setting_that_it_does_not_read() {
+    let machine = Machine::migrated();
+    machine.sql("DROP INDEX idx_site_logs_time");
+    let holder = machine.open();
+    holder.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let service = machine.serve().start();
+    service.until("waiting for the write lock");
+    let pid = format!("(pid {}), which has run for ", std::process::id());
+    for path in ["/readyz", HEALTH] {
+        await_within(Duration::from_secs(60), path, || service.get(path).body.contains(&pid));
+        assert_eq!(service.get(path).code, 503);
+    }
+    let migrate = machine.cts("migrate").env("CTS_LOCK_TIMEOUT", "600ms").status(75);
+    migrate.says(&[&pid, "or raise CTS_LOCK_TIMEOUT"]);
+    holder.execute_batch("ROLLBACK").unwrap();
+    service.until_ready();
+    assert_eq!(service.stop().0, Some(0));
+    // A lock on the whole database, which a check waits for too.
+    holder.execute_batch("PRAGMA journal_mode = DELETE; BEGIN EXCLUSIVE").unwrap();
+    let check = machine.cts("--check").env("CTS_LOCK_TIMEOUT", "60s").status(2);
+    assert!(
+        check.out().contains(&pid) && !check.out().contains("CTS_LOCK_TIMEOUT"),
+        "{}",
+        check.out()
+    );
+}
