@@ -12,6 +12,7 @@ use super::environment::EnvironmentReader;
 use super::{Flags, database};
 use crate::store::Backend;
 use crate::system::environment_file::EnvironmentFile;
+use crate::system::small_file::{self, SETTINGS_BYTES_MAX};
 
 /// The file that the unit reads (`EnvironmentFile=`).
 pub const SERVICE_FILE: &str = "/etc/default/cts";
@@ -21,7 +22,7 @@ const DATABASE_SETTINGS: [&str; 4] =
 
 /// The settings of the service; `None` if there is no such file or this user may not read it.
 pub fn service_settings() -> Option<EnvironmentFile> {
-    EnvironmentFile::parse(&fs::read(SERVICE_FILE).ok()?)
+    EnvironmentFile::parse(&small_file::read(Path::new(SERVICE_FILE), SETTINGS_BYTES_MAX).ok()?)
 }
 
 /// The location of the database that settings name; `None` if they name none, or one that cts refuses.

@@ -14,6 +14,7 @@ use crate::error::Error;
 use crate::store::finding::{Finding, Group};
 use crate::system::environment_file::EnvironmentFile;
 use crate::system::shell::word;
+use crate::system::small_file::{self, SETTINGS_BYTES_MAX};
 use crate::system::users;
 use crate::system::version::VERSION;
 
@@ -101,7 +102,7 @@ fn secret_file(name: &str, path: &Path, permissions: Option<&FilePermissions>) -
 /// Compares the settings of the service's file with those of this run.
 fn service_file(path: &Path) -> Vec<Finding> {
     let name = path.display().to_string();
-    let bytes = match fs::read(path) {
+    let bytes = match small_file::read(path, SETTINGS_BYTES_MAX) {
         Ok(bytes) => bytes,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Vec::new(),
         Err(e) => {

@@ -16,6 +16,7 @@ pub mod process;
 pub mod secret;
 pub mod shell;
 pub mod signals;
+pub mod small_file;
 pub mod systemd;
 pub mod users;
 pub mod value;

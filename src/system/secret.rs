@@ -1,27 +1,16 @@
-//! Values that are never shown, and the small files or pipes they are read from. Size and time of reading
-//! are limited, so that an endless file does not stop the start.
+//! Values that are never shown, and the small files or pipes they are read from.
 
 use std::ffi::OsStr;
 use std::fmt;
-use std::fs::OpenOptions;
-use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::thread;
-use std::time::{Duration, Instant};
-
-use rustix::fs::OFlags;
 
 use crate::error::{Error, Kind, Result};
+use crate::system::small_file;
 use crate::system::value::{self, Reading};
 
 /// The largest file that is taken for a secret.
 const SECRET_BYTES_MAX: usize = 64 << 10;
-/// How long a pipe is read before its writer must have closed it.
-const PIPE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Pause between two attempts to read from a pipe that is empty.
-const PIPE_PAUSE: Duration = Duration::from_millis(10);
 
 /// A value that is never shown.
 #[derive(Clone, PartialEq, Eq)]
@@ -53,7 +42,7 @@ impl fmt::Debug for Secret {
 /// larger than 64 KiB or is a pipe that is not closed within 2 s, or holds more than a secret
 /// ([`value::secret`]).
 pub fn read_secret(name: &str, path: &Path) -> Result<Reading<Secret>> {
-    let bytes = read_limited(path).map_err(|e| {
+    let bytes = small_file::read(path, SECRET_BYTES_MAX).map_err(|e| {
         Error::new(Kind::Config, format!("{} cannot be read", path.display()))
             .at(name)
             .caused_by(e)
@@ -68,35 +57,13 @@ pub fn read_secret(name: &str, path: &Path) -> Result<Reading<Secret>> {
     Ok(Reading { value: Secret::new(read.value), notice: read.notice })
 }
 
-/// Reads a small file, or a pipe until its writer closes it.
-fn read_limited(path: &Path) -> io::Result<Vec<u8>> {
-    let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
-    let mut file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
-    let (deadline, mut bytes, mut part) = (Instant::now() + PIPE_TIMEOUT, Vec::new(), [0; 4096]);
-    loop {
-        match file.read(&mut part) {
-            Ok(0) => return Ok(bytes),
-            Ok(length) => bytes.extend_from_slice(&part[..length]),
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock && Instant::now() < deadline => {
-                thread::sleep(PIPE_PAUSE);
-            }
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                return Err(io::Error::other(
-                    "it is not a regular file, and its end was not reached within 2 s",
-                ));
-            }
-            Err(e) => return Err(e),
-        }
-        if bytes.len() > SECRET_BYTES_MAX {
-            return Err(io::Error::other("it holds more than 64 KiB"));
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::io;
+    use std::time::Instant;
+
     use super::*;
+    use crate::system::small_file::PIPE_TIMEOUT;
 
     #[test]
     fn a_secret_comes_from_a_file_or_a_pipe_that_ends_in_time() {

@@ -8,6 +8,7 @@ use std::net::{IpAddr, TcpListener, UdpSocket};
 use std::path::Path;
 use std::process::Command;
 use std::thread;
+use std::time::Duration;
 
 use crate::support::certs::{Certs, Pair, issued, revocation_list};
 use crate::support::cluster::{Cluster, Database, texts};
@@ -444,5 +445,21 @@ fn whoever_holds_the_port_receives_no_password() {
         let done = machine.cts("--check").env("DATABASE_URL", url).status(3);
         done.says(&["the password was not sent"]);
         assert_eq!(server.join().unwrap(), b"");
+    }
+}
+
+#[test]
+fn a_pipe_in_place_of_a_certificate_stops_no_command() {
+    let machine = Machine::new();
+    let pipe = machine.path("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    fs::set_permissions(&pipe, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let pipe = pipe.display();
+    let key = format!("sslcert={pipe}&sslkey={pipe}");
+    for files in [format!("sslrootcert={pipe}"), format!("sslcrl={pipe}"), key] {
+        let url = format!("postgresql://box@127.0.0.1:1/box?sslmode=verify-full&{files}");
+        let run = machine.cts("verify").env("DATABASE_URL", url).within(Duration::from_secs(20));
+        assert_eq!(run.0.status.code(), Some(78), "{files}: {}", run.err());
+        run.says(&["contains no certificate", &pipe.to_string()]);
     }
 }

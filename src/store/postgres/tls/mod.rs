@@ -27,13 +27,14 @@ use postgres::config::{SslMode as Negotiation, SslNegotiation};
 use rustls::client::WantsClientCert;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateRevocationListDer, PrivateKeyDer};
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, ConfigBuilder, RootCertStore};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::url::{AuthMethods, Endpoint, Host, Root, SslMode, TlsSettings};
 use crate::error::{Error, Kind, Result};
+use crate::system::small_file::{self, CERTIFICATES_BYTES_MAX};
 use login::LoginWatch;
 use revocation::is_list;
 use system_clock::SystemClock;
@@ -167,7 +168,7 @@ fn verifier(
 ) -> Result<Verifier> {
     let roots = match (&demand.roots, demand.proof) {
         (_, Proof::Nothing) => Vec::new(),
-        (Some(path), _) => certificates("sslrootcert", path)?,
+        (Some(path), _) => pem_items("sslrootcert", path)?,
         (None, _) => rustls_native_certs::load_native_certs().certs,
     };
     let (usable, _) = RootCertStore::empty().add_parsable_certificates(roots.iter().cloned());
@@ -218,13 +219,11 @@ fn revocation_lists(settings: &TlsSettings) -> Result<Vec<CertificateRevocationL
     }
     let mut lists = Vec::new();
     for (name, path) in files {
-        let read = CertificateRevocationListDer::pem_file_iter(&path)
-            .and_then(Iterator::collect::<Result<Vec<_>, _>>);
-        match read {
-            Ok(found) if !found.is_empty() && found.iter().all(is_list) => lists.extend(found),
-            Ok(_) => return Err(unreadable(name, &path, &pem::Error::NoItemsFound)),
-            Err(e) => return Err(unreadable(name, &path, &e)),
+        let found = pem_items::<CertificateRevocationListDer<'static>>(name, &path)?;
+        if !found.iter().all(is_list) {
+            return Err(unreadable(name, &path, &pem::Error::NoItemsFound));
         }
+        lists.extend(found);
     }
     Ok(lists)
 }
@@ -240,14 +239,16 @@ fn no_roots(demand: &Demand) -> Error {
     )
 }
 
-/// The certificates of a PEM file.
-fn certificates(name: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>> {
-    let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    match read {
-        Ok(found) if !found.is_empty() => Ok(found),
-        Ok(_) => Err(unreadable(name, path, &pem::Error::NoItemsFound)),
-        Err(e) => Err(unreadable(name, path, &e)),
-    }
+/// The items of one kind in a PEM file, of which there is at least one.
+fn pem_items<T: PemObject>(name: &str, path: &Path) -> Result<Vec<T>> {
+    let failed = |e: pem::Error| unreadable(name, path, &e);
+    let text = pem_text(path).map_err(failed)?;
+    let found = T::pem_slice_iter(&text).collect::<Result<Vec<T>, _>>().map_err(failed)?;
+    if found.is_empty() { Err(failed(pem::Error::NoItemsFound)) } else { Ok(found) }
+}
+
+fn pem_text(path: &Path) -> Result<Vec<u8>, pem::Error> {
+    small_file::read(path, CERTIFICATES_BYTES_MAX).map_err(pem::Error::Io)
 }
 
 fn unreadable(name: &str, path: &Path, error: &pem::Error) -> Error {
@@ -291,7 +292,7 @@ fn with_client_certificate(
         )
         .remedy("set sslkey in the URL too"));
     };
-    let chain = certificates("sslcert", &cert)?;
+    let chain = pem_items("sslcert", &cert)?;
     builder.with_client_auth_cert(chain, private_key(&key)?).map_err(|e| {
         let (cert, key) = (cert.display(), key.display());
         Error::new(Kind::Config, format!("sslcert: {cert} cannot be used with the key {key}: {e}"))
@@ -313,5 +314,6 @@ fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>> {
         )
         .remedy(format!("chmod 600 {shown}")));
     }
-    PrivateKeyDer::from_pem_file(path).map_err(|e| unreadable("sslkey", path, &e))
+    let read = pem_text(path).and_then(|text| PrivateKeyDer::from_pem_slice(&text));
+    read.map_err(|e| unreadable("sslkey", path, &e))
 }

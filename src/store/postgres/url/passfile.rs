@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use super::target::{ConfigWarning, Endpoint, Host};
 use super::{DEFAULT_SOCKET, home};
 use crate::system::environment::Environment;
+use crate::system::small_file::{self, SETTINGS_BYTES_MAX};
 
 /// The path of the file: from the URL, else from `PGPASSFILE`, else `~/.pgpass`.
 pub fn path(configured: Option<PathBuf>, environment: Environment<'_>) -> Option<PathBuf> {
@@ -37,7 +38,7 @@ pub fn read(path: &Path) -> Result<Vec<u8>, ConfigWarning> {
         let why = "can be read or written by other users";
         return Err(ignored(why.into(), format!("chmod 600 {shown}")));
     }
-    fs::read(path).map_err(|e| {
+    small_file::read(path, SETTINGS_BYTES_MAX).map_err(|e| {
         let remedy = format!("let the user that runs cts own and read {shown}");
         ignored(format!("cannot be read: {e}"), remedy)
     })
