@@ -2,7 +2,7 @@
 //! of this process has open: the file is closed again, which would release locks (fcntl(2)).
 
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -55,16 +55,23 @@ impl<'w> PageSource<'w> {
         page > self.file_pages && !self.is_in_wal(page)
     }
 
-    /// Reads a page, or the first bytes of one.
+    /// Reads a page, or the first bytes of one; zeros where neither the WAL nor the file holds them.
     ///
     /// # Errors
-    /// It cannot be read, or neither the WAL nor the file holds it ([`io::ErrorKind::UnexpectedEof`]).
+    /// It cannot be read.
     pub fn read(&self, page: u32, image: &mut [u8]) -> io::Result<()> {
         match self.wal.and_then(|wal| Some((wal, wal.last_frames.get(&page)?))) {
             Some((wal, frame)) => wal.read_image(*frame, image),
             None => {
                 let offset = u64::from(page.saturating_sub(1)) * self.page_bytes as u64;
-                self.file.read_exact_at(image, offset)
+                match self.file.read_exact_at(image, offset) {
+                    // As SQLite reads a page that the end of the file cuts off, or that is behind it.
+                    Err(e) if e.kind() == ErrorKind::UnexpectedEof => {
+                        image.fill(0);
+                        self.file.read_at(image, offset).map(|_| ())
+                    }
+                    read => read,
+                }
             }
         }
     }
