@@ -255,7 +255,9 @@ fn programs_of_the_group_can_use_the_database() {
             .all(|line| line.starts_with("2770 cts .") || line.starts_with("660 cts cts.db")),
         "{modes}"
     );
-    assert_eq!(machine.log("-p warning"), "");
+    let warnings = machine.log("-p warning");
+    assert!(warnings.contains("/data/box did not exist either"), "{warnings}");
+    assert_eq!(warnings.trim().lines().count(), 1, "{warnings}");
 }
 
 #[test]
