@@ -12,8 +12,8 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -23,6 +23,8 @@ use super::connect::connect;
 use super::error::{from_sqlite, is_busy};
 use super::file::{FileIdentity, side_file};
 use super::file_error::unreadable;
+use super::overwrite::{OverwriteWatch, WatchError};
+use super::storage::overwritten;
 use super::wal_reset::{REMAINDER_BYTES_MAX, RESET_BYTES, ResetPolicy, TRUNCATE_BYTES};
 use crate::error::Result;
 use crate::store::{Upkeep, UpkeepTurn, WaitPolicy};
@@ -57,7 +59,13 @@ pub struct Checkpointer {
     /// Size of a frame of the WAL.
     frame_bytes: u64,
     reset: ResetPolicy,
+    watch: OverwriteWatch,
+    /// Shared with the store, which reports it: set where the file was overwritten in place.
+    overwritten: Overwritten,
 }
+
+/// Why the file is no longer the database that was opened, once it was overwritten in place.
+pub type Overwritten = Arc<OnceLock<String>>;
 
 /// Frames of the WAL after a checkpoint.
 struct WalFrames {
@@ -70,16 +78,23 @@ struct WalFrames {
 }
 
 impl Checkpointer {
-    /// Opens its connection.
+    /// Opens its connection. Where the file is overwritten in place, `overwritten` is set.
     ///
     /// # Errors
     /// The database cannot be opened, or what ends the waiting for a lock.
-    pub fn open(path: &Path, wait: &WaitPolicy<'_>) -> Result<Checkpointer> {
+    pub fn open(
+        path: &Path,
+        overwritten: Overwritten,
+        wait: &WaitPolicy<'_>,
+    ) -> Result<Checkpointer> {
         let conn = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE, wait)?;
         let page_bytes = conn
             .query_row("PRAGMA page_size", [], |row| row.get::<_, u32>(0))
             .map_err(|e| from_sqlite(path, &e))?;
+        let watch = OverwriteWatch::new(path, u64::from(page_bytes));
         Ok(Checkpointer {
+            watch: watch.map_err(|e| unreadable(path, &e))?,
+            overwritten,
             conn,
             path: path.to_path_buf(),
             identity: FileIdentity::of(path),
@@ -95,6 +110,33 @@ impl Checkpointer {
     fn is_in_place(&self) -> Result<bool> {
         let present = FileIdentity::read(&self.path).map_err(|e| unreadable(&self.path, &e))?;
         Ok(present == self.identity)
+    }
+
+    /// Whether the file was overwritten in place since the last turn, or before. What a program committed
+    /// since then belongs to the database before, so that nothing more is checkpointed.
+    fn is_overwritten(&self) -> Result<bool> {
+        if self.overwritten.get().is_none() {
+            let page = self.watch.overwritten_page(&self.conn);
+            self.report_overwritten(self.unless_busy(page)?.flatten());
+        }
+        Ok(self.overwritten.get().is_some())
+    }
+
+    fn report_overwritten(&self, page: Option<u32>) {
+        if let Some(page) = page {
+            // The first report stays.
+            let _ = self.overwritten.set(overwritten(&self.path, page));
+        }
+    }
+
+    /// `None` where another connection held a lock.
+    fn unless_busy<T>(&self, watched: Result<T, WatchError>) -> Result<Option<T>> {
+        match watched {
+            Ok(value) => Ok(Some(value)),
+            Err(WatchError::Database(e)) if is_busy(&e) => Ok(None),
+            Err(WatchError::Database(e)) => Err(from_sqlite(&self.path, &e)),
+            Err(WatchError::File(e)) => Err(unreadable(&self.path, &e)),
+        }
     }
 
     /// Runs one checkpoint. `None` if another connection runs one all the time.
@@ -196,9 +238,17 @@ impl Checkpointer {
     }
 }
 
+impl Drop for Checkpointer {
+    /// Compares the file once more, for the store empties the WAL when it is closed after this.
+    fn drop(&mut self) {
+        // What cannot be read now is met by the store.
+        let _ = self.is_overwritten();
+    }
+}
+
 impl Upkeep for Checkpointer {
     fn turn(&mut self, stopping: &Arc<AtomicBool>) -> Result<UpkeepTurn> {
-        if !self.is_in_place()? {
+        if !self.is_in_place()? || self.is_overwritten()? {
             return Ok(UpkeepTurn { pause: IDLE_PAUSE, was_tried: false });
         }
         let Some((frames, is_resettable)) = self.checkpoint_passively()? else {
@@ -208,6 +258,8 @@ impl Upkeep for Checkpointer {
         if self.must_reset(&frames, is_resettable) {
             self.reset_wal(stopping)?;
         }
+        let observed = self.watch.observe(&self.conn);
+        self.report_overwritten(self.unless_busy(observed)?.flatten());
         let is_long = self.bytes(frames.total) >= LONG_BYTES;
         Ok(UpkeepTurn { pause: if is_long { BUSY_PAUSE } else { IDLE_PAUSE }, was_tried: true })
     }
@@ -231,7 +283,8 @@ mod tests {
 
     fn checkpointer(path: &Path) -> Checkpointer {
         let never = Arc::new(AtomicBool::new(false));
-        Checkpointer::open(path, &WaitPolicy::silent(LOCK_TIMEOUT, &never)).unwrap()
+        Checkpointer::open(path, Overwritten::default(), &WaitPolicy::silent(LOCK_TIMEOUT, &never))
+            .unwrap()
     }
 
     fn can_write(path: &Path) -> bool {

@@ -10,6 +10,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::at_rest::{AtRest, RestingState, connect_at_rest, connect_immutable};
+use super::checkpoint::Overwritten;
 use super::error::{from_sqlite, is_busy, is_unopenable};
 use super::file::{self, APPLICATION_ID, FileContent, FileIdentity, has_wal, side_file};
 use super::file_system::refuse_network;
@@ -133,6 +134,7 @@ impl Sqlite {
             known: None,
             at_rest,
             link: None,
+            overwritten: Overwritten::default(),
         })
     }
 
@@ -172,6 +174,7 @@ impl Sqlite {
             known: None,
             at_rest: None,
             link: None,
+            overwritten: Overwritten::default(),
         })
     }
 }

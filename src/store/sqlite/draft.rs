@@ -16,6 +16,7 @@ use rusqlite::{Connection, MAIN_DB};
 use rustix::fs::{Access, AtFlags, CWD, FallocateFlags, Mode, OFlags, fallocate, linkat, open};
 use rustix::io::Errno;
 
+use super::checkpoint::Overwritten;
 use super::connect::interrupt_when;
 use super::error::from_sqlite;
 use super::file::{self, FileContent, folder_of};
@@ -117,6 +118,7 @@ fn build_in(
         known: None,
         at_rest: None,
         link: None,
+        overwritten: Overwritten::default(),
     };
     build(&mut store)?;
     publish(&mut store, file).map_err(|error| error.leaving(StateLeft::Unchanged))

@@ -8,7 +8,7 @@
 //! - Reading: `inspect`, `catalog`, `ledger`, `exceptions`, `damage`; for `cts doctor` `checkup`.
 //! - Changing: `rebuild` with `existing_table`, `create_table`, `row_copy` and `violations`; `index`,
 //!   `backup`.
-//! - While it is open: `storage`, `checkpoint` with `wal_reset`, `wal_length`. Errors: `error`, `failed_call`,
+//! - While it is open: `storage`, `checkpoint` with `wal_reset` and `overwrite`, `wal_length`. Errors: `error`, `failed_call`,
 //!   `file_error`.
 
 mod at_rest;
@@ -35,6 +35,7 @@ mod index;
 mod inspect;
 mod ledger;
 mod lock;
+mod overwrite;
 mod page_source;
 mod page_tree;
 mod path_state;

@@ -117,6 +117,17 @@ pub fn way_back(path: &Path) -> String {
     )
 }
 
+/// Why the database cannot be used, and what to do, where a page of its file was written by no checkpoint.
+pub fn overwritten(path: &Path, page: u32) -> String {
+    let (wal, shm) = (side_file(path, "-wal"), side_file(path, "-shm"));
+    let path = path.display();
+    format!(
+        "{path} was overwritten in place while it was open (page {page} was written by no checkpoint): stop every program that has it open, copy the wanted database there once more, since pages of the one before may have been mixed into it, move {} and {} away, which belong to the one before, and start cts again",
+        wal.display(),
+        shm.display()
+    )
+}
+
 /// Free bytes on the disk of the database. `None` if its file system does not say.
 pub fn free_bytes(path: &Path) -> Option<u64> {
     storage_status(path, None).free_bytes

@@ -6,7 +6,7 @@ use rusqlite::Connection;
 
 use super::FileAccess;
 use super::at_rest::AtRest;
-use super::checkpoint::Checkpointer;
+use super::checkpoint::{Checkpointer, Overwritten};
 use super::damage::find_damage;
 use super::database::identity;
 use super::error::{from_sqlite, is_busy};
@@ -48,6 +48,8 @@ pub struct Sqlite {
     pub(super) at_rest: Option<AtRest>,
     /// The path as it is configured, which may be a symbolic link, of a database that stays open.
     pub(super) link: Option<PathBuf>,
+    /// Set by the upkeep once the file was overwritten in place.
+    pub(super) overwritten: Overwritten,
 }
 
 impl Sqlite {
@@ -129,6 +131,9 @@ impl OpenDatabase for Sqlite {
 
     fn storage_status(&self) -> StorageStatus {
         let status = storage_status(&self.path, self.identity);
+        if let Some(why) = self.overwritten.get().filter(|_| status.replaced.is_none()) {
+            return StorageStatus { replaced: Some(why.clone()), ..status };
+        }
         if self.settled && is_empty(&self.path) && status.replaced.is_none() {
             let why = format!("{} was emptied while it was open", self.path.display());
             return StorageStatus { replaced: Some(why), ..status };
@@ -206,9 +211,10 @@ impl Store for Sqlite {
         messages.extend(correct_modes(&self.path, self.access.group));
         self.keep_wal(false)?;
         self.settled = true;
-        let path = self.path.clone();
+        let (path, overwritten) = (self.path.clone(), Overwritten::clone(&self.overwritten));
         let upkeep: UpkeepOpener = Box::new(move |wait| {
-            Checkpointer::open(&path, wait).map(|upkeep| Box::new(upkeep) as Box<dyn Upkeep>)
+            Checkpointer::open(&path, overwritten, wait)
+                .map(|upkeep| Box::new(upkeep) as Box<dyn Upkeep>)
         });
         Ok(Settled { messages, upkeep: Some(upkeep) })
     }

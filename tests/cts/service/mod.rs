@@ -8,6 +8,7 @@ mod lifecycle;
 mod log;
 mod long_wal;
 mod names;
+mod overwritten;
 mod signals;
 mod trading_programs;
 mod under_systemd;
