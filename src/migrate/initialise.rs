@@ -1,6 +1,8 @@
 //! Opens the database, creates it where it does not exist, brings it up to date, prepares it for
 //! service, and logs what was done after it is done.
 
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::event::Outcome;
@@ -8,6 +10,7 @@ use super::{Task, render, run};
 use crate::error::Result;
 use crate::store::{Database, DatabaseIdentity, Store, UpkeepOpener, WaitPolicy};
 use crate::system::log::Log;
+use crate::system::shell::word;
 use crate::system::version::VERSION;
 
 /// A database that is up to date and ready for service.
@@ -68,8 +71,15 @@ pub fn initialise(
 
 /// The warning about a new database in a new folder: the path may be wrong, or a disk not mounted.
 fn created_folder(location: &str, folder: &Path) -> String {
-    format!(
+    let text = format!(
         "{location} is a new, empty database, and its folder {} did not exist either and was created; if there should be one, stop cts, and correct the path or mount the disk",
         folder.display()
-    )
+    );
+    match fs::metadata(folder).map(|found| found.uid()) {
+        Ok(0) => format!(
+            "{text}. They belong to root: a service that runs as another user cannot use them before `chown -R cts: {}`, with the name of that user",
+            word(folder)
+        ),
+        _ => text,
+    }
 }

@@ -146,6 +146,10 @@ fn what_root_creates_belongs_to_the_owner_of_the_folder() {
     service.stop();
     let again = machine.cts("migrate").db(&db).success();
     assert!(!again.err().contains("created by root"), "{}", again.err());
+    // In a folder of root's, they are root's, which the service of another user cannot open.
+    let rooted = machine.path("rooted/cts.db");
+    machine.cts("migrate").db(&rooted).success().says(&["They belong to root", "chown -R cts: "]);
+    assert_eq!(owner(&rooted).0, 0);
 
     // A file that is created in place, and the copy made before tables are rebuilt.
     let old = home.join("old.db");
