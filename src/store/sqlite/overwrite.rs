@@ -97,7 +97,7 @@ impl OverwriteWatch {
             return Ok(None);
         }
         // Read after the pages, so that it has all frames that may have been copied into them.
-        let wal = self.wal_state(conn)?;
+        let Some(wal) = self.wal_state(conn)? else { return Ok(None) };
         if wal.data_version == last.wal.data_version && last.wal.copied == last.wal.total {
             return Ok(changed.first().map(|(page, _)| *page));
         }
@@ -116,6 +116,7 @@ impl OverwriteWatch {
     pub fn observe(&mut self, conn: &Connection) -> Result<Option<u32>, WatchError> {
         let last = self.last.take();
         let (stamp, wal) = (self.stamp()?, self.wal_state(conn)?);
+        let Some(wal) = wal else { return Ok(None) };
         if let Some(last) = last.as_ref().filter(|last| last.stamp == stamp && last.wal == wal) {
             let pages = last.pages.clone();
             self.last = Some(WatchedState { stamp, wal, pages });
@@ -137,7 +138,12 @@ impl OverwriteWatch {
                 pages.insert(page, digest);
             }
         }
-        let unlike = self.page_unlike_copied(&copied, &pages, &wal)?;
+        let unlike = match self.wal_state(conn)? {
+            Some(now) if now.salts == wal.salts => {
+                self.page_unlike_copied(&copied, &pages, &now)?
+            }
+            _ => None,
+        };
         self.last = Some(WatchedState { stamp, wal, pages });
         Ok(unlike)
     }
@@ -149,12 +155,12 @@ impl OverwriteWatch {
         pages: &BTreeMap<u32, [u8; 32]>,
         state: &WalState,
     ) -> io::Result<Option<u32>> {
-        let Some((wal, salts)) = self.open_wal()?.zip(state.salts) else { return Ok(None) };
+        let Some(wal) = self.open_wal()? else { return Ok(None) };
         for (page, frame) in copied {
             let Some(found) = pages.get(page) else { continue };
             let mut is_explained = false;
             let mut next = *frame;
-            while let Some(header) = self.frame_header(&wal, next, salts)? {
+            while let Some(header) = self.frame_header(&wal, next, state)? {
                 // A page after the end of the database is not copied.
                 if header.pages_after_commit.is_some_and(|pages| *page > pages)
                     || (header.page == *page && self.image_digest(&wal, next)? == *found)
@@ -164,7 +170,9 @@ impl OverwriteWatch {
                 }
                 next += 1;
             }
-            if !is_explained && self.salts()? == Some(salts) {
+            // Read once more, in case that a checkpoint was writing the page.
+            if !is_explained && self.digest(*page)? == Some(*found) && self.salts()? == state.salts
+            {
                 return Ok(Some(*page));
             }
         }
@@ -187,14 +195,17 @@ impl OverwriteWatch {
         }
     }
 
-    fn wal_state(&self, conn: &Connection) -> Result<WalState, WatchError> {
+    /// The state of the WAL; `None` where it is reset at this moment.
+    fn wal_state(&self, conn: &Connection) -> Result<Option<WalState>, WatchError> {
+        let salts = self.salts()?;
         let data_version = conn.query_row("PRAGMA data_version", [], |row| row.get(0))?;
         let (total, copied) = conn.query_row("PRAGMA wal_checkpoint(NOOP)", [], |row| {
             Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?))
         })?;
         let frames = |count: i64| u64::try_from(count).unwrap_or(0);
         let (total, copied) = (frames(total), frames(copied));
-        Ok(WalState { salts: self.salts()?, total, copied, data_version })
+        let state = WalState { salts, total, copied, data_version };
+        Ok((self.salts()? == salts).then_some(state))
     }
 
     fn open_wal(&self) -> io::Result<Option<File>> {
@@ -217,9 +228,9 @@ impl OverwriteWatch {
     /// The pages of the frames of this generation from a frame on, committed or not.
     fn pages_of_frames(&self, first: u64, state: &WalState) -> io::Result<BTreeSet<u32>> {
         let mut pages = BTreeSet::new();
-        let Some((wal, salts)) = self.open_wal()?.zip(state.salts) else { return Ok(pages) };
+        let Some(wal) = self.open_wal()? else { return Ok(pages) };
         for frame in first.. {
-            let Some(header) = self.frame_header(&wal, frame, salts)? else { break };
+            let Some(header) = self.frame_header(&wal, frame, state)? else { break };
             pages.insert(header.page);
         }
         Ok(pages)
@@ -228,29 +239,32 @@ impl OverwriteWatch {
     /// The pages of the last frames that were copied, each with its last one of them.
     fn pages_copied_last(&self, state: &WalState) -> io::Result<BTreeMap<u32, u64>> {
         let mut pages = BTreeMap::new();
-        let Some((wal, salts)) = self.open_wal()?.zip(state.salts) else { return Ok(pages) };
+        let Some(wal) = self.open_wal()? else { return Ok(pages) };
         let oldest = state.copied.saturating_sub(SEARCHED_FRAMES_MAX);
         for frame in (oldest..state.copied).rev() {
             if pages.len() == PAGES_MAX / 2 {
                 break;
             }
-            if let Some(header) = self.frame_header(&wal, frame, salts)? {
+            if let Some(header) = self.frame_header(&wal, frame, state)? {
                 pages.entry(header.page).or_insert(frame);
             }
         }
         Ok(pages)
     }
 
-    /// The header of a frame; `None` after the last one of the generation.
+    /// The header of a frame; `None` after the last one of the generation. SQLite before 3.50.4 may write
+    /// frames without salts after ROLLBACK TO, so that those of committed frames are not compared.
     fn frame_header(
         &self,
         wal: &File,
         frame: u64,
-        salts: [u8; 8],
+        state: &WalState,
     ) -> io::Result<Option<WatchedFrame>> {
         let mut header = [0; 16];
         match wal.read_exact_at(&mut header, self.offset_of(frame)) {
-            Ok(()) if header[8..] == salts => {
+            Ok(())
+                if frame < state.total || state.salts.is_some_and(|salts| header[8..] == salts) =>
+            {
                 let (page, pages) = (number(&header, 0), number(&header, 4));
                 let pages_after_commit = Some(pages).filter(|pages| *pages > 0);
                 Ok(Some(WatchedFrame { page, pages_after_commit }).filter(|frame| frame.page > 0))
