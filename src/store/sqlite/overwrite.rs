@@ -148,7 +148,9 @@ impl OverwriteWatch {
         Ok(unlike)
     }
 
-    /// A page of which the file holds neither the image that was copied last nor a later one of the WAL.
+    /// A page of which the file does not hold the image that was copied last. A checkpoint copies a page only
+    /// if its last frame in the WAL may be copied, and if it is not after the end of the database
+    /// (`walCheckpoint` in wal.c), so that others are not judged.
     fn page_unlike_copied(
         &self,
         copied: &BTreeMap<u32, u64>,
@@ -158,25 +160,33 @@ impl OverwriteWatch {
         let Some(wal) = self.open_wal()? else { return Ok(None) };
         for (page, frame) in copied {
             let Some(found) = pages.get(page) else { continue };
-            let mut is_explained = false;
-            let mut next = *frame;
-            while let Some(header) = self.frame_header(&wal, next, state)? {
-                // A page after the end of the database is not copied.
-                if header.pages_after_commit.is_some_and(|pages| *page > pages)
-                    || (header.page == *page && self.image_digest(&wal, next)? == *found)
-                {
-                    is_explained = true;
-                    break;
-                }
-                next += 1;
+            if self.image_digest(&wal, *frame)? == *found {
+                continue;
             }
             // Read once more, in case that a checkpoint was writing the page.
-            if !is_explained && self.digest(*page)? == Some(*found) && self.salts()? == state.salts
+            if self.was_copied(&wal, *page, *frame, state)?
+                && self.digest(*page)? == Some(*found)
+                && self.salts()? == state.salts
             {
                 return Ok(Some(*page));
             }
         }
         Ok(None)
+    }
+
+    /// Whether this frame of the page is its last one, and the page was never after the end of the database
+    /// since.
+    fn was_copied(&self, wal: &File, page: u32, frame: u64, state: &WalState) -> io::Result<bool> {
+        let mut next = frame;
+        while let Some(header) = self.frame_header(wal, next, state)? {
+            if header.pages_after_commit.is_some_and(|pages| page > pages)
+                || (header.page == page && next > frame)
+            {
+                return Ok(false);
+            }
+            next += 1;
+        }
+        Ok(true)
     }
 
     fn stamp(&self) -> io::Result<Stamp> {
