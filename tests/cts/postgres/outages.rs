@@ -524,6 +524,7 @@ fn tables_dropped_under_a_service_are_reported_once_with_the_remedy() {
     service.until("The database cannot be used: no table of CTS is left");
     database.cts("migrate").success();
     recovers(&service, "the tables were made anew");
+    service.until("can be used again");
     let log = service.log();
     let said = |part: &str| log.matches(part).count();
     assert_eq!((said("cannot be used"), said("can be used again")), (1, 1), "{log}");
