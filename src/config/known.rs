@@ -26,6 +26,11 @@ const PREFIX: &str = "CTS_";
 const SIMILAR: f64 = 0.8;
 /// The least similarity of the name that is proposed for a variable with our prefix.
 const RELATED: f64 = 0.7;
+/// The least similarity of a variable without our prefix that is taken for a setting. Names of which one is
+/// less than three quarters as long as the other are not so similar.
+const MISSPELT: f64 = 0.95;
+/// The length from which on the name of a setting is like no other.
+const MISSPELT_LENGTH_MIN: usize = 12;
 
 /// A sentence for each variable that is not read although its name shows that it was meant for cts: an unknown
 /// name that begins with `CTS_`, or one that is nearly that of a setting which is not set.
@@ -36,14 +41,14 @@ pub fn unknown_variables(variables: &[(String, String)]) -> Vec<String> {
         if VARIABLES.contains(&name.as_str()) || is_service_link(name, value) {
             return None;
         }
-        let nearest = nearest(name);
-        if !cleaned(name).starts_with(PREFIX) {
-            let (known, similarity) = nearest?;
-            let is_variant = cleaned(name) == known;
-            let is_meant = is_variant || (similarity >= 0.95 && known.len() >= 12);
-            return (is_meant && !is_set(known)).then(|| not_read(name, Some(known)));
+        let cleaned = cleaned(name);
+        if cleaned.starts_with(PREFIX) {
+            return Some(not_read(name, nearest(&cleaned, &VARIABLES)));
         }
-        Some(not_read(name, nearest.map(|(known, _)| known)))
+        let meant = VARIABLES.iter().copied().filter(|known| is_misspelling(&cleaned, known));
+        let meant = meant.collect::<Vec<_>>();
+        let known = nearest(&cleaned, &meant).filter(|known| !is_set(known))?;
+        Some(not_read(name, Some(known)))
     };
     variables.iter().filter_map(sentence).collect()
 }
@@ -61,21 +66,31 @@ fn cleaned(name: &str) -> String {
     name.strip_prefix("export ").unwrap_or(name).trim().to_ascii_uppercase().replace('-', "_")
 }
 
-/// The most similar name of a setting, and how similar it is.
-fn nearest(name: &str) -> Option<(&'static str, f64)> {
-    let name = cleaned(name);
+/// Whether a name without our prefix is so close to that of a setting that it can only be that. Short names
+/// are close to those of other programs. The environment has many names, and most are not of the length.
+fn is_misspelling(cleaned: &str, known: &str) -> bool {
+    let length = known.strip_prefix(PREFIX).unwrap_or(known).len();
+    let (shorter, longer) = (cleaned.len().min(length), cleaned.len().max(length));
+    cleaned == known
+        || (known.len() >= MISSPELT_LENGTH_MIN
+            && shorter * 4 >= longer * 3
+            && similarity(cleaned, known) >= MISSPELT)
+}
+
+/// The most similar of these names of settings.
+fn nearest(cleaned: &str, names: &[&'static str]) -> Option<&'static str> {
+    let similarities = names.iter().map(|known| (*known, similarity(cleaned, known)));
+    let related = similarities.filter(|(_, similarity)| *similarity >= RELATED);
+    related.max_by(|(_, one), (_, other)| one.total_cmp(other)).map(|(known, _)| known)
+}
+
+/// How similar a name is to that of a setting, from 0 to 1; our prefix does not count.
+fn similarity(cleaned: &str, known: &str) -> f64 {
     let own = |name: &str| name.strip_prefix(PREFIX).unwrap_or(name).to_string();
-    let similarity = |known: &str| {
-        let (given, known) = (own(&name), own(known));
-        let is_part = given.len() > 3 && (known.ends_with(&given) || given.ends_with(&known));
-        let similarity = strsim::jaro_winkler(&given, &known);
-        if is_part { similarity.max(SIMILAR) } else { similarity }
-    };
-    VARIABLES
-        .iter()
-        .map(|known| (*known, similarity(known)))
-        .filter(|(_, similarity)| *similarity >= RELATED)
-        .max_by(|(_, one), (_, other)| one.total_cmp(other))
+    let (given, known) = (own(cleaned), own(known));
+    let is_part = given.len() > 3 && (known.ends_with(&given) || given.ends_with(&known));
+    let similarity = strsim::jaro_winkler(&given, &known);
+    if is_part { similarity.max(SIMILAR) } else { similarity }
 }
 
 /// Docker and Kubernetes describe a service named `cts` to its neighbours by variables of this form.
@@ -113,6 +128,8 @@ mod tests {
             ("\u{feff}SQLITE_DB_PATH", "SQLITE_DB_PATH"),
             ("SQLITE_DB_PATH ", "SQLITE_DB_PATH"),
             ("export PORT", "PORT"),
+            ("POOL_IDLE", "CTS_POOL_IDLE"),
+            ("LOCK_TIMEOUT", "CTS_LOCK_TIMEOUT"),
         ] {
             let all = sentences(&[(name, "x")]);
             assert!(all.len() == 1 && all[0].contains(&format!("is {nearest} meant?")), "{all:?}");

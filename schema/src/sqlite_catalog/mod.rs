@@ -119,13 +119,13 @@ pub fn read<C: SqliteConnection>(
             tables.find(|table| table.name.eq_ignore_ascii_case(&row.name))
         });
         match known {
+            Some(Some(known)) if is_same(known, &row, own()) => {
+                catalog.tables.to_mut().push(known.clone());
+            }
             // A virtual table is not ours, whatever its name is: its rows are where its module keeps them, and it may
             // not be readable without that.
             Some(Some(_)) if row.is_virtual() => {
                 catalog.other_tables.to_mut().push(row.name.into());
-            }
-            Some(Some(known)) if is_same(known, &row, own()) => {
-                catalog.tables.to_mut().push(known.clone());
             }
             Some(Some(known)) => {
                 catalog.tables.to_mut().push(table::read(conn, &row, own(), Some(known))?);
