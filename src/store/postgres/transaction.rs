@@ -338,11 +338,13 @@ impl Change for PostgresTx {
     }
 
     fn record_acceptance(&mut self, accepted: &AcceptedDifference) -> Result<()> {
+        self.refuse_foreign_code(EXCEPTIONS_TABLE)?;
         let done = exceptions::record_acceptance(self.session(), accepted);
         done.map_err(|error| self.with_lock_holder(error))
     }
 
     fn withdraw_acceptance(&mut self, accepted: &AcceptedDifference) -> Result<()> {
+        self.refuse_foreign_code(EXCEPTIONS_TABLE)?;
         let name = self.session().qualified(EXCEPTIONS_TABLE);
         self.run(&delete_acceptance(&name, accepted))
     }

@@ -266,6 +266,30 @@ fn code_of_another_role_on_our_tables_does_not_run_and_is_named() {
 }
 
 #[test]
+fn code_of_another_role_on_the_table_of_exceptions_does_not_run() {
+    let cluster = Cluster::builder().start();
+    let database = cluster.one_schema();
+    database.cts("migrate").success();
+    let index = |name: &str| format!("DROP INDEX cts.{name}");
+    database.admin().batch_execute(&index("idx_users_username")).unwrap();
+    database.cts("accept idx_users_username").success();
+    let role = other_role(&database);
+    let trigger = format!(
+        "GRANT TRIGGER ON cts.cts_relaxations TO {role}; SET ROLE {role}; \
+         CREATE TRIGGER audit BEFORE INSERT OR DELETE ON cts.cts_relaxations \
+         FOR EACH ROW EXECUTE FUNCTION cts.before_row(); RESET ROLE; {}",
+        index("idx_site_logs_category")
+    );
+    database.admin().batch_execute(&trigger).unwrap();
+    for words in ["accept idx_site_logs_category", "accept idx_users_username --withdraw"] {
+        let done = database.cts(words).run();
+        assert_ne!(done.0.status.code(), Some(0), "{words}: {}", done.err());
+        done.says(&["trigger audit is code of role ", "cts_relaxations"]);
+    }
+    assert!(!cluster.log().contains(RAN));
+}
+
+#[test]
 fn nobody_elses_code_runs_with_the_rights_of_a_superuser() {
     let cluster = Cluster::builder().start();
     let database = cluster.one_schema();
