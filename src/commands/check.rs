@@ -71,7 +71,8 @@ fn examine_once(config: &Config, deep: bool) -> Result<Report> {
     }
     let damage =
         if deep { store.find_damage(DamageScope::Everything)? } else { Default::default() };
-    let report = examine(&mut *store, Surroundings { damage, ..Surroundings::default() })?;
+    let surroundings = Surroundings { damage, ..Surroundings::of_command(&*store) };
+    let report = examine(&mut *store, surroundings)?;
     if report.is_complete() {
         return Ok(report);
     }

@@ -13,7 +13,10 @@ use crate::system::output::{print_json, print_lines};
 pub fn run(config: &Config, as_json: bool) -> Result<u8> {
     let identity = config.database.identity();
     let report = match open_read_only(config, config.lock_timeout)? {
-        Some(mut database) => examine(&mut *database, Surroundings::default())?,
+        Some(mut database) => {
+            let surroundings = Surroundings::of_command(&*database);
+            examine(&mut *database, surroundings)?
+        }
         None => Report::unreachable(&*config.database, &identity.absent_error()),
     };
     match as_json {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use super::conditions::Condition;
+use super::conditions::{Condition, Subject};
 use super::verdict::Reason;
 use crate::error::{Error, Result};
 use crate::migrate::outlook::{MissingObject, missing_objects};
@@ -18,14 +18,22 @@ use cts_schema::migration::AppliedMigration;
 pub struct Surroundings {
     /// Disk, permissions and connections.
     pub storage: StorageStatus,
-    /// Why the WAL is long, where it is.
-    pub long_wal: Option<Error>,
-    /// The faults that the threads of the service have recorded.
+    /// The faults that the threads of the service have recorded, or that a command has found.
     pub conditions: Vec<Condition>,
     /// The damage that an examination found, if there was one.
     pub damage: Damage,
     /// The missing objects, each with whether it can be put back.
     pub missing: Vec<MissingObject>,
+}
+
+impl Surroundings {
+    /// Those of a command, which examines by itself what the threads of a service know.
+    pub fn of_command(store: &dyn OpenDatabase) -> Surroundings {
+        let condition =
+            |error| Condition { subject: Subject::WalLength, error, refused: Vec::new() };
+        let conditions = store.long_wal().map(condition).into_iter().collect();
+        Surroundings { conditions, ..Surroundings::default() }
+    }
 }
 
 /// Everything that is known of the database at one moment.
@@ -165,7 +173,7 @@ pub struct TableCount {
 }
 
 /// Reads ledger and catalogue of an open database and reports on them. What `surroundings` has of its
-/// storage and WAL is replaced by the present state.
+/// storage is replaced by the present state.
 ///
 /// # Errors
 ///
@@ -176,7 +184,6 @@ pub fn examine(store: &mut dyn OpenDatabase, surroundings: Surroundings) -> Resu
     let response_time = start.elapsed();
     let snapshot = store.with_counters(snapshot)?;
     let missing = missing_objects(store, &snapshot);
-    let (storage, long_wal) = (store.storage_status(), store.long_wal());
-    let surroundings = Surroundings { storage, long_wal, missing, ..surroundings };
+    let surroundings = Surroundings { storage: store.storage_status(), missing, ..surroundings };
     Ok(Report::of(&store.identity(), &snapshot, &surroundings, response_time))
 }

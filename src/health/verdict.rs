@@ -171,7 +171,7 @@ impl Report {
 
     /// Adds what storage, conditions and damage give reason for.
     pub(super) fn judge_surroundings(&mut self, schema: &Schema, surroundings: &Surroundings) {
-        let Surroundings { storage, long_wal, conditions, damage, missing: _ } = surroundings;
+        let Surroundings { storage, conditions, damage, missing: _ } = surroundings;
         let unwritable = storage.unwritable();
         self.reasons_found.extend(storage.replaced.clone().map(Reason::Critical));
         let remedy = storage.write_remedy.as_ref().map(|remedy| format!(". Try: {remedy}"));
@@ -181,13 +181,10 @@ impl Report {
         let is_shown = |condition: &&Condition| match condition.subject {
             // Why the storage cannot be written says more than the write that failed for it.
             Subject::Write => unwritable.is_none(),
-            Subject::WalLength => false,
             _ => true,
         };
         self.reasons_found.extend(conditions.iter().filter(is_shown).map(|c| c.reason()));
         self.judge_damage(schema, damage);
-        let long_wal = long_wal.as_ref().map(Error::to_string);
-        self.reasons_found.extend(long_wal.map(Reason::Warning));
         self.reasons_found.extend(disk_reason(storage));
         self.reasons_found.extend(inode_reason(storage));
     }
@@ -236,7 +233,7 @@ impl Report {
 /// The missing objects, each with whether it can be put back: what was attempted and refused, and what
 /// comes first, are known beside the database's own obstacles.
 fn missing_objects_now(drift: &Drift, surroundings: &Surroundings) -> Vec<MissingObject> {
-    let Surroundings { storage, conditions, damage, missing, long_wal: _ } = surroundings;
+    let Surroundings { storage, conditions, damage, missing } = surroundings;
     let comes_first = storage.unwritable().is_some()
         || !damage.pages.is_empty()
         || conditions.iter().any(|condition| condition.subject == Subject::Write);

@@ -138,10 +138,9 @@ fn a_file_system_that_does_not_answer_is_unhealthy_after_an_io_error_else_degrad
 
 #[test]
 fn a_long_wal_is_degraded_and_named_once() {
-    let error = || Error::new(Kind::Blocked, "the WAL is 300 MiB long");
     let (status, reasons) = status_of(|_, surroundings| {
-        surroundings.long_wal = Some(error());
-        let (subject, error) = (Subject::WalLength, error());
+        let error = Error::new(Kind::Blocked, "the WAL is 300 MiB long");
+        let subject = Subject::WalLength;
         surroundings.conditions = vec![Condition { subject, error, refused: Vec::new() }];
     });
     assert_eq!((status, reasons.len()), (Status::Degraded, 1), "{reasons:?}");
