@@ -15,8 +15,12 @@ use cts_schema::sql::definition::contains_name;
 /// If SQLite cannot read a table.
 pub fn find_faults(conn: &Connection, catalog: &Catalog) -> rusqlite::Result<Vec<CounterFault>> {
     let mut faults = Vec::new();
+    // SQLite creates this table with the first one that has AUTOINCREMENT, and an ordinary database has none.
+    let has_counters = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'sqlite_sequence')";
+    if !conn.query_row(has_counters, [], |row| row.get(0))? {
+        return Ok(faults);
+    }
     for table in catalog.tables.iter() {
-        // An ordinary database has no such table, and is not asked.
         if contains_name(&table.definition, "AUTOINCREMENT") {
             faults.extend(find_fault(conn, table)?);
         }
