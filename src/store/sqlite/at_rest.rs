@@ -50,9 +50,8 @@ impl FileStamp {
 }
 
 impl RestingState {
-    /// The state now. `None` if a process has the database open, if a journal
-    /// is beside it, or if it
-    /// cannot be read.
+    /// The state now. `None` if a process has the database open, if a journal is beside it, or if it cannot be
+    /// read.
     ///
     /// No connection of this process may hold locks on the database: the file is opened and closed,
     /// which would release them (fcntl(2)).

@@ -10,7 +10,6 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::at_rest::{AtRest, RestingState, connect_at_rest, connect_immutable};
-use super::checkpoint::Overwritten;
 use super::error::{from_sqlite, is_busy, is_unopenable};
 use super::file::{self, APPLICATION_ID, FileContent, FileIdentity, has_wal, side_file};
 use super::file_system::refuse_network;
@@ -125,17 +124,7 @@ impl Sqlite {
         interrupt_when(&mut conn, wait.cancelled).map_err(|e| from_sqlite(&path, &e))?;
         let identity = FileIdentity::of(&path);
         let at_rest = Some(AtRest::new(state, wait));
-        Ok(Sqlite {
-            conn,
-            path,
-            identity,
-            access,
-            settled: false,
-            known: None,
-            at_rest,
-            link: None,
-            overwritten: Overwritten::default(),
-        })
+        Ok(Sqlite { identity, at_rest, ..Sqlite::new(conn, path, access) })
     }
 
     /// Reads, and reads again with locks if the database was opened at rest and another process has
@@ -165,17 +154,7 @@ impl Sqlite {
         let mut conn = connect(&path, flags, wait)?;
         interrupt_when(&mut conn, wait.cancelled).map_err(|e| from_sqlite(&path, &e))?;
         let identity = FileIdentity::of(&path);
-        Ok(Sqlite {
-            conn,
-            path,
-            identity,
-            access,
-            settled: false,
-            known: None,
-            at_rest: None,
-            link: None,
-            overwritten: Overwritten::default(),
-        })
+        Ok(Sqlite { identity, ..Sqlite::new(conn, path, access) })
     }
 }
 

@@ -16,7 +16,6 @@ use rusqlite::{Connection, MAIN_DB};
 use rustix::fs::{Access, AtFlags, CWD, FallocateFlags, Mode, OFlags, fallocate, linkat, open};
 use rustix::io::Errno;
 
-use super::checkpoint::Overwritten;
 use super::connect::interrupt_when;
 use super::error::from_sqlite;
 use super::file::{self, FileContent, folder_of};
@@ -109,17 +108,7 @@ fn build_in(
     let path = path.to_path_buf();
     let mut conn = Connection::open_in_memory().map_err(|e| from_sqlite(&path, &e))?;
     interrupt_when(&mut conn, wait.cancelled).map_err(|e| from_sqlite(&path, &e))?;
-    let mut store = Sqlite {
-        conn,
-        path,
-        identity: None,
-        access,
-        settled: false,
-        known: None,
-        at_rest: None,
-        link: None,
-        overwritten: Overwritten::default(),
-    };
+    let mut store = Sqlite::new(conn, path, access);
     build(&mut store)?;
     publish(&mut store, file).map_err(|error| error.leaving(StateLeft::Unchanged))
 }

@@ -53,6 +53,21 @@ pub struct Sqlite {
 }
 
 impl Sqlite {
+    /// A database that is open on this connection, and of which nothing else is known yet.
+    pub(super) fn new(conn: Connection, path: PathBuf, access: FileAccess) -> Sqlite {
+        Sqlite {
+            conn,
+            path,
+            identity: None,
+            access,
+            settled: false,
+            known: None,
+            at_rest: None,
+            link: None,
+            overwritten: Overwritten::default(),
+        }
+    }
+
     pub(super) fn error(&self, cause: &rusqlite::Error) -> Error {
         from_sqlite(&self.path, cause)
     }
