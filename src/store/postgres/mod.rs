@@ -1,9 +1,9 @@
 //! The PostgreSQL store: a server, reached through a small pool of connections. Only the files of this
 //! folder use the crates `postgres`, `r2d2` and `rustls`; a build without the feature has none of it.
 //!
-//! - [`database`], [`store`], [`transaction`]: the traits of the seam
+//! - [`database`], [`store`], [`transaction`] with [`statements`] and [`cancel_watch`]: the traits of the seam
 //! - [`url`], [`tls`], [`connect`], [`session`], [`pool`], [`error`]: connections
-//! - [`inspect`], [`catalog`], [`constraint`], [`attributes`], [`ledger`], [`exceptions`], [`damage`]: what is in the database
+//! - [`inspect`], [`catalog`], [`constraint`], [`attributes`], [`ledger`], [`exceptions`], [`damage`], [`counters`]: what is in the database
 //! - [`lock`]: the migration lock; [`obstacles`]: what prevents the creation of missing objects
 //! - [`existing_table`], [`violations`], [`rebuild_plan`], [`refusals`], [`rebuild`], [`conversion`],
 //!   [`sequences`], [`backup`]: the adoption of an older CTS
@@ -14,6 +14,7 @@
 
 mod attributes;
 mod backup;
+mod cancel_watch;
 mod catalog;
 mod checkup;
 mod connect;
@@ -40,6 +41,7 @@ mod refusals;
 mod role;
 mod sequences;
 mod session;
+mod statements;
 mod store;
 mod tls;
 mod transaction;

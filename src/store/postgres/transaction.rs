@@ -3,10 +3,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, RecvTimeoutError, Sender};
-use std::thread;
 use std::time::Duration;
 
+use super::cancel_watch::CancelWatch;
 use super::catalog::InvalidIndex;
 use super::error::is_lost;
 use super::foreign_code::{ForeignCode, Use};
@@ -15,32 +14,28 @@ use super::pool::SessionPool;
 use super::session::Session;
 use super::{
     backup, correction, counters, damage, exceptions, index, inspect, obstacles, rebuild,
-    sequences, violations,
+    sequences, statements, violations,
 };
 use crate::error::{Error, Kind, Result, StateLeft};
 use crate::store::sql::{
     EXCEPTIONS_TABLE, delete_acceptance, delete_exception, insert_ledger_row, insert_site_log,
-    quoted,
 };
 use crate::store::{
     Backup, Change, Damage, DamageScope, FailedStatement, Forecast, Inspect, ONLINE_INDEX_ROWS_MAX,
     Obstacle, Rebuilt, SiteLogEntry, Snapshot, StatementCounts, WaitPolicy, interrupted,
 };
-use crate::system::deadline::cannot_start_thread;
 use cts_schema::catalog::{
     AcceptedDifference, Catalog, Column, Correction, CounterFault, Index, Object, Table,
 };
 use cts_schema::constraint_exception::{ConstraintException, Rule};
 use cts_schema::migration::Migration;
-use cts_schema::sql::{Created, Statement, with_schema};
+use cts_schema::sql::{Created, Statement};
 
 /// `lock_timeout` of a migration's statement. While it waits for a table, every program that needs
 /// the same table waits behind it; after the timeout they go first.
 const LOCK_TIMEOUT: Duration = Duration::from_millis(300);
 /// `statement_timeout` of a migration, except for work whose time grows with the tables.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(60);
-/// How often the cancellation of the policy is checked while the server works.
-const CANCEL_POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// A transaction under the migration lock; dropped before its commit, it rolls back.
 pub struct PostgresTx {
@@ -49,8 +44,7 @@ pub struct PostgresTx {
     cancelled: Arc<AtomicBool>,
     /// Code of other roles on our tables.
     foreign_code: Vec<ForeignCode>,
-    /// Dropped, it ends the thread that cancels the server's work.
-    _watch: Sender<()>,
+    _watch: CancelWatch,
 }
 
 impl PostgresTx {
@@ -64,20 +58,7 @@ impl PostgresTx {
         wait: &WaitPolicy<'_>,
     ) -> Result<PostgresTx> {
         let session = locked.session();
-        let (watch, ended) = mpsc::channel::<()>();
-        let (token, cancelled) = (session.cancel_token(), Arc::clone(wait.cancelled));
-        let pool = pool.clone();
-        let watch_policy = move || {
-            while let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(CANCEL_POLL_INTERVAL) {
-                if cancelled.load(Ordering::Relaxed) {
-                    pool.cancel(&token);
-                }
-            }
-        };
-        thread::Builder::new()
-            .name("watch".into())
-            .spawn(watch_policy)
-            .map_err(|e| cannot_start_thread(&e))?;
+        let watch = CancelWatch::start(session, pool, wait.cancelled)?;
         session.run(&format!(
             "BEGIN; SET LOCAL lock_timeout = {}; SET LOCAL statement_timeout = {}; SET LOCAL synchronous_commit = on",
             LOCK_TIMEOUT.as_millis(),
@@ -125,41 +106,15 @@ impl PostgresTx {
         self.session().run_alone(&sql).map_err(|error| self.with_lock_holder(error))
     }
 
-    /// The statements of a migration, as SQL that names the schema.
-    fn in_our_schema(&mut self, statement: &Statement<'_>) -> String {
-        with_schema(statement.sql, &quoted(&self.session().server.schema))
-    }
-
     /// Runs statements in one round trip; `None` if one of them fails, and then none has an effect.
     fn execute_at_once(&mut self, statements: &[Statement<'_>]) -> Result<Option<StatementCounts>> {
-        let texts: Vec<String> =
-            statements.iter().map(|statement| self.in_our_schema(statement)).collect();
-        let sql = format!("SAVEPOINT cts_all;\n{};\nRELEASE cts_all", texts.join(";\n"));
-        let before = self.session().exists_notices();
-        match self.session().changed_rows(&sql) {
-            Ok(counts) => {
-                let found = self.session().exists_notices() - before;
-                let rows = statements.iter().zip(counts.iter().skip(1));
-                let refused = rows.filter(|(statement, rows)| {
-                    **rows == 0 && matches!(statement.creates(), Created::Rows(_))
-                });
-                let skipped = found + refused.count();
-                let applied = statements.len().saturating_sub(skipped);
-                Ok(Some(StatementCounts { applied, skipped }))
+        match statements::run_at_once(self.session(), statements) {
+            Ok(counts) => Ok(Some(counts)),
+            Err(error) if error.kind == Kind::Data => {
+                self.return_to(statements::SAVEPOINT).map(|()| None)
             }
-            Err(error) if error.kind == Kind::Data => self.return_to("cts_all").map(|()| None),
             Err(error) => Err(self.with_lock_holder(error)),
         }
-    }
-
-    /// Runs one statement. Returns whether it changed something.
-    fn execute_one(&mut self, statement: &Statement<'_>) -> Result<bool> {
-        let before = self.session().exists_notices();
-        let sql = self.in_our_schema(statement);
-        let counts =
-            self.session().changed_rows(&sql).map_err(|error| self.with_lock_holder(error))?;
-        let is_refused = matches!(statement.creates(), Created::Rows(_)) && counts == [0];
-        Ok(!is_refused && self.session().exists_notices() == before)
     }
 
     /// Runs work whose time grows with the tables.
@@ -261,7 +216,8 @@ impl Change for PostgresTx {
             if wait.is_stopped() {
                 return Err(between(interrupted()));
             }
-            match self.execute_one(statement) {
+            let done = statements::run_one(self.session(), statement);
+            match done.map_err(|error| self.with_lock_holder(error)) {
                 Ok(true) => counts.applied += 1,
                 Ok(false) => counts.skipped += 1,
                 Err(error) => {
