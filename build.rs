@@ -70,7 +70,7 @@ fn main() -> Result<()> {
     let postgres_catalog = read_postgres(&postgres)?;
     compare_catalogs(&sqlite_catalog, &postgres_catalog)?;
 
-    println!("cargo:rustc-env=CTS_BUILT={}", built_at_seconds(&[&sqlite, &postgres])?);
+    println!("cargo:rustc-env=BUILT_AT_SECONDS={}", built_at_seconds(&[&sqlite, &postgres])?);
     let folder = env::var("OUT_DIR")?;
     write_bundled_files(&sqlite, &Path::new(&folder).join("sqlite"))?;
     write_bundled_files(&postgres, &Path::new(&folder).join("postgres"))?;

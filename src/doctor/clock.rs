@@ -9,7 +9,7 @@ use crate::health::render::timestamp;
 use crate::store::finding::{Finding, Group};
 
 /// When this binary was built, in seconds since 1970.
-const BUILT_AT_SECONDS: &str = env!("CTS_BUILT");
+const BUILT_AT_SECONDS: &str = env!("BUILT_AT_SECONDS");
 /// Created by systemd-timesyncd once it has set the clock (systemd-timesyncd.service(8)).
 const SYNCHRONIZED: &str = "/run/systemd/timesync/synchronized";
 

@@ -4,7 +4,8 @@
 use std::fs;
 use std::process::Command;
 
-use crate::support::project::ProjectCopy;
+use crate::support::harness::Machine;
+use crate::support::project::{ProjectCopy, source};
 
 #[test]
 #[ignore = "sweep"]
@@ -89,4 +90,21 @@ fn only_the_build_with_postgresql_depends_on_its_crates() {
             assert!(all.iter().any(|found| found == name), "{name} is not in {all:?}");
         }
     }
+}
+
+/// `cargo run` passes what the build script sets to the program.
+#[test]
+fn what_the_build_sets_is_not_taken_for_a_setting() {
+    let script = fs::read_to_string(source("build.rs")).unwrap();
+    let names =
+        script.split("cargo:rustc-env=").skip(1).map(|rest| rest.split('=').next().unwrap());
+    let machine = Machine::new();
+    let mut run = machine.cts("migrate");
+    let mut count = 0;
+    for name in names {
+        run = run.env(name, "1");
+        count += 1;
+    }
+    let done = run.success();
+    assert!(count > 0 && !done.err().contains("no such setting"), "{}", done.err());
 }
