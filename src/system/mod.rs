@@ -11,6 +11,7 @@ pub mod file_handle;
 pub mod log;
 mod log_queue;
 mod log_writer;
+pub mod new_file;
 pub mod output;
 pub mod process;
 pub mod secret;

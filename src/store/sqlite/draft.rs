@@ -25,6 +25,7 @@ use super::storage::{NEW_DATABASE_BYTES, SIDE_FILES_BYTES};
 use super::{FileAccess, Sqlite, permissions};
 use crate::error::{Result, StateLeft};
 use crate::store::{Store, WaitPolicy};
+use crate::system::new_file;
 
 /// Creates the database if there is no file at the path: `build` fills it in memory, and it gets the
 /// path when it is complete. Not if a file is at the path already or another process is faster; if the
@@ -46,7 +47,7 @@ pub fn create_aside(
     }
     let mut messages = permissions::create_folder(&path, access.group)?;
     if let Some(file) = create_unnamed(&path, access.group)? {
-        let owner = permissions::give_to_folder_owner(&file, &path);
+        let owner = new_file::give_to_folder_owner(&file, &path);
         if build_in(file, &path, access, wait, build)? {
             messages.extend(owner.map(|note| format!("{}: {note}", path.display())));
             return Ok(Creation { is_complete: true, messages });
@@ -132,7 +133,7 @@ fn create_unnamed(path: &Path, group: bool) -> Result<Option<File>> {
     match open(folder_of(path), OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC, mode) {
         Ok(fd) => {
             let file = File::from(fd);
-            permissions::complete_file_mode(&file, group)
+            new_file::complete_file_mode(&file, permissions::file_mode(group))
                 .map_err(|e| cannot_create(path, "the file", &e))?;
             Ok(Some(file))
         }
