@@ -3,6 +3,8 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
 
+#[allow(dead_code, unused_imports)]
+mod backup;
 mod cli;
 mod commands;
 mod config;
@@ -71,6 +73,8 @@ fn run(Invocation { command, flags }: &Invocation) -> Result<u8> {
         Command::Accept { object, withdraw } => {
             commands::accept::run(&config, log, object, *withdraw)
         }
+        Command::Backup { file } => commands::backup::run(&config, log, file.as_deref()),
+        Command::Backups { json } => commands::backups::run(&config, *json),
         Command::Doctor { json } => doctor::run(&config, *json),
     }
 }

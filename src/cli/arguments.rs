@@ -1,6 +1,7 @@
 //! The arguments as values: a [`Command`] and [`Flags`].
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use clap::ArgMatches;
 use clap::error::ErrorKind;
@@ -51,6 +52,16 @@ pub enum Command {
         object: String,
         /// Remove the record.
         withdraw: bool,
+    },
+    /// `cts backup`: copy the database and prove the copy.
+    Backup {
+        /// The file to make; `None` for one in the folder of backups.
+        file: Option<PathBuf>,
+    },
+    /// `cts backups`: list the backups.
+    Backups {
+        /// Print JSON.
+        json: bool,
     },
     /// `cts doctor`: examine everything that cts needs.
     Doctor {
@@ -135,6 +146,8 @@ fn command(matches: &ArgMatches) -> Result<Command, clap::Error> {
             let words: Vec<&str> = words.map(String::as_str).collect();
             Command::Accept { object: words.join(" "), withdraw: own.get_flag("withdraw") }
         }
+        "backup" => Command::Backup { file: own.get_one("FILE").cloned() },
+        "backups" => Command::Backups { json: own.get_flag("json") },
         "doctor" => Command::Doctor { json: own.get_flag("json") },
         _ => Command::Serve,
     })
@@ -158,8 +171,6 @@ fn flags(matches: &ArgMatches) -> Flags {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
     use super::*;
 
     fn parsed(line: &str) -> Result<Invocation, NoInvocation> {
@@ -231,7 +242,7 @@ mod tests {
         for line in [
             "--json",
             "--deep",
-            "backup",
+            "backups now",
             "--check status",
             "--check doctor",
             "doctor --deep",

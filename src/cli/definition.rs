@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use clap::{Arg, ArgAction, value_parser};
 
 use crate::config::{
-    DEFAULT_CONNECTIONS, DEFAULT_DB, DEFAULT_HOST, DEFAULT_LOCK_TIMEOUT, DEFAULT_POOL_CONNECT,
-    DEFAULT_POOL_IDLE, DEFAULT_POOL_MAX, DEFAULT_PORT, DEFAULT_WAIT,
+    DEFAULT_BACKUP_EVERY, DEFAULT_BACKUP_KEEP, DEFAULT_CONNECTIONS, DEFAULT_DB, DEFAULT_HOST,
+    DEFAULT_LOCK_TIMEOUT, DEFAULT_POOL_CONNECT, DEFAULT_POOL_IDLE, DEFAULT_POOL_MAX, DEFAULT_PORT,
+    DEFAULT_WAIT,
 };
 use crate::system::version::VERSION;
 
@@ -68,7 +69,7 @@ fn check_flags() -> [Arg; 4] {
     ]
 }
 
-fn commands() -> [clap::Command; 7] {
+fn commands() -> [clap::Command; 9] {
     let command = |name: &'static str, about| clap::Command::new(name).about(about);
     let dry_run = switch("dry-run", "Print what would be done and change nothing");
     [
@@ -88,6 +89,12 @@ fn commands() -> [clap::Command; 7] {
                     .help("Table, table.column or index, as cts verify shows it or by its name"),
             )
             .arg(switch("withdraw", "Remove the record: the difference is drift again")),
+        command("backup", "Copy the database while programs write, and prove the copy").arg(
+            Arg::new("FILE")
+                .value_parser(value_parser!(PathBuf))
+                .help("The file to make; without, one in the folder of backups, kept by its rules"),
+        ),
+        command("backups", "List the backups").arg(json()),
         command("doctor", "Examine everything that cts needs and print remedies; changes nothing")
             .after_help(DOCTOR_HELP)
             .arg(json()),
@@ -121,6 +128,9 @@ Environment (a flag takes precedence):
   CTS_HTTP_CONNECTIONS   maximum number of HTTP connections; default {DEFAULT_CONNECTIONS}
   CTS_GROUP_ACCESS       1: members of the file's group may open the database; default 0
   CTS_ALLOW_NETWORK_FS   1: open a database on a network file system; default 0
+  CTS_BACKUP_DIR         folder of the backups; default: backups beside the SQLite database
+  CTS_BACKUP_EVERY       how often the service makes one, 0: never; default {DEFAULT_BACKUP_EVERY}
+  CTS_BACKUP_KEEP        which are kept; default {DEFAULT_BACKUP_KEEP}
   CTS_LOCK_TIMEOUT       how long a command waits for the migration lock; default {DEFAULT_LOCK_TIMEOUT}
   CTS_WAIT               how long to wait for an unreachable PostgreSQL server; default {DEFAULT_WAIT}
   CTS_POOL_MAX           maximum number of PostgreSQL connections; default {DEFAULT_POOL_MAX}

@@ -1,6 +1,8 @@
 //! The commands, one file each: what they print, log and return as an exit code.
 
 pub mod accept;
+pub mod backup;
+pub mod backups;
 pub mod check;
 mod drift;
 pub mod migrate;

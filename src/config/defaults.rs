@@ -12,6 +12,11 @@ pub const DEFAULT_CONNECTIONS: usize = 128;
 /// How long a command waits for the migration lock.
 pub const DEFAULT_LOCK_TIMEOUT: &str = "30s";
 
+/// How often the service makes a backup.
+pub const DEFAULT_BACKUP_EVERY: &str = "24h";
+/// Which backups are kept.
+pub const DEFAULT_BACKUP_KEEP: &str = "daily=7,weekly=4,monthly=6";
+
 /// How long to wait for a PostgreSQL server that cannot be reached.
 pub const DEFAULT_WAIT: &str = "60s";
 /// Maximum number of connections in the PostgreSQL pool.

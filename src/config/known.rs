@@ -1,7 +1,7 @@
 //! The names of all settings, and the variables that look as if they were meant for cts and are not read.
 
 /// The names of all environment variables that configure cts.
-pub const VARIABLES: [&str; 17] = [
+pub const VARIABLES: [&str; 20] = [
     "DATABASE_TYPE",
     "SQLITE_DB_PATH",
     "DATABASE_URL",
@@ -14,6 +14,9 @@ pub const VARIABLES: [&str; 17] = [
     "CTS_HTTP_CONNECTIONS",
     "CTS_GROUP_ACCESS",
     "CTS_ALLOW_NETWORK_FS",
+    "CTS_BACKUP_DIR",
+    "CTS_BACKUP_EVERY",
+    "CTS_BACKUP_KEEP",
     "CTS_LOCK_TIMEOUT",
     "CTS_WAIT",
     "CTS_POOL_MAX",

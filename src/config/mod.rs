@@ -1,6 +1,7 @@
 //! The configuration: one typed value, made once from flags, environment variables and defaults, in this
 //! order of precedence. One function reads one setting; each message names its variable or flag.
 
+mod backup;
 mod database;
 mod defaults;
 mod environment;
@@ -20,6 +21,7 @@ mod without_postgresql;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::backup::BackupSettings;
 use crate::error::Result;
 use crate::store::Database;
 use crate::system::environment::Environment;
@@ -47,6 +49,8 @@ pub struct Config {
     pub allowed_hosts: Vec<String>,
     /// The token for the administrative paths.
     pub admin_token: Option<Secret>,
+    /// Backups: where, how often, and which are kept.
+    pub backups: BackupSettings,
     /// How long a command waits for the migration lock.
     pub lock_timeout: Duration,
     /// Which events are logged.
@@ -71,6 +75,7 @@ impl Config {
         let allowed_hosts = http::allowed_hosts(&env)?;
         let admin_token = http::admin_token(&env)?;
         let lock_timeout = env.duration("CTS_LOCK_TIMEOUT", DEFAULT_LOCK_TIMEOUT)?;
+        let backups = backup::backups(&env, &*database)?;
         let (settings, value_notices) = env.into_records();
         let verbosity = flags.verbosity;
         Ok(Config {
@@ -78,6 +83,7 @@ impl Config {
             listen,
             allowed_hosts,
             admin_token,
+            backups,
             lock_timeout,
             verbosity,
             settings,

@@ -10,7 +10,7 @@ use super::event::Event;
 use super::plan::Plan;
 use super::step::{Action, Step, TableRebuild};
 use crate::error::{Error, Kind, Result};
-use crate::store::{Backup, Change, DatabaseIdentity, Origin, Snapshot, WaitPolicy};
+use crate::store::{Change, DatabaseIdentity, Origin, RebuildCopy, Snapshot, WaitPolicy};
 use cts_schema::catalog::{CounterFault, Drift, Object};
 use cts_schema::constraint_exception::{ConstraintException, Rule};
 use cts_schema::migration::Migration;
@@ -35,7 +35,7 @@ pub struct Execution<'e> {
     /// What was done.
     pub events: Vec<Event>,
     /// The copy of the database, until the run has committed.
-    pub backup: Option<Backup>,
+    pub backup: Option<RebuildCopy>,
 }
 
 impl<'e> Execution<'e> {

@@ -64,25 +64,25 @@ pub struct SiteLogEntry {
     pub message: String,
 }
 
-/// A copy of the database as it was before a change. Dropped without [`Backup::keep`], it removes
+/// A copy of the database as it was before a change. Dropped without [`RebuildCopy::keep`], it removes
 /// its file: what was not changed needs no copy.
 #[derive(Debug)]
-pub struct Backup {
+pub struct RebuildCopy {
     location: String,
     file: Option<PathBuf>,
 }
 
-impl Backup {
+impl RebuildCopy {
     /// A copy in a file of its own, with a note about its owner.
-    pub fn in_file(file: PathBuf, owner: Option<String>) -> Backup {
+    pub fn in_file(file: PathBuf, owner: Option<String>) -> RebuildCopy {
         let owner = owner.map(|owner| format!(" ({owner})")).unwrap_or_default();
-        Backup { location: format!("{}{owner}", file.display()), file: Some(file) }
+        RebuildCopy { location: format!("{}{owner}", file.display()), file: Some(file) }
     }
 
     /// A copy inside the database, which a rollback takes away.
     #[cfg_attr(not(feature = "postgres"), allow(dead_code))]
-    pub fn in_database(location: String) -> Backup {
-        Backup { location, file: None }
+    pub fn in_database(location: String) -> RebuildCopy {
+        RebuildCopy { location, file: None }
     }
 
     /// Where it is.
@@ -96,7 +96,7 @@ impl Backup {
     }
 }
 
-impl Drop for Backup {
+impl Drop for RebuildCopy {
     fn drop(&mut self) {
         if let Some(file) = &self.file {
             // A copy that cannot be removed does no harm.
@@ -166,7 +166,7 @@ pub trait Change: Inspect {
     ///
     /// # Errors
     /// Where the copy cannot be made, or is not equal. No copy is left.
-    fn back_up(&mut self) -> Result<Option<Backup>>;
+    fn back_up(&mut self) -> Result<Option<RebuildCopy>>;
 
     /// How many rows violate a rule. `expected` is the table with the rule.
     ///

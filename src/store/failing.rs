@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::{
-    Backup, Change, Damage, DamageScope, DatabaseIdentity, FailedStatement, Forecast, Inspect,
-    Obstacle, OpenDatabase, Rebuilt, Settled, SiteLogEntry, Snapshot, StatementCounts,
+    Change, Damage, DamageScope, DatabaseIdentity, FailedStatement, Forecast, Inspect, Obstacle,
+    OpenDatabase, RebuildCopy, Rebuilt, Settled, SiteLogEntry, Snapshot, StatementCounts,
     StorageStatus, Store, WaitPolicy,
 };
 use crate::error::{Error, Kind, Result};
@@ -215,7 +215,7 @@ impl Change for FailingTx<'_> {
         self.tx()?.correct(correction)
     }
 
-    fn back_up(&mut self) -> Result<Option<Backup>> {
+    fn back_up(&mut self) -> Result<Option<RebuildCopy>> {
         self.tx()?.back_up()
     }
 

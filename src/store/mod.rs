@@ -2,6 +2,7 @@
 //! one that is open, [`Change`] is its write transaction under the migration lock, and [`Store`]
 //! maintains it. The folders below implement these traits; nothing above knows which it has.
 
+mod backup;
 mod change;
 mod database;
 #[cfg(test)]
@@ -16,8 +17,9 @@ pub mod sql;
 pub mod sqlite;
 mod wait;
 
+pub use backup::{BackUp, BackupContent, BackupLock, BackupSubject, TableRows};
 pub use change::{
-    Backup, Change, FailedStatement, Progress, Rebuilt, SiteLogEntry, StatementCounts,
+    Change, FailedStatement, Progress, RebuildCopy, Rebuilt, SiteLogEntry, StatementCounts,
 };
 pub use database::{
     AS_ITS_OWNER, Backend, Database, DatabaseIdentity, Examination, FileOwner, Holder, Opened,

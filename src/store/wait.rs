@@ -167,7 +167,11 @@ impl WaitPolicy<'_> {
         self.cancelled.load(Ordering::Relaxed)
     }
 
-    fn check_cancelled(&self) -> Result<()> {
+    /// Ends the work where it is cancelled.
+    ///
+    /// # Errors
+    /// [`Kind::Stopped`] when cancelled.
+    pub fn check_cancelled(&self) -> Result<()> {
         if self.is_stopped() {
             let error = Error::new(Kind::Stopped, "stopped while waiting");
             return Err(error.leaving(StateLeft::Unchanged));

@@ -6,7 +6,7 @@
 //! - [`inspect`], [`catalog`], [`constraint`], [`attributes`], [`ledger`], [`exceptions`], [`damage`], [`counters`]: what is in the database
 //! - [`lock`]: the migration lock; [`obstacles`]: what prevents the creation of missing objects
 //! - [`existing_table`], [`violations`], [`rebuild_plan`], [`refusals`], [`rebuild`], [`conversion`],
-//!   [`sequences`], [`backup`]: the adoption of an older CTS
+//!   [`sequences`], [`rebuild_copy`]: the adoption of an older CTS
 //! - [`correction`]: altered tables that are put right
 //! - [`index`], [`online_index`]: indexes, in a transaction and while programs write
 //! - [`foreign_code`]: code of other roles that would run with the rights of ours
@@ -36,6 +36,7 @@ mod obstacles;
 mod online_index;
 mod pool;
 mod rebuild;
+mod rebuild_copy;
 mod rebuild_plan;
 mod refusals;
 mod role;

@@ -13,7 +13,7 @@ use super::lock::{self, LockedSession};
 use super::pool::SessionPool;
 use super::session::Session;
 use super::{
-    backup, correction, counters, damage, exceptions, index, inspect, obstacles, rebuild,
+    correction, counters, damage, exceptions, index, inspect, obstacles, rebuild, rebuild_copy,
     sequences, statements, violations,
 };
 use crate::error::{Error, Kind, Result, StateLeft};
@@ -21,8 +21,9 @@ use crate::store::sql::{
     EXCEPTIONS_TABLE, delete_acceptance, delete_exception, insert_ledger_row, insert_site_log,
 };
 use crate::store::{
-    Backup, Change, Damage, DamageScope, FailedStatement, Forecast, Inspect, ONLINE_INDEX_ROWS_MAX,
-    Obstacle, Rebuilt, SiteLogEntry, Snapshot, StatementCounts, WaitPolicy, interrupted,
+    Change, Damage, DamageScope, FailedStatement, Forecast, Inspect, ONLINE_INDEX_ROWS_MAX,
+    Obstacle, RebuildCopy, Rebuilt, SiteLogEntry, Snapshot, StatementCounts, WaitPolicy,
+    interrupted,
 };
 use cts_schema::catalog::{
     AcceptedDifference, Catalog, Column, Correction, CounterFault, Index, Object, Table,
@@ -264,9 +265,9 @@ impl Change for PostgresTx {
         self.without_statement_timeout(|session| correction::make(session, correction))
     }
 
-    fn back_up(&mut self) -> Result<Option<Backup>> {
-        let copy = self.without_statement_timeout(backup::back_up)?;
-        Ok(copy.map(Backup::in_database))
+    fn back_up(&mut self) -> Result<Option<RebuildCopy>> {
+        let copy = self.without_statement_timeout(rebuild_copy::back_up)?;
+        Ok(copy.map(RebuildCopy::in_database))
     }
 
     fn count_violations(&mut self, expected: &Table, rule: &Rule) -> Result<u64> {

@@ -1,145 +1,139 @@
-//! A copy of the database next to it, made before its tables are rebuilt: page by page, on a
-//! connection of its own that reads what was there before the open transaction.
+//! Backups of a SQLite database: SQLite's backup API, in steps, under one read transaction, so that the copy is that of one
+//! moment and is never begun anew because programs write.
 
-use std::fs::{self, File};
-use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, OpenFlags};
-use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
+use sha2::{Digest, Sha256};
 
-use super::damage::find_damage;
+use super::connect::{connect, interrupt_when, with_common_flags};
 use super::error::from_sqlite;
-use super::file::{self, SIDE_FILES, folder_of, side_file};
-use super::file_error::{cannot_create, cannot_write};
-use super::permissions::create_new;
-use crate::error::{Error, Kind, Result};
-use crate::store::{Backup, DamageScope};
-use crate::system::clock::UtcTime;
-use crate::system::file_handle::FileHandle;
-use crate::system::version::VERSION;
+use super::file::{self, folder_of, path_to_open};
+use super::file_error::unreadable;
+use super::{DatabaseFile, Sqlite};
+use crate::error::{Cause, Error, Kind, Result};
+use crate::store::{
+    BackUp, BackupContent, BackupLock, BackupSubject, Damage, DamageScope, Inspect, Snapshot,
+    TableRows, WaitPolicy,
+};
 
-/// Pages that are copied in one step: 4 MiB.
-const PAGES_PER_STEP: i32 = 1024;
-/// The end of the copy's name until it is complete.
-const PARTIAL: &str = ".partial";
+/// Pages that are copied in one step: 1 MiB.
+const PAGES_PER_STEP: i32 = 256;
+/// Bytes of a digest that are enough to tell databases apart.
+const ID_BYTES: usize = 16;
+/// Pause between two attempts to lock.
+const LOCK_PAUSE: Duration = Duration::from_millis(100);
 
-/// Makes a copy, checks it, and gives it its name, `cts.db.before-3.1.0-<time>`. The caller holds the
-/// write lock, so that no other process is making one.
-///
-/// # Errors
-/// The copy cannot be written, is damaged although the database is not, or another file was put in its
-/// place. It was removed.
-pub fn next_to(path: &Path, group: bool) -> Result<Backup> {
-    let partial = side_file(path, &format!(".before-{VERSION}{PARTIAL}"));
-    // One that a killed process has left.
-    remove_with_side_files(&partial);
-    let made = copy(path, &partial, group).and_then(|copied| publish(path, &partial, copied));
-    if made.is_err() {
-        remove_with_side_files(&partial);
+impl BackUp for DatabaseFile {
+    fn backup_extension(&self) -> &'static str {
+        "db"
     }
-    made
-}
 
-fn remove_with_side_files(path: &Path) {
-    let _ = fs::remove_file(path);
-    for suffix in SIDE_FILES {
-        let _ = fs::remove_file(side_file(path, suffix));
+    fn default_backup_folder(&self) -> Option<PathBuf> {
+        Some(folder_of(&self.path).join("backups"))
     }
-}
 
-/// A complete copy that does not have its name yet. The descriptor tells it from another file that was
-/// put in its place.
-struct Copied {
-    file: File,
-    /// What to tell about its owner, if it was given to another.
-    owner: Option<String>,
-}
-
-/// Gives the copy its name, which no other file has.
-fn publish(path: &Path, partial: &Path, copied: Copied) -> Result<Backup> {
-    let complete = move_to_free_name(path, partial)?;
-    let failed = |e: io::Error| cannot_create(&complete, "the backup", &e);
-    let found = FileHandle::open(&complete).and_then(|handle| handle.metadata()).map_err(failed)?;
-    let own = copied.file.metadata().map_err(failed)?;
-    if (found.dev(), found.ino()) != (own.dev(), own.ino()) {
-        return Err(replaced(&complete));
-    }
-    File::open(folder_of(path)).and_then(|folder| folder.sync_all()).map_err(failed)?;
-    Ok(Backup::in_file(complete, copied.owner))
-}
-
-/// Renames the copy to the first name that no file has. Returns that name.
-fn move_to_free_name(path: &Path, partial: &Path) -> Result<PathBuf> {
-    let time = UtcTime::now().for_file_name();
-    let name = side_file(path, &format!(".before-{VERSION}-{time}"));
-    let mut number = 1;
-    loop {
-        let complete = match number {
-            1 => name.clone(),
-            _ => side_file(&name, &format!("-{number}")),
-        };
-        let renamed = match renameat_with(CWD, partial, CWD, &complete, RenameFlags::NOREPLACE) {
-            // The file system does not have this kind of rename.
-            Err(Errno::INVAL | Errno::NOSYS) if !complete.exists() => {
-                fs::rename(partial, &complete)
+    /// The lock is one of flock(2) on the folder of the database, which needs no file and ends with its process.
+    fn lock_backups(&self, wait: &WaitPolicy<'_>) -> Result<BackupLock> {
+        let path = file::resolve(&self.path)?;
+        let folder = folder_of(&path);
+        let opened = File::open(folder).map_err(|e| unreadable(folder, &e))?;
+        let start = Instant::now();
+        loop {
+            match flock(&opened, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(BackupLock { _held: Box::new(opened) }),
+                Err(Errno::WOULDBLOCK | Errno::INTR) => {}
+                Err(e) => return Err(unreadable(folder, &e.into())),
             }
-            Err(Errno::INVAL | Errno::NOSYS) => Err(Errno::EXIST.into()),
-            other => other.map_err(io::Error::from),
-        };
-        match renamed {
-            Ok(()) => return Ok(complete),
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => number += 1,
-            Err(e) => return Err(cannot_create(&complete, "the backup", &e)),
+            if wait.timeout.is_some_and(|timeout| start.elapsed() >= timeout) {
+                return Err(Error::new(Kind::TryAgain, "another cts makes or restores a backup")
+                    .at(path.display())
+                    .remedy("try again when it has ended (`ps -C cts`)"));
+            }
+            wait.pause(LOCK_PAUSE)?;
         }
     }
-}
 
-fn replaced(path: &Path) -> Error {
-    Error::new(Kind::Io, "the backup was replaced by another file while it was made")
-        .at(path.display())
-        .remedy("find out who may write to that folder, and run it again")
-}
-
-fn copy(path: &Path, to: &Path, group: bool) -> Result<Copied> {
-    let size_bytes = fs::metadata(path).ok().map(|metadata| metadata.len());
-    let (file, owner) = create_new(to, group).map_err(|e| cannot_create(to, "the backup", &e))?;
-    let source = open(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-    let mut target = open(to, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-    rusqlite::backup::Backup::new(&source, &mut target)
-        .and_then(|backup| backup.run_to_completion(PAGES_PER_STEP, Duration::ZERO, None))
-        .map_err(|e| from_sqlite(to, &e))?;
-    let target_damage = first_damage(&target, to)?;
-    // Damaged indexes, which are about to be rebuilt, are in the copy as they are in the database.
-    if let Some(damage) = &target_damage
-        && first_damage(&source, path)? != target_damage
-    {
-        return Err(Error::new(Kind::Io, format!("the backup is damaged: {damage}"))
-            .at(to.display())
-            .remedy("check the disk (`dmesg`, `df`)"));
+    fn backup_subject(&self, wait: &WaitPolicy<'_>) -> Result<BackupSubject> {
+        let mut source = self.open_existing(wait)?;
+        let snapshot = source.inspect()?;
+        let pages = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size";
+        let size_bytes =
+            source.conn.query_row(pages, [], |row| row.get(0)).map_err(|e| source.error(&e))?;
+        Ok(BackupSubject { database_id: database_id(&snapshot), size_bytes })
     }
-    let target_bytes = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size";
-    let target_bytes: u64 =
-        target.query_row(target_bytes, [], |row| row.get(0)).map_err(|e| from_sqlite(to, &e))?;
-    target.close().map_err(|(_, e)| from_sqlite(to, &e))?;
-    file.sync_all().map_err(|e| cannot_write(to, size_bytes, &e))?;
-    match file.metadata() {
-        Ok(metadata) if metadata.len() == target_bytes => Ok(Copied { file, owner }),
-        Ok(_) => Err(replaced(to)),
-        Err(e) => Err(cannot_write(to, size_bytes, &e)),
+
+    fn copy_to(&self, to: &Path, _: &File, wait: &WaitPolicy<'_>) -> Result<()> {
+        let path = file::resolve(&self.path)?;
+        let mut source = connect(&path, OpenFlags::SQLITE_OPEN_READ_ONLY, wait)?;
+        interrupt_when(&mut source, wait.cancelled).map_err(|e| from_sqlite(&path, &e))?;
+        let failed = |e: &rusqlite::Error| from_sqlite(to, e);
+        let flags = with_common_flags(OpenFlags::SQLITE_OPEN_READ_WRITE);
+        let mut target =
+            Connection::open_with_flags(path_to_open(to)?, flags).map_err(|e| failed(&e))?;
+        // The file is worth nothing before it is complete and synced.
+        target
+            .execute_batch("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;")
+            .map_err(|e| failed(&e))?;
+        // The backup API begins anew when another connection writes between two steps, but not within a transaction.
+        source
+            .execute_batch("BEGIN; SELECT count(*) FROM sqlite_schema;")
+            .map_err(|e| from_sqlite(&path, &e))?;
+        let backup = Backup::new(&source, &mut target).map_err(|e| failed(&e))?;
+        loop {
+            match backup.step(PAGES_PER_STEP).map_err(|e| failed(&e))? {
+                StepResult::Done => break,
+                StepResult::More => wait.check_cancelled()?,
+                _ => wait.pause(LOCK_PAUSE)?,
+            }
+        }
+        drop(backup);
+        target.close().map_err(|(_, e)| failed(&e))
+    }
+
+    fn prove_backup(&self, file: &Path, wait: &WaitPolicy<'_>) -> Result<BackupContent> {
+        let copy = DatabaseFile { path: file.to_path_buf(), access: self.access };
+        let mut copy = copy.open_existing(wait)?;
+        let Damage { pages, .. } = copy.find_damage(DamageScope::Everything)?;
+        if let Some(line) = pages.first() {
+            return Err(Error::new(Kind::Data, format!("the backup is damaged: {line}"))
+                .at(file.display())
+                .caused_by(Cause::Damage)
+                .remedy("use another backup (`cts backups`)"));
+        }
+        let snapshot = copy.inspect()?;
+        let mut tables = Vec::new();
+        for table in snapshot.catalog.tables.iter() {
+            let sql = format!("SELECT count(*) FROM {}", crate::store::sql::quoted(&table.name));
+            let rows = copy.conn.query_row(&sql, [], |row| row.get(0));
+            let rows = rows.map_err(|e| copy.error(&e))?;
+            tables.push(TableRows { table: table.name.to_string(), rows });
+        }
+        let own = snapshot.ledger.iter().filter(|row| row.is_ours());
+        Ok(BackupContent { migrations: own.map(|row| row.name.to_string()).collect(), tables })
     }
 }
 
-/// Opens a file with SQLite, which is to follow no link that was put in its place.
-fn open(path: &Path, flags: OpenFlags) -> Result<Connection> {
-    let flags = flags | OpenFlags::SQLITE_OPEN_NOFOLLOW;
-    Connection::open_with_flags(file::path_to_open(path)?, flags).map_err(|e| from_sqlite(path, &e))
+impl DatabaseFile {
+    /// Opens it read-only.
+    ///
+    /// # Errors
+    /// If it does not exist, or cannot be read.
+    fn open_existing(&self, wait: &WaitPolicy<'_>) -> Result<Sqlite> {
+        let opened = Sqlite::open_read_only(&self.path, self.access, wait)?;
+        opened.ok_or_else(|| super::database::identity(&self.path).absent_error())
+    }
 }
 
-/// The first line of `quick_check`. `None` if it finds no damage.
-fn first_damage(conn: &Connection, path: &Path) -> Result<Option<String>> {
-    Ok(find_damage(conn, path, DamageScope::Pages)?.pages.into_iter().next())
+/// A digest of the first row of the ledger, whose time no other database has; that row stays as it is as long as the
+/// database lives.
+fn database_id(snapshot: &Snapshot) -> String {
+    let first = snapshot.ledger.first().map(|row| (row.id, &row.name, &row.executed_at));
+    let digest = Sha256::digest(format!("{first:?}"));
+    digest.iter().take(ID_BYTES).map(|byte| format!("{byte:02x}")).collect()
 }

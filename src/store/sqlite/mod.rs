@@ -6,8 +6,9 @@
 //! - Before a WAL is copied into the file: `wal_match` with `wal_file`, `wal_evidence`, `page_source` and
 //!   `page_tree`; after a journal was rolled back `hot_journal`.
 //! - Reading: `inspect`, `catalog`, `ledger`, `exceptions`, `damage`; for `cts doctor` `checkup`.
+//! - `backup`: copies of the database while programs write.
 //! - Changing: `rebuild` with `existing_table`, `create_table`, `row_copy` and `violations`; `index`,
-//!   `backup`.
+//!   `rebuild_copy`.
 //! - While it is open: `storage`, `checkpoint` with `wal_reset` and `overwrite`, `wal_length`. Errors: `error`, `failed_call`,
 //!   `file_error`.
 
@@ -41,6 +42,7 @@ mod page_tree;
 mod path_state;
 mod permissions;
 mod rebuild;
+mod rebuild_copy;
 mod recognition;
 mod row_copy;
 mod running;

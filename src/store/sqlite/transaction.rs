@@ -12,14 +12,14 @@ use super::file::APPLICATION_ID;
 use super::inspect::{CachedCatalog, find_obstacles, has_more_rows, snapshot};
 use super::lock::until_unlocked;
 use super::violations::{count_violations, mismatched_foreign_keys};
-use super::{backup, catalog, counters, exceptions, index, rebuild};
+use super::{catalog, counters, exceptions, index, rebuild, rebuild_copy};
 use crate::error::{Error, Kind, Result};
 use crate::store::sql::{
     EXCEPTIONS_TABLE, delete_acceptance, insert_ledger_row, insert_site_log, quoted,
 };
 use crate::store::{
-    Backup, Change, Damage, DamageScope, FailedStatement, Forecast, Inspect, Obstacle, Rebuilt,
-    SiteLogEntry, Snapshot, StatementCounts, WaitPolicy, interrupted,
+    Change, Damage, DamageScope, FailedStatement, Forecast, Inspect, Obstacle, RebuildCopy,
+    Rebuilt, SiteLogEntry, Snapshot, StatementCounts, WaitPolicy, interrupted,
 };
 use cts_schema::catalog::{
     AcceptedDifference, Catalog, Column, Correction, CounterFault, Index, Object, Table,
@@ -135,8 +135,8 @@ impl Change for SqliteTx<'_> {
         Ok(0)
     }
 
-    fn back_up(&mut self) -> Result<Option<Backup>> {
-        let backup = backup::next_to(self.path, self.group)?;
+    fn back_up(&mut self) -> Result<Option<RebuildCopy>> {
+        let backup = rebuild_copy::next_to(self.path, self.group)?;
         self.mismatched_before =
             mismatched_foreign_keys(self.conn).map_err(|e| from_sqlite(self.path, &e))?;
         Ok(Some(backup))

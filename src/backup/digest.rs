@@ -1,0 +1,58 @@
+//! The SHA-256 of a backup, and the file beside it that `sha256sum --check` reads.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+
+use super::failure::failed;
+use super::name::{DIGEST, beside};
+use crate::error::{Error, Kind, Result};
+
+/// Bytes that are read at a time.
+const CHUNK_BYTES: usize = 256 << 10;
+
+/// The SHA-256 of what a file holds, from its beginning, in hexadecimal digits.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn sha256(path: &Path) -> Result<String> {
+    let read = || -> io::Result<String> {
+        let (mut file, mut hash, mut chunk) =
+            (File::open(path)?, Sha256::new(), vec![0; CHUNK_BYTES]);
+        loop {
+            match file.read(&mut chunk)? {
+                0 => break,
+                count => hash.update(chunk.get(..count).unwrap_or_default()),
+            }
+        }
+        Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    };
+    read().map_err(|e| failed(path, "cannot be read", &e))
+}
+
+/// The line of a file for `sha256sum --check`.
+pub fn digest_line(digest: &str, name: &str) -> String {
+    format!("{digest}  {name}\n")
+}
+
+/// Compares a backup with the SHA-256 in the file beside it. Returns whether there is one.
+///
+/// # Errors
+/// [`Kind::Data`] if they differ, or if the file holds no SHA-256; or if one of them cannot be read.
+pub fn compare_with_digest_file(backup: &Path, digest: &str) -> Result<bool> {
+    let path = beside(backup, DIGEST);
+    let text = match fs::read_to_string(&path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+        text => text.map_err(|e| failed(&path, "cannot be read", &e))?,
+    };
+    let expected = text.split_whitespace().next().unwrap_or_default();
+    if expected.eq_ignore_ascii_case(digest) {
+        return Ok(true);
+    }
+    let what = format!("its SHA-256 is {digest}, and not the one that is in {}", path.display());
+    Err(Error::new(Kind::Data, what)
+        .at(backup.display())
+        .remedy("use another backup (`cts backups`); this file is not what was made then"))
+}

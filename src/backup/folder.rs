@@ -1,0 +1,116 @@
+//! A folder of backups: what is in it, and the files that a backup consists of.
+
+use std::fs::{self, File};
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+
+use super::failure::failed;
+use super::manifest::{FORMAT, Manifest};
+use super::name::{MANIFEST, beside};
+use crate::error::{Error, Kind, Result};
+use crate::system::new_file::create_folders;
+use crate::system::small_file::{self, SETTINGS_BYTES_MAX};
+
+/// The mode of a folder of backups: they hold keys of exchanges.
+const FOLDER_MODE: u32 = 0o700;
+
+/// A folder of backups.
+#[derive(Clone, Debug)]
+pub struct BackupFolder {
+    path: PathBuf,
+}
+
+/// A backup that has a manifest.
+#[derive(Clone, Debug)]
+pub struct StoredBackup {
+    /// The path of its file.
+    pub path: PathBuf,
+    /// What is known of it.
+    pub manifest: Manifest,
+}
+
+impl BackupFolder {
+    /// The folder at a path, which need not exist.
+    pub fn at(path: &Path) -> BackupFolder {
+        BackupFolder { path: path.to_path_buf() }
+    }
+
+    /// Its path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Creates it, and the folders above it, if it does not exist. Returns the lines for the log about owners.
+    ///
+    /// # Errors
+    /// It cannot be created, or something else has its name.
+    pub fn create(&self) -> Result<Vec<String>> {
+        let mut missing = Vec::new();
+        let mut existing: &Path = &self.path;
+        while let Err(e) = fs::metadata(existing) {
+            let (Some(name), Some(above), ErrorKind::NotFound) =
+                (existing.file_name(), existing.parent(), e.kind())
+            else {
+                return Err(failed(&self.path, "the folder cannot be used", &e));
+            };
+            missing.push(name.to_owned());
+            existing = if above.as_os_str().is_empty() { Path::new(".") } else { above };
+        }
+        if missing.is_empty() && !self.path.is_dir() {
+            return Err(Error::new(Kind::CannotCreate, "is not a folder")
+                .at(self.path.display())
+                .remedy("set CTS_BACKUP_DIR to a folder"));
+        }
+        create_folders(existing, missing.into_iter().rev(), FOLDER_MODE)
+            .map_err(|e| failed(&self.path, "the folder cannot be created", &e))
+    }
+
+    /// The backups in it that have a manifest, in the order in which they were made; none where it does not exist. What is
+    /// not a backup is passed over.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn list(&self) -> Result<Vec<StoredBackup>> {
+        let entries = match fs::read_dir(&self.path) {
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.map_err(|e| failed(&self.path, "the folder cannot be read", &e))?,
+        };
+        let mut backups = Vec::new();
+        for entry in entries {
+            let path =
+                entry.map_err(|e| failed(&self.path, "the folder cannot be read", &e))?.path();
+            let is_file = fs::symlink_metadata(&path).is_ok_and(|found| found.is_file());
+            if let Some(manifest) = is_file.then(|| read_manifest(&path)).flatten() {
+                backups.push(StoredBackup { path, manifest });
+            }
+        }
+        backups.sort_by_key(|backup| backup.manifest.serial);
+        Ok(backups)
+    }
+
+    /// Makes its entries last: a power loss after this call leaves what was renamed.
+    ///
+    /// # Errors
+    /// If the disk does not take it.
+    pub fn sync(&self) -> Result<()> {
+        let synced = File::open(&self.path).and_then(|folder| folder.sync_all());
+        synced.map_err(|e| failed(&self.path, "the folder cannot be synced", &e))
+    }
+}
+
+/// The manifest beside a file, if it is one of a file of this name.
+pub fn read_manifest(backup: &Path) -> Option<Manifest> {
+    let text = small_file::read(&beside(backup, MANIFEST), SETTINGS_BYTES_MAX).ok()?;
+    let manifest: Manifest = serde_json::from_slice(&text).ok()?;
+    let is_its = backup.file_name().is_some_and(|name| name == manifest.file.as_str());
+    (is_its && manifest.format == FORMAT).then_some(manifest)
+}
+
+/// Writes the manifest beside a backup, whole or not at all.
+///
+/// # Errors
+/// If it cannot be written. The one before is in place then.
+pub fn write_manifest(backup: &Path, manifest: &Manifest) -> io::Result<()> {
+    let text = serde_json::to_string_pretty(manifest)?;
+    super::make::write_whole(&beside(backup, MANIFEST), &format!("{text}\n"))
+}

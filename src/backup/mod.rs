@@ -1,0 +1,19 @@
+//! Backups of the database: made and proved while programs write, kept by rules, tried by restoring them, and restored.
+//!
+//! A backup is a file with two companions: its SHA-256 in the form that `sha256sum --check` reads, and its manifest,
+//! which says of which database it is and what it holds. A file without a manifest was not made here and is never deleted.
+
+mod digest;
+mod failure;
+mod folder;
+mod keep;
+mod make;
+mod manifest;
+mod name;
+mod settings;
+
+pub use folder::{BackupFolder, StoredBackup};
+pub use keep::{EXPECTED_RULES, KeepRules};
+pub use make::{BackupTarget, make};
+pub use manifest::{DrillResult, KeptBy, Manifest};
+pub use settings::BackupSettings;

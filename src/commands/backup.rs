@@ -1,0 +1,38 @@
+//! `cts backup`.
+
+use std::path::Path;
+
+use super::interruptible;
+use crate::backup::{BackupFolder, BackupTarget, make};
+use crate::config::Config;
+use crate::error::{Error, Kind, Result};
+use crate::system::log::Log;
+
+/// Makes a backup: into this file, or into the folder of backups.
+///
+/// # Errors
+/// Why none could be made. Nothing is left behind then.
+pub fn run(config: &Config, log: Log, file: Option<&Path>) -> Result<u8> {
+    let folder = config.backups.folder.as_deref().map(BackupFolder::at);
+    let target = match (file, &folder) {
+        (Some(file), _) => BackupTarget::File(file),
+        (None, Some(folder)) => BackupTarget::Folder(folder),
+        (None, None) => return Err(no_folder()),
+    };
+    interruptible(config, log, |wait| {
+        let backup = make(&*config.database, target, wait)?;
+        let rows: u64 = backup.manifest.tables.values().sum();
+        let (tables, size_kib) = (backup.manifest.tables.len(), backup.manifest.size_bytes >> 10);
+        log.info(format_args!(
+            "✓ Backup {}: {size_kib} KiB, {tables} tables with {rows} rows, proved",
+            backup.path.display()
+        ));
+        Ok(0)
+    })
+}
+
+/// The error of a command that needs the folder of backups, where there is none.
+pub fn no_folder() -> Error {
+    Error::new(Kind::Config, "no folder of backups is set")
+        .remedy("set CTS_BACKUP_DIR, or name a file (`cts backup FILE`)")
+}
