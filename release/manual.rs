@@ -6,8 +6,9 @@ use std::io::{self, Write};
 use roff::{Inline, Roff, bold, italic, roman};
 
 use crate::config::{
-    DEFAULT_CONNECTIONS, DEFAULT_DB, DEFAULT_HOST, DEFAULT_LOCK_TIMEOUT, DEFAULT_POOL_CONNECT,
-    DEFAULT_POOL_IDLE, DEFAULT_POOL_MAX, DEFAULT_PORT, DEFAULT_WAIT,
+    DEFAULT_BACKUP_EVERY, DEFAULT_BACKUP_KEEP, DEFAULT_CONNECTIONS, DEFAULT_DB, DEFAULT_HOST,
+    DEFAULT_LOCK_TIMEOUT, DEFAULT_POOL_CONNECT, DEFAULT_POOL_IDLE, DEFAULT_POOL_MAX, DEFAULT_PORT,
+    DEFAULT_WAIT,
 };
 
 /// When these sections were last changed; the footer of the page.
@@ -157,6 +158,15 @@ fn environment() -> Vec<Entry> {
             "CTS_ALLOW_NETWORK_FS",
             "1: open a SQLite database on a network file system, where SQLite's locks are not safe. Default: 0.",
         ),
+        entry(
+            "CTS_BACKUP_DIR",
+            "Folder of the backups. Default: backups beside the SQLite database.",
+        ),
+        entry(
+            "CTS_BACKUP_EVERY",
+            default(&DEFAULT_BACKUP_EVERY, "How often the service makes a backup; 0: never."),
+        ),
+        entry("CTS_BACKUP_KEEP", default(&DEFAULT_BACKUP_KEEP, "Which backups are kept.")),
         entry(
             "CTS_LOCK_TIMEOUT",
             default(
