@@ -160,7 +160,7 @@ fn environment() -> Vec<Entry> {
         ),
         entry(
             "CTS_BACKUP_DIR",
-            "Folder of the backups. Default: backups beside the SQLite database.",
+            "Folder of the backups; the default is beside the SQLite database. Default: backups.",
         ),
         entry(
             "CTS_BACKUP_EVERY",
