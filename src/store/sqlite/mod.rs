@@ -9,8 +9,8 @@
 //! - `backup`: copies of the database while programs write.
 //! - Changing: `rebuild` with `existing_table`, `create_table`, `row_copy` and `violations`; `index`,
 //!   `rebuild_copy`.
-//! - While it is open: `storage`, `checkpoint` with `wal_reset` and `overwrite`, `wal_length`. Errors: `error`, `failed_call`,
-//!   `file_error`.
+//! - While it is open: `storage`, `checkpoint` with `wal_reset`, `overwrite` and `wal_index`, `wal_length`. Errors: `error`,
+//!   `failed_call`, `file_error`.
 
 mod at_rest;
 mod backup;
@@ -52,6 +52,7 @@ mod transaction;
 mod violations;
 mod wal_evidence;
 mod wal_file;
+mod wal_index;
 mod wal_length;
 mod wal_match;
 mod wal_reset;

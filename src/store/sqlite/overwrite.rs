@@ -7,8 +7,9 @@
 //!
 //! - no transaction was committed, and all frames had been copied: no page may differ;
 //! - the WAL is still the same generation (same salts);
-//! - all frames had been copied, and it is the next generation: its first salt is one more.
-//!   (`walRestartHdr` in wal.c; a connection that begins the log anew otherwise draws it at random.)
+//! - all frames had been copied, and all transactions since then are in the present generation. Others may
+//!   have been added to the one before, while a read kept it from being reset, and copied by the checkpoint
+//!   of another program. The counter of transactions in the wal-index tells how many there were.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
@@ -21,6 +22,7 @@ use sha2::{Digest, Sha256};
 
 use super::file::side_file;
 use super::wal_file::number;
+use super::wal_index::WalIndex;
 use crate::system::file_handle::open_regular;
 
 const WAL_HEADER_BYTES: u64 = 32;
@@ -36,6 +38,7 @@ pub struct OverwriteWatch {
     /// this process. (sqlite.org/howtocorrupt.html, 2.2)
     file: &'static File,
     wal_path: PathBuf,
+    index: Option<WalIndex>,
     page_bytes: u64,
     last: Option<WatchedState>,
 }
@@ -64,17 +67,24 @@ struct WalState {
     copied: u64,
     /// Changes when another connection commits.
     data_version: i64,
+    /// Counts the transactions of all generations; `None` where the wal-index cannot be read.
+    transactions: Option<u32>,
 }
 
 impl OverwriteWatch {
-    /// Begins to watch.
+    /// Begins to watch a database that a connection of this process has read.
     ///
     /// # Errors
-    /// The file cannot be opened.
+    /// The file, or its wal-index, cannot be opened.
     pub fn new(path: &Path, page_bytes: u64) -> io::Result<OverwriteWatch> {
         let file = open_regular(path, OpenOptions::new().read(true))?;
-        let wal_path = side_file(path, "-wal");
-        Ok(OverwriteWatch { file: Box::leak(Box::new(file)), wal_path, page_bytes, last: None })
+        Ok(OverwriteWatch {
+            file: Box::leak(Box::new(file)),
+            wal_path: side_file(path, "-wal"),
+            index: WalIndex::open(path)?,
+            page_bytes,
+            last: None,
+        })
     }
 
     /// A page that was changed by no checkpoint since the last turn. Called before each checkpoint.
@@ -101,8 +111,7 @@ impl OverwriteWatch {
         if wal.data_version == last.wal.data_version && last.wal.copied == last.wal.total {
             return Ok(changed.first().map(|(page, _)| *page));
         }
-        let Some(first_frame) = frames_to_judge_by(&last.wal, &wal) else { return Ok(None) };
-        let written = self.pages_of_frames(first_frame, &wal)?;
+        let Some(written) = self.pages_written(&last.wal, &wal)? else { return Ok(None) };
         // The end of a file may be cut off by a checkpoint, without a frame for its pages.
         let is_unexplained = |(page, is_gone): &&(u32, bool)| !is_gone && !written.contains(page);
         Ok(changed.iter().find(is_unexplained).map(|(page, _)| *page))
@@ -214,8 +223,28 @@ impl OverwriteWatch {
         })?;
         let frames = |count: i64| u64::try_from(count).unwrap_or(0);
         let (total, copied) = (frames(total), frames(copied));
-        let state = WalState { salts, total, copied, data_version };
+        let header = self.index.as_ref().map(WalIndex::header).transpose()?.flatten();
+        // A transaction that was committed since the frames were counted is in the next state.
+        let transactions = header.filter(|header| header.frames == total).map(|h| h.transactions);
+        let state = WalState { salts, total, copied, data_version, transactions };
         Ok((self.salts()? == salts).then_some(state))
+    }
+
+    /// The pages that checkpoints may have written from one state to a later one. `None` where the WAL no
+    /// longer has all frames since then.
+    fn pages_written(&self, last: &WalState, now: &WalState) -> io::Result<Option<BTreeSet<u32>>> {
+        if last.salts.is_none() || now.salts.is_none() {
+            return Ok(None);
+        }
+        if last.salts == now.salts {
+            return Ok(Some(self.frames_from(last.copied, now)?.pages));
+        }
+        let (Some(before), Some(present)) = (last.transactions, now.transactions) else {
+            return Ok(None);
+        };
+        let frames = self.frames_from(0, now)?;
+        let has_all = last.copied == last.total && frames.commits == present.wrapping_sub(before);
+        Ok(has_all.then_some(frames.pages))
     }
 
     fn open_wal(&self) -> io::Result<Option<File>> {
@@ -235,15 +264,17 @@ impl OverwriteWatch {
         }
     }
 
-    /// The pages of the frames of this generation from a frame on, committed or not.
-    fn pages_of_frames(&self, first: u64, state: &WalState) -> io::Result<BTreeSet<u32>> {
-        let mut pages = BTreeSet::new();
-        let Some(wal) = self.open_wal()? else { return Ok(pages) };
+    /// The frames of this generation from a frame on, committed or not.
+    fn frames_from(&self, first: u64, state: &WalState) -> io::Result<WrittenFrames> {
+        let mut frames = WrittenFrames::default();
+        let Some(wal) = self.open_wal()? else { return Ok(frames) };
         for frame in first.. {
             let Some(header) = self.frame_header(&wal, frame, state)? else { break };
-            pages.insert(header.page);
+            frames.pages.insert(header.page);
+            let is_commit = frame < state.total && header.pages_after_commit.is_some();
+            frames.commits += u32::from(is_commit);
         }
-        Ok(pages)
+        Ok(frames)
     }
 
     /// The pages of the last frames that were copied, each with its last one of them.
@@ -304,15 +335,12 @@ struct WatchedFrame {
     pages_after_commit: Option<u32>,
 }
 
-/// The frame from which on the WAL has all pages that a checkpoint may have written since the last turn;
-/// `None` where it no longer has them.
-fn frames_to_judge_by(last: &WalState, now: &WalState) -> Option<u64> {
-    let (before, present) = (last.salts?, now.salts?);
-    if before == present {
-        return Some(last.copied);
-    }
-    let is_next = number(&present, 0) == number(&before, 0).wrapping_add(1);
-    (is_next && last.copied == last.total).then_some(0)
+/// What a run of frames has written.
+#[derive(Default)]
+struct WrittenFrames {
+    pages: BTreeSet<u32>,
+    /// Transactions that were committed.
+    commits: u32,
 }
 
 /// Why the file could not be watched.

@@ -87,6 +87,45 @@ fn a_file_that_is_overwritten_beside_a_program_that_writes_is_noticed() {
     });
 }
 
+/// A read keeps the WAL from being reset, so that the next transaction is added to it; another program
+/// copies that one, and the WAL is reset before the service looks again.
+#[test]
+fn what_was_copied_before_a_reset_of_the_wal_is_not_taken_for_it() {
+    let machine = Machine::new();
+    let service = served(&machine);
+    let open = || {
+        let conn = Connection::open(machine.db()).unwrap();
+        conn.busy_timeout(Duration::from_secs(30)).unwrap();
+        conn.execute_batch("PRAGMA wal_autocheckpoint = 0").unwrap();
+        conn
+    };
+    let (writer, reader, other) = (open(), open(), open());
+    let is_copied = || {
+        let frames = |row: &rusqlite::Row| Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?));
+        let (total, copied) = other.query_row("PRAGMA wal_checkpoint(NOOP)", [], frames).unwrap();
+        total == copied
+    };
+    for turn in 0..6 {
+        let settings = format!("UPDATE system_settings SET updated_at = 'turn {turn}'");
+        writer.execute_batch(&settings).unwrap();
+        reader.execute_batch("BEGIN; SELECT count(*) FROM users").unwrap();
+        await_within(Duration::from_secs(60), "the service has copied the WAL", is_copied);
+        // The rest of its turn takes less.
+        std::thread::sleep(Duration::from_millis(300));
+        writer.execute_batch(&settings.replace("turn", "later in turn")).unwrap();
+        reader.execute_batch("COMMIT").unwrap();
+        other.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())).unwrap();
+        insert(&writer, 1);
+        await_within(Duration::from_secs(60), "the service has looked again", is_copied);
+    }
+    let answer = service.get(HEALTH);
+    assert_eq!(answer.code, 200, "{}", answer.body);
+    let (code, log) = service.stop();
+    assert_eq!(code, Some(0), "{log}");
+    assert!(!log.contains(NOTICED), "{log}");
+    machine.cts("--check --deep").success();
+}
+
 #[test]
 fn checkpoints_of_programs_are_not_taken_for_it() {
     let machine = Machine::new();
