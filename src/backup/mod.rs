@@ -3,6 +3,7 @@
 //! A backup is a file with two companions: its SHA-256 in the form that `sha256sum --check` reads, and its manifest,
 //! which says of which database it is and what it holds. A file without a manifest was not made here and is never deleted.
 
+mod choose;
 mod digest;
 mod failure;
 mod folder;
@@ -10,10 +11,13 @@ mod keep;
 mod make;
 mod manifest;
 mod name;
+mod restore;
 mod settings;
 
+pub use choose::{BackupChoice, ChosenBackup, find_backup};
 pub use folder::{BackupFolder, StoredBackup};
 pub use keep::{EXPECTED_RULES, KeepRules};
 pub use make::{BackupTarget, make};
 pub use manifest::{DrillResult, KeptBy, Manifest};
+pub use restore::{RestorePlan, RestoreStep, Restored, execute, plan};
 pub use settings::BackupSettings;

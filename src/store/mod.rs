@@ -12,6 +12,7 @@ mod inspect;
 mod maintain;
 #[cfg(feature = "postgres")]
 pub mod postgres;
+mod restore;
 pub mod schema;
 pub mod sql;
 pub mod sqlite;
@@ -32,6 +33,7 @@ pub use inspect::{
 pub use maintain::{
     Settled, Store, UPKEEP_THREAD, Upkeep, UpkeepOpener, UpkeepTurn, write_site_log,
 };
+pub use restore::{BackupSource, Restore, RestoreDraft, RestoreOrigin, RestorePlace};
 pub use wait::{WaitPolicy, WaitReason, interrupted};
 
 /// Rows up to which an index is built in a transaction. Together with the check of its table for

@@ -39,6 +39,7 @@ mod rebuild;
 mod rebuild_copy;
 mod rebuild_plan;
 mod refusals;
+mod restore;
 mod role;
 mod sequences;
 mod session;

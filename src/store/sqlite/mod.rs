@@ -44,6 +44,7 @@ mod permissions;
 mod rebuild;
 mod rebuild_copy;
 mod recognition;
+mod restore;
 mod row_copy;
 mod running;
 mod storage;
