@@ -7,17 +7,23 @@ mod choose;
 mod digest;
 mod failure;
 mod folder;
+mod inventory;
 mod keep;
 mod make;
 mod manifest;
 mod name;
 mod restore;
 mod settings;
+mod state;
 
 pub use choose::{BackupChoice, ChosenBackup, find_backup};
 pub use folder::{BackupFolder, StoredBackup};
+pub use inventory::{BackupInventory, BackupRecord, InventoryTask};
 pub use keep::{EXPECTED_RULES, KeepRules};
 pub use make::{BackupTarget, make};
 pub use manifest::{DrillResult, KeptBy, Manifest};
 pub use restore::{RestorePlan, RestoreStep, Restored, execute, plan};
 pub use settings::BackupSettings;
+pub use state::{
+    Age, BackedUpDatabase, BackupInspection, BackupState, Clocks, Inspector, LastBackup, Recency,
+};

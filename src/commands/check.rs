@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::commands::open_read_only;
+use crate::commands::{BackupsReading, open_read_only};
 use crate::config::{Config, notices};
 use crate::error::{Error, Kind, Result};
-use crate::health::render::{Counts, check_line};
+use crate::health::render::{BackupFigures, Counts, check_line};
 use crate::health::{Reason, Report, Status, Surroundings, examine};
 use crate::http::client::{HttpResponse, get_from_any};
 use crate::store::{AS_ITS_OWNER, DamageScope};
@@ -31,6 +31,7 @@ const COULD_NOT_ASK: u8 = 3;
 /// [`Kind::Permission`] or [`Kind::Config`] where it cannot be checked by this user or with this
 /// configuration; every other fault is a result of the check.
 pub fn database(config: &Config, as_json: bool, deep: bool) -> Result<u8> {
+    let backups = BackupsReading::start(config);
     let asked = config.clone();
     let examine = move || (examine_once(&asked, deep), notices(&asked));
     let examination = BackgroundTask::start("check", examine)?;
@@ -45,11 +46,12 @@ pub fn database(config: &Config, as_json: bool, deep: bool) -> Result<u8> {
         (Err(Error::new(Kind::Io, what).remedy(remedy)), Vec::new())
     };
     let (examined, notices) = examination.within(limit).unwrap_or_else(|_| late());
-    let mut report = match examined {
+    let report = match examined {
         Ok(report) => report,
         Err(error) if matches!(error.kind, Kind::Permission | Kind::Config) => return Err(error),
         Err(error) => Report::unreachable(&*config.database, &error),
     };
+    let mut report = report.with_backups(backups.end(config));
     report.reasons_found.extend(notices.into_iter().map(|notice| Reason::Notice(notice.text)));
     print_result(report.check_line(), as_json.then(|| report.health_json()))?;
     Ok(report.status().exit_code())
@@ -155,7 +157,11 @@ fn parse_answer(body: &str) -> Option<(u8, String)> {
     };
     let reasons = json["reasons"].as_array().into_iter().flatten().filter_map(|r| r.as_str());
     let counts = (database["connected"] == true).then_some(counts);
-    let line = check_line(status, database["type"].as_str()?, counts, &reasons.collect::<Vec<_>>());
+    let backups = &json["backups"];
+    let age_max = backups["ageMaxSeconds"].as_u64();
+    let backups = BackupFigures::new(backups["last"]["ageSeconds"].as_u64(), age_max);
+    let reasons: Vec<&str> = reasons.collect();
+    let line = check_line(status, database["type"].as_str()?, counts, backups, &reasons);
     Some((status.exit_code(), line))
 }
 

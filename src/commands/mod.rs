@@ -12,8 +12,9 @@ pub mod verify;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
+use crate::backup::{BackupFolder, BackupInspection, Clocks, Inspector, InventoryTask};
 use crate::config::{Config, notices};
 use crate::error::Result;
 use crate::migrate::progress::{ProgressReporter, log_wait};
@@ -29,6 +30,38 @@ fn open_read_only(config: &Config, timeout: Duration) -> Result<Option<Box<dyn O
     let wait = if timeout == config.lock_timeout { wait.configured() } else { wait };
     let opened = config.database.open_read_only(&wait)?;
     Ok(opened.database.filter(|_| opened.has_tables))
+}
+
+/// How long the folder of backups is read, from the start of a command.
+const BACKUPS_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The backups, which are inspected on a thread of their own while a command examines the database.
+struct BackupsReading {
+    folder: Option<(BackupFolder, Result<InventoryTask>)>,
+    deadline: Instant,
+}
+
+impl BackupsReading {
+    /// Begins to read their folder.
+    fn start(config: &Config) -> BackupsReading {
+        let folder = config.backups.folder.as_deref().map(BackupFolder::at);
+        let folder = folder.map(|folder| {
+            let task = folder.read_inventory();
+            (folder, task)
+        });
+        BackupsReading { folder, deadline: Instant::now() + BACKUPS_TIMEOUT }
+    }
+
+    /// What was seen by now, or within 2 s of the start.
+    fn end(self, config: &Config) -> BackupInspection {
+        let found = self.folder.map(|(folder, task)| {
+            let unanswered = |_| Err(folder.unanswered(BACKUPS_TIMEOUT));
+            task.and_then(|task| task.until(self.deadline).unwrap_or_else(unanswered))
+        });
+        let clocks = Clocks { wall: SystemTime::now(), steady: None };
+        let settings = config.backups.clone();
+        BackupInspection { settings, found, clocks, inspector: Inspector::Command }
+    }
 }
 
 /// Logs what an operator should know of the settings of this run.

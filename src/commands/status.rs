@@ -1,6 +1,6 @@
 //! `cts status`.
 
-use super::open_read_only;
+use super::{BackupsReading, open_read_only};
 use crate::config::Config;
 use crate::error::Result;
 use crate::health::{Report, Surroundings, examine};
@@ -12,6 +12,7 @@ use crate::system::output::{print_json, print_lines};
 /// Where the database cannot be opened or read.
 pub fn run(config: &Config, as_json: bool) -> Result<u8> {
     let identity = config.database.identity();
+    let backups = BackupsReading::start(config);
     let report = match open_read_only(config, config.lock_timeout)? {
         Some(mut database) => {
             let surroundings = Surroundings::of_command(&*database);
@@ -19,6 +20,7 @@ pub fn run(config: &Config, as_json: bool) -> Result<u8> {
         }
         None => Report::unreachable(&*config.database, &identity.absent_error()),
     };
+    let report = report.with_backups(backups.end(config));
     match as_json {
         true => print_json(&report.status_json()),
         false => print_lines(&report.status_text(&identity.location)),

@@ -35,6 +35,8 @@ pub enum Subject {
     SiteLog,
     /// No other service of cts has the database open.
     OtherService,
+    /// Backups are made by the service.
+    Backup,
 }
 
 impl Subject {
@@ -50,6 +52,7 @@ impl Subject {
             Subject::Healing => "cannot put back what is missing: ",
             Subject::Failover => "cannot bring the schema of the server up to date: ",
             Subject::SiteLog => "cannot write to table site_logs: ",
+            Subject::Backup => "the last backup failed: ",
         }
     }
 
@@ -65,6 +68,7 @@ impl Subject {
             Subject::HttpServer => "the HTTP server answers again",
             Subject::SiteLog => "table site_logs can be written again",
             Subject::OtherService => "no other cts serves the database",
+            Subject::Backup => "backups are made again",
         }
     }
 
@@ -93,12 +97,14 @@ pub struct Condition {
 
 impl Condition {
     /// The fault as a reason of a report. An I/O error or damage makes the database unusable, in whatever
-    /// work it occurred; a table `site_logs` that refuses rows is reported only, as trading does not depend on it.
+    /// work it occurred, but for that of a backup: it may be one of the backup's own disk. A table `site_logs` that
+    /// refuses rows is reported only, as trading does not depend on it.
     pub fn reason(&self) -> Reason {
         let text = format!("{}{}", self.subject.failure(), self.error);
         match self.subject {
             Subject::Response | Subject::Write => Reason::Critical(text),
             Subject::SiteLog | Subject::OtherService => Reason::Notice(text),
+            Subject::Backup => Reason::Warning(text),
             _ if self.error.kind == Kind::Io || self.error.is_damage() => Reason::Critical(text),
             _ => Reason::Warning(text),
         }

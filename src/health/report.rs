@@ -4,6 +4,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::conditions::{Condition, Subject};
 use super::verdict::Reason;
+use crate::backup::{BackedUpDatabase, BackupState};
 use crate::error::{Error, Result};
 use crate::migrate::outlook::{MissingObject, missing_objects};
 use crate::store::{
@@ -65,6 +66,12 @@ pub struct Report {
     pub exceptions: Vec<ConstraintException>,
     /// The connections of the pool; `None` on SQLite.
     pub pool: Option<PoolState>,
+    /// The database that backups must be of.
+    pub database: BackedUpDatabase,
+    /// What is known of its backups; `None` where they were not inspected.
+    pub backups: Option<BackupState>,
+    /// What is not as it should be with the backups, in a sentence that is one of the reasons.
+    pub backup_problem: Option<String>,
 }
 
 impl Report {
@@ -89,6 +96,7 @@ impl Report {
         report.applied = snapshot.ledger.iter().filter(|row| row.is_ours()).cloned().collect();
         report.exceptions = snapshot.exceptions.clone();
         report.pool = surroundings.storage.pool;
+        report.database = BackedUpDatabase::of(identity.backend.name(), snapshot);
         report.judge_schema(identity.schema, snapshot, surroundings);
         report.judge_surroundings(identity.schema, surroundings);
         report
@@ -112,6 +120,7 @@ impl Report {
     /// Adds recorded faults to the report of a database that could not be examined.
     pub fn with_conditions(mut self, conditions: &[Condition]) -> Report {
         self.reasons_found.extend(conditions.iter().map(Condition::reason));
+        self.note_backup_condition(conditions);
         self
     }
 
@@ -131,6 +140,12 @@ impl Report {
             accepted: Vec::new(),
             exceptions: Vec::new(),
             pool: None,
+            database: BackedUpDatabase {
+                database_type: backend.name().into(),
+                ..BackedUpDatabase::default()
+            },
+            backups: None,
+            backup_problem: None,
         }
     }
 

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, Kind, Result};
 use crate::health::{Conditions, Report, Subject, Surroundings, examine};
 use crate::migrate::{self, Task, heal_online};
+use crate::service::backup_watch::BackupWatch;
 use crate::service::prober::Question;
 use crate::service::start::start_entry;
 use crate::store::{Database, ServerInstance, SiteLogEntry, Store, WaitPolicy, write_site_log};
@@ -31,6 +32,7 @@ pub struct DatabaseThread {
     database: Arc<dyn Database>,
     store: Box<dyn Store>,
     conditions: Conditions,
+    backups: BackupWatch,
     log: Log,
     /// The server whose schema was last found up to date.
     server: Option<ServerInstance>,
@@ -48,6 +50,7 @@ impl DatabaseThread {
         database: Arc<dyn Database>,
         store: Box<dyn Store>,
         conditions: Conditions,
+        backups: BackupWatch,
         log: Log,
     ) -> DatabaseThread {
         let now = Instant::now();
@@ -56,6 +59,7 @@ impl DatabaseThread {
             server: store.storage_status().server,
             store,
             conditions,
+            backups,
             log,
             reported_at: now,
             unusable_since: None,
@@ -200,6 +204,7 @@ impl DatabaseThread {
             let error = replaced.map_or(error, |why| Error::new(Kind::Io, why));
             Report::unreachable(&*self.database, &error).with_conditions(&conditions)
         });
+        let report = report.with_backups(self.backups.inspect());
         self.reported_at = Instant::now();
         self.log_change_of_status(&report);
         report

@@ -2,6 +2,7 @@
 //! systemd, serves until a signal, and closes the database.
 
 mod appliance;
+mod backup_watch;
 mod database_thread;
 mod prober;
 mod start;
@@ -16,6 +17,7 @@ use crate::error::Result;
 use crate::health::Conditions;
 use crate::http::server::HttpServer;
 use crate::service::appliance::{Appliance, ServiceEvent};
+use crate::service::backup_watch::BackupWatch;
 use crate::service::prober::Prober;
 use crate::service::start::open_database;
 use crate::system::log::Log;
@@ -42,7 +44,8 @@ pub fn serve(config: &Config, log: Log) -> Result<()> {
     })?;
 
     let conditions = Conditions::new(log);
-    let prober = Prober::new(Arc::clone(&config.database), conditions.clone());
+    let backups = BackupWatch::start(&config.backups);
+    let prober = Prober::new(Arc::clone(&config.database), conditions.clone(), backups);
     let reporter = prober.clone();
     log.info(format_args!(
         "Database Type: {}",

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, Kind, Result};
 use crate::health::{Conditions, Report};
+use crate::service::backup_watch::BackupWatch;
 use crate::service::database_thread::DatabaseThread;
 use crate::service::upkeep::UpkeepThread;
 use crate::store::{Database, Store};
@@ -28,6 +29,7 @@ pub enum Question {
 pub struct Prober {
     database: Arc<dyn Database>,
     conditions: Conditions,
+    backups: BackupWatch,
     state: Arc<Mutex<ProberState>>,
 }
 
@@ -44,14 +46,18 @@ struct ProberState {
 
 impl Prober {
     /// A prober of a database that is not open yet.
-    pub fn new(database: Arc<dyn Database>, conditions: Conditions) -> Prober {
+    pub fn new(
+        database: Arc<dyn Database>,
+        conditions: Conditions,
+        backups: BackupWatch,
+    ) -> Prober {
         let state = ProberState {
             activity: "starting".into(),
             questions: None,
             finished_at: Instant::now(),
             unanswered_since: None,
         };
-        Prober { database, conditions, state: Arc::new(Mutex::new(state)) }
+        Prober { database, conditions, backups, state: Arc::new(Mutex::new(state)) }
     }
 
     fn state(&self) -> MutexGuard<'_, ProberState> {
@@ -61,6 +67,12 @@ impl Prober {
     /// The faults that the threads of the service know.
     pub fn conditions(&self) -> &Conditions {
         &self.conditions
+    }
+
+    /// What the folder of backups holds.
+    #[allow(dead_code)]
+    pub fn backups(&self) -> &BackupWatch {
+        &self.backups
     }
 
     /// Sets what is being done until the database is ready.
@@ -92,7 +104,8 @@ impl Prober {
             (state.questions.clone(), state.activity.clone(), since)
         };
         let Some(questions) = questions else {
-            return Report::initializing(&*self.database, &activity);
+            return Report::initializing(&*self.database, &activity)
+                .with_backups(self.backups.inspect());
         };
         // If a question is unanswered for so long, the next one would only wait as long: all slots for
         // clients would fill with requests that wait.
@@ -115,6 +128,7 @@ impl Prober {
     fn unanswered(&self) -> Report {
         Report::unreachable(&*self.database, &self.no_answer(REPORT_TIMEOUT))
             .with_conditions(&self.conditions.current())
+            .with_backups(self.backups.inspect())
     }
 
     /// Records the stop of the service in `site_logs` and closes the database.
@@ -151,7 +165,8 @@ impl Prober {
         self.note_finished();
         ready();
         let database = Arc::clone(&self.database);
-        let mut thread = DatabaseThread::new(database, store, self.conditions.clone(), log);
+        let (conditions, backups) = (self.conditions.clone(), self.backups.clone());
+        let mut thread = DatabaseThread::new(database, store, conditions, backups, log);
         while let Some(closing) = thread.turn(&questions) {
             self.note_finished();
             if let Some(reply) = closing {
@@ -172,6 +187,8 @@ impl Prober {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backup::BackupSettings;
+    use crate::config::DEFAULT_BACKUP_KEEP;
     use crate::store::sqlite::{DatabaseFile, FileAccess};
     use crate::system::log::Verbosity;
 
@@ -179,7 +196,10 @@ mod tests {
     fn a_database_that_hangs_is_not_waited_for_by_every_request() {
         let (path, access) = ("/data/cts.db".into(), FileAccess::default());
         let conditions = Conditions::new(Log::new(Verbosity::Quiet));
-        let prober = Prober::new(Arc::new(DatabaseFile { path, access }), conditions);
+        let keep = DEFAULT_BACKUP_KEEP.parse().unwrap();
+        let backups = BackupWatch::start(&BackupSettings { folder: None, every: None, keep });
+        let database = Arc::new(DatabaseFile { path, access });
+        let prober = Prober::new(database, conditions, backups);
         let (sender, questions) = mpsc::channel();
         prober.state().questions = Some(sender);
         prober.state().unanswered_since = Instant::now().checked_sub(REPORT_TIMEOUT);

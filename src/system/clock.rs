@@ -1,7 +1,9 @@
 //! The clock of this machine as text, in UTC. It may be wrong by any amount: on a machine whose battery is
 //! empty it starts in the past, and nothing here fails for that.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustix::time::{ClockId, clock_gettime};
 
 const MILLISECONDS_PER_DAY: i64 = 24 * 3600 * 1000;
 /// 0000-01-01T00:00:00.000Z in milliseconds since 1970.
@@ -12,6 +14,37 @@ const LAST: i64 = 253_402_300_799_999;
 const WEEKDAYS: [&str; 7] = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"];
 const MONTHS: [&str; 12] =
     ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+
+/// A clock that runs evenly from the moment at which it is started, however the machine's clock is set meanwhile, and
+/// also while the machine sleeps (CLOCK_BOOTTIME of clock_gettime(2)).
+#[derive(Clone, Copy, Debug)]
+pub struct SteadyClock {
+    started_at: SystemTime,
+    started: Duration,
+}
+
+impl SteadyClock {
+    /// A clock that starts now.
+    pub fn start() -> SteadyClock {
+        SteadyClock { started_at: SystemTime::now(), started: since_boot() }
+    }
+
+    /// What the machine's clock said when this one was started.
+    pub fn started_at(&self) -> SystemTime {
+        self.started_at
+    }
+
+    /// The time that has passed since then.
+    pub fn elapsed(&self) -> Duration {
+        since_boot().saturating_sub(self.started)
+    }
+}
+
+fn since_boot() -> Duration {
+    let time = clock_gettime(ClockId::Boottime);
+    let (seconds, nanoseconds) = (u64::try_from(time.tv_sec), u32::try_from(time.tv_nsec));
+    Duration::new(seconds.unwrap_or_default(), nanoseconds.unwrap_or_default())
+}
 
 /// A point in time of the years 0 to 9999; one outside of them is taken for the first or the last of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,8 +131,6 @@ fn civil_from_days(days: i64) -> (i64, i64, i64) {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn at(seconds: i64) -> UtcTime {

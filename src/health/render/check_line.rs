@@ -1,6 +1,7 @@
 //! The line of `cts --check`, in the form of the Monitoring Plugins guidelines: one line for people and
 //! machines, with the performance data behind a bar.
 
+use crate::backup::BackupState;
 use crate::health::{Report, Status};
 use crate::system::visible::visible;
 use cts_schema::catalog::core_tables;
@@ -21,6 +22,35 @@ pub struct Counts {
     pub seconds: Option<f64>,
 }
 
+/// The age of the newest good backup.
+#[derive(Clone, Copy, Debug)]
+pub struct BackupFigures {
+    /// In seconds; `None` if there is none, or its age is unknown.
+    pub age_seconds: Option<u64>,
+    /// The age in seconds from which on it is too old; `None` where none is made automatically.
+    pub age_max_seconds: Option<u64>,
+}
+
+impl BackupFigures {
+    /// Those of a state; `None` where no backups are made automatically and there is none.
+    fn of(state: &BackupState) -> Option<BackupFigures> {
+        let age = state.last.as_ref().and_then(|last| last.age.known());
+        BackupFigures::new(age.map(|age| age.as_secs()), state.age_max().map(|max| max.as_secs()))
+    }
+
+    /// Those of an age and its limit, in seconds; `None` where there is neither.
+    pub fn new(age_seconds: Option<u64>, age_max_seconds: Option<u64>) -> Option<BackupFigures> {
+        let is_any = age_seconds.is_some() || age_max_seconds.is_some();
+        is_any.then_some(BackupFigures { age_seconds, age_max_seconds })
+    }
+
+    fn performance_data(self) -> String {
+        let max = self.age_max_seconds.map_or(String::new(), |seconds| seconds.to_string());
+        // `U` is the guidelines' value for a figure that could not be determined.
+        self.age_seconds.map_or("backup_age=U".into(), |age| format!("backup_age={age}s;{max};;0"))
+    }
+}
+
 impl Report {
     /// The line of `cts --check`.
     pub fn check_line(&self) -> String {
@@ -30,15 +60,18 @@ impl Report {
             migrations: self.expected_migrations,
             seconds: self.response_time.map(|time| time.as_secs_f64()),
         });
-        check_line(self.status(), self.backend.name(), counts, &self.reasons())
+        let backups = self.backups.as_ref().and_then(BackupFigures::of);
+        check_line(self.status(), self.backend.name(), counts, backups, &self.reasons())
     }
 }
 
-/// The line of `cts --check`; without `counts` if the database did not answer.
+/// The line of `cts --check`; without `counts` if the database did not answer, and without `backups` where there are none
+/// and none are made automatically.
 pub fn check_line(
     status: Status,
     backend: &str,
     counts: Option<Counts>,
+    backups: Option<BackupFigures>,
     reasons: &[&str],
 ) -> String {
     let word = match status {
@@ -60,10 +93,14 @@ pub fn check_line(
     }
     // A bar begins the performance data, and a line end the long text.
     line = visible(&line.replace('|', "/")).into_owned();
-    if let Some(Counts { tables, seconds, .. }) = counts {
-        // `U` is the guidelines' value for a figure that could not be determined.
+    let counts = counts.map(|Counts { tables, seconds, .. }| {
         let seconds = seconds.map_or("U".into(), |seconds| format!("{seconds:.4}s;;;0"));
-        line += &format!(" | response_time={seconds} tables={tables};;;0");
+        format!("response_time={seconds} tables={tables};;;0")
+    });
+    let backups = backups.map(BackupFigures::performance_data);
+    let figures: Vec<String> = [counts, backups].into_iter().flatten().collect();
+    if !figures.is_empty() {
+        line += &format!(" | {}", figures.join(" "));
     }
     line
 }

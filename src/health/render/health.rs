@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::backups::BackupsJson;
 use super::format::{json_text, milliseconds, timestamp};
 use crate::health::report::TableCount;
 use crate::health::{Report, Status};
@@ -32,6 +33,7 @@ impl Report {
                 applied: self.applied.len(),
                 expected: self.expected_migrations,
             },
+            backups: self.backups_json(),
             reasons: self.reasons(),
             version: VERSION,
             timestamp: timestamp(self.at),
@@ -45,6 +47,8 @@ struct Health<'r> {
     status: Status,
     database: HealthDatabase,
     migrations: MigrationCount,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    backups: Option<BackupsJson<'r>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     reasons: Vec<&'r str>,
     version: &'static str,

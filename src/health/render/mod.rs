@@ -1,5 +1,6 @@
 //! The renderings of a [`Report`](super::Report). They only show; what it means is decided before.
 
+mod backups;
 mod check_line;
 mod drift;
 mod format;
@@ -7,6 +8,6 @@ mod health;
 mod status;
 mod text;
 
-pub use check_line::{Counts, check_line};
+pub use check_line::{BackupFigures, Counts, check_line};
 pub use drift::drift_json;
 pub use format::timestamp;

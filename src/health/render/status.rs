@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
+use super::backups::BackupsJson;
 use super::drift::{altered_json, exception_json};
 use super::format::{json_text, milliseconds, stored_timestamp, timestamp};
 use crate::health::Report;
@@ -40,6 +41,7 @@ impl Report {
             status: self.migration_status(),
             relaxed: self.exceptions.iter().map(exception_json).collect(),
             accepted: self.accepted.iter().map(altered_json).collect(),
+            backups: self.backups_json_for_administrators(),
             reasons: self.reasons(),
             version: VERSION,
             timestamp: timestamp(self.at),
@@ -59,6 +61,8 @@ struct MigrationStatus<'r> {
     relaxed: Vec<Value>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     accepted: Vec<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    backups: Option<BackupsJson<'r>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     reasons: Vec<&'r str>,
     version: &'static str,

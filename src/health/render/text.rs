@@ -25,6 +25,7 @@ impl Report {
             let TableCount { expected, existing, .. } = self.count(category.tables.iter().copied());
             text.add(format_args!("  {:<14} {existing}/{expected}", category.key));
         }
+        self.add_backups(&mut text);
         text.add(format_args!("Status:     {}", self.migration_status()));
         for alteration in &self.accepted {
             text.add(format_args!("  accepted: {alteration}"));

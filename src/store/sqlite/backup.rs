@@ -9,7 +9,6 @@ use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, OpenFlags};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
-use sha2::{Digest, Sha256};
 
 use super::connect::{connect, interrupt_when, with_common_flags};
 use super::error::from_sqlite;
@@ -18,14 +17,12 @@ use super::file_error::unreadable;
 use super::{DatabaseFile, Sqlite};
 use crate::error::{Cause, Error, Kind, Result};
 use crate::store::{
-    BackUp, BackupContent, BackupLock, BackupSubject, Damage, DamageScope, Inspect, Snapshot,
-    TableRows, WaitPolicy,
+    BackUp, BackupContent, BackupLock, BackupSubject, Damage, DamageScope, Inspect, TableRows,
+    WaitPolicy,
 };
 
 /// Pages that are copied in one step: 1 MiB.
 const PAGES_PER_STEP: i32 = 256;
-/// Bytes of a digest that are enough to tell databases apart.
-const ID_BYTES: usize = 16;
 /// Pause between two attempts to lock.
 const LOCK_PAUSE: Duration = Duration::from_millis(100);
 
@@ -65,7 +62,7 @@ impl BackUp for DatabaseFile {
         let pages = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size";
         let size_bytes =
             source.conn.query_row(pages, [], |row| row.get(0)).map_err(|e| source.error(&e))?;
-        Ok(BackupSubject { database_id: database_id(&snapshot), size_bytes })
+        Ok(BackupSubject { database_id: snapshot.database_id(), size_bytes })
     }
 
     fn copy_to(&self, to: &Path, _: &File, wait: &WaitPolicy<'_>) -> Result<()> {
@@ -128,12 +125,4 @@ impl DatabaseFile {
         let opened = Sqlite::open_read_only(&self.path, self.access, wait)?;
         opened.ok_or_else(|| super::database::identity(&self.path).absent_error())
     }
-}
-
-/// A digest of the first row of the ledger, whose time no other database has; that row stays as it is as long as the
-/// database lives.
-fn database_id(snapshot: &Snapshot) -> String {
-    let first = snapshot.ledger.first().map(|row| (row.id, &row.name, &row.executed_at));
-    let digest = Sha256::digest(format!("{first:?}"));
-    digest.iter().take(ID_BYTES).map(|byte| format!("{byte:02x}")).collect()
 }

@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use serde_json::Value;
 
 use super::{files_below, page, quoted, read};
-use crate::support::harness::Machine;
+use crate::support::harness::{Machine, await_that};
 
 const README_LINES_MAX: usize = 150;
 
@@ -129,9 +129,11 @@ fn keys(value: &Value, path: &str, all: &mut BTreeSet<String>) {
 #[test]
 fn json_examples_have_the_keys_of_the_answers() {
     let machine = Machine::migrated();
+    machine.cts("backup").success();
     let service = machine.serve().start();
     service.until_ready();
     let health = "/api/health/database";
+    await_that("the backup is seen", || service.get(health).json()["backups"]["count"] == 1);
     let examples = [
         ("README.md", vec![health]),
         ("docs/http.md", vec![health, "/api/admin/migrations/status"]),
@@ -190,6 +192,7 @@ fn without_numbers(line: &str) -> String {
 #[test]
 fn shown_output_is_that_of_the_program() {
     let machine = Machine::migrated();
+    machine.cts("backup").success();
     fs::set_permissions(machine.db(), fs::Permissions::from_mode(0o644)).unwrap();
     let folder = machine.path("").display().to_string();
     let folder = folder.trim_end_matches('/');

@@ -1,0 +1,98 @@
+//! What the backups of a database give reason for. None of it makes a database unusable: programs trade without backups.
+
+use std::time::Duration;
+
+use super::conditions::{Condition, Subject};
+use super::report::Report;
+use super::verdict::Reason;
+use crate::backup::{Age, BackupInspection, BackupState, Inspector, LastBackup, Recency};
+use crate::error::Kind;
+
+impl Report {
+    /// Adds what is known of the backups, and what that gives reason for.
+    pub fn with_backups(mut self, inspection: BackupInspection) -> Report {
+        let state = BackupState::of(inspection, &self.database);
+        let reasons = backup_reasons(&state);
+        if self.backup_problem.is_none() {
+            self.backup_problem = reasons.first().map(|reason| reason.text().to_string());
+        }
+        self.reasons_found.extend(reasons);
+        self.backups = Some(state);
+        self
+    }
+
+    /// Keeps the fault of the backups that a thread of the service has recorded, which is among the reasons already.
+    pub(super) fn note_backup_condition(&mut self, conditions: &[Condition]) {
+        let mut conditions = conditions.iter();
+        let condition = conditions.find(|condition| condition.subject == Subject::Backup);
+        self.backup_problem = condition.map(|condition| condition.reason().text().to_string());
+    }
+}
+
+/// What is not as it should be. Nothing is, where no backups are made automatically.
+fn backup_reasons(state: &BackupState) -> Vec<Reason> {
+    if state.every.is_none() {
+        return Vec::new();
+    }
+    [unread(state), overdue(state), from_the_future(state), faulty(state)]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+/// Another user may see the database, but not its backups: they are unknown then, and the service sees them.
+fn unread(state: &BackupState) -> Option<Reason> {
+    let error = state.unread.as_ref()?;
+    let text = format!("whether there are backups is unknown: {error}");
+    Some(match (state.inspector, error.kind) {
+        (Inspector::Command, Kind::Permission) => Reason::Notice(text),
+        _ => Reason::Warning(text),
+    })
+}
+
+fn overdue(state: &BackupState) -> Option<Reason> {
+    if state.recency() != Recency::Overdue {
+        return None;
+    }
+    let every = shown(state.every?);
+    let remedy = "Try: `cts backup`; `cts doctor` and the log of the service say why none was made";
+    let what = match &state.last {
+        Some(LastBackup { record, age: Age::Known(age) }) => {
+            format!("the last good backup, {}, is {} old", record.file, shown(*age))
+        }
+        Some(LastBackup { record, .. }) => {
+            format!("the age of the last good backup, {}, is unknown", record.file)
+        }
+        None if state.others > 0 => format!(
+            "there is no good backup of this database, and {} of others are in the folder",
+            state.others
+        ),
+        None if state.has_folder == Some(false) => {
+            "there is no good backup: their folder does not exist".to_string()
+        }
+        None => "there is no good backup".to_string(),
+    };
+    Some(Reason::Warning(format!("{what}; one is to be made every {every}. {remedy}")))
+}
+
+/// A clock that was set back makes ages unknown, which by itself is no reason to act on the backups.
+fn from_the_future(state: &BackupState) -> Option<Reason> {
+    let last = state.last.as_ref().filter(|last| last.age == Age::Future)?;
+    Some(Reason::Notice(format!(
+        "the last good backup, {}, is dated in the future, so that its age is unknown: the clock was set back, or was ahead then (`timedatectl`)",
+        last.record.file
+    )))
+}
+
+fn faulty(state: &BackupState) -> Option<Reason> {
+    let newest = state.newest_faulty.as_ref()?;
+    let why = newest.fault.as_deref()?;
+    Some(Reason::Warning(format!("the newest backup, {}, counts for nothing: {why}", newest.file)))
+}
+
+/// A duration as it is shown: to the minute from an hour on.
+pub fn shown(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let seconds = if seconds >= 3600 { seconds - seconds % 60 } else { seconds };
+    humantime::format_duration(Duration::from_secs(seconds)).to_string()
+}
