@@ -27,9 +27,14 @@ pub fn sha256(path: &Path) -> Result<String> {
                 count => hash.update(chunk.get(..count).unwrap_or_default()),
             }
         }
-        Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+        Ok(hexadecimal(&hash.finalize()))
     };
     read().map_err(|e| failed(path, "cannot be read", &e))
+}
+
+/// Bytes as hexadecimal digits.
+pub fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The line of a file for `sha256sum --check`.

@@ -11,7 +11,8 @@ use super::digest::{digest_line, sha256};
 use super::failure::failed;
 use super::folder::{BackupFolder, StoredBackup, read_manifest, write_manifest};
 use super::manifest::{CopiedDatabase, FORMAT, KeptBy, Manifest};
-use super::name::{DIGEST, MANIFEST, PARTIAL, backup_name, beside};
+use super::name::{DIGEST, MANIFEST, PARTIAL, backup_name, beside, folder_of};
+use super::room::refuse_full_disk;
 use crate::error::{Error, Kind, Result};
 use crate::store::{Database, WaitPolicy};
 use crate::system::clock::UtcTime;
@@ -53,7 +54,7 @@ pub fn make(
             (BackupFolder::at(folder_of(path)), path.to_path_buf(), KeptBy::Hand)
         }
     };
-    refuse_full_disk(folder.path(), subject.size_bytes)?;
+    refuse_full_disk(folder.path(), "the backup", subject.size_bytes)?;
     let mut parts = Parts::of(&path);
     let (file, _) = create_file(&parts.partial, FILE_MODE)
         .map_err(|e| failed(&parts.partial, "cannot be created", &e))?;
@@ -89,10 +90,6 @@ pub fn make(
     Ok(StoredBackup { path, manifest })
 }
 
-fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
 fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
@@ -111,22 +108,6 @@ fn free_name(folder: &BackupFolder, time: UtcTime, extension: &str) -> PathBuf {
     let path =
         |number| folder.path().join(backup_name(&time.for_file_name(), number, extension, false));
     (1..).map(path).find(|path| !path.exists()).unwrap_or_else(|| path(1))
-}
-
-/// Refuses a copy for which the disk has no room.
-fn refuse_full_disk(folder: &Path, needed_bytes: u64) -> Result<()> {
-    let disk =
-        rustix::fs::statvfs(folder).map_err(|e| failed(folder, "cannot be used", &e.into()))?;
-    let free_bytes = disk.f_bavail.saturating_mul(disk.f_frsize);
-    if disk.f_blocks == 0 || free_bytes > needed_bytes {
-        return Ok(());
-    }
-    let (free, needed) = (free_bytes >> 10, needed_bytes >> 10);
-    let what = format!("the backup needs about {needed} KiB, and {free} KiB are free there");
-    Err(Error::new(Kind::Io, what)
-        .at(folder.display())
-        .caused_by(crate::error::Cause::DiskFull)
-        .remedy("free some space on that disk, or set CTS_BACKUP_DIR to a folder on another"))
 }
 
 /// The files of a backup that is not complete. Dropped before it is published, they are removed.

@@ -4,7 +4,9 @@
 //! which says of which database it is and what it holds. A file without a manifest was not made here and is never deleted.
 
 mod choose;
+mod compress;
 mod digest;
+mod drill;
 mod failure;
 mod folder;
 mod inventory;
@@ -12,16 +14,21 @@ mod keep;
 mod make;
 mod manifest;
 mod name;
+mod proof;
 mod restore;
+mod room;
 mod settings;
 mod state;
+mod trial_folder;
 
 pub use choose::{BackupChoice, ChosenBackup, find_backup};
+pub use drill::{RestoredTrial, drill, restore_for_trial};
 pub use folder::{BackupFolder, StoredBackup};
 pub use inventory::{BackupInventory, BackupRecord, InventoryTask};
 pub use keep::{EXPECTED_RULES, KeepRules};
 pub use make::{BackupTarget, make};
 pub use manifest::{DrillResult, KeptBy, Manifest};
+pub use proof::{ExaminedBackup, examine};
 pub use restore::{RestorePlan, RestoreStep, Restored, execute, plan};
 pub use settings::BackupSettings;
 pub use state::{

@@ -43,6 +43,11 @@ fn is_number(text: &str) -> bool {
     text.is_empty() || number.is_some_and(|number| number > 1)
 }
 
+/// The folder that a file is in.
+pub fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 /// The path of a file that belongs to a backup.
 pub fn beside(backup: &Path, ending: &str) -> PathBuf {
     let mut path = backup.as_os_str().to_owned();

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use super::{Snapshot, WaitPolicy};
+use super::{Database, Orphans, Snapshot, WaitPolicy};
 use crate::error::Result;
 
 /// Bytes of a digest that are enough to tell databases apart.
@@ -29,6 +29,8 @@ pub struct BackupContent {
     pub migrations: Vec<String>,
     /// Our tables, by name; empty where a backup can be read only by restoring it.
     pub tables: Vec<TableRows>,
+    /// Rows whose foreign key refers to no row, as in the database that was copied.
+    pub orphans: Vec<Orphans>,
 }
 
 /// What is known of a database before it is copied.
@@ -55,6 +57,18 @@ impl Snapshot {
 pub struct BackupLock {
     /// What the lock is on; dropping it releases the lock.
     pub _held: Box<dyn Send>,
+}
+
+/// A database that a backup was restored to for a trial. Dropping it removes it, except for the file that it was restored from.
+pub trait TrialDatabase {
+    /// The database, to be opened and migrated.
+    fn database(&self) -> &dyn Database;
+
+    /// Proves, while nobody has it open, that nothing in it is damaged, and counts its rows.
+    ///
+    /// # Errors
+    /// [`Kind::Data`](crate::error::Kind) with the damage; or where it cannot be read.
+    fn prove(&self, wait: &WaitPolicy<'_>) -> Result<BackupContent>;
 }
 
 /// Makes and proves backups of a database.
@@ -90,4 +104,15 @@ pub trait BackUp {
     /// # Errors
     /// [`Kind::Data`](crate::error::Kind) with why it is not; or where it cannot be read.
     fn prove_backup(&self, file: &Path, wait: &WaitPolicy<'_>) -> Result<BackupContent>;
+
+    /// Restores a plain backup, which nobody else has open and which may be changed by it, to a database of its own.
+    ///
+    /// # Errors
+    /// [`Kind::Data`](crate::error::Kind) where the backup is at fault; or why there can be no such database here. Nothing is left
+    /// behind then.
+    fn restore_for_trial(
+        &self,
+        file: &Path,
+        wait: &WaitPolicy<'_>,
+    ) -> Result<Box<dyn TrialDatabase>>;
 }

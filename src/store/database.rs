@@ -27,6 +27,14 @@ impl Backend {
         }
     }
 
+    /// Its name in a sentence.
+    pub fn label(self) -> &'static str {
+        match self {
+            Backend::Sqlite => "SQLite",
+            Backend::Postgresql => "PostgreSQL",
+        }
+    }
+
     /// Whether it can build an index while programs write. SQLite has one writer at a time, and
     /// builds every index in a transaction.
     pub fn builds_indexes_online(self) -> bool {

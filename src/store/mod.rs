@@ -18,7 +18,7 @@ pub mod sql;
 pub mod sqlite;
 mod wait;
 
-pub use backup::{BackUp, BackupContent, BackupLock, BackupSubject, TableRows};
+pub use backup::{BackUp, BackupContent, BackupLock, BackupSubject, TableRows, TrialDatabase};
 pub use change::{
     Change, FailedStatement, Progress, RebuildCopy, Rebuilt, SiteLogEntry, StatementCounts,
 };

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 
 use super::database::DatabaseServer;
 use crate::error::{Error, Kind, Result};
-use crate::store::{BackUp, BackupContent, BackupLock, BackupSubject, Database, WaitPolicy};
+use crate::store::{
+    BackUp, BackupContent, BackupLock, BackupSubject, Database, TrialDatabase, WaitPolicy,
+};
 
 impl BackUp for DatabaseServer {
     fn backup_extension(&self) -> &'static str {
@@ -29,6 +31,10 @@ impl BackUp for DatabaseServer {
     }
 
     fn prove_backup(&self, _: &Path, _: &WaitPolicy<'_>) -> Result<BackupContent> {
+        Err(self.not_made_here())
+    }
+
+    fn restore_for_trial(&self, _: &Path, _: &WaitPolicy<'_>) -> Result<Box<dyn TrialDatabase>> {
         Err(self.not_made_here())
     }
 }

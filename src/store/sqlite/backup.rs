@@ -14,11 +14,11 @@ use super::connect::{connect, interrupt_when, with_common_flags};
 use super::error::from_sqlite;
 use super::file::{self, folder_of, path_to_open};
 use super::file_error::unreadable;
+use super::proof::{self, TrialFile};
 use super::{DatabaseFile, Sqlite};
-use crate::error::{Cause, Error, Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::store::{
-    BackUp, BackupContent, BackupLock, BackupSubject, Damage, DamageScope, Inspect, TableRows,
-    WaitPolicy,
+    BackUp, BackupContent, BackupLock, BackupSubject, Inspect, TrialDatabase, WaitPolicy,
 };
 
 /// Pages that are copied in one step: 1 MiB.
@@ -94,25 +94,11 @@ impl BackUp for DatabaseFile {
     }
 
     fn prove_backup(&self, file: &Path, wait: &WaitPolicy<'_>) -> Result<BackupContent> {
-        let copy = DatabaseFile { path: file.to_path_buf(), access: self.access };
-        let mut copy = copy.open_existing(wait)?;
-        let Damage { pages, .. } = copy.find_damage(DamageScope::Everything)?;
-        if let Some(line) = pages.first() {
-            return Err(Error::new(Kind::Data, format!("the backup is damaged: {line}"))
-                .at(file.display())
-                .caused_by(Cause::Damage)
-                .remedy("use another backup (`cts backups`)"));
-        }
-        let snapshot = copy.inspect()?;
-        let mut tables = Vec::new();
-        for table in snapshot.catalog.tables.iter() {
-            let sql = format!("SELECT count(*) FROM {}", crate::store::sql::quoted(&table.name));
-            let rows = copy.conn.query_row(&sql, [], |row| row.get(0));
-            let rows = rows.map_err(|e| copy.error(&e))?;
-            tables.push(TableRows { table: table.name.to_string(), rows });
-        }
-        let own = snapshot.ledger.iter().filter(|row| row.is_ours());
-        Ok(BackupContent { migrations: own.map(|row| row.name.to_string()).collect(), tables })
+        proof::prove(file, wait)
+    }
+
+    fn restore_for_trial(&self, file: &Path, _: &WaitPolicy<'_>) -> Result<Box<dyn TrialDatabase>> {
+        Ok(Box::new(TrialFile::at(file)))
     }
 }
 

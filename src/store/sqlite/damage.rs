@@ -121,6 +121,14 @@ fn find_orphans(
     Ok(found)
 }
 
+/// Counts the rows of every table whose foreign key references nothing. A table that cannot be checked is left out.
+///
+/// # Errors
+/// If the check cannot be completed.
+pub fn find_all_orphans(conn: &Connection) -> rusqlite::Result<Vec<Orphans>> {
+    find_orphans(conn, &mut Vec::new())
+}
+
 /// The lines of a check that report damage.
 fn check(conn: &Connection, pragma: &str) -> rusqlite::Result<Vec<String>> {
     match rows(conn, &format!("PRAGMA {pragma}"), [], |row| row.get(0)) {

@@ -41,6 +41,7 @@ mod page_source;
 mod page_tree;
 mod path_state;
 mod permissions;
+mod proof;
 mod rebuild;
 mod rebuild_copy;
 mod recognition;

@@ -31,7 +31,7 @@ const FOLDERS: [&[&str]; 14] = [
 ];
 
 /// Foreign crates that have one place, and that place.
-const PLACES: [(&str, &[&str]); 15] = [
+const PLACES: [(&str, &[&str]); 16] = [
     ("clap", &["src/cli/"]),
     ("include_dir", &["src/store/schema.rs"]),
     ("indicatif", &["src/migrate/progress.rs"]),
@@ -47,6 +47,7 @@ const PLACES: [(&str, &[&str]); 15] = [
     ("tokio", &["src/store/postgres/tls/"]),
     ("tokio_postgres_rustls", &["src/store/postgres/tls/"]),
     ("webpki", &["src/store/postgres/tls/"]),
+    ("zstd", &["src/backup/compress.rs"]),
 ];
 /// Crates that may be used anywhere: system calls, and plain values such as JSON, digests and durations.
 const ANYWHERE: [&str; 6] = ["cts_schema", "humantime", "rustix", "serde", "serde_json", "sha2"];
