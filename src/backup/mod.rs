@@ -16,7 +16,9 @@ mod manifest;
 mod name;
 mod proof;
 mod restore;
+mod retention;
 mod room;
+mod schedule;
 mod settings;
 mod state;
 mod trial_folder;
@@ -30,6 +32,8 @@ pub use make::{BackupTarget, make};
 pub use manifest::{DrillResult, KeptBy, Manifest};
 pub use proof::{ExaminedBackup, examine};
 pub use restore::{RestorePlan, RestoreStep, Restored, execute, plan};
+pub use retention::{DatedBackup, KeepReason, keep_reasons, kept_until};
+pub use schedule::Schedule;
 pub use settings::BackupSettings;
 pub use state::{
     Age, BackedUpDatabase, BackupInspection, BackupState, Clocks, Inspector, LastBackup, Recency,

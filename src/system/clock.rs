@@ -103,6 +103,11 @@ impl UtcTime {
         format!("{year:04}{month:02}{day:02}T{hour:02}{minute:02}{second:02}Z")
     }
 
+    /// Counts months, from that of the year 0.
+    pub fn month_number(self) -> i64 {
+        self.year * 12 + self.month - 1
+    }
+
     /// For the header `Date` of HTTP (RFC 9110, 5.6.7): `Mon, 23 Nov 2026 05:43:00 GMT`.
     pub fn http_date(self) -> String {
         let UtcTime { year, month, day, .. } = self;
