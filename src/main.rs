@@ -28,6 +28,10 @@ use system::log::Log;
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = env::args_os().collect();
+    #[cfg(feature = "postgres")]
+    if let Some(code) = system::child_program::become_program(&arguments) {
+        return code;
+    }
     let failures = FailureReporter::new(&arguments);
     let (code, is_service) = match cli::parse(&arguments) {
         Ok(invocation) => {

@@ -131,6 +131,7 @@ Environment (a flag takes precedence):
   CTS_BACKUP_DIR         folder of the backups; default: backups beside the SQLite database
   CTS_BACKUP_EVERY       how often the service makes one, 0: never; default {DEFAULT_BACKUP_EVERY}
   CTS_BACKUP_KEEP        which are kept; default {DEFAULT_BACKUP_KEEP}
+  CTS_PG_DUMP            path of pg_dump, for backups of PostgreSQL; default: found on PATH
   CTS_LOCK_TIMEOUT       how long a command waits for the migration lock; default {DEFAULT_LOCK_TIMEOUT}
   CTS_WAIT               how long to wait for an unreachable PostgreSQL server; default {DEFAULT_WAIT}
   CTS_POOL_MAX           maximum number of PostgreSQL connections; default {DEFAULT_POOL_MAX}

@@ -1,5 +1,5 @@
 //! The settings of the PostgreSQL server, in a build with the feature `postgres`: DATABASE_URL,
-//! DATABASE_URL_FILE, CTS_WAIT and CTS_POOL_MAX, CTS_POOL_IDLE, CTS_POOL_CONNECT.
+//! DATABASE_URL_FILE, CTS_WAIT and CTS_POOL_MAX, CTS_POOL_IDLE, CTS_POOL_CONNECT, CTS_PG_DUMP.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::config::{
 };
 use crate::error::{Error, Kind, Result};
 use crate::store::Database;
-use crate::store::postgres::{DatabaseServer, PoolSettings, Target};
+use crate::store::postgres::{DatabaseServer, PoolSettings, ProgramPlaces, Target};
 use crate::system::secret::read_secret;
 
 /// The configured server.
@@ -41,7 +41,17 @@ pub fn database(flags: &Flags, env: &EnvironmentReader<'_>) -> Result<Arc<dyn Da
             idle: env.positive_duration("CTS_POOL_IDLE", DEFAULT_POOL_IDLE)?,
             connect: env.positive_duration("CTS_POOL_CONNECT", DEFAULT_POOL_CONNECT)?,
         },
+        programs: programs(env)?,
     }))
+}
+
+/// CTS_PG_DUMP and PATH.
+fn programs(env: &EnvironmentReader<'_>) -> Result<ProgramPlaces> {
+    let configured = env.path("CTS_PG_DUMP")?;
+    if let Some(path) = &configured {
+        env.record("CTS_PG_DUMP", SettingSource::Environment, path.display());
+    }
+    Ok(ProgramPlaces { configured, path: (env.variables())("PATH").unwrap_or_default() })
 }
 
 /// The URL of the database as it was configured.

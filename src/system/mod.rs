@@ -3,6 +3,8 @@
 //! Nothing here knows a database.
 
 pub mod address;
+#[cfg(feature = "postgres")]
+pub mod child_program;
 pub mod clock;
 pub mod deadline;
 pub mod environment;

@@ -1,13 +1,44 @@
-//! Backups of a PostgreSQL database.
+//! Backups of a PostgreSQL database: our schema, by the server's own `pg_dump`.
 
 use std::fs::File;
+use std::io::{ErrorKind, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
+use super::catalog::{is_our_table, schema_oid};
+use super::client_environment::ClientConnection;
+use super::client_program::ClientPrograms;
+use super::client_run::{ClientEnd, ClientFailure, ClientOutput, ClientRun};
+use super::client_watch::ServerWatch;
+use super::connect::{SessionServer, VERSION_17};
 use super::database::DatabaseServer;
-use crate::error::{Error, Kind, Result};
+use super::dump_file::{DumpFile, row_entries};
+use super::inspect;
+use super::lock::{self, LockedSession};
+use super::pool::{PooledSession, SessionPool};
+use super::session::Session;
+use super::store::INSPECTION_TIMEOUT;
+use super::url::Host;
+use crate::error::{Cause, Error, Kind, Result};
+use crate::store::sql::quoted;
 use crate::store::{
     BackUp, BackupContent, BackupLock, BackupSubject, Database, TrialDatabase, WaitPolicy,
 };
+
+/// The first key of the advisory lock on backups; the second is the oid of the schema.
+const LOCK_KEY: i32 = 0x4354_5342;
+/// Pause between two attempts to lock.
+const LOCK_PAUSE: Duration = Duration::from_millis(100);
+/// How long `pg_dump` waits for a table that is locked, where nothing else is set.
+const TABLE_LOCK_TIMEOUT: Duration = Duration::from_secs(60);
+/// `pg_dump` compresses: a backup has about a quarter of the size of the tables without their indexes.
+const TABLE_BYTES_PER_BACKUP_BYTE: u64 = 4;
+/// The `application_name` of `pg_dump`.
+const APPLICATION: &str = "cts backup";
+/// What is written to see whether a disk is full.
+const PAGE: [u8; 4096] = [0; 4096];
 
 impl BackUp for DatabaseServer {
     fn backup_extension(&self) -> &'static str {
@@ -18,31 +49,284 @@ impl BackUp for DatabaseServer {
         None
     }
 
-    fn lock_backups(&self, _: &WaitPolicy<'_>) -> Result<BackupLock> {
-        Err(self.not_made_here())
+    /// The lock is an advisory one of the database, held by a transaction: a pooler keeps the connection as long.
+    fn lock_backups(&self, wait: &WaitPolicy<'_>) -> Result<BackupLock> {
+        self.locked(wait).map_err(|error| error.at(self.identity().location))
     }
 
-    fn backup_subject(&self, _: &WaitPolicy<'_>) -> Result<BackupSubject> {
-        Err(self.not_made_here())
+    fn backup_subject(&self, wait: &WaitPolicy<'_>) -> Result<BackupSubject> {
+        let pool = self.session_pool()?;
+        let examine = |session: &mut Session| {
+            let snapshot = inspect::inspect(session)
+                .map_err(|error| lock::with_lock_holder(session, error))?
+                .snapshot;
+            if snapshot.catalog.is_empty() {
+                return Ok(None);
+            }
+            let schema = &session.server.schema;
+            // The size of a table is read under a lock. Those of others may be locked; an estimate does for them.
+            let bytes: u64 = session.number(&format!(
+                "SELECT coalesce(sum(CASE WHEN {} THEN pg_table_size(c.oid) \
+                     ELSE c.relpages::bigint * current_setting('block_size')::bigint END), 0) \
+                 FROM pg_class c WHERE c.relnamespace = {} AND c.relkind IN ('r', 'p', 'm')",
+                is_our_table(schema),
+                schema_oid(schema)
+            ))?;
+            let size_bytes = bytes / TABLE_BYTES_PER_BACKUP_BYTE;
+            Ok(Some(BackupSubject { database_id: snapshot.database_id(), size_bytes }))
+        };
+        let subject = wait.retry_while_blocked(|| pool.run_within(self.pool.connect, examine));
+        let location = self.identity().location;
+        subject.map_err(|error| error.at(location))?.ok_or_else(|| self.identity().absent_error())
     }
 
-    fn copy_to(&self, _: &Path, _: &File, _: &WaitPolicy<'_>) -> Result<()> {
-        Err(self.not_made_here())
+    fn copy_to(&self, to: &Path, opened: &File, wait: &WaitPolicy<'_>) -> Result<()> {
+        self.dump(to, opened, wait).map_err(|error| match error.kind {
+            Kind::Config => error,
+            _ => error.at(self.identity().location),
+        })
     }
 
-    fn prove_backup(&self, _: &Path, _: &WaitPolicy<'_>) -> Result<BackupContent> {
-        Err(self.not_made_here())
+    fn prove_backup(&self, file: &Path, wait: &WaitPolicy<'_>) -> Result<BackupContent> {
+        let programs = self.programs.find(None, wait)?;
+        DumpFile::read(file, &programs, wait).map(|dump| dump.content)
     }
 
     fn restore_for_trial(&self, _: &Path, _: &WaitPolicy<'_>) -> Result<Box<dyn TrialDatabase>> {
-        Err(self.not_made_here())
+        Err(Error::new(
+            Kind::Usage,
+            "cts restores no backups of a PostgreSQL database for a trial yet",
+        )
+        .at(self.identity().location)
+        .remedy("use pg_restore"))
+    }
+}
+
+/// The transaction that holds the lock on backups; it ends when this is dropped.
+struct LockingSession(PooledSession);
+
+impl Drop for LockingSession {
+    fn drop(&mut self) {
+        // Where this fails, the end of the connection releases the lock.
+        if self.0.run_alone("ROLLBACK").is_err() {
+            self.0.mark_broken();
+        }
     }
 }
 
 impl DatabaseServer {
-    fn not_made_here(&self) -> Error {
-        Error::new(Kind::Usage, "cts makes no backups of a PostgreSQL database yet")
-            .at(self.identity().location)
-            .remedy("use pg_dump")
+    pub(super) fn session_pool(&self) -> Result<SessionPool> {
+        SessionPool::new(Arc::clone(&self.target), self.pool)
+    }
+
+    /// The server of the URL that a connection was made to.
+    pub(super) fn host(&self, server: &SessionServer) -> Result<&Host> {
+        let host = self.target.hosts.iter().find(|host| host.name() == server.name);
+        host.ok_or_else(|| Error::new(Kind::Config, "the URL names no host"))
+    }
+
+    fn locked(&self, wait: &WaitPolicy<'_>) -> Result<BackupLock> {
+        let session = self.session_pool()?.get(self.pool.connect)?;
+        let keys = lock::keys_of(LOCK_KEY, &session.server.schema);
+        let since_17 = match session.server.version {
+            VERSION_17.. => "; SET LOCAL transaction_timeout = 0",
+            _ => "",
+        };
+        let mut locking = LockingSession(session);
+        locking.0.run_alone(&format!(
+            "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL idle_in_transaction_session_timeout = 0{since_17}"
+        ))?;
+        let session = std::cell::RefCell::new(locking);
+        let attempt = || {
+            if session.borrow_mut().0.flag(&format!("SELECT pg_try_advisory_xact_lock({keys})"))? {
+                return Ok(Some(()));
+            }
+            thread::sleep(LOCK_PAUSE);
+            Ok(None)
+        };
+        let holder = || lock::holder_of(&mut session.borrow_mut().0, LOCK_KEY).ok().flatten();
+        wait.until_unlocked(attempt, holder).map_err(|error| match error.kind {
+            Kind::TryAgain => error.note("another cts makes or restores a backup of this database"),
+            _ => error,
+        })?;
+        Ok(BackupLock { _held: Box::new(session.into_inner()) })
+    }
+
+    fn dump(&self, to: &Path, opened: &File, wait: &WaitPolicy<'_>) -> Result<()> {
+        let pool = self.session_pool()?;
+        // A migration is not waited for by `pg_dump`, which would end with a table that is locked.
+        drop(LockedSession::take(&pool, wait)?);
+        let source = DumpSource::read(&pool)?;
+        let programs = self.programs.find(Some(source.server.version), wait)?;
+        let file = opened.try_clone().map_err(|e| cannot_write(to, &e))?;
+        let mut run = ClientRun::of(&programs.dump, wait);
+        let timeout = wait.timeout.unwrap_or(TABLE_LOCK_TIMEOUT).max(Duration::from_secs(1));
+        run.command
+            .args(["--format=custom", "--strict-names", "--load-via-partition-root"])
+            .arg(format!("--lock-wait-timeout={}", timeout.as_millis()))
+            .arg(format!("--schema={}", quoted(&source.server.schema)));
+        let host = self.host(&source.server)?;
+        run.password = host.password.as_ref();
+        self.connection(host, APPLICATION).add_to(&mut run.command)?;
+        let mut watch = ServerWatch::new(&pool);
+        let mut look = || watch.look(opened.metadata().map_or(0, |found| found.len()));
+        run.watch = Some(&mut look);
+        match run.to_end(ClientOutput::File(file))? {
+            ClientEnd::Succeeded => source.compare_with(to, &programs, wait),
+            ClientEnd::Failed(failure) => Err(source.failure(to, opened, &pool, &failure)),
+        }
+    }
+
+    /// How a client program connects to a host.
+    pub(super) fn connection<'t>(
+        &'t self,
+        host: &'t Host,
+        application_name: &'t str,
+    ) -> ClientConnection<'t> {
+        let connect_timeout = self.target.connect_timeout.unwrap_or(self.pool.connect);
+        ClientConnection { target: &self.target, host, application_name, connect_timeout }
+    }
+}
+
+/// What is known of a database before it is dumped.
+#[derive(Clone)]
+struct DumpSource {
+    server: SessionServer,
+    /// The tables of ours whose rows a dump has under their own names.
+    tables: Vec<String>,
+}
+
+impl DumpSource {
+    /// Reads it, and refuses what `pg_dump` would refuse, by name.
+    fn read(pool: &SessionPool) -> Result<DumpSource> {
+        pool.run_within(INSPECTION_TIMEOUT, |session| {
+            refuse_unreadable(session)?;
+            let rows = session.rows(&format!(
+                "SELECT c.relname FROM pg_class c WHERE {} AND c.relkind = 'r'",
+                is_our_table(&session.server.schema)
+            ))?;
+            let tables = rows.iter().map(|row| row.text(0).map(str::to_string));
+            Ok(DumpSource {
+                server: session.server.clone(),
+                tables: tables.collect::<Result<_>>()?,
+            })
+        })
+    }
+
+    /// Refuses a dump that has not the rows of each table.
+    fn compare_with(
+        &self,
+        dump: &Path,
+        programs: &ClientPrograms,
+        wait: &WaitPolicy<'_>,
+    ) -> Result<()> {
+        let entries = row_entries(dump, programs, wait)?;
+        let begin = |table: &String| format!("{} {table} ", self.server.schema);
+        let is_there =
+            |table: &&String| entries.iter().any(|entry| entry.starts_with(&begin(table)));
+        match self.tables.iter().find(|table| !is_there(table)) {
+            None => Ok(()),
+            Some(table) => {
+                let what = format!("pg_dump has left out the rows of table {table}");
+                Err(Error::new(Kind::Data, what).remedy(
+                    "check that the table was not dropped meanwhile, and make the backup again",
+                ))
+            }
+        }
+    }
+
+    /// Why `pg_dump` has failed, by what can be seen of the disk and the server: no code reads its sentence.
+    fn failure(
+        &self,
+        to: &Path,
+        opened: &File,
+        pool: &SessionPool,
+        failure: &ClientFailure,
+    ) -> Error {
+        if failure.exceeds_file_size {
+            return cannot_write(to, &ErrorKind::FileTooLarge.into());
+        }
+        let mut file = opened;
+        if let Err(e) = file.seek(SeekFrom::End(0)).and_then(|_| file.write_all(&PAGE)) {
+            return cannot_write(to, &e);
+        }
+        let sentence = format!("pg_dump: {}", failure.sentence);
+        let seen = pool.run_within(INSPECTION_TIMEOUT, |session| {
+            Ok((session.server.started_at.clone(), lock::table_lock_holder(session)?))
+        });
+        match seen {
+            Err(error) => error.note(sentence),
+            Ok((started_at, _)) if started_at != self.server.started_at => {
+                let what = format!("the server was restarted meanwhile; {sentence}");
+                Error::new(Kind::Unavailable, what).remedy("make the backup again")
+            }
+            Ok((_, Some(holder))) => Error::new(Kind::TryAgain, sentence)
+                .note(holder)
+                .remedy("let that transaction end, and make the backup again"),
+            Ok((_, None)) => Error::new(Kind::Io, sentence)
+                .remedy("see the log of the server, and look for damage (`cts --check --deep`)"),
+        }
+    }
+}
+
+/// Refuses tables and sequences that `pg_dump` cannot read completely with the rights of our role, and rows that are outside
+/// of our schema.
+fn refuse_unreadable(session: &mut Session) -> Result<()> {
+    let schema = session.server.schema.clone();
+    let names = |condition: &str| {
+        format!(
+            "(SELECT string_agg(c.relname, ', ' ORDER BY c.relname) FROM pg_class c WHERE c.relnamespace = {} \
+             AND NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e') \
+             AND {condition})",
+            schema_oid(&schema)
+        )
+    };
+    let row = session.row(&format!(
+        "SELECT current_user, {}, {}, {}",
+        names("c.relkind IN ('r', 'p', 'S') AND NOT has_table_privilege(c.oid, 'SELECT')"),
+        names("c.relkind IN ('r', 'p') AND c.relrowsecurity AND row_security_active(c.oid)"),
+        names(
+            "c.relkind = 'p' AND EXISTS (SELECT 1 FROM pg_partition_tree(c.oid) p JOIN pg_class o ON o.oid = p.relid \
+             WHERE o.relnamespace <> c.relnamespace)"
+        ),
+    ))?;
+    let role = quoted(row.text(0)?);
+    let refused =
+        |what: String, remedy: String| Err(Error::new(Kind::Permission, what).remedy(remedy));
+    if let Some(tables) = row.get(1) {
+        let (schema, what) = (quoted(&schema), format!("role {role} may not read: {tables}"));
+        return refused(
+            what,
+            format!(
+                "`GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO {role}; GRANT SELECT ON ALL SEQUENCES IN SCHEMA {schema} TO {role}`"
+            ),
+        );
+    }
+    if let Some(tables) = row.get(2) {
+        let what = format!("row-level security hides rows from role {role}: {tables}");
+        return refused(
+            what,
+            format!("`ALTER TABLE … DISABLE ROW LEVEL SECURITY`, or `ALTER ROLE {role} BYPASSRLS`"),
+        );
+    }
+    match row.get(3) {
+        None => Ok(()),
+        Some(tables) => {
+            let what = format!(
+                "partitions are in another schema, and would not be in the backup: {tables}"
+            );
+            Err(Error::new(Kind::Data, what)
+                .remedy("move them (`ALTER TABLE … SET SCHEMA`), or make backups with pg_dump"))
+        }
+    }
+}
+
+fn cannot_write(path: &Path, cause: &std::io::Error) -> Error {
+    let error = Error::new(Kind::Io, format!("{}: cannot be written: {cause}", path.display()));
+    match cause.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => error
+            .caused_by(Cause::DiskFull)
+            .remedy("free some space on that disk, or set CTS_BACKUP_DIR to a folder on another"),
+        _ => error.remedy("check the disk and its mount (`dmesg`, `findmnt`)"),
     }
 }

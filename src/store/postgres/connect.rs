@@ -23,15 +23,17 @@ pub const INSPECTION_STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
 const CONNECTION_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// TCP keepalives: idle time before the first one, time between two, and lost ones after which the
 /// connection counts as lost.
-const KEEPALIVES_IDLE: Duration = Duration::from_secs(10);
-const KEEPALIVES_INTERVAL: Duration = Duration::from_secs(5);
-const KEEPALIVES_COUNT: u32 = 3;
+pub const KEEPALIVES_IDLE: Duration = Duration::from_secs(10);
+pub const KEEPALIVES_INTERVAL: Duration = Duration::from_secs(5);
+pub const KEEPALIVES_COUNT: u32 = 3;
 /// How long sent data may stay unacknowledged before the connection counts as lost.
-const TCP_USER_TIMEOUT: Duration = Duration::from_secs(15);
+pub const TCP_USER_TIMEOUT: Duration = Duration::from_secs(15);
 /// The oldest supported version, as `server_version_num`.
 const OLDEST_VERSION: u32 = 130_000;
 /// The first version with `client_connection_check_interval` and `idle_session_timeout`.
 const VERSION_14: u32 = 140_000;
+/// The first version with `transaction_timeout`.
+pub const VERSION_17: u32 = 170_000;
 /// SQLSTATEs of the notices that an object exists already: duplicate table (and index),
 /// column, object. (PostgreSQL documentation, appendix A)
 const EXISTS_STATES: [&str; 3] = ["42P07", "42701", "42710"];

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use super::client_program::ProgramPlaces;
 use super::error::is_lost;
 use super::pool::{PoolSettings, SessionPool};
 use super::store::{INSPECTION_TIMEOUT, Postgres};
@@ -29,6 +30,8 @@ pub struct DatabaseServer {
     pub wait: Duration,
     /// The settings of the pool.
     pub pool: PoolSettings,
+    /// Where the programs for backups are looked for.
+    pub programs: ProgramPlaces,
 }
 
 impl DatabaseServer {

@@ -41,7 +41,7 @@ pub fn from_postgres(cause: &postgres::Error, password: Option<&Password>) -> Er
 
 /// A message of a server without the password, which a pooler may repeat, and shortened. What shows it
 /// escapes its control characters.
-fn printable(text: &str, password: Option<&Password>) -> String {
+pub fn printable(text: &str, password: Option<&Password>) -> String {
     let password = password.map(|password| String::from_utf8_lossy(password.expose()));
     let text = match password.filter(|p| p.len() >= MASKED_PASSWORD_CHARS_MIN) {
         Some(password) => text.replace(&*password, "***"),

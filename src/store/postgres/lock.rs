@@ -24,7 +24,12 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The keys of the lock, as SQL.
 fn keys(schema: &str) -> String {
-    format!("{KEY}, {}::int4", schema_oid(schema))
+    keys_of(KEY, schema)
+}
+
+/// The two keys of an advisory lock on a schema, as SQL.
+pub fn keys_of(key: i32, schema: &str) -> String {
+    format!("{key}, {}::int4", schema_oid(schema))
 }
 
 /// A connection that holds the migration lock until it is dropped.
@@ -69,16 +74,24 @@ impl Drop for LockedSession {
     }
 }
 
-/// The process that holds the lock. (PostgreSQL documentation, pg_locks: two keys are classid and
-/// objid, with objsubid 2)
+/// The process that holds the migration lock.
 ///
 /// # Errors
 /// If the query fails.
 pub fn holder(session: &mut Session) -> Result<Option<Holder>> {
+    holder_of(session, KEY)
+}
+
+/// The process that holds the lock with this first key. (PostgreSQL documentation, pg_locks: two keys are
+/// classid and objid, with objsubid 2)
+///
+/// # Errors
+/// If the query fails.
+pub fn holder_of(session: &mut Session, key: i32) -> Result<Option<Holder>> {
     let sql = format!(
         "SELECT l.pid, {PROGRAM}, host(a.client_addr), {AGE_SECONDS} \
          FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid \
-         WHERE l.locktype = 'advisory' AND l.granted AND l.classid = {KEY}::oid \
+         WHERE l.locktype = 'advisory' AND l.granted AND l.classid = {key}::oid \
              AND l.objid = {} AND l.objsubid = 2 \
              AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
              AND l.pid <> pg_backend_pid()",
@@ -111,7 +124,7 @@ pub fn with_lock_holder(session: &mut Session, error: Error) -> Error {
 
 /// The transaction that probably holds the lock which was not granted: of those that hold locks on
 /// tables of the schema, the oldest.
-fn table_lock_holder(session: &mut Session) -> Result<Option<String>> {
+pub fn table_lock_holder(session: &mut Session) -> Result<Option<String>> {
     let sql = format!(
         "SELECT c.relname, quote_literal(p.gid), l.pid, {PROGRAM}, {AGE_SECONDS} \
          FROM pg_locks l JOIN pg_class c ON c.oid = l.relation AND c.relnamespace = {} \

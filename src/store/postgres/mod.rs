@@ -10,6 +10,8 @@
 //! - [`correction`]: altered tables that are put right
 //! - [`index`], [`online_index`]: indexes, in a transaction and while programs write
 //! - [`foreign_code`]: code of other roles that would run with the rights of ours
+//! - [`backup`], with [`client_program`], [`client_environment`], [`client_run`], [`client_watch`] and [`dump_file`]: backups, by
+//!   `pg_dump` and `pg_restore`
 //! - [`checkup`], [`role`]: `cts doctor`
 
 mod attributes;
@@ -17,6 +19,10 @@ mod backup;
 mod cancel_watch;
 mod catalog;
 mod checkup;
+mod client_environment;
+mod client_program;
+mod client_run;
+mod client_watch;
 mod connect;
 mod constraint;
 mod conversion;
@@ -24,6 +30,7 @@ mod correction;
 mod counters;
 mod damage;
 mod database;
+mod dump_file;
 mod error;
 mod exceptions;
 mod existing_table;
@@ -50,6 +57,7 @@ mod transaction;
 mod url;
 mod violations;
 
+pub use client_program::ProgramPlaces;
 pub use database::DatabaseServer;
 pub use pool::PoolSettings;
 pub use url::Target;

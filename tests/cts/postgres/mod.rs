@@ -2,6 +2,7 @@
 
 mod adoption;
 mod attributes;
+mod backup;
 mod counters;
 mod doctor;
 mod failover;

@@ -125,6 +125,36 @@ pub fn verifies_server(settings: &TlsSettings) -> bool {
     demand(settings).is_ok_and(|demand| demand.proof != Proof::Nothing)
 }
 
+/// The files with which libpq has to connect to verify what cts verifies.
+pub struct TlsFiles {
+    /// The trusted authorities; `None` where nothing is verified.
+    pub authorities: Option<Root>,
+    /// The client certificate.
+    pub cert: Option<PathBuf>,
+    /// Its key.
+    pub key: Option<PathBuf>,
+}
+
+impl TlsFiles {
+    /// The files that the settings name, else those of `~/.postgresql`.
+    ///
+    /// # Errors
+    /// `Kind::Config` if no root certificate is configured where one is required.
+    pub fn of(settings: &TlsSettings) -> Result<TlsFiles> {
+        let demand = demand(settings)?;
+        let of_home = |name| at_home(settings, name);
+        Ok(TlsFiles {
+            authorities: match (demand.proof, demand.roots) {
+                (Proof::Nothing, _) => None,
+                (_, Some(path)) => Some(Root::File(path)),
+                (_, None) => Some(Root::System),
+            },
+            cert: settings.cert.clone().or_else(|| of_home("postgresql.crt")),
+            key: settings.key.clone().or_else(|| of_home("postgresql.key")),
+        })
+    }
+}
+
 /// What is verified (PostgreSQL documentation, "SSL Mode Descriptions", with its note that a root
 /// certificate makes `require` the same as `verify-ca`).
 fn demand(settings: &TlsSettings) -> Result<Demand> {

@@ -68,6 +68,13 @@ impl AuthMethods {
         self.0 & method.bit() != 0
     }
 
+    /// The value of `require_auth` that stands for it.
+    pub fn to_require_auth(self) -> String {
+        let known = NAMES.iter().filter(|(_, method)| *method != AuthMethod::Other);
+        let names = known.filter(|(_, method)| self.contains(*method)).map(|(name, _)| *name);
+        names.collect::<Vec<_>>().join(",")
+    }
+
     /// The value of `require_auth`: names with commas between them, or the same with an exclamation mark
     /// before each, which excludes them. `None` where it is not set.
     ///
@@ -116,6 +123,7 @@ mod tests {
         assert_eq!(accepted("md5,password"), [false, true, true, false]);
         assert_eq!(accepted("!password,!none"), [false, false, true, true]);
         assert_eq!(read("").unwrap(), None);
+        assert_eq!(AuthMethods::UNPROVED.to_require_auth(), "none,scram-sha-256");
         for wrong in ["scram", "!md5,password", "md5,,password", "md5,!password", "%21"] {
             assert!(read(wrong).is_err(), "{wrong}");
         }

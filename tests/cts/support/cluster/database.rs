@@ -145,6 +145,19 @@ impl<'a> Database<'a> {
         lines.map(|line| format!("{line}\n")).collect()
     }
 
+    /// What another program of PostgreSQL prints, run without a server by this user.
+    pub fn printed_of(&self, program: &str, words: &[&str]) -> String {
+        let path = ServerFiles::of_this_process().program(program).get_program().to_owned();
+        let done = Command::new(path).args(words).output().unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        String::from_utf8(done.stdout).unwrap()
+    }
+
+    /// The major version of its server.
+    pub fn server_major(&self) -> i64 {
+        self.number("SELECT current_setting('server_version_num')::int / 10000")
+    }
+
     pub fn number(&self, sql: &str) -> i64 {
         number(&mut self.open(), sql)
     }
