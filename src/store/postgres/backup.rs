@@ -20,11 +20,13 @@ use super::lock::{self, LockedSession};
 use super::pool::{PooledSession, SessionPool};
 use super::session::Session;
 use super::store::INSPECTION_TIMEOUT;
+use super::trial::ServerTrial;
 use super::url::Host;
 use crate::error::{Cause, Error, Kind, Result};
 use crate::store::sql::quoted;
 use crate::store::{
-    BackUp, BackupContent, BackupLock, BackupSubject, Database, TrialDatabase, WaitPolicy,
+    BackUp, BackupContent, BackupLock, BackupSubject, Database, TableRows, TrialDatabase,
+    WaitPolicy,
 };
 
 /// The first key of the advisory lock on backups; the second is the oid of the schema.
@@ -92,13 +94,27 @@ impl BackUp for DatabaseServer {
         DumpFile::read(file, &programs, wait).map(|dump| dump.content)
     }
 
-    fn restore_for_trial(&self, _: &Path, _: &WaitPolicy<'_>) -> Result<Box<dyn TrialDatabase>> {
-        Err(Error::new(
-            Kind::Usage,
-            "cts restores no backups of a PostgreSQL database for a trial yet",
-        )
-        .at(self.identity().location)
-        .remedy("use pg_restore"))
+    fn restore_for_trial(
+        &self,
+        file: &Path,
+        wait: &WaitPolicy<'_>,
+    ) -> Result<Box<dyn TrialDatabase>> {
+        let located = |error: Error| error.at(self.identity().location);
+        let programs = self.programs.find(None, wait)?;
+        let dump = DumpFile::read(file, &programs, wait)?;
+        let trial = ServerTrial::create(self, &dump.schema).map_err(located)?;
+        trial.server().restore_from(file, wait)?;
+        let restored = trial.prove(wait)?;
+        let rows = |content: &BackupContent, table: &TableRows| content.tables.contains(table);
+        match dump.content.tables.iter().find(|table| !rows(&restored, table)) {
+            None => Ok(Box::new(trial)),
+            Some(TableRows { table, rows }) => {
+                let what = format!(
+                    "table {table} has not the {rows} rows of the backup after it was restored"
+                );
+                Err(Error::new(Kind::Data, what).at(file.display()))
+            }
+        }
     }
 }
 
@@ -171,7 +187,7 @@ impl DatabaseServer {
         let mut watch = ServerWatch::new(&pool);
         let mut look = || watch.look(opened.metadata().map_or(0, |found| found.len()));
         run.watch = Some(&mut look);
-        match run.to_end(ClientOutput::File(file))? {
+        match run.finish(ClientOutput::File(file))? {
             ClientEnd::Succeeded => source.compare_with(to, &programs, wait),
             ClientEnd::Failed(failure) => Err(source.failure(to, opened, &pool, &failure)),
         }

@@ -167,7 +167,7 @@ fn version(program: &Path, wait: &WaitPolicy<'_>) -> Result<Option<ProgramVersio
     let mut run = ClientRun::of(program, wait);
     run.command.arg("--version");
     run.limit = Some(VERSION_TIMEOUT);
-    match run.to_end(ClientOutput::Read(&mut keep)) {
+    match run.finish(ClientOutput::Read(&mut keep)) {
         Ok(ClientEnd::Succeeded) => Ok(ProgramVersion::read(&String::from_utf8_lossy(&printed))),
         Ok(ClientEnd::Failed(_)) => Ok(None),
         Err(error) if error.kind == Kind::Stopped => Err(error),

@@ -2,16 +2,14 @@
 //! is cancelled, and when the server no longer answers. What it writes to standard error becomes one sentence.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
-use std::ops::Range;
+use std::io::{self, Read};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::ioctl_fionbio;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::error::printable;
@@ -20,7 +18,7 @@ use crate::error::{Error, Kind, Result};
 use crate::store::WaitPolicy;
 use crate::system::child_program;
 
-/// How often the cancellation is looked at while the program is silent.
+/// How often a cancellation is noticed while the program is silent.
 const POLL_INTERVAL: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
 /// Time that a program has to end after it was asked to, which it uses to cancel its query on the server.
 const END_TIMEOUT: Duration = Duration::from_secs(2);
@@ -33,24 +31,25 @@ const CHUNK_BYTES: usize = 64 << 10;
 /// SIGXFSZ: a write beyond the limit on file sizes.
 const FILE_SIZE_SIGNAL: i32 = 25;
 
+/// Takes output of a program; its error ends the program.
+pub type OutputReader<'o> = dyn FnMut(&[u8]) -> Result<()> + 'o;
+
 /// What is done with the output of a program.
 pub enum ClientOutput<'o> {
     /// It is written to this file.
     File(File),
-    /// It is handed to this function, whose error ends the program.
-    Read(&'o mut dyn FnMut(&[u8]) -> Result<()>),
+    /// It is handed to this.
+    Read(&'o mut OutputReader<'o>),
     /// It is dropped.
     Dropped,
 }
 
 /// What a program reads from standard input.
-pub enum ClientInput<'i> {
+pub enum ClientInput {
     /// Nothing.
     Nothing,
     /// This file.
     File(File),
-    /// What this gives, to its end.
-    Feed(&'i mut dyn Read),
 }
 
 /// How a program has ended.
@@ -76,7 +75,7 @@ pub struct ClientRun<'r> {
     /// The command, to which arguments and variables can be added.
     pub command: Command,
     /// What it reads.
-    pub input: ClientInput<'r>,
+    pub input: ClientInput,
     /// The time that it may take; `None` is no limit.
     pub limit: Option<Duration>,
     /// Called again and again while the program runs; its error ends the program.
@@ -108,26 +107,25 @@ impl<'r> ClientRun<'r> {
     /// # Errors
     /// If it cannot be started, takes longer than its limit, the work is cancelled, or with the error of the output or of
     /// the watch. The program has ended then.
-    pub fn to_end(mut self, output: ClientOutput<'_>) -> Result<ClientEnd> {
-        let (stdout, mut keep) = match output {
-            ClientOutput::File(file) => (Stdio::from(file), None),
-            ClientOutput::Read(keep) => (Stdio::piped(), Some(keep)),
-            ClientOutput::Dropped => (Stdio::null(), None),
+    pub fn finish(mut self, output: ClientOutput<'_>) -> Result<ClientEnd> {
+        let mut nothing_to_read = |_: &[u8]| Ok(());
+        let (stdout, keep): (Stdio, &mut OutputReader<'_>) = match output {
+            ClientOutput::File(file) => (Stdio::from(file), &mut nothing_to_read),
+            ClientOutput::Read(keep) => (Stdio::piped(), keep),
+            ClientOutput::Dropped => (Stdio::null(), &mut nothing_to_read),
         };
-        let (stdin, feed) = match std::mem::replace(&mut self.input, ClientInput::Nothing) {
-            ClientInput::Nothing => (Stdio::null(), None),
-            ClientInput::File(file) => (Stdio::from(file), None),
-            ClientInput::Feed(feed) => (Stdio::piped(), Some(feed)),
+        let stdin = match std::mem::replace(&mut self.input, ClientInput::Nothing) {
+            ClientInput::Nothing => Stdio::null(),
+            ClientInput::File(file) => Stdio::from(file),
         };
         let started = self.command.stdin(stdin).stdout(stdout).stderr(Stdio::piped()).spawn();
         let mut running = Running(started.map_err(|e| self.failed("cannot be started", &e))?);
-        let mut pipes =
-            Pipes::of(&mut running.0, feed).map_err(|e| self.failed("cannot be fed", &e))?;
+        let mut pipes = Pipes::of(&mut running.0);
         let (start, mut stderr) = (Instant::now(), Vec::new());
         let status = loop {
             let is_open = pipes
-                .transfer(&mut stderr, keep.as_deref_mut())
-                .map_err(|e| e.into_error(|e| self.failed("its input or output has failed", &e)))?;
+                .read(&mut stderr, keep)
+                .map_err(|e| e.into_error(|e| self.failed("its output cannot be read", &e)))?;
             let ended = if is_open { None } else { self.ended(&mut running)? };
             if let Some(status) = ended {
                 break status;
@@ -196,27 +194,16 @@ impl Drop for Running {
     }
 }
 
-/// Input and output of a program, as long as they are open.
-struct Pipes<'i> {
-    feed: Option<Feed<'i>>,
+/// The output of a program, as long as it is open.
+struct Pipes {
     out: Option<ChildStdout>,
     err: Option<ChildStderr>,
     chunk: Vec<u8>,
 }
 
-/// What is written to the standard input of a program.
-struct Feed<'i> {
-    pipe: ChildStdin,
-    source: &'i mut dyn Read,
-    /// What was read from the source.
-    chunk: Vec<u8>,
-    /// The part of it that is not written yet.
-    unwritten: Range<usize>,
-}
-
-/// Why input or output has failed.
+/// Why output could not be read to its end.
 enum PipeFault {
-    /// A pipe, or the source of the input, cannot be read or written.
+    /// A pipe cannot be read.
     Failed(io::Error),
     /// What reads the output has refused it.
     Refused(Error),
@@ -231,38 +218,22 @@ impl PipeFault {
     }
 }
 
-impl<'i> Pipes<'i> {
-    fn of(child: &mut Child, source: Option<&'i mut dyn Read>) -> io::Result<Pipes<'i>> {
-        let feed = match (child.stdin.take(), source) {
-            (Some(pipe), Some(source)) => {
-                ioctl_fionbio(&pipe, true)?;
-                Some(Feed { pipe, source, chunk: vec![0; CHUNK_BYTES], unwritten: 0..0 })
-            }
-            _ => None,
-        };
-        let (out, err) = (child.stdout.take(), child.stderr.take());
-        Ok(Pipes { feed, out, err, chunk: vec![0; CHUNK_BYTES] })
+impl Pipes {
+    fn of(child: &mut Child) -> Pipes {
+        Pipes { out: child.stdout.take(), err: child.stderr.take(), chunk: vec![0; CHUNK_BYTES] }
     }
 
-    /// Waits for a moment until something can be read or written, and does so. Returns whether there may be more output.
-    fn transfer(
+    /// Waits for some output, for a moment, and reads it. Returns whether there may be more.
+    fn read(
         &mut self,
         stderr: &mut Vec<u8>,
-        keep: Option<&mut (dyn FnMut(&[u8]) -> Result<()> + '_)>,
+        keep: &mut OutputReader<'_>,
     ) -> Result<bool, PipeFault> {
-        let [can_feed, has_out, has_err] = self.ready()?;
-        if can_feed
-            && let Some(feed) = &mut self.feed
-            && !feed.write().map_err(PipeFault::Failed)?
-        {
-            self.feed = None;
-        }
+        let [has_out, has_err] = self.ready()?;
         if has_out && let Some(out) = &mut self.out {
             match next(out, &mut self.chunk)? {
                 Some([]) => self.out = None,
-                Some(bytes) => {
-                    keep.map_or(Ok(()), |keep| keep(bytes)).map_err(PipeFault::Refused)?;
-                }
+                Some(bytes) => keep(bytes).map_err(PipeFault::Refused)?,
                 None => {}
             }
         }
@@ -279,42 +250,18 @@ impl<'i> Pipes<'i> {
         Ok(self.out.is_some() || self.err.is_some())
     }
 
-    /// Waits for a moment. Returns which of input, output and standard error can be used, or is closed.
-    fn ready(&self) -> Result<[bool; 3], PipeFault> {
-        let feed = self.feed.as_ref().map(|feed| PollFd::new(&feed.pipe, PollFlags::OUT));
+    /// Waits for a moment. Returns which of both can be read, or is at its end.
+    fn ready(&self) -> Result<[bool; 2], PipeFault> {
         let out = self.out.as_ref().map(|pipe| PollFd::new(pipe, PollFlags::IN));
         let err = self.err.as_ref().map(|pipe| PollFd::new(pipe, PollFlags::IN));
-        let is_open = [feed.is_some(), out.is_some(), err.is_some()];
-        let mut polled: Vec<PollFd<'_>> = [feed, out, err].into_iter().flatten().collect();
+        let is_open = [out.is_some(), err.is_some()];
+        let mut polled: Vec<PollFd<'_>> = [out, err].into_iter().flatten().collect();
         match poll(&mut polled, Some(&POLL_INTERVAL)) {
             Err(e) if e != rustix::io::Errno::INTR => return Err(PipeFault::Failed(e.into())),
             _ => {}
         }
         let mut ready = polled.iter().map(|polled| !polled.revents().is_empty());
         Ok(is_open.map(|is_open| is_open && ready.next().unwrap_or_default()))
-    }
-}
-
-impl Feed<'_> {
-    /// Writes what the pipe takes. Returns whether there may be more to write.
-    fn write(&mut self) -> io::Result<bool> {
-        if self.unwritten.is_empty() {
-            match self.source.read(&mut self.chunk) {
-                Ok(0) => return Ok(false),
-                Ok(count) => self.unwritten = 0..count,
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => return Ok(true),
-                Err(e) => return Err(e),
-            }
-        }
-        match self.pipe.write(self.chunk.get(self.unwritten.clone()).unwrap_or_default()) {
-            Ok(count) => self.unwritten.start += count,
-            Err(e)
-                if matches!(e.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => {}
-            // The program has ended, or reads no further; its exit code says why.
-            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => return Ok(false),
-            Err(e) => return Err(e),
-        }
-        Ok(true)
     }
 }
 

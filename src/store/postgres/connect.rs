@@ -32,6 +32,8 @@ pub const TCP_USER_TIMEOUT: Duration = Duration::from_secs(15);
 const OLDEST_VERSION: u32 = 130_000;
 /// The first version with `client_connection_check_interval` and `idle_session_timeout`.
 const VERSION_14: u32 = 140_000;
+/// The first version with `LOCALE_PROVIDER`.
+pub const VERSION_15: u32 = 150_000;
 /// The first version with `transaction_timeout`.
 pub const VERSION_17: u32 = 170_000;
 /// SQLSTATEs of the notices that an object exists already: duplicate table (and index),

@@ -36,7 +36,7 @@ pub struct DatabaseServer {
 
 impl DatabaseServer {
     /// Connects and inspects the database, within `limit`.
-    fn connect(&self, limit: Duration) -> Result<Postgres> {
+    pub(super) fn connect(&self, limit: Duration) -> Result<Postgres> {
         let location = self.target.location();
         let pool = SessionPool::new(Arc::clone(&self.target), self.pool)?;
         let warnings = self.target.warnings.iter().map(ToString::to_string).collect();
@@ -52,7 +52,7 @@ impl DatabaseServer {
     }
 
     /// Connects to a server that accepts writes.
-    fn connect_to_write(&self) -> Result<Postgres> {
+    pub(super) fn connect_to_write(&self) -> Result<Postgres> {
         let store = self.connect(self.pool.connect)?;
         match store.state(|state| state.read_only) {
             None => Ok(store),

@@ -8,7 +8,7 @@ use std::mem;
 use std::path::Path;
 
 use super::client_program::ClientPrograms;
-use super::client_run::{ClientEnd, ClientInput, ClientOutput, ClientRun};
+use super::client_run::{ClientEnd, ClientInput, ClientOutput, ClientRun, OutputReader};
 use crate::error::{Cause, Error, Kind, Result};
 use crate::store::schema::POSTGRES;
 use crate::store::{BackupContent, TableRows, WaitPolicy};
@@ -71,14 +71,14 @@ fn run(
     path: &Path,
     programs: &ClientPrograms,
     arguments: &[&str],
-    take: &mut dyn FnMut(&[u8]) -> Result<()>,
+    take: &mut OutputReader<'_>,
     wait: &WaitPolicy<'_>,
 ) -> Result<()> {
     let file = File::open(path).map_err(|e| Error::new(Kind::Io, "cannot be read").caused_by(e))?;
     let mut run = ClientRun::of(&programs.restore, wait);
     run.command.args(arguments);
     run.input = ClientInput::File(file);
-    match run.to_end(ClientOutput::Read(take))? {
+    match run.finish(ClientOutput::Read(take))? {
         ClientEnd::Succeeded => Ok(()),
         ClientEnd::Failed(failure) => {
             let what = format!("the backup is damaged: {}", failure.sentence);

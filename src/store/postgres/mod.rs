@@ -10,8 +10,8 @@
 //! - [`correction`]: altered tables that are put right
 //! - [`index`], [`online_index`]: indexes, in a transaction and while programs write
 //! - [`foreign_code`]: code of other roles that would run with the rights of ours
-//! - [`backup`], with [`client_program`], [`client_environment`], [`client_run`], [`client_watch`] and [`dump_file`]: backups, by
-//!   `pg_dump` and `pg_restore`
+//! - [`backup`], with [`client_program`], [`client_environment`], [`client_run`], [`client_watch`] and [`dump_file`], [`restore`],
+//!   [`trial`]: backups, by `pg_dump` and `pg_restore`
 //! - [`checkup`], [`role`]: `cts doctor`
 
 mod attributes;
@@ -54,6 +54,7 @@ mod statements;
 mod store;
 mod tls;
 mod transaction;
+mod trial;
 mod url;
 mod violations;
 

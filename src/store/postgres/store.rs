@@ -50,7 +50,7 @@ impl Postgres {
     }
 
     /// Runs work whose time grows with the tables, on a session of its own.
-    fn without_statement_timeout<T>(
+    pub(super) fn without_statement_timeout<T>(
         &self,
         work: impl FnOnce(&mut Session) -> Result<T>,
     ) -> Result<T> {

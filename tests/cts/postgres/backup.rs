@@ -128,8 +128,8 @@ fn settings_of_the_role_and_of_the_environment_do_not_end_a_backup() {
     filled(&database, 2000);
     let name = &database.name;
     for set in [
-        "statement_timeout = 1",
-        "lock_timeout = 1",
+        "statement_timeout = 500",
+        "lock_timeout = 500",
         "idle_in_transaction_session_timeout = 1",
         "quote_all_identifiers = on",
         "datestyle = 'German'",

@@ -3,6 +3,7 @@
 mod adoption;
 mod attributes;
 mod backup;
+mod backup_faults;
 mod counters;
 mod doctor;
 mod failover;

@@ -205,6 +205,11 @@ impl Cluster {
         assert_eq!(self.texts("SELECT pg_promote()"), ["t"], "{}", self.log());
     }
 
+    /// The folder of its socket.
+    pub fn folder(&self) -> PathBuf {
+        self.folder.clone()
+    }
+
     /// The superuser, over the socket.
     pub fn admin(&self, database: &str) -> Client {
         self.connect(SUPERUSER, database)

@@ -1,0 +1,166 @@
+//! The database that a backup is restored to for a trial: one of its own on the same server, which only a role that may
+//! create databases can make. It needs the room of a second copy there.
+
+use std::process;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::connect::VERSION_15;
+use super::database::DatabaseServer;
+use super::pool::{PooledSession, SessionPool};
+use super::session::{Row, Session};
+use super::url::Target;
+use crate::error::{Error, Kind, Result};
+use crate::store::sql::{literal, quoted};
+use crate::store::{BackupContent, Database, TrialDatabase, WaitPolicy};
+
+/// What the name of such a database begins with.
+const PREFIX: &str = "cts_drill_";
+
+/// A database for a trial. Dropping it drops the database.
+pub struct ServerTrial {
+    database: DatabaseServer,
+    name: String,
+    /// A connection to the database of the URL, whose `application_name` says that the trial goes on.
+    session: PooledSession,
+    /// What gave the connection, so that it stays open.
+    _pool: SessionPool,
+}
+
+impl ServerTrial {
+    /// Creates one with an empty schema of this name, and drops those that killed processes have left.
+    ///
+    /// # Errors
+    /// [`Kind::Permission`] where the role may not create databases; or why it cannot be created.
+    pub fn create(of: &DatabaseServer, schema: &str) -> Result<ServerTrial> {
+        let pool = of.session_pool()?;
+        let mut session = pool.get(of.pool.connect)?;
+        let row = session.row(
+            "SELECT rolcreatedb OR rolsuper, rolname FROM pg_roles WHERE rolname = current_user",
+        )?;
+        if !row.flag(0)? {
+            return Err(may_not_create(row.text(1)?));
+        }
+        let nanoseconds =
+            SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+        let name = format!("{PREFIX}{}_{:x}", process::id(), nanoseconds & 0xffff_ffff_ffff);
+        session.run(&format!(
+            "SET statement_timeout = 0; SET application_name = {}",
+            literal(&name)
+        ))?;
+        drop_abandoned(&mut session)?;
+        let create = create_sql(&mut session, &name)?;
+        session.run_alone(&create)?;
+        let database = on_database(of, &name, schema);
+        let trial = ServerTrial { database, name, session, _pool: pool };
+        if schema != "public" {
+            let target = trial.database.target.as_ref();
+            let without_schema = Target { options: of.target.options.clone(), ..target.clone() };
+            let pool = SessionPool::new(Arc::new(public(without_schema)), of.pool)?;
+            pool.get(of.pool.connect)?.run(&format!("CREATE SCHEMA {}", quoted(schema)))?;
+        }
+        Ok(trial)
+    }
+
+    /// It, to be restored to.
+    pub fn server(&self) -> &DatabaseServer {
+        &self.database
+    }
+}
+
+impl TrialDatabase for ServerTrial {
+    fn database(&self) -> &dyn Database {
+        &self.database
+    }
+
+    fn prove(&self, _: &WaitPolicy<'_>) -> Result<BackupContent> {
+        self.database.content()
+    }
+}
+
+impl Drop for ServerTrial {
+    fn drop(&mut self) {
+        // Where this fails, the next trial drops it.
+        let _ = self.session.run_alone(&drop_sql(&self.name));
+        self.session.mark_broken();
+    }
+}
+
+fn may_not_create(role: &str) -> Error {
+    let what =
+        format!("role {role} may not create the database that a backup is restored to for a trial");
+    Error::new(Kind::Permission, what).remedy(format!(
+        "`ALTER ROLE {} CREATEDB`, where the server has room for a second copy, or try the backup on another server (`cts backup --verify FILE`)",
+        quoted(role)
+    ))
+}
+
+fn drop_sql(name: &str) -> String {
+    format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", quoted(name))
+}
+
+/// Drops the databases of trials of our role whose process is gone: no connection has their name.
+fn drop_abandoned(session: &mut Session) -> Result<()> {
+    let rows = session.rows(&format!(
+        "SELECT d.datname FROM pg_database d JOIN pg_roles r ON r.oid = d.datdba AND r.rolname = current_user \
+         WHERE starts_with(d.datname, {}) AND NOT EXISTS ( \
+             SELECT 1 FROM pg_stat_activity a WHERE a.application_name = d.datname OR a.datname = d.datname)",
+        literal(PREFIX)
+    ))?;
+    for row in &rows {
+        session.run_alone(&drop_sql(row.text(0)?))?;
+    }
+    Ok(())
+}
+
+/// The statement that creates a database with the encoding and the collations of ours.
+fn create_sql(session: &mut Session, name: &str) -> Result<String> {
+    let row = session.row(
+        "SELECT pg_encoding_to_char(encoding), datcollate, datctype, to_jsonb(d) ->> 'datlocprovider', \
+             coalesce(to_jsonb(d) ->> 'datlocale', to_jsonb(d) ->> 'daticulocale') \
+         FROM pg_database d WHERE datname = current_database()",
+    )?;
+    let text = |at: usize| row.text(at).map(literal);
+    let provider =
+        if session.server.version >= VERSION_15 { provider(&row) } else { String::new() };
+    Ok(format!(
+        "CREATE DATABASE {} TEMPLATE template0 ENCODING {} LC_COLLATE {} LC_CTYPE {}{provider}",
+        quoted(name),
+        text(0)?,
+        text(1)?,
+        text(2)?
+    ))
+}
+
+fn provider(row: &Row) -> String {
+    match (row.get(3), row.get(4)) {
+        (Some("i"), Some(locale)) => format!(" LOCALE_PROVIDER icu ICU_LOCALE {}", literal(locale)),
+        (Some("b"), Some(locale)) => {
+            format!(" LOCALE_PROVIDER builtin BUILTIN_LOCALE {}", literal(locale))
+        }
+        _ => " LOCALE_PROVIDER libc".into(),
+    }
+}
+
+/// The same server with another database, whose tables are in this schema.
+fn on_database(of: &DatabaseServer, name: &str, schema: &str) -> DatabaseServer {
+    let target = Target { database: name.into(), ..Target::clone(&of.target) };
+    DatabaseServer {
+        target: Arc::new(with_search_path(target, &quoted(schema))),
+        wait: of.wait,
+        pool: of.pool,
+        programs: of.programs.clone(),
+    }
+}
+
+fn public(target: Target) -> Target {
+    with_search_path(target, "public")
+}
+
+/// Adds a search path to the options, in which a space and a backslash are escaped. (PostgreSQL documentation, "options")
+fn with_search_path(target: Target, path: &str) -> Target {
+    let escaped = path.replace('\\', "\\\\").replace(' ', "\\ ");
+    let before = target.options.as_deref().unwrap_or_default();
+    let options = format!("{before} -csearch_path={escaped}").trim_start().to_string();
+    Target { options: Some(options), ..target }
+}
