@@ -4,6 +4,7 @@ mod adoption;
 mod damage;
 mod definitions;
 mod doctor;
+mod doctor_backups;
 mod failed_calls;
 mod faults;
 mod files;
