@@ -59,12 +59,21 @@ impl BackupExamination {
     ) -> Vec<Finding> {
         let units = self.units.until(deadline).unwrap_or_default();
         let Some((folder, task)) = self.folder else {
-            let what = "none of a server's are made here: CTS_BACKUP_DIR is not set";
-            return vec![Finding::skipped(Group::Backups, "folder", what)];
+            return vec![no_folder(config.backups.every.is_some())];
         };
         let read = task.until(deadline).map_err(|_| folder.unanswered(EXAMINATION_TIMEOUT));
         findings(&config.backups, folder.path(), read, database, &units, unit)
     }
+}
+
+/// The finding of a server, which has no folder by default.
+fn no_folder(is_automatic: bool) -> Finding {
+    let (group, name) = (Group::Backups, "folder");
+    if is_automatic {
+        let what = "none are made: CTS_BACKUP_EVERY is set, and CTS_BACKUP_DIR is not";
+        return Finding::attention(group, name, what).remedy("set CTS_BACKUP_DIR to a folder");
+    }
+    Finding::skipped(group, name, "none of the server's are made here: CTS_BACKUP_DIR is not set")
 }
 
 /// Judges what was read of the folder, or why it was not read, and of the units.

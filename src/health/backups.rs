@@ -34,10 +34,16 @@ fn backup_reasons(state: &BackupState) -> Vec<Reason> {
     if state.every.is_none() {
         return Vec::new();
     }
-    [unread(state), overdue(state), from_the_future(state), faulty(state)]
+    [no_folder(state), unread(state), overdue(state), from_the_future(state), faulty(state)]
         .into_iter()
         .flatten()
         .collect()
+}
+
+/// On a server, which has no folder by default.
+fn no_folder(state: &BackupState) -> Option<Reason> {
+    let text = "no backups are made: CTS_BACKUP_EVERY is set, and CTS_BACKUP_DIR is not. Try: set CTS_BACKUP_DIR to a folder";
+    state.folder.is_none().then(|| Reason::Warning(text.into()))
 }
 
 /// Another user may see the database, but not its backups: they are unknown then, and the service sees them.
