@@ -37,9 +37,12 @@ pub fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The line of a file for `sha256sum --check`.
+/// The line of a file for `sha256sum --check`. A line with a name that has a backslash or a line break begins with a
+/// backslash, and they are escaped (`sha256sum` of GNU coreutils).
 pub fn digest_line(digest: &str, name: &str) -> String {
-    format!("{digest}  {name}\n")
+    let escaped = name.replace('\\', "\\\\").replace('\n', "\\n").replace('\r', "\\r");
+    let mark = if escaped == name { "" } else { "\\" };
+    format!("{mark}{digest}  {escaped}\n")
 }
 
 /// Compares a backup with the SHA-256 in the file beside it. Returns whether there is one.
@@ -52,7 +55,7 @@ pub fn compare_with_digest_file(backup: &Path, digest: &str) -> Result<bool> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
         text => text.map_err(|e| failed(&path, "cannot be read", &e))?,
     };
-    let expected = text.split_whitespace().next().unwrap_or_default();
+    let expected = text.split_whitespace().next().unwrap_or_default().trim_start_matches('\\');
     if expected.eq_ignore_ascii_case(digest) {
         return Ok(true);
     }

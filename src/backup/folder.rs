@@ -4,10 +4,14 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
+
 use super::failure::failed;
 use super::manifest::{FORMAT, Manifest};
 use super::name::{MANIFEST, beside};
+use super::partial::write_whole;
 use crate::error::{Error, Kind, Result};
+use crate::system::errno::errno_of;
 use crate::system::new_file::create_folders;
 use crate::system::small_file::{self, SETTINGS_BYTES_MAX};
 
@@ -53,12 +57,22 @@ impl BackupFolder {
             else {
                 return Err(failed(&self.path, "the folder cannot be used", &e));
             };
+            if fs::symlink_metadata(existing).is_ok() {
+                return Err(Error::new(
+                    Kind::CannotCreate,
+                    "is a symbolic link to what does not exist",
+                )
+                .at(existing.display())
+                .remedy(
+                    "mount the file system that holds its target (`findmnt`), or correct the link",
+                ));
+            }
             missing.push(name.to_owned());
             existing = if above.as_os_str().is_empty() { Path::new(".") } else { above };
         }
-        if missing.is_empty() && !self.path.is_dir() {
+        if !existing.is_dir() {
             return Err(Error::new(Kind::CannotCreate, "is not a folder")
-                .at(self.path.display())
+                .at(existing.display())
                 .remedy("set CTS_BACKUP_DIR to a folder"));
         }
         create_folders(existing, missing.into_iter().rev(), FOLDER_MODE)
@@ -93,8 +107,11 @@ impl BackupFolder {
     /// # Errors
     /// If the disk does not take it.
     pub fn sync(&self) -> Result<()> {
-        let synced = File::open(&self.path).and_then(|folder| folder.sync_all());
-        synced.map_err(|e| failed(&self.path, "the folder cannot be synced", &e))
+        match File::open(&self.path).and_then(|folder| folder.sync_all()) {
+            // Some file systems, such as CIFS, sync no folders.
+            Err(e) if matches!(errno_of(&e), Some(Errno::INVAL | Errno::NOTSUP)) => Ok(()),
+            synced => synced.map_err(|e| failed(&self.path, "the folder cannot be synced", &e)),
+        }
     }
 }
 
@@ -112,5 +129,5 @@ pub fn read_manifest(backup: &Path) -> Option<Manifest> {
 /// If it cannot be written. The one before is in place then.
 pub fn write_manifest(backup: &Path, manifest: &Manifest) -> io::Result<()> {
     let text = serde_json::to_string_pretty(manifest)?;
-    super::make::write_whole(&beside(backup, MANIFEST), &format!("{text}\n"))
+    write_whole(&beside(backup, MANIFEST), &format!("{text}\n"))
 }

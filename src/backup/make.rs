@@ -1,26 +1,23 @@
 //! Making a backup: copied into a partial file, proved, described, and only then given its name. Whatever fails or kills
 //! it before that leaves no backup.
 
-use std::fs::{self, File};
-use std::io::{self, ErrorKind, Write};
+use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-
-use rustix::fs::{CWD, RenameFlags, renameat_with};
+use std::time::{Duration, Instant};
 
 use super::digest::{digest_line, sha256};
 use super::failure::failed;
 use super::folder::{BackupFolder, StoredBackup, read_manifest, write_manifest};
 use super::manifest::{CopiedDatabase, FORMAT, KeptBy, Manifest};
-use super::name::{DIGEST, MANIFEST, PARTIAL, backup_name, beside, folder_of};
+use super::name::{DIGEST, MANIFEST, beside};
+use super::partial::{PartialFile, write_whole};
+use super::place::BackupPlace;
 use super::room::refuse_full_disk;
 use crate::error::{Error, Kind, Result};
-use crate::store::{Database, WaitPolicy};
+use crate::store::{BackupSubject, Database, WaitPolicy};
 use crate::system::clock::UtcTime;
-use crate::system::new_file::create_file;
 use crate::system::version::VERSION;
-
-/// The mode of a backup: it holds keys of exchanges.
-const FILE_MODE: u32 = 0o600;
 
 /// Where a backup is to be.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +26,19 @@ pub enum BackupTarget<'t> {
     Folder(&'t BackupFolder),
     /// This file, kept until a person deletes it.
     File(&'t Path),
+}
+
+/// A backup that was made.
+#[derive(Clone, Debug)]
+pub struct MadeBackup {
+    /// The backup.
+    pub backup: StoredBackup,
+    /// How long copying took, until the copy was on its disk.
+    pub copy_time: Duration,
+    /// How long proving the copy took, and reading it for its SHA-256.
+    pub proof_time: Duration,
+    /// What to tell about folders and files that were given to another user.
+    pub notes: Vec<String>,
 }
 
 /// Makes a backup of the database while programs write, and proves it. Returns it.
@@ -40,101 +50,151 @@ pub fn make(
     database: &dyn Database,
     target: BackupTarget<'_>,
     wait: &WaitPolicy<'_>,
-) -> Result<StoredBackup> {
-    let subject = database.backup_subject(wait)?;
+) -> Result<MadeBackup> {
     let _lock = database.lock_backups(wait)?;
+    let subject = database.backup_subject(wait)?;
     let made_at = UtcTime::now();
-    let (folder, path, kept_by) = match target {
-        BackupTarget::Folder(folder) => {
-            folder.create()?;
-            (folder.clone(), free_name(folder, made_at, database.backup_extension()), KeptBy::Rules)
-        }
-        BackupTarget::File(path) => {
-            refuse_existing(path)?;
-            (BackupFolder::at(folder_of(path)), path.to_path_buf(), KeptBy::Hand)
-        }
-    };
+    let BackupPlace { folder, path, name, kept_by, mut notes } =
+        BackupPlace::find(database, target, made_at)?;
     refuse_full_disk(folder.path(), "the backup", subject.size_bytes)?;
-    let mut parts = Parts::of(&path);
-    let (file, _) = create_file(&parts.partial, FILE_MODE)
-        .map_err(|e| failed(&parts.partial, "cannot be created", &e))?;
-    database.copy_to(&parts.partial, &file, wait)?;
-    file.sync_all().map_err(|e| failed(&parts.partial, "cannot be written", &e))?;
-    let content = database.prove_backup(&parts.partial, wait)?;
-    let size_bytes =
-        file.metadata().map_err(|e| failed(&parts.partial, "cannot be read", &e))?.len();
+    let mut parts = Parts::create(&path)?;
+    notes.extend(parts.note());
+    let start = Instant::now();
+    let copy = parts.partial()?;
+    copy_whole(database, copy, &subject, wait)?;
+    let copy_time = start.elapsed();
+    let start = Instant::now();
+    let content = database.prove_backup(copy.path(), wait);
+    let content = content.map_err(|error| explain_damage(database, error, wait))?;
+    let serial = folder.list()?.last().map_or(1, |newest| newest.manifest.serial.saturating_add(1));
+    let mut manifest =
+        Manifest { file: name, serial, kept_by, ..describe(database, subject, made_at, copy)? };
+    manifest.record_proof(content);
+    let proof_time = start.elapsed();
+    wait.check_cancelled()?;
+    parts.publish(&manifest)?;
+    folder.sync()?;
+    Ok(MadeBackup { backup: StoredBackup { path, manifest }, copy_time, proof_time, notes })
+}
+
+/// What is known of a copy before it is proved.
+fn describe(
+    database: &dyn Database,
+    subject: BackupSubject,
+    made_at: UtcTime,
+    copy: &PartialFile,
+) -> Result<Manifest> {
+    let found = copy.file().metadata().map_err(|e| failed(copy.path(), "cannot be read", &e))?;
     let identity = database.identity();
-    let mut manifest = Manifest {
+    Ok(Manifest {
         format: FORMAT,
-        file: file_name(&path),
+        file: String::new(),
         database: CopiedDatabase {
             kind: identity.backend.name().into(),
             location: identity.location,
             id: subject.database_id,
         },
-        serial: folder.list()?.last().map_or(1, |newest| newest.manifest.serial + 1),
+        serial: 0,
         made_at: made_at.rfc3339(),
         made_by: format!("cts {VERSION}"),
-        kept_by,
-        size_bytes,
-        sha256: sha256(&parts.partial)?,
-        uncompressed_bytes: size_bytes,
+        kept_by: KeptBy::Rules,
+        size_bytes: found.len(),
+        sha256: sha256(copy.path())?,
+        uncompressed_bytes: found.len(),
         migrations: Vec::new(),
         tables: Default::default(),
         proved_at: String::new(),
         drill: None,
+    })
+}
+
+/// Copies the database, until the copy is on its disk.
+fn copy_whole(
+    database: &dyn Database,
+    copy: &PartialFile,
+    subject: &BackupSubject,
+    wait: &WaitPolicy<'_>,
+) -> Result<()> {
+    let needed = subject.size_bytes >> 10;
+    let with_figures = |error: Error| match error.is_disk_full() {
+        true => error.note(format!("the backup needs about {needed} KiB")),
+        false => error,
     };
-    manifest.record_proof(content);
-    parts.publish(&path, &manifest)?;
-    folder.sync()?;
-    Ok(StoredBackup { path, manifest })
+    database.copy_to(copy.path(), copy.file(), wait).map_err(with_figures)?;
+    let synced = copy.file().sync_all();
+    synced.map_err(|e| with_figures(failed(copy.path(), "cannot be written", &e)))
 }
 
-fn file_name(path: &Path) -> String {
-    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
-}
-
-fn refuse_existing(path: &Path) -> Result<()> {
-    match fs::symlink_metadata(path) {
-        Err(_) => Ok(()),
-        Ok(_) => Err(Error::new(Kind::CannotCreate, "there is a file of this name already")
-            .at(path.display())
-            .remedy("give the backup another name, or move that file away")),
+/// A copy of a damaged database is damaged: that is what a person has to know then, and not the name of the copy.
+fn explain_damage(database: &dyn Database, of_copy: Error, wait: &WaitPolicy<'_>) -> Error {
+    if !of_copy.is_damage() {
+        return of_copy;
     }
-}
-
-/// The path of a new backup of this time, which no file has yet.
-fn free_name(folder: &BackupFolder, time: UtcTime, extension: &str) -> PathBuf {
-    let path =
-        |number| folder.path().join(backup_name(&time.for_file_name(), number, extension, false));
-    (1..).map(path).find(|path| !path.exists()).unwrap_or_else(|| path(1))
+    match database.damage_before_backup(wait) {
+        Ok(Some(of_database)) => {
+            of_database.note("no backup was made of it, and those made before are as they were")
+        }
+        Ok(None) => of_copy
+            .note("the database itself is sound")
+            .remedy("check the disk and the memory of this machine (`dmesg`, `smartctl`), and make another backup on another disk"),
+        Err(error) => error,
+    }
 }
 
 /// The files of a backup that is not complete. Dropped before it is published, they are removed.
 struct Parts {
-    partial: PathBuf,
-    /// The files to remove.
+    path: PathBuf,
+    partial: Option<PartialFile>,
+    /// Its companions.
     created: Vec<PathBuf>,
 }
 
 impl Parts {
-    fn of(path: &Path) -> Parts {
-        let partial = beside(path, PARTIAL);
-        // One that a killed process has left.
-        let _ = fs::remove_file(&partial);
-        Parts { created: vec![partial.clone()], partial }
+    fn create(path: &Path) -> Result<Parts> {
+        let partial = PartialFile::create(path).map_err(|e| match e.kind() {
+            ErrorKind::ResourceBusy => {
+                Error::new(Kind::TryAgain, "another cts is making a backup of this name")
+                    .at(path.display())
+                    .remedy("try again when it has ended (`ps -C cts`)")
+            }
+            ErrorKind::AlreadyExists => Error::new(
+                Kind::CannotCreate,
+                "a file that was not made here has its name with .partial behind it",
+            )
+            .at(path.display())
+            .remedy("give the backup another name, or move that file away"),
+            _ => failed(path, "cannot be created", &e),
+        })?;
+        Ok(Parts { path: path.into(), partial: Some(partial), created: Vec::new() })
+    }
+
+    fn note(&self) -> Option<String> {
+        let note = self.partial.as_ref()?.note.as_ref()?;
+        Some(format!("{}: {note}", self.path.display()))
+    }
+
+    fn partial(&self) -> Result<&PartialFile> {
+        self.partial.as_ref().ok_or_else(|| gone(&self.path))
     }
 
     /// Gives the backup its name, after its companions are in place.
-    fn publish(&mut self, path: &Path, manifest: &Manifest) -> Result<()> {
-        let digest = beside(path, DIGEST);
+    fn publish(&mut self, manifest: &Manifest) -> Result<()> {
+        let (path, digest) = (&self.path, beside(&self.path, DIGEST));
         self.created.extend([digest.clone(), beside(path, MANIFEST)]);
         write_whole(&digest, &digest_line(&manifest.sha256, &manifest.file))
             .map_err(|e| failed(&digest, "cannot be written", &e))?;
         write_manifest(path, manifest)
             .map_err(|e| failed(path, "its manifest cannot be written", &e))?;
-        renameat_with(CWD, &self.partial, CWD, path, RenameFlags::NOREPLACE)
-            .map_err(|e| failed(path, "the backup cannot be given its name", &e.into()))?;
+        let partial = self.partial.take().ok_or_else(|| gone(path))?;
+        partial.publish(path).map_err(|e| match e.kind() {
+            ErrorKind::AlreadyExists => Error::new(
+                Kind::CannotCreate,
+                "another program has made a file of this name meanwhile",
+            )
+            .at(path.display())
+            .remedy("give the backup another name, or move that file away"),
+            _ => failed(path, "the backup cannot be given its name", &e),
+        })?;
         self.created.clear();
         debug_assert!(read_manifest(path).is_some());
         Ok(())
@@ -142,6 +202,7 @@ impl Parts {
 }
 
 impl Drop for Parts {
+    /// The companions go before the partial file, by which the next run would know whose they are.
     fn drop(&mut self) {
         for file in &self.created {
             let _ = fs::remove_file(file);
@@ -149,18 +210,6 @@ impl Drop for Parts {
     }
 }
 
-/// Writes a small file beside a backup, whole or not at all, and syncs it.
-pub fn write_whole(path: &Path, text: &str) -> io::Result<()> {
-    let partial = beside(path, PARTIAL);
-    if let Err(e) = fs::remove_file(&partial)
-        && e.kind() != ErrorKind::NotFound
-    {
-        return Err(e);
-    }
-    let written = create_file(&partial, FILE_MODE).and_then(|(mut file, _): (File, _)| {
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&partial, path)
-    });
-    written.inspect_err(|_| drop(fs::remove_file(&partial)))
+fn gone(path: &Path) -> Error {
+    Error::new(Kind::Io, "the backup has its name already").at(path.display())
 }

@@ -14,6 +14,8 @@ mod keep;
 mod make;
 mod manifest;
 mod name;
+mod partial;
+mod place;
 mod proof;
 mod restore;
 mod retention;
@@ -28,7 +30,7 @@ pub use drill::{RestoredTrial, drill, restore_for_trial};
 pub use folder::{BackupFolder, StoredBackup};
 pub use inventory::{BackupInventory, BackupRecord, InventoryTask};
 pub use keep::{EXPECTED_RULES, KeepRules};
-pub use make::{BackupTarget, make};
+pub use make::{BackupTarget, MadeBackup, make};
 pub use manifest::{DrillResult, KeptBy, Manifest};
 pub use proof::{ExaminedBackup, examine};
 pub use restore::{RestorePlan, RestoreStep, Restored, execute, plan};
@@ -37,5 +39,4 @@ pub use schedule::Schedule;
 pub use settings::BackupSettings;
 pub use state::{
     Age, BackedUpDatabase, BackupInspection, BackupState, Clocks, Inspector, LastBackup, Recency,
-    shown_age,
 };

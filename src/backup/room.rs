@@ -3,17 +3,29 @@
 
 use std::path::Path;
 
-use super::failure::failed;
+use rustix::process::{Resource, getrlimit};
+
+use super::failure::{NO_ROOM, failed};
 use crate::error::{Cause, Error, Kind, Result};
 
 /// Bytes that stay free, whatever is written: those below which the health of the database is `unhealthy`.
 pub const RESERVE_BYTES: u64 = 16 << 20;
 
-/// Refuses to write so many bytes into a folder where less than the reserve would stay free: `what` is what needs them.
+/// Refuses to write so many bytes into a folder where less than the reserve would stay free, or where this process may not
+/// make so large a file: `what` is what needs them.
 ///
 /// # Errors
 /// [`Kind::Io`] with the figures; or what is free cannot be read.
 pub fn refuse_full_disk(folder: &Path, what: &str, needed_bytes: u64) -> Result<()> {
+    if let Some(limit) = getrlimit(Resource::Fsize).current.filter(|limit| *limit < needed_bytes) {
+        let (limit, needed) = (limit >> 10, needed_bytes.div_ceil(1 << 10));
+        let text = format!(
+            "{what} needs about {needed} KiB, and files may not grow beyond {limit} KiB here"
+        );
+        return Err(Error::new(Kind::Io, text).at(folder.display()).remedy(
+            "raise the limit on the size of files (`ulimit -f`, LimitFSIZE=) and run it again",
+        ));
+    }
     let disk =
         rustix::fs::statvfs(folder).map_err(|e| failed(folder, "cannot be used", &e.into()))?;
     let free_bytes = disk.f_bavail.saturating_mul(disk.f_frsize);
@@ -25,8 +37,5 @@ pub fn refuse_full_disk(folder: &Path, what: &str, needed_bytes: u64) -> Result<
     let text = format!(
         "{what} needs about {needed} KiB, and {free} KiB are free there, of which {reserve} KiB are to stay free"
     );
-    Err(Error::new(Kind::Io, text)
-        .at(folder.display())
-        .caused_by(Cause::DiskFull)
-        .remedy("free some space on that disk, or set CTS_BACKUP_DIR to a folder on another"))
+    Err(Error::new(Kind::Io, text).at(folder.display()).caused_by(Cause::DiskFull).remedy(NO_ROOM))
 }

@@ -1,9 +1,10 @@
 //! `cts backup`.
 
 use std::path::Path;
+use std::time::Duration;
 
 use super::interruptible;
-use crate::backup::{BackupFolder, BackupTarget, make};
+use crate::backup::{BackupFolder, BackupTarget, MadeBackup, make};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::system::log::Log;
@@ -20,12 +21,16 @@ pub fn run(config: &Config, log: Log, file: Option<&Path>) -> Result<u8> {
         (None, None) => return Err(no_folder()),
     };
     interruptible(config, log, |wait| {
-        let backup = make(&*config.database, target, wait)?;
+        let MadeBackup { backup, copy_time, proof_time, notes } =
+            make(&*config.database, target, wait)?;
+        notes.iter().for_each(|note| log.info(note));
         let rows: u64 = backup.manifest.tables.values().sum();
         let (tables, size_kib) = (backup.manifest.tables.len(), backup.manifest.size_bytes >> 10);
         log.info(format_args!(
-            "✓ Backup {}: {size_kib} KiB, {tables} tables with {rows} rows, proved",
-            backup.path.display()
+            "✓ Backup {}: {size_kib} KiB, {tables} tables with {rows} rows, copied in {}, proved in {}",
+            backup.path.display(),
+            in_ms(copy_time),
+            in_ms(proof_time)
         ));
         Ok(0)
     })
@@ -35,4 +40,8 @@ pub fn run(config: &Config, log: Log, file: Option<&Path>) -> Result<u8> {
 pub fn no_folder() -> Error {
     Error::new(Kind::Config, "no folder of backups is set")
         .remedy("set CTS_BACKUP_DIR, or name a file (`cts backup FILE`)")
+}
+
+fn in_ms(time: Duration) -> String {
+    format!("{} ms", time.as_millis())
 }

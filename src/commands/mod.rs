@@ -17,9 +17,9 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::backup::{BackupFolder, BackupInspection, Clocks, Inspector, InventoryTask};
 use crate::config::{Config, notices};
 use crate::error::Result;
-use crate::migrate::progress::{ProgressReporter, log_wait};
 use crate::store::{OpenDatabase, Progress, WaitPolicy, WaitReason};
 use crate::system::log::Log;
+use crate::system::progress::{ProgressReporter, log_wait};
 use crate::system::signals::stop_flag;
 
 /// Opens an existing database read-only, waiting at most `timeout` for a lock on all of it; `None`
@@ -83,7 +83,8 @@ fn interruptible<T>(
     let cancelled = stop_flag(log)?;
     let on_wait = |wait: &WaitReason, waited| drop(log_wait(log, wait, waited));
     let reporter = ProgressReporter::new(log);
-    let on_progress = |progress: Progress<'_>| drop(reporter.report(progress));
+    let on_progress =
+        |Progress { work, amount }: Progress<'_>| drop(reporter.report(&work, amount));
     work(&WaitPolicy {
         timeout: Some(config.lock_timeout),
         is_configured: true,

@@ -15,7 +15,6 @@ mod online_healing;
 pub mod outlook;
 pub mod plan;
 mod planner;
-pub mod progress;
 pub mod render;
 mod statements;
 pub mod step;

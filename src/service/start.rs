@@ -9,7 +9,6 @@ use std::thread;
 use crate::config::{Config, warn_of_other_databases};
 use crate::error::{Error, Kind, Result};
 use crate::health::{Conditions, Subject};
-use crate::migrate::progress::{ProgressReporter, log_wait};
 use crate::migrate::{Initialised, Task, initialise};
 use crate::service::appliance::ServiceEvent;
 use crate::service::prober::Prober;
@@ -17,6 +16,7 @@ use crate::service::upkeep::UpkeepThread;
 use crate::store::{Progress, SiteLogEntry, Store, WaitPolicy, WaitReason, write_site_log};
 use crate::system::deadline::cannot_start_thread;
 use crate::system::log::Log;
+use crate::system::progress::{ProgressReporter, log_wait};
 use crate::system::version::VERSION;
 
 /// Starts the thread; what comes of it is sent as an event.
@@ -52,8 +52,8 @@ fn prepare(
     prober.set_activity("opening the database and reading its ledger");
     let on_wait = |reason: &WaitReason, waited| prober.set_activity(log_wait(log, reason, waited));
     let reporter = ProgressReporter::new(log);
-    let on_progress = |progress: Progress<'_>| {
-        if let Some(text) = reporter.report(progress) {
+    let on_progress = |Progress { work, amount }: Progress<'_>| {
+        if let Some(text) = reporter.report(&work, amount) {
             prober.set_activity(text);
         }
     };

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use super::{Database, Orphans, Snapshot, WaitPolicy};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Bytes of a digest that are enough to tell databases apart.
 const ID_BYTES: usize = 16;
@@ -48,9 +48,14 @@ impl Snapshot {
     /// row stays as it is as long as the database lives.
     pub fn database_id(&self) -> String {
         let first = self.ledger.first().map(|row| (row.id, &row.name, &row.executed_at));
-        let digest = Sha256::digest(format!("{first:?}"));
-        digest.iter().take(ID_BYTES).map(|byte| format!("{byte:02x}")).collect()
+        short_digest(&format!("{first:?}"))
     }
+}
+
+/// A digest that is long enough to tell databases apart.
+pub fn short_digest(text: &str) -> String {
+    let digest = Sha256::digest(text);
+    digest.iter().take(ID_BYTES).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Holds off other backups of the database while it exists.
@@ -79,6 +84,12 @@ pub trait BackUp {
     /// The folder of its backups where none is configured; `None` if it has none then.
     fn default_backup_folder(&self) -> Option<PathBuf>;
 
+    /// Refuses a path that a backup of this store cannot have.
+    ///
+    /// # Errors
+    /// Why it cannot.
+    fn refuse_as_backup(&self, path: &Path) -> Result<()>;
+
     /// Keeps other processes from making a backup of the same database, and from restoring one, until it is dropped.
     ///
     /// # Errors
@@ -97,6 +108,13 @@ pub trait BackUp {
     /// # Errors
     /// Where it cannot be read, the file cannot be written, or `wait` was cancelled. What the file holds is of no use then.
     fn copy_to(&self, file: &Path, opened: &File, wait: &WaitPolicy<'_>) -> Result<()>;
+
+    /// Looks for damage in the database itself, after a copy of it was found to be damaged. Returns the error of a
+    /// damaged database; `None` where it is sound.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    fn damage_before_backup(&self, wait: &WaitPolicy<'_>) -> Result<Option<Error>>;
 
     /// Proves that a file is a complete backup of a database of CTS: nothing in it is damaged, and this cts can restore
     /// it. The file is not changed, and nothing is created beside it.

@@ -1,11 +1,13 @@
 //! Changing a database: the write transaction under the migration lock.
 
+use std::fmt;
 use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{Inspect, WaitPolicy};
 use crate::error::{Error, Result};
+use crate::system::progress::{WorkDone, WorkUnit};
 use cts_schema::catalog::{
     AcceptedDifference, Column, Correction, CounterFault, Index, Object, Table,
 };
@@ -13,15 +15,44 @@ use cts_schema::constraint_exception::{ConstraintException, Rule};
 use cts_schema::migration::Migration;
 use cts_schema::sql::Statement;
 
+/// Work that takes long on a large database.
+#[derive(Clone, Copy, Debug)]
+pub enum LongWork<'p> {
+    /// A table or an index is built. Counted in rows; those of an index are done all at once.
+    Building(&'p Object),
+    /// The database is copied. Counted in bytes.
+    Copying,
+}
+
+impl fmt::Display for LongWork<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LongWork::Building(object) => write!(f, "making {object}"),
+            LongWork::Copying => f.write_str("copying the database"),
+        }
+    }
+}
+
 /// The progress of long-running work.
 #[derive(Clone, Copy, Debug)]
 pub struct Progress<'p> {
-    /// The table or index that is being built.
-    pub object: &'p Object,
-    /// Rows that are done. Of an index, none or all.
-    pub done: u64,
-    /// All rows.
-    pub total: u64,
+    /// The work.
+    pub work: LongWork<'p>,
+    /// How far it is.
+    pub amount: WorkDone,
+}
+
+impl<'p> Progress<'p> {
+    /// The progress of building a table or an index.
+    pub fn of_rows(object: &'p Object, done: u64, total: u64) -> Progress<'p> {
+        let amount = WorkDone { done, total, unit: WorkUnit::Rows };
+        Progress { work: LongWork::Building(object), amount }
+    }
+
+    /// The progress of work on files.
+    pub fn of_bytes(work: LongWork<'p>, done: u64, total: u64) -> Progress<'p> {
+        Progress { work, amount: WorkDone { done, total, unit: WorkUnit::Bytes } }
+    }
 }
 
 /// A table that was rebuilt.

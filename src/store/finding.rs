@@ -14,8 +14,6 @@ pub enum Group {
     Server,
     /// The content of the database.
     Database,
-    /// The backups and their folder.
-    Backups,
     /// The responses over HTTP.
     Endpoints,
     /// The systemd unit.
@@ -33,7 +31,6 @@ impl Group {
             Group::Files => "files",
             Group::Server => "server",
             Group::Database => "database",
-            Group::Backups => "backups",
             Group::Endpoints => "endpoints",
             Group::Service => "service",
             Group::Clock => "clock",

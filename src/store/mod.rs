@@ -20,7 +20,8 @@ mod wait;
 
 pub use backup::{BackUp, BackupContent, BackupLock, BackupSubject, TableRows, TrialDatabase};
 pub use change::{
-    Change, FailedStatement, Progress, RebuildCopy, Rebuilt, SiteLogEntry, StatementCounts,
+    Change, FailedStatement, LongWork, Progress, RebuildCopy, Rebuilt, SiteLogEntry,
+    StatementCounts,
 };
 pub use database::{
     AS_ITS_OWNER, Backend, Database, DatabaseIdentity, Examination, FileOwner, Holder, Opened,

@@ -1,5 +1,5 @@
 //! What the operating system offers: log, output and the text that is fit for it, files, secrets, users,
-//! processes, signals, deadlines, the clock, addresses, systemd.
+//! processes, progress, errors, signals, deadlines, the clock, addresses, systemd.
 //! Nothing here knows a database.
 
 pub mod address;
@@ -9,6 +9,7 @@ pub mod clock;
 pub mod deadline;
 pub mod environment;
 pub mod environment_file;
+pub mod errno;
 pub mod file_handle;
 pub mod log;
 mod log_queue;
@@ -16,6 +17,7 @@ mod log_writer;
 pub mod new_file;
 pub mod output;
 pub mod process;
+pub mod progress;
 pub mod secret;
 pub mod shell;
 pub mod signals;

@@ -51,6 +51,10 @@ impl BackUp for DatabaseServer {
         None
     }
 
+    fn refuse_as_backup(&self, _: &Path) -> Result<()> {
+        Ok(())
+    }
+
     /// The lock is an advisory one of the database, held by a transaction: a pooler keeps the connection as long.
     fn lock_backups(&self, wait: &WaitPolicy<'_>) -> Result<BackupLock> {
         self.locked(wait).map_err(|error| error.at(self.identity().location))
@@ -87,6 +91,10 @@ impl BackUp for DatabaseServer {
             Kind::Config => error,
             _ => error.at(self.identity().location),
         })
+    }
+
+    fn damage_before_backup(&self, _: &WaitPolicy<'_>) -> Result<Option<Error>> {
+        Ok(None)
     }
 
     fn prove_backup(&self, file: &Path, wait: &WaitPolicy<'_>) -> Result<BackupContent> {

@@ -64,14 +64,14 @@ pub fn create(
     let object = &Object::Index(table.into(), index.name.to_string());
     let name = session.qualified(table);
     let total = session.number(&format!("SELECT count(*) FROM {name}"))?;
-    progress(Progress { object, done: 0, total });
+    progress(Progress::of_rows(object, 0, total));
     // A row written between the count and the creation could make a unique index fail.
     session.run(&format!("LOCK TABLE {name} IN SHARE MODE"))?;
     let rows = if index.unique { count_duplicates(session, table, index)? } else { 0 };
     let create = create_index(&name, index, rows == 0, "");
     let dropped = session.qualified(&index.name);
     session.run(&format!("DROP INDEX IF EXISTS {dropped}; {create}"))?;
-    progress(Progress { object, done: total, total });
+    progress(Progress::of_rows(object, total, total));
     Ok(not_unique(table, index, rows))
 }
 

@@ -165,7 +165,7 @@ impl Build<'_> {
         let first = |at: usize| results.get(at).and_then(|rows: &Vec<Row>| rows.first());
         if let Some(row) = first(0) {
             let (done, total) = (row.number(0)?, row.number(1)?);
-            (self.wait.on_progress)(Progress { object: self.object, done, total });
+            (self.wait.on_progress)(Progress::of_rows(self.object, done, total));
         }
         first(1).map(|row| BlockingTransaction::read(row, 0)).transpose()
     }

@@ -105,7 +105,7 @@ pub fn rebuild(
     ))?;
     let plan = RebuildPlan::make(session, expected)?;
     let object = &Object::Table(expected.name.to_string());
-    progress(Progress { object, done: 0, total: plan.rows });
+    progress(Progress::of_rows(object, 0, plan.rows));
     let differing = differing_indexes(&plan);
     alter(session, &plan, &differing).map_err(|error| match error.kind {
         Kind::Data => error.at(format!("table {}", expected.name)),
@@ -115,7 +115,7 @@ pub fn rebuild(
         let what = format!("table {}: the conversion would lose rows", expected.name);
         return Err(Error::new(Kind::Data, what));
     }
-    progress(Progress { object, done: plan.rows, total: plan.rows });
+    progress(Progress::of_rows(object, plan.rows, plan.rows));
     let mut dropped = plan.dropped();
     dropped.extend(plan.dropped_elsewhere());
     let (rows, mut exceptions) = (plan.rows, plan.exceptions);

@@ -142,8 +142,21 @@ pub fn connect_through_wal(path: &Path) -> Result<Connection> {
         .map_err(|e| from_sqlite(path, &e))
 }
 
+/// Opens a file to write it, of which no other process knows yet: without locks, which not every file system has.
+///
+/// # Errors
+/// SQLite cannot open it. Nothing was changed.
+pub fn connect_exclusive(path: &Path) -> Result<Connection> {
+    open_with(&path_to_open(path)?, "vfs=unix-none", OpenFlags::SQLITE_OPEN_READ_WRITE)
+        .map_err(|e| from_sqlite(path, &e))
+}
+
 fn open(path: &Path, parameter: &str) -> rusqlite::Result<Connection> {
-    let flags = with_common_flags(OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI);
+    open_with(path, parameter, OpenFlags::SQLITE_OPEN_READ_ONLY)
+}
+
+fn open_with(path: &Path, parameter: &str, access: OpenFlags) -> rusqlite::Result<Connection> {
+    let flags = with_common_flags(access | OpenFlags::SQLITE_OPEN_URI);
     let conn = Connection::open_with_flags(uri(path) + "?" + parameter, flags)?;
     conn.execute_batch("PRAGMA trusted_schema = OFF")?;
     Ok(conn)

@@ -24,6 +24,7 @@ use super::error::{from_sqlite, is_busy};
 use super::file::{FileIdentity, side_file};
 use super::file_error::unreadable;
 use super::overwrite::{OverwriteWatch, WatchError};
+use super::running_copy;
 use super::storage::overwritten;
 use super::wal_reset::{REMAINDER_BYTES_MAX, RESET_BYTES, ResetPolicy, TRUNCATE_BYTES};
 use crate::error::Result;
@@ -193,6 +194,8 @@ impl Checkpointer {
         (is_long || file_bytes >= TRUNCATE_BYTES)
             && self.bytes(frames.total - frames.copied) <= REMAINDER_BYTES_MAX
             && self.reset.is_due(Instant::now())
+            // The reset would have to wait for the end of the copy.
+            && !running_copy::is_running(&self.path)
     }
 
     /// Blocks writers until the WAL can be reset, for as long as `wal_reset` allows. Other programs read

@@ -15,6 +15,7 @@ use super::file::{self, APPLICATION_ID, FileContent, FileIdentity, has_wal, side
 use super::file_system::refuse_network;
 use super::hot_journal;
 use super::lock::until_unlocked;
+use super::open_here::OpenHere;
 use super::permissions;
 use super::recognition::{refuse_foreign, refuse_foreign_id, refuse_foreign_interrupted};
 use super::wal_match::refuse_mismatched_wal;
@@ -67,6 +68,7 @@ impl Sqlite {
         hot_journal::keep(&path)?;
         let mut store = Sqlite::open_with(path, access, OpenFlags::SQLITE_OPEN_READ_WRITE, wait)?;
         store.link = Some(configured.to_path_buf());
+        store.open_here = OpenHere::note(&store.path);
         if store.conn.is_readonly("main").map_err(|e| store.error(&e))? {
             return Err(Error::new(Kind::Permission, "SQLite can read the file but not write it")
                 .at(store.path.display())

@@ -16,7 +16,7 @@ use crate::error::{Error, Kind};
 
 /// The error number of this thread: that of the last call of the C library that failed. No call that
 /// succeeds changes it (errno(3)), so that it is the cause of an error of SQLite that has just been returned.
-fn last_errno() -> Option<Errno> {
+pub fn last_errno() -> Option<Errno> {
     io::Error::last_os_error().raw_os_error().map(Errno::from_raw_os_error)
 }
 

@@ -32,7 +32,7 @@ pub const SIDE_FILES: [&str; 3] = ["-wal", "-shm", "-journal"];
 
 /// The longest path, in bytes, that SQLite opens together with the names of its side files
 /// (`MAX_PATHNAME` in os_unix.c is 512).
-const PATH_BYTES_MAX: usize = 500;
+pub const PATH_BYTES_MAX: usize = 500;
 
 /// What is at the path of a database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

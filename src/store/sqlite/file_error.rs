@@ -11,49 +11,27 @@ use rustix::process::geteuid;
 use super::storage::{NEW_DATABASE_BYTES, file_size_limit, free_bytes, has_no_inode, needed_bytes};
 use crate::error::{Cause, Error, Kind};
 use crate::store::AS_ITS_OWNER;
+use crate::system::errno::{self, errno_of};
 
-/// What an error number of the operating system means, whatever call failed with it: the kind of the
-/// error, and what to do. `None` if that depends on the call. (errno(3))
+/// What an error number of the operating system means for a database, whatever call failed with it: the kind of the
+/// error, and what to do. `None` if that depends on the call.
 pub fn meaning(errno: Errno) -> Option<(Kind, &'static str)> {
     Some(match errno {
         Errno::IO | Errno::NXIO | Errno::NODEV | Errno::TIMEDOUT => (
             Kind::Io,
             "check the disk (`dmesg`, `smartctl`) and its mount (`findmnt`); the file may be sound, and a backup is of no use before the disk works",
         ),
-        Errno::STALE => (Kind::Io, "mount its file system again (`findmnt`)"),
-        Errno::MFILE => {
-            (Kind::Io, "raise the limit on open files (`ulimit -n`, LimitNOFILE=) and run it again")
-        }
-        Errno::NFILE => (
-            Kind::Io,
-            "this machine has no open file left: find the program that holds them (`lsof`), or raise fs.file-max",
-        ),
-        Errno::NOMEM => (
-            Kind::Io,
-            "free memory (`free`), or raise the limit of this process (`ulimit -v`, MemoryMax=)",
-        ),
         Errno::NOLCK => {
             (Kind::Io, "put the database on a local file system, which can lock files (`findmnt`)")
         }
-        Errno::ACCESS | Errno::PERM => (
-            Kind::Permission,
-            "check the permissions and attributes of the path (`namei -l`, `lsattr -d`)",
-        ),
-        Errno::ROFS => (Kind::Permission, "mount the disk so that it can be written (`findmnt`)"),
-        Errno::LOOP => (Kind::Config, "correct the symbolic links of the path (`namei -l`)"),
         Errno::NOTDIR => {
             (Kind::Config, "set SQLITE_DB_PATH (or --db) to a file that is in a folder")
         }
         Errno::NAMETOOLONG => {
             (Kind::Config, "set SQLITE_DB_PATH (or --db) to a path with shorter names")
         }
-        _ => return None,
+        errno => return errno::meaning(errno),
     })
-}
-
-/// The error number of an error of the operating system.
-fn errno_of(cause: &io::Error) -> Option<Errno> {
-    cause.raw_os_error().map(Errno::from_raw_os_error)
 }
 
 /// The error of a file that cannot be read.

@@ -27,7 +27,7 @@ pub fn create(
     refuse_taken_name(conn, table, index)?;
     let object = &Object::Index(table.into(), index.name.to_string());
     let total = number(conn, &format!("SELECT count(*) FROM {}", quoted(table)))?;
-    progress(Progress { object, done: 0, total });
+    progress(Progress::of_rows(object, 0, total));
     let duplicates = if index.unique { count_duplicates(conn, table, index)? } else { 0 };
     let create = if duplicates > 0 || index.definition.is_empty() {
         create_index(&quoted(table), index, duplicates == 0, "")
@@ -35,7 +35,7 @@ pub fn create(
         index.definition.to_string()
     };
     conn.execute_batch(&format!("DROP INDEX IF EXISTS {}; {create}", quoted(&index.name)))?;
-    progress(Progress { object, done: total, total });
+    progress(Progress::of_rows(object, total, total));
     Ok(not_unique(table, index, duplicates))
 }
 

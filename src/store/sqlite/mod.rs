@@ -6,7 +6,7 @@
 //! - Before a WAL is copied into the file: `wal_match` with `wal_file`, `wal_evidence`, `page_source` and
 //!   `page_tree`; after a journal was rolled back `hot_journal`.
 //! - Reading: `inspect`, `catalog`, `ledger`, `exceptions`, `damage`; for `cts doctor` `checkup`.
-//! - `backup`: copies of the database while programs write.
+//! - `backup` with `backup_copy`, `running_copy` and `open_here`: copies of the database while programs write.
 //! - Changing: `rebuild` with `existing_table`, `create_table`, `row_copy` and `violations`; `index`,
 //!   `rebuild_copy`.
 //! - While it is open: `storage`, `checkpoint` with `wal_reset`, `overwrite` and `wal_index`, `wal_length`. Errors: `error`,
@@ -14,6 +14,7 @@
 
 mod at_rest;
 mod backup;
+mod backup_copy;
 mod catalog;
 mod checkpoint;
 mod checkup;
@@ -36,6 +37,7 @@ mod index;
 mod inspect;
 mod ledger;
 mod lock;
+mod open_here;
 mod overwrite;
 mod page_source;
 mod page_tree;
@@ -48,6 +50,7 @@ mod recognition;
 mod restore;
 mod row_copy;
 mod running;
+mod running_copy;
 mod storage;
 mod store;
 mod transaction;

@@ -56,7 +56,7 @@ impl RowCopy<'_> {
         {
             done += insert.execute([after, last])? as u64;
             after = last;
-            progress(Progress { object, done, total });
+            progress(Progress::of_rows(object, done, total));
         }
         Ok(total)
     }

@@ -13,6 +13,7 @@ use super::error::{from_sqlite, is_busy};
 use super::file::{self, FileIdentity, has_wal, is_empty};
 use super::inspect::{CachedCatalog, find_obstacles, has_more_rows, snapshot};
 use super::lock::until_unlocked;
+use super::open_here::OpenHere;
 use super::permissions::correct_modes;
 use super::recognition::refuse_foreign;
 use super::running::other_services;
@@ -50,6 +51,8 @@ pub struct Sqlite {
     pub(super) link: Option<PathBuf>,
     /// Set by the upkeep once the file was overwritten in place.
     pub(super) overwritten: Overwritten,
+    /// Of a database that was opened for writing.
+    pub(super) open_here: Option<OpenHere>,
 }
 
 impl Sqlite {
@@ -65,6 +68,7 @@ impl Sqlite {
             at_rest: None,
             link: None,
             overwritten: Overwritten::default(),
+            open_here: None,
         }
     }
 

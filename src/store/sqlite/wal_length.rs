@@ -14,6 +14,7 @@ use std::time::{Duration, SystemTime};
 
 use super::file::{FileIdentity, side_file};
 use super::lock::{WAL_WRITE_LOCK, locks_on};
+use super::running_copy;
 use crate::error::{Error, Kind};
 use crate::system::clock::UtcTime;
 use crate::system::process;
@@ -39,6 +40,10 @@ const NO_READER_SEEN: &str = "have cts serve run, which resets it; if it runs, l
 pub fn long_wal(path: &Path) -> Option<Error> {
     let size_bytes = fs::metadata(side_file(path, "-wal")).ok()?.len();
     if size_bytes < LONG_WAL_BYTES {
+        return None;
+    }
+    // A copy that goes on ends, or gives up.
+    if size_bytes < running_copy::wal_bytes_max(path) && running_copy::is_running(path) {
         return None;
     }
     let first = LockSample::take(path);

@@ -2,7 +2,6 @@
 
 mod access;
 mod attacks;
-mod backups_seen;
 mod conditions;
 mod http;
 mod lifecycle;

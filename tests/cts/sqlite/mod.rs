@@ -1,10 +1,10 @@
 //! The SQLite store: what cts does with one file, and what it refuses.
 
 mod adoption;
+mod backup;
 mod damage;
 mod definitions;
 mod doctor;
-mod doctor_backups;
 mod failed_calls;
 mod faults;
 mod files;

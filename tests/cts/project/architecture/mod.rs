@@ -34,7 +34,7 @@ const FOLDERS: [&[&str]; 14] = [
 const PLACES: [(&str, &[&str]); 16] = [
     ("clap", &["src/cli/"]),
     ("include_dir", &["src/store/schema.rs"]),
-    ("indicatif", &["src/migrate/progress.rs"]),
+    ("indicatif", &["src/system/progress.rs"]),
     ("listenfd", &["src/http/listener.rs"]),
     ("postgres", &["src/store/postgres/"]),
     ("r2d2", &["src/store/postgres/"]),

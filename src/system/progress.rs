@@ -2,28 +2,65 @@
 //! line every few seconds.
 
 use std::cell::{Cell, RefCell};
+use std::fmt::Display;
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
 
-use crate::store::{Progress, WaitReason};
 use crate::system::log::Log;
 use crate::system::visible::visible;
 
 /// Time between two lines; work that is done sooner is not reported.
 const PAUSE: Duration = Duration::from_secs(5);
 /// Rows from which on the beginning is reported too: an index build reports nothing in between.
-const MANY: u64 = 500_000;
+const MANY_ROWS: u64 = 500_000;
 /// How often a bar is drawn at most.
 const PICTURES_PER_SECOND: u8 = 20;
 /// Columns of a terminal that does not tell its size.
 const COLUMNS_DEFAULT: u16 = 80;
 const BAR: &str = "{msg} {wide_bar} {percent} %, {eta} left";
 
+/// What an amount of work is counted in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WorkUnit {
+    /// Rows of a table.
+    Rows,
+    /// Bytes of a file.
+    Bytes,
+}
+
+/// How far a piece of work is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WorkDone {
+    /// What is done.
+    pub done: u64,
+    /// All of it.
+    pub total: u64,
+    /// What both are counted in.
+    pub unit: WorkUnit,
+}
+
+impl WorkDone {
+    /// `12 of 250 MiB, 4 %`
+    fn text(self) -> String {
+        let WorkDone { done, total, unit } = self;
+        let percent = u128::from(done) * 100 / u128::from(total.max(1));
+        match unit {
+            WorkUnit::Rows => format!("{done} of {total} rows, {percent} %"),
+            WorkUnit::Bytes => format!("{} of {} MiB, {percent} %", done >> 20, total >> 20),
+        }
+    }
+
+    /// Whether it is so much that its beginning is reported too.
+    fn is_long(self) -> bool {
+        self.unit == WorkUnit::Rows && self.total >= MANY_ROWS
+    }
+}
+
 /// Logs a wait, and returns the sentence.
-pub fn log_wait(log: Log, wait: &WaitReason, waited: Duration) -> String {
+pub fn log_wait(log: Log, wait: &dyn Display, waited: Duration) -> String {
     let text = format!("waiting for {wait}, for {} s so far", waited.as_secs());
     log.warn(&text);
     text
@@ -42,25 +79,23 @@ impl ProgressReporter {
         ProgressReporter { log, bar: RefCell::new(None), reported_at: Cell::new(Instant::now()) }
     }
 
-    /// Reports progress where that is due. Returns the sentence then.
-    pub fn report(&self, progress: Progress<'_>) -> Option<String> {
-        let Progress { object, done, total } = progress;
+    /// Reports the progress of `work`, such as "copying the database", where that is due. Returns the sentence then.
+    pub fn report(&self, work: &dyn Display, progress: WorkDone) -> Option<String> {
         if self.log.is_watched() {
-            self.draw(progress);
+            self.draw(work, progress);
             return None;
         }
-        let is_long = done == 0 && total >= MANY;
-        if !is_long && self.reported_at.get().elapsed() < PAUSE {
+        let is_beginning = progress.done == 0 && progress.is_long();
+        if !is_beginning && self.reported_at.get().elapsed() < PAUSE {
             return None;
         }
         self.reported_at.set(Instant::now());
-        let percent = done * 100 / total.max(1);
-        let text = format!("making {object}: {done} of {total} rows, {percent} %");
+        let text = format!("{work}: {}", progress.text());
         self.log.info(&text);
         Some(text)
     }
 
-    fn draw(&self, Progress { object, done, total }: Progress<'_>) {
+    fn draw(&self, work: &dyn Display, WorkDone { done, total, .. }: WorkDone) {
         let mut bar = self.bar.borrow_mut();
         let bar = bar.get_or_insert_with(|| {
             let terminal = Box::new(LogTerminal { log: self.log, picture: Mutex::default() });
@@ -71,7 +106,7 @@ impl ProgressReporter {
                 Err(_) => bar,
             }
         });
-        bar.set_message(visible(&object.to_string()).into_owned());
+        bar.set_message(visible(&work.to_string()).into_owned());
         bar.set_length(total);
         bar.set_position(done);
         if done >= total {
@@ -146,5 +181,19 @@ impl TermLike for LogTerminal {
     fn flush(&self) -> io::Result<()> {
         self.log.draw(std::mem::take(&mut *self.picture()));
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_is_told_in_rows_and_in_mebibytes() {
+        let text = |done, total, unit| WorkDone { done, total, unit }.text();
+        assert_eq!(text(5, 20, WorkUnit::Rows), "5 of 20 rows, 25 %");
+        assert_eq!(text(3 << 20, 12 << 20, WorkUnit::Bytes), "3 of 12 MiB, 25 %");
+        assert_eq!(text(u64::MAX, u64::MAX, WorkUnit::Rows).rsplit(", ").next(), Some("100 %"));
+        assert_eq!(text(0, 0, WorkUnit::Bytes), "0 of 0 MiB, 0 %");
     }
 }
