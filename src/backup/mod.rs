@@ -39,4 +39,5 @@ pub use schedule::Schedule;
 pub use settings::BackupSettings;
 pub use state::{
     Age, BackedUpDatabase, BackupInspection, BackupState, Clocks, Inspector, LastBackup, Recency,
+    shown_age,
 };

@@ -51,6 +51,13 @@ impl Clocks {
     }
 }
 
+/// A period or an age as it is shown: to the minute from an hour on.
+pub fn shown_age(age: Duration) -> String {
+    let seconds = age.as_secs();
+    let seconds = if seconds >= 3600 { seconds - seconds % 60 } else { seconds };
+    humantime::format_duration(Duration::from_secs(seconds)).to_string()
+}
+
 impl Age {
     /// The age, where it is known.
     pub fn known(self) -> Option<Duration> {
@@ -127,6 +134,8 @@ pub struct BackupState {
     pub count: Option<usize>,
     /// The newest good one of this database.
     pub last: Option<LastBackup>,
+    /// The newest good one that was restored for a trial.
+    pub last_drilled: Option<BackupRecord>,
     /// The newest one of this database, if it does not count as a backup.
     pub newest_faulty: Option<BackupRecord>,
     /// How many there are of other databases.
@@ -183,6 +192,7 @@ impl BackupState {
             every: settings.every,
             count: inventory.as_ref().map(|_| good.len()),
             last,
+            last_drilled: good.iter().rfind(|backup| backup.drill.is_some()).copied().cloned(),
             newest_faulty: own.last().filter(|newest| newest.fault.is_some()).copied().cloned(),
             others: all.len() - own.len(),
             has_folder: inventory.as_ref().map(|inventory| inventory.has_folder),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use crate::backup::BackedUpDatabase;
 use crate::error::Error;
 use crate::health::{Reason, disk_reason, inode_reason, unanswered_reason};
 use crate::migrate::assessment::Assessment;
@@ -21,18 +22,34 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 const OBJECTS_NAMED: usize = 5;
 
 /// What the examination of the database found.
-#[derive(Default)]
 pub struct DatabaseExamination {
     /// The findings.
     pub findings: Vec<Finding>,
     /// The user who owns the database file.
     pub owner: Option<FileOwner>,
+    /// Which database backups must be of.
+    pub backed_up: BackedUpDatabase,
+}
+
+impl DatabaseExamination {
+    /// The one of a database that did not answer.
+    pub fn unanswered(database: &dyn Database, finding: Finding) -> DatabaseExamination {
+        let backed_up = unread(database);
+        DatabaseExamination { findings: vec![finding], owner: None, backed_up }
+    }
+}
+
+/// The database of backups, as far as it is known without its ledger.
+fn unread(database: &dyn Database) -> BackedUpDatabase {
+    let database_type = database.identity().backend.name().into();
+    BackedUpDatabase { database_type, ..BackedUpDatabase::default() }
 }
 
 /// Examines the database and its storage.
 pub fn examine(database: &dyn Database) -> DatabaseExamination {
     let cancelled = Arc::new(AtomicBool::new(false));
     let found = database.examine(&WaitPolicy::silent(LOCK_TIMEOUT, &cancelled));
+    let mut backed_up = unread(database);
     let mut findings = found.findings;
     findings.extend(unanswered(&found.storage));
     findings.extend(found.long_wal.map(long_wal));
@@ -41,9 +58,10 @@ pub fn examine(database: &dyn Database) -> DatabaseExamination {
     findings.extend(writable(&found.storage));
     if let Some(snapshot) = &found.snapshot {
         let missing = missing_objects_of(database, snapshot);
+        backed_up = BackedUpDatabase::of(database.identity().backend.name(), snapshot);
         findings.extend(contents(database.identity().schema, snapshot, &missing));
     }
-    DatabaseExamination { findings, owner: found.owner }
+    DatabaseExamination { findings, owner: found.owner, backed_up }
 }
 
 fn disk(storage: &StorageStatus) -> Option<Finding> {

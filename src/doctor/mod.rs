@@ -4,6 +4,9 @@
 //!
 //! The results become [`Finding`]s by pure functions, in the files of this folder and in the stores.
 
+mod backup_folder;
+mod backup_units;
+mod backups;
 mod clock;
 mod contents;
 mod endpoints;
@@ -23,6 +26,7 @@ use crate::store::Backend;
 use crate::store::finding::{Finding, Group};
 use crate::system::deadline::BackgroundTask;
 use crate::system::log::Verbosity;
+use backups::BackupExamination;
 use contents::DatabaseExamination;
 use summary::print_findings;
 use unit::UnitExamination;
@@ -45,18 +49,19 @@ pub fn run(config: &Config, as_json: bool) -> Result<u8> {
     let endpoints = BackgroundTask::start("endpoints", move || endpoints::examine(&examined))?;
     let unit = BackgroundTask::start("unit", unit::examine)?;
     let clock = BackgroundTask::start("clock", clock::examine)?;
+    let backups = BackupExamination::start(config)?;
 
     let mut findings = settings::examine(config);
-    let database = database.until(deadline).unwrap_or_else(|_| DatabaseExamination {
-        findings: vec![unanswered(config)],
-        owner: None,
-    });
+    let database = database
+        .until(deadline)
+        .unwrap_or_else(|_| DatabaseExamination::unanswered(&*config.database, unanswered(config)));
     findings.extend(database.findings);
     findings.extend(endpoints.until(deadline).unwrap_or_else(|_| vec![overdue(Group::Endpoints)]));
     let unit = unit.until(deadline).unwrap_or_else(|_| UnitExamination {
         findings: vec![overdue(Group::Service)],
         ..UnitExamination::default()
     });
+    findings.extend(backups.until(deadline, config, &database.backed_up, &unit));
     findings.extend(unit.findings);
     findings.extend(unit.sandbox.and_then(|sandbox| {
         let path = service_path(config, unit.database_path.as_deref())?;

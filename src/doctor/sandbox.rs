@@ -18,31 +18,83 @@ pub struct Sandbox {
     pub read_write_paths: String,
 }
 
+/// What keeps the service from writing below a folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Barrier {
+    /// It sees another `/tmp`.
+    PrivateTmp,
+    /// It may not enter homes.
+    ProtectHome,
+    /// The folder is read-only for it.
+    ProtectSystem,
+}
+
 impl Sandbox {
     /// Judges the path of the service's database.
     pub fn examine(&self, path: &Path) -> Finding {
         let name = "sandbox";
-        let (shown, below) = (path.display(), |folders: &[&str]| {
-            folders.iter().any(|folder| path.starts_with(folder))
-        });
+        let (shown, folder) = (path.display(), path.parent().unwrap_or(path).display());
+        let bad =
+            |why: String, remedy: String| Finding::bad(Group::Service, name, why).remedy(remedy);
+        match self.barrier(path) {
+            Some(Barrier::PrivateTmp) => bad(
+                format!(
+                    "cts.service has a /tmp of its own (PrivateTmp=): it does not see {shown}, and would create another database"
+                ),
+                "move the database to another folder, such as /data".into(),
+            ),
+            Some(Barrier::ProtectHome) => bad(
+                format!("cts.service may not enter {folder} (ProtectHome=)"),
+                "move the database, or set ProtectHome=no: systemctl edit cts".into(),
+            ),
+            Some(Barrier::ProtectSystem) => bad(
+                format!("cts.service may not write {folder} ({})", self.protection()),
+                format!("systemctl edit cts: [Service] ReadWritePaths=-{folder}"),
+            ),
+            None => Finding::good(Group::Service, name, format!("cts.service may write {folder}")),
+        }
+    }
+
+    /// The finding of a folder of backups that the service cannot write.
+    pub fn examine_backups(&self, folder: &Path) -> Option<Finding> {
+        let (barrier, folder) = (self.barrier(folder)?, folder.display());
+        let elsewhere = "set CTS_BACKUP_DIR to a folder that the service may write";
+        let (what, remedy) = match barrier {
+            Barrier::PrivateTmp => (
+                format!(
+                    "cts.service has a /tmp of its own (PrivateTmp=), and does not see {folder}"
+                ),
+                elsewhere.into(),
+            ),
+            Barrier::ProtectHome => {
+                (format!("cts.service may not enter {folder} (ProtectHome=)"), elsewhere.into())
+            }
+            Barrier::ProtectSystem => (
+                format!("cts.service may not write {folder} ({})", self.protection()),
+                format!("systemctl edit cts: [Service] ReadWritePaths=-{folder}"),
+            ),
+        };
+        Some(Finding::attention(Group::Backups, "sandbox", what).remedy(remedy))
+    }
+
+    fn protection(&self) -> String {
+        let Sandbox { protect_system, read_write_paths, .. } = self;
+        format!("ProtectSystem={protect_system}, ReadWritePaths={read_write_paths}")
+    }
+
+    fn barrier(&self, path: &Path) -> Option<Barrier> {
+        let below = |folders: &[&str]| folders.iter().any(|folder| path.starts_with(folder));
         let paths = self.read_write_paths.split_whitespace();
         let is_named = paths
             .map(|given| given.trim_start_matches(['-', '+']))
             .any(|given| path.starts_with(given));
-        let folder = path.parent().unwrap_or(path).display();
-        let bad =
-            |why: String, remedy: String| Finding::bad(Group::Service, name, why).remedy(remedy);
         if !matches!(self.private_tmp.as_str(), "" | "no") && below(&["/tmp", "/var/tmp"]) {
-            let why = format!(
-                "cts.service has a /tmp of its own (PrivateTmp=): it does not see {shown}, and would create another database"
-            );
-            return bad(why, "move the database to another folder, such as /data".into());
+            return Some(Barrier::PrivateTmp);
         }
         let is_home = below(&["/home", "/root", "/run/user"]);
         let is_home_readable = matches!(self.protect_home.as_str(), "" | "no");
         if is_home && !is_home_readable && !(self.protect_home == "read-only" && is_named) {
-            let why = format!("cts.service may not enter {folder} (ProtectHome=)");
-            return bad(why, "move the database, or set ProtectHome=no: systemctl edit cts".into());
+            return Some(Barrier::ProtectHome);
         }
         let is_protected = match self.protect_system.as_str() {
             "strict" => !below(&["/dev", "/proc", "/sys"]),
@@ -50,14 +102,7 @@ impl Sandbox {
             "" | "no" => false,
             _ => below(&["/usr", "/boot", "/efi"]),
         };
-        if is_protected && !is_named {
-            let why = format!(
-                "cts.service may not write {folder} (ProtectSystem={}, ReadWritePaths={})",
-                self.protect_system, self.read_write_paths
-            );
-            return bad(why, format!("systemctl edit cts: [Service] ReadWritePaths=-{folder}"));
-        }
-        Finding::good(Group::Service, name, format!("cts.service may write {folder}"))
+        (is_protected && !is_named).then_some(Barrier::ProtectSystem)
     }
 }
 
@@ -83,6 +128,16 @@ mod tests {
             ("/tmp/cts.db", "another folder"),
         ] {
             assert!(remedy(&shipped, path).is_some_and(|remedy| remedy.contains(part)), "{path}");
+        }
+        assert_eq!(shipped.examine_backups(Path::new("/data/backups")), None);
+        for (folder, part) in [
+            ("/mnt/usb", "ReadWritePaths=-/mnt/usb"),
+            ("/home/u/backups", "CTS_BACKUP_DIR"),
+            ("/tmp/backups", "CTS_BACKUP_DIR"),
+        ] {
+            let found = shipped.examine_backups(Path::new(folder)).unwrap();
+            assert_eq!(found.grade, Grade::Attention);
+            assert!(found.remedy.unwrap().contains(part), "{folder}");
         }
         let open = Sandbox::default();
         assert_eq!(open.examine(Path::new("/home/u/cts.db")).grade, Grade::Good);

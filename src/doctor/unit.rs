@@ -8,7 +8,7 @@ use super::sandbox::Sandbox;
 use crate::store::finding::{Finding, Group};
 
 /// Exists if systemd is the init system (sd_booted(3)).
-const BOOTED: &str = "/run/systemd/system";
+pub const BOOTED: &str = "/run/systemd/system";
 const UNIT: &str = "cts.service";
 /// The exposure level (`systemd-analyze security`) that the shipped unit does not exceed.
 const EXPOSURE_MAX: f32 = 2.0;
@@ -66,10 +66,11 @@ fn socket_waits(output: &str) -> bool {
 }
 
 /// The properties of one unit. One that systemctl does not print is not known.
-struct Properties<'o>(BTreeMap<&'o str, &'o str>);
+pub struct Properties<'o>(BTreeMap<&'o str, &'o str>);
 
 impl<'o> Properties<'o> {
-    fn read(output: &'o str) -> Properties<'o> {
+    /// Reads what `systemctl show` prints of one unit.
+    pub fn read(output: &'o str) -> Properties<'o> {
         Properties(output.lines().filter_map(|line| line.split_once('=')).collect())
     }
 
@@ -78,7 +79,7 @@ impl<'o> Properties<'o> {
     }
 
     /// A property that the unit has been given a value for.
-    fn value(&self, name: &str) -> Option<&'o str> {
+    pub fn value(&self, name: &str) -> Option<&'o str> {
         self.get(name).filter(|value| !value.is_empty())
     }
 }
@@ -155,7 +156,8 @@ fn unreported(name: &str) -> Finding {
     Finding::skipped(Group::Service, name, "not examined: systemctl does not report it")
 }
 
-fn is_enabled(state: &str) -> bool {
+/// Whether a unit in this state of its file is started.
+pub fn is_enabled(state: &str) -> bool {
     matches!(state, "enabled" | "enabled-runtime" | "static" | "alias" | "generated" | "linked")
 }
 

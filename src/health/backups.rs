@@ -1,11 +1,11 @@
 //! What the backups of a database give reason for. None of it makes a database unusable: programs trade without backups.
 
-use std::time::Duration;
-
 use super::conditions::{Condition, Subject};
 use super::report::Report;
 use super::verdict::Reason;
-use crate::backup::{Age, BackupInspection, BackupState, Inspector, LastBackup, Recency};
+use crate::backup::{
+    Age, BackupInspection, BackupState, Inspector, LastBackup, Recency, shown_age,
+};
 use crate::error::Kind;
 
 impl Report {
@@ -34,10 +34,16 @@ fn backup_reasons(state: &BackupState) -> Vec<Reason> {
     if state.every.is_none() {
         return Vec::new();
     }
-    [unread(state), overdue(state), from_the_future(state), faulty(state)]
+    [no_folder(state), unread(state), overdue(state), from_the_future(state), faulty(state)]
         .into_iter()
         .flatten()
         .collect()
+}
+
+/// On a server, which has no folder by default.
+fn no_folder(state: &BackupState) -> Option<Reason> {
+    let text = "no backups are made: CTS_BACKUP_EVERY is set, and CTS_BACKUP_DIR is not. Try: set CTS_BACKUP_DIR to a folder";
+    state.folder.is_none().then(|| Reason::Warning(text.into()))
 }
 
 /// Another user may see the database, but not its backups: they are unknown then, and the service sees them.
@@ -54,11 +60,11 @@ fn overdue(state: &BackupState) -> Option<Reason> {
     if state.recency() != Recency::Overdue {
         return None;
     }
-    let every = shown(state.every?);
+    let every = shown_age(state.every?);
     let remedy = "Try: `cts backup`; `cts doctor` and the log of the service say why none was made";
     let what = match &state.last {
         Some(LastBackup { record, age: Age::Known(age) }) => {
-            format!("the last good backup, {}, is {} old", record.file, shown(*age))
+            format!("the last good backup, {}, is {} old", record.file, shown_age(*age))
         }
         Some(LastBackup { record, .. }) => {
             format!("the age of the last good backup, {}, is unknown", record.file)
@@ -88,11 +94,4 @@ fn faulty(state: &BackupState) -> Option<Reason> {
     let newest = state.newest_faulty.as_ref()?;
     let why = newest.fault.as_deref()?;
     Some(Reason::Warning(format!("the newest backup, {}, counts for nothing: {why}", newest.file)))
-}
-
-/// A duration as it is shown: to the minute from an hour on.
-pub fn shown(duration: Duration) -> String {
-    let seconds = duration.as_secs();
-    let seconds = if seconds >= 3600 { seconds - seconds % 60 } else { seconds };
-    humantime::format_duration(Duration::from_secs(seconds)).to_string()
 }

@@ -287,6 +287,10 @@ mod tests {
         }
         assert!(is_critical(Subject::Write, Error::new(Kind::Permission, "read-only")));
         assert!(matches!(reason(Subject::SiteLog, damage()), Reason::Notice(_)));
+        // The disk may be that of the backups.
+        for error in [Error::new(Kind::Io, "disk I/O error"), damage()] {
+            assert!(matches!(reason(Subject::Backup, error), Reason::Warning(_)));
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::system::clock::SteadyClock;
 /// How long what was read is used. Commands and timers make backups too.
 const READ_INTERVAL: Duration = Duration::from_secs(10);
 /// After how long a folder that is being read counts as one that does not answer.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Sees the backups; every thread has a clone.
 #[derive(Clone)]

@@ -14,6 +14,8 @@ pub enum Group {
     Server,
     /// The content of the database.
     Database,
+    /// The backups and their folder.
+    Backups,
     /// The responses over HTTP.
     Endpoints,
     /// The systemd unit.
@@ -31,6 +33,7 @@ impl Group {
             Group::Files => "files",
             Group::Server => "server",
             Group::Database => "database",
+            Group::Backups => "backups",
             Group::Endpoints => "endpoints",
             Group::Service => "service",
             Group::Clock => "clock",

@@ -3,9 +3,8 @@
 use serde::Serialize;
 
 use super::format::timestamp;
-use crate::backup::LastBackup;
+use crate::backup::{LastBackup, shown_age};
 use crate::health::Report;
-use crate::health::backups::shown;
 use crate::system::visible::Lines;
 
 /// The object `backups` of a JSON body.
@@ -77,7 +76,7 @@ impl Report {
     /// Adds the backups to the text of `cts status`.
     pub(super) fn add_backups(&self, text: &mut Lines) {
         let Some(state) = &self.backups else { return };
-        let every = state.every.map(|every| format!("one every {}", shown(every)));
+        let every = state.every.map(|every| format!("one every {}", shown_age(every)));
         let every = every.unwrap_or_else(|| "none is made automatically".into());
         match (&state.folder, state.count) {
             (None, _) => text.add("Backups:    no folder is set"),
@@ -98,7 +97,7 @@ impl Report {
 
 fn last_line(last: &LastBackup) -> String {
     let LastBackup { record, age } = last;
-    let age = age.known().map_or("of unknown age".into(), |age| format!("{} old", shown(age)));
+    let age = age.known().map_or("of unknown age".into(), |age| format!("{} old", shown_age(age)));
     let restored = match (&record.drill, record.restore_seconds()) {
         (Some(_), Some(seconds)) => format!("restored for a trial in {seconds:.1} s"),
         (Some(_), None) => "restored for a trial".into(),

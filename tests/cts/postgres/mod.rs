@@ -4,6 +4,7 @@ mod adoption;
 mod attributes;
 mod backup;
 mod backup_faults;
+mod backups_seen;
 mod counters;
 mod doctor;
 mod failover;

@@ -2,6 +2,7 @@
 
 mod access;
 mod attacks;
+mod backups_seen;
 mod conditions;
 mod http;
 mod lifecycle;

@@ -5,6 +5,7 @@ mod backup;
 mod damage;
 mod definitions;
 mod doctor;
+mod doctor_backups;
 mod failed_calls;
 mod faults;
 mod files;
