@@ -168,6 +168,10 @@ fn environment() -> Vec<Entry> {
         ),
         entry("CTS_BACKUP_KEEP", default(&DEFAULT_BACKUP_KEEP, "Which backups are kept.")),
         entry(
+            "CTS_BACKUP_COMPRESS",
+            "1: compress the backups of the folder with zstd; pg_dump compresses by itself. Default: 0.",
+        ),
+        entry(
             "CTS_PG_DUMP",
             "Path of pg_dump, with pg_restore in the same folder, for backups of a PostgreSQL database. Without, they are looked for on PATH and in /usr/lib/postgresql.",
         ),

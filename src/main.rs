@@ -77,7 +77,10 @@ fn run(Invocation { command, flags }: &Invocation) -> Result<u8> {
         Command::Accept { object, withdraw } => {
             commands::accept::run(&config, log, object, *withdraw)
         }
-        Command::Backup { file } => commands::backup::run(&config, log, file.as_deref()),
+        Command::Backup { file, compress } => {
+            commands::backup::run(&config, log, file.as_deref(), *compress)
+        }
+        Command::VerifyBackup { file } => commands::verify_backup::run(&config, log, file),
         Command::Backups { json } => commands::backups::run(&config, *json),
         Command::Doctor { json } => doctor::run(&config, *json),
     }

@@ -33,7 +33,11 @@ pub fn is_compressed(first: &[u8]) -> bool {
 ///
 /// # Errors
 /// Reading or writing failed, or the content has another length. What the file holds is of no use then.
-pub fn compress(content: &mut impl Read, content_bytes: u64, to: &mut File) -> io::Result<()> {
+pub fn compress(
+    content: &mut impl Read,
+    content_bytes: u64,
+    to: &mut (impl Write + Seek),
+) -> io::Result<()> {
     to.write_all(&[0; HEADER_LENGTH])?;
     let mut encoder = Encoder::new(Hashed::new(&mut *to), LEVEL)?;
     encoder.include_checksum(true)?;

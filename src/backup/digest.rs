@@ -1,6 +1,6 @@
 //! The SHA-256 of a backup, and the file beside it that `sha256sum --check` reads.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
@@ -12,6 +12,8 @@ use crate::error::{Error, Kind, Result};
 
 /// Bytes that are read at a time.
 const CHUNK_BYTES: usize = 256 << 10;
+/// The longest line for `sha256sum --check`, in bytes: the digits, and a path.
+const LINE_BYTES_MAX: u64 = 8 << 10;
 
 /// The SHA-256 of what a file holds, from its beginning, in hexadecimal digits.
 ///
@@ -45,16 +47,27 @@ pub fn digest_line(digest: &str, name: &str) -> String {
     format!("{mark}{digest}  {escaped}\n")
 }
 
+/// The text of a file that holds a SHA-256, with its beginning only where it is no such file; `None` if there is none.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn digest_text(path: &Path) -> Result<Option<String>> {
+    let mut text = Vec::new();
+    match File::open(path).and_then(|file| file.take(LINE_BYTES_MAX).read_to_end(&mut text)) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        read => read
+            .map(|_| Some(String::from_utf8_lossy(&text).into_owned()))
+            .map_err(|e| failed(path, "cannot be read", &e)),
+    }
+}
+
 /// Compares a backup with the SHA-256 in the file beside it. Returns whether there is one.
 ///
 /// # Errors
 /// [`Kind::Data`] if they differ, or if the file holds no SHA-256; or if one of them cannot be read.
 pub fn compare_with_digest_file(backup: &Path, digest: &str) -> Result<bool> {
     let path = beside(backup, DIGEST);
-    let text = match fs::read_to_string(&path) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
-        text => text.map_err(|e| failed(&path, "cannot be read", &e))?,
-    };
+    let Some(text) = digest_text(&path)? else { return Ok(false) };
     let expected = text.split_whitespace().next().unwrap_or_default().trim_start_matches('\\');
     if expected.eq_ignore_ascii_case(digest) {
         return Ok(true);

@@ -10,6 +10,7 @@ use super::failure::failed;
 use super::manifest::{FORMAT, Manifest};
 use super::name::{MANIFEST, beside};
 use super::partial::write_whole;
+use super::seal::sealed;
 use crate::error::{Error, Kind, Result};
 use crate::system::errno::errno_of;
 use crate::system::new_file::create_folders;
@@ -128,6 +129,6 @@ pub fn read_manifest(backup: &Path) -> Option<Manifest> {
 /// # Errors
 /// If it cannot be written. The one before is in place then.
 pub fn write_manifest(backup: &Path, manifest: &Manifest) -> io::Result<()> {
-    let text = serde_json::to_string_pretty(manifest)?;
-    write_whole(&beside(backup, MANIFEST), &format!("{text}\n"))
+    let text = sealed(&serde_json::to_string_pretty(manifest)?);
+    write_whole(&beside(backup, MANIFEST), &text)
 }

@@ -6,18 +6,22 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::compressing::compress_copy;
 use super::digest::{digest_line, sha256};
 use super::failure::failed;
 use super::folder::{BackupFolder, StoredBackup, read_manifest, write_manifest};
 use super::manifest::{CopiedDatabase, FORMAT, KeptBy, Manifest};
-use super::name::{DIGEST, MANIFEST, beside};
+use super::name::{DIGEST, MANIFEST, PLAIN, beside};
 use super::partial::{PartialFile, write_whole};
 use super::place::BackupPlace;
 use super::room::refuse_full_disk;
 use crate::error::{Error, Kind, Result};
-use crate::store::{BackupSubject, Database, WaitPolicy};
+use crate::store::{Backend, BackupSubject, Database, WaitPolicy};
 use crate::system::clock::UtcTime;
 use crate::system::version::VERSION;
+
+/// Which part of the room of a copy its compressed form is taken to need, beside it, before it is known: half.
+const COMPRESSED_SHARE: u64 = 2;
 
 /// Where a backup is to be.
 #[derive(Clone, Copy, Debug)]
@@ -41,7 +45,8 @@ pub struct MadeBackup {
     pub notes: Vec<String>,
 }
 
-/// Makes a backup of the database while programs write, and proves it. Returns it.
+/// Makes a backup of the database while programs write, and proves it; `compress` makes it smaller where its format does not
+/// compress by itself. Returns it.
 ///
 /// # Errors
 /// Where the database cannot be read, the copy cannot be written or proved, or another backup of the same database is being
@@ -49,26 +54,46 @@ pub struct MadeBackup {
 pub fn make(
     database: &dyn Database,
     target: BackupTarget<'_>,
+    compress: bool,
     wait: &WaitPolicy<'_>,
 ) -> Result<MadeBackup> {
+    // `pg_dump` compresses by itself.
+    let compress = compress && database.identity().backend == Backend::Sqlite;
     let _lock = database.lock_backups(wait)?;
     let subject = database.backup_subject(wait)?;
     let made_at = UtcTime::now();
     let BackupPlace { folder, path, name, kept_by, mut notes } =
-        BackupPlace::find(database, target, made_at)?;
-    refuse_full_disk(folder.path(), "the backup", subject.size_bytes)?;
+        BackupPlace::find(database, target, made_at, compress)?;
+    let compressed_bytes = if compress { subject.size_bytes / COMPRESSED_SHARE } else { 0 };
+    refuse_full_disk(folder.path(), "the backup", subject.size_bytes + compressed_bytes)?;
     let mut parts = Parts::create(&path)?;
     notes.extend(parts.note());
+    let plain = if compress { Some(Parts::create(&beside(&path, PLAIN))?) } else { None };
     let start = Instant::now();
-    let copy = parts.partial()?;
+    let copy = plain.as_ref().unwrap_or(&parts).partial()?;
     copy_whole(database, copy, &subject, wait)?;
     let copy_time = start.elapsed();
     let start = Instant::now();
     let content = database.prove_backup(copy.path(), wait);
     let content = content.map_err(|error| explain_damage(database, error, wait))?;
+    let uncompressed_bytes = match &plain {
+        Some(_) => {
+            let to = parts.partial()?;
+            Some(compress_copy(copy.path(), to.path(), to.file(), wait)?)
+        }
+        None => None,
+    };
+    drop(plain);
     let serial = folder.list()?.last().map_or(1, |newest| newest.manifest.serial.saturating_add(1));
-    let mut manifest =
-        Manifest { file: name, serial, kept_by, ..describe(database, subject, made_at, copy)? };
+    let mut manifest = Manifest {
+        file: name,
+        serial,
+        kept_by,
+        ..describe(database, subject, made_at, parts.partial()?)?
+    };
+    if let Some(bytes) = uncompressed_bytes {
+        manifest.uncompressed_bytes = bytes;
+    }
     manifest.record_proof(content);
     let proof_time = start.elapsed();
     wait.check_cancelled()?;

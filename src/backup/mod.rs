@@ -4,7 +4,9 @@
 //! which says of which database it is and what it holds. A file without a manifest was not made here and is never deleted.
 
 mod choose;
+mod companions;
 mod compress;
+mod compressing;
 mod digest;
 mod drill;
 mod failure;
@@ -21,9 +23,11 @@ mod restore;
 mod retention;
 mod room;
 mod schedule;
+mod seal;
 mod settings;
 mod state;
 mod trial_folder;
+mod verify;
 
 pub use choose::{BackupChoice, ChosenBackup, find_backup};
 pub use drill::{RestoredTrial, drill, restore_for_trial};
@@ -41,3 +45,4 @@ pub use state::{
     Age, BackedUpDatabase, BackupInspection, BackupState, Clocks, Inspector, LastBackup, Recency,
     shown_age,
 };
+pub use verify::{VerifiedBackup, verify};

@@ -11,6 +11,8 @@ const TIME_LENGTH: usize = 16;
 pub const COMPRESSED: &str = ".zst";
 /// The end of the name of a file that is not complete.
 pub const PARTIAL: &str = ".partial";
+/// The end of the name of a copy that is being compressed.
+pub const PLAIN: &str = ".plain";
 /// The end of the name of the file that holds the SHA-256 of a backup.
 pub const DIGEST: &str = ".sha256";
 /// The end of the name of the file that describes a backup.

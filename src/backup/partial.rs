@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, FlockOperation, RenameFlags, flock, linkat, renameat_with};
 use rustix::io::Errno;
 
-use super::name::{DIGEST, MANIFEST, PARTIAL, beside, is_backup_name};
+use super::name::{DIGEST, MANIFEST, PARTIAL, PLAIN, beside, is_backup_name};
 use crate::system::file_handle::open_regular;
 use crate::system::new_file::create_file;
 
@@ -186,6 +186,7 @@ pub fn clean(folder: &Path) {
 /// The companions go first: as long as the partial file is there, the next run knows whose they are.
 pub fn clean_one(complete: &Path) {
     let Ok(Some(left)) = open_abandoned(&beside(complete, PARTIAL)) else { return };
+    clean_one(&beside(complete, PLAIN));
     if fs::symlink_metadata(complete).is_err() {
         for ending in [DIGEST, MANIFEST] {
             clean_one(&beside(complete, ending));
@@ -197,6 +198,6 @@ pub fn clean_one(complete: &Path) {
 
 /// Whether it is the name of a backup, or of a companion of one.
 fn is_of_backup(name: &str) -> bool {
-    let of = [DIGEST, MANIFEST].iter().find_map(|ending| name.strip_suffix(ending));
+    let of = [DIGEST, MANIFEST, PLAIN].iter().find_map(|ending| name.strip_suffix(ending));
     is_backup_name(of.unwrap_or(name))
 }

@@ -41,12 +41,14 @@ impl BackupPlace {
         database: &dyn Database,
         target: BackupTarget<'_>,
         made_at: UtcTime,
+        compress: bool,
     ) -> Result<BackupPlace> {
         let place = match target {
             BackupTarget::Folder(folder) => {
                 let notes = folder.create()?;
                 clean(folder.path());
-                let (path, name) = free_name(folder, made_at, database.backup_extension());
+                let (path, name) =
+                    free_name(folder, made_at, database.backup_extension(), compress);
                 BackupPlace { folder: folder.clone(), path, name, kept_by: KeptBy::Rules, notes }
             }
             BackupTarget::File(path) => {
@@ -112,9 +114,14 @@ fn refuse_existing(path: &Path) -> Result<()> {
 }
 
 /// The path of a new backup of this time, which no file has yet, and its name.
-fn free_name(folder: &BackupFolder, time: UtcTime, extension: &str) -> (PathBuf, String) {
+fn free_name(
+    folder: &BackupFolder,
+    time: UtcTime,
+    extension: &str,
+    compress: bool,
+) -> (PathBuf, String) {
     let named = |number| {
-        let name = backup_name(&time.for_file_name(), number, extension, false);
+        let name = backup_name(&time.for_file_name(), number, extension, compress);
         (folder.path().join(&name), name)
     };
     // Where a folder may not be entered, no file can be created either, which is said then.

@@ -12,7 +12,7 @@ use super::digest::{self, compare_with_digest_file};
 use super::failure::failed;
 use super::folder::read_manifest;
 use super::manifest::Manifest;
-use super::name::{PARTIAL, beside, folder_of};
+use super::name::{DIGEST, PARTIAL, beside, folder_of};
 use super::room::refuse_full_disk;
 use super::trial_folder::TrialFolder;
 use crate::error::{Error, Kind, Result};
@@ -70,9 +70,15 @@ pub fn examine(file: &Path, wait: &WaitPolicy<'_>) -> Result<ExaminedBackup> {
         return Err(refused(&path, "is a part of a backup that was not completed"));
     }
     let sha256 = hash(&path, &mut opened, wait)?;
-    let has_digest_file = compare_with_digest_file(&path, &sha256)?;
     let manifest = read_manifest(&path);
     compare_with_manifest(&path, manifest.as_ref(), size_bytes, &sha256)?;
+    let has_digest_file =
+        compare_with_digest_file(&path, &sha256).map_err(|error| match &manifest {
+            Some(_) => error
+                .note("its manifest has the same as the file, so it is that file which is wrong")
+                .remedy(format!("move {} away", beside(&path, DIGEST).display())),
+            None => error,
+        })?;
     let content = Content::recognise(&path, size_bytes)?;
     let has_digest = has_digest_file || manifest.is_some() || content.has_digest;
     if !has_digest {

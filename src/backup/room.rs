@@ -39,3 +39,10 @@ pub fn refuse_full_disk(folder: &Path, what: &str, needed_bytes: u64) -> Result<
     );
     Err(Error::new(Kind::Io, text).at(folder.display()).caused_by(Cause::DiskFull).remedy(NO_ROOM))
 }
+
+/// Whether more than the reserve is free in a folder, as far as that can be read.
+pub fn has_reserve(folder: &Path) -> bool {
+    rustix::fs::statvfs(folder).map_or(true, |disk| {
+        disk.f_blocks == 0 || disk.f_bavail.saturating_mul(disk.f_frsize) > RESERVE_BYTES
+    })
+}

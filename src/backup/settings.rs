@@ -14,4 +14,6 @@ pub struct BackupSettings {
     pub every: Option<Duration>,
     /// Which of them are kept (`CTS_BACKUP_KEEP`).
     pub keep: KeepRules,
+    /// Whether those of the folder are compressed (`CTS_BACKUP_COMPRESS`).
+    pub compress: bool,
 }

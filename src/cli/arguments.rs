@@ -57,6 +57,13 @@ pub enum Command {
     Backup {
         /// The file to make; `None` for one in the folder of backups.
         file: Option<PathBuf>,
+        /// Compress it.
+        compress: bool,
+    },
+    /// `cts backup --verify`: prove a backup and restore it for a trial.
+    VerifyBackup {
+        /// The backup.
+        file: PathBuf,
     },
     /// `cts backups`: list the backups.
     Backups {
@@ -146,7 +153,10 @@ fn command(matches: &ArgMatches) -> Result<Command, clap::Error> {
             let words: Vec<&str> = words.map(String::as_str).collect();
             Command::Accept { object: words.join(" "), withdraw: own.get_flag("withdraw") }
         }
-        "backup" => Command::Backup { file: own.get_one("FILE").cloned() },
+        "backup" => match (own.get_flag("verify"), own.get_one::<PathBuf>("FILE").cloned()) {
+            (true, Some(file)) => Command::VerifyBackup { file },
+            (_, file) => Command::Backup { file, compress: own.get_flag("compress") },
+        },
         "backups" => Command::Backups { json: own.get_flag("json") },
         "doctor" => Command::Doctor { json: own.get_flag("json") },
         _ => Command::Serve,
@@ -212,6 +222,18 @@ mod tests {
         assert_eq!(parsed_command("accept users"), accept("users", false));
         assert_eq!(parsed_command("accept index i on t --withdraw"), accept("index i on t", true));
         assert!(parsed("accept").is_err());
+    }
+
+    #[test]
+    fn backup_takes_a_file_to_make_or_to_verify() {
+        let file = PathBuf::from("/b/x.db");
+        let backup = |file, compress| Command::Backup { file, compress };
+        assert_eq!(parsed_command("backup"), backup(None, false));
+        assert_eq!(parsed_command("backup --compress"), backup(None, true));
+        assert_eq!(parsed_command("backup /b/x.db"), backup(Some(file.clone()), false));
+        assert!(parsed("backup --compress --verify /b/x.db").is_err());
+        assert_eq!(parsed_command("backup --verify /b/x.db"), Command::VerifyBackup { file });
+        assert!(parsed("backup --verify").is_err());
     }
 
     #[test]

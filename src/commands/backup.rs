@@ -13,16 +13,18 @@ use crate::system::log::Log;
 ///
 /// # Errors
 /// Why none could be made. Nothing is left behind then.
-pub fn run(config: &Config, log: Log, file: Option<&Path>) -> Result<u8> {
+pub fn run(config: &Config, log: Log, file: Option<&Path>, compress: bool) -> Result<u8> {
     let folder = config.backups.folder.as_deref().map(BackupFolder::at);
     let target = match (file, &folder) {
         (Some(file), _) => BackupTarget::File(file),
         (None, Some(folder)) => BackupTarget::Folder(folder),
         (None, None) => return Err(no_folder()),
     };
+    // The setting is that of the folder.
+    let compress = compress || (file.is_none() && config.backups.compress);
     interruptible(config, log, |wait| {
         let MadeBackup { backup, copy_time, proof_time, notes } =
-            make(&*config.database, target, wait)?;
+            make(&*config.database, target, compress, wait)?;
         notes.iter().for_each(|note| log.info(note));
         let rows: u64 = backup.manifest.tables.values().sum();
         let (tables, size_kib) = (backup.manifest.tables.len(), backup.manifest.size_bytes >> 10);

@@ -9,6 +9,7 @@ pub mod migrate;
 pub mod repair;
 pub mod status;
 pub mod verify;
+pub mod verify_backup;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;

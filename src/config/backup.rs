@@ -7,7 +7,7 @@ use crate::config::{DEFAULT_BACKUP_EVERY, DEFAULT_BACKUP_KEEP};
 use crate::error::Result;
 use crate::store::Database;
 
-/// CTS_BACKUP_DIR, CTS_BACKUP_EVERY and CTS_BACKUP_KEEP.
+/// CTS_BACKUP_DIR, CTS_BACKUP_EVERY, CTS_BACKUP_KEEP and CTS_BACKUP_COMPRESS.
 ///
 /// # Errors
 ///
@@ -34,5 +34,6 @@ pub fn backups(env: &EnvironmentReader<'_>, database: &dyn Database) -> Result<B
     let keep: KeepRules =
         text.parse().map_err(|()| invalid("CTS_BACKUP_KEEP", &text, EXPECTED_RULES))?;
     env.record("CTS_BACKUP_KEEP", source, keep);
-    Ok(BackupSettings { folder: folder.map(|folder| folder.value), every, keep })
+    let compress = env.switch("CTS_BACKUP_COMPRESS")?;
+    Ok(BackupSettings { folder: folder.map(|folder| folder.value), every, keep, compress })
 }

@@ -1,7 +1,7 @@
 //! The names of all settings, and the variables that look as if they were meant for cts and are not read.
 
 /// The names of all environment variables that configure cts.
-pub const VARIABLES: [&str; 21] = [
+pub const VARIABLES: [&str; 22] = [
     "DATABASE_TYPE",
     "SQLITE_DB_PATH",
     "DATABASE_URL",
@@ -17,6 +17,7 @@ pub const VARIABLES: [&str; 21] = [
     "CTS_BACKUP_DIR",
     "CTS_BACKUP_EVERY",
     "CTS_BACKUP_KEEP",
+    "CTS_BACKUP_COMPRESS",
     "CTS_PG_DUMP",
     "CTS_LOCK_TIMEOUT",
     "CTS_WAIT",

@@ -197,7 +197,12 @@ mod tests {
         let (path, access) = ("/data/cts.db".into(), FileAccess::default());
         let conditions = Conditions::new(Log::new(Verbosity::Quiet));
         let keep = DEFAULT_BACKUP_KEEP.parse().unwrap();
-        let backups = BackupWatch::start(&BackupSettings { folder: None, every: None, keep });
+        let backups = BackupWatch::start(&BackupSettings {
+            folder: None,
+            every: None,
+            keep,
+            compress: false,
+        });
         let database = Arc::new(DatabaseFile { path, access });
         let prober = Prober::new(database, conditions, backups);
         let (sender, questions) = mpsc::channel();

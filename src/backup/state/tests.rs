@@ -34,6 +34,7 @@ fn observed(backups: Vec<BackupRecord>, every_hours: Option<u32>) -> BackupInspe
             folder: Some("/backups".into()),
             every: every_hours.map(|hours| HOUR * hours),
             keep: "daily=7".parse().unwrap(),
+            compress: false,
         },
         found: Some(Ok(Arc::new(inventory))),
         clocks: Clocks { wall: at(NOW), steady: None },

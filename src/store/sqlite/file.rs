@@ -204,6 +204,23 @@ pub fn is_wal(path: &Path) -> bool {
     matches!(first_bytes::<20>(path), Ok(Some(bytes)) if bytes[WRITE_VERSION_AT] == WAL_VERSION)
 }
 
+/// The size of the database in bytes, by its header; `None` where the header does not hold a valid one (sqlite.org/fileformat2.html,
+/// 1.3.8).
+///
+/// # Errors
+/// The file cannot be read.
+pub fn size_in_header(path: &Path) -> io::Result<Option<u64>> {
+    let Some(bytes) = first_bytes::<100>(path)? else { return Ok(None) };
+    let number =
+        |at: usize| u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+    let page_bytes = match u16::from_be_bytes([bytes[16], bytes[17]]) {
+        1 => 65_536,
+        bytes => u64::from(bytes),
+    };
+    let is_valid = number(24) == number(92) && number(28) > 0;
+    Ok(is_valid.then(|| u64::from(number(28)) * page_bytes))
+}
+
 /// Sets in a serialized database that the journal mode is WAL.
 pub fn set_wal(database: &mut [u8]) {
     for version in database.iter_mut().take(READ_VERSION_AT + 1).skip(WRITE_VERSION_AT) {

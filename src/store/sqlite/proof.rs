@@ -8,6 +8,7 @@ use super::connect::interrupt_when;
 use super::damage::{find_all_orphans, structural_damage};
 use super::error::from_sqlite;
 use super::file::{self, FileContent};
+use super::file_error::unreadable;
 use super::inspect::snapshot;
 use super::recognition::refuse_foreign;
 use super::{DatabaseFile, FileAccess, catalog};
@@ -23,6 +24,7 @@ pub fn prove(path: &Path, wait: &WaitPolicy<'_>) -> Result<BackupContent> {
     if matches!(file::inspect(path)?, FileContent::Missing | FileContent::Empty) {
         return Err(without_tables(path));
     }
+    refuse_truncated(path)?;
     let failed = |e: &rusqlite::Error| from_sqlite(path, e);
     let mut conn = connect_immutable(path)?;
     interrupt_when(&mut conn, wait.cancelled).map_err(|e| failed(&e))?;
@@ -48,6 +50,19 @@ pub fn prove(path: &Path, wait: &WaitPolicy<'_>) -> Result<BackupContent> {
     let own = snapshot.ledger.iter().filter(|row| row.is_ours());
     let migrations = own.map(|row| row.name.to_string()).collect();
     Ok(BackupContent { migrations, tables, orphans })
+}
+
+/// Refuses a file that is shorter than its header says. SQLite reads zeros where the last page is cut off.
+fn refuse_truncated(path: &Path) -> Result<()> {
+    let size = file::size_in_header(path).map_err(|e| unreadable(path, &e))?;
+    let found_bytes = file::attributes(path)?.map_or(0, |found| found.len());
+    match size {
+        Some(bytes) if found_bytes < bytes => {
+            let what = format!("it is cut off: it has {found_bytes} bytes of {bytes}");
+            Err(Error::new(Kind::Data, what).at(path.display()).caused_by(Cause::Damage))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn without_tables(path: &Path) -> Error {

@@ -2,12 +2,12 @@
 //! leaves the old database and reports the space needed.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::support::harness::{Done, Machine, Run, for_each, is_root, leave_free};
+use crate::support::disk::Disk;
+use crate::support::harness::{Done, Machine, Run, for_each, is_root};
 use crate::support::scenario::{State, Trial};
 
 const LEVELS: u64 = 26;
@@ -155,38 +155,4 @@ fn a_file_system_without_figures_is_not_taken_for_a_full_one() {
     let db = disk.folder.join("cts.db");
     machine.cts("migrate").db(&db).success();
     machine.cts("--check").db(&db).success().says(&["CTS OK"]);
-}
-
-/// A small file system, with a file that occupies what must not be free.
-struct Disk {
-    folder: PathBuf,
-    size: u64,
-}
-
-impl Disk {
-    fn mount(machine: &Machine) -> Disk {
-        Disk::mount_with(machine, "size=32m", 32 << 20)
-    }
-
-    fn mount_with(machine: &Machine, options: &str, size: u64) -> Disk {
-        let folder = machine.path("disk");
-        fs::create_dir(&folder).unwrap();
-        let mount = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", options, "tmpfs"])
-            .arg(&folder)
-            .status();
-        assert!(mount.unwrap().success());
-        Disk { folder, size }
-    }
-
-    /// Leaves this many bytes free, or everything if there is less.
-    fn leave(&self, bytes: u64) {
-        leave_free(&self.folder, bytes);
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg(&self.folder).status();
-    }
 }

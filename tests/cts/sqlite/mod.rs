@@ -2,6 +2,7 @@
 
 mod adoption;
 mod backup;
+mod backup_proof;
 mod damage;
 mod definitions;
 mod doctor;

@@ -5,6 +5,7 @@ pub mod certs;
 #[cfg(feature = "postgres")]
 pub mod cluster;
 pub mod container;
+pub mod disk;
 pub mod harness;
 pub mod kills;
 pub mod older_databases;

@@ -1,0 +1,41 @@
+//! A small file system, which only root can mount.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use super::harness::{Machine, leave_free};
+
+/// A small file system, with a file that occupies what must not be free.
+pub struct Disk {
+    pub folder: PathBuf,
+    pub size: u64,
+}
+
+impl Disk {
+    pub fn mount(machine: &Machine) -> Disk {
+        Disk::mount_with(machine, "size=32m", 32 << 20)
+    }
+
+    pub fn mount_with(machine: &Machine, options: &str, size: u64) -> Disk {
+        let folder = machine.path("disk");
+        fs::create_dir(&folder).unwrap();
+        let mount = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", options, "tmpfs"])
+            .arg(&folder)
+            .status();
+        assert!(mount.unwrap().success());
+        Disk { folder, size }
+    }
+
+    /// Leaves this many bytes free, or everything if there is less.
+    pub fn leave(&self, bytes: u64) {
+        leave_free(&self.folder, bytes);
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.folder).status();
+    }
+}
