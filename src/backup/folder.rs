@@ -34,6 +34,23 @@ pub struct StoredBackup {
     pub manifest: Manifest,
 }
 
+impl StoredBackup {
+    /// Whether it counts as a backup: its file has the size that it was made with, and no drill of it failed.
+    pub fn is_good(&self) -> bool {
+        let bytes = fs::symlink_metadata(&self.path).map(|found| found.len());
+        self.manifest.is_good() && bytes.is_ok_and(|bytes| bytes == self.manifest.size_bytes)
+    }
+
+    /// What was made, for the log.
+    pub fn summary(&self) -> String {
+        let Manifest { size_bytes, tables, .. } = &self.manifest;
+        let (size_kib, rows) = (size_bytes >> 10, tables.values().sum::<u64>());
+        let tables = tables.len();
+        let path = self.path.display();
+        format!("Backup {path}: {size_kib} KiB, {tables} tables with {rows} rows")
+    }
+}
+
 impl BackupFolder {
     /// The folder at a path, which need not exist.
     pub fn at(path: &Path) -> BackupFolder {

@@ -16,12 +16,14 @@ use super::partial::{PartialFile, write_whole};
 use super::place::BackupPlace;
 use super::room::refuse_full_disk;
 use crate::error::{Error, Kind, Result};
-use crate::store::{Backend, BackupSubject, Database, WaitPolicy};
+use crate::store::{Backend, BackupLock, BackupSubject, Database, WaitPolicy};
 use crate::system::clock::UtcTime;
 use crate::system::version::VERSION;
 
 /// Which part of the room of a copy its compressed form is taken to need, beside it, before it is known: half.
 const COMPRESSED_SHARE: u64 = 2;
+/// Pause between two attempts to begin while another cts migrates the database.
+const MIGRATION_PAUSE: Duration = Duration::from_millis(200);
 
 /// Where a backup is to be.
 #[derive(Clone, Copy, Debug)]
@@ -45,21 +47,36 @@ pub struct MadeBackup {
     pub notes: Vec<String>,
 }
 
-/// Makes a backup of the database while programs write, and proves it; `compress` makes it smaller where its format does not
-/// compress by itself. Returns it.
+/// Keeps other processes from making a backup of the same database until the lock is dropped, and waits for a migration
+/// that another cts runs on it.
 ///
 /// # Errors
-/// Where the database cannot be read, the copy cannot be written or proved, or another backup of the same database is being
-/// made. Nothing is left behind then, and the backups before are as they were.
-pub fn make(
+/// [`Kind::TryAgain`] where one of them does not end within the time that `wait` allows.
+pub fn lock(database: &dyn Database, wait: &WaitPolicy<'_>) -> Result<BackupLock> {
+    let lock = database.lock_backups(wait)?;
+    let is_free = || match database.migrating() {
+        None => Ok(Some(())),
+        Some(_) => wait.pause(MIGRATION_PAUSE).map(|()| None),
+    };
+    wait.until_unlocked(is_free, || database.migrating())?;
+    Ok(lock)
+}
+
+/// Makes a backup of the database while programs write, and proves it, under a lock that its caller holds; `compress` makes
+/// it smaller where its format does not compress by itself. Returns it.
+///
+/// # Errors
+/// Where the database cannot be read, or the copy cannot be written or proved. Nothing is left behind then, and the backups
+/// before are as they were.
+pub fn make_locked(
     database: &dyn Database,
+    _: &BackupLock,
     target: BackupTarget<'_>,
     compress: bool,
     wait: &WaitPolicy<'_>,
 ) -> Result<MadeBackup> {
     // `pg_dump` compresses by itself.
     let compress = compress && database.identity().backend == Backend::Sqlite;
-    let _lock = database.lock_backups(wait)?;
     let subject = database.backup_subject(wait)?;
     let made_at = UtcTime::now();
     let BackupPlace { folder, path, name, kept_by, mut notes } =

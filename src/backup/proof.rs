@@ -298,7 +298,7 @@ fn first_bytes(path: &Path, content: &mut impl Read) -> Result<Vec<u8>> {
 }
 
 /// The SHA-256 of a file, from its beginning.
-fn hash(path: &Path, file: &mut File, wait: &WaitPolicy<'_>) -> Result<String> {
+pub fn hash(path: &Path, file: &mut File, wait: &WaitPolicy<'_>) -> Result<String> {
     let mut hash = Sha256::new();
     read_all(path, file, wait, |bytes| {
         hash.update(bytes);

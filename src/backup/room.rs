@@ -11,6 +11,15 @@ use crate::error::{Cause, Error, Kind, Result};
 /// Bytes that stay free, whatever is written: those below which the health of the database is `unhealthy`.
 pub const RESERVE_BYTES: u64 = 16 << 20;
 
+/// Refuses an automatic backup of so many bytes where less than twice its size would stay free after it.
+///
+/// # Errors
+/// As [`refuse_full_disk`].
+pub fn refuse_low_disk(folder: &Path, backup_bytes: u64) -> Result<()> {
+    let what = "an automatic backup, after which twice its size is to stay free,";
+    refuse_little_room(folder, what, backup_bytes.saturating_mul(3))
+}
+
 /// Refuses to write so many bytes into a folder where less than the reserve would stay free, or where this process may not
 /// make so large a file: `what` is what needs them.
 ///
@@ -26,6 +35,10 @@ pub fn refuse_full_disk(folder: &Path, what: &str, needed_bytes: u64) -> Result<
             "raise the limit on the size of files (`ulimit -f`, LimitFSIZE=) and run it again",
         ));
     }
+    refuse_little_room(folder, what, needed_bytes)
+}
+
+fn refuse_little_room(folder: &Path, what: &str, needed_bytes: u64) -> Result<()> {
     let disk =
         rustix::fs::statvfs(folder).map_err(|e| failed(folder, "cannot be used", &e.into()))?;
     let free_bytes = disk.f_bavail.saturating_mul(disk.f_frsize);

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::interruptible;
-use crate::backup::{BackupFolder, BackupTarget, MadeBackup, make};
+use crate::backup::{BackupFolder, BackupTarget, MadeBackup, follow_up, lock, make_locked};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::system::log::Log;
@@ -15,25 +15,31 @@ use crate::system::log::Log;
 /// Why none could be made. Nothing is left behind then.
 pub fn run(config: &Config, log: Log, file: Option<&Path>, compress: bool) -> Result<u8> {
     let folder = config.backups.folder.as_deref().map(BackupFolder::at);
-    let target = match (file, &folder) {
-        (Some(file), _) => BackupTarget::File(file),
-        (None, Some(folder)) => BackupTarget::Folder(folder),
+    let (target, is_kept_by_rules) = match (file, &folder) {
+        (Some(file), _) => (BackupTarget::File(file), false),
+        (None, Some(folder)) => (BackupTarget::Folder(folder), true),
         (None, None) => return Err(no_folder()),
     };
     // The setting is that of the folder.
     let compress = compress || (file.is_none() && config.backups.compress);
     interruptible(config, log, |wait| {
+        let lock = lock(&*config.database, wait)?;
         let MadeBackup { backup, copy_time, proof_time, notes } =
-            make(&*config.database, target, compress, wait)?;
+            make_locked(&*config.database, &lock, target, compress, wait)?;
         notes.iter().for_each(|note| log.info(note));
-        let rows: u64 = backup.manifest.tables.values().sum();
-        let (tables, size_kib) = (backup.manifest.tables.len(), backup.manifest.size_bytes >> 10);
         log.info(format_args!(
-            "✓ Backup {}: {size_kib} KiB, {tables} tables with {rows} rows, copied in {}, proved in {}",
-            backup.path.display(),
+            "✓ {}, copied in {}, proved in {}",
+            backup.summary(),
             in_ms(copy_time),
             in_ms(proof_time)
         ));
+        if is_kept_by_rules {
+            let deletions = follow_up(&*config.database, &config.backups, &backup, &lock, wait)?;
+            if !deletions.deleted.is_empty() {
+                log.info(deletions.summary(config.backups.keep));
+            }
+            deletions.failures.iter().for_each(|error| log.warn(error));
+        }
         Ok(0)
     })
 }

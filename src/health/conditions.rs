@@ -37,11 +37,15 @@ pub enum Subject {
     OtherService,
     /// Backups are made by the service.
     Backup,
+    /// The newest backup can be restored.
+    Drill,
+    /// Backups that no rule keeps are deleted.
+    OldBackups,
 }
 
 impl Subject {
     /// The beginning of a sentence about a fault of it; the error follows.
-    fn failure(self) -> &'static str {
+    pub fn failure(self) -> &'static str {
         match self {
             Subject::Response
             | Subject::Write
@@ -53,6 +57,8 @@ impl Subject {
             Subject::Failover => "cannot bring the schema of the server up to date: ",
             Subject::SiteLog => "cannot write to table site_logs: ",
             Subject::Backup => "the last backup failed: ",
+            Subject::Drill => "the last backup was not restored for a trial: ",
+            Subject::OldBackups => "old backups are not deleted: ",
         }
     }
 
@@ -69,6 +75,8 @@ impl Subject {
             Subject::SiteLog => "table site_logs can be written again",
             Subject::OtherService => "no other cts serves the database",
             Subject::Backup => "backups are made again",
+            Subject::Drill => "the last backup can be restored",
+            Subject::OldBackups => "old backups are deleted again",
         }
     }
 
@@ -104,7 +112,7 @@ impl Condition {
         match self.subject {
             Subject::Response | Subject::Write => Reason::Critical(text),
             Subject::SiteLog | Subject::OtherService => Reason::Notice(text),
-            Subject::Backup => Reason::Warning(text),
+            Subject::Backup | Subject::Drill | Subject::OldBackups => Reason::Warning(text),
             _ if self.error.kind == Kind::Io || self.error.is_damage() => Reason::Critical(text),
             _ => Reason::Warning(text),
         }

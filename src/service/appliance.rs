@@ -6,10 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
+use crate::backup::BackupSettings;
 use crate::error::{Error, Kind, Result};
 use crate::health::{Conditions, Subject};
 use crate::http::server::HttpServer;
+use crate::service::backups::BackupThread;
 use crate::service::prober::Prober;
+use crate::store::Database;
 use crate::system::log::Log;
 use crate::system::signals::StopSignal;
 use crate::system::systemd::Notifier;
@@ -39,6 +42,8 @@ pub enum ServiceEvent {
 
 /// The running service.
 pub struct Appliance {
+    pub database: Arc<dyn Database>,
+    pub backups: BackupSettings,
     pub log: Log,
     pub notifier: Notifier,
     pub server: HttpServer,
@@ -58,11 +63,12 @@ impl Appliance {
     /// As [`serve`](super::serve).
     pub fn run(&self, events: &Receiver<ServiceEvent>) -> Result<()> {
         if let Some(signal) = self.until_ready(events)? {
-            return self.stop(signal);
+            return self.stop(signal, None);
         }
         self.log.info("✓ Application Ready for Production");
+        let backups = self.start_backups();
         let signal = self.until_signal(events)?;
-        self.stop(signal)
+        self.stop(signal, backups)
     }
 
     /// Waits until the database is ready (`None`) or a signal has come.
@@ -147,10 +153,27 @@ impl Appliance {
         }
     }
 
-    fn stop(&self, signal: StopSignal) -> Result<()> {
+    /// Starts the automatic backups. A service without them is degraded, not ended.
+    fn start_backups(&self) -> Option<BackupThread> {
+        let database = Arc::clone(&self.database);
+        match BackupThread::start(database, &self.backups, &self.prober, self.log) {
+            Ok(thread) => thread,
+            Err(error) => {
+                self.conditions.record(Subject::Backup, &Err::<(), _>(error));
+                None
+            }
+        }
+    }
+
+    /// A backup that is being made is given up first: it would keep the WAL from being emptied.
+    fn stop(&self, signal: StopSignal, mut backups: Option<BackupThread>) -> Result<()> {
         self.log.info(format_args!("Stopping ({})", signal.name()));
         self.notifier.stopping("finishing requests and emptying the WAL");
+        if let Some(backups) = &mut backups {
+            backups.cancel();
+        }
         self.server.stop(REQUESTS_TIMEOUT, &self.is_hurried);
+        drop(backups);
         self.prober.close(CLOSE_TIMEOUT)
     }
 }

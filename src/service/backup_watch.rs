@@ -65,7 +65,6 @@ impl BackupWatch {
     }
 
     /// Has the folder read again, because a backup was made or deleted.
-    #[allow(dead_code)]
     pub fn refresh(&self) {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).has_changed = true;
         self.inspect();

@@ -2,6 +2,7 @@
 //! after it, proves regularly that the database can be written, follows a failover, and puts back what is
 //! missing. One connection, one thread.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
@@ -24,6 +25,8 @@ const WRITE_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 const HEALING_INTERVAL: Duration = Duration::from_secs(60);
 /// How long healing waits for other writers.
 const HEALING_LOCK_TIMEOUT: Duration = Duration::from_millis(500);
+/// How many rows for `site_logs` are kept while the database cannot be written.
+const ENTRIES_MAX: usize = 100;
 /// How long the last entry of `site_logs` waits for other writers.
 const STOP_ENTRY_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -40,6 +43,8 @@ pub struct DatabaseThread {
     reported_at: Instant,
     /// Since when the database cannot be used.
     unusable_since: Option<Instant>,
+    /// Rows for `site_logs` that are not written yet.
+    entries: VecDeque<SiteLogEntry>,
     next_write: Instant,
     next_healing: Instant,
 }
@@ -63,6 +68,7 @@ impl DatabaseThread {
             log,
             reported_at: now,
             unusable_since: None,
+            entries: VecDeque::new(),
             next_write: now + WRITE_INTERVAL,
             next_healing: now + HEALING_INTERVAL,
         }
@@ -82,12 +88,14 @@ impl DatabaseThread {
         for question in first.into_iter().chain(questions.try_iter()) {
             match question {
                 Question::Report(reply) => replies.push(reply),
+                Question::Record(entry) => self.entries.push_back(entry),
                 Question::Close(reply) => return Some(Some(reply)),
             }
         }
         if !replies.is_empty() {
             self.answer(replies);
         }
+        self.write_entries();
         self.do_what_is_due();
         self.conditions.record(Subject::Response, &Ok(()));
         Some(None)
@@ -123,6 +131,26 @@ impl DatabaseThread {
         if Instant::now() >= self.next_healing {
             self.heal();
             self.next_healing = Instant::now() + HEALING_INTERVAL;
+        }
+    }
+
+    /// Writes what is to be in `site_logs`. What another program's lock stands in the way of is tried again in the next turn.
+    fn write_entries(&mut self) {
+        while self.entries.len() > ENTRIES_MAX {
+            self.entries.pop_front();
+        }
+        while let Some(entry) = self.entries.front().cloned() {
+            let written = self.with_lock_timeout(HEALING_LOCK_TIMEOUT, |store, wait| {
+                write_site_log(store, wait, &entry)
+            });
+            let is_momentary = |error: &Error| {
+                matches!(error.kind, Kind::TryAgain | Kind::Blocked | Kind::Unavailable)
+            };
+            if written.as_ref().is_err_and(is_momentary) {
+                return;
+            }
+            self.conditions.record(Subject::SiteLog, &written);
+            self.entries.pop_front();
         }
     }
 

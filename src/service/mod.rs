@@ -3,6 +3,7 @@
 
 mod appliance;
 mod backup_watch;
+mod backups;
 mod database_thread;
 mod prober;
 mod start;
@@ -55,7 +56,17 @@ pub fn serve(config: &Config, log: Log) -> Result<()> {
     log.info(format_args!("Listening on http://{}", server.address()));
     open_database(config, log, &prober, &cancelled, events)?;
 
-    let appliance = Appliance { log, notifier, server, prober, conditions, cancelled, is_hurried };
+    let appliance = Appliance {
+        database: Arc::clone(&config.database),
+        backups: config.backups.clone(),
+        log,
+        notifier,
+        server,
+        prober,
+        conditions,
+        cancelled,
+        is_hurried,
+    };
     let result = appliance.run(&received);
     log.info("Stopped");
     result

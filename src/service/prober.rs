@@ -10,7 +10,7 @@ use crate::health::{Conditions, Report};
 use crate::service::backup_watch::BackupWatch;
 use crate::service::database_thread::DatabaseThread;
 use crate::service::upkeep::UpkeepThread;
-use crate::store::{Database, Store};
+use crate::store::{Database, SiteLogEntry, Store};
 use crate::system::log::Log;
 
 /// How long a request waits for a report.
@@ -20,6 +20,8 @@ const REPORT_TIMEOUT: Duration = Duration::from_secs(3);
 pub enum Question {
     /// For a report.
     Report(Sender<Report>),
+    /// To write a row into `site_logs`, as soon as that is possible.
+    Record(SiteLogEntry),
     /// To record the stop of the service, and to close the database.
     Close(Sender<Result<()>>),
 }
@@ -70,7 +72,6 @@ impl Prober {
     }
 
     /// What the folder of backups holds.
-    #[allow(dead_code)]
     pub fn backups(&self) -> &BackupWatch {
         &self.backups
     }
@@ -129,6 +130,12 @@ impl Prober {
         Report::unreachable(&*self.database, &self.no_answer(REPORT_TIMEOUT))
             .with_conditions(&self.conditions.current())
             .with_backups(self.backups.inspect())
+    }
+
+    /// Has a row written into `site_logs`. Does not wait for it; a service that stops writes it no more.
+    pub fn record(&self, entry: SiteLogEntry) {
+        let questions = self.state().questions.clone();
+        let _ = questions.map(|questions| questions.send(Question::Record(entry)));
     }
 
     /// Records the stop of the service in `site_logs` and closes the database.
@@ -219,7 +226,7 @@ mod tests {
             let prober = prober.clone();
             std::thread::spawn(move || prober.report().connected)
         };
-        let Question::Report(reply) = questions.recv().unwrap() else { panic!("it is closed") };
+        let Question::Report(reply) = questions.recv().unwrap() else { panic!("another question") };
         drop(reply);
         assert!(!asking.join().unwrap());
     }

@@ -2,6 +2,7 @@
 
 mod access;
 mod attacks;
+mod automatic_backups;
 mod backups_seen;
 mod conditions;
 mod http;

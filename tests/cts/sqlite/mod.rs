@@ -17,6 +17,7 @@ mod healing;
 mod hot_journal;
 mod kills;
 mod looks;
+mod old_backups;
 mod query_plans;
 mod refusals;
 mod refused_healing;

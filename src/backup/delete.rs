@@ -1,0 +1,164 @@
+//! Deleting the backups that no rule keeps. Only a file that cts made for this database, that it keeps by rules, and that is
+//! to the bit what it made, is deleted; of whatever else is in the folder nothing is touched.
+
+use std::fs::{self, Metadata, OpenOptions};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use super::KeepRules;
+use super::failure::failed;
+use super::folder::{BackupFolder, StoredBackup, read_manifest};
+use super::manifest::{KeptBy, Manifest};
+use super::name::{DIGEST, MANIFEST, PARTIAL, beside, is_backup_name};
+use super::proof::hash;
+use super::retention::{DatedBackup, keep_reasons};
+use crate::error::{Error, Kind, Result};
+use crate::store::{Backend, BackupLock, Database, DatabaseIdentity, WaitPolicy};
+use crate::system::file_handle::open_regular;
+
+/// The database whose backups are deleted by rules.
+pub struct BackupOwner {
+    identity: DatabaseIdentity,
+    database_id: String,
+}
+
+/// What came of deleting.
+#[derive(Debug, Default)]
+pub struct Deletions {
+    /// The names of the files that were deleted.
+    pub deleted: Vec<String>,
+    /// Why others could not be. They are as they were.
+    pub failures: Vec<Error>,
+}
+
+impl Deletions {
+    /// What was deleted, for the log.
+    pub fn summary(&self, rules: KeepRules) -> String {
+        let names = self.deleted.join(", ");
+        format!("Backups that no rule keeps ({rules}) were deleted: {names}")
+    }
+}
+
+impl BackupOwner {
+    /// The database with this id.
+    pub fn new(database: &dyn Database, database_id: &str) -> BackupOwner {
+        BackupOwner { identity: database.identity(), database_id: database_id.into() }
+    }
+
+    /// Whether the backup is one of this database.
+    pub fn owns(&self, manifest: &Manifest) -> bool {
+        let database = &manifest.database;
+        database.kind == self.identity.backend.name() && database.id == self.database_id
+    }
+
+    /// Whether it is one of a copy of this database, which has its id and is still there: an original of which this one is
+    /// a clone, or the other way round.
+    pub fn is_of_clone(&self, manifest: &Manifest) -> bool {
+        let (there, here) = (&manifest.database.location, &self.identity.location);
+        if self.identity.backend != Backend::Sqlite || there == here {
+            return false;
+        }
+        let file = |path: &String| fs::metadata(path).ok().filter(Metadata::is_file);
+        match (file(there), file(here)) {
+            (Some(there), Some(here)) => !is_same_file(&there, &here),
+            _ => false,
+        }
+    }
+
+    /// Whether the rules decide about the backup.
+    pub fn is_kept_by_rules(&self, backup: &StoredBackup) -> bool {
+        let manifest = &backup.manifest;
+        is_backup_name(&manifest.file)
+            && manifest.kept_by == KeptBy::Rules
+            && self.owns(manifest)
+            && !self.is_of_clone(manifest)
+    }
+}
+
+fn is_same_file(one: &Metadata, other: &Metadata) -> bool {
+    (one.dev(), one.ino()) == (other.dev(), other.ino())
+}
+
+/// The backup as far as the rules are concerned; `None` for one whose file has not the size that it was made with, which is
+/// neither a backup to keep nor one to delete.
+pub fn dated(backup: &StoredBackup) -> Option<DatedBackup> {
+    let bytes = fs::symlink_metadata(&backup.path).ok()?.len();
+    let Manifest { serial, size_bytes, .. } = backup.manifest;
+    let made_at = backup.manifest.made_at();
+    let is_good = backup.manifest.is_good();
+    (bytes == size_bytes).then_some(DatedBackup { serial, made_at, is_good })
+}
+
+/// Deletes those backups of the folder that no rule keeps. The lock keeps other processes from making one meanwhile.
+///
+/// # Errors
+/// The folder cannot be read, or `wait` was cancelled. One that cannot be deleted is no error.
+pub fn delete_old(
+    folder: &BackupFolder,
+    owner: &BackupOwner,
+    rules: KeepRules,
+    _: &BackupLock,
+    wait: &WaitPolicy<'_>,
+) -> Result<Deletions> {
+    let backups = folder.list()?.into_iter().filter(|backup| owner.is_kept_by_rules(backup));
+    let (dated, backups): (Vec<DatedBackup>, Vec<StoredBackup>) =
+        backups.filter_map(|backup| Some((dated(&backup)?, backup))).unzip();
+    let mut deletions = Deletions::default();
+    for (backup, reasons) in backups.iter().zip(keep_reasons(&dated, rules)) {
+        if reasons.is_empty() {
+            wait.check_cancelled()?;
+            match delete(backup, wait) {
+                Ok(()) => deletions.deleted.push(backup.manifest.file.clone()),
+                Err(error) if error.kind == Kind::Stopped => return Err(error),
+                Err(error) => deletions.failures.push(error),
+            }
+        }
+    }
+    if !deletions.deleted.is_empty() {
+        folder.sync()?;
+    }
+    Ok(deletions)
+}
+
+/// Deletes one backup with its companions, after it is found to be what its manifest says.
+///
+/// It first gets the name of a file that is not complete: if this process is killed, the next one takes all of it away.
+fn delete(backup: &StoredBackup, wait: &WaitPolicy<'_>) -> Result<()> {
+    let StoredBackup { path, manifest } = backup;
+    let unreadable = |e| failed(path, "cannot be read", &e);
+    let mut file = open_regular(path, OpenOptions::new().read(true)).map_err(unreadable)?;
+    let found = file.metadata().map_err(unreadable)?;
+    let is_as_made = found.len() == manifest.size_bytes
+        && hash(path, &mut file, wait)? == manifest.sha256
+        && read_manifest(path).as_ref() == Some(manifest);
+    if !is_as_made {
+        return Err(changed(path));
+    }
+    let partial = beside(path, PARTIAL);
+    if fs::symlink_metadata(&partial).is_ok() {
+        return Err(Error::new(Kind::CannotCreate, "a file of this name is in the way")
+            .at(partial.display())
+            .remedy("move that file away"));
+    }
+    let cannot = |e| failed(path, "cannot be deleted", &e);
+    fs::rename(path, &partial).map_err(cannot)?;
+    // Another file may have been put at the path after this one was read.
+    if !fs::symlink_metadata(&partial).is_ok_and(|renamed| is_same_file(&renamed, &found)) {
+        fs::rename(&partial, path).map_err(cannot)?;
+        return Err(changed(path));
+    }
+    for companion in [beside(path, DIGEST), beside(path, MANIFEST), partial] {
+        if let Err(e) = fs::remove_file(&companion)
+            && e.kind() != std::io::ErrorKind::NotFound
+        {
+            return Err(failed(&companion, "cannot be deleted", &e));
+        }
+    }
+    Ok(())
+}
+
+fn changed(path: &Path) -> Error {
+    Error::new(Kind::Data, "is no longer what cts made, and is kept although no rule keeps it")
+        .at(path.display())
+        .remedy("find out what has changed it (`cts backup --verify` on it), then delete it or move it away")
+}

@@ -1,0 +1,237 @@
+//! The thread that makes the automatic backups of the running service. Whatever fails in it is a condition and never ends
+//! the service; a folder that hangs holds up nothing but this thread.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::time::{Duration, SystemTime};
+
+use rustix::process::setpriority_process;
+
+use crate::backup::{
+    BackupFolder, BackupOwner, BackupSettings, BackupTarget, Deletions, MadeBackup, Schedule,
+    StoredBackup, drill, follow_up, lock, make_locked, refuse_low_disk,
+};
+use crate::error::{Error, Kind, Result};
+use crate::health::Subject;
+use crate::service::prober::Prober;
+use crate::store::{BackupLock, Database, SiteLogEntry, WaitPolicy};
+use crate::system::clock::SteadyClock;
+use crate::system::deadline::BackgroundTask;
+use crate::system::log::Log;
+
+/// The name of the thread.
+const THREAD: &str = "auto-backup";
+/// The nice value of the thread: the trading programs go first, on the processors and, by what Linux derives from it, on
+/// the disks (ioprio_set(2)).
+const NICE: i32 = 15;
+/// The longest time between two looks at the clock, which may be set, and the machine may have slept.
+const CLOCK_INTERVAL: Duration = Duration::from_secs(60);
+/// How long a backup that is due waits for that of another process.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long the end of the thread is waited for when the service stops.
+const STOP_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The running thread.
+pub struct BackupThread {
+    cancelled: Arc<AtomicBool>,
+    stop: Option<Sender<()>>,
+    task: BackgroundTask<()>,
+}
+
+impl BackupThread {
+    /// Starts the thread, where backups are to be made.
+    ///
+    /// # Errors
+    /// [`Kind::Io`] if it cannot be started.
+    pub fn start(
+        database: Arc<dyn Database>,
+        settings: &BackupSettings,
+        prober: &Prober,
+        log: Log,
+    ) -> Result<Option<BackupThread>> {
+        let (Some(folder), Some(every)) = (&settings.folder, settings.every) else {
+            return Ok(None);
+        };
+        let (stop, stopped) = mpsc::channel();
+        let cancelled = Arc::new(AtomicBool::new(false));
+        let mut backups = AutomaticBackups {
+            database,
+            settings: settings.clone(),
+            folder: BackupFolder::at(folder),
+            schedule: Schedule::new(every),
+            clock: SteadyClock::start(),
+            prober: prober.clone(),
+            cancelled: Arc::clone(&cancelled),
+            log,
+        };
+        let task = BackgroundTask::start(THREAD, move || backups.run(&stopped))?;
+        Ok(Some(BackupThread { cancelled, stop: Some(stop), task }))
+    }
+
+    /// Asks the thread to end, without waiting for it.
+    pub fn cancel(&mut self) {
+        self.cancelled.store(true, Ordering::Relaxed);
+        drop(self.stop.take());
+    }
+}
+
+impl Drop for BackupThread {
+    /// A thread that hangs in a call of the operating system is left behind; it ends with the process.
+    fn drop(&mut self) {
+        self.cancel();
+        let _ = self.task.within(STOP_TIMEOUT);
+    }
+}
+
+/// What the thread owns.
+struct AutomaticBackups {
+    database: Arc<dyn Database>,
+    settings: BackupSettings,
+    folder: BackupFolder,
+    schedule: Schedule,
+    clock: SteadyClock,
+    prober: Prober,
+    cancelled: Arc<AtomicBool>,
+    log: Log,
+}
+
+impl AutomaticBackups {
+    fn run(&mut self, stopped: &Receiver<()>) {
+        // Where that is not permitted, backups are made all the same.
+        let _ = setpriority_process(None, NICE);
+        let cancelled = Arc::clone(&self.cancelled);
+        let wait = WaitPolicy::silent(LOCK_TIMEOUT, &cancelled);
+        // What cannot be read is met again, and reported, when a backup is due.
+        let _ = self.take_note(&wait);
+        while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(self.pause()) {
+            if self.pause().is_zero() {
+                self.turn(&wait);
+                self.prober.backups().refresh();
+            }
+        }
+    }
+
+    /// The time until the next backup is due, or the clock is to be compared again.
+    fn pause(&self) -> Duration {
+        self.schedule.wait(self.clock.elapsed(), SystemTime::now()).min(CLOCK_INTERVAL)
+    }
+
+    /// Takes note of the newest good backup in the folder, which a command or another service may have made.
+    fn take_note(&mut self, wait: &WaitPolicy<'_>) -> Result<()> {
+        let subject = self.database.backup_subject(wait)?;
+        let owner = BackupOwner::new(&*self.database, &subject.database_id);
+        let backups = self.folder.list()?;
+        let is_good = |backup: &&StoredBackup| owner.owns(&backup.manifest) && backup.is_good();
+        let newest = backups.iter().rev().find(is_good).map(|newest| newest.manifest.made_at());
+        self.schedule.note_newest(newest, self.clock.elapsed(), SystemTime::now());
+        Ok(())
+    }
+
+    /// Makes the backup that is due.
+    fn turn(&mut self, wait: &WaitPolicy<'_>) {
+        match self.make(wait) {
+            Ok(None) => {}
+            Ok(Some((lock, backup))) => {
+                self.schedule.note_success(backup.manifest.made_at(), self.clock.elapsed());
+                self.report_made(&backup);
+                self.prober.backups().refresh();
+                self.follow(&lock, &backup, wait);
+            }
+            Err(error) if error.kind == Kind::Stopped => {}
+            Err(error) if error.kind == Kind::TryAgain => {
+                self.schedule.note_skipped(self.clock.elapsed());
+                self.log
+                    .info(format_args!("The backup that is due is put off: {}", error.message()));
+            }
+            Err(error) => {
+                self.schedule.note_failure(self.clock.elapsed());
+                self.report_failure(Subject::Backup, error);
+            }
+        }
+    }
+
+    /// Makes a backup, if none was made by another process meanwhile. The lock holds off others until what follows is done.
+    fn make(&mut self, wait: &WaitPolicy<'_>) -> Result<Option<(BackupLock, StoredBackup)>> {
+        let lock = lock(&*self.database, wait)?;
+        self.take_note(wait)?;
+        if !self.pause().is_zero() {
+            return Ok(None);
+        }
+        let created = self.folder.create()?;
+        created.into_iter().for_each(|note| self.log.info(note));
+        let subject = self.database.backup_subject(wait)?;
+        refuse_low_disk(self.folder.path(), subject.size_bytes)?;
+        let target = BackupTarget::Folder(&self.folder);
+        let MadeBackup { backup, notes, .. } =
+            make_locked(&*self.database, &lock, target, self.settings.compress, wait)?;
+        notes.into_iter().for_each(|note| self.log.info(note));
+        Ok(Some((lock, backup)))
+    }
+
+    fn report_made(&self, backup: &StoredBackup) {
+        let message = backup.summary();
+        self.log.info(format_args!("✓ {message}"));
+        self.prober.conditions().record(Subject::Backup, &Ok(()));
+        self.prober.record(SiteLogEntry { level: "info", message });
+    }
+
+    /// Restores the new backup for a trial, and deletes those that no rule keeps. In this order: one that cannot be restored
+    /// takes the place of none.
+    fn follow(&mut self, lock: &BackupLock, backup: &StoredBackup, wait: &WaitPolicy<'_>) {
+        match self.try_restore(backup, wait) {
+            Ok(()) => self.prober.conditions().record(Subject::Drill, &Ok(())),
+            Err(error) if error.kind == Kind::Stopped => return,
+            Err(error) => {
+                // One that cannot be restored is none: the next one is due as after a failure.
+                self.schedule.note_failure(self.clock.elapsed());
+                let _ = self.take_note(wait);
+                self.report_failure(Subject::Drill, error);
+            }
+        }
+        let followed = follow_up(&*self.database, &self.settings, backup, lock, wait);
+        match followed.and_then(|deletions| self.report_deleted(deletions)) {
+            Err(error) if error.kind == Kind::Stopped => {}
+            Err(error) => self.report_failure(Subject::OldBackups, error),
+            Ok(()) => self.prober.conditions().record(Subject::OldBackups, &Ok(())),
+        }
+    }
+
+    /// # Errors
+    /// Why it cannot be restored, or could not be tried.
+    fn try_restore(&self, backup: &StoredBackup, wait: &WaitPolicy<'_>) -> Result<()> {
+        let result = drill(&*self.database, backup, wait)?;
+        match result.failure {
+            Some(why) => Err(Error::new(Kind::Data, why)
+                .at(backup.path.display())
+                .remedy("find out why (`cts backup --verify` on it); those before it are kept")),
+            None => {
+                let seconds = result.restore_seconds.unwrap_or_default();
+                self.log
+                    .info(format_args!("✓ The backup was restored for a trial, in {seconds:.1} s"));
+                Ok(())
+            }
+        }
+    }
+
+    /// # Errors
+    /// The first of the failures.
+    fn report_deleted(&self, deletions: Deletions) -> Result<()> {
+        if !deletions.deleted.is_empty() {
+            let message = deletions.summary(self.settings.keep);
+            self.log.info(&message);
+            self.prober.record(SiteLogEntry { level: "info", message });
+        }
+        deletions.failures.into_iter().next().map_or(Ok(()), Err)
+    }
+
+    /// Records a fault, and in `site_logs` when it is a new one.
+    fn report_failure(&self, subject: Subject, error: Error) {
+        let conditions = self.prober.conditions();
+        if !conditions.holds(subject) {
+            let message = format!("{}{error}", subject.failure());
+            self.prober.record(SiteLogEntry { level: "error", message });
+        }
+        conditions.record(subject, &Err::<(), _>(error));
+    }
+}
