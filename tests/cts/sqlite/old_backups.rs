@@ -276,3 +276,45 @@ fn the_last_one_of_each_day_is_kept() {
     }
     assert_eq!(serials(&machine), [3, 4]);
 }
+
+#[test]
+fn the_listing_says_by_which_rule_each_is_kept_and_names_what_else_is_there() {
+    let machine = Machine::migrated();
+    for time in ["2026-11-25 03:00:00", "2026-11-26 03:00:00", "2026-11-27 03:00:00"] {
+        backup_at(time, &machine, "daily=3");
+    }
+    let folder = machine.path("backups");
+    let name = |day: &str| format!("cts-202611{day}T030000Z.db");
+    fs::write(folder.join("cts-20200101T000000Z.db"), "x").unwrap();
+    fs::write(folder.join("notes.txt"), "x").unwrap();
+    fs::create_dir(folder.join("cts-20200102T000000Z.db")).unwrap();
+    fs::write(digest_of(&folder.join(name("26"))), "x").unwrap();
+    edit(&folder.join(name("27")), |manifest| manifest["keptBy"] = json!("hand"));
+    let list = |words: &str| machine.cts(words).env("CTS_BACKUP_KEEP", "daily=2").success();
+    list("backups").says(&[
+        "3 backups",
+        "kept as newest, daily, until about ",
+        "kept until a person deletes it",
+        &format!("{}.sha256 is not what its manifest says", name("26")),
+        "other: cts-20200101T000000Z.db: has no manifest: it was not made here, and is never deleted",
+        "other: cts-20200102T000000Z.db: a directory, which is not a backup",
+        "other: notes.txt: is not a backup of cts",
+        "schema 071_add_coordination_tables.sql",
+    ]);
+    let listing = list("backups --json").json();
+    let kept = |at: usize| &listing["backups"][at]["kept"];
+    assert_eq!(kept(0)["status"], "hand");
+    assert_eq!(
+        (&kept(1)["status"], &kept(1)["rules"]),
+        (&json!("rules"), &json!(["newest", "daily"]))
+    );
+    assert_eq!(kept(2)["rules"], json!(["daily"]));
+    assert!(kept(1)["until"].is_string() && listing["backups"][1]["ageSeconds"].is_u64());
+    assert_eq!(listing["backups"][1]["faults"].as_array().unwrap().len(), 1);
+    assert_eq!(listing["others"].as_array().unwrap().len(), 3);
+    // What is said to be deleted next is deleted next, and nothing else.
+    let next = machine.cts("backups --json").env("CTS_BACKUP_KEEP", "daily=1").success().json();
+    assert_eq!(next["backups"][2]["kept"]["status"], "none");
+    fs::remove_file(machine.db()).unwrap();
+    list("backups").says(&["the database is not there, or cannot be read: nothing is deleted"]);
+}
