@@ -86,13 +86,16 @@ install_all() {
     put 755 "$here/cts" /usr/bin/cts
     put 644 "$here/systemd/cts.service" $units/cts.service
     put 644 "$here/systemd/cts.socket" $units/cts.socket
+    put 644 "$here/systemd/cts-backup.service" $units/cts-backup.service
+    put 644 "$here/systemd/cts-backup.timer" $units/cts-backup.timer
     put 644 "$here/systemd/sysusers.d/cts.conf" /usr/lib/sysusers.d/cts.conf
     put 644 "$here/systemd/tmpfiles.d/cts.conf" /usr/lib/tmpfiles.d/cts.conf
     put 644 "$here/cts.1" /usr/share/man/man1/cts.1
     put 644 "$here/completions/cts.bash" /usr/share/bash-completion/completions/cts
     put 644 "$here/completions/cts.fish" /usr/share/fish/vendor_completions.d/cts.fish
     put 644 "$here/completions/_cts" /usr/share/zsh/vendor-completions/_cts
-    mkdir -p "$doc/docs"
+    mkdir -p "$doc/docs" "$doc/examples"
+    install -m 644 "$here"/systemd/cts-offsite.* "$doc/examples"
     install -m 644 "$here"/*.md "$doc"
     install -m 644 "$here"/docs/*.md "$doc/docs"
     say "  $doc"
@@ -120,9 +123,10 @@ install_all() {
 }
 
 uninstall() {
-    systemctl --quiet disable --now cts.socket cts.service 2>/dev/null || true
+    systemctl --quiet disable --now cts-backup.timer cts.socket cts.service 2>/dev/null || true
     say "Removing cts:"
-    for file in /usr/bin/cts $units/cts.service $units/cts.socket /usr/lib/sysusers.d/cts.conf \
+    for file in /usr/bin/cts $units/cts.service $units/cts.socket \
+        $units/cts-backup.service $units/cts-backup.timer /usr/lib/sysusers.d/cts.conf \
         /usr/lib/tmpfiles.d/cts.conf /usr/share/man/man1/cts.1 \
         /usr/share/bash-completion/completions/cts /usr/share/fish/vendor_completions.d/cts.fish \
         /usr/share/zsh/vendor-completions/_cts; do
@@ -132,7 +136,7 @@ uninstall() {
     say "  $doc"
     rm -rf "$doc"
     systemctl daemon-reload
-    systemctl --quiet reset-failed cts.service cts.socket 2>/dev/null || true
+    systemctl --quiet reset-failed cts.service cts.socket cts-backup.service cts-backup.timer 2>/dev/null || true
     say "Kept: the databases in /data, /etc/default/cts, drop-ins, and the user cts."
 }
 

@@ -10,6 +10,7 @@ mod lifecycle;
 mod log;
 mod long_wal;
 mod names;
+mod off_box;
 mod overwritten;
 mod signals;
 mod trading_programs;

@@ -14,6 +14,16 @@ use tempfile::TempDir;
 /// The highest exposure allowed, as `systemd-analyze security` counts it (0 is best, 10 worst).
 const EXPOSURE_LIMIT: f32 = 1.3;
 
+/// The units that are shipped.
+const UNITS: [&str; 6] = [
+    "cts.service",
+    "cts.socket",
+    "cts-backup.service",
+    "cts-backup.timer",
+    "cts-offsite.path",
+    "cts-offsite.service",
+];
+
 /// Exit codes of permanent errors, and of errors after which a restart may succeed (sysexits, as
 /// docs/commands.md lists them).
 const FINAL: [i32; 5] = [64, 65, 73, 77, 78];
@@ -28,7 +38,7 @@ fn unit_passes_systemd_analyze_verify() {
 #[test]
 fn drop_ins_in_the_comments_pass_systemd_analyze_verify() {
     let drop_ins = documented_drop_ins(&unit_text());
-    assert_eq!(drop_ins.len(), 5, "drop-ins found: {drop_ins:#?}");
+    assert_eq!(drop_ins.len(), 6, "drop-ins found: {drop_ins:#?}");
     for (number, text) in drop_ins.iter().enumerate() {
         let root = StagedRoot::new();
         root.write("etc/systemd/system/cts.service.d/local.conf", text);
@@ -45,14 +55,47 @@ fn verify_detects_a_misspelt_setting() {
 
 #[test]
 fn unit_exposure_is_low() {
-    let unit = source("cts.service");
-    let output = run(Command::new("systemd-analyze")
-        .args(["security", "--offline=true", "--no-pager"])
-        .arg(unit));
-    let table = both_streams(&output);
-    let exposure =
-        overall_exposure(&table).unwrap_or_else(|| panic!("no overall exposure in:\n{table}"));
-    assert!(exposure <= EXPOSURE_LIMIT, "exposure {exposure} is over {EXPOSURE_LIMIT}:\n{table}");
+    for name in ["cts.service", "cts-backup.service"] {
+        let output = run(Command::new("systemd-analyze")
+            .args(["security", "--offline=true", "--no-pager"])
+            .arg(source(name)));
+        let table = both_streams(&output);
+        let exposure =
+            overall_exposure(&table).unwrap_or_else(|| panic!("no overall exposure in:\n{table}"));
+        assert!(
+            exposure <= EXPOSURE_LIMIT,
+            "{name}: {exposure} is over {EXPOSURE_LIMIT}:\n{table}"
+        );
+    }
+}
+
+#[test]
+fn the_unit_of_a_backup_has_the_sandbox_of_the_service() {
+    let settings = |name| {
+        let text = read(name);
+        let (_, sandbox) = text.split_once("# --- files ---").expect("a part on files");
+        let lines = sandbox.lines().take_while(|line| *line != "[Install]");
+        let settings = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
+        settings.map(str::to_owned).collect::<Vec<String>>()
+    };
+    let mut of_service = settings("cts.service");
+    // Its priority is set by systemd.
+    of_service.retain(|line| line != "SystemCallFilter=setpriority");
+    assert_eq!(settings("cts-backup.service"), of_service);
+}
+
+#[test]
+fn the_timer_makes_up_for_what_was_missed_and_nothing_but_the_service_is_enabled() {
+    let timer = read("cts-backup.timer");
+    assert_eq!(values(&timer, "Persistent"), ["true"]);
+    assert_eq!(values(&timer, "RandomizedDelaySec"), ["1h"]);
+    assert!(!read("cts-backup.service").contains("[Install]"));
+    let scripts = ["release/debian/postinst", "release/install.sh"];
+    for script in scripts {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(script);
+        let text = fs::read_to_string(path).expect(script);
+        assert!(!text.contains("enable cts-backup"), "{script}");
+    }
 }
 
 #[test]
@@ -93,7 +136,7 @@ fn holder_of_a_lock_stays_visible() {
 
 #[test]
 fn every_setting_has_its_reason() {
-    for name in ["cts.service", "cts.socket", "sysusers.d/cts.conf", "tmpfiles.d/cts.conf"] {
+    for name in UNITS.iter().chain(&["sysusers.d/cts.conf", "tmpfiles.d/cts.conf"]) {
         let text = read(name);
         let mut above = "";
         for (number, line) in text.lines().enumerate() {
@@ -168,10 +211,22 @@ impl StagedRoot {
         root.write("usr/bin/systemctl", "#!/bin/sh\n");
         fs::set_permissions(root.path("usr/bin/systemctl"), fs::Permissions::from_mode(0o755))
             .expect("chmod");
-        for unit in ["cts.service", "cts.socket"] {
+        root.write("usr/bin/restic", "#!/bin/sh\n");
+        fs::set_permissions(root.path("usr/bin/restic"), fs::Permissions::from_mode(0o755))
+            .expect("chmod");
+        for unit in UNITS {
             root.copy(unit, &format!("usr/lib/systemd/system/{unit}"));
         }
-        for target in ["sysinit", "basic", "shutdown", "sockets"] {
+        for target in [
+            "sysinit",
+            "basic",
+            "shutdown",
+            "sockets",
+            "timers",
+            "paths",
+            "multi-user",
+            "network-online",
+        ] {
             let text = format!(
                 "[Unit]\nDescription=stand-in for {target}.target\nDefaultDependencies=no\n"
             );
@@ -213,9 +268,9 @@ impl StagedRoot {
         command
             .args(["verify", "--man=no", "--no-pager"])
             .arg(format!("--root={}", self.0.path().display()));
-        let output = run(command.args(["cts.service", "cts.socket"]));
+        let output = run(command.args(UNITS));
         let stderr = String::from_utf8_lossy(&output.stderr);
-        let is_ours = |line: &&str| line.contains("cts.service") || line.contains("cts.socket");
+        let is_ours = |line: &&str| UNITS.iter().any(|unit| line.contains(unit));
         let mut lines: Vec<&str> = stderr.lines().filter(is_ours).collect();
         if !output.status.success() && lines.is_empty() {
             lines = stderr.lines().chain(["and verify did not exit 0"]).collect();
