@@ -3,7 +3,7 @@
 //! `zstd -d` passes over.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom, Write};
 
 use sha2::{Digest, Sha256};
 use zstd::stream::{read::Decoder, write::Encoder};
@@ -71,7 +71,7 @@ impl Decompressed {
     /// Opens the content of a file that [`is_compressed`].
     ///
     /// # Errors
-    /// [`io::ErrorKind::InvalidData`] with a clause that tells what is wrong; or it cannot be read.
+    /// [`ErrorKind::InvalidInput`] where it does not tell the size of its content; [`ErrorKind::InvalidData`] with a clause that tells what is wrong; or it cannot be read.
     pub fn open(mut file: File) -> io::Result<Decompressed> {
         let mut start = Vec::new();
         (&file).take((HEADER_LENGTH + FRAME_HEADER_LENGTH) as u64).read_to_end(&mut start)?;
@@ -83,7 +83,9 @@ impl Decompressed {
         };
         let framed = zstd::zstd_safe::get_frame_content_size(frame)
             .map_err(|_| invalid("its compressed stream is damaged"))?
-            .ok_or_else(|| invalid("it does not tell the size of its content"))?;
+            .ok_or_else(|| {
+                io::Error::new(ErrorKind::InvalidInput, "it does not tell the size of its content")
+            })?;
         if stated.is_some_and(|(content_bytes, _)| content_bytes != framed) {
             return Err(invalid("its header is damaged"));
         }
@@ -142,7 +144,7 @@ fn read_header(header: &[u8]) -> Option<(u64, [u8; 32])> {
 }
 
 fn invalid(what: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, what)
+    io::Error::new(ErrorKind::InvalidData, what)
 }
 
 fn truncated() -> io::Error {
@@ -153,7 +155,7 @@ fn truncated() -> io::Error {
 fn in_stream(error: io::Error) -> io::Error {
     match error.kind() {
         _ if error.raw_os_error().is_some() => error,
-        io::ErrorKind::UnexpectedEof => truncated(),
+        ErrorKind::UnexpectedEof => truncated(),
         _ => invalid("its compressed stream is damaged"),
     }
 }

@@ -24,6 +24,8 @@ use crate::system::new_file::create_file;
 const FILE_MODE: u32 = 0o600;
 /// Bytes that are read at a time.
 const CHUNK_BYTES: usize = 256 << 10;
+/// Bytes that are written between two syncs, so that a commit of the database on the same disk never waits for more of them.
+const BYTES_BETWEEN_SYNCS: usize = 8 << 20;
 /// The first bytes of a SQLite database. (sqlite.org/fileformat2.html, 1.3.1)
 const SQLITE_MAGIC: &[u8] = b"SQLite format 3\0";
 /// The first bytes of what `pg_dump -Fc` writes. (`ReadHead` in pg_backup_archiver.c)
@@ -211,8 +213,16 @@ impl ExaminedBackup {
     fn write_content(&self, to: &Path, plain: &mut File, wait: &WaitPolicy<'_>) -> Result<()> {
         let opened = open(&self.path)?;
         let mut hash = Sha256::new();
-        let mut write =
-            |bytes: &[u8]| plain.write_all(bytes).map_err(|e| failed(to, "cannot be written", &e));
+        let mut unsynced_bytes = 0;
+        let mut write = |bytes: &[u8]| {
+            let mut written = plain.write_all(bytes);
+            unsynced_bytes += bytes.len();
+            if written.is_ok() && unsynced_bytes >= BYTES_BETWEEN_SYNCS {
+                unsynced_bytes = 0;
+                written = plain.sync_data();
+            }
+            written.map_err(|e| failed(to, "cannot be written", &e))
+        };
         if self.is_compressed {
             // Its own checksums prove what is read; whether it is the one that was examined, its SHA-256.
             let mut content = Decompressed::open(opened).map_err(|e| unreadable(&self.path, &e))?;
@@ -372,6 +382,8 @@ fn changed(path: &Path) -> Error {
 /// The error of content that cannot be read: what it holds is wrong, or the disk does not give it.
 fn unreadable(path: &Path, cause: &io::Error) -> Error {
     match cause.kind() {
+        ErrorKind::InvalidInput => refused(path, &cause.to_string())
+            .remedy("decompress it (`zstd -d`) and name the result"),
         ErrorKind::InvalidData => refused(path, &cause.to_string()),
         _ => failed(path, "cannot be read", cause),
     }
