@@ -8,8 +8,7 @@ use std::io::{self, BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom, Write};
 use sha2::{Digest, Sha256};
 use zstd::stream::{read::Decoder, write::Encoder};
 
-/// The level of compression: of a database with 1,000,000 rows, level 1 leaves 24 %, and level 3, in half as much time again,
-/// 23 %.
+/// The level of compression: of a backup of 1 GB, level 1 leaves 17 %, and level 3, in 1.8 times the time, 15 %.
 const LEVEL: i32 = 1;
 /// The first bytes of the header: one of the 16 magic numbers of a skippable frame.
 const HEADER_MAGIC: [u8; 4] = 0x184d_2a5c_u32.to_le_bytes();
