@@ -25,8 +25,8 @@ use super::url::Host;
 use crate::error::{Cause, Error, Kind, Result};
 use crate::store::sql::quoted;
 use crate::store::{
-    BackUp, BackupContent, BackupLock, BackupSubject, Database, TableRows, TrialDatabase,
-    WaitPolicy,
+    BackUp, BackupContent, BackupLock, BackupSubject, Database, LongWork, Progress, TableRows,
+    TrialDatabase, WaitPolicy,
 };
 
 /// The first key of the advisory lock on backups; the second is the oid of the schema.
@@ -69,16 +69,7 @@ impl BackUp for DatabaseServer {
             if snapshot.catalog.is_empty() {
                 return Ok(None);
             }
-            let schema = &session.server.schema;
-            // The size of a table is read under a lock. Those of others may be locked; an estimate does for them.
-            let bytes: u64 = session.number(&format!(
-                "SELECT coalesce(sum(CASE WHEN {} THEN pg_table_size(c.oid) \
-                     ELSE c.relpages::bigint * current_setting('block_size')::bigint END), 0) \
-                 FROM pg_class c WHERE c.relnamespace = {} AND c.relkind IN ('r', 'p', 'm')",
-                is_our_table(schema),
-                schema_oid(schema)
-            ))?;
-            let size_bytes = bytes / TABLE_BYTES_PER_BACKUP_BYTE;
+            let size_bytes = estimated_bytes(session)?;
             Ok(Some(BackupSubject { database_id: snapshot.database_id(), size_bytes }))
         };
         let subject = wait.retry_while_blocked(|| pool.run_within(self.pool.connect, examine));
@@ -131,10 +122,8 @@ struct LockingSession(PooledSession);
 
 impl Drop for LockingSession {
     fn drop(&mut self) {
-        // Where this fails, the end of the connection releases the lock.
-        if self.0.run_alone("ROLLBACK").is_err() {
-            self.0.mark_broken();
-        }
+        // The end of the connection releases the lock. A statement would wait for a server that hangs.
+        self.0.mark_broken();
     }
 }
 
@@ -193,10 +182,20 @@ impl DatabaseServer {
         run.password = host.password.as_ref();
         self.connection(host, APPLICATION).add_to(&mut run.command)?;
         let mut watch = ServerWatch::new(&pool);
-        let mut look = || watch.look(opened.metadata().map_or(0, |found| found.len()));
+        let mut look = || {
+            let done = opened.metadata().map_or(0, |found| found.len());
+            // The size of a backup is not known before.
+            let total = source.size_bytes.max(done + 1);
+            (wait.on_progress)(Progress::of_bytes(LongWork::Copying, done, total));
+            watch.look(done)
+        };
         run.watch = Some(&mut look);
         match run.finish(ClientOutput::File(file))? {
-            ClientEnd::Succeeded => source.compare_with(to, &programs, wait),
+            ClientEnd::Succeeded => {
+                let size = opened.metadata().map_or(1, |found| found.len());
+                (wait.on_progress)(Progress::of_bytes(LongWork::Copying, size, size));
+                source.compare_with(to, &programs, wait)
+            }
             ClientEnd::Failed(failure) => Err(source.failure(to, opened, &pool, &failure)),
         }
     }
@@ -216,6 +215,8 @@ impl DatabaseServer {
 #[derive(Clone)]
 struct DumpSource {
     server: SessionServer,
+    /// About how many bytes the dump will have.
+    size_bytes: u64,
     /// The tables of ours whose rows a dump has under their own names.
     tables: Vec<String>,
 }
@@ -231,6 +232,7 @@ impl DumpSource {
             ))?;
             let tables = rows.iter().map(|row| row.text(0).map(str::to_string));
             Ok(DumpSource {
+                size_bytes: estimated_bytes(session)?,
                 server: session.server.clone(),
                 tables: tables.collect::<Result<_>>()?,
             })
@@ -291,6 +293,20 @@ impl DumpSource {
                 .remedy("see the log of the server, and look for damage (`cts --check --deep`)"),
         }
     }
+}
+
+/// About how many bytes a dump will have.
+fn estimated_bytes(session: &mut Session) -> Result<u64> {
+    let schema = &session.server.schema;
+    // The size of a table is read under a lock. Those of others may be locked; an estimate does for them.
+    let sql = format!(
+        "SELECT coalesce(sum(CASE WHEN {} THEN pg_table_size(c.oid) \
+             ELSE c.relpages::bigint * current_setting('block_size')::bigint END), 0) \
+         FROM pg_class c WHERE c.relnamespace = {} AND c.relkind IN ('r', 'p', 'm')",
+        is_our_table(schema),
+        schema_oid(schema)
+    );
+    Ok(session.number::<u64>(&sql)? / TABLE_BYTES_PER_BACKUP_BYTE)
 }
 
 /// Refuses tables and sequences that `pg_dump` cannot read completely with the rights of our role, and rows that are outside

@@ -14,7 +14,7 @@ use super::url::SslMode;
 use super::{DatabaseServer, counters, inspect};
 use crate::error::{Error, Result};
 use crate::store::finding::{Finding, Group};
-use crate::store::{Examination, Snapshot};
+use crate::store::{Examination, Snapshot, WaitPolicy};
 
 /// How long the server may take for all of it.
 const EXAMINE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -26,7 +26,7 @@ const CLOCK_DIFFERENCE_MAX: Duration = Duration::from_secs(5);
 const GROUP: Group = Group::Server;
 
 /// Examines the server and the database.
-pub fn examine(database: &DatabaseServer) -> Examination {
+pub fn examine(database: &DatabaseServer, wait: &WaitPolicy<'_>) -> Examination {
     let target = &database.target;
     let mut findings = vec![password(database)];
     findings.extend(target.warnings.iter().map(|warning| {
@@ -52,10 +52,32 @@ pub fn examine(database: &DatabaseServer) -> Examination {
     findings.push(connection(&found.server));
     findings.push(transport.finding());
     findings.extend(found.role.findings(&found.server.schema, database.pool.max));
+    findings.push(programs(database, &found.server, wait));
     findings.extend(clock(found.role.server_clock_seconds, SystemTime::now()));
     let storage = read_only_status(found.server.read_only);
     let snapshot = content(found, &mut findings);
     Examination { findings, snapshot, storage, ..Examination::default() }
+}
+
+/// The programs that make backups. Without them, those of the server may be enough.
+fn programs(database: &DatabaseServer, server: &SessionServer, wait: &WaitPolicy<'_>) -> Finding {
+    let name = "pg_dump";
+    match database.programs.find(Some(server.version), wait) {
+        Ok(programs) => {
+            let what = format!("{} {}", programs.dump.display(), programs.version.text);
+            Finding::good(GROUP, name, what)
+        }
+        Err(error) => {
+            let finding = match database.programs.configured {
+                Some(_) => Finding::attention(GROUP, name, error.message()),
+                None => {
+                    let what = format!("cts can make no backups: {}", error.message());
+                    Finding::skipped(GROUP, name, what)
+                }
+            };
+            Finding { remedy: error.remedy, ..finding }
+        }
+    }
 }
 
 /// What is read on one connection.

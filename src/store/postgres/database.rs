@@ -117,8 +117,8 @@ impl Database for DatabaseServer {
         self.connect_to_write().map(drop)
     }
 
-    fn examine(&self, _: &WaitPolicy<'_>) -> Examination {
-        checkup::examine(self)
+    fn examine(&self, wait: &WaitPolicy<'_>) -> Examination {
+        checkup::examine(self, wait)
     }
 
     fn migrating(&self) -> Option<Holder> {

@@ -19,6 +19,8 @@ pub struct RoleState {
     pub server_clock_seconds: u64,
     role: String,
     may_create: bool,
+    /// Whether it may create a database, to which a backup is restored for a trial.
+    may_create_database: bool,
     /// Our tables that the role does not own, separated by commas.
     not_owned: Option<String>,
     /// Our tables that the role may not read and write, separated by commas.
@@ -64,6 +66,7 @@ impl RoleState {
             // -1 is no limit.
             role_connections_max: u32::try_from(row.number::<i64>(7)?).ok(),
             server_clock_seconds: row.number(8)?,
+            may_create_database: row.flag(9)?,
             ..RoleState::default()
         })
     }
@@ -76,6 +79,7 @@ impl RoleState {
             self.other_roles(schema),
             self.connection_limit(pool_max),
             self.amcheck(),
+            self.drill(),
         ]
     }
 
@@ -147,6 +151,24 @@ impl RoleState {
             .remedy("lower CTS_POOL_MAX, or raise that limit")
     }
 
+    fn drill(&self) -> Finding {
+        let (role, name) = (&self.role, "drill");
+        match self.may_create_database {
+            true => {
+                let what = format!("role {role} may create the database that a backup is tried in");
+                Finding::good(GROUP, name, what)
+            }
+            false => {
+                let what = format!(
+                    "role {role} may not create databases: no backup is restored for a trial here"
+                );
+                Finding::skipped(GROUP, name, what).remedy(format!(
+                    "ALTER ROLE \"{role}\" CREATEDB, where the server has room for a second copy"
+                ))
+            }
+        }
+    }
+
     fn amcheck(&self) -> Finding {
         match &self.amcheck {
             Some(version) => Finding::good(GROUP, "amcheck", version),
@@ -173,7 +195,8 @@ fn state_sql(schema: &str) -> String {
          (SELECT extversion FROM pg_extension WHERE extname = 'amcheck'), \
          current_setting('max_connections'), \
          (SELECT rolconnlimit FROM pg_roles WHERE rolname = current_user), \
-         floor(extract(epoch FROM clock_timestamp()))",
+         floor(extract(epoch FROM clock_timestamp())), \
+         (SELECT rolcreatedb OR rolsuper FROM pg_roles WHERE rolname = current_user)",
         literal(schema),
         tables("NOT pg_has_role(c.relowner, 'USAGE')"),
         tables(
@@ -198,6 +221,7 @@ mod tests {
         RoleState {
             role: "cts".into(),
             may_create: true,
+            may_create_database: true,
             amcheck: Some("1.3".into()),
             connections_max: 100,
             ..RoleState::default()
@@ -239,5 +263,6 @@ mod tests {
             [("other roles".into(), Attention)]
         );
         assert_eq!(grades(|state| state.amcheck = None), [("amcheck".into(), Skipped)]);
+        assert_eq!(grades(|state| state.may_create_database = false), [("drill".into(), Skipped)]);
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::support::cluster::{Cluster, Database, Mode};
 use crate::support::harness::{Machine, Run, await_that, mode};
 
-/// Bytes that the rows of a table take in a backup.
+/// A text of a row that does not compress well.
 const ROW_TEXT: &str = "md5(i::text) || md5((i * 7)::text)";
 
 /// A migrated database with some rows.
@@ -24,11 +24,12 @@ pub fn cts(database: &Database, machine: &Machine, words: &str) -> Run {
     database.cts(words).env("CTS_BACKUP_DIR", machine.path("backups"))
 }
 
-/// The files in a folder, sorted.
+/// The files of backups in a folder, sorted, complete or not.
 pub fn files(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).into_iter().flatten();
     let mut names: Vec<String> =
         entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.retain(|name| name.starts_with("cts-"));
     names.sort();
     names
 }
@@ -189,7 +190,7 @@ fn of_two_backups_of_one_database_the_second_waits() {
 }
 
 /// The number of sessions of pg_dump that wait for a lock.
-fn waiting(database: &Database) -> i64 {
+pub fn waiting(database: &Database) -> i64 {
     Cluster::shared().number(&format!(
         "SELECT count(*) FROM pg_stat_activity WHERE datname = '{}' AND application_name = 'cts backup' AND wait_event_type = 'Lock'",
         database.name

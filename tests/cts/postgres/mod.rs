@@ -7,6 +7,7 @@ mod backup_faults;
 mod backups_seen;
 mod counters;
 mod doctor;
+mod drill;
 mod failover;
 mod foreign_code;
 mod full_disk;
