@@ -12,20 +12,25 @@ impl Report {
     /// Adds what is known of the backups, and what that gives reason for.
     pub fn with_backups(mut self, inspection: BackupInspection) -> Report {
         let state = BackupState::of(inspection, &self.database);
-        let reasons = backup_reasons(&state);
-        if self.backup_problem.is_none() {
-            self.backup_problem = reasons.first().map(|reason| reason.text().to_string());
+        let mut reasons = backup_reasons(&state);
+        // What the service has recorded of a trial is what the manifest says too.
+        if !self.backup_conditions.iter().any(|condition| condition.subject == Subject::Drill) {
+            reasons.extend(faulty(&state));
         }
+        let recorded = self.backup_conditions.first().map(Condition::reason);
+        let problem = recorded.as_ref().or(reasons.first());
+        self.backup_problem = problem.map(|reason| reason.text().to_string());
         self.reasons_found.extend(reasons);
         self.backups = Some(state);
         self
     }
 
-    /// Keeps the fault of the backups that a thread of the service has recorded, which is among the reasons already.
-    pub(super) fn note_backup_condition(&mut self, conditions: &[Condition]) {
-        let mut conditions = conditions.iter();
-        let condition = conditions.find(|condition| condition.subject == Subject::Backup);
-        self.backup_problem = condition.map(|condition| condition.reason().text().to_string());
+    /// Keeps the faults of the backups that a thread of the service has recorded, which are among the reasons already.
+    pub(super) fn note_backup_conditions(&mut self, conditions: &[Condition]) {
+        let is_of_backups = |condition: &&Condition| {
+            matches!(condition.subject, Subject::Backup | Subject::Drill | Subject::OldBackups)
+        };
+        self.backup_conditions = conditions.iter().filter(is_of_backups).cloned().collect();
     }
 }
 
@@ -34,7 +39,7 @@ fn backup_reasons(state: &BackupState) -> Vec<Reason> {
     if state.every.is_none() {
         return Vec::new();
     }
-    [no_folder(state), unread(state), overdue(state), from_the_future(state), faulty(state)]
+    [no_folder(state), unread(state), overdue(state), from_the_future(state)]
         .into_iter()
         .flatten()
         .collect()
@@ -91,7 +96,7 @@ fn from_the_future(state: &BackupState) -> Option<Reason> {
 }
 
 fn faulty(state: &BackupState) -> Option<Reason> {
-    let newest = state.newest_faulty.as_ref()?;
+    let newest = state.newest_faulty.as_ref().filter(|_| state.every.is_some())?;
     let why = newest.fault.as_deref()?;
     Some(Reason::Warning(format!("the newest backup, {}, counts for nothing: {why}", newest.file)))
 }

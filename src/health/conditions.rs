@@ -35,6 +35,8 @@ pub enum Subject {
     SiteLog,
     /// No other service of cts has the database open.
     OtherService,
+    /// No page of the database is damaged, as far as its backups show.
+    Damage,
     /// Backups are made by the service.
     Backup,
     /// The newest backup can be restored.
@@ -51,7 +53,8 @@ impl Subject {
             | Subject::Write
             | Subject::WalLength
             | Subject::HttpServer
-            | Subject::OtherService => "",
+            | Subject::OtherService
+            | Subject::Damage => "",
             Subject::Upkeep => "upkeep failed and is retried: ",
             Subject::Healing => "cannot put back what is missing: ",
             Subject::Failover => "cannot bring the schema of the server up to date: ",
@@ -74,6 +77,7 @@ impl Subject {
             Subject::HttpServer => "the HTTP server answers again",
             Subject::SiteLog => "table site_logs can be written again",
             Subject::OtherService => "no other cts serves the database",
+            Subject::Damage => "a backup shows no damage of the database",
             Subject::Backup => "backups are made again",
             Subject::Drill => "the last backup can be restored",
             Subject::OldBackups => "old backups are deleted again",

@@ -70,6 +70,8 @@ pub struct Report {
     pub database: BackedUpDatabase,
     /// What is known of its backups; `None` where they were not inspected.
     pub backups: Option<BackupState>,
+    /// The faults of the backups that the threads of the service have recorded, which are among the reasons.
+    pub backup_conditions: Vec<Condition>,
     /// What is not as it should be with the backups, in a sentence that is one of the reasons.
     pub backup_problem: Option<String>,
 }
@@ -120,7 +122,7 @@ impl Report {
     /// Adds recorded faults to the report of a database that could not be examined.
     pub fn with_conditions(mut self, conditions: &[Condition]) -> Report {
         self.reasons_found.extend(conditions.iter().map(Condition::reason));
-        self.note_backup_condition(conditions);
+        self.note_backup_conditions(conditions);
         self
     }
 
@@ -145,6 +147,7 @@ impl Report {
                 ..BackedUpDatabase::default()
             },
             backups: None,
+            backup_conditions: Vec::new(),
             backup_problem: None,
         }
     }

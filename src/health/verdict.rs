@@ -184,7 +184,7 @@ impl Report {
             _ => true,
         };
         self.reasons_found.extend(conditions.iter().filter(is_shown).map(|c| c.reason()));
-        self.note_backup_condition(conditions);
+        self.note_backup_conditions(conditions);
         self.judge_damage(schema, damage);
         self.reasons_found.extend(disk_reason(storage));
         self.reasons_found.extend(inode_reason(storage));

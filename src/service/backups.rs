@@ -12,10 +12,10 @@ use crate::backup::{
     BackupFolder, BackupOwner, BackupSettings, BackupTarget, Deletions, MadeBackup, Schedule,
     StoredBackup, drill, follow_up, lock, make_locked, refuse_low_disk,
 };
-use crate::error::{Error, Kind, Result};
+use crate::error::{Cause, Error, Kind, Result};
 use crate::health::Subject;
 use crate::service::prober::Prober;
-use crate::store::{BackupLock, Database, SiteLogEntry, WaitPolicy};
+use crate::store::{BackupLock, DamageScope, Database, SiteLogEntry, WaitPolicy};
 use crate::system::clock::SteadyClock;
 use crate::system::deadline::BackgroundTask;
 use crate::system::log::Log;
@@ -131,7 +131,8 @@ impl AutomaticBackups {
     /// Makes the backup that is due.
     fn turn(&mut self, wait: &WaitPolicy<'_>) {
         match self.make(wait) {
-            Ok(None) => {}
+            // Another process has made one meanwhile.
+            Ok(None) => self.prober.conditions().record(Subject::Backup, &Ok(())),
             Ok(Some((lock, backup))) => {
                 self.schedule.note_success(backup.manifest.made_at(), self.clock.elapsed());
                 self.report_made(&backup);
@@ -146,6 +147,9 @@ impl AutomaticBackups {
             }
             Err(error) => {
                 self.schedule.note_failure(self.clock.elapsed());
+                if error.is_damage() {
+                    self.prober.conditions().record(Subject::Damage, &self.find_damage(wait));
+                }
                 self.report_failure(Subject::Backup, error);
             }
         }
@@ -169,10 +173,38 @@ impl AutomaticBackups {
         Ok(Some((lock, backup)))
     }
 
+    /// Checks the database itself: a damaged copy is that of a damaged database, or its own disk has damaged it.
+    ///
+    /// # Errors
+    /// The damage of the database, or why it cannot be checked.
+    fn find_damage(&self, wait: &WaitPolicy<'_>) -> Result<()> {
+        let Some(mut database) = self.database.open_read_only(wait)?.database else {
+            return Ok(());
+        };
+        let damage = database.find_damage(DamageScope::Everything)?;
+        let damaged = |what: String, remedy: &str| {
+            let error = Error::new(Kind::Data, what).caused_by(Cause::Damage).remedy(remedy);
+            Err(error.at(self.database.identity().location))
+        };
+        match (damage.indexes.first(), damage.pages.first()) {
+            (Some(index), _) => damaged(
+                format!("index {index} is damaged, and no row"),
+                "`cts repair` rebuilds the index",
+            ),
+            (None, Some(line)) => damaged(
+                format!("damaged: {line}"),
+                "restore a backup (`cts restore latest`); `cts --check --deep` names all damage",
+            ),
+            (None, None) => Ok(()),
+        }
+    }
+
     fn report_made(&self, backup: &StoredBackup) {
         let message = backup.summary();
         self.log.info(format_args!("✓ {message}"));
         self.prober.conditions().record(Subject::Backup, &Ok(()));
+        // The proof has read every page.
+        self.prober.conditions().record(Subject::Damage, &Ok(()));
         self.prober.record(SiteLogEntry { level: "info", message });
     }
 

@@ -18,12 +18,16 @@ fn backed_up() -> Machine {
     machine
 }
 
-/// The paths of the manifests, by name.
+/// The paths of the manifests, in the order in which the backups were made.
 fn manifests(machine: &Machine) -> Vec<PathBuf> {
     let entries = fs::read_dir(machine.path("backups")).unwrap();
     let paths = entries.map(|entry| entry.unwrap().path());
-    let mut all: Vec<PathBuf> = paths.filter(|path| path.extension().unwrap() == "json").collect();
-    all.sort();
+    let mut all: Vec<PathBuf> =
+        paths.filter(|path| path.extension().is_some_and(|end| end == "json")).collect();
+    all.sort_by_key(|path| {
+        let manifest: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+        manifest["serial"].as_u64()
+    });
     all
 }
 
@@ -197,6 +201,8 @@ fn a_backup_that_could_not_be_restored_for_a_trial_counts_for_nothing() {
     let machine = backed_up();
     let file = |json: &Value| json["backups"]["last"]["file"].clone();
     let first = file(&machine.cts("--check --json").success().json());
+    // The rules keep one of each day.
+    made_days_ago(&machine, 1);
     machine.cts("backup").success();
     let failed = json!({"at": time(SystemTime::now()), "restoreSeconds": null,
                         "failure": "table users: 3 rows instead of 4"});
@@ -337,4 +343,45 @@ fn a_folder_that_cannot_be_read_is_degraded_with_its_path() {
     let folder = machine.path("backups");
     assert!(text.contains(&format!("{}: the folder cannot be read", folder.display())), "{text}");
     assert_eq!(age.unwrap(), "U");
+}
+
+#[test]
+fn a_backup_that_failed_is_degraded_and_ready_until_one_succeeds() {
+    let machine = Machine::migrated();
+    fs::write(machine.path("backups"), "not a folder").unwrap();
+    let service = machine.serve().env("CTS_BACKUP_EVERY", "1s").start();
+    service.until_ready();
+    let problem =
+        || health(&service)["backups"]["problem"].as_str().unwrap_or_default().to_string();
+    await_that("the failure is seen", || problem().starts_with("the last backup failed: "));
+    let answer = health(&service);
+    assert_eq!(answer["status"], "degraded");
+    let reasons = answer["reasons"].as_array().unwrap();
+    assert!(reasons.contains(&answer["backups"]["problem"]), "{answer:#}");
+    assert_eq!(service.get("/readyz").code, 200);
+    fs::remove_file(machine.path("backups")).unwrap();
+    await_that("backups are made again", || health(&service)["backups"]["problem"].is_null());
+    service.until_status("healthy");
+    let (code, log) = service.stop();
+    assert_eq!(code, Some(0));
+    assert!(log.contains("✓ backups are made again, after "), "{log}");
+}
+
+#[test]
+fn damage_of_the_database_that_a_backup_meets_makes_it_unhealthy() {
+    let machine = Machine::migrated();
+    machine.sql("PRAGMA wal_checkpoint(TRUNCATE)");
+    let root = machine.number("SELECT rootpage FROM sqlite_schema WHERE name = 'system_settings'");
+    let mut bytes = fs::read(machine.db()).unwrap();
+    let page = usize::try_from(root - 1).unwrap() * 4096;
+    bytes[page..page + 64].fill(0xee);
+    fs::write(machine.db(), bytes).unwrap();
+    let service = machine.serve().env("CTS_BACKUP_EVERY", "1s").start();
+    service.until_ready();
+    let answer = service.until_status("unhealthy");
+    assert_eq!(answer.code, 503);
+    let reason = answer.json()["reasons"][0].as_str().unwrap().to_string();
+    assert!(reason.contains("damaged: ") && reason.contains("cts restore latest"), "{reason}");
+    assert_eq!(service.get("/readyz").code, 503);
+    assert_eq!(service.stop().0, Some(0));
 }
