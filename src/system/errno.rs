@@ -37,5 +37,5 @@ pub fn meaning(errno: Errno) -> Option<(Kind, &'static str)> {
 
 /// The error number of an error of the operating system.
 pub fn errno_of(cause: &io::Error) -> Option<Errno> {
-    cause.raw_os_error().map(Errno::from_raw_os_error)
+    Errno::from_io_error(cause)
 }

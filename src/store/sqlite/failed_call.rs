@@ -17,7 +17,7 @@ use crate::error::{Error, Kind};
 /// The error number of this thread: that of the last call of the C library that failed. No call that
 /// succeeds changes it (errno(3)), so that it is the cause of an error of SQLite that has just been returned.
 pub fn last_errno() -> Option<Errno> {
-    io::Error::last_os_error().raw_os_error().map(Errno::from_raw_os_error)
+    Errno::from_io_error(&io::Error::last_os_error())
 }
 
 /// Whether a file could not be read, for which SQLite reports damage: SQLITE_IOERR_CORRUPTFS becomes
@@ -68,4 +68,18 @@ pub fn explain(path: &Path, cause: &rusqlite::Error) -> Option<Error> {
 fn failed(what: &str, path: &Path, errno: Errno) -> Error {
     let (kind, remedy) = meaning(errno).unwrap_or((Kind::Io, "check the disk (`dmesg`)"));
     Error::new(kind, what).at(path.display()).caused_by(io::Error::from(errno)).remedy(remedy)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn damage_that_a_thread_meets_in_which_no_call_has_failed_is_damage() {
+        let met = std::thread::spawn(|| {
+            let damage = rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_CORRUPT), None);
+            (last_errno(), is_read_fault(&damage), explain(Path::new("/data/cts.db"), &damage))
+        });
+        assert_eq!(met.join().unwrap(), (None, false, None));
+    }
 }
