@@ -4,11 +4,13 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{Holder, Progress};
 use crate::error::{Error, Kind, Result, StateLeft};
+use crate::system::deadline::cannot_start_thread;
 
 /// The first pause after an attempt that was blocked by a lock.
 const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(500);
@@ -122,6 +124,35 @@ impl WaitPolicy<'_> {
         }
     }
 
+    /// Does work that may take long and says nothing meanwhile, on a thread of its own, and reports that it is
+    /// waited for.
+    ///
+    /// # Errors
+    /// That of the work; [`Kind::Io`] if no thread can be started, and then it was not begun.
+    pub fn while_working<T: Send>(
+        &self,
+        what: &str,
+        work: impl FnOnce() -> Result<T> + Send,
+    ) -> Result<T> {
+        thread::scope(|scope| {
+            let (sender, done) = mpsc::channel();
+            let work = move || drop(sender.send(work()));
+            let started = thread::Builder::new().name("check".into()).spawn_scoped(scope, work);
+            started.map_err(|e| cannot_start_thread(&e))?;
+            let mut clock = WaitClock::start();
+            loop {
+                match done.recv_timeout(BETWEEN_ATTEMPTS) {
+                    Ok(result) => return result,
+                    Err(RecvTimeoutError::Disconnected) => return Err(interrupted()),
+                    Err(RecvTimeoutError::Timeout) if clock.is_report_due() => {
+                        (self.on_wait)(&WaitReason::Other(what.to_string()), clock.waited());
+                    }
+                    Err(RecvTimeoutError::Timeout) => {}
+                }
+            }
+        })
+    }
+
     /// Sleeps.
     ///
     /// # Errors
@@ -215,4 +246,31 @@ pub fn interrupted() -> Error {
     Error::new(Kind::TryAgain, "interrupted by a signal")
         .leaving(StateLeft::Unchanged)
         .remedy("run it again")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    #[test]
+    fn long_work_is_reported_while_it_is_done() {
+        let cancelled = Arc::default();
+        let (reported, until_reported) = mpsc::channel();
+        let reports = RefCell::new(Vec::new());
+        let on_wait = |reason: &WaitReason, _| {
+            reports.borrow_mut().push(reason.to_string());
+            reported.send(()).unwrap();
+        };
+        let silent = WaitPolicy::silent(Duration::MAX, &cancelled);
+        let wait = WaitPolicy { on_wait: &on_wait, ..silent };
+        // It ends only after the report.
+        let done = wait.while_working("the check", move || Ok(until_reported.recv().is_ok()));
+        assert!(done.unwrap());
+        assert_eq!(*reports.borrow(), ["the check"]);
+        let failed = Error::new(Kind::Data, "damaged");
+        let done = wait.while_working("the check", || Err::<(), _>(failed.clone()));
+        assert_eq!(done.unwrap_err(), failed);
+    }
 }

@@ -76,7 +76,7 @@ impl Sqlite {
         }
         refuse_foreign(&store.conn, &store.path)
             .inspect_err(|_| hot_journal::forget(&store.path))?;
-        hot_journal::prove_and_forget(&store.conn, &store.path)?;
+        hot_journal::prove_and_forget(&mut store.conn, &store.path, wait)?;
         store.keep_wal(has_wal(&store.path)?)?;
         Ok(store)
     }
@@ -111,7 +111,7 @@ impl Sqlite {
         };
         store.read(|store| {
             refuse_foreign(&store.conn, &store.path)?;
-            hot_journal::prove(&store.conn, &store.path)
+            hot_journal::prove(&mut store.conn, &store.path, wait)
         })?;
         Ok(Some(store))
     }

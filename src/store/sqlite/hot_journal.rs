@@ -14,6 +14,7 @@ use super::error::from_sqlite;
 use super::file::{journal_pages, side_file};
 use super::file_error::cannot_write;
 use crate::error::{Cause, Error, Kind, Result};
+use crate::store::WaitPolicy;
 
 /// The name of the kept journal: that of the database with this behind it.
 const UNPROVED: &str = "-journal.unproved";
@@ -62,12 +63,18 @@ pub fn forget(path: &Path) {
 /// # Errors
 /// [`Kind::Data`] if it is damaged, or the check cannot be completed. The journal stays kept, so that the
 /// next opening checks again.
-pub fn prove(conn: &Connection, path: &Path) -> Result<()> {
+pub fn prove(conn: &mut Connection, path: &Path, wait: &WaitPolicy<'_>) -> Result<()> {
     let kept = kept(path);
     if !kept.exists() {
         return Ok(());
     }
-    let damage = structural_damage(conn).map_err(|e| from_sqlite(path, &e))?;
+    let what = format!("the check of {}, whose last transaction was rolled back", path.display());
+    let damage =
+        // The connection itself moves to the thread: a shared reference to it cannot.
+        wait.while_working(&what, move || {
+            let conn: &mut Connection = conn;
+            structural_damage(conn).map_err(|e| from_sqlite(path, &e))
+        })?;
     let Some(line) = damage.first() else { return Ok(()) };
     let what = format!(
         "is damaged: its last transaction was interrupted, and its journal could not be rolled back whole ({line})"
@@ -86,6 +93,6 @@ pub fn prove(conn: &Connection, path: &Path) -> Result<()> {
 ///
 /// # Errors
 /// As [`prove`].
-pub fn prove_and_forget(conn: &Connection, path: &Path) -> Result<()> {
-    prove(conn, path).map(|()| forget(path))
+pub fn prove_and_forget(conn: &mut Connection, path: &Path, wait: &WaitPolicy<'_>) -> Result<()> {
+    prove(conn, path, wait).map(|()| forget(path))
 }

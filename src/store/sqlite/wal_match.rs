@@ -9,6 +9,8 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use rusqlite::{Connection, ffi};
 
@@ -61,7 +63,10 @@ fn find_mismatch(path: &Path, wait: &WaitPolicy<'_>) -> Result<Option<Mismatch>>
     }
     let Some(pair) = Pair::read(path, true)? else { return Ok(None) };
     match pair.is_suspicious().map_err(|e| pair.io(&e))? {
-        true => pair.mismatch(wait),
+        true => {
+            let what = format!("the check whether {} and its WAL belong together", path.display());
+            wait.while_working(&what, || pair.mismatch(wait.cancelled))
+        }
         false => Ok(None),
     }
 }
@@ -126,14 +131,14 @@ impl<'p> Pair<'p> {
             })
     }
 
-    fn mismatch(&self, wait: &WaitPolicy<'_>) -> Result<Option<Mismatch>> {
+    fn mismatch(&self, cancelled: &Arc<AtomicBool>) -> Result<Option<Mismatch>> {
         if let Some(what) = self.proof_in_pages().map_err(|e| self.io(&e))? {
             return Ok(Some(Mismatch::Foreign(what)));
         }
         let mut through = connect_through_wal(self.path)?;
         let mut alone = connect_immutable(self.path)?;
         for conn in [&mut through, &mut alone] {
-            interrupt_when(conn, wait.cancelled).map_err(|e| from_sqlite(self.path, &e))?;
+            interrupt_when(conn, cancelled).map_err(|e| from_sqlite(self.path, &e))?;
         }
         match other_ledger(&through, &alone) {
             Some(what) => Ok(Some(Mismatch::Foreign(what))),
