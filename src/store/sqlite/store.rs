@@ -229,6 +229,8 @@ impl Store for Sqlite {
         let mut messages: Vec<String> = self.use_wal(wait)?.into_iter().collect();
         messages.extend(correct_modes(&self.path, self.access.group));
         self.keep_wal(false)?;
+        // The upkeep alone checkpoints from here on: it compares the file first.
+        self.conn.pragma_update(None, "wal_autocheckpoint", 0).map_err(|e| self.error(&e))?;
         self.settled = true;
         let (path, overwritten) = (self.path.clone(), Overwritten::clone(&self.overwritten));
         let upkeep: UpkeepOpener = Box::new(move |wait| {
@@ -254,5 +256,29 @@ impl Store for Sqlite {
         }
         let path = self.path;
         self.conn.close().map_err(|(_, e)| from_sqlite(&path, &e))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_commit_of_a_database_in_service_copies_nothing_into_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("cts.db");
+        let conn = Connection::open(&path).unwrap();
+        let mut store = Sqlite::new(conn, path.clone(), FileAccess::default());
+        let (never, wal) = (std::sync::Arc::default(), folder.path().join("cts.db-wal"));
+        store.settle(&WaitPolicy::silent(Duration::from_secs(5), &never)).unwrap();
+        let before = fs::read(&path).unwrap();
+        // More than the 1000 pages after which SQLite checkpoints by itself.
+        let rows = "CREATE TABLE t (x); INSERT INTO t VALUES (zeroblob(5000000))";
+        store.conn.execute_batch(rows).unwrap();
+        assert!(fs::metadata(&wal).unwrap().len() > 5_000_000);
+        assert!(fs::read(&path).unwrap() == before);
     }
 }
