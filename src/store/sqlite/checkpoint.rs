@@ -23,10 +23,11 @@ use super::connect::connect;
 use super::error::{from_sqlite, is_busy};
 use super::file::{FileIdentity, side_file};
 use super::file_error::unreadable;
-use super::overwrite::{OverwriteWatch, WatchError};
+use super::overwrite::OverwriteWatch;
 use super::running_copy;
 use super::storage::overwritten;
 use super::wal_reset::{REMAINDER_BYTES_MAX, RESET_BYTES, ResetPolicy, TRUNCATE_BYTES};
+use super::watched_wal::WatchError;
 use crate::error::Result;
 use crate::store::{Upkeep, UpkeepTurn, WaitPolicy};
 
@@ -113,11 +114,12 @@ impl Checkpointer {
         Ok(present == self.identity)
     }
 
-    /// Whether the file was overwritten in place since the last turn, or before. What a program committed
-    /// since then belongs to the database before, so that nothing more is checkpointed.
-    fn is_overwritten(&self) -> Result<bool> {
+    /// Compares the file with what it was before, and remembers it as it is. Returns whether it was overwritten in
+    /// place at any time. What a program committed since then belongs to the database before, so that nothing
+    /// more is checkpointed.
+    fn is_overwritten(&mut self) -> Result<bool> {
         if self.overwritten.get().is_none() {
-            let page = self.watch.overwritten_page(&self.conn);
+            let page = self.watch.observe(&self.conn);
             self.report_overwritten(self.unless_busy(page)?.flatten());
         }
         Ok(self.overwritten.get().is_some())
@@ -261,8 +263,7 @@ impl Upkeep for Checkpointer {
         if self.must_reset(&frames, is_resettable) {
             self.reset_wal(stopping)?;
         }
-        let observed = self.watch.observe(&self.conn);
-        self.report_overwritten(self.unless_busy(observed)?.flatten());
+        self.is_overwritten()?;
         let is_long = self.bytes(frames.total) >= LONG_BYTES;
         Ok(UpkeepTurn { pause: if is_long { BUSY_PAUSE } else { IDLE_PAUSE }, was_tried: true })
     }

@@ -9,8 +9,8 @@
 //! - `backup` with `backup_copy`, `running_copy` and `open_here`: copies of the database while programs write.
 //! - Changing: `rebuild` with `existing_table`, `create_table`, `row_copy` and `violations`; `index`,
 //!   `rebuild_copy`.
-//! - While it is open: `storage`, `checkpoint` with `wal_reset`, `overwrite` and `wal_index`, `wal_length`. Errors: `error`,
-//!   `failed_call`, `file_error`.
+//! - While it is open: `storage`, `checkpoint` with `wal_reset`; `overwrite` with `watched_wal` and `wal_index`;
+//!   `wal_length`. Errors: `error`, `failed_call`, `file_error`.
 
 mod at_rest;
 mod backup;
@@ -61,6 +61,7 @@ mod wal_index;
 mod wal_length;
 mod wal_match;
 mod wal_reset;
+mod watched_wal;
 mod write_access;
 
 pub use database::{DatabaseFile, FileAccess};

@@ -1,99 +1,95 @@
 //! Notices a database file that another program overwrites in place (`cp backup cts.db`) while it is open.
 //!
 //! While a database is in WAL mode and open, only checkpoints write to its file, and they write nothing but
-//! page images of the WAL. So a page may differ from what it was at the last turn only if a frame that was not
-//! copied at that time holds it. Some pages are remembered from turn to turn; a changed one that no such
-//! frame holds was written by no checkpoint. It is judged only where the WAL tells all frames since then:
+//! page images of the WAL. So a page may differ from what it was before only if a frame that was not
+//! copied at that time holds it, and be gone only if a transaction since then left the database shorter. Some
+//! pages are remembered; one that differs otherwise was written by no checkpoint. It is
+//! judged only where the WAL tells all frames since then:
 //!
-//! - no transaction was committed, and all frames had been copied: no page may differ;
+//! - no transaction was committed;
 //! - the WAL is still the same generation (same salts);
-//! - all frames had been copied, and all transactions since then are in the present generation. Others may
-//!   have been added to the one before, while a read kept it from being reset, and copied by the checkpoint
-//!   of another program. The counter of transactions in the wal-index tells how many there were.
+//! - all transactions since then are in the present generation. Others may have been added to the one before,
+//!   while a read kept it from being reset, and copied by the checkpoint of another program. The counter of
+//!   transactions in the wal-index tells how many there were.
+//!
+//! So the state is remembered before a checkpoint too: after it, the next writer may reset the WAL.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use rusqlite::Connection;
 use sha2::{Digest, Sha256};
 
-use super::file::side_file;
-use super::wal_file::number;
-use super::wal_index::WalIndex;
+use super::error::is_damage;
+use super::watched_wal::{CheckpointedFrames, WalState, WatchError, WatchedWal};
 use crate::system::file_handle::open_regular;
 
-const WAL_HEADER_BYTES: u64 = 32;
-const FRAME_HEADER_BYTES: u64 = 24;
 /// Pages that are remembered: those written last, of which an older copy lacks the newest content.
 const PAGES_MAX: usize = 64;
-/// Frames that are searched for the pages written last.
-const SEARCHED_FRAMES_MAX: u64 = 512;
+/// How often the state is read until the file does not change meanwhile.
+const ATTEMPTS: usize = 3;
+/// The time of a file is that of the last tick of the clock, which are 1 to 10 ms apart (CONFIG_HZ), so that two
+/// writes within a tick leave the same time.
+const CLOCK_TICK_MAX: Duration = Duration::from_millis(20);
 
-/// Watches the file of a database from one checkpoint to the next.
+/// Watches the file of a database.
 pub struct OverwriteWatch {
     /// Never closed: to close a descriptor of the file would release the locks that SQLite holds on it in
     /// this process. (sqlite.org/howtocorrupt.html, 2.2)
     file: &'static File,
-    wal_path: PathBuf,
-    index: Option<WalIndex>,
-    page_bytes: u64,
+    wal: WatchedWal,
     last: Option<WatchedState>,
 }
 
-/// The state of the file and the WAL at the end of a turn.
+/// The state of the file and the WAL at one moment.
 struct WatchedState {
     stamp: Stamp,
     wal: WalState,
+    /// The frames that were not copied, which the WAL no longer has once it was reset; `None` where they are many.
+    pending: Option<CheckpointedFrames>,
     /// SHA-256 of remembered pages.
     pages: BTreeMap<u32, [u8; 32]>,
 }
 
 /// What changes with each write to the file.
-#[derive(Clone, Copy, PartialEq, Eq)]
 struct Stamp {
-    modified: (i64, i64),
+    modified: SystemTime,
     size_bytes: u64,
+    /// Whether it was so recent that a write after it may have left the same time.
+    is_recent: bool,
 }
 
-/// How far the WAL is.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct WalState {
-    /// The random numbers of the generation; `None` while the WAL is empty.
-    salts: Option<[u8; 8]>,
-    total: u64,
-    copied: u64,
-    /// Changes when another connection commits.
-    data_version: i64,
-    /// Counts the transactions of all generations; `None` where the wal-index cannot be read.
-    transactions: Option<u32>,
+impl Stamp {
+    fn equals(&self, other: &Stamp) -> bool {
+        (self.modified, self.size_bytes) == (other.modified, other.size_bytes)
+    }
+
+    /// Whether nothing was written to the file from this moment to a later one.
+    fn proves_unchanged(&self, later: &Stamp) -> bool {
+        !self.is_recent && self.equals(later)
+    }
 }
 
 impl OverwriteWatch {
-    /// Begins to watch a database that a connection of this process has read.
+    /// Begins to watch a database that a connection of this process has read. The first state to compare with is
+    /// that which `observe` remembers.
     ///
     /// # Errors
     /// The file, or its wal-index, cannot be opened.
     pub fn new(path: &Path, page_bytes: u64) -> io::Result<OverwriteWatch> {
         let file = open_regular(path, OpenOptions::new().read(true))?;
-        Ok(OverwriteWatch {
-            file: Box::leak(Box::new(file)),
-            wal_path: side_file(path, "-wal"),
-            index: WalIndex::open(path)?,
-            page_bytes,
-            last: None,
-        })
+        let wal = WatchedWal::new(path, page_bytes)?;
+        Ok(OverwriteWatch { file: Box::leak(Box::new(file)), wal, last: None })
     }
 
-    /// A page that was changed by no checkpoint since the last turn. Called before each checkpoint.
-    ///
-    /// # Errors
-    /// A file cannot be read, or the database cannot.
-    pub fn overwritten_page(&self, conn: &Connection) -> Result<Option<u32>, WatchError> {
+    /// A page that was changed by no checkpoint since the last state.
+    fn overwritten_page(&self, conn: &Connection) -> Result<Option<u32>, WatchError> {
         let Some(last) = &self.last else { return Ok(None) };
-        if self.stamp()? == last.stamp {
+        if last.stamp.proves_unchanged(&self.stamp()?) {
             return Ok(None);
         }
         let mut changed = Vec::new();
@@ -103,38 +99,81 @@ impl OverwriteWatch {
                 now => changed.push((*page, now.is_none())),
             }
         }
-        if changed.is_empty() {
+        let Some((first, _)) = changed.first().copied() else { return Ok(None) };
+        // Read after the pages, so that it has all frames that may have been copied into them.
+        let wal = match self.wal.state(conn) {
+            // Nothing but page 1 is read for the state, and no checkpoint makes it one that SQLite refuses.
+            Err(WatchError::Database(e)) if is_damage(&e) && first == 1 => return Ok(Some(first)),
+            state => state?,
+        };
+        let Some(wal) = wal else { return Ok(None) };
+        let Some(frames) = self.wal.frames_since(&last.wal, &wal)? else { return Ok(None) };
+        if last.pending.is_none() && last.wal.salts != wal.salts {
             return Ok(None);
         }
-        // Read after the pages, so that it has all frames that may have been copied into them.
-        let Some(wal) = self.wal_state(conn)? else { return Ok(None) };
-        if wal.data_version == last.wal.data_version && last.wal.copied == last.wal.total {
-            return Ok(changed.first().map(|(page, _)| *page));
-        }
-        let Some(written) = self.pages_written(&last.wal, &wal)? else { return Ok(None) };
-        // The end of a file may be cut off by a checkpoint, without a frame for its pages.
-        let is_unexplained = |(page, is_gone): &&(u32, bool)| !is_gone && !written.contains(page);
+        let is_unexplained = |(page, is_gone): &&(u32, bool)| {
+            !last.pending.iter().chain([&frames]).any(|frames| match is_gone {
+                true => frames.may_cut_off(*page),
+                false => frames.hold(*page),
+            })
+        };
         Ok(changed.iter().find(is_unexplained).map(|(page, _)| *page))
     }
 
-    /// Remembers the state after a checkpoint. Returns a page of which the file does not hold what was copied
-    /// into it.
+    /// Compares the file with the last state, and remembers the present one. Called before and after each
+    /// checkpoint. Returns a page that was overwritten since then: one that no checkpoint has changed, or of which
+    /// the file does not hold what was copied into it. The state before is kept where such a page is found, where the file is being
+    /// written all the time, and after an error: a state that is older is compared as well.
     ///
     /// # Errors
-    /// A file cannot be read, or the database cannot. Nothing is judged in the next turn.
+    /// A file cannot be read, or the database cannot.
     pub fn observe(&mut self, conn: &Connection) -> Result<Option<u32>, WatchError> {
-        let last = self.last.take();
-        let (stamp, wal) = (self.stamp()?, self.wal_state(conn)?);
-        let Some(wal) = wal else { return Ok(None) };
-        if let Some(last) = last.as_ref().filter(|last| last.stamp == stamp && last.wal == wal) {
-            let pages = last.pages.clone();
-            self.last = Some(WatchedState { stamp, wal, pages });
-            return Ok(None);
+        for _ in 0..ATTEMPTS {
+            let stamp = self.stamp()?;
+            let wal = match self.wal.state(conn) {
+                Err(WatchError::Database(e)) if is_damage(&e) => {
+                    let page = self.overwritten_page(conn)?;
+                    return page.map(Some).ok_or(WatchError::Database(e));
+                }
+                state => state?,
+            };
+            let Some(wal) = wal else { continue };
+            let is_same =
+                |last: &WatchedState| last.wal == wal && last.stamp.proves_unchanged(&stamp);
+            if self.last.as_ref().is_some_and(is_same) {
+                return Ok(None);
+            }
+            let copied = self.wal.pages_copied_last(&wal, PAGES_MAX / 2)?;
+            let pending = self.wal.pending_frames(&wal)?;
+            let pages = self.pages_to_remember(&copied, &stamp)?;
+            // The pages before are compared after these are read: what is overwritten later differs from these.
+            if let Some(page) = self.overwritten_page(conn)? {
+                return Ok(Some(page));
+            }
+            let Some(now) = self.wal.state(conn)?.filter(|now| now.salts == wal.salts) else {
+                continue;
+            };
+            if let Some(page) = self.page_unlike_copied(&copied, &pages, &now)? {
+                return Ok(Some(page));
+            }
+            // Otherwise they may be partly of the database before and partly of the new one.
+            if self.stamp()?.equals(&stamp) {
+                self.last = Some(WatchedState { stamp, wal, pending, pages });
+                return Ok(None);
+            }
         }
-        let copied = self.pages_copied_last(&wal)?;
+        Ok(None)
+    }
+
+    /// The digests of the pages that were copied last, of those known, and of some others.
+    fn pages_to_remember(
+        &self,
+        copied: &BTreeMap<u32, u64>,
+        stamp: &Stamp,
+    ) -> io::Result<BTreeMap<u32, [u8; 32]>> {
         let mut numbers: BTreeSet<u32> = copied.keys().copied().collect();
-        let known = last.into_iter().flat_map(|last| last.pages.into_keys());
-        let count = u32::try_from(stamp.size_bytes / self.page_bytes).unwrap_or(u32::MAX);
+        let known = self.last.iter().flat_map(|last| last.pages.keys().copied());
+        let count = u32::try_from(stamp.size_bytes / self.wal.page_bytes).unwrap_or(u32::MAX);
         let step = (count / 16).max(1) as usize;
         for page in [1, count].into_iter().chain(known).chain((1..count).step_by(step)) {
             if numbers.len() < PAGES_MAX && page > 0 {
@@ -147,14 +186,7 @@ impl OverwriteWatch {
                 pages.insert(page, digest);
             }
         }
-        let unlike = match self.wal_state(conn)? {
-            Some(now) if now.salts == wal.salts => {
-                self.page_unlike_copied(&copied, &pages, &now)?
-            }
-            _ => None,
-        };
-        self.last = Some(WatchedState { stamp, wal, pages });
-        Ok(unlike)
+        Ok(pages)
     }
 
     /// A page of which the file does not hold the image that was copied last. A checkpoint copies a page only
@@ -166,16 +198,17 @@ impl OverwriteWatch {
         pages: &BTreeMap<u32, [u8; 32]>,
         state: &WalState,
     ) -> io::Result<Option<u32>> {
-        let Some(wal) = self.open_wal()? else { return Ok(None) };
+        let Some(wal) = self.wal.open()? else { return Ok(None) };
         for (page, frame) in copied {
-            let Some(found) = pages.get(page) else { continue };
-            if self.image_digest(&wal, *frame)? == *found {
+            // `None` where the file is too short for it.
+            let found = pages.get(page).copied();
+            if Some(self.wal.image_digest(&wal, *frame)?) == found {
                 continue;
             }
             // Read once more, in case that a checkpoint was writing the page.
-            if self.was_copied(&wal, *page, *frame, state)?
-                && self.digest(*page)? == Some(*found)
-                && self.salts()? == state.salts
+            if self.wal.was_copied(&wal, *page, *frame, state)?
+                && self.digest(*page)? == found
+                && self.wal.salts()? == state.salts
             {
                 return Ok(Some(*page));
             }
@@ -183,183 +216,157 @@ impl OverwriteWatch {
         Ok(None)
     }
 
-    /// Whether this frame of the page is its last one, and the page was never after the end of the database
-    /// since.
-    fn was_copied(&self, wal: &File, page: u32, frame: u64, state: &WalState) -> io::Result<bool> {
-        let mut next = frame;
-        while let Some(header) = self.frame_header(wal, next, state)? {
-            if header.pages_after_commit.is_some_and(|pages| page > pages)
-                || (header.page == page && next > frame)
-            {
-                return Ok(false);
-            }
-            next += 1;
-        }
-        Ok(true)
-    }
-
     fn stamp(&self) -> io::Result<Stamp> {
         let found = self.file.metadata()?;
-        let modified = (found.mtime(), found.mtime_nsec());
-        Ok(Stamp { modified, size_bytes: found.len() })
+        let modified = found.modified()?;
+        let is_recent = modified.elapsed().map_or(true, |age| age <= CLOCK_TICK_MAX);
+        Ok(Stamp { modified, size_bytes: found.len(), is_recent })
     }
 
     /// The digest of a page; `None` if the file is too short for it.
     fn digest(&self, page: u32) -> io::Result<Option<[u8; 32]>> {
-        let mut bytes = vec![0; usize::try_from(self.page_bytes).unwrap_or_default()];
-        match self.file.read_exact_at(&mut bytes, u64::from(page - 1) * self.page_bytes) {
+        let mut bytes = vec![0; usize::try_from(self.wal.page_bytes).unwrap_or_default()];
+        match self.file.read_exact_at(&mut bytes, u64::from(page - 1) * self.wal.page_bytes) {
             Ok(()) => Ok(Some(Sha256::digest(&bytes).into())),
             Err(e) if e.kind() == ErrorKind::UnexpectedEof => Ok(None),
             Err(e) => Err(e),
         }
     }
+}
 
-    /// The state of the WAL; `None` where it is reset at this moment.
-    fn wal_state(&self, conn: &Connection) -> Result<Option<WalState>, WatchError> {
-        let salts = self.salts()?;
-        let data_version = conn.query_row("PRAGMA data_version", [], |row| row.get(0))?;
-        let (total, copied) = conn.query_row("PRAGMA wal_checkpoint(NOOP)", [], |row| {
-            Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?))
-        })?;
-        let frames = |count: i64| u64::try_from(count).unwrap_or(0);
-        let (total, copied) = (frames(total), frames(copied));
-        let header = self.index.as_ref().map(WalIndex::header).transpose()?.flatten();
-        // A transaction that was committed since the frames were counted is in the next state.
-        let transactions = header.filter(|header| header.frames == total).map(|h| h.transactions);
-        let state = WalState { salts, total, copied, data_version, transactions };
-        Ok((self.salts()? == salts).then_some(state))
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::PathBuf;
+
+    use super::*;
+
+    const CHECKPOINT: &str = "PRAGMA wal_checkpoint(PASSIVE)";
+    const ROWS: &str = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 40) \
+                        INSERT INTO t SELECT randomblob(3000) FROM n;";
+
+    /// A database in WAL mode of which a short copy is beside it, the program that writes it, and a watch that
+    /// has seen all of it copied.
+    struct WatchedDatabase {
+        folder: tempfile::TempDir,
+        program: Connection,
+        conn: Connection,
+        watch: OverwriteWatch,
     }
 
-    /// The pages that checkpoints may have written from one state to a later one. `None` where the WAL no
-    /// longer has all frames since then.
-    fn pages_written(&self, last: &WalState, now: &WalState) -> io::Result<Option<BTreeSet<u32>>> {
-        if last.salts.is_none() || now.salts.is_none() {
-            return Ok(None);
+    impl WatchedDatabase {
+        fn new() -> WatchedDatabase {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("cts.db");
+            let program = Connection::open(&path).unwrap();
+            let create = "PRAGMA journal_mode = WAL; PRAGMA wal_autocheckpoint = 0; \
+                          CREATE TABLE t (x); CREATE TABLE small (x); INSERT INTO small VALUES (1);";
+            program.execute_batch(create).unwrap();
+            program.execute_batch(CHECKPOINT).unwrap();
+            fs::copy(&path, folder.path().join("short.db")).unwrap();
+            program.execute_batch(ROWS).unwrap();
+            let conn = Connection::open(&path).unwrap();
+            conn.execute_batch(CHECKPOINT).unwrap();
+            let mut watch = OverwriteWatch::new(&path, 4096).unwrap();
+            assert_eq!(watch.observe(&conn).unwrap(), None);
+            assert!(watch.last.is_some());
+            WatchedDatabase { folder, program, conn, watch }
         }
-        if last.salts == now.salts {
-            return Ok(Some(self.frames_from(last.copied, now)?.pages));
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.folder.path().join(name)
         }
-        let (Some(before), Some(present)) = (last.transactions, now.transactions) else {
-            return Ok(None);
+
+        fn overwrite(&self, content: &[u8]) {
+            fs::write(self.path("cts.db"), content).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_file_that_lost_its_end_is_noticed_while_programs_commit() {
+        let mut watched = WatchedDatabase::new();
+        // All pages of the short copy are in a frame.
+        let update = "CREATE TABLE more (x); UPDATE small SET x = 2; INSERT INTO t VALUES (1)";
+        watched.program.execute_batch(update).unwrap();
+        watched.overwrite(&fs::read(watched.path("short.db")).unwrap());
+        assert!(watched.watch.overwritten_page(&watched.conn).unwrap().is_some());
+        assert!(watched.watch.observe(&watched.conn).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_page_1_that_sqlite_refuses_is_noticed_where_no_checkpoint_wrote_it() {
+        let larger = {
+            let other = WatchedDatabase::new();
+            other.program.execute_batch(&[ROWS, ROWS, CHECKPOINT].concat()).unwrap();
+            fs::read(other.path("cts.db")).unwrap()
         };
-        let frames = self.frames_from(0, now)?;
-        let has_all = last.copied == last.total && frames.commits == present.wrapping_sub(before);
-        Ok(has_all.then_some(frames.pages))
-    }
-
-    fn open_wal(&self) -> io::Result<Option<File>> {
-        match open_regular(&self.wal_path, OpenOptions::new().read(true)) {
-            Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
-            file => file.map(Some),
+        // The last one has more pages than the WAL says.
+        for content in [&[][..], &[0; 8192], &larger] {
+            let mut watched = WatchedDatabase::new();
+            watched.program.execute_batch("UPDATE small SET x = 2").unwrap();
+            watched.overwrite(content);
+            assert_eq!(watched.watch.overwritten_page(&watched.conn).unwrap(), Some(1));
+            assert_eq!(watched.watch.observe(&watched.conn).unwrap(), Some(1));
         }
     }
 
-    fn salts(&self) -> io::Result<Option<[u8; 8]>> {
-        let Some(wal) = self.open_wal()? else { return Ok(None) };
-        let mut salts = [0; 8];
-        match wal.read_exact_at(&mut salts, 16) {
-            Ok(()) => Ok(Some(salts)),
-            Err(e) if e.kind() == ErrorKind::UnexpectedEof => Ok(None),
-            Err(e) => Err(e),
-        }
+    #[test]
+    fn a_file_that_was_overwritten_within_a_tick_of_the_clock_is_noticed() {
+        let mut watched = WatchedDatabase::new();
+        let path = watched.path("cts.db");
+        let modified = fs::metadata(&path).unwrap().modified().unwrap();
+        let mut content = fs::read(&path).unwrap();
+        let end = content.len() - 1;
+        content[end] ^= 1;
+        watched.overwrite(&content);
+        File::options().write(true).open(&path).unwrap().set_modified(modified).unwrap();
+        // As it was when the state was remembered.
+        watched.watch.last.as_mut().unwrap().stamp.is_recent = true;
+        assert!(watched.watch.overwritten_page(&watched.conn).unwrap().is_some());
     }
 
-    /// The frames of this generation from a frame on, committed or not.
-    fn frames_from(&self, first: u64, state: &WalState) -> io::Result<WrittenFrames> {
-        let mut frames = WrittenFrames::default();
-        let Some(wal) = self.open_wal()? else { return Ok(frames) };
-        for frame in first.. {
-            let Some(header) = self.frame_header(&wal, frame, state)? else { break };
-            frames.pages.insert(header.page);
-            let is_commit = frame < state.total && header.pages_after_commit.is_some();
-            frames.commits += u32::from(is_commit);
-        }
-        Ok(frames)
+    #[test]
+    fn an_end_that_a_checkpoint_cut_off_is_not_taken_for_it() {
+        let mut watched = WatchedDatabase::new();
+        let before = fs::metadata(watched.path("cts.db")).unwrap().len();
+        watched.program.execute_batch("DELETE FROM t; VACUUM").unwrap();
+        // The WAL is not reset while it is read.
+        let reader = Connection::open(watched.path("cts.db")).unwrap();
+        reader.execute_batch("BEGIN; SELECT * FROM small").unwrap();
+        watched.program.execute_batch(CHECKPOINT).unwrap();
+        assert!(fs::metadata(watched.path("cts.db")).unwrap().len() < before);
+        watched.program.execute_batch("BEGIN; INSERT INTO small VALUES (3); COMMIT").unwrap();
+        assert_eq!(watched.watch.overwritten_page(&watched.conn).unwrap(), None);
+        watched.program.execute_batch(ROWS).unwrap();
+        assert_eq!(watched.watch.overwritten_page(&watched.conn).unwrap(), None);
+        assert_eq!(watched.watch.observe(&watched.conn).unwrap(), None);
     }
 
-    /// The pages of the last frames that were copied, each with its last one of them.
-    fn pages_copied_last(&self, state: &WalState) -> io::Result<BTreeMap<u32, u64>> {
-        let mut pages = BTreeMap::new();
-        let Some(wal) = self.open_wal()? else { return Ok(pages) };
-        let oldest = state.copied.saturating_sub(SEARCHED_FRAMES_MAX);
-        for frame in (oldest..state.copied).rev() {
-            if pages.len() == PAGES_MAX / 2 {
-                break;
-            }
-            if let Some(header) = self.frame_header(&wal, frame, state)? {
-                pages.entry(header.page).or_insert(frame);
-            }
-        }
-        Ok(pages)
+    #[test]
+    fn a_wal_that_was_reset_after_the_rest_of_it_was_copied_is_judged() {
+        let mut watched = WatchedDatabase::new();
+        watched.program.execute_batch("UPDATE small SET x = 2").unwrap();
+        assert_eq!(watched.watch.observe(&watched.conn).unwrap(), None);
+        let salts = watched.watch.last.as_ref().unwrap().wal.salts;
+        watched.program.execute_batch(CHECKPOINT).unwrap();
+        watched.program.execute_batch("CREATE TABLE more (x)").unwrap();
+        assert_ne!(watched.watch.wal.salts().unwrap(), salts, "it was reset");
+        assert_eq!(watched.watch.overwritten_page(&watched.conn).unwrap(), None);
+        watched.overwrite(&fs::read(watched.path("short.db")).unwrap());
+        assert!(watched.watch.overwritten_page(&watched.conn).unwrap().is_some());
     }
 
-    /// The header of a frame; `None` after the last one of the generation. SQLite before 3.50.4 may write
-    /// frames without salts after ROLLBACK TO, so that those of committed frames are not compared.
-    fn frame_header(
-        &self,
-        wal: &File,
-        frame: u64,
-        state: &WalState,
-    ) -> io::Result<Option<WatchedFrame>> {
-        let mut header = [0; 16];
-        match wal.read_exact_at(&mut header, self.offset_of(frame)) {
-            Ok(())
-                if frame < state.total || state.salts.is_some_and(|salts| header[8..] == salts) =>
-            {
-                let (page, pages) = (number(&header, 0), number(&header, 4));
-                let pages_after_commit = Some(pages).filter(|pages| *pages > 0);
-                Ok(Some(WatchedFrame { page, pages_after_commit }).filter(|frame| frame.page > 0))
-            }
-            Ok(()) => Ok(None),
-            Err(e) if e.kind() == ErrorKind::UnexpectedEof => Ok(None),
-            Err(e) => Err(e),
-        }
-    }
-
-    /// The digest of the page image in a frame.
-    fn image_digest(&self, wal: &File, frame: u64) -> io::Result<[u8; 32]> {
-        let mut bytes = vec![0; usize::try_from(self.page_bytes).unwrap_or_default()];
-        wal.read_exact_at(&mut bytes, self.offset_of(frame) + FRAME_HEADER_BYTES)?;
-        Ok(Sha256::digest(&bytes).into())
-    }
-
-    fn offset_of(&self, frame: u64) -> u64 {
-        WAL_HEADER_BYTES + frame * (FRAME_HEADER_BYTES + self.page_bytes)
-    }
-}
-
-/// What the header of a frame says.
-struct WatchedFrame {
-    page: u32,
-    /// Size of the database in pages, where the frame ends a transaction.
-    pages_after_commit: Option<u32>,
-}
-
-/// What a run of frames has written.
-#[derive(Default)]
-struct WrittenFrames {
-    pages: BTreeSet<u32>,
-    /// Transactions that were committed.
-    commits: u32,
-}
-
-/// Why the file could not be watched.
-#[derive(Debug)]
-pub enum WatchError {
-    /// A file could not be read.
-    File(io::Error),
-    /// The database could not be read.
-    Database(rusqlite::Error),
-}
-
-impl From<io::Error> for WatchError {
-    fn from(error: io::Error) -> WatchError {
-        WatchError::File(error)
-    }
-}
-
-impl From<rusqlite::Error> for WatchError {
-    fn from(error: rusqlite::Error) -> WatchError {
-        WatchError::Database(error)
+    #[test]
+    fn the_state_before_is_compared_with_after_an_error() {
+        let mut watched = WatchedDatabase::new();
+        let path = watched.path("cts.db-wal");
+        let wal = fs::read(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        watched.overwrite(&fs::read(watched.path("short.db")).unwrap());
+        watched.watch.observe(&watched.conn).unwrap_err();
+        fs::remove_dir(&path).unwrap();
+        fs::write(&path, wal).unwrap();
+        assert!(watched.watch.overwritten_page(&watched.conn).unwrap().is_some());
     }
 }
