@@ -272,6 +272,8 @@ impl Upkeep for Checkpointer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::sqlite::running_copy::RunningCopy;
+    use crate::store::sqlite::wal_length::{LONG_WAL_BYTES, long_wal};
 
     /// A database with a WAL, and a reader of it that does not end.
     fn held_wal(folder: &Path) -> (PathBuf, Connection) {
@@ -347,5 +349,28 @@ mod tests {
         upkeep.reset_wal(&stopping).unwrap();
         assert_eq!(upkeep.reset.block_max(), first);
         assert!(upkeep.reset.is_due(Instant::now()));
+    }
+
+    #[test]
+    fn writers_are_not_blocked_while_a_copy_is_made_and_no_person_is_told_of_a_long_wal() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, reader) = held_wal(folder.path());
+        let upkeep = checkpointer(&path);
+        let total = i64::try_from(RESET_BYTES / upkeep.frame_bytes + 1).unwrap();
+        let long = WalFrames { total, copied: total, is_blocked: false };
+        assert!(upkeep.must_reset(&long, false));
+        let copies = [RunningCopy::announce(&path), RunningCopy::announce(&path)];
+        assert!(copies.iter().all(Option::is_some) && !upkeep.must_reset(&long, false));
+        let wal = fs::OpenOptions::new().write(true).open(side_file(&path, "-wal")).unwrap();
+        wal.set_len(LONG_WAL_BYTES).unwrap();
+        assert!(long_wal(&path).is_none());
+        // A copy gives up before the WAL is so long, so that one which has not is stopped.
+        wal.set_len(running_copy::wal_bytes_max(&path)).unwrap();
+        assert!(long_wal(&path).is_some() && running_copy::refuse_long_wal(&path).is_err());
+        wal.set_len(LONG_WAL_BYTES).unwrap();
+        assert!(running_copy::refuse_long_wal(&path).is_ok());
+        drop(copies);
+        assert!(upkeep.must_reset(&long, false) && long_wal(&path).is_some());
+        drop(reader);
     }
 }
