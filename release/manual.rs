@@ -281,6 +281,10 @@ const EXAMPLES: &[(&str, &str)] = &[
     ),
     ("Read every page, index entry and foreign key:", "sudo -u cts cts --check --deep"),
     (
+        "Put the newest backup in place of the database:",
+        "systemctl stop cts && sudo -u cts cts restore latest",
+    ),
+    (
         "Examine this machine with the settings of the service:",
         "systemd-run --quiet --pipe --wait -p User=cts -p EnvironmentFile=/etc/default/cts cts doctor",
     ),

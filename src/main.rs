@@ -82,6 +82,9 @@ fn run(Invocation { command, flags }: &Invocation) -> Result<u8> {
         }
         Command::VerifyBackup { file } => commands::verify_backup::run(&config, log, file),
         Command::Backups { json } => commands::backups::run(&config, *json),
+        Command::Restore { backup, to, dry_run } => {
+            commands::restore::run(&config, log, backup, to.as_deref(), *dry_run)
+        }
         Command::Doctor { json } => doctor::run(&config, *json),
     }
 }

@@ -88,7 +88,7 @@ fn latest(
         let is_sole = others.windows(2).all(|pair| id(pair[0]) == id(pair[1]));
         let is_here = |b: &&StoredBackup| b.manifest.database.location == identity.location;
         match others.last() {
-            None => return Err(no_backup("there is no backup", kind)),
+            None => return Err(no_backup(format!("there is no backup of a {} database", identity.backend.label()))),
             Some(_) if !is_sole => return Err(several(&others)),
             Some(newest) if database_id.is_some() && !is_here(newest) => {
                 return Err(several(&others));
@@ -104,7 +104,7 @@ fn latest(
         own
     };
     let Some(at) = candidates.iter().rposition(|backup| backup.manifest.is_good()) else {
-        return Err(no_backup("no backup there has passed its drill", kind));
+        return Err(no_backup("each backup there has failed its trial".into()));
     };
     let passed_over = candidates.iter().skip(at + 1).map(|backup| {
         let why = backup.manifest.drill.as_ref().and_then(|drill| drill.failure.clone());
@@ -115,8 +115,8 @@ fn latest(
     Ok(ChosenBackup { path, manifest: Some(manifest), messages })
 }
 
-fn no_backup(what: &str, kind: &str) -> Error {
-    Error::new(Kind::Data, format!("{what} of a database of this type ({kind})")).remedy(
+fn no_backup(what: String) -> Error {
+    Error::new(Kind::Data, what).remedy(
         "name a file (`cts restore FILE`), or set CTS_BACKUP_DIR to the folder that has one",
     )
 }

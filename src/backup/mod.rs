@@ -43,7 +43,7 @@ pub use listing::{BackupListing, Keeping, ListedBackup, list_folder};
 pub use make::{BackupTarget, MadeBackup, lock, make_locked};
 pub use manifest::{DrillResult, KeptBy, Manifest};
 pub use proof::{ExaminedBackup, examine};
-pub use restore::{RestorePlan, RestoreStep, Restored, execute, plan};
+pub use restore::{RestorePlan, Restored, execute as execute_restore, plan as plan_restore};
 pub use retention::KeepReason;
 pub use room::refuse_low_disk;
 pub use schedule::Schedule;

@@ -1,12 +1,18 @@
 //! Restoring a backup: what is to be done is decided first, as a list of steps; `--dry-run` prints them, and a run
 //! executes them. Until the last one, the database in the place is as it was.
 
-use super::choose::ChosenBackup;
-use crate::error::{Error, Kind, Result};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use super::name::folder_of;
+use super::proof::ExaminedBackup;
+use super::room::RESERVE_BYTES;
+use crate::error::{Cause, Error, Kind, Result, StateLeft};
 use crate::migrate::{Task, run as migrate};
 use crate::store::{
-    BackupContent, BackupSource, Database, RestoreDraft, RestoreOrigin, RestorePlace, SiteLogEntry,
-    Store, WaitPolicy, interrupted, write_site_log,
+    Backend, BackupContent, BackupSource, Database, RestoreDraft, RestoreOrigin, RestorePlace,
+    SiteLogEntry, Store, WaitPolicy, interrupted, write_site_log,
 };
 use crate::system::clock::UtcTime;
 use crate::system::version::VERSION;
@@ -29,6 +35,8 @@ pub enum RestoreStep {
 /// What a restore does, and what it was decided on.
 #[derive(Clone, Debug)]
 pub struct RestorePlan {
+    /// The kind of database.
+    pub backend: Backend,
     /// The backup.
     pub origin: RestoreOrigin,
     /// What the backup was found to hold.
@@ -40,33 +48,45 @@ pub struct RestorePlan {
 }
 
 impl RestorePlan {
-    /// Decides the steps.
-    fn decide(origin: RestoreOrigin, content: BackupContent, place: RestorePlace) -> RestorePlan {
+    /// Decides the steps. A server restores into an empty schema, in which nothing is kept or replaced.
+    fn decide(
+        backend: Backend,
+        origin: RestoreOrigin,
+        content: BackupContent,
+        place: RestorePlace,
+    ) -> RestorePlan {
         let mut steps = vec![RestoreStep::LockOut, RestoreStep::Fill, RestoreStep::Migrate];
         if place.kept_as.is_some() {
             steps.push(RestoreStep::Keep);
         }
-        steps.push(RestoreStep::PutInPlace);
-        RestorePlan { origin, content, place, steps }
+        if backend == Backend::Sqlite {
+            steps.push(RestoreStep::PutInPlace);
+        }
+        RestorePlan { backend, origin, content, place, steps }
     }
 
     /// A step as a sentence.
     pub fn describe(&self, step: &RestoreStep) -> String {
         let RestorePlace { location, kept_as, .. } = &self.place;
-        match (step, kept_as) {
-            (RestoreStep::LockOut, _) => format!("lock programs out of {location}"),
-            (RestoreStep::Fill, _) => {
-                format!("copy {} into a new database beside it", self.origin.backup)
+        let backup = &self.origin.backup;
+        match (step, self.backend) {
+            (RestoreStep::LockOut, Backend::Sqlite) => format!("lock programs out of {location}"),
+            (RestoreStep::LockOut, Backend::Postgresql) => {
+                format!("keep other restores away from {location}")
+            }
+            (RestoreStep::Fill, Backend::Sqlite) => {
+                format!("copy {backup} into a new database beside it")
+            }
+            (RestoreStep::Fill, Backend::Postgresql) => {
+                format!("restore {backup} into the empty schema, in one transaction")
             }
             (RestoreStep::Migrate, _) => {
-                format!(
-                    "bring the new database up to the schema of cts {VERSION}, and check all of it"
-                )
+                format!("bring it up to the schema of cts {VERSION}, and check all of it")
             }
-            (RestoreStep::Keep, Some(kept)) => {
+            (RestoreStep::Keep, _) => {
+                let kept = kept_as.as_deref().unwrap_or_default();
                 format!("keep the database that is there now as {kept}")
             }
-            (RestoreStep::Keep, None) => "keep nothing".into(),
             (RestoreStep::PutInPlace, _) => {
                 format!("put the new database in its place at {location}, in one step")
             }
@@ -83,26 +103,81 @@ pub struct Restored {
     pub content: BackupContent,
 }
 
-/// Plans to put a proved backup in the place of the database. Nothing is changed.
+/// Proves a backup and plans to put it in the place of the database. Nothing is changed.
 ///
 /// # Errors
-/// What stands in the way.
+/// It is no sound backup of such a database, or what stands in the way.
 pub fn plan(
     database: &dyn Database,
-    backup: &ChosenBackup,
-    content: BackupContent,
+    backup: &ExaminedBackup,
     wait: &WaitPolicy<'_>,
 ) -> Result<RestorePlan> {
+    let location = database.identity().location;
+    refuse_itself(&backup.path, Path::new(&location))?;
+    let folder = Path::new(&location).parent().filter(|folder| folder.is_dir());
+    let content = backup.prove(database, folder.unwrap_or(folder_of(&backup.path)), wait)?;
+    refuse_newer(database, backup, &content)?;
     let origin = RestoreOrigin {
         backup: backup.path.display().to_string(),
         made_at: backup.manifest.as_ref().map(|manifest| manifest.made_at.clone()),
         begun_at: UtcTime::now(),
     };
     let place = database.restore_place(origin.begun_at, wait)?;
-    Ok(RestorePlan::decide(origin, content, place))
+    let needed = backup.content_bytes;
+    if let Some(free) = place.free_bytes.filter(|free| *free < needed.saturating_add(RESERVE_BYTES))
+    {
+        let (needed, free, reserve) = (needed >> 10, free >> 10, RESERVE_BYTES >> 10);
+        let what = format!(
+            "the restored database needs about {needed} KiB beside the one that is kept, and {free} KiB are free there, of which {reserve} KiB are to stay free"
+        );
+        return Err(Error::new(Kind::Io, what)
+            .at(place.location)
+            .caused_by(Cause::DiskFull)
+            .leaving(StateLeft::Unchanged)
+            .remedy("free some space on that disk"));
+    }
+    Ok(RestorePlan::decide(database.identity().backend, origin, content, place))
 }
 
-/// Executes the steps of a plan. [`BackUp::lock_backups`](crate::store::BackUp::lock_backups) is held by the caller.
+/// Refuses a backup whose ledger knows a migration that this cts does not. A migration that was edited is refused when the
+/// copy is brought up to date.
+fn refuse_newer(
+    database: &dyn Database,
+    backup: &ExaminedBackup,
+    content: &BackupContent,
+) -> Result<()> {
+    let schema = database.identity().schema;
+    let is_known = |name: &String| {
+        let mut known = schema.migrations.iter().chain([&schema.fallback]);
+        known.any(|migration| migration.name == *name)
+    };
+    let Some(name) = content.migrations.iter().find(|name| !is_known(name)) else { return Ok(()) };
+    let maker = backup.manifest.as_ref().map_or("a newer cts", |manifest| &manifest.made_by);
+    let what =
+        format!("is newer than this cts ({VERSION}), which does not know its migration {name}");
+    Err(Error::new(Kind::Data, what)
+        .at(backup.path.display())
+        .leaving(StateLeft::Unchanged)
+        .remedy(format!(
+            "restore it with the version that made it, {maker}, or use an older backup"
+        )))
+}
+
+/// Refuses a backup that is the very file in the place.
+fn refuse_itself(backup: &Path, location: &Path) -> Result<()> {
+    let file = |path: &Path| fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
+    match (file(backup), file(location)) {
+        (Some(one), Some(other)) if one == other => {
+            Err(Error::new(Kind::Usage, "is the database itself, not a backup of it")
+                .at(backup.display())
+                .leaving(StateLeft::Unchanged)
+                .remedy("name a backup (`cts backups` lists them)"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Executes the steps of a plan.
 ///
 /// # Errors
 /// The database before is in its place, unless the error says otherwise.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::ArgMatches;
 use clap::error::ErrorKind;
 
+use crate::backup::BackupChoice;
 use crate::cli::definition::definition;
 use crate::cli::secrets::refuse_database_url;
 use crate::config::Flags;
@@ -69,6 +70,15 @@ pub enum Command {
     Backups {
         /// Print JSON.
         json: bool,
+    },
+    /// `cts restore`: put a backup in place of the database.
+    Restore {
+        /// The backup.
+        backup: BackupChoice,
+        /// Where to restore it to; `None` for the place of the database.
+        to: Option<PathBuf>,
+        /// Print what would be done and change nothing.
+        dry_run: bool,
     },
     /// `cts doctor`: examine everything that cts needs.
     Doctor {
@@ -158,6 +168,14 @@ fn command(matches: &ArgMatches) -> Result<Command, clap::Error> {
             (_, file) => Command::Backup { file, compress: own.get_flag("compress") },
         },
         "backups" => Command::Backups { json: own.get_flag("json") },
+        "restore" => Command::Restore {
+            backup: match own.get_one::<PathBuf>("FILE") {
+                Some(file) if file.as_os_str() != "latest" => BackupChoice::File(file.clone()),
+                _ => BackupChoice::Latest,
+            },
+            to: own.get_one("to").cloned(),
+            dry_run: own.get_flag("dry-run"),
+        },
         "doctor" => Command::Doctor { json: own.get_flag("json") },
         _ => Command::Serve,
     })
@@ -234,6 +252,21 @@ mod tests {
         assert!(parsed("backup --compress --verify /b/x.db").is_err());
         assert_eq!(parsed_command("backup --verify /b/x.db"), Command::VerifyBackup { file });
         assert!(parsed("backup --verify").is_err());
+    }
+
+    #[test]
+    fn restore_takes_a_file_or_the_newest_backup() {
+        let restore = |backup, to: Option<&str>, dry_run| Command::Restore {
+            backup,
+            to: to.map(PathBuf::from),
+            dry_run,
+        };
+        let file = |name: &str| BackupChoice::File(name.into());
+        assert_eq!(parsed_command("restore latest"), restore(BackupChoice::Latest, None, false));
+        assert_eq!(parsed_command("restore ./latest"), restore(file("./latest"), None, false));
+        let line = "restore cts.db.zst --to /x --dry-run";
+        assert_eq!(parsed_command(line), restore(file("cts.db.zst"), Some("/x"), true));
+        assert!(parsed("restore").is_err());
     }
 
     #[test]

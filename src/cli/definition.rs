@@ -31,6 +31,12 @@ const BACKUP_HELP: &str = "\
 compares it with what it was made with, and prints its tables with their rows. It changes nothing but the
 manifest beside the backup, which records the result. Exit codes: 0 it is sound, 65 it is not.";
 
+const RESTORE_HELP: &str = "\
+The backup is proved first. Every program that has the database open must be ended before, the service too
+(systemctl stop cts); those that run are named. A SQLite database that is there is kept beside it as
+cts.db.before-restore-TIME. The restored one is brought up to date, checked as a whole, and takes the place in
+one step: a run that is killed leaves the one database or the other, and the next start says which.";
+
 /// All flags and commands.
 pub fn definition() -> clap::Command {
     clap::Command::new("cts")
@@ -74,7 +80,7 @@ fn check_flags() -> [Arg; 4] {
     ]
 }
 
-fn commands() -> [clap::Command; 9] {
+fn commands() -> [clap::Command; 10] {
     let command = |name: &'static str, about| clap::Command::new(name).about(about);
     let dry_run = switch("dry-run", "Print what would be done and change nothing");
     [
@@ -108,6 +114,18 @@ fn commands() -> [clap::Command; 9] {
                     .conflicts_with("compress"),
             ),
         command("backups", "List the backups").arg(json()),
+        command("restore", "Put a backup in place of the database, which is kept")
+            .after_help(RESTORE_HELP)
+            .arg(
+                Arg::new("FILE").required(true).value_parser(value_parser!(PathBuf)).help(
+                    "The backup, or its name in the folder of backups; latest: the newest one",
+                ),
+            )
+            .arg(
+                value("to", "PATH", "Restore to this new file, and leave the database alone")
+                    .value_parser(value_parser!(PathBuf)),
+            )
+            .arg(switch("dry-run", "Prove the backup, print what would be done, change nothing")),
         command("doctor", "Examine everything that cts needs and print remedies; changes nothing")
             .after_help(DOCTOR_HELP)
             .arg(json()),

@@ -7,6 +7,7 @@ pub mod check;
 mod drift;
 pub mod migrate;
 pub mod repair;
+pub mod restore;
 pub mod status;
 pub mod verify;
 pub mod verify_backup;

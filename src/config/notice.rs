@@ -31,6 +31,7 @@ pub fn notices(config: &Config) -> Vec<Notice> {
     let is_service = environment::is_set("NOTIFY_SOCKET");
     let mut all: Vec<Notice> = config.value_notices.iter().cloned().map(Notice::warning).collect();
     all.extend(unknown_variables(&environment::all()).into_iter().map(Notice::warning));
+    all.extend(config.database.interrupted_restore().map(Notice::warning));
     all.extend(other_database(config).filter(|_| !is_service));
     all
 }

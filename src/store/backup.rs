@@ -33,6 +33,13 @@ pub struct BackupContent {
     pub orphans: Vec<Orphans>,
 }
 
+impl BackupContent {
+    /// The rows of all tables together.
+    pub fn rows(&self) -> u64 {
+        self.tables.iter().map(|table| table.rows).sum()
+    }
+}
+
 /// What is known of a database before it is copied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BackupSubject {

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use super::{BackupContent, Database, WaitPolicy};
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::system::clock::UtcTime;
 
 /// The place of the database, as a restore finds it.
@@ -32,7 +32,6 @@ pub struct RestoreOrigin {
 }
 
 /// The content of a backup that was proved.
-#[allow(dead_code)]
 pub trait BackupSource {
     /// Its file, if that holds the content as it is; `None` if the content is compressed.
     fn plain_file(&self) -> Option<&Path>;
@@ -46,7 +45,6 @@ pub trait BackupSource {
 }
 
 /// Restores backups of a database.
-#[allow(dead_code)]
 pub trait Restore {
     /// Examines the place of the database, before anything is changed in it.
     ///
@@ -55,17 +53,28 @@ pub trait Restore {
     /// ([`Kind::TryAgain`](crate::error::Kind)); rights; tables in the schema of a server. Nothing was changed.
     fn restore_place(&self, begun_at: UtcTime, wait: &WaitPolicy<'_>) -> Result<RestorePlace>;
 
-    /// Locks programs out where the store can, and begins a database apart from the one that is in the place.
-    /// [`BackUp::lock_backups`](super::BackUp::lock_backups) is held by the caller.
+    /// Takes the lock of [`BackUp::lock_backups`](super::BackUp::lock_backups), locks programs out where the store can, and
+    /// begins a database apart from the one that is in the place.
     ///
     /// # Errors
-    /// As [`Restore::restore_place`], or where it cannot be created. The database is as it was.
+    /// As [`Restore::restore_place`], or the place is not as it was examined, or the database cannot be created. The one in the
+    /// place is as it was.
     fn begin_restore<'d>(
         &'d self,
         place: &RestorePlace,
         origin: &RestoreOrigin,
         wait: &WaitPolicy<'_>,
     ) -> Result<Box<dyn RestoreDraft + 'd>>;
+
+    /// The same kind of database at another path.
+    ///
+    /// # Errors
+    /// The database is not a file.
+    fn elsewhere(&self, path: &Path) -> Result<Box<dyn Database>> {
+        Err(Error::new(Kind::Usage, "the database is on a server, and is not restored into a file")
+            .at(path.display())
+            .remedy("set DATABASE_URL to another database"))
+    }
 
     /// What a restore that was killed has left, as a sentence that says which database is in the place; `None` if there is
     /// nothing. Changes nothing.

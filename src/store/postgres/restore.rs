@@ -19,8 +19,8 @@ use super::store::INSPECTION_TIMEOUT;
 use crate::error::{Cause, Error, Kind, Result, StateLeft};
 use crate::store::sql::quoted;
 use crate::store::{
-    BackupContent, BackupSource, DamageScope, Database, Inspect, Restore, RestoreDraft,
-    RestoreOrigin, RestorePlace, TableRows, WaitPolicy,
+    BackUp, BackupContent, BackupLock, BackupSource, DamageScope, Database, Inspect, Restore,
+    RestoreDraft, RestoreOrigin, RestorePlace, TableRows, WaitPolicy,
 };
 use crate::system::clock::UtcTime;
 
@@ -47,8 +47,9 @@ impl Restore for DatabaseServer {
         origin: &RestoreOrigin,
         wait: &WaitPolicy<'_>,
     ) -> Result<Box<dyn RestoreDraft + 'd>> {
+        let lock = self.lock_backups(wait)?;
         self.restore_place(origin.begun_at, wait)?;
-        Ok(Box::new(ServerDraft { database: self }))
+        Ok(Box::new(ServerDraft { database: self, _lock: lock }))
     }
 
     /// A restore that was killed was rolled back, or had been committed.
@@ -61,6 +62,7 @@ impl Restore for DatabaseServer {
 /// restored tables there.
 struct ServerDraft<'d> {
     database: &'d DatabaseServer,
+    _lock: BackupLock,
 }
 
 impl RestoreDraft for ServerDraft<'_> {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::Sqlite;
 use super::file::FileContent;
 use super::lock::migrating;
+use super::restore::{refuse_running, settle_interrupted};
 use super::write_access::refuse_obstacle;
 use super::{checkup, draft, file};
 use crate::error::Result;
@@ -42,15 +43,17 @@ impl Database for DatabaseFile {
         wait: &WaitPolicy<'_>,
         build: &mut dyn FnMut(&mut dyn Store) -> Result<()>,
     ) -> Result<Opened> {
+        let mut messages = settle_interrupted(self, wait)?;
         let folder = file::folder_of(&self.path);
         let created_folder = (!folder.exists()).then(|| folder.to_path_buf());
         let created = draft::create_aside(&self.path, self.access, wait, build)?;
         let store = Box::new(Sqlite::open(&self.path, self.access, wait)?);
-        let (is_new, messages) = (created.is_complete, created.messages);
-        Ok(Opened { store, is_new, created_folder, messages })
+        messages.extend(created.messages);
+        Ok(Opened { store, is_new: created.is_complete, created_folder, messages })
     }
 
     fn open_read_only(&self, wait: &WaitPolicy<'_>) -> Result<OpenedReadOnly> {
+        refuse_running(self)?;
         let store = Sqlite::open_read_only(&self.path, self.access, wait)?;
         let has_tables = store.is_some();
         let database = store.map(|store| Box::new(store) as Box<dyn OpenDatabase>);

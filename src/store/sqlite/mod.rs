@@ -7,6 +7,8 @@
 //!   `page_tree`; after a journal was rolled back `hot_journal`.
 //! - Reading: `inspect`, `catalog`, `ledger`, `exceptions`, `damage`; for `cts doctor` `checkup`.
 //! - `backup` with `backup_copy`, `running_copy` and `open_here`: copies of the database while programs write.
+//! - `restore` with `restore_draft`, `restore_intent` and `openers`:
+//!   a copy in the place of the database.
 //! - Changing: `rebuild` with `existing_table`, `create_table`, `row_copy` and `violations`; `index`,
 //!   `rebuild_copy`.
 //! - While it is open: `storage`, `checkpoint` with `wal_reset`; `overwrite` with `watched_wal` and `wal_index`;
@@ -38,6 +40,7 @@ mod inspect;
 mod ledger;
 mod lock;
 mod open_here;
+mod openers;
 mod overwrite;
 mod page_source;
 mod page_tree;
@@ -48,6 +51,8 @@ mod rebuild;
 mod rebuild_copy;
 mod recognition;
 mod restore;
+mod restore_draft;
+mod restore_intent;
 mod row_copy;
 mod running;
 mod running_copy;

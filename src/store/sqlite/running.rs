@@ -46,7 +46,8 @@ pub fn other_services(path: &Path) -> Vec<u32> {
     has_it.map(|running| running.pid).filter(|pid| has_thread(*pid, UPKEEP_THREAD)).collect()
 }
 
-fn has_thread(pid: u32, name: &str) -> bool {
+/// Whether a process has a thread of this name, as far as this user may see it.
+pub fn has_thread(pid: u32, name: &str) -> bool {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     let mut names = threads.filter_map(|thread| fs::read(thread.path().join("comm")).ok());
     names.any(|found| found.trim_ascii_end() == name.as_bytes())

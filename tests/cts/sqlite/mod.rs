@@ -21,6 +21,7 @@ mod old_backups;
 mod query_plans;
 mod refusals;
 mod refused_healing;
+mod restore;
 mod rights;
 mod settings;
 mod starts;

@@ -226,7 +226,7 @@ fn a_read_only_disk_is_reported() {
 fn invalid_arguments_and_settings_have_their_exit_codes() {
     let machine = Machine::new();
     machine.cts("migrate --dry-runn").status(64).says(&["--dry-run"]);
-    machine.cts("backup").status(64).says(&["backup"]);
+    machine.cts("export").status(64).says(&["export"]);
     machine.cts("--check --jsn").status(3).says(&["CTS UNKNOWN", "--jsn"]);
     machine.cts("migrate").env("PORT", "x").status(78).says(&["PORT"]);
     machine

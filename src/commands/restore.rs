@@ -1,0 +1,125 @@
+//! `cts restore`.
+
+use std::fs;
+use std::path::Path;
+
+use super::interruptible;
+use crate::backup::{
+    BackupChoice, BackupFolder, RestorePlan, Restored, examine, execute_restore, find_backup,
+    plan_restore,
+};
+use crate::config::Config;
+use crate::error::{Error, Kind, Result};
+use crate::store::{Backend, Database, WaitPolicy};
+use crate::system::log::Log;
+use crate::system::output::print_lines;
+use crate::system::shell::word;
+use crate::system::visible::Lines;
+
+/// Puts a backup in place of the database, or of none at the path `to`; with `dry_run` prints what would be done.
+///
+/// # Errors
+/// Why that cannot be done. The database before is in its place, unless the error says otherwise.
+pub fn run(
+    config: &Config,
+    log: Log,
+    choice: &BackupChoice,
+    to: Option<&Path>,
+    dry_run: bool,
+) -> Result<u8> {
+    let own = &*config.database;
+    let elsewhere = to.map(|path| elsewhere(own, path)).transpose()?;
+    let target = elsewhere.as_deref().unwrap_or(own);
+    interruptible(config, log, |wait| {
+        let folder = config.backups.folder.as_deref().map(BackupFolder::at);
+        let id = database_id(own, choice, wait);
+        let chosen = find_backup(choice, folder.as_ref(), &own.identity(), id.as_deref())?;
+        for message in &chosen.messages {
+            log.warn(message);
+        }
+        let backup = examine(&chosen.path, wait)?;
+        let plan = plan_restore(target, &backup, wait)?;
+        if dry_run {
+            return print_lines(&plan_text(&plan)).map(|()| 0);
+        }
+        log.info(format_args!("Restoring {}", summary(&plan)));
+        let restored = execute_restore(target, plan, &backup, wait)?;
+        log.info(format_args!("✓ Restored {}", restored.plan.place.location));
+        print_lines(&restored_text(&restored, own.identity().backend, to.is_some())).map(|()| 0)
+    })
+}
+
+/// The database at another path, where nothing is yet.
+fn elsewhere(own: &dyn Database, path: &Path) -> Result<Box<dyn Database>> {
+    let other = own.elsewhere(path)?;
+    if fs::symlink_metadata(path).is_ok() {
+        return Err(Error::new(Kind::CannotCreate, "there is a file of this name already")
+            .at(path.display())
+            .remedy("name a path where nothing is; without --to, the backup takes the place of the database"));
+    }
+    Ok(other)
+}
+
+/// The id of the database in the place, which tells its backups from those of others; `None` where it cannot be read.
+fn database_id(own: &dyn Database, choice: &BackupChoice, wait: &WaitPolicy<'_>) -> Option<String> {
+    match choice {
+        BackupChoice::Latest => Some(own.backup_subject(wait).ok()?.database_id),
+        BackupChoice::File(_) => None,
+    }
+}
+
+/// The backup in a clause: its path, when it was made, and what it holds.
+fn summary(plan: &RestorePlan) -> String {
+    let made = plan.origin.made_at.as_ref().map(|at| format!(", made {at}")).unwrap_or_default();
+    let (tables, rows) = (plan.content.tables.len(), plan.content.rows());
+    let content = match tables {
+        0 => String::new(),
+        _ => format!(", {tables} tables with {rows} rows"),
+    };
+    format!("{}{made}{content}, proved", plan.origin.backup)
+}
+
+fn plan_text(plan: &RestorePlan) -> Lines {
+    let mut lines = Lines::new();
+    lines.add(format_args!("Backup: {}", summary(plan)));
+    match &plan.place.present {
+        Some(present) => lines.add(format_args!("There now: {present}")),
+        None => lines.add(format_args!("There now: nothing at {}", plan.place.location)),
+    }
+    if let Some(free) = plan.place.free_bytes {
+        lines.add(format_args!("Free on that disk: {} KiB", free >> 10));
+    }
+    lines.add("Would do:");
+    for (number, step) in (1..).zip(&plan.steps) {
+        lines.add(format_args!("  {number}. {}", plan.describe(step)));
+    }
+    lines
+}
+
+fn restored_text(restored: &Restored, backend: Backend, is_elsewhere: bool) -> Lines {
+    let mut lines = Lines::new();
+    let Restored { plan, content } = restored;
+    let width = content.tables.iter().map(|table| table.table.len()).max().unwrap_or_default();
+    for table in &content.tables {
+        lines.add(format_args!("{:width$}  {:>10} rows", table.table, table.rows));
+    }
+    lines.add(format_args!("{} tables, {} rows", content.tables.len(), content.rows()));
+    if is_elsewhere {
+        let path = word(Path::new(&plan.place.location));
+        lines.add(format_args!(
+            "Look at it with `cts --db {path} status`; the database in use is as it was."
+        ));
+        return lines;
+    }
+    let start = match backend {
+        Backend::Sqlite => "Start cts (`systemctl start cts`), then the trading programs.",
+        Backend::Postgresql => "Start cts, then the trading programs.",
+    };
+    lines.add(start);
+    if let Some(kept) = &plan.place.kept_as {
+        lines.add(format_args!(
+            "The database before is kept as {kept}: delete it when you are satisfied."
+        ));
+    }
+    lines
+}
