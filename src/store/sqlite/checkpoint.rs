@@ -9,6 +9,9 @@
 //! writers are blocked for a moment by a restarting checkpoint (`wal_reset` decides when and for how
 //! long): it takes the write lock, copies what is left, and waits for the readers of the WAL.
 //! (sqlite.org/wal.html, "Avoiding Excessively Large WAL Files")
+//!
+//! A database that Litestream replicates is checkpointed by Litestream (`litestream` tells why). Here its
+//! WAL is only written to the disk, and emptied once it is long and Litestream does not run.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -23,6 +26,7 @@ use super::connect::connect;
 use super::error::{from_sqlite, is_busy};
 use super::file::{FileIdentity, side_file};
 use super::file_error::unreadable;
+use super::litestream;
 use super::overwrite::OverwriteWatch;
 use super::running_copy;
 use super::storage::overwritten;
@@ -51,6 +55,9 @@ const IDLE_PAUSE: Duration = Duration::from_secs(1);
 /// Pause after a turn that found a long WAL. Each turn copies a page once, however often it was
 /// written: a shorter pause copies more pages in all, a longer one more at a time.
 const BUSY_PAUSE: Duration = Duration::from_millis(250);
+
+/// How long a WAL that was left to Litestream is left to it before Litestream is looked for again.
+const LITESTREAM_INTERVAL: Duration = Duration::from_secs(5);
 
 /// A connection that does nothing but checkpoint.
 pub struct Checkpointer {
@@ -189,11 +196,14 @@ impl Checkpointer {
         }
     }
 
+    fn wal_file_bytes(&self) -> u64 {
+        fs::metadata(side_file(&self.path, "-wal")).map_or(0, |wal| wal.len())
+    }
+
     /// Whether writers must be blocked to reset the WAL, and may be now.
     fn must_reset(&self, frames: &WalFrames, is_resettable: bool) -> bool {
-        let file_bytes = fs::metadata(side_file(&self.path, "-wal")).map_or(0, |wal| wal.len());
         let is_long = !is_resettable && self.bytes(frames.total) >= RESET_BYTES;
-        (is_long || file_bytes >= TRUNCATE_BYTES)
+        (is_long || self.wal_file_bytes() >= TRUNCATE_BYTES)
             && self.bytes(frames.total - frames.copied) <= REMAINDER_BYTES_MAX
             && self.reset.is_due(Instant::now())
             // The reset would have to wait for the end of the copy.
@@ -203,15 +213,13 @@ impl Checkpointer {
     /// Blocks writers until the WAL can be reset, for as long as `wal_reset` allows. Other programs read
     /// meanwhile. The write lock is released at once when the time is over, when `stopping` is set, and
     /// after an error.
-    fn reset_wal(&mut self, stopping: &Arc<AtomicBool>) -> Result<()> {
+    fn reset_wal(&mut self, mode: &str, stopping: &Arc<AtomicBool>) -> Result<()> {
         self.wait_for_locks(LOCK_TIMEOUT, stopping)?;
         // A program that holds the write lock for long is no reader that does not end.
         if !self.can_lock()? {
             return Ok(());
         }
         self.wait_for_locks(self.reset.block_max(), stopping)?;
-        let file_bytes = fs::metadata(side_file(&self.path, "-wal")).map_or(0, |wal| wal.len());
-        let mode = if file_bytes >= TRUNCATE_BYTES { "TRUNCATE" } else { "RESTART" };
         let began = Instant::now();
         match self.checkpoint(mode)? {
             Some(frames) if !frames.is_blocked => {
@@ -241,6 +249,40 @@ impl Checkpointer {
         };
         self.conn.busy_handler(Some(keep_waiting)).map_err(|e| from_sqlite(&self.path, &e))
     }
+
+    /// What is done where Litestream replicates the database: the commits up to now are written to the disk,
+    /// and a WAL that is long because Litestream does not run is emptied.
+    ///
+    /// # Errors
+    /// The WAL cannot be written to the disk, or not be emptied.
+    fn turn_beside_litestream(&mut self, stopping: &Arc<AtomicBool>) -> Result<Option<WalFrames>> {
+        let wal = side_file(&self.path, "-wal");
+        litestream::sync_wal(&wal).map_err(|e| unreadable(&wal, &e))?;
+        let frames = self.checkpoint("NOOP")?;
+        let is_long = frames.as_ref().is_some_and(|f| self.bytes(f.total) >= RESET_BYTES);
+        if is_long && !running_copy::is_running(&self.path) && self.reset.is_due(Instant::now()) {
+            match litestream::may_have_open(&self.path) {
+                true => self.reset.postpone(LITESTREAM_INTERVAL, Instant::now()),
+                // Emptied, so that Litestream finds no frame of its last position there.
+                false => self.reset_wal("TRUNCATE", stopping)?,
+            }
+        }
+        Ok(frames)
+    }
+
+    /// What is done otherwise.
+    ///
+    /// # Errors
+    /// A checkpoint fails.
+    fn turn_alone(&mut self, stopping: &Arc<AtomicBool>) -> Result<Option<WalFrames>> {
+        let Some((frames, is_resettable)) = self.checkpoint_passively()? else { return Ok(None) };
+        self.reset.observe(frames.copied, frames.total, Instant::now());
+        if self.must_reset(&frames, is_resettable) {
+            let is_truncated = self.wal_file_bytes() >= TRUNCATE_BYTES;
+            self.reset_wal(if is_truncated { "TRUNCATE" } else { "RESTART" }, stopping)?;
+        }
+        Ok(Some(frames))
+    }
 }
 
 impl Drop for Checkpointer {
@@ -256,13 +298,15 @@ impl Upkeep for Checkpointer {
         if !self.is_in_place()? || self.is_overwritten()? {
             return Ok(UpkeepTurn { pause: IDLE_PAUSE, was_tried: false });
         }
-        let Some((frames, is_resettable)) = self.checkpoint_passively()? else {
+        let is_replicated = litestream::replicates(&self.conn);
+        let frames = match self.unless_busy(is_replicated.map_err(WatchError::Database))? {
+            Some(true) => self.turn_beside_litestream(stopping)?,
+            Some(false) => self.turn_alone(stopping)?,
+            None => None,
+        };
+        let Some(frames) = frames else {
             return Ok(UpkeepTurn { pause: BUSY_PAUSE, was_tried: false });
         };
-        self.reset.observe(frames.copied, frames.total, Instant::now());
-        if self.must_reset(&frames, is_resettable) {
-            self.reset_wal(stopping)?;
-        }
         self.is_overwritten()?;
         let is_long = self.bytes(frames.total) >= LONG_BYTES;
         Ok(UpkeepTurn { pause: if is_long { BUSY_PAUSE } else { IDLE_PAUSE }, was_tried: true })
@@ -271,6 +315,8 @@ impl Upkeep for Checkpointer {
 
 #[cfg(test)]
 mod tests {
+    use rusqlite::config::DbConfig;
+
     use super::*;
     use crate::store::sqlite::running_copy::RunningCopy;
     use crate::store::sqlite::wal_length::{LONG_WAL_BYTES, long_wal};
@@ -305,14 +351,14 @@ mod tests {
         let (path, reader) = held_wal(folder.path());
         let (mut upkeep, stopping) = (checkpointer(&path), Arc::new(AtomicBool::new(false)));
         let first = upkeep.reset.block_max();
-        upkeep.reset_wal(&stopping).unwrap();
+        upkeep.reset_wal("RESTART", &stopping).unwrap();
         assert_eq!(upkeep.reset.block_max(), first * 2, "it was in vain");
         assert!(can_write(&path));
         let ends = thread::spawn(move || {
             thread::sleep(Duration::from_millis(50));
             drop(reader);
         });
-        upkeep.reset_wal(&stopping).unwrap();
+        upkeep.reset_wal("RESTART", &stopping).unwrap();
         assert!(!upkeep.reset.is_due(Instant::now()) && can_write(&path));
         ends.join().unwrap();
         let frames = upkeep.checkpoint("RESTART").unwrap().unwrap();
@@ -329,7 +375,7 @@ mod tests {
         }
         let began = Instant::now();
         thread::scope(|scope| {
-            scope.spawn(|| upkeep.reset_wal(&stopping).unwrap());
+            scope.spawn(|| upkeep.reset_wal("RESTART", &stopping).unwrap());
             while can_write(&path) {
                 assert!(began.elapsed() < LOCK_TIMEOUT, "writers are not blocked");
             }
@@ -339,6 +385,34 @@ mod tests {
         assert!(began.elapsed() < Duration::from_millis(1500), "{:?}", began.elapsed());
     }
 
+    /// Writes this many bytes into the table.
+    fn write(path: &Path, bytes: u64) {
+        let writer = Connection::open(path).unwrap();
+        writer.execute_batch("PRAGMA wal_autocheckpoint = 0").unwrap();
+        writer.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).unwrap();
+        writer.execute("INSERT INTO t VALUES (zeroblob(?1))", [bytes]).unwrap();
+    }
+
+    #[test]
+    fn a_database_with_tables_of_litestream_is_left_to_it_until_the_wal_is_long() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, reader) = held_wal(folder.path());
+        reader.execute_batch("COMMIT; CREATE TABLE _litestream_seq (id, seq)").unwrap();
+        let (mut upkeep, stopping) = (checkpointer(&path), Arc::new(AtomicBool::new(false)));
+        write(&path, RESET_BYTES / 2);
+        upkeep.turn(&stopping).unwrap();
+        let frames = upkeep.checkpoint("NOOP").unwrap().unwrap();
+        assert!(frames.total > 2 && frames.copied == 0, "it was checkpointed");
+        write(&path, RESET_BYTES / 2);
+        upkeep.turn(&stopping).unwrap();
+        assert_eq!(upkeep.wal_file_bytes(), 0, "it is emptied");
+        assert!(can_write(&path));
+        reader.execute_batch("DROP TABLE _litestream_seq").unwrap();
+        upkeep.turn(&stopping).unwrap();
+        let frames = upkeep.checkpoint("NOOP").unwrap().unwrap();
+        assert_eq!(frames.total, frames.copied, "it is checkpointed as any other");
+    }
+
     #[test]
     fn a_program_that_writes_for_long_is_no_reader_that_does_not_end() {
         let folder = tempfile::tempdir().unwrap();
@@ -346,7 +420,7 @@ mod tests {
         reader.execute_batch("COMMIT; BEGIN IMMEDIATE").unwrap();
         let (mut upkeep, stopping) = (checkpointer(&path), Arc::new(AtomicBool::new(false)));
         let first = upkeep.reset.block_max();
-        upkeep.reset_wal(&stopping).unwrap();
+        upkeep.reset_wal("RESTART", &stopping).unwrap();
         assert_eq!(upkeep.reset.block_max(), first);
         assert!(upkeep.reset.is_due(Instant::now()));
     }

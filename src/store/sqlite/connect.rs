@@ -14,6 +14,7 @@ use super::error::{from_sqlite, is_busy, is_unopenable};
 use super::file::{self, APPLICATION_ID, FileContent, FileIdentity, has_wal, side_file};
 use super::file_system::refuse_network;
 use super::hot_journal;
+use super::litestream;
 use super::lock::until_unlocked;
 use super::open_here::OpenHere;
 use super::permissions;
@@ -78,6 +79,9 @@ impl Sqlite {
             .inspect_err(|_| hot_journal::forget(&store.path))?;
         hot_journal::prove_and_forget(&mut store.conn, &store.path, wait)?;
         store.keep_wal(has_wal(&store.path)?)?;
+        if litestream::replicates(&store.conn).map_err(|e| store.error(&e))? {
+            store.leave_checkpoints_to_upkeep()?;
+        }
         Ok(store)
     }
 

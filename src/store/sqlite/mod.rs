@@ -11,8 +11,8 @@
 //!   a copy in the place of the database.
 //! - Changing: `rebuild` with `existing_table`, `create_table`, `row_copy` and `violations`; `index`,
 //!   `rebuild_copy`.
-//! - While it is open: `storage`, `checkpoint` with `wal_reset`; `overwrite` with `watched_wal` and `wal_index`;
-//!   `wal_length`. Errors: `error`, `failed_call`, `file_error`.
+//! - While it is open: `storage`, `checkpoint` with `wal_reset` and `litestream`; `overwrite` with `watched_wal` and
+//!   `wal_index`; `wal_length`. Errors: `error`, `failed_call`, `file_error`.
 
 mod at_rest;
 mod backup;
@@ -38,6 +38,7 @@ mod hot_journal;
 mod index;
 mod inspect;
 mod ledger;
+mod litestream;
 mod lock;
 mod open_here;
 mod openers;

@@ -12,6 +12,7 @@ use super::database::identity;
 use super::error::{from_sqlite, is_busy};
 use super::file::{self, FileIdentity, has_wal, is_empty};
 use super::inspect::{CachedCatalog, find_obstacles, has_more_rows, snapshot};
+use super::litestream;
 use super::lock::until_unlocked;
 use super::open_here::OpenHere;
 use super::permissions::correct_modes;
@@ -74,6 +75,15 @@ impl Sqlite {
 
     pub(super) fn error(&self, cause: &rusqlite::Error) -> Error {
         from_sqlite(&self.path, cause)
+    }
+
+    /// Runs no checkpoint when a transaction ends, however long the WAL is.
+    ///
+    /// # Errors
+    /// SQLite refuses the setting.
+    pub(super) fn leave_checkpoints_to_upkeep(&self) -> Result<()> {
+        let set = self.conn.pragma_update_and_check(None, "wal_autocheckpoint", 0, |_| Ok(()));
+        set.map_err(|e| self.error(&e))
     }
 
     /// Refuses to write if the file at the path is no longer the one that was opened. Both use the WAL
@@ -230,7 +240,10 @@ impl Store for Sqlite {
         messages.extend(correct_modes(&self.path, self.access.group));
         self.keep_wal(false)?;
         // The upkeep alone checkpoints from here on: it compares the file first.
-        self.conn.pragma_update(None, "wal_autocheckpoint", 0).map_err(|e| self.error(&e))?;
+        self.leave_checkpoints_to_upkeep()?;
+        if litestream::replicates(&self.conn).map_err(|e| self.error(&e))? {
+            messages.push(format!("{} {}", self.path.display(), litestream::LEFT_TO_IT));
+        }
         self.settled = true;
         let (path, overwritten) = (self.path.clone(), Overwritten::clone(&self.overwritten));
         let upkeep: UpkeepOpener = Box::new(move |wait| {

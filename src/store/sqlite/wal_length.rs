@@ -13,6 +13,7 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 
 use super::file::{FileIdentity, side_file};
+use super::litestream;
 use super::lock::{WAL_WRITE_LOCK, locks_on};
 use super::running_copy;
 use crate::error::{Error, Kind};
@@ -35,6 +36,9 @@ const PROGRAMS_NAMED: usize = 6;
 
 /// What to do where the readers cannot be seen.
 const NO_READER_SEEN: &str = "have cts serve run, which resets it; if it runs, look on the host, as root, for a program that keeps a read transaction open (`fuser -v` on the file)";
+
+/// What to do where Litestream alone keeps the WAL, which it resets itself.
+const LITESTREAM_IS_BEHIND: &str = "let it run: it resets the WAL once it has copied it, at the latest at 500 MB (truncate-page-n); its log tells what it waits for (`journalctl -u litestream`)";
 
 /// Why the WAL of a database is long: who reads or writes. `None` if it is not long.
 pub fn long_wal(path: &Path) -> Option<Error> {
@@ -65,12 +69,14 @@ pub fn long_wal(path: &Path) -> Option<Error> {
 
 /// What to do about readers: their commands tell a forgotten shell from a trading program.
 fn end_reads(readers: &BTreeSet<HeldLock>) -> String {
-    let pids: BTreeSet<String> =
-        readers.iter().filter_map(|(pid, _)| Some(pid.as_ref()?.to_string())).collect();
+    let pids: BTreeSet<u32> = readers.iter().filter_map(|(pid, _)| *pid).collect();
     if pids.is_empty() {
         return NO_READER_SEEN.into();
     }
-    let pids: Vec<String> = pids.into_iter().collect();
+    if pids.iter().all(|pid| litestream::is_program(*pid) == Some(true)) {
+        return LITESTREAM_IS_BEHIND.into();
+    }
+    let pids: Vec<String> = pids.iter().map(ToString::to_string).collect();
     format!(
         "end their read transactions, or make them shorter (`ps -fp {}` shows the programs)",
         pids.join(",")

@@ -76,6 +76,11 @@ impl ResetPolicy {
         is_pause_over && !is_reader_long
     }
 
+    /// Notes that another program resets the WAL, so that it is examined again only after this time.
+    pub fn postpone(&mut self, time: Duration, now: Instant) {
+        self.not_before = Some(now + time);
+    }
+
     /// Notes that the WAL was reset after writers had been blocked for so long.
     pub fn succeeded(&mut self, blocked: Duration, now: Instant) {
         self.block_max = (blocked * 2).clamp(BLOCK_MIN, BLOCK_MAX);

@@ -36,6 +36,16 @@ fn unit_passes_systemd_analyze_verify() {
 }
 
 #[test]
+fn unit_of_litestream_passes_systemd_analyze_verify() {
+    let root = StagedRoot::new();
+    root.copy("litestream.service", "etc/systemd/system/litestream.service");
+    root.write("usr/local/bin/litestream", "#!/bin/sh\n");
+    let program = root.path("usr/local/bin/litestream");
+    fs::set_permissions(program, fs::Permissions::from_mode(0o755)).expect("chmod");
+    assert_eq!(root.complaints_about(&["litestream.service"]), "", "the unit as shipped");
+}
+
+#[test]
 fn drop_ins_in_the_comments_pass_systemd_analyze_verify() {
     let drop_ins = documented_drop_ins(&unit_text());
     assert_eq!(drop_ins.len(), 6, "drop-ins found: {drop_ins:#?}");
@@ -55,7 +65,7 @@ fn verify_detects_a_misspelt_setting() {
 
 #[test]
 fn unit_exposure_is_low() {
-    for name in ["cts.service", "cts-backup.service"] {
+    for name in ["cts.service", "cts-backup.service", "litestream.service"] {
         let output = run(Command::new("systemd-analyze")
             .args(["security", "--offline=true", "--no-pager"])
             .arg(source(name)));
@@ -136,7 +146,9 @@ fn holder_of_a_lock_stays_visible() {
 
 #[test]
 fn every_setting_has_its_reason() {
-    for name in UNITS.iter().chain(&["sysusers.d/cts.conf", "tmpfiles.d/cts.conf"]) {
+    for name in
+        UNITS.iter().chain(&["litestream.service", "sysusers.d/cts.conf", "tmpfiles.d/cts.conf"])
+    {
         let text = read(name);
         let mut above = "";
         for (number, line) in text.lines().enumerate() {
@@ -261,16 +273,20 @@ impl StagedRoot {
         command
     }
 
+    fn complaints(&self) -> String {
+        self.complaints_about(&UNITS)
+    }
+
     /// The output of `systemd-analyze verify`. It exits 0 despite an unknown setting, so the output
     /// decides; a failing exit code is added to it.
-    fn complaints(&self) -> String {
+    fn complaints_about(&self, units: &[&str]) -> String {
         let mut command = Command::new("systemd-analyze");
         command
             .args(["verify", "--man=no", "--no-pager"])
             .arg(format!("--root={}", self.0.path().display()));
-        let output = run(command.args(UNITS));
+        let output = run(command.args(units));
         let stderr = String::from_utf8_lossy(&output.stderr);
-        let is_ours = |line: &&str| UNITS.iter().any(|unit| line.contains(unit));
+        let is_ours = |line: &&str| units.iter().any(|unit| line.contains(unit));
         let mut lines: Vec<&str> = stderr.lines().filter(is_ours).collect();
         if !output.status.success() && lines.is_empty() {
             lines = stderr.lines().chain(["and verify did not exit 0"]).collect();

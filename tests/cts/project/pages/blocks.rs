@@ -143,16 +143,10 @@ fn postgres_shell_blocks_run_on_a_server() {
     assert!(count > 0);
 }
 
-/// `sudo` of root, who has none.
-const SUDO: &str = r#"sudo() {
-    if [ "$1" = -u ]; then user=$2; shift 2; runuser -u "$user" -- "$@"; else "$@"; fi
-}
-"#;
-
 mod container {
     use super::*;
     use crate::packages::install as packages;
-    use crate::support::container::{Container, ContainerPlan};
+    use crate::support::container::{Container, ContainerPlan, SUDO};
     use crate::support::project::source;
 
     /// A container with what the comment names.

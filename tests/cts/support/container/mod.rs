@@ -17,6 +17,12 @@ use tempfile::TempDir;
 use crate::support::harness::{Done, TIMEOUT, is_root};
 use crate::support::project::source;
 
+/// `sudo` of root, who has none.
+pub const SUDO: &str = r#"sudo() {
+    if [ "$1" = -u ]; then user=$2; shift 2; runuser -u "$user" -- "$@"; else "$@"; fi
+}
+"#;
+
 pub struct Container {
     name: String,
     nspawn: Child,
