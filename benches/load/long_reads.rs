@@ -15,6 +15,8 @@ use crate::worker::{Role, Task};
 /// Duration of each read, in milliseconds, and the goal for the largest WAL, in MiB.
 const READS: [(u64, Option<f64>); 3] = [(5, Some(64.0)), (30, Some(256.0)), (200, None)];
 const READERS: u64 = 2;
+/// Commits 800 rows a second, each of two pages and more.
+const WRITER: Role = Role::Committer { per_second: Some(800), message_bytes: 1500 };
 /// Pause between two measurements of the WAL.
 const SAMPLE: Duration = Duration::from_millis(20);
 
@@ -43,7 +45,7 @@ fn beside(side: &Side, read_ms: u64, goal: Option<f64>, seconds: u64) -> Result<
         start_ms,
         seconds,
     };
-    let writer = spawn(&task(Role::Committer, 0))?;
+    let writer = spawn(&task(WRITER, 0))?;
     let readers: Result<Vec<_>> =
         (0..READERS).map(|number| spawn(&task(Role::LongReader { read_ms }, number))).collect();
     // Its measurements are more than a pipe holds.

@@ -5,6 +5,7 @@
 //! cargo bench --bench load                                   # up to 10^5 rows, under a minute
 //! cargo bench --bench load -- --long                         # up to 10^7 rows
 //! cargo bench --bench load -- --reads 60                     # only the WAL beside overlapping reads
+//! cargo bench --bench load -- --litestream 60                # only beside Litestream
 //! cargo bench --bench load -- --rows 1000000 --try idea.sql  # with SQL applied to the cts schema
 //! ```
 //!
@@ -20,6 +21,7 @@ mod crowd;
 mod figures;
 mod fill;
 mod inserts;
+mod litestream;
 mod long_reads;
 mod lookups;
 mod random;
@@ -64,9 +66,11 @@ fn main() -> Result<()> {
         fs::remove_dir_all(&databases)?;
     }
     fs::create_dir_all(&databases)?;
-    match args.get_one::<u64>("reads") {
-        Some(seconds) => report::print(&long_reads::measure(&databases, *seconds)?),
-        None => measure(&args, &folder, &databases)?,
+    let seconds = |name| args.get_one::<u64>(name).copied();
+    match (seconds("reads"), seconds("litestream")) {
+        (Some(seconds), _) => report::print(&long_reads::measure(&databases, seconds)?),
+        (None, Some(seconds)) => report::print(&litestream::measure(&databases, seconds)?),
+        (None, None) => measure(&args, &folder, &databases)?,
     }
     if !args.get_flag("keep") {
         fs::remove_dir_all(&databases)?;
@@ -111,6 +115,13 @@ fn command() -> Command {
                 .value_name("SECONDS")
                 .value_parser(value_parser!(u64).range(1..))
                 .help("Measure only the WAL beside overlapping reads of 5, 30 and 200 ms, each for so long"),
+        )
+        .arg(
+            Arg::new("litestream")
+                .long("litestream")
+                .value_name("SECONDS")
+                .value_parser(value_parser!(u64).range(1..))
+                .help("Measure only a writer beside cts serve, beside Litestream, and beside both, each for so long"),
         )
         .arg(Arg::new("keep").long("keep").action(ArgAction::SetTrue).help("Keep the databases"))
         .arg(Arg::new("worker").long("worker").value_name("JSON").hide(true))

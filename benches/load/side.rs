@@ -1,5 +1,8 @@
 //! The databases that are compared, and how their tables are created.
 
+use std::fs::File;
+use std::io::ErrorKind;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use include_dir::{Dir, include_dir};
@@ -85,6 +88,17 @@ impl Side {
     pub fn wal_bytes(&self) -> Result<u64> {
         wal_bytes(&self.path)
     }
+
+    /// The random numbers in the header of the WAL, which change when it is reset; `None` if it has none.
+    /// (sqlite.org/fileformat2.html, 4.1)
+    pub fn wal_salts(&self) -> Result<Option<[u8; 8]>> {
+        let mut salts = [0; 8];
+        match File::open(wal_path(&self.path)) {
+            Ok(wal) => Ok(wal.read_exact_at(&mut salts, 16).is_ok().then_some(salts)),
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e.into()),
+        }
+    }
 }
 
 pub fn open(path: &Path, settings: Settings) -> Result<Connection> {
@@ -94,9 +108,13 @@ pub fn open(path: &Path, settings: Settings) -> Result<Connection> {
 }
 
 pub fn wal_bytes(path: &Path) -> Result<u64> {
+    Ok(std::fs::metadata(wal_path(path))?.len())
+}
+
+fn wal_path(path: &Path) -> PathBuf {
     let mut wal = path.as_os_str().to_owned();
     wal.push("-wal");
-    Ok(std::fs::metadata(wal)?.len())
+    wal.into()
 }
 
 /// Runs a checkpoint; `mode` is that of `PRAGMA wal_checkpoint`.

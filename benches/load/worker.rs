@@ -21,13 +21,8 @@ use crate::world::{Moment, World};
 /// hundred transactions a second, of three rows each.
 const WRITER_PAUSE: u64 = 20;
 const READER_PAUSE: u64 = 4;
-/// Time between the beginnings of two transactions of a committer: 800 a second.
-const COMMIT_INTERVAL: Duration = Duration::from_micros(1250);
 /// A committer that is so late does not make up for it.
 const LATE: Duration = Duration::from_secs(1);
-/// Bytes of the message in each row of a committer. With the table's indexes, a commit writes two pages
-/// and more.
-const MESSAGE_BYTES: u32 = 1500;
 /// Pause before a transaction that failed with SQLITE_BUSY is retried.
 const RETRY: Duration = Duration::from_millis(1);
 /// The queries of a reader, by their number in the shapes file.
@@ -37,8 +32,12 @@ const READ: [&str; 7] = ["H01", "H02", "H08", "H10", "H18", "H20", "H25"];
 pub enum Role {
     Writer,
     Reader,
-    /// Commits one row at a fixed rate.
-    Committer,
+    /// Commits one row after the other, at a fixed rate or as fast as it can. With the table's indexes, a
+    /// commit writes two pages and more.
+    Committer {
+        per_second: Option<u32>,
+        message_bytes: u32,
+    },
     /// Reads all the time, each read in a transaction of this duration.
     LongReader {
         read_ms: u64,
@@ -101,7 +100,9 @@ impl Task {
         let mut seen = match self.role {
             Role::Writer => self.write(&conn, end)?,
             Role::Reader => self.read(&conn, end)?,
-            Role::Committer => commit_rows(&conn, end)?,
+            Role::Committer { per_second, message_bytes } => {
+                commit_rows(&conn, end, per_second, message_bytes)?
+            }
             Role::LongReader { read_ms } => read_long(&conn, end, Duration::from_millis(read_ms))?,
         };
         seen.largest_wal = seen.largest_wal.max(wal_bytes(&self.path)?);
@@ -169,15 +170,21 @@ impl Task {
     }
 }
 
-fn commit_rows(conn: &Connection, end: Instant) -> Result<Seen> {
+fn commit_rows(
+    conn: &Connection,
+    end: Instant,
+    per_second: Option<u32>,
+    message_bytes: u32,
+) -> Result<Seen> {
     let mut insert = conn.prepare(
         "INSERT INTO site_logs (level, category, message) VALUES ('info', 'app', zeroblob(?1))",
     )?;
+    let interval = per_second.map_or(Duration::ZERO, |rate| Duration::from_secs(1) / rate);
     let (mut seen, mut next) = (Seen::default(), Instant::now());
     while Instant::now() < end {
         sleep(next.saturating_duration_since(Instant::now()));
-        seen.time(|| insert.execute([MESSAGE_BYTES]).map(|_| ()))?;
-        next = (next + COMMIT_INTERVAL).max(Instant::now() - LATE);
+        seen.time(|| insert.execute([message_bytes]).map(|_| ()))?;
+        next = (next + interval).max(Instant::now() - LATE);
     }
     Ok(seen)
 }
