@@ -105,8 +105,8 @@ fn a_backup_connects_as_cts_does_by_tls_with_a_certificate_and_over_a_socket() {
     run(database.url_to(&socket, "")).success();
     let both = format!("127.0.0.1:1,{host}");
     run(database.url_to(&both, &verified)).success();
-    // A password that others can read is refused to a server that asks for it in clear text.
-    assert_eq!(files(&machine.path("backups")).len(), 15);
+    // Of one day, the rules keep the newest.
+    assert_eq!(files(&machine.path("backups")).len(), 3);
 }
 
 #[test]
@@ -217,6 +217,7 @@ enum Harm {
 #[ignore = "sweep"]
 fn of_damaged_backups_without_a_sha_256_none_passes_with_other_rows() {
     let (database, machine) = (Cluster::shared().owned(), Machine::new());
+    Cluster::shared().sql(&format!("ALTER ROLE \"{}\" CREATEDB", database.name));
     filled(&database, 3000);
     cts(&database, &machine, "backup").success();
     let folder = machine.path("backups");

@@ -16,6 +16,7 @@ mod kills;
 mod locks;
 mod outages;
 mod refused_healing;
+mod restore;
 mod schema;
 mod secrets;
 mod servers;
