@@ -22,6 +22,13 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
+/// The names in a folder of backups, without the note of the last success that is for other programs.
+fn parts(folder: &Path) -> Vec<String> {
+    let mut names = names(folder);
+    names.retain(|name| name != "last-success");
+    names
+}
+
 /// The data files of the default folder of backups, in the order of their names.
 fn backups(machine: &Machine) -> Vec<PathBuf> {
     let folder = machine.path("backups");

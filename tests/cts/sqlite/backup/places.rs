@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 
-use super::{backups, expect_complete, logged, names};
+use super::{backups, expect_complete, logged, names, parts};
 use crate::support::harness::{Machine, is_root, mode};
 
 #[test]
@@ -18,9 +18,9 @@ fn a_backup_is_complete_private_and_leaves_nothing_else() {
     assert!(done.err().contains(backup.to_str().unwrap()), "{}", done.err());
     expect_complete(&backup, logged(&machine));
     let name = backup.file_name().unwrap().to_str().unwrap().to_string();
-    let parts = [name.clone(), format!("{name}.json"), format!("{name}.sha256")];
-    assert_eq!(names(&machine.path("backups")), parts);
-    for part in &parts {
+    let expected = [name.clone(), format!("{name}.json"), format!("{name}.sha256")];
+    assert_eq!(parts(&machine.path("backups")), expected);
+    for part in &expected {
         assert_eq!(mode(&machine.path("backups").join(part)), 0o600);
     }
     assert_eq!(mode(&machine.path("backups")), 0o700);
@@ -112,7 +112,7 @@ fn a_folder_may_be_a_link_and_one_that_leads_nowhere_is_said() {
     symlink(machine.path("disk"), machine.path("link")).unwrap();
     symlink(machine.path("unmounted"), machine.path("away")).unwrap();
     machine.cts("backup").env("CTS_BACKUP_DIR", machine.path("link/new")).success();
-    assert_eq!(names(&machine.path("disk/new")).len(), 3);
+    assert_eq!(parts(&machine.path("disk/new")).len(), 3);
     let before = machine.files();
     for away in ["away", "away/new"] {
         machine

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use rusqlite::Connection;
 
-use super::{backups, expect_complete, logged, manifest, names};
+use super::{backups, expect_complete, logged, manifest, names, parts};
 use crate::support::harness::{Machine, is_root};
 use crate::support::older_databases::Old;
 use crate::support::scenario::copy;
@@ -76,9 +76,9 @@ fn a_database_of_an_older_cts_is_backed_up_before_it_is_adopted_and_is_adopted_f
         let id = |backup| manifest(backup)["database"]["id"].clone();
         machine.cts("migrate").success();
         machine.cts("backup").success();
-        let all = backups(&machine);
-        assert_eq!(all.len(), 2);
         if old == Old::Master {
+            let all = backups(&machine);
+            assert_eq!(all.len(), 2);
             assert_ne!(id(&all[0]), id(&all[1]));
         }
     }
@@ -88,12 +88,13 @@ fn a_database_of_an_older_cts_is_backed_up_before_it_is_adopted_and_is_adopted_f
 fn a_database_in_rollback_mode_is_copied_at_rest_and_while_a_program_has_it_open() {
     let machine = Machine::migrated();
     machine.sql("PRAGMA journal_mode = DELETE");
-    machine.cts("backup").success();
+    let (first, second) = (machine.path("first.db"), machine.path("second.db"));
+    machine.cts(&format!("backup {}", first.display())).success();
     let program = machine.open();
     program.execute_batch("BEGIN; SELECT count(*) FROM users").unwrap();
-    machine.cts("backup").success();
+    machine.cts(&format!("backup {}", second.display())).success();
     drop(program);
-    for backup in backups(&machine) {
+    for backup in [first, second] {
         expect_complete(&backup, logged(&machine));
     }
     let writer = machine.open();
@@ -103,7 +104,7 @@ fn a_database_in_rollback_mode_is_copied_at_rest_and_while_a_program_has_it_open
         .env("CTS_LOCK_TIMEOUT", "1s")
         .status(75)
         .says(&["cts.db", "CTS_LOCK_TIMEOUT"]);
-    assert_eq!(backups(&machine).len(), 2);
+    assert!(!machine.path("backups").exists() || backups(&machine).is_empty());
 }
 
 #[test]
@@ -199,7 +200,7 @@ fn a_database_on_read_only_media_is_copied_to_another_disk() {
     let beside = machine.cts("backup").run();
     assert!(Command::new("umount").arg(&folder).status().unwrap().success());
     assert_eq!(into.0.status.code(), Some(0), "{}", into.err());
-    assert_eq!(names(&elsewhere.path("kept")).len(), 3);
+    assert_eq!(parts(&elsewhere.path("kept")).len(), 3);
     assert_eq!(beside.0.status.code(), Some(77), "{}", beside.err());
     beside.says(&["Read-only file system"]);
 }
