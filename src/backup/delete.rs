@@ -65,6 +65,11 @@ impl BackupOwner {
         }
     }
 
+    /// Whether it is one of the database before it was adopted, which had no migration of cts and may have the same id.
+    pub fn is_from_before_adoption(&self, manifest: &Manifest) -> bool {
+        self.identity.backend == Backend::Sqlite && manifest.migrations.is_empty()
+    }
+
     /// Whether the rules decide about the backup.
     pub fn is_kept_by_rules(&self, backup: &StoredBackup) -> bool {
         let manifest = &backup.manifest;
@@ -72,6 +77,7 @@ impl BackupOwner {
             && manifest.kept_by == KeptBy::Rules
             && self.owns(manifest)
             && !self.is_of_clone(manifest)
+            && !self.is_from_before_adoption(manifest)
     }
 }
 

@@ -53,6 +53,8 @@ pub enum Keeping {
     Hand,
     /// It is of another database, whose rules decide.
     OtherDatabase,
+    /// It is of the database of an older CTS, before its adoption, and is never deleted by rule.
+    BeforeAdoption,
     /// It is not what was made, and is never deleted by rule.
     Changed,
     /// Which database is at the place is not known.
@@ -90,6 +92,9 @@ pub fn list_folder(
             _ if backup.manifest.kept_by == KeptBy::Hand => Keeping::Hand,
             (Some(owner), _) if !owner.owns(&backup.manifest) => Keeping::OtherDatabase,
             (Some(owner), _) if owner.is_of_clone(&backup.manifest) => Keeping::OtherDatabase,
+            (Some(owner), _) if owner.is_from_before_adoption(&backup.manifest) => {
+                Keeping::BeforeAdoption
+            }
             (_, None) => Keeping::Changed,
             (_, Some((reasons, _))) if reasons.is_empty() => Keeping::None,
             (_, Some((reasons, until))) => Keeping::Rules(reasons, until),

@@ -106,6 +106,9 @@ fn keeping(keeping: &Keeping, manifest: &Manifest) -> String {
         Keeping::None => "no rule keeps it: the next backup deletes it".into(),
         Keeping::Hand => "kept until a person deletes it".into(),
         Keeping::OtherDatabase => format!("of another database, {}", manifest.database.location),
+        Keeping::BeforeAdoption => {
+            "from before the adoption: kept until a person deletes it".into()
+        }
         Keeping::Changed => "not what cts made: kept until a person deletes it".into(),
         Keeping::Unknown => {
             "the database is not there, or cannot be read: nothing is deleted".into()
@@ -137,6 +140,7 @@ fn json_backup(listed: &ListedBackup, now: SystemTime) -> Value {
         Keeping::None => ("none", Vec::new(), None),
         Keeping::Hand => ("hand", Vec::new(), None),
         Keeping::OtherDatabase => ("other-database", Vec::new(), None),
+        Keeping::BeforeAdoption => ("before-adoption", Vec::new(), None),
         Keeping::Changed => ("changed", Vec::new(), None),
         Keeping::Unknown => ("unknown", Vec::new(), None),
     };
