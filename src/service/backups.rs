@@ -162,6 +162,7 @@ impl AutomaticBackups {
         if !self.pause().is_zero() {
             return Ok(None);
         }
+        self.refuse_missing_folder()?;
         let created = self.folder.create()?;
         created.into_iter().for_each(|note| self.log.info(note));
         let subject = self.database.backup_subject(wait)?;
@@ -171,6 +172,21 @@ impl AutomaticBackups {
             make_locked(&*self.database, &lock, target, self.settings.compress, wait)?;
         notes.into_iter().for_each(|note| self.log.info(note));
         Ok(Some((lock, backup)))
+    }
+
+    /// Refuses to create a folder that was configured: it may be on a disk that is not mounted, and the backups would
+    /// silently go to the disk of the mount point. The folder beside the database cannot be away by itself.
+    fn refuse_missing_folder(&self) -> Result<()> {
+        let folder = self.folder.path();
+        let is_default = self.database.default_backup_folder().is_some_and(|own| own == folder);
+        match folder.try_exists() {
+            Ok(false) if !is_default => {
+                let what = "the folder of backups does not exist, and the service does not create one that CTS_BACKUP_DIR names: its disk may not be mounted";
+                let remedy = "mount the disk (`findmnt`), or create the folder once, by `cts backup` or `mkdir -m 700`, for the user of the service";
+                Err(Error::new(Kind::CannotCreate, what).at(folder.display()).remedy(remedy))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Checks the database itself: a damaged copy is that of a damaged database, or its own disk has damaged it.

@@ -121,6 +121,11 @@ fn a_folder_that_cannot_be_used_degrades_the_service_until_it_can() {
     let failed = "SELECT count(*) FROM site_logs WHERE level = 'error' AND message LIKE 'the last backup failed%'";
     await_that("it is recorded", || machine.number(failed) == 1);
     fs::remove_file(&folder).unwrap();
+    // A folder that was configured may be on a disk that is not mounted.
+    let says = "its disk may not be mounted";
+    await_that("it is not created", || service.get("/api/health/database").body.contains(says));
+    assert!(!folder.exists());
+    fs::create_dir(&folder).unwrap();
     service.until("✓ backups are made again").until_status("healthy");
     assert_eq!(machine.number(failed), 1);
 }
@@ -136,6 +141,7 @@ fn none_is_begun_where_less_than_twice_its_size_would_stay_free() {
     // Enough for a backup, and not for two more.
     leave_free(&disk.0, 17 << 20);
     let folder = disk.0.join("backups");
+    fs::create_dir(&folder).unwrap();
     let service = every_second(&machine).env("CTS_BACKUP_DIR", &folder).start();
     service.until("twice its size is to stay free");
     assert_eq!(manifests(&folder).len(), 0);
