@@ -142,8 +142,6 @@ pub struct BackupState {
     pub others: usize,
     /// Whether the folder exists; `None` if that is not known.
     pub has_folder: Option<bool>,
-    /// Whether the folder holds more than was read.
-    pub is_partial: bool,
     /// Why it is not known what the folder holds.
     pub unread: Option<Error>,
     /// Who looked.
@@ -196,7 +194,6 @@ impl BackupState {
             newest_faulty: own.last().filter(|newest| newest.fault.is_some()).copied().cloned(),
             others: all.len() - own.len(),
             has_folder: inventory.as_ref().map(|inventory| inventory.has_folder),
-            is_partial: inventory.as_ref().is_some_and(|inventory| inventory.is_partial),
             unread,
             inspector,
             age_at_most: ages.filter_map(Age::known).next(),
@@ -225,9 +222,8 @@ impl BackupState {
         }
         let is_young = match self.database_age {
             Age::Known(age) => age <= age_max,
-            // Since when the service makes backups is known all the same.
-            Age::Future => self.running_for.is_none_or(|running| running <= age_max),
-            Age::Unknown => false,
+            // Since when the service makes backups is known all the same. The time of a clock before 1970 is not read.
+            Age::Future | Age::Unknown => self.running_for.is_none_or(|running| running <= age_max),
         };
         match is_young {
             true => Recency::NoneYet,

@@ -28,7 +28,7 @@ fn backup(serial: u64, made_at: Option<u32>, id: &str, fault: Option<&str>) -> B
 }
 
 fn observed(backups: Vec<BackupRecord>, every_hours: Option<u32>) -> BackupInspection {
-    let inventory = BackupInventory { backups, has_folder: true, is_partial: false };
+    let inventory = BackupInventory { backups, has_folder: true };
     BackupInspection {
         settings: BackupSettings {
             folder: Some("/backups".into()),
@@ -94,7 +94,7 @@ fn a_young_database_needs_no_backup_yet() {
         (Some(0), Recency::NoneYet),
         (Some(48), Recency::NoneYet),
         (Some(49), Recency::Overdue),
-        (None, Recency::Overdue),
+        (None, Recency::NoneYet),
     ] {
         let state = BackupState::of(observed(Vec::new(), Some(24)), &database(hours));
         assert_eq!(state.recency(), expected, "{hours:?}");
