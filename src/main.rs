@@ -3,7 +3,6 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
 
-#[allow(dead_code, unused_imports)]
 mod backup;
 mod cli;
 mod commands;

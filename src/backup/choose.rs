@@ -2,8 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::folder::{BackupFolder, StoredBackup, read_manifest};
-use super::manifest::Manifest;
+use super::folder::{BackupFolder, StoredBackup};
 use crate::error::{Error, Kind, Result};
 use crate::store::DatabaseIdentity;
 
@@ -24,8 +23,6 @@ pub enum BackupChoice {
 pub struct ChosenBackup {
     /// The path of its file.
     pub path: PathBuf,
-    /// Its manifest; `None` for a file that was not made as a backup, or is alone.
-    pub manifest: Option<Manifest>,
     /// What a person should know about the choice, one sentence each.
     pub messages: Vec<String>,
 }
@@ -63,8 +60,7 @@ fn find_file(file: &Path, folder: Option<&BackupFolder>) -> Result<ChosenBackup>
             .at(file.display())
             .remedy("`cts backups` lists the backups; `cts restore latest` takes the newest"));
     };
-    let manifest = read_manifest(&path);
-    Ok(ChosenBackup { path, manifest, messages: Vec::new() })
+    Ok(ChosenBackup { path, messages: Vec::new() })
 }
 
 /// The newest good backup of the database among those of a folder, which are in the order in which they were made.
@@ -111,8 +107,7 @@ fn latest(
         format!("{} is passed over: {}", backup.path.display(), why.unwrap_or_default())
     });
     messages.extend(passed_over);
-    let StoredBackup { path, manifest } = candidates[at].clone();
-    Ok(ChosenBackup { path, manifest: Some(manifest), messages })
+    Ok(ChosenBackup { path: candidates[at].path.clone(), messages })
 }
 
 fn no_backup(what: String) -> Error {

@@ -23,12 +23,11 @@ const MANIFESTS_MAX: usize = 1000;
 /// What a folder of backups holds.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct BackupInventory {
-    /// The backups that have a manifest, in the order in which they were made.
+    /// The backups that have a manifest, in the order in which they were made; those with the latest names where there are
+    /// more than are read.
     pub backups: Vec<BackupRecord>,
     /// Whether the folder exists.
     pub has_folder: bool,
-    /// Whether there are more than are read.
-    pub is_partial: bool,
 }
 
 /// What is known of one backup.
@@ -85,23 +84,18 @@ impl BackupFolder {
             Err(e) if e.kind() == ErrorKind::NotFound => return Ok(BackupInventory::default()),
             entries => entries.map_err(failed)?,
         };
-        let (mut described, mut is_partial): (Vec<OsString>, bool) = (Vec::new(), false);
-        for (count, entry) in entries.enumerate() {
-            if count == ENTRIES_MAX {
-                is_partial = true;
-                break;
-            }
+        let mut described: Vec<OsString> = Vec::new();
+        for entry in entries.take(ENTRIES_MAX) {
             let name = entry.map_err(failed)?.file_name();
             let described_file = name.to_str().and_then(|name| name.strip_suffix(MANIFEST));
             described.extend(described_file.map(OsString::from));
         }
         described.sort_unstable_by(|one, other| other.cmp(one));
-        is_partial |= described.len() > MANIFESTS_MAX;
         described.truncate(MANIFESTS_MAX);
         let paths = described.iter().map(|name| self.path().join(name));
         let mut backups: Vec<BackupRecord> = paths.filter_map(|path| record(&path)).collect();
         backups.sort_by_key(|backup| backup.serial);
-        Ok(BackupInventory { backups, has_folder: true, is_partial })
+        Ok(BackupInventory { backups, has_folder: true })
     }
 }
 

@@ -86,11 +86,6 @@ impl Manifest {
         humantime::parse_rfc3339(&self.made_at).ok()
     }
 
-    /// Whether it is of this database.
-    pub fn is_of(&self, kind: &str, database_id: &str) -> bool {
-        self.database.kind == kind && self.database.id == database_id
-    }
-
     /// Whether it counts as a backup: a failed drill takes that away.
     pub fn is_good(&self) -> bool {
         self.drill.as_ref().is_none_or(|drill| drill.failure.is_none())

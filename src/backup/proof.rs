@@ -43,8 +43,6 @@ pub struct ExaminedBackup {
     pub backend: Backend,
     /// Whether it is compressed.
     pub is_compressed: bool,
-    /// Its size in bytes.
-    pub size_bytes: u64,
     /// The size in bytes of its content, which is larger where it is compressed.
     pub content_bytes: u64,
     /// Its SHA-256, in hexadecimal digits.
@@ -90,7 +88,6 @@ pub fn examine(file: &Path, wait: &WaitPolicy<'_>) -> Result<ExaminedBackup> {
         path,
         backend: content.backend,
         is_compressed: content.is_compressed,
-        size_bytes,
         content_bytes: content.bytes,
         sha256,
         has_digest,
