@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::folder::{BackupFolder, StoredBackup};
+use super::manifest::database_place;
 use crate::error::{Error, Kind, Result};
 use crate::store::DatabaseIdentity;
 
@@ -76,13 +77,18 @@ fn latest(
     let all: Vec<StoredBackup> =
         backups.into_iter().filter(|b| b.manifest.database.kind == kind).collect();
     let id = |backup: &StoredBackup| backup.manifest.database.id.clone();
-    let own: Vec<&StoredBackup> =
-        all.iter().filter(|b| database_id == Some(id(b).as_str())).collect();
+    let here = database_place(kind, &identity.location);
+    let is_here = |b: &&StoredBackup| database_place(kind, &b.manifest.database.location) == here;
+    let is_own = |b: &&StoredBackup| database_id == Some(id(b).as_str()) && is_here(b);
+    let own: Vec<&StoredBackup> = all.iter().filter(is_own).collect();
     let mut messages = Vec::new();
     let candidates = if own.is_empty() {
-        let others: Vec<&StoredBackup> = all.iter().collect();
+        // Of a database and its copies, which have one id, those of the one that was in this place.
+        let mut others: Vec<&StoredBackup> = all.iter().collect();
+        if others.iter().any(is_here) && database_id.is_none() {
+            others.retain(is_here);
+        }
         let is_sole = others.windows(2).all(|pair| id(pair[0]) == id(pair[1]));
-        let is_here = |b: &&StoredBackup| b.manifest.database.location == identity.location;
         match others.last() {
             None => return Err(no_backup(format!("there is no backup of a {} database", identity.backend.label()))),
             Some(_) if !is_sole => return Err(several(&others)),
@@ -97,6 +103,13 @@ fn latest(
         }
         others
     } else {
+        let is_before = |b: &&StoredBackup| database_id != Some(id(b).as_str()) && is_here(b);
+        messages.extend(all.iter().rfind(is_before).map(|newest| {
+            format!(
+                "the database at {} was created anew: {} is the newest backup of the one before (made {}), and can be named instead",
+                identity.location, newest.manifest.file, newest.manifest.made_at
+            )
+        }));
         own
     };
     let Some(at) = candidates.iter().rposition(|backup| backup.manifest.is_good()) else {

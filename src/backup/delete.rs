@@ -8,7 +8,7 @@ use std::path::Path;
 use super::KeepRules;
 use super::failure::failed;
 use super::folder::{BackupFolder, StoredBackup, read_manifest};
-use super::manifest::{KeptBy, Manifest};
+use super::manifest::{CopiedDatabase, KeptBy, Manifest, database_place};
 use super::name::{DIGEST, MANIFEST, PARTIAL, beside, is_backup_name};
 use super::proof::hash;
 use super::retention::{DatedBackup, keep_reasons};
@@ -45,24 +45,12 @@ impl BackupOwner {
         BackupOwner { identity: database.identity(), database_id: database_id.into() }
     }
 
-    /// Whether the backup is one of this database.
+    /// Whether the backup is one of this database, and not of a copy of it: one has the same id, and another place.
     pub fn owns(&self, manifest: &Manifest) -> bool {
-        let database = &manifest.database;
-        database.kind == self.identity.backend.name() && database.id == self.database_id
-    }
-
-    /// Whether it is one of a copy of this database, which has its id and is still there: an original of which this one is
-    /// a clone, or the other way round.
-    pub fn is_of_clone(&self, manifest: &Manifest) -> bool {
-        let (there, here) = (&manifest.database.location, &self.identity.location);
-        if self.identity.backend != Backend::Sqlite || there == here {
-            return false;
-        }
-        let file = |path: &String| fs::metadata(path).ok().filter(Metadata::is_file);
-        match (file(there), file(here)) {
-            (Some(there), Some(here)) => !is_same_file(&there, &here),
-            _ => false,
-        }
+        let CopiedDatabase { kind, location, id } = &manifest.database;
+        *kind == self.identity.backend.name()
+            && *id == self.database_id
+            && database_place(kind, location) == database_place(kind, &self.identity.location)
     }
 
     /// Whether it is one of the database before it was adopted, which had no migration of cts and may have the same id.
@@ -75,8 +63,8 @@ impl BackupOwner {
         let manifest = &backup.manifest;
         is_backup_name(&manifest.file)
             && manifest.kept_by == KeptBy::Rules
+            && backup.is_sealed
             && self.owns(manifest)
-            && !self.is_of_clone(manifest)
             && !self.is_from_before_adoption(manifest)
     }
 }
@@ -85,14 +73,17 @@ fn is_same_file(one: &Metadata, other: &Metadata) -> bool {
     (one.dev(), one.ino()) == (other.dev(), other.ino())
 }
 
-/// The backup as far as the rules are concerned; `None` for one whose file has not the size that it was made with, which is
-/// neither a backup to keep nor one to delete.
+/// The backup as far as the rules are concerned; `None` for one whose file has not the size that it was made with, or has a
+/// WAL beside it with what a program has written to it since: that is neither a backup to keep nor one to delete.
 pub fn dated(backup: &StoredBackup) -> Option<DatedBackup> {
     let bytes = fs::symlink_metadata(&backup.path).ok()?.len();
     let Manifest { serial, size_bytes, .. } = backup.manifest;
     let made_at = backup.manifest.made_at();
     let is_good = backup.manifest.is_good();
-    (bytes == size_bytes).then_some(DatedBackup { serial, made_at, is_good })
+    let is_tried = is_good && backup.manifest.drill.is_some();
+    let has_wal = fs::symlink_metadata(beside(&backup.path, "-wal")).is_ok_and(|wal| wal.len() > 0);
+    let is_as_made = bytes == size_bytes && !has_wal;
+    is_as_made.then_some(DatedBackup { serial, made_at, is_good, is_tried })
 }
 
 /// Deletes those backups of the folder that no rule keeps. The lock keeps other processes from making one meanwhile.
@@ -130,7 +121,7 @@ pub fn delete_old(
 ///
 /// It first gets the name of a file that is not complete: if this process is killed, the next one takes all of it away.
 fn delete(backup: &StoredBackup, wait: &WaitPolicy<'_>) -> Result<()> {
-    let StoredBackup { path, manifest } = backup;
+    let StoredBackup { path, manifest, .. } = backup;
     let unreadable = |e| failed(path, "cannot be read", &e);
     let mut file = open_regular(path, OpenOptions::new().read(true)).map_err(unreadable)?;
     let found = file.metadata().map_err(unreadable)?;

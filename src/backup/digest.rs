@@ -1,6 +1,6 @@
 //! The SHA-256 of a backup, and the file beside it that `sha256sum --check` reads.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::path::Path;
 
@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 use super::failure::failed;
 use super::name::{DIGEST, beside};
 use crate::error::{Error, Kind, Result};
+use crate::system::file_handle::open_regular;
 
 /// Bytes that are read at a time.
 const CHUNK_BYTES: usize = 256 << 10;
@@ -53,7 +54,9 @@ pub fn digest_line(digest: &str, name: &str) -> String {
 /// If it cannot be read.
 pub fn digest_text(path: &Path) -> Result<Option<String>> {
     let mut text = Vec::new();
-    match File::open(path).and_then(|file| file.take(LINE_BYTES_MAX).read_to_end(&mut text)) {
+    // A pipe would not be opened before it has a writer.
+    let opened = open_regular(path, OpenOptions::new().read(true));
+    match opened.and_then(|file| file.take(LINE_BYTES_MAX).read_to_end(&mut text)) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         read => read
             .map(|_| Some(String::from_utf8_lossy(&text).into_owned()))

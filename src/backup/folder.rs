@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 
 use super::failure::failed;
-use super::manifest::{FORMAT, Manifest};
+use super::manifest::{FORMAT, Manifest, database_place};
 use super::name::{MANIFEST, beside};
 use super::partial::write_whole;
-use super::seal::sealed;
+use super::seal::{is_sealed, sealed};
 use crate::error::{Error, Kind, Result};
 use crate::system::errno::errno_of;
 use crate::system::new_file::create_folders;
@@ -32,6 +32,8 @@ pub struct StoredBackup {
     pub path: PathBuf,
     /// What is known of it.
     pub manifest: Manifest,
+    /// Whether the manifest is what cts wrote, byte by byte.
+    pub is_sealed: bool,
 }
 
 impl StoredBackup {
@@ -112,12 +114,24 @@ impl BackupFolder {
             let path =
                 entry.map_err(|e| failed(&self.path, "the folder cannot be read", &e))?.path();
             let is_file = fs::symlink_metadata(&path).is_ok_and(|found| found.is_file());
-            if let Some(manifest) = is_file.then(|| read_manifest(&path)).flatten() {
-                backups.push(StoredBackup { path, manifest });
+            if let Some((manifest, is_sealed)) = is_file.then(|| read_sealed(&path)).flatten() {
+                backups.push(StoredBackup { path, manifest, is_sealed });
             }
         }
-        backups.sort_by_key(|backup| backup.manifest.serial);
+        // The numbers that somebody has changed say nothing of the order.
+        backups.sort_by_key(|backup| (backup.is_sealed, backup.manifest.serial));
         Ok(backups)
+    }
+
+    /// The newest backup of whatever database was at this location; `None` where there is none, or that cannot be seen.
+    pub fn newest_at(&self, kind: &str, location: &str) -> Option<StoredBackup> {
+        let place = |location: &str| database_place(kind, location);
+        let here = place(location);
+        let is_here = |backup: &StoredBackup| {
+            let database = &backup.manifest.database;
+            database.kind == kind && place(&database.location) == here
+        };
+        self.list().ok()?.into_iter().rev().find(is_here)
     }
 
     /// Makes its entries last: a power loss after this call leaves what was renamed.
@@ -135,10 +149,15 @@ impl BackupFolder {
 
 /// The manifest beside a file, if it is one of a file of this name.
 pub fn read_manifest(backup: &Path) -> Option<Manifest> {
+    read_sealed(backup).map(|(manifest, _)| manifest)
+}
+
+/// The manifest beside a file, and whether it is what cts wrote.
+fn read_sealed(backup: &Path) -> Option<(Manifest, bool)> {
     let text = small_file::read(&beside(backup, MANIFEST), SETTINGS_BYTES_MAX).ok()?;
     let manifest: Manifest = serde_json::from_slice(&text).ok()?;
     let is_its = backup.file_name().is_some_and(|name| name == manifest.file.as_str());
-    (is_its && manifest.format == FORMAT).then_some(manifest)
+    (is_its && manifest.format == FORMAT).then(|| (manifest, is_sealed(&text)))
 }
 
 /// Writes the manifest beside a backup, whole or not at all.

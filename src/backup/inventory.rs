@@ -1,6 +1,7 @@
 //! What a folder of backups holds, as far as it shows without reading the backups themselves: their manifests, and
 //! whether their files are there and whole. Health answers and commands judge it; nothing is deleted by it.
 
+use std::cmp::Reverse;
 use std::ffi::OsString;
 use std::fs;
 use std::io::ErrorKind;
@@ -10,10 +11,11 @@ use std::time::{Duration, SystemTime};
 
 use super::failure::failed;
 use super::folder::{BackupFolder, read_manifest};
-use super::manifest::{DrillResult, Manifest};
-use super::name::MANIFEST;
+use super::manifest::{DrillResult, Manifest, database_place};
+use super::name::{MANIFEST, beside, is_backup_name};
 use crate::error::{Error, Kind, Result};
 use crate::system::deadline::BackgroundTask;
+use crate::system::small_file::{self, SETTINGS_BYTES_MAX};
 
 /// How many entries of a folder are read, so that one that other programs fill does not hold up its readers.
 const ENTRIES_MAX: usize = 50_000;
@@ -39,6 +41,8 @@ pub struct BackupRecord {
     pub database_type: String,
     /// What tells that database from others.
     pub database_id: String,
+    /// Where that database is.
+    pub database_place: String,
     /// The order in which the backups of a folder were made.
     pub serial: u64,
     /// When it was made; `None` if its manifest has no time.
@@ -90,12 +94,29 @@ impl BackupFolder {
             let described_file = name.to_str().and_then(|name| name.strip_suffix(MANIFEST));
             described.extend(described_file.map(OsString::from));
         }
-        described.sort_unstable_by(|one, other| other.cmp(one));
+        // Backups that a person named, and files of other programs, are read after those with our names.
+        let order = |name: &OsString| (name.to_str().is_some_and(is_backup_name), name.clone());
+        described.sort_by_cached_key(|name| Reverse(order(name)));
         described.truncate(MANIFESTS_MAX);
         let paths = described.iter().map(|name| self.path().join(name));
-        let mut backups: Vec<BackupRecord> = paths.filter_map(|path| record(&path)).collect();
+        let mut backups: Vec<BackupRecord> = Vec::new();
+        for path in paths {
+            refuse_unreadable(&path)?;
+            backups.extend(record(&path));
+        }
         backups.sort_by_key(|backup| backup.serial);
         Ok(BackupInventory { backups, has_folder: true })
+    }
+}
+
+/// Refuses a manifest that this user may not read: there is a backup then, of which nothing is known.
+fn refuse_unreadable(backup: &Path) -> Result<()> {
+    let path = beside(backup, MANIFEST);
+    match small_file::read(&path, SETTINGS_BYTES_MAX) {
+        Err(e) if e.kind() == ErrorKind::PermissionDenied => {
+            Err(failed(&path, "cannot be read", &e))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -120,6 +141,7 @@ impl BackupRecord {
         BackupRecord {
             made_at: manifest.made_at(),
             file: manifest.file,
+            database_place: database_place(&manifest.database.kind, &manifest.database.location),
             database_type: manifest.database.kind,
             database_id: manifest.database.id,
             serial: manifest.serial,

@@ -91,7 +91,6 @@ pub fn list_folder(
             (None, _) => Keeping::Unknown,
             _ if backup.manifest.kept_by == KeptBy::Hand => Keeping::Hand,
             (Some(owner), _) if !owner.owns(&backup.manifest) => Keeping::OtherDatabase,
-            (Some(owner), _) if owner.is_of_clone(&backup.manifest) => Keeping::OtherDatabase,
             (Some(owner), _) if owner.is_from_before_adoption(&backup.manifest) => {
                 Keeping::BeforeAdoption
             }
@@ -110,7 +109,7 @@ pub fn list_folder(
 
 /// What is wrong with a backup, as far as it shows without reading it.
 fn faults(backup: &StoredBackup) -> Vec<String> {
-    let StoredBackup { path, manifest } = backup;
+    let StoredBackup { path, manifest, .. } = backup;
     let mut faults = Vec::new();
     match fs::symlink_metadata(path) {
         Ok(found) if found.len() != manifest.size_bytes => faults.push(format!(
@@ -123,6 +122,9 @@ fn faults(backup: &StoredBackup) -> Vec<String> {
     }
     if let Some(why) = manifest.drill.as_ref().and_then(|drill| drill.failure.as_ref()) {
         faults.push(format!("restoring it for a trial failed: {why}"));
+    }
+    if !backup.is_sealed {
+        faults.push(format!("{}{MANIFEST} was changed", manifest.file));
     }
     let expected = digest_line(&manifest.sha256, &manifest.file);
     match small_file::read(&beside(path, DIGEST), SETTINGS_BYTES_MAX) {

@@ -101,7 +101,11 @@ pub fn make_locked(
         None => None,
     };
     drop(plain);
-    let serial = folder.list()?.last().map_or(1, |newest| newest.manifest.serial.saturating_add(1));
+    let serial = folder
+        .list()?
+        .last()
+        .filter(|newest| newest.is_sealed)
+        .map_or(1, |newest| newest.manifest.serial.saturating_add(1));
     let mut manifest = Manifest {
         file: name,
         serial,
@@ -116,7 +120,12 @@ pub fn make_locked(
     wait.check_cancelled()?;
     parts.publish(&manifest)?;
     folder.sync()?;
-    Ok(MadeBackup { backup: StoredBackup { path, manifest }, copy_time, proof_time, notes })
+    Ok(MadeBackup {
+        backup: StoredBackup { path, manifest, is_sealed: true },
+        copy_time,
+        proof_time,
+        notes,
+    })
 }
 
 /// What is known of a copy before it is proved.

@@ -2,11 +2,12 @@
 //! and by which rule it is kept.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use crate::store::BackupContent;
+use crate::store::{Backend, BackupContent};
 use crate::system::clock::UtcTime;
 
 /// The form of the file, raised when a reader of the form before could not understand it.
@@ -56,6 +57,15 @@ pub struct CopiedDatabase {
     pub location: String,
     /// Tells it from another database at the same location.
     pub id: String,
+}
+
+/// Where a database is, so that two names of one file are the same: a copy of a database has its id, and is another one.
+/// The name of a server can change while its database stays the same one.
+pub fn database_place(kind: &str, location: &str) -> String {
+    match kind == Backend::Sqlite.name() {
+        true => fs::canonicalize(location).map_or(location.into(), |p| p.display().to_string()),
+        false => String::new(),
+    }
 }
 
 /// By which rule a backup is kept.

@@ -27,6 +27,8 @@ pub struct DatedBackup {
     pub made_at: Option<SystemTime>,
     /// Whether it counts as a backup.
     pub is_good: bool,
+    /// Whether it was restored for a trial, which succeeded.
+    pub is_tried: bool,
 }
 
 /// Why a backup is kept.
@@ -35,6 +37,8 @@ pub struct DatedBackup {
 pub enum KeepReason {
     /// It is the newest good one.
     Newest,
+    /// It is the newest one that was restored for a trial.
+    NewestTried,
     /// It is the last one of its day.
     Daily,
     /// It is the last one of its week.
@@ -52,6 +56,7 @@ impl KeepReason {
     pub fn name(self) -> &'static str {
         match self {
             KeepReason::Newest => "newest",
+            KeepReason::NewestTried => "newest tried",
             KeepReason::Daily => "daily",
             KeepReason::Weekly => "weekly",
             KeepReason::Monthly => "monthly",
@@ -71,7 +76,7 @@ pub fn keep_reasons(backups: &[DatedBackup], rules: KeepRules) -> Vec<Vec<KeepRe
         Period::new(KeepReason::Weekly, rules.weekly),
         Period::new(KeepReason::Monthly, rules.monthly),
     ];
-    let (mut has_newest, mut has_failed) = (false, false);
+    let (mut has_newest, mut has_tried, mut has_failed) = (false, false, false);
     for at in newest_first {
         let (Some(backup), Some(reasons)) = (backups.get(at), reasons.get_mut(at)) else {
             continue;
@@ -84,6 +89,10 @@ pub fn keep_reasons(backups: &[DatedBackup], rules: KeepRules) -> Vec<Vec<KeepRe
         }
         if !std::mem::replace(&mut has_newest, true) {
             reasons.push(KeepReason::Newest);
+            has_tried = backup.is_tried;
+        }
+        if backup.is_tried && !std::mem::replace(&mut has_tried, true) {
+            reasons.push(KeepReason::NewestTried);
         }
         match backup.made_at {
             Some(made_at) => reasons.extend(periods.iter_mut().filter_map(|p| p.take(made_at))),
@@ -159,7 +168,10 @@ pub fn kept_until(
     let mut time = Some(next);
     for serial in (newest.saturating_add(1)..).take(COUNTED_MAX) {
         let Some(made_at) = time.filter(|_| kept.iter().any(|(_, at)| at.is_some())) else { break };
-        kept.push((DatedBackup { serial, made_at: Some(made_at), is_good: true }, None));
+        kept.push((
+            DatedBackup { serial, made_at: Some(made_at), is_good: true, is_tried: true },
+            None,
+        ));
         let dated: Vec<DatedBackup> = kept.iter().map(|(backup, _)| *backup).collect();
         let mut reasons = keep_reasons(&dated, rules).into_iter();
         kept.retain(|(_, at)| {

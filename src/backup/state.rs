@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::inventory::{BackupInventory, BackupRecord};
+use super::manifest::database_place;
 use super::settings::BackupSettings;
 use crate::error::Error;
-use crate::store::Snapshot;
+use crate::store::{DatabaseIdentity, Snapshot};
 
 /// A time that is ahead of the clock by no more than this counts as now: clocks are corrected by some seconds.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(60);
@@ -97,19 +98,31 @@ pub struct BackedUpDatabase {
     pub database_type: String,
     /// What tells it from others; `None` where it could not be read.
     pub id: Option<String>,
+    /// Where it is, which tells it from a copy of it.
+    pub place: String,
     /// When it was created; `None` where that is not known.
     pub created_at: Option<SystemTime>,
 }
 
 impl BackedUpDatabase {
     /// The one of this snapshot. Its ledger begins when it is created; where an older CTS made it, when it is adopted.
-    pub fn of(database_type: &str, snapshot: &Snapshot) -> BackedUpDatabase {
+    pub fn of(identity: &DatabaseIdentity, snapshot: &Snapshot) -> BackedUpDatabase {
         let mut own = snapshot.ledger.iter().filter(|row| row.is_ours());
         let created_at = own.next().and_then(|row| row.executed_at.as_deref());
         BackedUpDatabase {
-            database_type: database_type.into(),
             id: Some(snapshot.database_id()),
             created_at: created_at.and_then(|time| humantime::parse_rfc3339_weak(time).ok()),
+            ..BackedUpDatabase::unread(identity)
+        }
+    }
+
+    /// One whose ledger is not known.
+    pub fn unread(identity: &DatabaseIdentity) -> BackedUpDatabase {
+        let database_type = identity.backend.name();
+        BackedUpDatabase {
+            database_type: database_type.into(),
+            place: database_place(database_type, &identity.location),
+            ..BackedUpDatabase::default()
         }
     }
 }
@@ -176,6 +189,7 @@ impl BackupState {
         let all = inventory.as_deref().map_or(&[][..], |inventory| &inventory.backups);
         let is_own = |backup: &&BackupRecord| {
             backup.database_type == database.database_type
+                && database.place == backup.database_place
                 && database.id.as_ref().is_none_or(|id| *id == backup.database_id)
         };
         let own: Vec<&BackupRecord> = all.iter().filter(is_own).collect();

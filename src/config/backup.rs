@@ -1,11 +1,16 @@
 //! The settings of backups.
 
+use std::time::Duration;
+
 use crate::backup::{BackupSettings, EXPECTED_RULES, KeepRules};
 use crate::config::environment::{EnvironmentReader, invalid};
 use crate::config::setting::{SettingSource, Sourced};
 use crate::config::{DEFAULT_BACKUP_EVERY, DEFAULT_BACKUP_KEEP};
 use crate::error::Result;
 use crate::store::Database;
+
+/// The shortest interval between two backups.
+const INTERVAL_MIN: Duration = Duration::from_secs(1);
 
 /// CTS_BACKUP_DIR, CTS_BACKUP_EVERY, CTS_BACKUP_KEEP and CTS_BACKUP_COMPRESS.
 ///
@@ -27,6 +32,13 @@ pub fn backups(env: &EnvironmentReader<'_>, database: &dyn Database) -> Result<B
         env.record("CTS_BACKUP_DIR", folder.source, folder.value.display());
     }
     let every = env.duration("CTS_BACKUP_EVERY", DEFAULT_BACKUP_EVERY)?;
+    if !every.is_zero() && every < INTERVAL_MIN {
+        return Err(invalid(
+            "CTS_BACKUP_EVERY",
+            &format!("{every:?}"),
+            "0 or a duration of at least 1s",
+        ));
+    }
     let every = Some(every).filter(|every| !every.is_zero() && is_automatic);
     let text = env.text("CTS_BACKUP_KEEP")?;
     let source = if text.is_some() { SettingSource::Environment } else { SettingSource::Default };

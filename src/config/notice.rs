@@ -4,6 +4,7 @@
 use super::known::unknown_variables;
 use super::service::{SERVICE_FILE, database_named_by, is_same_database, service_settings};
 use super::{Config, SettingSource};
+use crate::backup::BackupFolder;
 use crate::store::sqlite::{RunningDatabase, running_databases};
 use crate::system::environment;
 use crate::system::log::Log;
@@ -56,9 +57,26 @@ pub fn service_database() -> Option<String> {
     database_named_by(&service_settings()?)
 }
 
+/// Warns that there are backups of a database that was at the place of one that has just been created: the disk may have
+/// lost it.
+fn warn_of_backups(config: &Config, log: Log) {
+    let identity = config.database.identity();
+    let folder = config.backups.folder.as_deref().map(BackupFolder::at);
+    let kind = identity.backend.name();
+    if let Some(newest) = folder.and_then(|folder| folder.newest_at(kind, &identity.location)) {
+        log.warn(format_args!(
+            "{} is a new, empty database, and there are backups of the one that was there before, the newest {}; if it was lost, stop cts and restore it: `cts restore {}`",
+            identity.location,
+            newest.path.display(),
+            newest.manifest.file
+        ));
+    }
+}
+
 /// Warns of each other database that is known on this machine, where one has just been created: of the one
 /// that the file of the service names, and of those that other cts processes have open.
 pub fn warn_of_other_databases(config: &Config, log: Log) {
+    warn_of_backups(config, log);
     let here = config.database.identity().location;
     let named = service_database().map(|there| (there, format!("{SERVICE_FILE} names")));
     let open = running_databases().into_iter().map(|RunningDatabase { pid, path }| {

@@ -41,8 +41,7 @@ impl DatabaseExamination {
 
 /// The database of backups, as far as it is known without its ledger.
 fn unread(database: &dyn Database) -> BackedUpDatabase {
-    let database_type = database.identity().backend.name().into();
-    BackedUpDatabase { database_type, ..BackedUpDatabase::default() }
+    BackedUpDatabase::unread(&database.identity())
 }
 
 /// Examines the database and its storage.
@@ -58,7 +57,7 @@ pub fn examine(database: &dyn Database) -> DatabaseExamination {
     findings.extend(writable(&found.storage));
     if let Some(snapshot) = &found.snapshot {
         let missing = missing_objects_of(database, snapshot);
-        backed_up = BackedUpDatabase::of(database.identity().backend.name(), snapshot);
+        backed_up = BackedUpDatabase::of(&database.identity(), snapshot);
         findings.extend(contents(database.identity().schema, snapshot, &missing));
     }
     DatabaseExamination { findings, owner: found.owner, backed_up }

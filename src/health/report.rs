@@ -98,7 +98,7 @@ impl Report {
         report.applied = snapshot.ledger.iter().filter(|row| row.is_ours()).cloned().collect();
         report.exceptions = snapshot.exceptions.clone();
         report.pool = surroundings.storage.pool;
-        report.database = BackedUpDatabase::of(identity.backend.name(), snapshot);
+        report.database = BackedUpDatabase::of(identity, snapshot);
         report.judge_schema(identity.schema, snapshot, surroundings);
         report.judge_surroundings(identity.schema, surroundings);
         report
@@ -142,10 +142,7 @@ impl Report {
             accepted: Vec::new(),
             exceptions: Vec::new(),
             pool: None,
-            database: BackedUpDatabase {
-                database_type: backend.name().into(),
-                ..BackedUpDatabase::default()
-            },
+            database: BackedUpDatabase::unread(identity),
             backups: None,
             backup_conditions: Vec::new(),
             backup_problem: None,

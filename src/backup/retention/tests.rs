@@ -12,6 +12,7 @@ fn made(times: &[&str]) -> Vec<DatedBackup> {
         serial: at as u64 + 1,
         made_at: Some(time(text)),
         is_good: true,
+        is_tried: false,
     };
     times.iter().enumerate().map(dated).collect()
 }

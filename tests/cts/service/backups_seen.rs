@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use serde_json::{Value, json};
 
 use crate::support::harness::{Machine, Run, Service, await_that, is_root};
+use crate::support::manifest;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -33,10 +34,7 @@ fn manifests(machine: &Machine) -> Vec<PathBuf> {
 
 /// Changes the manifest of the newest backup.
 fn change(machine: &Machine, key: &str, value: Value) {
-    let path = manifests(machine).pop().unwrap();
-    let mut manifest: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
-    manifest[key] = value;
-    fs::write(path, manifest.to_string()).unwrap();
+    manifest::edit(&manifests(machine).pop().unwrap(), |manifest| manifest[key] = value);
 }
 
 fn time(at: SystemTime) -> Value {

@@ -10,6 +10,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::support::harness::{Done, Machine, Run};
+use crate::support::manifest;
 
 /// Keeps one backup of a month: the one before is deleted by the next.
 fn backup(machine: &Machine) -> Run {
@@ -43,10 +44,7 @@ fn digest_of(file: &Path) -> PathBuf {
 
 /// Changes a manifest.
 fn edit(file: &Path, change: impl FnOnce(&mut Value)) {
-    let path = manifest_of(file);
-    let mut manifest = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
-    change(&mut manifest);
-    fs::write(path, manifest.to_string()).unwrap();
+    manifest::edit(&manifest_of(file), change);
 }
 
 /// The content of every file below a folder, whatever leads to it.
@@ -127,6 +125,18 @@ fn one_whose_manifest_tells_something_else_survives() {
     let (machine, first) = with_backup();
     fs::write(manifest_of(&first), "{").unwrap();
     expect_untouched("half a manifest", &machine);
+    // A manifest that was changed without its checksum, even in what no rule looks at, proves nothing; and its number does
+    // not make it the newest.
+    let (machine, first) = with_backup();
+    let text = fs::read_to_string(manifest_of(&first)).unwrap();
+    let changed = text.replace("\"serial\": 1,", &format!("\"serial\": {},", u64::MAX));
+    assert_ne!(changed, text);
+    fs::write(manifest_of(&first), changed).unwrap();
+    expect_untouched("a number that was changed", &machine);
+    machine.cts("backups").success().says(&[".json was changed"]);
+    let (machine, first) = with_backup();
+    fs::write(format!("{}-wal", first.display()), "a page of a program that has it open").unwrap();
+    expect_untouched("one that a program has written to", &machine);
 }
 
 #[test]
@@ -216,10 +226,14 @@ fn a_clone_of_the_database_deletes_none_of_the_original() {
     of_clone().success();
     of_clone().success();
     assert!(first.exists());
-    // A database that was only moved goes on with its backups.
+    // Not even when the original is gone: its backups are all that is left of it then.
     fs::remove_file(machine.db()).unwrap();
     of_clone().success();
-    assert!(!first.exists());
+    assert!(first.exists());
+    // Nor are they taken for those of the clone, or the other way round.
+    let latest = |db: &Path| machine.cts("restore latest --dry-run").db(db).success();
+    latest(&machine.db()).says(&[first.file_name().unwrap().to_str().unwrap()]);
+    assert!(!latest(&machine.path("clone.db")).out().contains(first.to_str().unwrap()));
 }
 
 /// Of the Debian package faketime; the dynamic linker replaces `$LIB`.

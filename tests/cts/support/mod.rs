@@ -8,6 +8,7 @@ pub mod container;
 pub mod disk;
 pub mod harness;
 pub mod kills;
+pub mod manifest;
 pub mod older_databases;
 pub mod project;
 pub mod random;

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::process::Command;
 
 use rusqlite::Connection;
 
@@ -138,6 +139,11 @@ fn a_damaged_companion_is_named_and_a_failure_is_recorded() {
     refuses(&machine, &file, &["x.db.sha256: is not the line"]);
     fs::write(beside(&file, ".sha256"), "0".repeat(64)).unwrap();
     refuses(&machine, &file, &["its manifest has the same as the file", "x.db.sha256 away"]);
+    // A pipe without a writer is not waited for.
+    fs::remove_file(beside(&file, ".sha256")).unwrap();
+    Command::new("mkfifo").arg(beside(&file, ".sha256")).status().unwrap();
+    verify(&machine, &file).status(74).says(&["x.db.sha256: cannot be read", "a pipe"]);
+    fs::remove_file(beside(&file, ".sha256")).unwrap();
     fs::write(beside(&file, ".sha256"), text).unwrap();
     let whole = fs::read(&file).unwrap();
     fs::write(&file, &whole[..whole.len() / 2]).unwrap();
