@@ -36,7 +36,7 @@ pub use choose::{BackupChoice, find_backup};
 pub use delete::{BackupOwner, Deletions};
 pub use drill::drill;
 pub use folder::{BackupFolder, StoredBackup};
-pub use follow_up::follow_up;
+pub use follow_up::{NewBackup, clear_room, follow_up, remove_failed};
 pub use inventory::{BackupInventory, InventoryTask};
 pub use keep::{EXPECTED_RULES, KeepRules};
 pub use listing::{BackupListing, Keeping, ListedBackup, list_folder};

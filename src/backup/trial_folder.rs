@@ -68,8 +68,8 @@ impl Drop for TrialFolder {
     }
 }
 
-/// Removes the folders of trials whose process has ended.
-fn remove_abandoned(above: &Path) {
+/// Removes the folders of trials whose process has ended. What cannot be removed stays.
+pub fn remove_abandoned(above: &Path) {
     for entry in fs::read_dir(above).into_iter().flatten().flatten() {
         let is_folder = entry.file_type().is_ok_and(|found| found.is_dir());
         if !is_folder || !entry.file_name().to_str().is_some_and(is_trial_name) {

@@ -9,8 +9,9 @@ use std::time::{Duration, SystemTime};
 use rustix::process::setpriority_process;
 
 use crate::backup::{
-    BackupFolder, BackupOwner, BackupSettings, BackupTarget, Deletions, MadeBackup, Schedule,
-    StoredBackup, drill, follow_up, lock, make_locked, refuse_low_disk,
+    BackupFolder, BackupOwner, BackupSettings, BackupTarget, Deletions, MadeBackup, NewBackup,
+    Schedule, StoredBackup, clear_room, drill, follow_up, lock, make_locked, refuse_low_disk,
+    remove_failed,
 };
 use crate::error::{Cause, Error, Kind, Result};
 use crate::health::Subject;
@@ -29,6 +30,8 @@ const NICE: i32 = 15;
 const CLOCK_INTERVAL: Duration = Duration::from_secs(60);
 /// How long a backup that is due waits for that of another process.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a backup that could not be restored for a trial, for want of room or of a right, is not tried again.
+const DRILL_RETRY_INTERVAL: Duration = Duration::from_secs(3600);
 /// How long the end of the thread is waited for when the service stops.
 const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -59,6 +62,8 @@ impl BackupThread {
             database,
             settings: settings.clone(),
             folder: BackupFolder::at(folder),
+            database_id: None,
+            not_tried: None,
             schedule: Schedule::new(every),
             clock: SteadyClock::start(),
             prober: prober.clone(),
@@ -89,6 +94,10 @@ struct AutomaticBackups {
     database: Arc<dyn Database>,
     settings: BackupSettings,
     folder: BackupFolder,
+    /// The id that the database had when it was read last.
+    database_id: Option<String>,
+    /// The file of a backup that could not be restored for a trial, and when that was, by `clock`.
+    not_tried: Option<(String, Duration)>,
     schedule: Schedule,
     clock: SteadyClock,
     prober: Prober,
@@ -109,6 +118,9 @@ impl AutomaticBackups {
                 self.turn(&wait);
                 self.prober.backups().refresh();
             }
+            if !self.pause().is_zero() {
+                self.make_up_drill(&wait);
+            }
         }
     }
 
@@ -125,6 +137,7 @@ impl AutomaticBackups {
         let is_good = |backup: &&StoredBackup| owner.owns(&backup.manifest) && backup.is_good();
         let newest = backups.iter().rev().find(is_good).map(|newest| newest.manifest.made_at());
         self.schedule.note_newest(newest, self.clock.elapsed(), SystemTime::now());
+        self.database_id = Some(subject.database_id);
         Ok(())
     }
 
@@ -133,11 +146,13 @@ impl AutomaticBackups {
         match self.make(wait) {
             // Another process has made one meanwhile.
             Ok(None) => self.prober.conditions().record(Subject::Backup, &Ok(())),
-            Ok(Some((lock, backup))) => {
-                self.schedule.note_success(backup.manifest.made_at(), self.clock.elapsed());
-                self.report_made(&backup);
+            Ok(Some((lock, new))) => {
+                let (backup, ended) = (&new.backup, self.clock.elapsed());
+                self.report_made(backup);
                 self.prober.backups().refresh();
-                self.follow(&lock, &backup, wait);
+                if self.follow(&lock, backup, Some(&new), wait) {
+                    self.schedule.note_success(backup.manifest.made_at(), ended);
+                }
             }
             Err(error) if error.kind == Kind::Stopped => {}
             Err(error) if error.kind == Kind::TryAgain => {
@@ -156,7 +171,7 @@ impl AutomaticBackups {
     }
 
     /// Makes a backup, if none was made by another process meanwhile. The lock holds off others until what follows is done.
-    fn make(&mut self, wait: &WaitPolicy<'_>) -> Result<Option<(BackupLock, StoredBackup)>> {
+    fn make(&mut self, wait: &WaitPolicy<'_>) -> Result<Option<(BackupLock, NewBackup)>> {
         let lock = lock(&*self.database, wait)?;
         self.take_note(wait)?;
         if !self.pause().is_zero() {
@@ -166,12 +181,14 @@ impl AutomaticBackups {
         let created = self.folder.create()?;
         created.into_iter().for_each(|note| self.log.info(note));
         let subject = self.database.backup_subject(wait)?;
+        let (database, id) = (&*self.database, &subject.database_id);
+        self.report_old(clear_room(database, &self.settings, &self.folder, id, &lock, wait));
         refuse_low_disk(self.folder.path(), subject.size_bytes)?;
         let target = BackupTarget::Folder(&self.folder);
         let MadeBackup { backup, notes, .. } =
             make_locked(&*self.database, &lock, target, self.settings.compress, wait)?;
         notes.into_iter().for_each(|note| self.log.info(note));
-        Ok(Some((lock, backup)))
+        Ok(Some((lock, NewBackup::of(backup))))
     }
 
     /// Refuses to create a folder that was configured: it may be on a disk that is not mounted, and the backups would
@@ -224,41 +241,121 @@ impl AutomaticBackups {
         self.prober.record(SiteLogEntry { level: "info", message });
     }
 
-    /// Restores the new backup for a trial, and deletes those that no rule keeps. In this order: one that cannot be restored
-    /// takes the place of none.
-    fn follow(&mut self, lock: &BackupLock, backup: &StoredBackup, wait: &WaitPolicy<'_>) {
-        match self.try_restore(backup, wait) {
-            Ok(()) => self.prober.conditions().record(Subject::Drill, &Ok(())),
-            Err(error) if error.kind == Kind::Stopped => return,
-            Err(error) => {
-                // One that cannot be restored is none: the next one is due as after a failure.
-                self.schedule.note_failure(self.clock.elapsed());
-                let _ = self.take_note(wait);
-                self.report_failure(Subject::Drill, error);
-            }
+    /// Restores the newest good backup for a trial where that was not done: it was interrupted, or a command made the backup.
+    fn make_up_drill(&mut self, wait: &WaitPolicy<'_>) {
+        if self.database_id.is_none() {
+            let _ = self.take_note(wait);
         }
-        let followed = follow_up(&*self.database, &self.settings, backup, lock, wait);
-        match followed.and_then(|deletions| self.report_deleted(deletions)) {
-            Err(error) if error.kind == Kind::Stopped => {}
-            Err(error) => self.report_failure(Subject::OldBackups, error),
-            Ok(()) => self.prober.conditions().record(Subject::OldBackups, &Ok(())),
+        if self.cancelled.load(Ordering::Relaxed) || self.newest_untried().is_none() {
+            return;
+        }
+        // Another process that holds the lock may be trying it.
+        let cancelled = Arc::clone(&self.cancelled);
+        let at_once = WaitPolicy::silent(Duration::ZERO, &cancelled);
+        let Ok(lock) = lock(&*self.database, &at_once) else { return };
+        if self.take_note(wait).is_ok()
+            && let Some(backup) = self.newest_untried()
+        {
+            let path = backup.path.display();
+            self.log.info(format_args!(
+                "Backup {path} was not restored for a trial yet: this is made up for"
+            ));
+            self.follow(&lock, &backup, None, wait);
+            self.prober.backups().refresh();
         }
     }
 
-    /// # Errors
-    /// Why it cannot be restored, or could not be tried.
-    fn try_restore(&self, backup: &StoredBackup, wait: &WaitPolicy<'_>) -> Result<()> {
-        let result = drill(&*self.database, backup, wait)?;
-        match result.failure {
-            Some(why) => Err(Error::new(Kind::Data, why)
-                .at(backup.path.display())
-                .remedy("find out why (`cts backup --verify` on it); those before it are kept")),
-            None => {
-                let seconds = result.restore_seconds.unwrap_or_default();
-                self.log
-                    .info(format_args!("✓ The backup was restored for a trial, in {seconds:.1} s"));
-                Ok(())
+    /// The newest good backup of the database, if it was not restored for a trial, and that was not in vain a moment ago. The
+    /// result is not recorded in a manifest that another program has changed.
+    fn newest_untried(&self) -> Option<StoredBackup> {
+        let owner = BackupOwner::new(&*self.database, self.database_id.as_ref()?);
+        let is_good = |backup: &StoredBackup| owner.owns(&backup.manifest) && backup.is_good();
+        let newest = self.folder.list().ok()?.into_iter().rev().find(is_good)?;
+        let is_recent = self.not_tried.as_ref().is_some_and(|(file, at)| {
+            *file == newest.manifest.file
+                && self.clock.elapsed().saturating_sub(*at) < DRILL_RETRY_INTERVAL
+        });
+        (newest.manifest.drill.is_none() && newest.is_sealed && !is_recent).then_some(newest)
+    }
+
+    /// Restores a backup for a trial, and deletes those that no rule keeps. In this order: one that cannot be restored takes
+    /// the place of none. Returns whether it still counts as a backup; `new` is given if it was made a moment ago.
+    fn follow(
+        &mut self,
+        lock: &BackupLock,
+        backup: &StoredBackup,
+        new: Option<&NewBackup>,
+        wait: &WaitPolicy<'_>,
+    ) -> bool {
+        let tried = self.try_restore(backup, wait);
+        let is_good = !matches!(tried, Ok(Some(_)));
+        match tried {
+            Ok(None) => self.prober.conditions().record(Subject::Drill, &Ok(())),
+            Ok(Some(why)) => {
+                // One that cannot be restored is none: the next one is due as after a failure.
+                self.schedule.note_failure(self.clock.elapsed());
+                let _ = self.take_note(wait);
+                self.report_fault(lock, backup, new, why);
             }
+            Err(error) if error.kind == Kind::Stopped => return true,
+            Err(error) => {
+                self.not_tried = Some((backup.manifest.file.clone(), self.clock.elapsed()));
+                self.report_failure(Subject::Drill, error);
+            }
+        }
+        self.report_old(follow_up(&*self.database, &self.settings, backup, lock, wait));
+        is_good
+    }
+
+    /// Returns why the backup cannot be restored; `None` if it can.
+    ///
+    /// # Errors
+    /// Why it could not be tried.
+    fn try_restore(&self, backup: &StoredBackup, wait: &WaitPolicy<'_>) -> Result<Option<String>> {
+        let result = drill(&*self.database, backup, wait)?;
+        if result.failure.is_none() {
+            let seconds = result.restore_seconds.unwrap_or_default();
+            self.log.info(format_args!("✓ The backup was restored for a trial, in {seconds:.1} s"));
+        }
+        Ok(result.failure)
+    }
+
+    /// Reports a backup that cannot be restored. A new one is removed where an earlier one can be looked into instead.
+    fn report_fault(
+        &self,
+        lock: &BackupLock,
+        backup: &StoredBackup,
+        new: Option<&NewBackup>,
+        why: String,
+    ) {
+        let path = backup.path.display();
+        let error = Error::new(Kind::Data, why).at(&path);
+        let removed = new.map_or(Ok(None), |new| remove_failed(&*self.database, new, lock));
+        let error = match removed {
+            Ok(None) => error
+                .remedy("find out why (`cts backup --verify` on it); those before it are kept"),
+            Ok(Some(earlier)) => {
+                let earlier = earlier.display();
+                let message = format!("Backup {path}, whose trial failed, was removed: {earlier}, whose trial failed before, is kept");
+                self.log.info(&message);
+                self.prober.record(SiteLogEntry { level: "warn", message });
+                error
+                    .note(format!("it was removed; {earlier}, whose trial failed before, is kept"))
+                    .remedy("find out why (`cts backup --verify` on that one); the good ones before it are kept")
+            }
+            Err(reason) => error.note(format!("it could not be removed: {}", reason.message())).remedy(
+                "find out why (`cts backup --verify` on it), and move it away; those before it are kept",
+            ),
+        };
+        self.report_failure(Subject::Drill, error);
+    }
+
+    /// Reports what came of deleting the backups that no rule keeps.
+    fn report_old(&self, deletions: Result<Deletions>) {
+        match deletions.and_then(|deletions| self.report_deleted(deletions)) {
+            Err(error) if error.kind == Kind::Stopped => {}
+            Err(error) => self.report_failure(Subject::OldBackups, error),
+            Ok(()) => self.prober.conditions().record(Subject::OldBackups, &Ok(())),
         }
     }
 

@@ -1,6 +1,7 @@
 //! The automatic backups of the service: made when they are due, tried, kept by rules, and never at the cost of the service.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -33,6 +34,9 @@ fn a_service_makes_backups_that_are_tried_and_kept_by_rules() {
     service.until("were deleted: cts-");
     let folder = machine.path("backups");
     await_that("only the newest is kept", || manifests(&folder).len() == 1);
+    let recorded =
+        "SELECT count(*) FROM site_logs WHERE message LIKE 'Backups that no rule keeps%'";
+    await_that("it is recorded", || machine.number(recorded) > 0);
     let name = fs::read_to_string(folder.join("last-success")).unwrap();
     assert!(folder.join(name.trim_end()).exists() || manifests(&folder).len() == 1, "{name}");
     let (code, log) = service.stop();
@@ -147,6 +151,117 @@ fn none_is_begun_where_less_than_twice_its_size_would_stay_free() {
     assert_eq!(manifests(&folder).len(), 0);
     fs::remove_file(disk.0.join("filler")).unwrap();
     service.until("✓ backups are made again");
+    service.stop();
+}
+
+#[test]
+fn what_killed_runs_have_left_on_a_full_disk_and_what_no_rule_keeps_makes_room_for_the_next() {
+    if !is_root() {
+        eprintln!("NOT TRIED: only root can mount a file system");
+        return;
+    }
+    let machine = Machine::migrated();
+    let disk = SmallDisk::mount(&machine);
+    let folder = disk.0.join("backups");
+    let backup = || {
+        machine
+            .cts("backup")
+            .env("CTS_BACKUP_DIR", &folder)
+            .env("CTS_BACKUP_KEEP", "daily=1")
+            .success()
+    };
+    // The second one takes the place of the first one, which is put back.
+    backup();
+    let entries = || fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
+    let first: Vec<(PathBuf, Vec<u8>)> = entries()
+        .filter(|path| !path.ends_with("last-success"))
+        .map(|path| (path.clone(), fs::read(&path).unwrap()))
+        .collect();
+    backup();
+    for (path, bytes) in first {
+        fs::write(path, bytes).unwrap();
+    }
+    assert_eq!(manifests(&folder).len(), 2);
+    let unkept = manifests(&folder)[0]["file"].as_str().unwrap().to_string();
+    let trial = folder.join("cts-drill-1-1");
+    fs::create_dir(&trial).unwrap();
+    fs::write(trial.join("cts.db"), vec![1; 2 << 20]).unwrap();
+    let partial = folder.join("cts-20200101T000000Z.db.partial");
+    fs::write(&partial, vec![1; 2 << 20]).unwrap();
+    fs::set_permissions(&partial, Permissions::from_mode(0o600)).unwrap();
+    // Too little for a backup after which twice its size is free; enough with what is removed.
+    leave_free(&disk.0, 15 << 20);
+    let service = every_second(&machine)
+        .env("CTS_BACKUP_DIR", &folder)
+        .env("CTS_BACKUP_KEEP", "daily=1")
+        .start();
+    service.until("✓ Backup ");
+    let (_, log) = service.stop();
+    assert!(!log.contains("twice its size"), "{log}");
+    assert!(!trial.exists() && !partial.exists() && !folder.join(&unkept).exists(), "{log}");
+    let (deleted, made) = (log.find("were deleted: "), log.find("✓ Backup "));
+    assert!(deleted.is_some() && deleted < made && log.contains(&unkept), "{log}");
+}
+
+#[test]
+fn of_backups_whose_trial_fails_only_the_first_is_kept() {
+    let machine = Machine::new();
+    let service = every_second(&machine).start();
+    service.until("was restored for a trial");
+    // A copy of this can be made and proved, but not migrated.
+    machine.sql("UPDATE migrations SET checksum = 'x' WHERE id = 2");
+    service.until("was removed: ");
+    let removed = "SELECT message FROM site_logs WHERE message LIKE '%was removed: %'";
+    await_that("it is recorded", || machine.texts(removed).len() > 1);
+    let (_, log) = service.stop();
+    let folder = machine.path("backups");
+    let has_failed = |manifest: &&Value| manifest["drill"]["failure"].is_string();
+    let manifests = manifests(&folder);
+    let failed: Vec<&Value> = manifests.iter().filter(has_failed).collect();
+    assert_eq!(failed.len(), 1, "{manifests:?} {log}");
+    let kept = failed[0]["file"].as_str().unwrap();
+    assert!(folder.join(kept).exists() && manifests.len() > 1, "{log}");
+    let messages = machine.texts(removed);
+    assert!(messages.iter().all(|message| message.contains(kept)), "{messages:?}");
+    let name = messages[0].split(", whose").next().unwrap().rsplit('/').next().unwrap();
+    let left = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name());
+    let of_removed: Vec<_> = left.filter(|file| file.to_string_lossy().contains(name)).collect();
+    assert!(of_removed.is_empty(), "{of_removed:?}");
+}
+
+#[test]
+fn a_trial_that_was_not_made_is_made_up_for() {
+    let machine = Machine::migrated();
+    let (folder, every) = (machine.path("backups"), Duration::from_secs(4));
+    let service = machine.serve().env("CTS_BACKUP_EVERY", "4s").start();
+    service.until_ready();
+    // None is due as long as a command makes them.
+    let mut made = None;
+    let told = "was not restored for a trial yet: this is made up for";
+    await_that("it is made up for", || {
+        if made.is_none_or(|made: Instant| made.elapsed() > every / 4) {
+            machine.cts("backup").success();
+            made = Some(Instant::now());
+        }
+        service.log().contains(told)
+    });
+    await_that("it is recorded", || service.log().contains("was restored for a trial, in"));
+    let (_, log) = service.stop();
+    let mut lines = log.lines().skip_while(|line| !line.contains(told));
+    let line = lines.next().unwrap();
+    assert!(lines.next().unwrap().contains("✓ The backup was restored for a trial, in"), "{log}");
+    let of_it = |manifest: &&Value| line.contains(manifest["file"].as_str().unwrap());
+    let manifests = manifests(&folder);
+    let manifest = manifests.iter().find(of_it);
+    assert!(manifest.is_none_or(|found| found["drill"]["restoreSeconds"].is_number()), "{log}");
+}
+
+#[test]
+fn deletions_are_reported_where_the_last_success_cannot_be() {
+    let machine = Machine::migrated();
+    fs::create_dir_all(machine.path("backups/last-success")).unwrap();
+    let service = every_second(&machine).env("CTS_BACKUP_KEEP", "daily=1").start();
+    service.until("were deleted: cts-").until("last-success: cannot be written");
     service.stop();
 }
 
