@@ -103,16 +103,19 @@ pub fn delete_old(
     let mut deletions = Deletions::default();
     for (backup, reasons) in backups.iter().zip(keep_reasons(&dated, rules)) {
         if reasons.is_empty() {
-            wait.check_cancelled()?;
-            match delete(backup, wait) {
+            match wait.check_cancelled().and_then(|()| delete(backup, wait)) {
                 Ok(()) => deletions.deleted.push(backup.manifest.file.clone()),
-                Err(error) if error.kind == Kind::Stopped => return Err(error),
+                // What was deleted before is told all the same.
+                Err(error) if error.kind == Kind::Stopped && deletions.deleted.is_empty() => {
+                    return Err(error);
+                }
+                Err(error) if error.kind == Kind::Stopped => break,
                 Err(error) => deletions.failures.push(error),
             }
         }
     }
     if !deletions.deleted.is_empty() {
-        folder.sync()?;
+        deletions.failures.extend(folder.sync().err());
     }
     Ok(deletions)
 }
