@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::folder::{BackupFolder, StoredBackup};
-use super::manifest::database_place;
+use super::manifest::DatabasePlace;
 use crate::error::{Error, Kind, Result};
 use crate::store::DatabaseIdentity;
 
@@ -77,8 +77,8 @@ fn latest(
     let all: Vec<StoredBackup> =
         backups.into_iter().filter(|b| b.manifest.database.kind == kind).collect();
     let id = |backup: &StoredBackup| backup.manifest.database.id.clone();
-    let here = database_place(kind, &identity.location);
-    let is_here = |b: &&StoredBackup| database_place(kind, &b.manifest.database.location) == here;
+    let place = DatabasePlace::of(identity);
+    let is_here = |b: &&StoredBackup| place.is_of(&b.manifest.database);
     let is_own = |b: &&StoredBackup| database_id == Some(id(b).as_str()) && is_here(b);
     let own: Vec<&StoredBackup> = all.iter().filter(is_own).collect();
     let mut messages = Vec::new();

@@ -3,22 +3,23 @@
 
 use std::fs::{self, Metadata, OpenOptions};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::KeepRules;
 use super::failure::failed;
 use super::folder::{BackupFolder, StoredBackup, read_manifest};
-use super::manifest::{CopiedDatabase, KeptBy, Manifest, database_place};
-use super::name::{DIGEST, MANIFEST, PARTIAL, beside, is_backup_name};
+use super::manifest::{DatabasePlace, KeptBy, Manifest};
+use super::name::{DIGEST, MANIFEST, PARTIAL, beside, folder_of, is_backup_name};
 use super::proof::hash;
 use super::retention::{DatedBackup, keep_reasons};
 use crate::error::{Error, Kind, Result};
-use crate::store::{Backend, BackupLock, Database, DatabaseIdentity, WaitPolicy};
+use crate::store::{Backend, BackupLock, Database, WaitPolicy};
 use crate::system::file_handle::open_regular;
 
 /// The database whose backups are deleted by rules.
 pub struct BackupOwner {
-    identity: DatabaseIdentity,
+    backend: Backend,
+    place: DatabasePlace,
     database_id: String,
 }
 
@@ -42,20 +43,19 @@ impl Deletions {
 impl BackupOwner {
     /// The database with this id.
     pub fn new(database: &dyn Database, database_id: &str) -> BackupOwner {
-        BackupOwner { identity: database.identity(), database_id: database_id.into() }
+        let identity = database.identity();
+        let place = DatabasePlace::of(&identity);
+        BackupOwner { backend: identity.backend, place, database_id: database_id.into() }
     }
 
     /// Whether the backup is one of this database, and not of a copy of it: one has the same id, and another place.
     pub fn owns(&self, manifest: &Manifest) -> bool {
-        let CopiedDatabase { kind, location, id } = &manifest.database;
-        *kind == self.identity.backend.name()
-            && *id == self.database_id
-            && database_place(kind, location) == database_place(kind, &self.identity.location)
+        manifest.database.id == self.database_id && self.place.is_of(&manifest.database)
     }
 
     /// Whether it is one of the database before it was adopted, which had no migration of cts and may have the same id.
     pub fn is_from_before_adoption(&self, manifest: &Manifest) -> bool {
-        self.identity.backend == Backend::Sqlite && manifest.migrations.is_empty()
+        self.backend == Backend::Sqlite && manifest.migrations.is_empty()
     }
 
     /// Whether the rules decide about the backup.
@@ -121,8 +121,6 @@ pub fn delete_old(
 }
 
 /// Deletes one backup with its companions, after it is found to be what its manifest says.
-///
-/// It first gets the name of a file that is not complete: if this process is killed, the next one takes all of it away.
 fn delete(backup: &StoredBackup, wait: &WaitPolicy<'_>) -> Result<()> {
     let StoredBackup { path, manifest, .. } = backup;
     let unreadable = |e| failed(path, "cannot be read", &e);
@@ -134,6 +132,13 @@ fn delete(backup: &StoredBackup, wait: &WaitPolicy<'_>) -> Result<()> {
     if !is_as_made {
         return Err(changed(path));
     }
+    remove(path, &found)
+}
+
+/// Removes a backup with its companions, if its file is still the one that was `found`.
+///
+/// It first gets the name of a file that is not complete: if this process is killed, the next one takes all of it away.
+fn remove(path: &Path, found: &Metadata) -> Result<()> {
     let partial = beside(path, PARTIAL);
     if fs::symlink_metadata(&partial).is_ok() {
         return Err(Error::new(Kind::CannotCreate, "a file of this name is in the way")
@@ -143,7 +148,7 @@ fn delete(backup: &StoredBackup, wait: &WaitPolicy<'_>) -> Result<()> {
     let cannot = |e| failed(path, "cannot be deleted", &e);
     fs::rename(path, &partial).map_err(cannot)?;
     // Another file may have been put at the path after this one was read.
-    if !fs::symlink_metadata(&partial).is_ok_and(|renamed| is_same_file(&renamed, &found)) {
+    if !fs::symlink_metadata(&partial).is_ok_and(|renamed| is_same_file(&renamed, found)) {
         fs::rename(&partial, path).map_err(cannot)?;
         return Err(changed(path));
     }
@@ -161,4 +166,56 @@ fn changed(path: &Path) -> Error {
     Error::new(Kind::Data, "is no longer what cts made, and is kept although no rule keeps it")
         .at(path.display())
         .remedy("find out what has changed it (`cts backup --verify` on it), then delete it or move it away")
+}
+
+/// A backup that this process has made, under the lock that it still holds.
+pub struct NewBackup {
+    /// The backup.
+    pub backup: StoredBackup,
+    /// Its file, as it was right after it was made.
+    made: Option<Metadata>,
+}
+
+impl NewBackup {
+    /// Takes note of which file it is; to be called right after it was made.
+    pub fn of(backup: StoredBackup) -> NewBackup {
+        NewBackup { made: fs::symlink_metadata(&backup.path).ok(), backup }
+    }
+
+    /// Removes it, as it is the one that was made; its content may have been damaged since.
+    fn remove(&self) -> Result<()> {
+        let StoredBackup { path, manifest, .. } = &self.backup;
+        let is_described = read_manifest(path).is_some_and(|found| {
+            found.sha256 == manifest.sha256 && found.serial == manifest.serial
+        });
+        let made = self.made.as_ref().filter(|_| is_described).ok_or_else(|| changed(path))?;
+        remove(path, made)
+    }
+}
+
+/// Removes a new backup whose drill has failed, with its companions, where an earlier one of this database whose drill failed
+/// is there for the person who looks into that: one is enough for that, and each is as large as the database. Returns
+/// the path of the earlier one; `None` where there is none, and the new one stays.
+///
+/// # Errors
+/// The folder cannot be read, or the backup cannot be removed.
+pub fn remove_failed(
+    database: &dyn Database,
+    new: &NewBackup,
+    _: &BackupLock,
+) -> Result<Option<PathBuf>> {
+    let made = &new.backup.manifest;
+    let owner = BackupOwner::new(database, &made.database.id);
+    let folder = BackupFolder::at(folder_of(&new.backup.path));
+    let has_failed_before = |other: &StoredBackup| {
+        other.manifest.serial < made.serial
+            && !other.manifest.is_good()
+            && owner.is_kept_by_rules(other)
+    };
+    let Some(earlier) = folder.list()?.into_iter().find(has_failed_before) else {
+        return Ok(None);
+    };
+    new.remove()?;
+    folder.sync()?;
+    Ok(Some(earlier.path))
 }

@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 
 use super::failure::failed;
-use super::manifest::{FORMAT, Manifest, database_place};
+use super::manifest::{DatabasePlace, FORMAT, Manifest};
 use super::name::{MANIFEST, beside};
 use super::partial::write_whole;
 use super::seal::{is_sealed, sealed};
 use crate::error::{Error, Kind, Result};
+use crate::store::DatabaseIdentity;
 use crate::system::errno::errno_of;
 use crate::system::new_file::create_folders;
 use crate::system::small_file::{self, SETTINGS_BYTES_MAX};
@@ -123,14 +124,11 @@ impl BackupFolder {
         Ok(backups)
     }
 
-    /// The newest backup of whatever database was at this location; `None` where there is none, or that cannot be seen.
-    pub fn newest_at(&self, kind: &str, location: &str) -> Option<StoredBackup> {
-        let place = |location: &str| database_place(kind, location);
-        let here = place(location);
-        let is_here = |backup: &StoredBackup| {
-            let database = &backup.manifest.database;
-            database.kind == kind && place(&database.location) == here
-        };
+    /// The newest backup of whatever database was in the place of this one; `None` where there is none, or that cannot be
+    /// seen.
+    pub fn newest_in_place_of(&self, identity: &DatabaseIdentity) -> Option<StoredBackup> {
+        let place = DatabasePlace::of(identity);
+        let is_here = |backup: &StoredBackup| place.is_of(&backup.manifest.database);
         self.list().ok()?.into_iter().rev().find(is_here)
     }
 

@@ -11,9 +11,10 @@ use std::time::{Duration, SystemTime};
 
 use super::failure::failed;
 use super::folder::{BackupFolder, read_manifest};
-use super::manifest::{DrillResult, Manifest, database_place};
+use super::manifest::{DatabasePlace, DrillResult, Manifest};
 use super::name::{MANIFEST, beside, is_backup_name};
 use crate::error::{Error, Kind, Result};
+use crate::store::DatabaseIdentity;
 use crate::system::deadline::BackgroundTask;
 use crate::system::small_file::{self, SETTINGS_BYTES_MAX};
 
@@ -41,8 +42,8 @@ pub struct BackupRecord {
     pub database_type: String,
     /// What tells that database from others.
     pub database_id: String,
-    /// Where that database is.
-    pub database_place: String,
+    /// Whether it is of the database in the place of the one that is asked for, and not of a copy of it.
+    pub is_of_place: bool,
     /// The order in which the backups of a folder were made.
     pub serial: u64,
     /// When it was made; `None` if its manifest has no time.
@@ -61,13 +62,13 @@ pub struct BackupRecord {
 pub type InventoryTask = BackgroundTask<Result<Arc<BackupInventory>>>;
 
 impl BackupFolder {
-    /// Reads what is in it, on a thread of its own.
+    /// Reads what is in it, for this database, on a thread of its own.
     ///
     /// # Errors
     /// [`Kind::Io`] if the thread cannot be started.
-    pub fn read_inventory(&self) -> Result<InventoryTask> {
-        let folder = self.clone();
-        BackgroundTask::start("backups", move || folder.inventory().map(Arc::new))
+    pub fn read_inventory(&self, identity: &DatabaseIdentity) -> Result<InventoryTask> {
+        let (folder, identity) = (self.clone(), identity.clone());
+        BackgroundTask::start("backups", move || folder.inventory(&identity).map(Arc::new))
     }
 
     /// The error of a folder that is not read within this time.
@@ -78,11 +79,11 @@ impl BackupFolder {
             .remedy("check its disk or its server, and the mount (`findmnt -T`, `dmesg`)")
     }
 
-    /// Reads what is in it. A folder that does not exist holds nothing.
+    /// Reads what is in it, for this database. A folder that does not exist holds nothing.
     ///
     /// # Errors
     /// If it cannot be read.
-    pub fn inventory(&self) -> Result<BackupInventory> {
+    pub fn inventory(&self, identity: &DatabaseIdentity) -> Result<BackupInventory> {
         let failed = |e| failed(self.path(), "the folder cannot be read", &e);
         let entries = match fs::read_dir(self.path()) {
             Err(e) if e.kind() == ErrorKind::NotFound => return Ok(BackupInventory::default()),
@@ -99,10 +100,11 @@ impl BackupFolder {
         described.sort_by_cached_key(|name| Reverse(order(name)));
         described.truncate(MANIFESTS_MAX);
         let paths = described.iter().map(|name| self.path().join(name));
+        let place = DatabasePlace::of(identity);
         let mut backups: Vec<BackupRecord> = Vec::new();
         for path in paths {
             refuse_unreadable(&path)?;
-            backups.extend(record(&path));
+            backups.extend(record(&path, &place));
         }
         backups.sort_by_key(|backup| backup.serial);
         Ok(BackupInventory { backups, has_folder: true })
@@ -121,15 +123,15 @@ fn refuse_unreadable(backup: &Path) -> Result<()> {
 }
 
 /// What is known of the backup at this path; `None` if it is none, or has no file.
-fn record(path: &Path) -> Option<BackupRecord> {
+fn record(path: &Path, place: &DatabasePlace) -> Option<BackupRecord> {
     let found = fs::symlink_metadata(path).ok().filter(fs::Metadata::is_file)?;
     let manifest = read_manifest(path)?;
-    Some(BackupRecord::of(manifest, found.len()))
+    Some(BackupRecord::of(manifest, found.len(), place))
 }
 
 impl BackupRecord {
     /// The one of a backup whose file has so many bytes.
-    pub fn of(manifest: Manifest, bytes: u64) -> BackupRecord {
+    pub fn of(manifest: Manifest, bytes: u64, place: &DatabasePlace) -> BackupRecord {
         let drill_failure = manifest.drill.as_ref().and_then(|drill| drill.failure.clone());
         let fault = match drill_failure {
             Some(why) => Some(format!("restoring it for a trial failed: {why}")),
@@ -141,7 +143,7 @@ impl BackupRecord {
         BackupRecord {
             made_at: manifest.made_at(),
             file: manifest.file,
-            database_place: database_place(&manifest.database.kind, &manifest.database.location),
+            is_of_place: place.is_of(&manifest.database),
             database_type: manifest.database.kind,
             database_id: manifest.database.id,
             serial: manifest.serial,

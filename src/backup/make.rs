@@ -63,7 +63,8 @@ pub fn lock(database: &dyn Database, wait: &WaitPolicy<'_>) -> Result<BackupLock
 }
 
 /// Makes a backup of the database while programs write, and proves it, under a lock that its caller holds; `compress` makes
-/// it smaller where its format does not compress by itself. Returns it.
+/// it smaller where its format does not compress by itself. `subject` is the database as it was examined under the lock.
+/// Returns the backup.
 ///
 /// # Errors
 /// Where the database cannot be read, or the copy cannot be written or proved. Nothing is left behind then, and the backups
@@ -71,13 +72,13 @@ pub fn lock(database: &dyn Database, wait: &WaitPolicy<'_>) -> Result<BackupLock
 pub fn make_locked(
     database: &dyn Database,
     _: &BackupLock,
+    subject: BackupSubject,
     target: BackupTarget<'_>,
     compress: bool,
     wait: &WaitPolicy<'_>,
 ) -> Result<MadeBackup> {
     // `pg_dump` compresses by itself.
     let compress = compress && database.identity().backend == Backend::Sqlite;
-    let subject = database.backup_subject(wait)?;
     let made_at = UtcTime::now();
     let BackupPlace { folder, path, name, kept_by, mut notes } =
         BackupPlace::find(database, target, made_at, compress)?;

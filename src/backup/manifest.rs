@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use crate::store::{Backend, BackupContent};
+use crate::store::{Backend, BackupContent, DatabaseIdentity};
 use crate::system::clock::UtcTime;
 
 /// The form of the file, raised when a reader of the form before could not understand it.
@@ -59,13 +59,32 @@ pub struct CopiedDatabase {
     pub id: String,
 }
 
-/// Where a database is, so that two names of one file are the same: a copy of a database has its id, and is another one.
-/// The name of a server can change while its database stays the same one.
-pub fn database_place(kind: &str, location: &str) -> String {
-    match kind == Backend::Sqlite.name() {
-        true => fs::canonicalize(location).map_or(location.into(), |p| p.display().to_string()),
-        false => String::new(),
+/// Where a database is. A copy of a database has its id, and is another one, in another place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DatabasePlace {
+    kind: &'static str,
+    /// The path of a file, with symbolic links resolved. The name of a server can change while its database stays the
+    /// same one, and is left out.
+    path: Option<String>,
+}
+
+impl DatabasePlace {
+    /// The place of this database.
+    pub fn of(identity: &DatabaseIdentity) -> DatabasePlace {
+        let path = (identity.backend == Backend::Sqlite).then(|| resolved(&identity.location));
+        DatabasePlace { kind: identity.backend.name(), path }
     }
+
+    /// Whether the database that was copied was here.
+    pub fn is_of(&self, copied: &CopiedDatabase) -> bool {
+        let is_path =
+            |path: &String| *path == copied.location || *path == resolved(&copied.location);
+        copied.kind == self.kind && self.path.as_ref().is_none_or(is_path)
+    }
+}
+
+fn resolved(path: &str) -> String {
+    fs::canonicalize(path).map_or(path.into(), |path| path.display().to_string())
 }
 
 /// By which rule a backup is kept.

@@ -33,10 +33,10 @@ mod trial_folder;
 mod verify;
 
 pub use choose::{BackupChoice, find_backup};
-pub use delete::{BackupOwner, Deletions};
+pub use delete::{BackupOwner, Deletions, NewBackup, remove_failed};
 pub use drill::drill;
 pub use folder::{BackupFolder, StoredBackup};
-pub use follow_up::{NewBackup, clear_room, follow_up, remove_failed};
+pub use follow_up::{clear_room, follow_up};
 pub use inventory::{BackupInventory, InventoryTask};
 pub use keep::{EXPECTED_RULES, KeepRules};
 pub use listing::{BackupListing, Keeping, ListedBackup, list_folder};

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::inventory::{BackupInventory, BackupRecord};
-use super::manifest::database_place;
 use super::settings::BackupSettings;
 use crate::error::Error;
 use crate::store::{DatabaseIdentity, Snapshot};
@@ -98,8 +97,6 @@ pub struct BackedUpDatabase {
     pub database_type: String,
     /// What tells it from others; `None` where it could not be read.
     pub id: Option<String>,
-    /// Where it is, which tells it from a copy of it.
-    pub place: String,
     /// When it was created; `None` where that is not known.
     pub created_at: Option<SystemTime>,
 }
@@ -118,12 +115,8 @@ impl BackedUpDatabase {
 
     /// One whose ledger is not known.
     pub fn unread(identity: &DatabaseIdentity) -> BackedUpDatabase {
-        let database_type = identity.backend.name();
-        BackedUpDatabase {
-            database_type: database_type.into(),
-            place: database_place(database_type, &identity.location),
-            ..BackedUpDatabase::default()
-        }
+        let database_type = identity.backend.name().into();
+        BackedUpDatabase { database_type, ..BackedUpDatabase::default() }
     }
 }
 
@@ -189,7 +182,7 @@ impl BackupState {
         let all = inventory.as_deref().map_or(&[][..], |inventory| &inventory.backups);
         let is_own = |backup: &&BackupRecord| {
             backup.database_type == database.database_type
-                && database.place == backup.database_place
+                && backup.is_of_place
                 && database.id.as_ref().is_none_or(|id| *id == backup.database_id)
         };
         let own: Vec<&BackupRecord> = all.iter().filter(is_own).collect();

@@ -24,8 +24,9 @@ pub fn run(config: &Config, log: Log, file: Option<&Path>, compress: bool) -> Re
     let compress = compress || (file.is_none() && config.backups.compress);
     interruptible(config, log, |wait| {
         let lock = lock(&*config.database, wait)?;
+        let subject = config.database.backup_subject(wait)?;
         let MadeBackup { backup, copy_time, proof_time, notes } =
-            make_locked(&*config.database, &lock, target, compress, wait)?;
+            make_locked(&*config.database, &lock, subject, target, compress, wait)?;
         notes.iter().for_each(|note| log.info(note));
         log.info(format_args!(
             "✓ {}, copied in {}, proved in {}",

@@ -48,7 +48,7 @@ impl BackupsReading {
     fn start(config: &Config) -> BackupsReading {
         let folder = config.backups.folder.as_deref().map(BackupFolder::at);
         let folder = folder.map(|folder| {
-            let task = folder.read_inventory();
+            let task = folder.read_inventory(&config.database.identity());
             (folder, task)
         });
         BackupsReading { folder, deadline: Instant::now() + BACKUPS_TIMEOUT }

@@ -62,8 +62,7 @@ pub fn service_database() -> Option<String> {
 fn warn_of_backups(config: &Config, log: Log) {
     let identity = config.database.identity();
     let folder = config.backups.folder.as_deref().map(BackupFolder::at);
-    let kind = identity.backend.name();
-    if let Some(newest) = folder.and_then(|folder| folder.newest_at(kind, &identity.location)) {
+    if let Some(newest) = folder.and_then(|folder| folder.newest_in_place_of(&identity)) {
         log.warn(format_args!(
             "{} is a new, empty database, and there are backups of the one that was there before, the newest {}; if it was lost, stop cts and restore it: `cts restore {}`",
             identity.location,

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::backup::{BackupFolder, BackupInventory};
 use crate::error::Result;
+use crate::store::{Backend, DatabaseIdentity};
 
 /// How many levels of devices are followed from a file system to its disks: a volume on an encrypted device in an array.
 const DEVICE_LEVELS_MAX: u32 = 8;
@@ -46,9 +47,11 @@ pub enum FolderPlace {
     Unknown,
 }
 
-/// Reads the folder, and compares its disk with that of the database at this path.
-pub fn read(folder: &BackupFolder, database: Option<&Path>) -> FolderExamination {
-    let inventory = folder.inventory().map(Arc::new);
+/// Reads the folder for this database, and compares its disk with that of the database.
+pub fn read(folder: &BackupFolder, identity: &DatabaseIdentity) -> FolderExamination {
+    let inventory = folder.inventory(identity).map(Arc::new);
+    let is_file = identity.backend == Backend::Sqlite;
+    let database = is_file.then(|| Path::new(&identity.location));
     let owner = fs::metadata(folder.path()).ok().map(|found| owner(&found));
     let names =
         inventory.iter().flat_map(|inventory| &inventory.backups).map(|backup| &backup.file);

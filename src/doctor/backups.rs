@@ -1,7 +1,7 @@
 //! Whether there are backups that would help when the disk is lost: recent, of this database, restored for a trial, out of
 //! reach of others, and not only on the disk that they are to replace.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Instant, SystemTime};
 
 use super::EXAMINATION_TIMEOUT;
@@ -14,7 +14,6 @@ use crate::backup::{
 };
 use crate::config::Config;
 use crate::error::{Kind, Result};
-use crate::store::Backend;
 use crate::store::finding::{Finding, Group};
 use crate::system::deadline::BackgroundTask;
 use crate::system::shell::word;
@@ -36,11 +35,9 @@ impl BackupExamination {
     /// [`Kind::Io`] if a thread cannot be started.
     pub fn start(config: &Config) -> Result<BackupExamination> {
         let identity = config.database.identity();
-        let is_file = identity.backend == Backend::Sqlite;
-        let database = is_file.then(|| PathBuf::from(identity.location));
         let read = |folder: BackupFolder| {
             let reading = folder.clone();
-            let read = move || backup_folder::read(&reading, database.as_deref());
+            let read = move || backup_folder::read(&reading, &identity);
             BackgroundTask::start("backups", read).map(|task| (folder, task))
         };
         Ok(BackupExamination {

@@ -9,6 +9,7 @@ use crate::backup::{
     InventoryTask,
 };
 use crate::error::Result;
+use crate::store::DatabaseIdentity;
 use crate::system::clock::SteadyClock;
 
 /// How long what was read is used. Commands and timers make backups too.
@@ -20,6 +21,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub struct BackupWatch {
     settings: BackupSettings,
+    database: DatabaseIdentity,
     clock: SteadyClock,
     seen: Arc<Mutex<Seen>>,
 }
@@ -36,9 +38,10 @@ struct Seen {
 
 impl BackupWatch {
     /// Begins to read the folder.
-    pub fn start(settings: &BackupSettings) -> BackupWatch {
+    pub fn start(settings: &BackupSettings, database: DatabaseIdentity) -> BackupWatch {
         let watch = BackupWatch {
             settings: settings.clone(),
+            database,
             clock: SteadyClock::start(),
             seen: Arc::default(),
         };
@@ -54,7 +57,7 @@ impl BackupWatch {
         };
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(folder) = self.settings.folder.as_deref().map(BackupFolder::at) {
-            seen.update(&folder, Instant::now());
+            seen.update(&folder, &self.database, Instant::now());
         }
         BackupInspection {
             settings: self.settings.clone(),
@@ -73,7 +76,7 @@ impl BackupWatch {
 
 impl Seen {
     /// Takes what was read, and begins to read again when it is time.
-    fn update(&mut self, folder: &BackupFolder, now: Instant) {
+    fn update(&mut self, folder: &BackupFolder, database: &DatabaseIdentity, now: Instant) {
         if let Some((task, begun)) = &self.reading {
             match task.within(Duration::ZERO) {
                 Ok(found) => {
@@ -92,7 +95,7 @@ impl Seen {
             return;
         }
         self.has_changed = false;
-        match folder.read_inventory() {
+        match folder.read_inventory(database) {
             Ok(task) => self.reading = Some((task, now)),
             Err(error) => (self.found, self.read_at) = (Some(Err(error)), Some(now)),
         }

@@ -16,7 +16,7 @@ use crate::backup::{
 use crate::error::{Cause, Error, Kind, Result};
 use crate::health::Subject;
 use crate::service::prober::Prober;
-use crate::store::{BackupLock, DamageScope, Database, SiteLogEntry, WaitPolicy};
+use crate::store::{BackupLock, BackupSubject, DamageScope, Database, SiteLogEntry, WaitPolicy};
 use crate::system::clock::SteadyClock;
 use crate::system::deadline::BackgroundTask;
 use crate::system::log::Log;
@@ -130,15 +130,16 @@ impl AutomaticBackups {
     }
 
     /// Takes note of the newest good backup in the folder, which a command or another service may have made.
-    fn take_note(&mut self, wait: &WaitPolicy<'_>) -> Result<()> {
+    /// Returns the database as it was examined.
+    fn take_note(&mut self, wait: &WaitPolicy<'_>) -> Result<BackupSubject> {
         let subject = self.database.backup_subject(wait)?;
         let owner = BackupOwner::new(&*self.database, &subject.database_id);
         let backups = self.folder.list()?;
         let is_good = |backup: &&StoredBackup| owner.owns(&backup.manifest) && backup.is_good();
         let newest = backups.iter().rev().find(is_good).map(|newest| newest.manifest.made_at());
         self.schedule.note_newest(newest, self.clock.elapsed(), SystemTime::now());
-        self.database_id = Some(subject.database_id);
-        Ok(())
+        self.database_id = Some(subject.database_id.clone());
+        Ok(subject)
     }
 
     /// Makes the backup that is due.
@@ -173,20 +174,19 @@ impl AutomaticBackups {
     /// Makes a backup, if none was made by another process meanwhile. The lock holds off others until what follows is done.
     fn make(&mut self, wait: &WaitPolicy<'_>) -> Result<Option<(BackupLock, NewBackup)>> {
         let lock = lock(&*self.database, wait)?;
-        self.take_note(wait)?;
+        let subject = self.take_note(wait)?;
         if !self.pause().is_zero() {
             return Ok(None);
         }
         self.refuse_missing_folder()?;
         let created = self.folder.create()?;
         created.into_iter().for_each(|note| self.log.info(note));
-        let subject = self.database.backup_subject(wait)?;
         let (database, id) = (&*self.database, &subject.database_id);
         self.report_old(clear_room(database, &self.settings, &self.folder, id, &lock, wait));
         refuse_low_disk(self.folder.path(), subject.size_bytes)?;
         let target = BackupTarget::Folder(&self.folder);
         let MadeBackup { backup, notes, .. } =
-            make_locked(&*self.database, &lock, target, self.settings.compress, wait)?;
+            make_locked(&*self.database, &lock, subject, target, self.settings.compress, wait)?;
         notes.into_iter().for_each(|note| self.log.info(note));
         Ok(Some((lock, NewBackup::of(backup))))
     }

@@ -45,7 +45,7 @@ pub fn serve(config: &Config, log: Log) -> Result<()> {
     })?;
 
     let conditions = Conditions::new(log);
-    let backups = BackupWatch::start(&config.backups);
+    let backups = BackupWatch::start(&config.backups, config.database.identity());
     let prober = Prober::new(Arc::clone(&config.database), conditions.clone(), backups);
     let reporter = prober.clone();
     log.info(format_args!(

@@ -204,13 +204,9 @@ mod tests {
         let (path, access) = ("/data/cts.db".into(), FileAccess::default());
         let conditions = Conditions::new(Log::new(Verbosity::Quiet));
         let keep = DEFAULT_BACKUP_KEEP.parse().unwrap();
-        let backups = BackupWatch::start(&BackupSettings {
-            folder: None,
-            every: None,
-            keep,
-            compress: false,
-        });
+        let settings = BackupSettings { folder: None, every: None, keep, compress: false };
         let database = Arc::new(DatabaseFile { path, access });
+        let backups = BackupWatch::start(&settings, database.identity());
         let prober = Prober::new(database, conditions, backups);
         let (sender, questions) = mpsc::channel();
         prober.state().questions = Some(sender);

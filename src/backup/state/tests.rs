@@ -18,7 +18,7 @@ fn backup(serial: u64, made_at: Option<u32>, id: &str, fault: Option<&str>) -> B
         file: format!("cts-{serial}.db"),
         database_type: "sqlite".into(),
         database_id: id.into(),
-        database_place: "/data/cts.db".into(),
+        is_of_place: true,
         serial,
         made_at: made_at.map(at),
         size_bytes: 1,
@@ -48,7 +48,6 @@ fn database(hours: Option<u32>) -> BackedUpDatabase {
     BackedUpDatabase {
         database_type: "sqlite".into(),
         id: Some("a".into()),
-        place: "/data/cts.db".into(),
         created_at: hours.map(|hours| at(NOW - hours)),
     }
 }
