@@ -137,6 +137,53 @@ fn a_program_that_writes_without_a_pause_in_rollback_mode_is_never_kept_waiting_
 }
 
 #[test]
+fn a_copy_is_that_of_one_moment_while_rows_are_deleted_and_the_file_is_vacuumed_or_replaced() {
+    let machine = Machine::migrated();
+    const FILL: &str = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000)
+         INSERT INTO site_logs (level, category, message) SELECT 'info', 'x', hex(zeroblob(400)) FROM n";
+    machine.sql(FILL);
+    let base = logged(&machine) - 20_000;
+    let is_over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let program = machine.open();
+            while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                program
+                    .execute_batch("DELETE FROM site_logs WHERE category = 'x'; VACUUM")
+                    .unwrap();
+                program.execute_batch(FILL).unwrap();
+            }
+        });
+        for number in 0..8 {
+            let file = machine.path(&format!("copy-{number}.db"));
+            machine.cts(&format!("backup {}", file.display())).success();
+            let rows = manifest(&file)["tables"]["site_logs"].as_i64().unwrap();
+            assert!([base, base + 20_000].contains(&rows), "{rows}");
+            expect_complete(&file, rows);
+        }
+        is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    // Another file is put in its place while it is copied: the copy is of the one or of the other.
+    let other = Machine::migrated();
+    for number in 0..4 {
+        let file = machine.path(&format!("moved-{number}.db"));
+        let next = machine.path("next.db");
+        fs::copy(if number % 2 == 0 { other.db() } else { machine.path("copy-0.db") }, &next)
+            .unwrap();
+        std::thread::scope(|scope| {
+            let run = scope.spawn(|| machine.cts(&format!("backup {}", file.display())).run());
+            fs::rename(&next, machine.db()).unwrap();
+            let done = run.join().unwrap();
+            if done.0.status.success() {
+                expect_complete(&file, manifest(&file)["tables"]["site_logs"].as_i64().unwrap());
+            } else {
+                assert!(!file.exists() && done.err().contains(". Try: "), "{}", done.err());
+            }
+        });
+    }
+}
+
+#[test]
 fn a_damaged_database_is_said_to_be_damaged_and_is_not_made_a_backup_of() {
     let machine = Machine::migrated();
     machine.cts("backup").success();
