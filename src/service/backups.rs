@@ -256,10 +256,11 @@ impl AutomaticBackups {
         if self.take_note(wait).is_ok()
             && let Some(backup) = self.newest_untried()
         {
-            let path = backup.path.display();
-            self.log.info(format_args!(
-                "Backup {path} was not restored for a trial yet: this is made up for"
-            ));
+            let message =
+                format!("{}, not restored for a trial yet: that is made up for", backup.summary());
+            self.log.info(&message);
+            // A command that makes a backup writes nothing into the database.
+            self.prober.record(SiteLogEntry { level: "info", message });
             self.follow(&lock, &backup, None, wait);
             self.prober.backups().refresh();
         }

@@ -37,8 +37,10 @@ fn a_service_makes_backups_that_are_tried_and_kept_by_rules() {
     let recorded =
         "SELECT count(*) FROM site_logs WHERE message LIKE 'Backups that no rule keeps%'";
     await_that("it is recorded", || machine.number(recorded) > 0);
-    let name = fs::read_to_string(folder.join("last-success")).unwrap();
-    assert!(folder.join(name.trim_end()).exists() || manifests(&folder).len() == 1, "{name}");
+    await_that("the last success is the backup that is there", || {
+        let name = fs::read_to_string(folder.join("last-success")).unwrap();
+        folder.join(name.trim_end()).is_file()
+    });
     let (code, log) = service.stop();
     assert_eq!(code, Some(0), "{log}");
     assert!(log.contains("✓ Backup ") && log.contains("was restored for a trial"), "{log}");
@@ -237,7 +239,7 @@ fn a_trial_that_was_not_made_is_made_up_for() {
     service.until_ready();
     // None is due as long as a command makes them.
     let mut made = None;
-    let told = "was not restored for a trial yet: this is made up for";
+    let told = "not restored for a trial yet: that is made up for";
     await_that("it is made up for", || {
         if made.is_none_or(|made: Instant| made.elapsed() > every / 4) {
             machine.cts("backup").success();
@@ -246,6 +248,9 @@ fn a_trial_that_was_not_made_is_made_up_for() {
         service.log().contains(told)
     });
     await_that("it is recorded", || service.log().contains("was restored for a trial, in"));
+    // The backup of a command is in the log of the database too.
+    let row = format!("SELECT count(*) FROM site_logs WHERE message LIKE 'Backup %{told}'");
+    await_that("it has a row", || machine.number(&row) > 0);
     let (_, log) = service.stop();
     let mut lines = log.lines().skip_while(|line| !line.contains(told));
     let line = lines.next().unwrap();
