@@ -85,7 +85,10 @@ impl Restore for DatabaseFile {
             return None;
         }
         Some(match RestoreIntent::read(&path) {
-            Some(intent) => describe(&path, &intent),
+            Some(intent) => {
+                let found = describe(&path, &intent, "is running or was interrupted");
+                format!("{}: {found}", path.display())
+            }
             None => format!(
                 "{} is no record of a restore that this cts can read: whether one was interrupted does not show; remove it if the database is the one you expect (`cts status`)",
                 record.display()
@@ -167,8 +170,8 @@ fn kept_path(path: &Path, begun_at: UtcTime) -> PathBuf {
     (1..).map(name).find(is_free).unwrap_or_else(|| name(1))
 }
 
-/// What a restore of which there is a record has left, as a sentence.
-fn describe(path: &Path, intent: &RestoreIntent) -> String {
+/// What a restore of which there is a record has left, as a sentence about the database; `end` says how far it came.
+fn describe(path: &Path, intent: &RestoreIntent, end: &str) -> String {
     let RestoreIntent { backup, begun_at, .. } = intent;
     let state = match intent.in_place(path) {
         InPlace::Before => "the database from before it is in place".to_string(),
@@ -181,10 +184,7 @@ fn describe(path: &Path, intent: &RestoreIntent) -> String {
         },
         InPlace::Nothing => "no database is in place".to_string(),
     };
-    format!(
-        "{}: a restore of {backup}, begun at {begun_at}, is running or was interrupted: {state}",
-        path.display()
-    )
+    format!("a restore of {backup}, begun at {begun_at}, {end}: {state}")
 }
 
 /// Cleans up after a restore that was killed, once no other one runs. Returns what was found, as lines for the log.
@@ -207,17 +207,14 @@ pub fn settle_interrupted(database: &DatabaseFile, wait: &WaitPolicy<'_>) -> Res
         return Ok(database.interrupted_restore().into_iter().collect());
     };
     let in_place = intent.in_place(&path);
-    let line = describe(&path, &intent).replace("is running or was interrupted", "was interrupted");
+    let found = describe(&path, &intent, "was interrupted");
     if in_place == InPlace::Nothing {
-        return Err(Error::new(Kind::Data, line.replace(&format!("{}: ", path.display()), ""))
-            .at(path.display())
-            .remedy(format!(
-                "run it again (`cts restore {}`); to begin with a new, empty database instead, remove {}",
-                word(Path::new(&intent.backup)),
-                word(&record)
-            )));
+        let (backup, record) = (word(Path::new(&intent.backup)), word(&record));
+        return Err(Error::new(Kind::Data, found).at(path.display()).remedy(format!(
+            "run it again (`cts restore {backup}`); to begin with a new, empty database instead, remove {record}"
+        )));
     }
-    let mut lines = vec![line];
+    let mut lines = vec![format!("{}: {found}", path.display())];
     // What cannot be cleaned up is no reason to refuse a database.
     lines.extend(clean_up(&path, &intent).err().map(|error| error.to_string()));
     Ok(lines)
