@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use postgres::{Client, Config};
 
+use super::engine;
 use super::error;
 use super::session::{self, SEARCH_PATH, Session};
 use super::tls::Tls;
@@ -178,7 +179,7 @@ const SCHEMA: &str =
     "SELECT pg_catalog.current_schema(), pg_catalog.current_setting('search_path')";
 
 const SERVER: &str = "SELECT current_setting('server_version_num'), pg_postmaster_start_time(), \
-         pg_is_in_recovery(), current_setting('default_transaction_read_only') = 'on'";
+         pg_is_in_recovery(), current_setting('default_transaction_read_only') = 'on', version()";
 
 /// The query for the first schema of a search path that exists, whether or not the role may use it.
 fn first_existing_schema(search_path: &str) -> String {
@@ -202,10 +203,16 @@ fn read_server(
         session::results(client, password, sql)
             .map(|results| results.into_iter().flatten().collect::<Vec<_>>())
     };
-    let found = rows(&format!("{SCHEMA}; {SEARCH_PATH}; {SERVER}"))?;
+    let found = rows(&format!("{SCHEMA}; {SEARCH_PATH}; {SERVER}")).map_err(|error| {
+        // Another engine may lack one of the functions; it is named all the same.
+        let version = rows("SELECT version()").ok().filter(|_| !error::is_lost(&error));
+        let version = version.iter().flatten().find_map(|row| row.get(0));
+        version.map_or(Ok(()), engine::require_postgresql).err().unwrap_or(error)
+    })?;
     let [path, row] = found.as_slice() else {
         return Err(Error::new(Kind::Io, "the server gives no row for its version and settings"));
     };
+    engine::require_postgresql(row.text(4)?)?;
     let version = row.number(0)?;
     if version < OLDEST_VERSION {
         let what = format!("PostgreSQL {} is too old", version / 10_000);

@@ -31,6 +31,7 @@ mod counters;
 mod damage;
 mod database;
 mod dump_file;
+mod engine;
 mod error;
 mod exceptions;
 mod existing_table;

@@ -8,6 +8,7 @@ mod backups_seen;
 mod counters;
 mod doctor;
 mod drill;
+mod engines;
 mod failover;
 mod foreign_code;
 mod full_disk;
