@@ -12,6 +12,7 @@ use crate::support::certs::Pair;
 const SETTINGS: &str = "
 listen_addresses = '127.0.0.1'
 fsync = off
+password_encryption = 'scram-sha-256'
 shared_buffers = '16MB'
 log_line_prefix = '%m [%p] %q%u@%d %a '
 log_lock_waits = on

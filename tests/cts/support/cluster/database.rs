@@ -106,7 +106,12 @@ impl<'a> Database<'a> {
 
     /// One run of cts with these arguments, on this database.
     pub fn cts(&self, words: &str) -> Run {
-        Run::of(Path::new(env!("CARGO_BIN_EXE_cts")), words).env("DATABASE_URL", self.url())
+        let run = Run::of(Path::new(env!("CARGO_BIN_EXE_cts")), words);
+        let run = run.env("DATABASE_URL", self.url());
+        match ServerFiles::of_this_process().pg_dump() {
+            Some(pg_dump) => run.env("CTS_PG_DUMP", pg_dump),
+            None => run,
+        }
     }
 
     /// The service, on a free port.

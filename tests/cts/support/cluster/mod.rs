@@ -18,6 +18,7 @@ use crate::support::harness::{TIMEOUT, await_that};
 
 mod builder;
 mod database;
+mod programs;
 mod server_files;
 mod state;
 

@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use super::programs::Programs;
 use super::{NOBODY, SUPERUSER};
 use crate::support::harness::is_root;
 
@@ -15,8 +16,7 @@ const END: &str = include_str!("end.sh");
 
 /// What all servers of this process have in common.
 pub struct ServerFiles {
-    /// The folder with the programs of the newest PostgreSQL installed.
-    programs: PathBuf,
+    programs: Programs,
     pub folder: PathBuf,
     made: AtomicU32,
     /// Ends all servers when its standard input is closed, which is when this process ends.
@@ -28,13 +28,13 @@ impl ServerFiles {
         static FILES: OnceLock<ServerFiles> = OnceLock::new();
         FILES.get_or_init(|| {
             let folder = tempfile::Builder::new().prefix("cts-pg-").tempdir().unwrap().keep();
+            give_away(&folder);
             let files = ServerFiles {
-                programs: newest_programs(),
                 made: AtomicU32::new(0),
                 _cleanup_process: cleanup_process(&folder),
+                programs: Programs::of_this_process(&folder),
                 folder,
             };
-            give_away(&files.folder);
             done(
                 files
                     .program("initdb")
@@ -54,13 +54,18 @@ impl ServerFiles {
 
     /// A program of PostgreSQL, run as a user who may run a server (not root).
     pub fn program(&self, name: &str) -> Command {
-        let mut command = Command::new(self.programs.join(name));
+        let mut command = Command::new(self.programs.path(name));
         command.env_clear().env("LC_ALL", "C").stdin(Stdio::null());
         command.current_dir(&self.folder).process_group(0);
         if is_root() {
             command.uid(NOBODY).gid(NOBODY);
         }
         command
+    }
+
+    /// The `pg_dump` for these servers, if it is not one that cts finds by itself.
+    pub fn pg_dump(&self) -> Option<&Path> {
+        self.programs.pg_dump.as_deref()
     }
 
     /// The name and the folder for one more cluster.
@@ -77,19 +82,6 @@ impl ServerFiles {
 /// Holds the data, logs and sockets of all servers of this process.
 pub fn folder_of_all_servers() -> &'static Path {
     &ServerFiles::of_this_process().folder
-}
-
-fn newest_programs() -> PathBuf {
-    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten();
-    let version = |path: &PathBuf| path.file_name()?.to_str()?.parse::<u32>().ok();
-    let mut folders: Vec<_> = versions.map(|entry| entry.unwrap().path()).collect();
-    folders.sort_by_key(version);
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let debian = folders.into_iter().rev().map(|folder| folder.join("bin"));
-    debian
-        .chain(std::env::split_paths(&path))
-        .find(|folder| folder.join("initdb").exists())
-        .expect("PostgreSQL's server is needed: tests/run.sh installs it")
 }
 
 /// Starts the shell that waits for the end of this process. It has its own process group, so that a
