@@ -9,7 +9,7 @@ use std::thread;
 use crate::Result;
 use crate::side::Side;
 
-const CTS: &str = env!("CARGO_BIN_EXE_cts");
+pub const CTS: &str = env!("CARGO_BIN_EXE_cts");
 
 /// Creates a database with the schema.
 pub fn migrate(path: &Path) -> Result<()> {

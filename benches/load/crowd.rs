@@ -12,8 +12,8 @@ use crate::settings::{DEFAULTS, Settings};
 use crate::side::Side;
 use crate::worker::{Role, Seen, Task};
 
-const WRITERS: u64 = 8;
-const READERS: u64 = 4;
+pub const WRITERS: u64 = 8;
+pub const READERS: u64 = 4;
 /// Time from spawning the processes to their first statement.
 const HEAD_START: Duration = Duration::from_millis(500);
 

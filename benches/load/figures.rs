@@ -77,6 +77,12 @@ impl Line {
 pub struct Rounds(Vec<Vec<Vec<f64>>>);
 
 impl Rounds {
+    /// Samples of each side, one list per round, taken before.
+    #[cfg(feature = "postgres")]
+    pub fn of(samples: [Vec<Vec<f64>>; 2]) -> Self {
+        Self(samples.into())
+    }
+
     /// Measures the sides in alternation, every other round in reverse order. `measure` receives the
     /// round and the side; side 0 is cts.
     pub fn take(

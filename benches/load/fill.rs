@@ -5,6 +5,7 @@
 
 use std::time::{Duration, Instant};
 
+use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
 
 use crate::Result;
@@ -40,7 +41,7 @@ impl Progress {
     }
 
     /// Reports every few seconds how many rows one side has.
-    fn report_rows(&mut self, side: &str, done: u64, next: u64, rate: f64) {
+    pub fn report_rows(&mut self, side: &str, done: u64, next: u64, rate: f64) {
         if self.reported_at.elapsed() > Duration::from_secs(5) {
             let left = (next - done) as f64 / rate;
             self.report(&format!(
@@ -50,29 +51,49 @@ impl Progress {
     }
 }
 
-/// Inserts the rows that exist from the start on every side.
+/// An insert statement and its rows.
+pub type Inserts = (&'static str, Vec<Vec<Value>>);
+
+/// The rows that exist from the start on every side.
+pub fn reference_rows(world: &World) -> [Inserts; 4] {
+    let now = Value::from(Moment(0).text());
+    let numbered = || world.connections.iter().enumerate();
+    let connection = |(number, id): (usize, &String)| {
+        vec![id.clone().into(), format!("Account {number}").into(), (number as i64 % 2).into()]
+    };
+    let setting = |number: u64| {
+        let category = CATEGORIES[number as usize % CATEGORIES.len()].to_owned();
+        vec![setting_key(number).into(), number.to_string().into(), category.into()]
+    };
+    let state = |number| vec![state_key(world, number).into(), now.clone()];
+    [
+        (
+            "INSERT INTO exchange_connections (id, name, exchange, is_enabled, is_active) VALUES (?1, ?2, 'bybit', ?3, TRUE)",
+            numbered().map(connection).collect(),
+        ),
+        (
+            "INSERT INTO connection_coordination (connection_id, status, last_heartbeat) VALUES (?1, 'running', ?2)",
+            numbered().map(|(_, id)| vec![id.clone().into(), now.clone()]).collect(),
+        ),
+        (
+            "INSERT INTO system_settings (key, value, category) VALUES (?1, ?2, ?3)",
+            (0..SETTINGS).map(setting).collect(),
+        ),
+        (
+            "INSERT INTO indication_states (state_key, validated_at) VALUES (?1, ?2)",
+            (0..STATES).map(state).collect(),
+        ),
+    ]
+}
+
+/// Inserts the rows that exist from the start.
 pub fn insert_reference_rows(conn: &Connection, world: &World) -> Result<()> {
-    let now = Moment(0).text();
     conn.execute_batch("BEGIN IMMEDIATE")?;
-    let mut connection = conn.prepare(
-        "INSERT INTO exchange_connections (id, name, exchange, is_enabled, is_active) VALUES (?1, ?2, 'bybit', ?3, 1)",
-    )?;
-    let mut coordination =
-        conn.prepare("INSERT INTO connection_coordination (connection_id, status, last_heartbeat) VALUES (?1, 'running', ?2)")?;
-    for (number, id) in world.connections.iter().enumerate() {
-        connection.execute((id, format!("Account {number}"), number as i64 % 2))?;
-        coordination.execute((id, &now))?;
-    }
-    let mut setting =
-        conn.prepare("INSERT INTO system_settings (key, value, category) VALUES (?1, ?2, ?3)")?;
-    for number in 0..SETTINGS {
-        let category = CATEGORIES[number as usize % CATEGORIES.len()];
-        setting.execute((setting_key(number), number.to_string(), category))?;
-    }
-    let mut state =
-        conn.prepare("INSERT INTO indication_states (state_key, validated_at) VALUES (?1, ?2)")?;
-    for number in 0..STATES {
-        state.execute((state_key(world, number), &now))?;
+    for (sql, rows) in reference_rows(world) {
+        let mut insert = conn.prepare(sql)?;
+        for row in rows {
+            insert.execute(params_from_iter(row))?;
+        }
     }
     conn.execute_batch("COMMIT")?;
     Ok(())

@@ -6,6 +6,7 @@
 //! cargo bench --bench load -- --long                         # up to 10^7 rows
 //! cargo bench --bench load -- --reads 60                     # only the WAL beside overlapping reads
 //! cargo bench --bench load -- --litestream 60                # only beside Litestream
+//! cargo bench --features postgres --bench load -- --postgres # the same on PostgreSQL
 //! cargo bench --bench load -- --rows 1000000 --try idea.sql  # with SQL applied to the cts schema
 //! ```
 //!
@@ -24,6 +25,8 @@ mod inserts;
 mod litestream;
 mod long_reads;
 mod lookups;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod random;
 mod report;
 mod rows;
@@ -43,7 +46,8 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use figures::Line;
 use fill::{Progress, grow, insert_reference_rows};
-use settings::UNSAFE_BUT_FAST;
+use serde_json::json;
+use settings::{DEFAULTS, RECOMMENDED, UNSAFE_BUT_FAST};
 use side::{Schema, Side};
 use world::World;
 
@@ -70,6 +74,9 @@ fn main() -> Result<()> {
     match (seconds("reads"), seconds("litestream")) {
         (Some(seconds), _) => report::print(&long_reads::measure(&databases, seconds)?),
         (None, Some(seconds)) => report::print(&litestream::measure(&databases, seconds)?),
+        (None, None) if args.get_flag("postgres") => {
+            on_postgres(&args, &folder, &databases)?;
+        }
         (None, None) => measure(&args, &folder, &databases)?,
     }
     if !args.get_flag("keep") {
@@ -123,17 +130,63 @@ fn command() -> Command {
                 .value_parser(value_parser!(u64).range(1..))
                 .help("Measure only a writer beside cts serve, beside Litestream, and beside both, each for so long"),
         )
+        .arg(
+            Arg::new("postgres")
+                .long("postgres")
+                .action(ArgAction::SetTrue)
+                .help("Measure on PostgreSQL: on a private server, which runs as nobody where this is run by root"),
+        )
+        .arg(
+            Arg::new("url")
+                .long("url")
+                .requires("postgres")
+                .value_name("URL")
+                .help("A server to measure instead of a private one; its user may create databases"),
+        )
+        .arg(
+            Arg::new("from")
+                .long("from")
+                .requires("postgres")
+                .value_parser(value_parser!(u64).range(FEWEST..))
+                .help("Do not measure fewer rows than this"),
+        )
         .arg(Arg::new("keep").long("keep").action(ArgAction::SetTrue).help("Keep the databases"))
         .arg(Arg::new("worker").long("worker").value_name("JSON").hide(true))
         // Cargo passes this flag to every benchmark.
         .arg(Arg::new("bench").long("bench").action(ArgAction::SetTrue).hide(true))
 }
 
-fn measure(args: &ArgMatches, folder: &Path, databases: &Path) -> Result<()> {
+/// The last size to measure, in rows.
+fn most(args: &ArgMatches) -> u64 {
     let standard = if args.get_flag("long") { LONG } else { SHORT };
-    let most = args.get_one::<u64>("rows").copied().unwrap_or(standard);
-    let more =
-        args.get_one::<PathBuf>("try").map(fs::read_to_string).transpose()?.unwrap_or_default();
+    args.get_one::<u64>("rows").copied().unwrap_or(standard)
+}
+
+/// The SQL to apply to the cts schema.
+fn more(args: &ArgMatches) -> Result<String> {
+    let file = args.get_one::<PathBuf>("try");
+    Ok(file.map(fs::read_to_string).transpose()?.unwrap_or_default())
+}
+
+#[cfg(feature = "postgres")]
+fn on_postgres(args: &ArgMatches, folder: &Path, databases: &Path) -> Result<()> {
+    let request = postgres::Request {
+        url: args.get_one::<String>("url").map(String::as_str),
+        from: args.get_one::<u64>("from").copied().unwrap_or(FEWEST),
+        most: most(args),
+        more: more(args)?,
+        keep: args.get_flag("keep"),
+    };
+    postgres::measure(&request, folder, databases)
+}
+
+#[cfg(not(feature = "postgres"))]
+fn on_postgres(_: &ArgMatches, _: &Path, _: &Path) -> Result<()> {
+    Err("--postgres: built without PostgreSQL; run cargo bench with --features postgres".into())
+}
+
+fn measure(args: &ArgMatches, folder: &Path, databases: &Path) -> Result<()> {
+    let (most, more) = (most(args), more(args)?);
 
     let world = World::new();
     let ours = Side::create(databases, Schema::Ours, &more)?;
@@ -168,7 +221,11 @@ fn measure(args: &ArgMatches, folder: &Path, databases: &Path) -> Result<()> {
 
     lines.sort_by_key(|line: &Line| line.rows);
     report::print(&lines);
-    report::write(&folder.join("load.json"), &lines, &lookups::plans([&ours, &baseline])?)?;
+    let about = json!({
+        "sqlite": rusqlite::version(),
+        "settings": { "ours": RECOMMENDED, "baseline": DEFAULTS },
+    });
+    report::write(&folder.join("load.json"), about, &lines, &lookups::plans([&ours, &baseline])?)?;
     chart::draw(&folder.join("load.svg"), &lines)
 }
 

@@ -3,12 +3,11 @@
 use std::fs;
 use std::path::Path;
 
-use serde_json::json;
+use serde::Serialize;
+use serde_json::{Value, json};
 
 use crate::Result;
 use crate::figures::{Goal, Line, Spread};
-use crate::lookups::Plan;
-use crate::settings::{DEFAULTS, RECOMMENDED};
 use crate::shapes::{Shape, shapes};
 use crate::world::SEED;
 
@@ -81,12 +80,12 @@ fn digits(figure: f64) -> String {
     }
 }
 
-pub fn write(file: &Path, lines: &[Line], plans: &[Plan]) -> Result<()> {
+/// Writes the figures as JSON; `about` says of what.
+pub fn write(file: &Path, about: Value, lines: &[Line], plans: &impl Serialize) -> Result<()> {
     let figures = json!({
-        "sqlite": rusqlite::version(),
+        "about": about,
         "cpus": std::thread::available_parallelism()?.get(),
         "seed": SEED,
-        "settings": { "ours": RECOMMENDED, "baseline": DEFAULTS },
         "lines": lines,
         "plans": plans,
     });

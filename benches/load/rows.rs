@@ -144,6 +144,30 @@ impl Table {
         format!("INSERT INTO {} ({}) VALUES ({holes})", self.name, self.columns)
     }
 
+    /// The columns that are written, separated by commas.
+    #[cfg(feature = "postgres")]
+    pub fn columns(&self) -> &'static str {
+        self.columns
+    }
+
+    /// A statement for PostgreSQL that inserts so many rows.
+    #[cfg(feature = "postgres")]
+    pub fn insert_many(&self, rows: usize) -> String {
+        let width = self.columns.split(',').count();
+        let row = |number: usize| {
+            let holes = (1..=width).map(|column| format!("${}", number * width + column));
+            format!("({})", holes.collect::<Vec<_>>().join(", "))
+        };
+        let rows = (0..rows).map(row).collect::<Vec<_>>().join(", ");
+        format!("INSERT INTO {} ({}) VALUES {rows}", self.name, self.columns)
+    }
+
+    /// Rows of the large tables together when this one holds so many.
+    #[cfg(feature = "postgres")]
+    pub fn rows_at(&self, count: u64) -> u64 {
+        count * 1000 / self.share
+    }
+
     /// Turns all live rows into history, as programs do over time.
     pub fn retire(&self) -> Option<String> {
         if self.past.is_empty() {

@@ -2,6 +2,7 @@
 
 use rusqlite::types::Value;
 
+use crate::Result;
 use crate::fill::{SETTINGS, STATES, setting_key, state_key};
 use crate::random::Random;
 use crate::rows::Table;
@@ -60,6 +61,12 @@ pub fn shapes() -> impl Iterator<Item = Shape> {
         let label = if what == "heartbeat" { "H30 heartbeat" } else { label };
         Some(Shape { label, number, table, sql, kind: kind(number, sql) })
     })
+}
+
+/// The first statement with that number.
+pub fn shape(number: &str) -> Result<Shape> {
+    let found = shapes().find(|shape| shape.number == number);
+    found.ok_or_else(|| format!("{number}: not in the shapes file").into())
 }
 
 fn kind(number: &str, sql: &str) -> Kind {

@@ -30,6 +30,9 @@ const BASELINE_POSITIONS: &str = "
     CREATE INDEX b_exchange_symbol ON exchange_positions (connection_id, symbol, opened_at DESC);
     CREATE INDEX b_exchange_status ON exchange_positions (connection_id, status, opened_at DESC);";
 
+/// The beginning of an index that every side has.
+const KEY: &str = "CREATE UNIQUE";
+
 #[derive(Clone, Copy, PartialEq)]
 pub enum Schema {
     Ours,
@@ -67,15 +70,7 @@ impl Side {
             }
         }
         if schema == Schema::Baseline {
-            conn.execute_batch(BASELINE_POSITIONS)?;
-            for name in INDICATION_TYPES {
-                for second in ["symbol", "status"] {
-                    let sql = format!(
-                        "CREATE INDEX b_{name}_{second} ON indications_{name} (connection_id, {second}, calculated_at DESC)"
-                    );
-                    conn.execute_batch(&sql)?;
-                }
-            }
+            conn.execute_batch(&reindexed().concat())?;
         }
         Ok(side)
     }
@@ -132,6 +127,29 @@ fn our_sql() -> Result<String> {
     Ok(texts.ok_or("a file under schema/sqlite is not UTF-8")?.concat())
 }
 
+/// The indexes of the baseline on the tables for which it has its own.
+fn reindexed() -> Vec<String> {
+    let mut indexes: Vec<_> =
+        BASELINE_POSITIONS.trim().lines().map(|line| line.trim().to_owned()).collect();
+    for name in INDICATION_TYPES {
+        for second in ["symbol", "status"] {
+            indexes.push(format!(
+                "CREATE INDEX b_{name}_{second} ON indications_{name} (connection_id, {second}, calculated_at DESC);"
+            ));
+        }
+    }
+    indexes
+}
+
+/// All indexes of the baseline except the keys.
+#[cfg(feature = "postgres")]
+pub fn baseline_indexes() -> Result<Vec<String>> {
+    let objects = our_objects()?;
+    let plain = objects.iter().filter(|made| made.is_index && !made.sql.starts_with(KEY));
+    let others = plain.filter_map(|made| made.on(Schema::Baseline));
+    Ok(others.chain(reindexed()).collect())
+}
+
 /// A table or an index of the cts schema.
 struct Made {
     is_index: bool,
@@ -142,7 +160,7 @@ struct Made {
 impl Made {
     /// Its definition on another side; `None` if it does not exist there.
     fn on(&self, side: Schema) -> Option<String> {
-        let is_key = self.sql.starts_with("CREATE UNIQUE");
+        let is_key = self.sql.starts_with(KEY);
         let is_reindexed = is_reindexed(&self.table);
         match side {
             _ if !self.is_index || is_key => Some(self.sql.clone()),

@@ -13,20 +13,20 @@ use crate::lookups::{live_positions, run};
 use crate::random::Random;
 use crate::rows::{BIG, Order, Table};
 use crate::settings::Settings;
-use crate::shapes::{Binder, Shape, shapes};
+use crate::shapes::{Binder, shape};
 use crate::side::{open, wal_bytes};
 use crate::world::{Moment, World};
 
 /// Mean pause between two transactions of a writer, in milliseconds. Eight writers make about four
 /// hundred transactions a second, of three rows each.
-const WRITER_PAUSE: u64 = 20;
-const READER_PAUSE: u64 = 4;
+pub const WRITER_PAUSE: u64 = 20;
+pub const READER_PAUSE: u64 = 4;
 /// A committer that is so late does not make up for it.
 const LATE: Duration = Duration::from_secs(1);
 /// Pause before a transaction that failed with SQLITE_BUSY is retried.
 const RETRY: Duration = Duration::from_millis(1);
 /// The queries of a reader, by their number in the shapes file.
-const READ: [&str; 7] = ["H01", "H02", "H08", "H10", "H18", "H20", "H25"];
+pub const READ: [&str; 7] = ["H01", "H02", "H08", "H10", "H18", "H20", "H25"];
 
 #[derive(Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub enum Role {
@@ -213,9 +213,4 @@ fn transact(
         insert.execute(params_from_iter(row))?;
     }
     conn.execute_batch("COMMIT")
-}
-
-fn shape(number: &str) -> Result<Shape> {
-    let found = shapes().find(|shape| shape.number == number);
-    found.ok_or_else(|| format!("{number}: not in the shapes file").into())
 }
