@@ -6,6 +6,7 @@ use crate::config::environment::{EnvironmentReader, invalid};
 use crate::config::setting::{SettingSource, Sourced};
 use crate::config::{DEFAULT_DB, Flags, postgresql};
 use crate::error::{Error, Kind, Result};
+use crate::store::database_url::names_sqlite;
 use crate::store::sqlite::{DatabaseFile, FileAccess};
 use crate::store::{Backend, Database};
 
@@ -59,7 +60,13 @@ fn sqlite_file(flags: &Flags, env: &EnvironmentReader<'_>) -> Result<DatabaseFil
             value: env.path_of("--db", raw.as_os_str())?,
             source: SettingSource::Flag("--db"),
         },
-        None => Sourced::variable(env.path("SQLITE_DB_PATH")?, || DEFAULT_DB.into()),
+        None => {
+            let variable = env.path("SQLITE_DB_PATH")?;
+            if variable.is_none() {
+                refuse_sqlite_url(env)?;
+            }
+            Sourced::variable(variable, || DEFAULT_DB.into())
+        }
     };
     env.record("SQLITE_DB_PATH", path.source, path.value.display());
     Ok(DatabaseFile {
@@ -69,4 +76,19 @@ fn sqlite_file(flags: &Flags, env: &EnvironmentReader<'_>) -> Result<DatabaseFil
             allow_network: env.switch("CTS_ALLOW_NETWORK_FS")?,
         },
     })
+}
+
+/// With DATABASE_TYPE=sqlite a database URL is not read. One that names a SQLite file is meant, though, and the
+/// default path would be another database.
+fn refuse_sqlite_url(env: &EnvironmentReader<'_>) -> Result<()> {
+    match env.secret("DATABASE_URL") {
+        Ok(Some(url)) if names_sqlite(url.expose()) => Err(Error::new(
+            Kind::Config,
+            "DATABASE_URL names a SQLite file, and this setting is for a PostgreSQL database",
+        )
+        .remedy(
+            "set SQLITE_DB_PATH (or --db) to the path of the file, and leave DATABASE_URL out",
+        )),
+        _ => Ok(()),
+    }
 }

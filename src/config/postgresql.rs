@@ -1,18 +1,17 @@
 //! The settings of the PostgreSQL server, in a build with the feature `postgres`: DATABASE_URL,
 //! DATABASE_URL_FILE, CTS_WAIT and CTS_POOL_MAX, CTS_POOL_IDLE, CTS_POOL_CONNECT, CTS_PG_DUMP.
 
-use std::path::Path;
 use std::sync::Arc;
 
+use crate::config::database_url::DatabaseUrl;
 use crate::config::environment::EnvironmentReader;
 use crate::config::setting::{SecretLocation, SettingSource};
 use crate::config::{
     DEFAULT_POOL_CONNECT, DEFAULT_POOL_IDLE, DEFAULT_POOL_MAX, DEFAULT_WAIT, Flags,
 };
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::store::Database;
 use crate::store::postgres::{DatabaseServer, PoolSettings, ProgramPlaces, Target};
-use crate::system::secret::read_secret;
 
 /// The configured server.
 ///
@@ -52,50 +51,4 @@ fn programs(env: &EnvironmentReader<'_>) -> Result<ProgramPlaces> {
         env.record("CTS_PG_DUMP", SettingSource::Environment, path.display());
     }
     Ok(ProgramPlaces { configured, path: (env.variables())("PATH").unwrap_or_default() })
-}
-
-/// The URL of the database as it was configured.
-struct DatabaseUrl {
-    text: String,
-    source: SettingSource,
-    location: SecretLocation,
-    /// The variable or the flag, and the file if it came from one; for messages.
-    origin: String,
-}
-
-impl DatabaseUrl {
-    /// The flag takes precedence over the variables, and DATABASE_URL over DATABASE_URL_FILE.
-    fn read(flags: &Flags, env: &EnvironmentReader<'_>) -> Result<DatabaseUrl> {
-        if let Some(path) = &flags.database_url_file {
-            let flag = "--database-url-file";
-            let path = env.path_of(flag, path.as_os_str())?;
-            return DatabaseUrl::from_file(env, SettingSource::Flag(flag), flag, &path);
-        }
-        let source = SettingSource::Environment;
-        if let Some(url) = env.secret("DATABASE_URL")? {
-            let text = url.expose().to_string();
-            let (location, origin) = (SecretLocation::Variable, "DATABASE_URL".into());
-            return Ok(DatabaseUrl { text, source, location, origin });
-        }
-        if let Some(path) = env.path("DATABASE_URL_FILE")? {
-            return DatabaseUrl::from_file(env, source, "DATABASE_URL_FILE", &path);
-        }
-        let what = "DATABASE_TYPE is postgresql, but no database URL is set";
-        Err(Error::new(Kind::Config, what)
-            .remedy("set DATABASE_URL, or DATABASE_URL_FILE to a file that contains it"))
-    }
-
-    fn from_file(
-        env: &EnvironmentReader<'_>,
-        source: SettingSource,
-        name: &str,
-        path: &Path,
-    ) -> Result<DatabaseUrl> {
-        Ok(DatabaseUrl {
-            text: env.accept(read_secret(name, path)?).expose().to_string(),
-            source,
-            location: SecretLocation::File(path.to_path_buf()),
-            origin: format!("{name}: {}", path.display()),
-        })
-    }
 }

@@ -118,6 +118,35 @@ fn an_explicit_type_takes_precedence_over_a_url() {
 }
 
 #[test]
+fn a_url_of_another_kind_is_told_apart_in_every_build() {
+    for (url, what) in [
+        ("sqlite:///srv/zebra.db", "names a SQLite file"),
+        ("file:zebra.db", "names a SQLite file"),
+        ("mysql://u:zebra@h/d", "names a MySQL or MariaDB database"),
+        ("jdbc:postgresql://h/d?password=zebra", "is a JDBC URL"),
+        ("postgresql+psycopg2://u:zebra@h/d", "names a driver of another program"),
+        ("zebra", "does not begin with postgresql://"),
+        ("'postgresql://u:zebra@h/d'", "stands in quotes"),
+        ("“postgresql://u:zebra@h/d”", "stands in quotes"),
+        ("\"postgresql://u:zebra@h/d", "begins or ends with a quotation mark"),
+    ] {
+        let text = refusal_text(&[("DATABASE_URL", url)]);
+        assert!(text.starts_with("DATABASE_URL: ") && text.contains(what), "{text}");
+        assert!(!text.contains("zebra") && !text.contains("--features"), "{text}");
+    }
+}
+
+/// The default path would be another database.
+#[test]
+fn a_sqlite_url_is_not_ignored_where_the_type_is_sqlite() {
+    let kind = ("DATABASE_TYPE", "sqlite");
+    let url = ("DATABASE_URL", "sqlite:///srv/cts.db");
+    let text = refusal_text(&[kind, url]);
+    assert!(text.contains("names a SQLite file") && text.contains("SQLITE_DB_PATH"), "{text}");
+    load(&Flags::default(), &[kind, url, ("SQLITE_DB_PATH", "/srv/cts.db")]).unwrap();
+}
+
+#[test]
 #[cfg(not(feature = "postgres"))]
 fn a_url_needs_a_build_with_postgresql() {
     let text = refusal_text(&[("DATABASE_URL", "postgresql://u:secret@h/d")]);

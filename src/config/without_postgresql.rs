@@ -3,20 +3,24 @@
 use std::sync::Arc;
 
 use crate::config::Flags;
+use crate::config::database_url::DatabaseUrl;
 use crate::config::environment::EnvironmentReader;
 use crate::error::{Error, Kind, Result};
 use crate::store::Database;
+use crate::store::database_url::after_scheme;
 
-/// Refuses.
+/// Refuses. A URL that is no PostgreSQL URL is refused as what it is.
 ///
 /// # Errors
 ///
 /// [`Kind::Config`], always.
-pub fn database(_: &Flags, env: &EnvironmentReader<'_>) -> Result<Arc<dyn Database>> {
+pub fn database(flags: &Flags, env: &EnvironmentReader<'_>) -> Result<Arc<dyn Database>> {
     let because = if env.is_set("DATABASE_TYPE") {
-        "DATABASE_TYPE is postgresql"
+        "DATABASE_TYPE is postgresql".to_string()
     } else {
-        "a PostgreSQL URL is configured (DATABASE_URL, DATABASE_URL_FILE or --database-url-file)"
+        let url = DatabaseUrl::read(flags, env)?;
+        after_scheme(&url.text).map_err(|e| e.at(&url.origin))?;
+        format!("{}: a PostgreSQL URL is configured", url.origin)
     };
     let what =
         format!("{because}, but this cts was built without PostgreSQL (`--features postgres`)");

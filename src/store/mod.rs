@@ -5,6 +5,7 @@
 mod backup;
 mod change;
 mod database;
+pub mod database_url;
 #[cfg(test)]
 pub mod failing;
 pub mod finding;

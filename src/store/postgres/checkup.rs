@@ -10,7 +10,7 @@ use super::role::RoleState;
 use super::session::Session;
 use super::store::read_only_status;
 use super::tls::verifies_server;
-use super::url::SslMode;
+use super::url::{SslMode, WarningSubject};
 use super::{DatabaseServer, counters, inspect};
 use crate::error::{Error, Result};
 use crate::store::finding::{Finding, Group};
@@ -30,7 +30,16 @@ pub fn examine(database: &DatabaseServer, wait: &WaitPolicy<'_>) -> Examination 
     let target = &database.target;
     let mut findings = vec![password(database)];
     findings.extend(target.warnings.iter().map(|warning| {
-        let finding = Finding::attention(Group::Credentials, "password file", &warning.what);
+        let what = &warning.what;
+        let finding = match warning.subject {
+            WarningSubject::Url => Finding::skipped(Group::Configuration, "URL", what),
+            WarningSubject::Environment => {
+                Finding::attention(Group::Configuration, "environment", what)
+            }
+            WarningSubject::PasswordFile => {
+                Finding::attention(Group::Credentials, "password file", what)
+            }
+        };
         finding.remedy(&warning.remedy)
     }));
     let found = SessionPool::new(Arc::clone(target), database.pool)

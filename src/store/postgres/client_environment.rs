@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use super::connect::{KEEPALIVES_COUNT, KEEPALIVES_IDLE, KEEPALIVES_INTERVAL, TCP_USER_TIMEOUT};
 use super::tls::TlsFiles;
-use super::url::{AuthMethods, ChannelBinding, Endpoint, Host, Root, Target};
+use super::url::{
+    AuthMethods, ChannelBinding, Endpoint, Host, Root, Target, TlsStart, TlsVersions,
+};
 use crate::error::Result;
 
 /// The files with the authorities of the system, as distributions name them.
@@ -78,6 +80,22 @@ impl ClientConnection<'_> {
                 ChannelBinding::Require => "require",
             },
         );
+        if tls.start == TlsStart::Direct {
+            // libpq knows it since PostgreSQL 17, and asks first before.
+            command.env("PGSSLNEGOTIATION", "direct");
+        }
+        match tls.versions {
+            TlsVersions::Both => {}
+            TlsVersions::Only12 => {
+                command.env("PGSSLMAXPROTOCOLVERSION", "TLSv1.2");
+            }
+            TlsVersions::Only13 => {
+                command.env("PGSSLMINPROTOCOLVERSION", "TLSv1.3");
+            }
+        }
+        if !tls.sends_host_name {
+            command.env("PGSSLSNI", "0");
+        }
         let is_proved =
             files.authorities.is_some() || matches!(self.host.endpoint, Endpoint::Unix(_));
         let proved = if is_proved { AuthMethods::ALL } else { AuthMethods::UNPROVED };
@@ -96,7 +114,11 @@ impl ClientConnection<'_> {
             Some(Root::System) => set("PGSSLROOTCERT", Some(&system_authorities())),
             None => {}
         }
-        set("PGSSLCERT", files.cert.as_deref());
+        match tls.sends_certificate {
+            true => set("PGSSLCERT", files.cert.as_deref()),
+            // Before PostgreSQL 16 libpq knows no other way to send none of the home directory.
+            false => set("PGSSLCERT", Some(Path::new("/dev/null/none"))),
+        }
         set("PGSSLKEY", files.key.as_deref());
         set("PGSSLCRL", tls.revoked.as_deref());
         set("PGSSLCRLDIR", tls.revoked_folder.as_deref());

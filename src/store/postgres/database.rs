@@ -7,7 +7,7 @@ use super::client_program::ProgramPlaces;
 use super::error::is_lost;
 use super::pool::{PoolSettings, SessionPool};
 use super::store::{INSPECTION_TIMEOUT, Postgres};
-use super::url::Target;
+use super::url::{Target, WarningSubject};
 use super::{checkup, lock};
 use crate::error::{Error, Kind, Result, StateLeft};
 use crate::store::schema::POSTGRES;
@@ -42,9 +42,12 @@ impl DatabaseServer {
         let warnings = self.target.warnings.iter().map(ToString::to_string).collect();
         let mut store = Postgres { location, pool, warnings, state: Mutex::default() };
         store.find(limit).map_err(|error| match error.kind {
-            // A password file that is ignored may be the reason.
-            Kind::Permission if !store.warnings.is_empty() => {
-                store.at(error.note(store.warnings.join("; ")))
+            // A password file that is ignored, or a variable that is not read, may be the reason.
+            Kind::Permission => {
+                let warnings = self.target.warnings.iter();
+                let of_login = warnings.filter(|warning| warning.subject != WarningSubject::Url);
+                let notes = of_login.map(ToString::to_string).collect::<Vec<_>>().join("; ");
+                store.at(if notes.is_empty() { error } else { error.note(notes) })
             }
             _ => store.at(error),
         })?;

@@ -190,6 +190,11 @@ fn a_url_in_an_argument_is_refused_and_not_repeated() {
         format!("migrate --dry-run{url}"),
         format!("status --json {bare}"),
         format!("DATABASE_URL={url}"),
+        url.replace("postgresql:", "postgresql+psycopg2:"),
+        url.replace("postgresql:", "PostgreSQL:"),
+        format!("migrate --db=jdbc:{url}"),
+        url.replace("postgresql:", "mysql:"),
+        format!("sqlite://:{}@/box.db", encoded(SECRET)),
     ] {
         let done = cts(&words).run();
         assert_eq!(done.0.status.code(), Some(64), "{}", done.err());

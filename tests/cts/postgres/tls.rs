@@ -463,3 +463,68 @@ fn a_pipe_in_place_of_a_certificate_stops_no_command() {
         run.says(&["contains no certificate", &pipe.to_string()]);
     }
 }
+
+/// What `cts --check` sends to a server before it has answered anything but a request for TLS.
+fn first_bytes(parameters: &str) -> Vec<u8> {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let url = format!("postgresql://u:p@localhost:{port}/d?hostaddr=127.0.0.1&{parameters}");
+    thread::scope(|scope| {
+        let served = scope.spawn(move || {
+            let (mut client, _) = listener.accept().unwrap();
+            let mut bytes = vec![0; 8];
+            client.read_exact(&mut bytes).unwrap();
+            if bytes[0] == 0 {
+                client.write_all(b"S").unwrap();
+            }
+            let mut hello = vec![0; 4096];
+            let read = client.read(&mut hello).unwrap();
+            bytes.extend(&hello[..read]);
+            bytes
+        });
+        Machine::new().cts("--check").env("DATABASE_URL", url).status(2);
+        served.join().unwrap()
+    })
+}
+
+#[test]
+fn the_url_decides_how_tls_begins_and_what_it_sends() {
+    let has = |bytes: &[u8], part: &str| bytes.windows(part.len()).any(|w| w == part.as_bytes());
+    let asked = first_bytes("sslmode=require");
+    assert_eq!(asked[..8], [0, 0, 0, 8, 4, 210, 22, 47]);
+    assert!(has(&asked, "localhost") && has(&asked, "postgresql"));
+    // A handshake of TLS (RFC 8446, section 5.1) that names the protocol, which the server requires then.
+    let direct = first_bytes("sslmode=require&sslnegotiation=direct");
+    assert!(direct[0] == 22 && has(&direct, "localhost") && has(&direct, "postgresql"));
+    let nameless = first_bytes("sslmode=require&sslsni=0");
+    assert!(!has(&nameless, "localhost") && has(&nameless, "postgresql"));
+}
+
+#[test]
+fn the_url_decides_which_versions_of_tls_and_which_certificates_are_used() {
+    let machine = Machine::new();
+    let certs = Certs::make(machine.path("").as_path());
+    let cluster = Cluster::builder().tls(&certs.server).start();
+    let old = Cluster::builder().tls(&certs.server).set("ssl_max_protocol_version", "TLSv1.2");
+    let old = old.start();
+    let cts = |cluster: &Cluster, words: &str, parameters: &str| {
+        let database = cluster.owned();
+        database.cts("migrate").success();
+        let url = url(&database, cluster, "localhost", &format!("sslmode=require&{parameters}"));
+        database.cts(words).env("DATABASE_URL", url).env("CTS_WAIT", "0").run()
+    };
+    for (parameters, version) in [
+        ("", "TLSv1.3"),
+        ("ssl_min_protocol_version=TLSv1.3", "TLSv1.3"),
+        ("ssl_max_protocol_version=TLSv1.2", "TLSv1.2"),
+    ] {
+        cts(&cluster, "doctor", parameters).says(&[version]);
+    }
+    cts(&old, "doctor", "ssl_min_protocol_version=TLSv1.2").says(&["TLSv1.2"]);
+    let refused = cts(&old, "--check", "ssl_min_protocol_version=TLSv1.3");
+    assert_eq!(refused.0.status.code(), Some(2), "{}", refused.out());
+    let certificate = "sslcert=/nowhere/c.pem&sslkey=/nowhere/k.pem";
+    cts(&cluster, "--check", certificate).says(&["sslcert: /nowhere/c.pem cannot be read"]);
+    let without = cts(&cluster, "--check", &format!("{certificate}&sslcertmode=disable"));
+    assert_eq!(without.0.status.code(), Some(0), "{}", without.out());
+}

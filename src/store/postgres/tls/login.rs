@@ -15,7 +15,7 @@ use postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use crate::store::postgres::url::{AuthMethod, AuthMethods};
+use crate::store::postgres::url::{AuthMethod, AuthMethods, TlsStart};
 
 /// The request for TLS: its length and its code. (PostgreSQL documentation, "Message Formats")
 const TLS_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xD2, 0x16, 0x2F];
@@ -50,6 +50,8 @@ pub struct LoginWatch {
     pub tls: MakeRustlsConnect,
     /// Whether it is used.
     pub negotiation: Negotiation,
+    /// How it begins.
+    pub start: TlsStart,
     /// The accepted logins of a connection with TLS, and of one without.
     pub with_tls: AuthMethods,
     /// The accepted logins of a connection without TLS.
@@ -88,11 +90,13 @@ impl HostLogin {
         if self.watch.negotiation == Negotiation::Disable {
             return Ok(plain(socket, self.watch.without_tls));
         }
-        socket.write_all(&TLS_REQUEST).await?;
-        match (socket.read_u8().await?, self.watch.negotiation) {
-            (b'S', _) => {}
-            (_, Negotiation::Prefer) => return Ok(plain(socket, self.watch.without_tls)),
-            _ => return Err(LoginFault::NoTls.into()),
+        if self.watch.start == TlsStart::Asked {
+            socket.write_all(&TLS_REQUEST).await?;
+            match (socket.read_u8().await?, self.watch.negotiation) {
+                (b'S', _) => {}
+                (_, Negotiation::Prefer) => return Ok(plain(socket, self.watch.without_tls)),
+                _ => return Err(LoginFault::NoTls.into()),
+            }
         }
         let tls = MakeTlsConnect::<Socket>::make_tls_connect(&mut self.watch.tls, &self.host)?;
         let stream = ByteStream::Tls(Box::new(tls.connect(socket).await?));

@@ -32,13 +32,17 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, ConfigBuilder, RootCertStore};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::url::{AuthMethods, Endpoint, Host, Root, SslMode, TlsSettings};
+use super::url::{AuthMethods, Endpoint, Host, Root, SslMode, TlsSettings, TlsVersions};
 use crate::error::{Error, Kind, Result};
 use crate::system::small_file::{self, CERTIFICATES_BYTES_MAX};
 use login::LoginWatch;
 use revocation::is_list;
 use system_clock::SystemClock;
 use verifier::Verifier;
+
+/// The name of the protocol, which every client sends and a server requires where TLS begins at once
+/// (PostgreSQL documentation, "Protocol Flow", "SSL Session Encryption").
+const ALPN: &[u8] = b"postgresql";
 
 /// The TLS configuration of connections, with all files read.
 #[derive(Clone)]
@@ -79,12 +83,19 @@ impl Tls {
         let demand = demand(settings)?;
         let provider = Arc::new(ring::default_provider());
         let verifier = verifier(settings, &demand, &provider)?;
+        let versions: &[_] = match settings.versions {
+            TlsVersions::Both => &[&TLS13, &TLS12],
+            TlsVersions::Only12 => &[&TLS12],
+            TlsVersions::Only13 => &[&TLS13],
+        };
         let builder = ClientConfig::builder_with_details(provider, Arc::new(SystemClock))
-            .with_protocol_versions(&[&TLS13, &TLS12])
+            .with_protocol_versions(versions)
             .map_err(|e| Error::new(Kind::Config, format!("TLS cannot be set up: {e}")))?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier));
-        let config = with_client_certificate(builder, settings)?;
+        let mut config = with_client_certificate(builder, settings)?;
+        config.enable_sni = settings.sends_host_name;
+        config.alpn_protocols = vec![ALPN.to_vec()];
         let proved = match demand.proof {
             Proof::Nothing => AuthMethods::UNPROVED,
             Proof::Chain | Proof::Name => AuthMethods::ALL,
@@ -96,6 +107,7 @@ impl Tls {
                 SslMode::Prefer => Negotiation::Prefer,
                 _ => Negotiation::Require,
             },
+            start: settings.start,
             with_tls: settings.accepted_logins.unwrap_or(proved),
             without_tls: settings.accepted_logins.unwrap_or(AuthMethods::UNPROVED),
         };
@@ -143,13 +155,14 @@ impl TlsFiles {
     pub fn of(settings: &TlsSettings) -> Result<TlsFiles> {
         let demand = demand(settings)?;
         let of_home = |name| at_home(settings, name);
+        let is_sent = settings.sends_certificate;
         Ok(TlsFiles {
             authorities: match (demand.proof, demand.roots) {
                 (Proof::Nothing, _) => None,
                 (_, Some(path)) => Some(Root::File(path)),
                 (_, None) => Some(Root::System),
             },
-            cert: settings.cert.clone().or_else(|| of_home("postgresql.crt")),
+            cert: settings.cert.clone().or_else(|| of_home("postgresql.crt")).filter(|_| is_sent),
             key: settings.key.clone().or_else(|| of_home("postgresql.key")),
         })
     }
@@ -311,7 +324,8 @@ fn with_client_certificate(
     settings: &TlsSettings,
 ) -> Result<ClientConfig> {
     let cert = settings.cert.clone().or_else(|| at_home(settings, "postgresql.crt"));
-    let Some(cert) = cert.filter(|_| settings.mode != SslMode::Disable) else {
+    let is_sent = settings.mode != SslMode::Disable && settings.sends_certificate;
+    let Some(cert) = cert.filter(|_| is_sent) else {
         return Ok(builder.with_no_client_auth());
     };
     let default = || settings.folder.as_ref().map(|folder| folder.join("postgresql.key"));

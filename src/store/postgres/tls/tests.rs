@@ -9,6 +9,7 @@ use rustls::pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, Uni
 use rustls::{CertificateError, OtherError};
 
 use super::*;
+use crate::store::postgres::url::TlsStart;
 
 /// Self-signed certificate of an authority, for db.example.
 const SELF_SIGNED: &str = "\
@@ -76,6 +77,10 @@ fn settings(mode: SslMode, root: Option<&Path>) -> TlsSettings {
     let root = root.map(|path| Root::File(path.to_path_buf()));
     TlsSettings {
         mode,
+        start: TlsStart::Asked,
+        versions: TlsVersions::Both,
+        sends_host_name: true,
+        sends_certificate: true,
         root,
         revoked: None,
         revoked_folder: None,

@@ -5,10 +5,13 @@
 //! of an unknown parameter where that cannot be part of a password.
 
 mod auth;
+mod environment;
+mod names;
 mod parameters;
 mod passfile;
 mod reader;
 mod target;
+mod tls_settings;
 
 #[cfg(test)]
 mod tests;
@@ -20,6 +23,7 @@ use crate::system::environment::Environment;
 pub use auth::{AuthMethod, AuthMethods};
 pub use target::{
     ChannelBinding, Endpoint, Host, Password, Root, SessionAttrs, SslMode, Target, TlsSettings,
+    TlsStart, TlsVersions, WarningSubject,
 };
 
 /// Folder of the socket if no host is named, as Debian builds libpq (`pg_config`,

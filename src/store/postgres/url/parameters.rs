@@ -1,5 +1,5 @@
-//! Splits a URL into parameters under libpq's names, percent-decoded. It knows which parameters
-//! exist and the form of a value, not what it means.
+//! Splits a URL into parameters under libpq's names, percent-decoded. It knows the form of a value, not what it
+//! means; [`super::names`] says which parameters there are.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -8,41 +8,18 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
 use super::config_error;
+use super::names::{PARAMETERS, ParameterRule, SECRETS, Unsupported};
+use super::target::{ConfigWarning, WarningSubject};
 use crate::error::{Error, Result};
-
-/// The parameters that cts knows (PostgreSQL documentation, "Parameter Key Words").
-const KNOWN: [&str; 26] = [
-    "application_name",
-    "channel_binding",
-    "connect_timeout",
-    "dbname",
-    "fallback_application_name",
-    "host",
-    "hostaddr",
-    "keepalives",
-    "keepalives_count",
-    "keepalives_idle",
-    "keepalives_interval",
-    "options",
-    "passfile",
-    "password",
-    "port",
-    "require_auth",
-    "sslcert",
-    "sslcrl",
-    "sslcrldir",
-    "sslkey",
-    "sslmode",
-    "sslrootcert",
-    "target_session_attrs",
-    "tcp_user_timeout",
-    "user",
-    "ssl",
-];
+use crate::store::database_url::after_scheme;
 
 /// The parameters of a URL by name. An empty value counts as not set.
 #[derive(Default)]
-pub struct Parameters(BTreeMap<&'static str, Vec<u8>>);
+pub struct Parameters {
+    values: BTreeMap<&'static str, Vec<u8>>,
+    /// What is said of the parameters that have no effect.
+    warnings: Vec<ConfigWarning>,
+}
 
 impl Parameters {
     /// Splits and decodes a URL.
@@ -51,8 +28,7 @@ impl Parameters {
     /// `Kind::Config` if it is not a PostgreSQL URL, cannot be split unambiguously, or names a
     /// parameter that cts does not know.
     pub fn read(url: &str) -> Result<Parameters> {
-        // A file ends with a line feed.
-        let rest = without_scheme(url.trim_matches(|c: char| c.is_ascii_whitespace()))?;
+        let rest = after_scheme(url)?;
         if rest.chars().any(|c| c.is_ascii_whitespace() || c.is_control()) {
             let what = "the URL contains a space, a line break or a control character";
             return Err(config_error(what).remedy("percent-encode it: a space as %20"));
@@ -78,7 +54,7 @@ impl Parameters {
 
     /// Sets a parameter to a value as it stands in the URL, percent-encoded.
     fn set(&mut self, name: &'static str, encoded: &str) -> Result<()> {
-        self.0.insert(name, decoded(encoded)?);
+        self.values.insert(name, decoded(encoded)?);
         Ok(())
     }
 
@@ -96,34 +72,60 @@ impl Parameters {
 
     /// Sets the parameters after the question mark. The last of two equal names wins, as in libpq.
     fn set_query(&mut self, query: &str) -> Result<()> {
-        let items: Vec<_> = query.split('&').filter(|item| !item.is_empty()).collect();
-        let has_secret = items.iter().any(|item| item.starts_with("password="));
-        for item in items {
+        let mut items = Vec::new();
+        for item in query.split('&').filter(|item| !item.is_empty()) {
             let (name, value) = item.split_once('=').ok_or_else(not_a_pair)?;
             if value.contains('=') {
                 return Err(not_a_pair());
             }
-            let name = decoded(name)?;
-            let Some(known) = KNOWN.into_iter().find(|known| known.as_bytes() == name) else {
-                return Err(unknown(&name, has_secret));
-            };
-            self.set(known, value)?;
+            items.push((decoded(name)?, value));
         }
-        self.read_ssl()
-    }
-
-    /// `ssl=true` is JDBC's form of `sslmode=require` (PostgreSQL documentation, "Connection
-    /// URIs").
-    fn read_ssl(&mut self) -> Result<()> {
-        if self.choice("ssl", &[("true", ())])?.is_some() {
-            self.0.insert("sslmode", b"require".to_vec());
+        let has_secret = items.iter().any(|(name, _)| SECRETS.iter().any(|s| s.as_bytes() == name));
+        for (name, value) in items {
+            let known = PARAMETERS.iter().find(|(known, _)| known.as_bytes() == name);
+            let (known, rule) = known.ok_or_else(|| unknown(&name, has_secret))?;
+            self.follow(rule, known, value)?;
         }
         Ok(())
     }
 
+    /// Takes, or refuses, a parameter with a value as it stands in the URL.
+    fn follow(&mut self, rule: &ParameterRule, name: &'static str, encoded: &str) -> Result<()> {
+        let value = decoded(encoded)?;
+        if value.is_empty() && *rule != ParameterRule::Read {
+            return Ok(());
+        }
+        match rule {
+            ParameterRule::Read => self.set(name, encoded),
+            ParameterRule::Satisfied => Ok(()),
+            ParameterRule::Only(values, _)
+                if values.iter().any(|v| v.as_bytes().eq_ignore_ascii_case(&value)) =>
+            {
+                Ok(())
+            }
+            ParameterRule::Only(_, Unsupported { why, remedy })
+            | ParameterRule::Refused(Unsupported { why, remedy }) => {
+                Err(config_error(format!("{name} {why}")).remedy(*remedy))
+            }
+            ParameterRule::WithoutEffect(instead) => {
+                self.warnings.push(ConfigWarning {
+                    subject: WarningSubject::Url,
+                    what: format!("{name} in the URL has no effect: {instead}"),
+                    remedy: format!("leave {name} out where only cts uses the URL"),
+                });
+                Ok(())
+            }
+        }
+    }
+
+    /// What is said of the parameters that have no effect.
+    pub fn warnings(&self) -> &[ConfigWarning] {
+        &self.warnings
+    }
+
     /// A value as it is.
     pub fn bytes(&self, name: &str) -> Option<&[u8]> {
-        self.0.get(name).map(Vec::as_slice).filter(|value| !value.is_empty())
+        self.values.get(name).map(Vec::as_slice).filter(|value| !value.is_empty())
     }
 
     /// A value as text.
@@ -199,7 +201,9 @@ fn unknown(name: &[u8], has_secret: bool) -> Error {
     match std::str::from_utf8(name) {
         Ok(name) if !has_secret && !name.is_empty() && name.bytes().all(|b| plain(&b)) => {
             config_error(format!("{name} is not a parameter that cts knows"))
-                .remedy(format!("leave {name} out of the URL"))
+                .remedy(format!(
+                    "leave {name} out of the URL; a setting of the server goes into options=-cNAME%3Dvalue"
+                ))
         }
         _ => config_error("the URL has a parameter that cts does not know").remedy(
             "check the names after the question mark, and percent-encode the delimiters in a \
@@ -237,24 +241,6 @@ fn decoded(text: &str) -> Result<Vec<u8>> {
     }
     Ok(out)
 }
-/// The URL without `postgresql://`.
-fn without_scheme(url: &str) -> Result<&str> {
-    // Only these two, in lower case (PostgreSQL documentation, "Connection URIs").
-    let rest = ["postgresql://", "postgres://"].iter().find_map(|s| url.strip_prefix(s));
-    let what = match rest {
-        Some(rest) => return Ok(rest),
-        None if url.is_empty() => "it is empty; a PostgreSQL URL is required",
-        None if url.starts_with("jdbc:") => {
-            "it is a JDBC URL (jdbc:); a PostgreSQL URL is required"
-        }
-        None if !url.contains("://") && url.contains('=') => {
-            "it has the form name=value; a PostgreSQL URL is required"
-        }
-        None => "it does not begin with postgresql://",
-    };
-    Err(config_error(what).remedy("write postgresql://user:password@host:port/database"))
-}
-
 /// Host and port of one item, still percent-encoded; an empty port is the default.
 fn split_host(item: &str) -> Result<(&str, &str)> {
     let Some(bracketed) = item.strip_prefix('[') else {

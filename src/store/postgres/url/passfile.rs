@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::target::{ConfigWarning, Endpoint, Host};
+use super::target::{ConfigWarning, Endpoint, Host, WarningSubject};
 use super::{DEFAULT_SOCKET, home};
 use crate::system::environment::Environment;
 use crate::system::small_file::{self, SETTINGS_BYTES_MAX};
@@ -27,6 +27,7 @@ pub fn read(path: &Path) -> Result<Vec<u8>, ConfigWarning> {
     };
     let shown = path.display();
     let ignored = |why: String, remedy: String| ConfigWarning {
+        subject: WarningSubject::PasswordFile,
         what: format!("the password file {shown} is ignored: it {why}"),
         remedy,
     };

@@ -2,17 +2,14 @@
 //! Words"), with the defaults of those that are missing.
 
 use std::net::IpAddr;
-use std::path::Path;
 use std::time::Duration;
 
-use super::auth::AuthMethods;
 use super::parameters::Parameters;
-use super::target::{
-    ChannelBinding, Endpoint, Host, Keepalives, Password, Root, SessionAttrs, SslMode, Target,
-    TlsSettings,
-};
-use super::{DEFAULT_SOCKET, config_error, home, passfile};
+use super::target::{ChannelBinding, Endpoint, Host, Keepalives, Password, SessionAttrs, Target};
+use super::tls_settings::tls_settings;
+use super::{DEFAULT_SOCKET, config_error, environment, passfile};
 use crate::error::Result;
+use crate::store::sql::quoted;
 use crate::system::environment::Environment;
 use crate::system::users;
 
@@ -25,20 +22,20 @@ const APPLICATION: &str = "cts";
 ///
 /// # Errors
 /// `Kind::Config` if a value is malformed, or asks for something that cts does not support.
-pub fn target(parameters: &Parameters, environment: Environment<'_>) -> Result<Target> {
+pub fn target(parameters: &Parameters, variables: Environment<'_>) -> Result<Target> {
     let user = match parameters.text("user")? {
         Some(user) => user.to_string(),
-        None => system_user(environment)?,
+        None => system_user(variables)?,
     };
     let database = parameters.text("dbname")?.unwrap_or(&user).to_string();
     let mut hosts = hosts(parameters)?;
-    let mut warnings = Vec::new();
+    let mut warnings = parameters.warnings().to_vec();
     match parameters.bytes("password") {
         Some(password) => {
             hosts.iter_mut().for_each(|h| h.password = Some(Password::new(password.to_vec())));
         }
         None => {
-            let path = passfile::path(parameters.path("passfile"), environment);
+            let path = passfile::path(parameters.path("passfile"), variables);
             let file = path.map_or(Ok(Vec::new()), |path| passfile::read(&path));
             let file = file.unwrap_or_else(|warning| {
                 warnings.push(warning);
@@ -49,15 +46,16 @@ pub fn target(parameters: &Parameters, environment: Environment<'_>) -> Result<T
             }
         }
     }
+    warnings.extend(environment::not_read(parameters, &hosts, variables));
     Ok(Target {
         application_name: application_name(parameters)?,
         connect_timeout: connect_timeout(parameters)?,
-        options: parameters.text("options")?.map(str::to_string),
+        options: options(parameters)?,
         session_attrs: session_attrs(parameters, hosts.len())?,
         keepalives: keepalives(parameters)?,
         tcp_user_timeout: parameters.positive("tcp_user_timeout")?.map(Duration::from_millis),
         channel_binding: channel_binding(parameters)?,
-        tls: tls(parameters, &hosts, environment)?,
+        tls: tls_settings(parameters, &hosts, variables)?,
         hosts,
         user,
         database,
@@ -141,9 +139,9 @@ fn read_port(text: &str) -> Result<u16> {
 }
 
 /// The user that runs this process, found as libpq does. In a container the id may have no name.
-fn system_user(environment: Environment<'_>) -> Result<String> {
+fn system_user(variables: Environment<'_>) -> Result<String> {
     let id = rustix::process::geteuid().as_raw();
-    let variable = |name| environment(name)?.into_string().ok().filter(|name| !name.is_empty());
+    let variable = |name| variables(name)?.into_string().ok().filter(|name| !name.is_empty());
     let name = users::known_name(id).or_else(|| variable("USER")).or_else(|| variable("LOGNAME"));
     name.ok_or_else(|| {
         config_error("the URL names no user, and the user that runs cts has no name in /etc/passwd, USER or LOGNAME")
@@ -157,6 +155,25 @@ fn application_name(parameters: &Parameters) -> Result<String> {
         None => parameters.text("fallback_application_name")?,
     };
     Ok(name.unwrap_or(APPLICATION).to_string())
+}
+
+/// `options`, with the schema of Prisma's `schema` as its search path.
+fn options(parameters: &Parameters) -> Result<Option<String>> {
+    let options = parameters.text("options")?.map(str::to_string);
+    let Some(schema) = parameters.text("schema")? else { return Ok(options) };
+    if options.as_ref().is_some_and(|options| options.contains("search_path")) {
+        return Err(config_error("schema and options both set the search path")
+            .remedy("leave one of them out"));
+    }
+    let search_path = format!("-csearch_path={}", option_value(&quoted(schema)));
+    Ok(Some(options.map_or_else(String::new, |options| options + " ") + &search_path))
+}
+
+/// A value in `options`, where a backslash stands before a space or a backslash that is meant (PostgreSQL
+/// documentation, "options").
+fn option_value(value: &str) -> String {
+    let escaped = |c: char| (c == '\\' || c.is_ascii_whitespace()).then_some('\\').into_iter();
+    value.chars().flat_map(|c| escaped(c).chain([c])).collect()
 }
 
 /// Zero, negative or not given is no limit (PostgreSQL documentation, "connect_timeout"). Like
@@ -203,53 +220,4 @@ fn channel_binding(parameters: &Parameters) -> Result<ChannelBinding> {
         ("require", ChannelBinding::Require),
     ];
     Ok(parameters.choice("channel_binding", &choices)?.unwrap_or(ChannelBinding::Prefer))
-}
-
-/// The login over a Unix socket is not watched: who may listen there, the permissions of its folder say.
-fn accepted_logins(parameters: &Parameters, hosts: &[Host]) -> Result<Option<AuthMethods>> {
-    let accepted = AuthMethods::read(parameters)?;
-    if accepted.is_some() && hosts.iter().any(|host| matches!(host.endpoint, Endpoint::Unix(_))) {
-        return Err(config_error("require_auth has no effect on a Unix socket")
-            .remedy("leave it out, or connect to an address"));
-    }
-    Ok(accepted)
-}
-
-fn tls(
-    parameters: &Parameters,
-    hosts: &[Host],
-    environment: Environment<'_>,
-) -> Result<TlsSettings> {
-    let choices = [
-        ("disable", SslMode::Disable),
-        ("allow", SslMode::Prefer),
-        ("prefer", SslMode::Prefer),
-        ("require", SslMode::Require),
-        ("verify-ca", SslMode::VerifyCa),
-        ("verify-full", SslMode::VerifyFull),
-    ];
-    let root = parameters.path("sslrootcert").map(|path| match path == Path::new("system") {
-        true => Root::System,
-        false => Root::File(path),
-    });
-    let mode = parameters.choice("sslmode", &choices)?;
-    // Anybody can obtain a certificate of a public authority (PostgreSQL documentation,
-    // "sslrootcert").
-    if root == Some(Root::System) && mode.is_some_and(|mode| mode != SslMode::VerifyFull) {
-        return Err(config_error(
-            "sslrootcert=system requires that the certificate's host name is verified",
-        )
-        .remedy("set sslmode=verify-full, or leave sslmode out"));
-    }
-    let local = root != Some(Root::System) && hosts.iter().all(Host::is_local);
-    Ok(TlsSettings {
-        mode: mode.unwrap_or(if local { SslMode::Prefer } else { SslMode::VerifyFull }),
-        root,
-        accepted_logins: accepted_logins(parameters, hosts)?,
-        revoked: parameters.path("sslcrl"),
-        revoked_folder: parameters.path("sslcrldir"),
-        cert: parameters.path("sslcert"),
-        key: parameters.path("sslkey"),
-        folder: home(environment).map(|home| home.join(".postgresql")),
-    })
 }

@@ -44,10 +44,23 @@ pub struct Target {
 /// A fault of the configuration that does not keep cts from working.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigWarning {
+    /// Where the fault is.
+    pub subject: WarningSubject,
     /// The object and what is wrong with it.
     pub what: String,
     /// What to do about it.
     pub remedy: String,
+}
+
+/// Where a fault of the configuration is that does not keep cts from working.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WarningSubject {
+    /// A parameter of the URL that has no effect.
+    Url,
+    /// A variable of libpq that is not read.
+    Environment,
+    /// The password file.
+    PasswordFile,
 }
 
 impl fmt::Display for ConfigWarning {
@@ -177,11 +190,39 @@ pub enum Root {
     System,
 }
 
+/// How TLS begins (`sslnegotiation`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsStart {
+    /// The server is asked first whether it supports TLS.
+    Asked,
+    /// At once, without a question (PostgreSQL 17 and later).
+    Direct,
+}
+
+/// The versions of TLS that are accepted (`ssl_min_protocol_version`, `ssl_max_protocol_version`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsVersions {
+    /// 1.2 and 1.3.
+    Both,
+    /// 1.2 alone.
+    Only12,
+    /// 1.3 alone.
+    Only13,
+}
+
 /// The TLS settings of a connection. A Unix socket uses no TLS.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsSettings {
     /// `sslmode`.
     pub mode: SslMode,
+    /// How TLS begins.
+    pub start: TlsStart,
+    /// The accepted versions.
+    pub versions: TlsVersions,
+    /// Whether the name of the host is sent to the server (`sslsni`).
+    pub sends_host_name: bool,
+    /// Whether a client certificate is sent where there is one and the server asks for it (`sslcertmode`).
+    pub sends_certificate: bool,
     /// The trusted authorities, where they are configured.
     pub root: Option<Root>,
     /// The certificate revocation lists (`sslcrl`).

@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use std::time::Duration;
 
+use super::names::{PARAMETERS, ParameterRule};
 use super::target::{Keepalives, encoded};
 use super::*;
 use crate::error::Result;
@@ -172,7 +173,12 @@ fn a_wrong_parameter_is_named_and_its_value_is_not() {
         ("keepalives_idle=zebra", "keepalives_idle"),
         ("tcp_user_timeout=99999999999", "tcp_user_timeout"),
         ("ssl=zebra", "ssl"),
-        ("pgbouncer=zebra", "pgbouncer"),
+        ("sslmode=no-verify", "sslmode=require"),
+        ("ssl_min_protocol_version=zebra", "ssl_min_protocol_version"),
+        ("sslsni=zebra", "sslsni"),
+        ("sslnegotiation=zebra", "sslnegotiation"),
+        ("sslcertmode=zebra", "sslcertmode"),
+        ("unknown_to_cts=zebra", "unknown_to_cts"),
         ("user=%FF", "user"),
     ] {
         let text = error_text(&format!("postgresql://u@h/d?{query}"));
@@ -186,22 +192,221 @@ fn a_wrong_parameter_is_named_and_its_value_is_not() {
     assert!(!text.contains("ending"), "{text}");
 }
 
+/// Every parameter of libpq 18, in the order of `PQconninfoOptions` in fe-connect.c, with a value and what becomes
+/// of it: a part of the message where it is refused.
+const LIBPQ: &[(&str, &str, Option<&str>)] = &[
+    ("service", "trading", Some("write the parameters of that service")),
+    ("servicefile", "/etc/pg_service.conf", Some("write the parameters of that service")),
+    ("user", "u", None),
+    ("password", "p", None),
+    ("passfile", "/nonexistent", None),
+    ("channel_binding", "require", None),
+    ("connect_timeout", "10", None),
+    ("dbname", "d", None),
+    ("host", "h", None),
+    ("hostaddr", "192.0.2.1", None),
+    ("port", "5433", None),
+    ("client_encoding", "UTF8", None),
+    ("client_encoding", "LATIN1", Some("UTF-8, the only one of cts")),
+    ("options", "-csearch_path%3Dx", None),
+    ("application_name", "x", None),
+    ("fallback_application_name", "x", None),
+    ("keepalives", "1", None),
+    ("keepalives_idle", "10", None),
+    ("keepalives_interval", "10", None),
+    ("keepalives_count", "10", None),
+    ("tcp_user_timeout", "1000", None),
+    ("sslmode", "disable", None),
+    ("sslmode", "allow", None),
+    ("sslmode", "prefer", None),
+    ("sslmode", "require", None),
+    ("sslmode", "verify-ca", None),
+    ("sslmode", "verify-full", None),
+    ("sslnegotiation", "postgres", None),
+    ("sslnegotiation", "direct", None),
+    ("sslcompression", "0", None),
+    ("sslcompression", "1", Some("compression by TLS")),
+    ("sslcert", "/c.pem", None),
+    ("sslkey", "/k.pem", None),
+    ("sslcertmode", "disable", None),
+    ("sslcertmode", "allow", None),
+    ("sslcertmode", "require", Some("clientcert=verify-full")),
+    ("sslpassword", "zebra", Some("openssl pkey")),
+    ("sslrootcert", "/ca.pem", None),
+    ("sslrootcert", "system", None),
+    ("sslcrl", "/crl.pem", None),
+    ("sslcrldir", "/crls", None),
+    ("sslsni", "0", None),
+    ("requirepeer", "postgres", Some("folder of the socket")),
+    ("require_auth", "scram-sha-256", None),
+    ("min_protocol_version", "3.0", None),
+    ("min_protocol_version", "latest", Some("every version of PostgreSQL accepts 3.0")),
+    ("max_protocol_version", "latest", None),
+    ("max_protocol_version", "3.2", None),
+    ("ssl_min_protocol_version", "TLSv1", None),
+    ("ssl_min_protocol_version", "TLSv1.3", None),
+    ("ssl_max_protocol_version", "TLSv1.2", None),
+    ("ssl_max_protocol_version", "TLSv1.1", Some("TLSv1.2 or TLSv1.3")),
+    ("gssencmode", "disable", None),
+    ("gssencmode", "prefer", None),
+    ("gssencmode", "require", Some("encryption by GSSAPI")),
+    ("krbsrvname", "postgres", Some("GSSAPI (Kerberos)")),
+    ("gsslib", "gssapi", Some("GSSAPI (Kerberos)")),
+    ("gssdelegation", "0", None),
+    ("gssdelegation", "1", Some("GSSAPI")),
+    ("replication", "false", None),
+    ("replication", "database", Some("a replication connection")),
+    ("target_session_attrs", "any", None),
+    ("target_session_attrs", "read-write", None),
+    ("target_session_attrs", "primary", None),
+    ("target_session_attrs", "read-only", Some("cts must write")),
+    ("target_session_attrs", "standby", Some("cts must write")),
+    ("target_session_attrs", "prefer-standby", Some("cts must write")),
+    ("load_balance_hosts", "disable", None),
+    ("load_balance_hosts", "random", Some("the one that it can write")),
+    ("scram_client_key", "zebra", Some("the password itself")),
+    ("scram_server_key", "zebra", Some("the password itself")),
+    ("oauth_issuer", "https:", Some("OAuth")),
+    ("oauth_client_id", "x", Some("OAuth")),
+    ("oauth_client_secret", "zebra", Some("OAuth")),
+    ("oauth_scope", "x", Some("OAuth")),
+    ("sslkeylogfile", "/k", Some("keys of the connection")),
+    ("requiressl", "1", Some("sslmode=require")),
+];
+
 #[test]
-fn text_that_is_no_postgresql_url_is_refused_with_an_example() {
-    for (url, said) in [
-        ("", "empty"),
-        (" \n", "empty"),
-        ("trader:zebra@db/box", "does not begin with postgresql://"),
-        ("mysql://trader:zebra@db/box", "does not begin with postgresql://"),
-        ("PostgreSQL://trader:zebra@db", "does not begin with postgresql://"),
-        ("postgresql:/trader:zebra@db", "does not begin with postgresql://"),
-        ("jdbc:postgresql://db/box?password=zebra", "jdbc:"),
-        ("host=db password=zebra", "name=value"),
-    ] {
-        let text = error_text(url);
-        assert!(text.contains(said) && text.contains("postgresql://user:password@"), "{text}");
-        assert!(!text.contains("zebra") && !text.contains("trader"), "{text}");
+fn every_parameter_of_libpq_is_accepted_or_refused_by_name() {
+    for (name, value, refusal) in LIBPQ {
+        let url = format!("postgresql://u@h/d?{name}={value}");
+        match refusal {
+            None => assert!(read(&url).warnings.is_empty(), "{url}"),
+            Some(said) => {
+                let text = error_text(&url);
+                assert!(text.contains(name) && text.contains(said), "{text}");
+                assert!(!text.contains("zebra"), "{text}");
+            }
+        }
+        // As in libpq, an empty value counts as not set.
+        assert!(read(&format!("postgresql://u@h/d?{name}=")).warnings.is_empty(), "{name}");
     }
+    let is_tested = |name: &str| LIBPQ.iter().any(|(tested, _, _)| *tested == name);
+    for (name, rule) in PARAMETERS {
+        let is_read = *rule == ParameterRule::Read && !["ssl", "schema"].contains(name);
+        assert!(!is_read || is_tested(name), "{name}");
+        assert_eq!(PARAMETERS.iter().filter(|(other, _)| other == name).count(), 1, "{name}");
+    }
+}
+
+#[test]
+fn parameters_of_other_programs_are_accepted_said_or_refused() {
+    for query in [
+        "pgbouncer=true",
+        "supa=base-pooler.x",
+        "workaround=supabase-pooler.vercel",
+        "statement_cache_size=0",
+        "prepared_statement_cache_size=0",
+        "prepareThreshold=0",
+        "binary_parameters=yes",
+        "uselibpqcompat=true",
+        "default_query_exec_mode=simple_protocol",
+        "sslmode=require&channel_binding=require",
+        "options=endpoint%3Dep-cool-name-123",
+    ] {
+        assert_eq!(read(&format!("postgresql://u@h/d?{query}")).warnings, [], "{query}");
+    }
+    for (query, instead) in [
+        ("connection_limit=1", "CTS_POOL_MAX"),
+        ("pool_timeout=0", "CTS_POOL_CONNECT"),
+        ("pool_max_conns=4", "CTS_POOL_MAX"),
+        ("statement_timeout=1", "itself"),
+    ] {
+        let target = read(&format!("postgresql://u@h/d?{query}"));
+        let [warning] = &target.warnings[..] else { panic!("{query}: {:?}", target.warnings) };
+        assert!(warning.what.contains("has no effect") && warning.what.contains(instead));
+    }
+    for (query, said) in [
+        ("sslmode=no-verify", "node-postgres"),
+        ("uselibpqcompat=false", "libpq's"),
+        ("endpoint=ep-cool-name-123", "options=endpoint%3DNAME"),
+        ("search_path=x", "options=-csearch_path%3DNAME"),
+        ("currentSchema=x", "options=-csearch_path%3DNAME"),
+        ("sslaccept=accept_invalid_certs", "sslmode=require"),
+        ("ssl=no-verify", "sslmode=require"),
+        ("ssl=false", "sslmode=disable"),
+        ("work_mem=1", "options=-cNAME%3Dvalue"),
+    ] {
+        let text = error_text(&format!("postgresql://u@h/d?{query}"));
+        assert!(text.contains(query.split('=').next().unwrap()) && text.contains(said), "{text}");
+    }
+}
+
+#[test]
+fn the_schema_of_prisma_is_the_search_path() {
+    let options = |query: &str| read(&format!("postgresql://u@h/d?{query}")).options;
+    assert_eq!(options("schema=trading").as_deref(), Some("-csearch_path=\"trading\""));
+    assert_eq!(
+        options("schema=a%20b%5C%22&options=-cx.y%3Dz").as_deref(),
+        Some(r#"-cx.y=z -csearch_path="a\ b\\""""#)
+    );
+    let text = error_text("postgresql://u@h/d?schema=a&options=-csearch_path%3Db");
+    assert!(text.contains("both set the search path"), "{text}");
+}
+
+#[test]
+fn ssl_true_never_weakens_an_sslmode() {
+    let mode = |query: &str| read(&format!("postgresql://h/d?{query}")).tls.mode;
+    assert_eq!(mode("ssl=true"), SslMode::Require);
+    assert_eq!(mode("ssl=true&sslmode=verify-full"), SslMode::VerifyFull);
+    assert_eq!(mode("sslmode=verify-ca&ssl=true"), SslMode::VerifyCa);
+    for weak in ["disable", "allow", "prefer"] {
+        let text = error_text(&format!("postgresql://h/d?sslmode={weak}&ssl=true"));
+        assert!(text.contains("contradict each other"), "{text}");
+    }
+}
+
+#[test]
+fn the_url_says_how_tls_begins_and_which_versions_are_accepted() {
+    let tls = |query: &str| read(&format!("postgresql://h/d?{query}")).tls;
+    assert_eq!(tls("sslnegotiation=direct").start, TlsStart::Direct);
+    assert_eq!(tls("sslmode=require").start, TlsStart::Asked);
+    for weak in ["disable", "prefer"] {
+        let text = error_text(&format!("postgresql://h/d?sslnegotiation=direct&sslmode={weak}"));
+        assert!(text.contains("sslnegotiation=direct requires TLS"), "{text}");
+    }
+    assert_eq!(tls("").versions, TlsVersions::Both);
+    assert_eq!(tls("ssl_min_protocol_version=TLSv1.3").versions, TlsVersions::Only13);
+    assert_eq!(tls("ssl_max_protocol_version=TLSv1.2").versions, TlsVersions::Only12);
+    let both = "ssl_min_protocol_version=TLSv1.3&ssl_max_protocol_version=TLSv1.2";
+    assert!(error_text(&format!("postgresql://h/d?{both}")).contains("greater than"));
+    assert!(tls("").sends_host_name && !tls("sslsni=0").sends_host_name);
+    assert!(tls("").sends_certificate && !tls("sslcertmode=disable").sends_certificate);
+}
+
+#[test]
+fn a_variable_of_libpq_that_is_not_read_is_named_where_the_url_leaves_it_open() {
+    let warned = |url: &str, variables: &[(&str, &str)]| {
+        let target = read_with(url, variables).unwrap();
+        let text = target.warnings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+        assert!(!text.contains("zebra"), "{text}");
+        text
+    };
+    for (name, parameter) in super::environment::NOT_READ {
+        let value = if *name == "PGGSSENCMODE" { "require" } else { "zebra" };
+        let text = warned("postgresql://", &[(name, value)]);
+        let open = text.contains(name)
+            && (text.contains(parameter) || text.contains("of the service into the URL"));
+        assert!(open && text.contains("does not read it"), "{name}: {text}");
+        assert_eq!(warned("postgresql://", &[(name, "")]), "");
+    }
+    let full = "postgresql://u:p@h:1/d?sslmode=require&options=-cx.y%3Dz&sslrootcert=/ca";
+    for name in ["PGHOST", "PGHOSTADDR", "PGPORT", "PGUSER", "PGPASSWORD", "PGDATABASE"]
+        .into_iter()
+        .chain(["PGSSLMODE", "PGREQUIRESSL", "PGOPTIONS", "PGSSLROOTCERT"])
+    {
+        assert_eq!(warned(full, &[(name, "zebra")]), "", "{name}");
+    }
+    let two = warned("postgresql://u:p@h/d", &[("PGSSLMODE", "x"), ("PGSSLCRL", "y")]);
+    assert!(two.contains("PGSSLCRL, PGSSLMODE are set, and cts does not read them"), "{two}");
 }
 
 #[test]
@@ -295,6 +500,16 @@ fn no_password_is_ever_shown() {
                 format!("postgresql://host/db?password={written}"),
                 format!("postgresql://host/db?password={written}&user=user"),
                 format!("postgresql://host/db?user=user&password={written}&zebra=1"),
+                format!("postgresql://host/db?sslpassword={written}"),
+                format!("postgresql://host/db?zebra=1&sslpassword={written}"),
+                format!("postgresql://host/db?oauth_client_secret={written}&sslmode=require"),
+                format!("postgresql://host/db?scram_client_key={written}"),
+                format!("postgresql://host/db?%70assword={written}&zebra=1"),
+                format!("postgresql+psycopg2://user:{written}@host/db"),
+                format!("mysql://user:{written}@host/db"),
+                format!("sqlite://:{written}@/file.db"),
+                format!("\"postgresql://user:{written}@host/db\""),
+                format!("psql 'postgresql://user:{written}@host/db'"),
                 format!("user:{written}@host/db"),
                 format!("jdbc:postgresql://host/db?password={written}"),
                 format!("host=host password={written}"),
