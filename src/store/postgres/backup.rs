@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::io::{ErrorKind, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -61,7 +60,7 @@ impl BackUp for DatabaseServer {
     }
 
     fn backup_subject(&self, wait: &WaitPolicy<'_>) -> Result<BackupSubject> {
-        let pool = self.session_pool()?;
+        let pool = self.session_pool(wait.cancelled)?;
         let examine = |session: &mut Session| {
             let snapshot = inspect::inspect(session)
                 .map_err(|error| lock::with_lock_holder(session, error))?
@@ -101,7 +100,7 @@ impl BackUp for DatabaseServer {
         let located = |error: Error| error.at(self.identity().location);
         let programs = self.programs.find(None, wait)?;
         let dump = DumpFile::read(file, &programs, wait)?;
-        let trial = ServerTrial::create(self, &dump.schema).map_err(located)?;
+        let trial = ServerTrial::create(self, &dump.schema, wait).map_err(located)?;
         trial.server().restore_from(file, wait)?;
         let restored = trial.prove(wait)?;
         let rows = |content: &BackupContent, table: &TableRows| content.tables.contains(table);
@@ -128,10 +127,6 @@ impl Drop for LockingSession {
 }
 
 impl DatabaseServer {
-    pub(super) fn session_pool(&self) -> Result<SessionPool> {
-        SessionPool::new(Arc::clone(&self.target), self.pool)
-    }
-
     /// The server of the URL that a connection was made to.
     pub(super) fn host(&self, server: &SessionServer) -> Result<&Host> {
         let host = self.target.hosts.iter().find(|host| host.name() == server.name);
@@ -139,7 +134,7 @@ impl DatabaseServer {
     }
 
     fn locked(&self, wait: &WaitPolicy<'_>) -> Result<BackupLock> {
-        let session = self.session_pool()?.get(self.pool.connect)?;
+        let session = self.session_pool(wait.cancelled)?.get(self.pool.connect)?;
         let keys = lock::keys_of(LOCK_KEY, &session.server.schema);
         let since_17 = match session.server.version {
             VERSION_17.. => "; SET LOCAL transaction_timeout = 0",
@@ -166,7 +161,7 @@ impl DatabaseServer {
     }
 
     fn dump(&self, to: &Path, opened: &File, wait: &WaitPolicy<'_>) -> Result<()> {
-        let pool = self.session_pool()?;
+        let pool = self.session_pool(wait.cancelled)?;
         // A migration is not waited for by `pg_dump`, which would end with a table that is locked.
         drop(LockedSession::take(&pool, wait)?);
         let source = DumpSource::read(&pool)?;

@@ -7,7 +7,6 @@ use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::Duration;
 
-use super::pool::SessionPool;
 use super::session::Session;
 use crate::error::Result;
 use crate::system::deadline::cannot_start_thread;
@@ -25,18 +24,16 @@ impl CancelWatch {
     ///
     /// # Errors
     /// No thread can be started.
-    pub fn start(
-        session: &Session,
-        pool: &SessionPool,
-        cancelled: &Arc<AtomicBool>,
-    ) -> Result<CancelWatch> {
+    pub fn start(session: &Session, cancelled: &Arc<AtomicBool>) -> Result<CancelWatch> {
         let (sender, ended) = mpsc::channel::<()>();
-        let (token, cancelled, pool) =
-            (session.cancel_token(), Arc::clone(cancelled), pool.clone());
+        let (request, cancelled) = (session.cancel_token(), Arc::clone(cancelled));
         let watch = move || {
             while let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(POLL_INTERVAL) {
-                if cancelled.load(Ordering::Relaxed) {
-                    pool.cancel(&token);
+                if let Some(request) =
+                    request.as_ref().filter(|_| cancelled.load(Ordering::Relaxed))
+                {
+                    // Without an answer the statement ends with its connection.
+                    let _ = request.send();
                 }
             }
         };

@@ -1,11 +1,9 @@
 //! Examines a PostgreSQL server for `cts doctor`: how it is reached, its TLS, its clock, and what the
 //! role may do. Everything is read on one connection; nothing is written.
 
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::connect::SessionServer;
-use super::pool::SessionPool;
 use super::role::RoleState;
 use super::session::Session;
 use super::store::read_only_status;
@@ -42,7 +40,8 @@ pub fn examine(database: &DatabaseServer, wait: &WaitPolicy<'_>) -> Examination 
         };
         finding.remedy(&warning.remedy)
     }));
-    let found = SessionPool::new(Arc::clone(target), database.pool)
+    let found = database
+        .session_pool(wait.cancelled)
         .and_then(|pool| pool.run_within(EXAMINE_TIMEOUT, read));
     let found = match found {
         Ok(found) => found,

@@ -6,13 +6,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use postgres::{Client, Config};
+use tokio_postgres::Config;
+use tokio_postgres::error::DbError;
 
+use super::answer_watch::AnswerBounds;
+use super::client::{Client, ClientError};
 use super::engine;
 use super::error;
+use super::server_address::ServerAddress;
 use super::session::{self, SEARCH_PATH, Session};
 use super::tls::Tls;
-use super::url::{ChannelBinding, Endpoint, Host, Password, SessionAttrs, Target};
+use super::url::{ChannelBinding, Host, Password, SessionAttrs, Target};
 use crate::error::{Error, Kind, Result};
 use crate::store::sql::literal;
 
@@ -106,26 +110,31 @@ impl fmt::Display for ReadOnlyReason {
     }
 }
 
-/// Connects to a host and sets the connection up.
+/// Connects to a host within the bounds, and sets the connection up.
 ///
 /// # Errors
 /// `Kind::Unavailable` if the host does not answer or accepts no connection now, or accepts no
 /// writes where the URL demands a server that does; `Kind::Permission` if it refuses the login or
-/// the use of the schema; `Kind::Config` if the URL does not fit the server. No connection is left.
-pub fn connect(target: &Target, tls: &Tls, host: &Host) -> Result<Session> {
+/// the use of the schema; `Kind::Config` if the URL does not fit the server; `Kind::TryAgain` when told to
+/// stop. No connection is left.
+pub fn connect(target: &Target, tls: &Tls, host: &Host, bounds: &AnswerBounds) -> Result<Session> {
     let exists_notices = Arc::new(AtomicUsize::new(0));
-    let mut config = config(target, host);
-    tls.configure(&mut config, host);
     let counter = Arc::clone(&exists_notices);
-    config.notice_callback(move |notice| {
+    let on_notice = move |notice: &DbError| {
         if EXISTS_STATES.contains(&notice.code().code()) {
             counter.fetch_add(1, Ordering::Relaxed);
         }
-    });
+    };
     let password = host.password.as_ref();
-    let connected = config.connect(tls.connector());
-    let mut client = connected
-        .map_err(|e| tls.explain(&e).unwrap_or_else(|| error::from_postgres(&e, password)))?;
+    let mut client = ServerAddress::find(config(target, host), tls.connector(host), host, bounds)
+        .and_then(|address| Client::connect(address, bounds.clone(), Box::new(on_notice)))
+        .map_err(|cause| {
+            match &cause {
+                ClientError::Server(error) => tls.explain(error),
+                _ => None,
+            }
+            .unwrap_or_else(|| error::from_client(&cause, password))
+        })?;
     let server = read_server(&mut client, host.name(), password)?;
     match server.read_only {
         Some(reason) if target.session_attrs == SessionAttrs::ReadWrite => Err(reason.error()),
@@ -138,16 +147,11 @@ pub fn connect(target: &Target, tls: &Tls, host: &Host) -> Result<Session> {
     }
 }
 
+/// Login, settings and socket options, without the host.
 fn config(target: &Target, host: &Host) -> Config {
     let mut config = Config::new();
-    match &host.endpoint {
-        Endpoint::Tcp(name) => config.host(name),
-        Endpoint::Unix(folder) => config.host_path(folder),
-    };
-    if let Some(address) = host.address {
-        config.hostaddr(address);
-    }
-    config.port(host.port).user(&target.user).dbname(&target.database);
+    Tls::configure(&mut config);
+    config.user(&target.user).dbname(&target.database);
     config.application_name(&target.application_name);
     if let Some(password) = &host.password {
         config.password(password.expose());
@@ -159,9 +163,9 @@ fn config(target: &Target, host: &Host) -> Config {
         config.connect_timeout(limit);
     }
     config.channel_binding(match target.channel_binding {
-        ChannelBinding::Disable => postgres::config::ChannelBinding::Disable,
-        ChannelBinding::Prefer => postgres::config::ChannelBinding::Prefer,
-        ChannelBinding::Require => postgres::config::ChannelBinding::Require,
+        ChannelBinding::Disable => tokio_postgres::config::ChannelBinding::Disable,
+        ChannelBinding::Prefer => tokio_postgres::config::ChannelBinding::Prefer,
+        ChannelBinding::Require => tokio_postgres::config::ChannelBinding::Require,
     });
     let keepalives = &target.keepalives;
     config

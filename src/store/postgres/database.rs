@@ -1,5 +1,6 @@
 //! A PostgreSQL database as it is configured: a URL.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -35,10 +36,18 @@ pub struct DatabaseServer {
 }
 
 impl DatabaseServer {
-    /// Connects and inspects the database, within `limit`.
-    pub(super) fn connect(&self, limit: Duration) -> Result<Postgres> {
+    /// A pool for work that this flag tells to stop.
+    ///
+    /// # Errors
+    /// Those of [`SessionPool::new`].
+    pub(super) fn session_pool(&self, stop: &Arc<AtomicBool>) -> Result<SessionPool> {
+        Ok(SessionPool::new(Arc::clone(&self.target), self.pool)?.stopped_by(stop))
+    }
+
+    /// Connects and inspects the database, within `limit`. `stop` ends every wait on its connections.
+    pub(super) fn connect(&self, limit: Duration, stop: &Arc<AtomicBool>) -> Result<Postgres> {
         let location = self.target.location();
-        let pool = SessionPool::new(Arc::clone(&self.target), self.pool)?;
+        let pool = self.session_pool(stop)?;
         let warnings = self.target.warnings.iter().map(ToString::to_string).collect();
         let mut store = Postgres { location, pool, warnings, state: Mutex::default() };
         store.find(limit).map_err(|error| match error.kind {
@@ -55,8 +64,8 @@ impl DatabaseServer {
     }
 
     /// Connects to a server that accepts writes.
-    pub(super) fn connect_to_write(&self) -> Result<Postgres> {
-        let store = self.connect(self.pool.connect)?;
+    pub(super) fn connect_to_write(&self, stop: &Arc<AtomicBool>) -> Result<Postgres> {
+        let store = self.connect(self.pool.connect, stop)?;
         match store.state(|state| state.read_only) {
             None => Ok(store),
             Some(reason) => Err(store.at(reason.error())),
@@ -69,7 +78,7 @@ impl DatabaseServer {
         let mut pause = *PAUSES.start();
         let mut reported: Option<Error> = None;
         loop {
-            let error = match wait.retry_while_blocked(|| self.connect_to_write()) {
+            let error = match wait.retry_while_blocked(|| self.connect_to_write(wait.cancelled)) {
                 Err(error) if is_lost(&error) => error,
                 Err(error) => return Err(error.leaving(StateLeft::Unchanged)),
                 Ok(store) => return Ok(store),
@@ -111,13 +120,13 @@ impl Database for DatabaseServer {
     fn open_read_only(&self, wait: &WaitPolicy<'_>) -> Result<OpenedReadOnly> {
         // The timeout of the policy is for locks; connecting to a server always takes a while.
         let limit = wait.timeout.map_or(self.pool.connect, |limit| limit.max(INSPECTION_TIMEOUT));
-        let store = self.connect(limit.min(self.pool.connect))?;
+        let store = self.connect(limit.min(self.pool.connect), wait.cancelled)?;
         let has_tables = store.state(|state| state.has_tables);
         Ok(OpenedReadOnly { database: Some(Box::new(store)), has_tables })
     }
 
     fn prove_writable(&self) -> Result<()> {
-        self.connect_to_write().map(drop)
+        self.connect_to_write(&Arc::default()).map(drop)
     }
 
     fn examine(&self, wait: &WaitPolicy<'_>) -> Examination {
@@ -125,7 +134,7 @@ impl Database for DatabaseServer {
     }
 
     fn migrating(&self) -> Option<Holder> {
-        let pool = SessionPool::new(Arc::clone(&self.target), self.pool).ok()?;
+        let pool = self.session_pool(&Arc::default()).ok()?;
         pool.run_within(INSPECTION_TIMEOUT, lock::holder).ok()?
     }
 }

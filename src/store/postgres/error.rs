@@ -1,4 +1,4 @@
-//! Translates the errors of the crate `postgres`: kind and remedy by SQLSTATE, severity and the
+//! Translates the errors of a connection: kind and remedy by SQLSTATE, severity and the
 //! server's routine; by a text only in [`known_text`].
 
 #[cfg(test)]
@@ -6,9 +6,12 @@ mod tests;
 
 use std::error::Error as StdError;
 use std::io;
+use std::time::Duration;
 
-use postgres::error::{DbError, Severity, SqlState};
+use tokio_postgres::error::{DbError, Severity, SqlState};
 
+use super::client::ClientError;
+use super::limited_stream::AnswerTooLong;
 use super::url::Password;
 use crate::error::{Cause, Error, Kind};
 use crate::store::interrupted;
@@ -30,13 +33,36 @@ pub fn is_lock_timeout(error: &Error) -> bool {
     matches!(error.cause.as_deref(), Some(Cause::SqlState(state)) if state == code)
 }
 
-/// An error of the crate `postgres` with kind and remedy, without the password of the connection.
-pub fn from_postgres(cause: &postgres::Error, password: Option<&Password>) -> Error {
-    let error = match cause.as_db_error() {
-        Some(error) => from_server(error),
-        None => from_connection(cause),
+/// An error of a connection with kind and remedy, without its password.
+pub fn from_client(cause: &ClientError, password: Option<&Password>) -> Error {
+    let error = match cause {
+        ClientError::Server(error) => match error.as_db_error() {
+            Some(error) => from_server(error),
+            None => from_connection(error),
+        },
+        ClientError::System(error) => {
+            Error::new(Kind::Unavailable, io_message(error)).remedy(CHECK_SERVER)
+        }
+        ClientError::TooLong(fault) => too_long(fault),
+        ClientError::NoAnswer(limit) => no_answer(*limit),
+        ClientError::Stopped => interrupted(),
+        ClientError::GivenUp => {
+            Error::new(Kind::Unavailable, "the connection was closed").remedy(CHECK_SERVER)
+        }
     };
     Error { what: printable(&error.what, password), ..error }
+}
+
+/// The error of a server that does not answer in time.
+pub fn no_answer(limit: Duration) -> Error {
+    let what = format!("the server does not answer within {:.1} s", limit.as_secs_f32());
+    Error::new(Kind::Unavailable, what).remedy("check the server and the network to it")
+}
+
+fn too_long(fault: &AnswerTooLong) -> Error {
+    Error::new(Kind::Unavailable, fault.to_string()).remedy(
+        "check host and port in the URL: what answers there is not PostgreSQL, or it is broken",
+    )
 }
 
 /// A message of a server without the password, which a pooler may repeat, and shortened. What shows it
@@ -198,8 +224,6 @@ pub enum KnownText {
     TableDenied,
     /// The login failed without an error of the server.
     LoginFailed,
-    /// The connection timeout is over.
-    ConnectTimeout,
 }
 
 /// Recognises a text whose meaning no field of the error has. All comparisons with texts stand here:
@@ -211,7 +235,6 @@ pub enum KnownText {
 pub fn known_text(text: &str) -> Option<KnownText> {
     match text {
         "authentication error" | "invalid configuration" => Some(KnownText::LoginFailed),
-        "timeout waiting for server" => Some(KnownText::ConnectTimeout),
         _ if text.ends_with("due to user request") => Some(KnownText::CancelledByRequest),
         _ if text.starts_with("permission denied for schema ") => Some(KnownText::SchemaDenied),
         _ if text.starts_with("permission denied for table ") => Some(KnownText::TableDenied),
@@ -220,8 +243,11 @@ pub fn known_text(text: &str) -> Option<KnownText> {
 }
 
 /// An error that the server did not send: it cannot be reached, or the connection was lost.
-fn from_connection(cause: &postgres::Error) -> Error {
+fn from_connection(cause: &tokio_postgres::Error) -> Error {
     let root = root_cause(cause);
+    if let Some(fault) = answer_too_long(cause) {
+        return too_long(fault);
+    }
     let text = cause.to_string();
     let what = if cause.is_closed() {
         "the server has closed the connection".to_string()
@@ -233,14 +259,19 @@ fn from_connection(cause: &postgres::Error) -> Error {
                 return Error::new(Kind::Permission, format!("{text}: {root}"))
                     .remedy("check user and password in the URL, and pg_hba.conf of the server");
             }
-            Some(KnownText::ConnectTimeout) => text,
             _ => format!("{text}: {root}"),
         }
     };
     Error::new(Kind::Unavailable, what).remedy(CHECK_SERVER)
 }
 
-fn root_cause<'e>(error: &'e postgres::Error) -> &'e (dyn StdError + 'static) {
+/// The limit that an answer has passed, if that is why the connection was given up.
+fn answer_too_long(error: &tokio_postgres::Error) -> Option<&AnswerTooLong> {
+    let cause = error.source()?.downcast_ref::<io::Error>()?;
+    cause.get_ref()?.downcast_ref()
+}
+
+fn root_cause<'e>(error: &'e tokio_postgres::Error) -> &'e (dyn StdError + 'static) {
     let mut root: &(dyn StdError + 'static) = error;
     while let Some(source) = root.source() {
         root = source;

@@ -4,6 +4,7 @@
 
 use std::cell::RefCell;
 use std::fmt;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -44,7 +45,8 @@ impl LockedSession {
     /// Those of [`SessionPool::get`]; `Kind::TryAgain` after the policy's timeout, `Kind::Stopped`
     /// when it is cancelled. The lock is not held then.
     pub fn take(pool: &SessionPool, wait: &WaitPolicy<'_>) -> Result<LockedSession> {
-        let session = pool.get(CONNECT_TIMEOUT)?;
+        let mut session = pool.get(CONNECT_TIMEOUT)?;
+        session.bounds().stop = Arc::clone(wait.cancelled);
         let sql = format!("SELECT pg_try_advisory_lock({})", keys(&session.server.schema));
         let session = RefCell::new(session);
         let attempt = || {

@@ -1,8 +1,9 @@
 //! The PostgreSQL store: a server, reached through a small pool of connections. Only the files of this
-//! folder use the crates `postgres`, `r2d2` and `rustls`; a build without the feature has none of it.
+//! folder use the crates `tokio-postgres`, `r2d2` and `rustls`; a build without the feature has none of it.
 //!
 //! - [`database`], [`store`], [`transaction`] with [`statements`] and [`cancel_watch`]: the traits of the seam
-//! - [`url`], [`tls`], [`connect`], [`session`], [`pool`], [`error`]: connections
+//! - [`url`], [`tls`], [`connect`], [`session`], [`pool`], [`error`]: connections, which [`client`] opens with
+//!   [`server_address`], within the bounds of [`answer_watch`] and [`limited_stream`]
 //! - [`inspect`], [`catalog`], [`constraint`], [`attributes`], [`ledger`], [`exceptions`], [`damage`], [`counters`]: what is in the database
 //! - [`lock`]: the migration lock; [`obstacles`]: what prevents the creation of missing objects
 //! - [`existing_table`], [`violations`], [`rebuild_plan`], [`refusals`], [`rebuild`], [`conversion`],
@@ -14,11 +15,13 @@
 //!   [`trial`]: backups, by `pg_dump` and `pg_restore`
 //! - [`checkup`], [`role`]: `cts doctor`
 
+mod answer_watch;
 mod attributes;
 mod backup;
 mod cancel_watch;
 mod catalog;
 mod checkup;
+mod client;
 mod client_environment;
 mod client_program;
 mod client_run;
@@ -39,6 +42,7 @@ mod foreign_code;
 mod index;
 mod inspect;
 mod ledger;
+mod limited_stream;
 mod lock;
 mod obstacles;
 mod online_index;
@@ -50,6 +54,7 @@ mod refusals;
 mod restore;
 mod role;
 mod sequences;
+mod server_address;
 mod session;
 mod statements;
 mod store;

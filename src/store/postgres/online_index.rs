@@ -65,7 +65,8 @@ pub fn build(
     let object = Object::Index(table.into(), index.name.to_string());
     let pid = session.number("SELECT pg_backend_pid()")?;
     let token = session.cancel_token();
-    let build = Build { pool, pid, object: &object, wait, cancel: &|| pool.cancel(&token) };
+    let cancel = || token.iter().for_each(|request| drop(request.send()));
+    let build = Build { pool, pid, object: &object, wait, cancel: &cancel };
     let Finished { locked, result } = build.run(locked, statements)?;
     if let Err(error) = result {
         drop_invalid(locked, &index.name);

@@ -2,14 +2,14 @@
 //! a limit, also where the server does not answer: a server that hangs must not hang the health
 //! answers of cts.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use postgres::CancelToken;
 use r2d2::{ManageConnection, NopErrorHandler, Pool, PooledConnection};
 
+use super::answer_watch::AnswerBounds;
 use super::connect::connect;
 use super::error::is_lost;
 use super::session::Session;
@@ -17,11 +17,7 @@ use super::tls::Tls;
 use super::url::Target;
 use crate::error::{Error, Kind, Result};
 use crate::store::PoolState;
-use crate::system::deadline::{BackgroundTask, NoResult};
 
-/// Threads that may wait at the same time for servers that do not answer; of attempts to connect,
-/// for each host.
-const UNANSWERED_MAX: usize = 4;
 /// How long opening a connection in place of an old one is retried. A server at its connection
 /// limit may need that long to end the old one.
 const REPLACE_TIMEOUT: Duration = Duration::from_millis(500);
@@ -50,11 +46,9 @@ pub struct SessionPool {
     tls: Arc<Tls>,
     pool: Pool<SessionSource>,
     opened: OpenedSessions,
-    /// Queries that a server has not answered within their limit.
-    unanswered: Arc<AtomicUsize>,
-    /// The same of attempts to connect, for each host.
-    unanswered_connects: Vec<Arc<AtomicUsize>>,
     connect_timeout: Duration,
+    /// Becomes true when the work is told to stop, which ends every wait.
+    stop: Arc<AtomicBool>,
 }
 
 /// Connections that are open and not yet in the pool.
@@ -105,14 +99,18 @@ impl SessionPool {
             .error_handler(Box::new(NopErrorHandler))
             .build_unchecked(SessionSource { opened: Arc::clone(&opened) });
         Ok(SessionPool {
-            unanswered_connects: target.hosts.iter().map(|_| Arc::default()).collect(),
             target,
             tls,
             pool,
             opened,
-            unanswered: Arc::default(),
             connect_timeout: settings.connect,
+            stop: Arc::default(),
         })
+    }
+
+    /// The same pool for work that this flag tells to stop.
+    pub fn stopped_by(self, stop: &Arc<AtomicBool>) -> SessionPool {
+        SessionPool { stop: Arc::clone(stop), ..self }
     }
 
     /// A connection, an idle one or a new one, within `limit` and the limit of the pool.
@@ -123,8 +121,9 @@ impl SessionPool {
     pub fn get(&self, limit: Duration) -> Result<PooledSession> {
         let limit = limit.min(self.connect_timeout);
         let mut has_replaced = false;
-        while let Some(idle) = self.pool.try_get() {
+        while let Some(mut idle) = self.pool.try_get() {
             if idle.is_usable() && !idle.is_old() {
+                *idle.bounds() = AnswerBounds::of_statements(&self.stop);
                 return Ok(idle);
             }
             has_replaced |= idle.is_usable();
@@ -137,10 +136,12 @@ impl SessionPool {
             }?;
             locked(&self.opened).push(session);
         }
-        self.pool.get_timeout(limit).map_err(|_| {
+        let mut session = self.pool.get_timeout(limit).map_err(|_| {
             let what = format!("all {} connections of the pool are in use", self.pool.max_size());
             Error::new(Kind::Unavailable, what).remedy("raise CTS_POOL_MAX")
-        })
+        })?;
+        *session.bounds() = AnswerBounds::of_statements(&self.stop);
+        Ok(session)
     }
 
     /// Opens a connection in place of one that was just closed, and that the server may still
@@ -162,13 +163,11 @@ impl SessionPool {
     fn open(&self, limit: Duration) -> Result<Session> {
         let deadline = Instant::now() + limit;
         let mut errors: Vec<Error> = Vec::new();
-        let hosts = self.target.hosts.iter().zip(&self.unanswered_connects);
-        for (hosts_left, (host, unanswered)) in
-            (1..=self.target.hosts.len() as u32).rev().zip(hosts)
-        {
+        let hosts = &self.target.hosts;
+        for (hosts_left, host) in (1..=hosts.len() as u32).rev().zip(hosts) {
             let share = deadline.saturating_duration_since(Instant::now()) / hosts_left;
-            let (target, tls, at) = (Arc::clone(&self.target), Arc::clone(&self.tls), host.clone());
-            match within(unanswered, share, move || connect(&target, &tls, &at)) {
+            let bounds = AnswerBounds::within(share, &self.stop);
+            match connect(&self.target, &self.tls, host, &bounds) {
                 Ok(session) => return Ok(session),
                 Err(error) => errors.push(error.at(host.name())),
             }
@@ -176,40 +175,31 @@ impl SessionPool {
         Err(one_of_all_hosts(errors))
     }
 
-    /// Runs `work` on a connection of the pool, on a thread of its own, within `limit`. If the
-    /// connection turns out to be lost, by a restart of the server for example, `work` runs once
-    /// more on a new one.
+    /// Runs `work` on a connection of the pool within `limit`. If the connection turns out to be lost,
+    /// by a restart of the server for example, `work` runs once more on a new one.
     ///
     /// # Errors
-    /// Those of [`SessionPool::get`] and of `work`; `Kind::Unavailable` after the limit. The thread
-    /// then ends when the server answers or the connection is lost, and its result is discarded.
+    /// Those of [`SessionPool::get`] and of `work`; `Kind::Unavailable` after the limit. The connection is
+    /// closed then.
     pub fn run_within<T, W>(&self, limit: Duration, work: W) -> Result<T>
     where
-        T: Send + 'static,
-        W: Fn(&mut Session) -> Result<T> + Clone + Send + 'static,
+        W: Fn(&mut Session) -> Result<T>,
     {
         let deadline = Instant::now() + limit;
         let left = || deadline.saturating_duration_since(Instant::now());
-        let once = |work: W| {
+        let once = || {
             let mut session = self.get(left())?;
-            within(&self.unanswered, left(), move || {
-                let done = work(&mut session);
-                if done.as_ref().is_err_and(is_lost) {
-                    session.mark_broken();
-                }
-                done
-            })
+            session.bounds().deadline = Some((deadline, limit));
+            let done = work(&mut session);
+            if done.as_ref().is_err_and(is_lost) {
+                session.mark_broken();
+            }
+            done
         };
-        match once(work.clone()) {
-            Err(error) if is_lost(&error) && !left().is_zero() => once(work),
+        match once() {
+            Err(error) if is_lost(&error) && !left().is_zero() => once(),
             other => other,
         }
-    }
-
-    /// Asks the server to cancel the statement that runs on a connection.
-    pub fn cancel(&self, token: &CancelToken) {
-        // Without an answer the statement ends with its connection.
-        let _ = token.cancel_query(self.tls.connector());
     }
 
     /// The connections of the pool.
@@ -241,53 +231,5 @@ fn one_of_all_hosts(mut errors: Vec<Error>) -> Error {
                 ..decisive
             }
         }
-    }
-}
-
-/// Runs `work` on a thread of its own, and waits for its result until `limit` is over. `unanswered`
-/// counts the threads whose result has not come.
-fn within<T: Send + 'static>(
-    unanswered: &Arc<AtomicUsize>,
-    limit: Duration,
-    work: impl FnOnce() -> Result<T> + Send + 'static,
-) -> Result<T> {
-    let no_answer = || {
-        let what = format!("the server does not answer within {:.1} s", limit.as_secs_f32());
-        Error::new(Kind::Unavailable, what).remedy("check the server and the network to it")
-    };
-    let counted = UnansweredThread::new(unanswered);
-    if counted.before >= UNANSWERED_MAX {
-        return Err(no_answer());
-    }
-    let task = BackgroundTask::start("query", move || {
-        let result = work();
-        drop(counted);
-        result
-    })?;
-    task.within(limit).unwrap_or_else(|reason| match reason {
-        NoResult::DeadlinePassed => Err(no_answer()),
-        NoResult::ThreadEnded => {
-            Err(Error::new(Kind::Io, "the thread that queried the server has ended"))
-        }
-    })
-}
-
-/// One of the counted threads, until it is dropped.
-struct UnansweredThread {
-    counter: Arc<AtomicUsize>,
-    /// How many there were before it.
-    before: usize,
-}
-
-impl UnansweredThread {
-    fn new(counter: &Arc<AtomicUsize>) -> UnansweredThread {
-        let before = counter.fetch_add(1, Ordering::Relaxed);
-        UnansweredThread { counter: Arc::clone(counter), before }
-    }
-}
-
-impl Drop for UnansweredThread {
-    fn drop(&mut self) {
-        self.counter.fetch_sub(1, Ordering::Relaxed);
     }
 }

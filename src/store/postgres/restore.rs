@@ -30,9 +30,9 @@ const APPLICATION: &str = "cts restore";
 const SHOWN_NAMES: usize = 5;
 
 impl Restore for DatabaseServer {
-    fn restore_place(&self, _: UtcTime, _: &WaitPolicy<'_>) -> Result<RestorePlace> {
+    fn restore_place(&self, _: UtcTime, wait: &WaitPolicy<'_>) -> Result<RestorePlace> {
         let location = self.identity().location;
-        let store = self.connect_to_write()?;
+        let store = self.connect_to_write(wait.cancelled)?;
         store
             .pool
             .run_within(INSPECTION_TIMEOUT, refuse_occupied_schema)
@@ -79,8 +79,8 @@ impl RestoreDraft for ServerDraft<'_> {
         self.database
     }
 
-    fn prove(&self, _: &WaitPolicy<'_>) -> Result<BackupContent> {
-        self.database.content()
+    fn prove(&self, wait: &WaitPolicy<'_>) -> Result<BackupContent> {
+        self.database.content(wait)
     }
 
     fn keep_present(&mut self, _: &WaitPolicy<'_>) -> Result<()> {
@@ -114,7 +114,7 @@ impl DatabaseServer {
     /// # Errors
     /// Where the file cannot be restored here. Nothing was changed, unless the error says otherwise.
     pub(super) fn restore_from(&self, file: &Path, wait: &WaitPolicy<'_>) -> Result<()> {
-        let pool = self.session_pool()?;
+        let pool = self.session_pool(wait.cancelled)?;
         let server = pool.run_within(INSPECTION_TIMEOUT, |session| Ok(session.server.clone()))?;
         let programs = self.programs.find(Some(server.version), wait)?;
         let schema = DumpFile::read(file, &programs, wait)?.schema;
@@ -167,8 +167,8 @@ impl DatabaseServer {
     ///
     /// # Errors
     /// [`Kind::Data`] with the damage; or where it cannot be read.
-    pub(super) fn content(&self) -> Result<BackupContent> {
-        let mut store = self.connect(self.pool.connect)?;
+    pub(super) fn content(&self, wait: &WaitPolicy<'_>) -> Result<BackupContent> {
+        let mut store = self.connect(self.pool.connect, wait.cancelled)?;
         let damage = store.find_damage(DamageScope::Everything)?;
         if let Some(line) = damage.pages.first() {
             return Err(Error::new(

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use postgres::{CancelToken, Client, SimpleQueryMessage};
+use tokio_postgres::SimpleQueryMessage;
 
+use super::answer_watch::AnswerBounds;
 use super::catalog::SessionCatalog;
+use super::client::{CancelRequest, Client, ClientError};
 use super::connect::{INSPECTION_STATEMENT_TIMEOUT, SessionServer};
 use super::error;
 use super::foreign_code::SessionForeignCode;
@@ -181,8 +183,13 @@ impl Session {
     }
 
     /// Cancels the statement that runs on this connection, from another thread.
-    pub fn cancel_token(&self) -> CancelToken {
+    pub fn cancel_token(&self) -> Option<CancelRequest> {
         self.client.cancel_token()
+    }
+
+    /// The bounds of the answers to come.
+    pub fn bounds(&mut self) -> &mut AnswerBounds {
+        self.client.bounds()
     }
 
     /// Makes the pool close the connection instead of reusing it.
@@ -200,8 +207,8 @@ impl Session {
         self.opened_at.elapsed() >= MAX_AGE
     }
 
-    fn error(&self, cause: &postgres::Error) -> Error {
-        error::from_postgres(cause, self.password.as_ref())
+    fn error(&self, cause: &ClientError) -> Error {
+        error::from_client(cause, self.password.as_ref())
     }
 }
 
@@ -220,11 +227,13 @@ pub fn results(
 ) -> Result<Vec<Vec<Row>>> {
     let query: Arc<str> = Arc::from(sql);
     let mut results = vec![Vec::new()];
-    let messages = client.simple_query(sql).map_err(|e| error::from_postgres(&e, password))?;
+    let messages = client.simple_query(sql).map_err(|e| error::from_client(&e, password))?;
     for message in messages {
         match message {
             SimpleQueryMessage::Row(row) => {
-                let cells = (0..row.len()).map(|at| row.get(at).map(str::to_string)).collect();
+                let cell = |at| row.try_get(at).map(|cell| cell.map(str::to_string));
+                let cells = (0..row.len()).map(cell).collect::<Result<_, _>>();
+                let cells = cells.map_err(|_| unreadable(sql, "has a value that is not UTF-8"))?;
                 if let Some(rows) = results.last_mut() {
                     rows.push(Row { cells, query: Arc::clone(&query) });
                 }

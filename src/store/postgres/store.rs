@@ -144,7 +144,7 @@ impl OpenDatabase for Postgres {
 impl Store for Postgres {
     fn lock<'s>(&'s mut self, wait: &WaitPolicy<'_>) -> Result<Box<dyn Change + 's>> {
         let locked = LockedSession::take(&self.pool, wait).map_err(|error| self.at(error))?;
-        let tx = PostgresTx::begin(locked, &self.pool, wait);
+        let tx = PostgresTx::begin(locked, wait);
         tx.map(|tx| Box::new(tx) as Box<dyn Change>).map_err(|error| self.at(error))
     }
 

@@ -10,7 +10,6 @@ use super::catalog::InvalidIndex;
 use super::error::is_lost;
 use super::foreign_code::{ForeignCode, Use};
 use super::lock::{self, LockedSession};
-use super::pool::SessionPool;
 use super::session::Session;
 use super::{
     correction, counters, damage, exceptions, index, inspect, obstacles, rebuild, rebuild_copy,
@@ -53,13 +52,9 @@ impl PostgresTx {
     ///
     /// # Errors
     /// If the server refuses a statement, or no thread can be started. No transaction is open then.
-    pub fn begin(
-        mut locked: LockedSession,
-        pool: &SessionPool,
-        wait: &WaitPolicy<'_>,
-    ) -> Result<PostgresTx> {
+    pub fn begin(mut locked: LockedSession, wait: &WaitPolicy<'_>) -> Result<PostgresTx> {
         let session = locked.session();
-        let watch = CancelWatch::start(session, pool, wait.cancelled)?;
+        let watch = CancelWatch::start(session, wait.cancelled)?;
         session.run(&format!(
             "BEGIN; SET LOCAL lock_timeout = {}; SET LOCAL statement_timeout = {}; SET LOCAL synchronous_commit = on",
             LOCK_TIMEOUT.as_millis(),
@@ -354,7 +349,9 @@ impl Change for PostgresTx {
 
     fn commit(mut self: Box<Self>, _: &WaitPolicy<'_>) -> Result<()> {
         self.is_open = false;
-        self.session().run_alone("COMMIT").map_err(|error| match is_lost(&error) {
+        let committed = self.session().run_alone("COMMIT");
+        let is_answered = self.session().is_usable();
+        committed.map_err(|error| match is_lost(&error) || !is_answered {
             true => Error { kind: Kind::InDoubt, ..error }
                 .leaving(StateLeft::InDoubt)
                 .remedy("run it again, which finds out"),

@@ -32,8 +32,8 @@ impl ServerTrial {
     ///
     /// # Errors
     /// [`Kind::Permission`] where the role may not create databases; or why it cannot be created.
-    pub fn create(of: &DatabaseServer, schema: &str) -> Result<ServerTrial> {
-        let pool = of.session_pool()?;
+    pub fn create(of: &DatabaseServer, schema: &str, wait: &WaitPolicy<'_>) -> Result<ServerTrial> {
+        let pool = of.session_pool(wait.cancelled)?;
         let mut session = pool.get(of.pool.connect)?;
         let row = session.row(
             "SELECT rolcreatedb OR rolsuper, rolname FROM pg_roles WHERE rolname = current_user",
@@ -56,7 +56,8 @@ impl ServerTrial {
         if schema != "public" {
             let target = trial.database.target.as_ref();
             let without_schema = Target { options: of.target.options.clone(), ..target.clone() };
-            let pool = SessionPool::new(Arc::new(public(without_schema)), of.pool)?;
+            let pool = SessionPool::new(Arc::new(public(without_schema)), of.pool)?
+                .stopped_by(wait.cancelled);
             pool.get(of.pool.connect)?.run(&format!("CREATE SCHEMA {}", quoted(schema)))?;
         }
         Ok(trial)
@@ -73,8 +74,8 @@ impl TrialDatabase for ServerTrial {
         &self.database
     }
 
-    fn prove(&self, _: &WaitPolicy<'_>) -> Result<BackupContent> {
-        self.database.content()
+    fn prove(&self, wait: &WaitPolicy<'_>) -> Result<BackupContent> {
+        self.database.content(wait)
     }
 }
 

@@ -44,13 +44,6 @@ fn threads(service: &Service) -> usize {
     fs::read_dir(format!("/proc/{}/task", service.child.id())).unwrap().count()
 }
 
-/// The threads that wait for the server.
-fn query_threads(service: &Service) -> usize {
-    let tasks = fs::read_dir(format!("/proc/{}/task", service.child.id())).unwrap();
-    let names = tasks.map(|task| fs::read_to_string(task.unwrap().path().join("comm")));
-    names.filter(|name| name.as_ref().is_ok_and(|name| name.trim() == "query")).count()
-}
-
 /// The sessions of cts on the server.
 fn sessions(database: &Database) -> i64 {
     let sql = format!("SELECT count(*) FROM pg_stat_activity WHERE usename = '{}'", database.name);
@@ -134,7 +127,7 @@ fn a_hanging_server_does_not_exhaust_threads_or_trigger_the_watchdog() {
     let most = answers.iter().map(|(_, count)| *count).max().unwrap();
     eprintln!("{before} threads, then at most {most}; the slowest answer took {slowest:?}");
     assert!(slowest < Duration::from_secs(4), "{slowest:?}");
-    // Four queries may hang, and the HTTP server may have started some workers.
+    // The HTTP server may have started some workers.
     assert!(most <= before + 10, "{before} threads, then {most}");
     // Longer than an inspection or a write may take before it counts as hanging.
     while paused.elapsed() < Duration::from_secs(23) {
@@ -148,8 +141,8 @@ fn a_hanging_server_does_not_exhaust_threads_or_trigger_the_watchdog() {
         assert!(notification.contains("READY=1") || notification == "WATCHDOG=1", "{notification}");
     }
     assert!(!service.log().contains("has not answered"), "{}", service.log());
-    // At most two had a connection, and at most four try to make one.
-    assert!((1..=6).contains(&query_threads(&service)), "{}", query_threads(&service));
+    // No thread waits for the server longer than its limit.
+    assert!(threads(&service) <= before + 8, "{before} threads, then {}", threads(&service));
     assert_eq!(service.get("/livez").code, 200);
     cluster.resume();
     recovers(&service, "a pause of 23 s");
@@ -169,7 +162,7 @@ fn a_service_stops_though_its_server_hangs() {
     let (code, log) = service.stop();
     eprintln!("ended {:?} after SIGTERM", start.elapsed());
     assert_eq!(code, Some(0), "{log}");
-    assert!(start.elapsed() < Duration::from_secs(10), "{log}");
+    assert!(start.elapsed() < Duration::from_secs(5), "{log}");
 }
 
 #[test]

@@ -77,7 +77,7 @@ fn packages(features: &[&str]) -> Vec<String> {
 
 #[test]
 fn only_the_build_with_postgresql_depends_on_its_crates() {
-    let of_postgres = ["postgres", "tokio", "r2d2", "rustls", "ring"];
+    let of_postgres = ["tokio-postgres", "tokio", "r2d2", "rustls", "ring"];
     let default = packages(&[]);
     assert!(default.iter().any(|name| name == "rusqlite"), "{default:?}");
     for name in of_postgres {

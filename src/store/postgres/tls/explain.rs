@@ -14,7 +14,7 @@ use crate::store::postgres::url::{AuthMethod, SslMode};
 
 impl Tls {
     /// The error of a connection that could not be opened, if the cause is TLS.
-    pub fn explain(&self, error: &postgres::Error) -> Option<Error> {
+    pub fn explain(&self, error: &tokio_postgres::Error) -> Option<Error> {
         let mut cause: Option<&(dyn Cause + 'static)> = error.source();
         while let Some(found) = cause {
             if let Some(explained) = self.explain_one(found) {

@@ -1,5 +1,5 @@
 //! Watches the login of a connection: which password a server asks for is seen here before it is
-//! answered. The crate `postgres` answers every request by itself, also for the password in clear text,
+//! answered. The library answers every request by itself, also for the password in clear text,
 //! whoever sends it. The negotiation of TLS, which comes before, is here for that reason too.
 //! (PostgreSQL documentation, "Message Flow", "SSL Session Encryption")
 
@@ -9,12 +9,12 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use postgres::Socket;
-use postgres::config::SslMode as Negotiation;
-use postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio_postgres::config::SslMode as Negotiation;
+use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use crate::store::postgres::limited_stream::LimitedStream;
 use crate::store::postgres::url::{AuthMethod, AuthMethods, TlsStart};
 
 /// The request for TLS: its length and its code. (PostgreSQL documentation, "Message Formats")
@@ -58,34 +58,46 @@ pub struct LoginWatch {
     pub without_tls: AuthMethods,
 }
 
+impl LoginWatch {
+    /// The watch over the login to one host.
+    pub fn of_host(&self, host: &str) -> HostLogin {
+        HostLogin { watch: self.clone(), host: host.to_string() }
+    }
+}
+
 /// A [`LoginWatch`] for one host.
 pub struct HostLogin {
     watch: LoginWatch,
     host: String,
 }
 
-impl MakeTlsConnect<Socket> for LoginWatch {
-    type Stream = WatchedStream;
+/// A connection of the operating system.
+pub trait Socket: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Socket for S {}
+
+impl<S: Socket> MakeTlsConnect<S> for LoginWatch {
+    type Stream = WatchedStream<S>;
     type TlsConnect = HostLogin;
     type Error = Failure;
 
     fn make_tls_connect(&mut self, host: &str) -> Result<HostLogin, Failure> {
-        Ok(HostLogin { watch: self.clone(), host: host.to_string() })
+        Ok(self.of_host(host))
     }
 }
 
-impl TlsConnect<Socket> for HostLogin {
-    type Stream = WatchedStream;
+impl<S: Socket> TlsConnect<S> for HostLogin {
+    type Stream = WatchedStream<S>;
     type Error = Failure;
-    type Future = Pin<Box<dyn Future<Output = Result<WatchedStream, Failure>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = Result<WatchedStream<S>, Failure>> + Send>>;
 
-    fn connect(self, socket: Socket) -> Self::Future {
+    fn connect(self, socket: S) -> Self::Future {
         Box::pin(self.negotiate(socket))
     }
 }
 
 impl HostLogin {
-    async fn negotiate(mut self, mut socket: Socket) -> Result<WatchedStream, Failure> {
+    async fn negotiate<S: Socket>(mut self, mut socket: S) -> Result<WatchedStream<S>, Failure> {
         let plain = |socket, accepted| WatchedStream::new(ByteStream::Plain(socket), accepted);
         if self.watch.negotiation == Negotiation::Disable {
             return Ok(plain(socket, self.watch.without_tls));
@@ -98,34 +110,69 @@ impl HostLogin {
                 _ => return Err(LoginFault::NoTls.into()),
             }
         }
-        let tls = MakeTlsConnect::<Socket>::make_tls_connect(&mut self.watch.tls, &self.host)?;
+        let tls = MakeTlsConnect::<S>::make_tls_connect(&mut self.watch.tls, &self.host)?;
         let stream = ByteStream::Tls(Box::new(tls.connect(socket).await?));
         Ok(WatchedStream::new(stream, self.watch.with_tls))
     }
 }
 
-enum ByteStream {
-    Plain(Socket),
-    Tls(Box<TlsOf<Socket>>),
+enum ByteStream<S: Socket> {
+    Plain(S),
+    Tls(Box<TlsOf<S>>),
 }
 
-/// A connection whose login is watched.
-pub struct WatchedStream {
-    stream: ByteStream,
+impl<S: Socket> ByteStream<S> {
+    fn stream(self: Pin<&mut Self>) -> Pin<&mut (dyn Duplex + Send)> {
+        match self.get_mut() {
+            ByteStream::Plain(socket) => Pin::new(socket),
+            ByteStream::Tls(stream) => Pin::new(&mut **stream),
+        }
+    }
+}
+
+impl<S: Socket> AsyncRead for ByteStream<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.stream().poll_read(context, buffer)
+    }
+}
+
+impl<S: Socket> AsyncWrite for ByteStream<S> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.stream().poll_write(context, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream().poll_flush(context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream().poll_shutdown(context)
+    }
+}
+
+/// A connection whose login is watched, and whose messages have limits.
+pub struct WatchedStream<S: Socket> {
+    stream: LimitedStream<ByteStream<S>>,
     /// What has come of the login; `None` once it is over.
     login: Option<Login>,
 }
 
-impl WatchedStream {
-    fn new(stream: ByteStream, accepted: AuthMethods) -> WatchedStream {
+impl<S: Socket> WatchedStream<S> {
+    fn new(stream: ByteStream<S>, accepted: AuthMethods) -> WatchedStream<S> {
+        let stream = LimitedStream::new(stream);
         WatchedStream { stream, login: Some(Login::new(accepted)) }
     }
 
-    fn stream(self: Pin<&mut Self>) -> Pin<&mut (dyn Duplex + Send)> {
-        match &mut self.get_mut().stream {
-            ByteStream::Plain(socket) => Pin::new(socket),
-            ByteStream::Tls(stream) => Pin::new(&mut **stream),
-        }
+    fn stream(self: Pin<&mut Self>) -> Pin<&mut LimitedStream<ByteStream<S>>> {
+        Pin::new(&mut self.get_mut().stream)
     }
 }
 
@@ -134,7 +181,7 @@ trait Duplex: AsyncRead + AsyncWrite + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Duplex for S {}
 
-impl AsyncRead for WatchedStream {
+impl<S: Socket> AsyncRead for WatchedStream<S> {
     /// A message that is refused is not passed on, so that nothing answers it.
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -160,7 +207,7 @@ impl AsyncRead for WatchedStream {
     }
 }
 
-impl AsyncWrite for WatchedStream {
+impl<S: Socket> AsyncWrite for WatchedStream<S> {
     fn poll_write(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -178,9 +225,9 @@ impl AsyncWrite for WatchedStream {
     }
 }
 
-impl TlsStream for WatchedStream {
+impl<S: Socket> TlsStream for WatchedStream<S> {
     fn channel_binding(&self) -> ChannelBinding {
-        match &self.stream {
+        match self.stream.get_ref() {
             ByteStream::Plain(_) => ChannelBinding::none(),
             ByteStream::Tls(stream) => stream.channel_binding(),
         }

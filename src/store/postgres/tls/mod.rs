@@ -1,5 +1,5 @@
 //! TLS towards the server, as libpq has it (PostgreSQL documentation, "SSL Support" of libpq):
-//! from [`TlsSettings`] to what `postgres::Config` needs to connect. What is verified is decided
+//! from [`TlsSettings`] to what `tokio_postgres::Config` needs to connect. What is verified is decided
 //! here; [`mod@verifier`] verifies it, and [`Tls::explain`] says what to do if that fails.
 //!
 //! Stricter than libpq: `prefer` accepts a server without TLS, but does not retry without TLS after
@@ -23,19 +23,19 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use postgres::config::{SslMode as Negotiation, SslNegotiation};
 use rustls::client::WantsClientCert;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateRevocationListDer, PrivateKeyDer};
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, ConfigBuilder, RootCertStore};
+use tokio_postgres::config::{SslMode as Negotiation, SslNegotiation};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::url::{AuthMethods, Endpoint, Host, Root, SslMode, TlsSettings, TlsVersions};
 use crate::error::{Error, Kind, Result};
 use crate::system::small_file::{self, CERTIFICATES_BYTES_MAX};
-use login::LoginWatch;
+pub use login::LoginWatch;
 use revocation::is_list;
 use system_clock::SystemClock;
 use verifier::Verifier;
@@ -115,20 +115,22 @@ impl Tls {
         Ok(Tls { connector, mode: settings.mode, demand, has_accepted_logins })
     }
 
-    /// For `postgres::Config::connect`.
-    pub fn connector(&self) -> LoginWatch {
-        self.connector.clone()
+    /// What negotiates TLS with a host and watches the login there. A Unix socket never uses TLS, and proves
+    /// who the server is.
+    pub fn connector(&self, host: &Host) -> LoginWatch {
+        match host.endpoint {
+            Endpoint::Tcp(_) => self.connector.clone(),
+            Endpoint::Unix(_) => LoginWatch {
+                negotiation: Negotiation::Disable,
+                without_tls: AuthMethods::ALL,
+                ..self.connector.clone()
+            },
+        }
     }
 
-    /// Makes a configuration pass every connection to a host through [`LoginWatch`], which negotiates TLS
-    /// itself. A Unix socket never uses TLS.
-    pub fn configure(&self, config: &mut postgres::Config, host: &Host) {
-        match host.endpoint {
-            Endpoint::Unix(_) => config.ssl_mode(Negotiation::Disable),
-            Endpoint::Tcp(_) => {
-                config.ssl_mode(Negotiation::Require).ssl_negotiation(SslNegotiation::Direct)
-            }
-        };
+    /// Makes a configuration pass every connection through [`LoginWatch`], which negotiates TLS itself.
+    pub fn configure(config: &mut tokio_postgres::Config) {
+        config.ssl_mode(Negotiation::Require).ssl_negotiation(SslNegotiation::Direct);
     }
 }
 

@@ -227,11 +227,7 @@ fn the_key_of_a_certificate_of_any_version_is_found() {
 fn a_socket_never_has_tls() {
     let tls = Tls::new(&settings(SslMode::Require, None)).unwrap();
     let host = |endpoint| Host { endpoint, address: None, port: 5432, password: None };
-    let mode = |endpoint| {
-        let mut config = postgres::Config::new();
-        tls.configure(&mut config, &host(endpoint));
-        config.get_ssl_mode()
-    };
+    let mode = |endpoint| tls.connector(&host(endpoint)).negotiation;
     assert_eq!(mode(Endpoint::Unix("/run".into())), Negotiation::Disable);
     assert_eq!(mode(Endpoint::Tcp("db".into())), Negotiation::Require);
 }

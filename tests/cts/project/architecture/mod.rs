@@ -31,12 +31,12 @@ const FOLDERS: [&[&str]; 14] = [
 ];
 
 /// Foreign crates that have one place, and that place.
-const PLACES: [(&str, &[&str]); 16] = [
+const PLACES: [(&str, &[&str]); 17] = [
     ("clap", &["src/cli/"]),
+    ("futures_core", &["src/store/postgres/client.rs"]),
     ("include_dir", &["src/store/schema.rs"]),
     ("indicatif", &["src/system/progress.rs"]),
     ("listenfd", &["src/http/listener.rs"]),
-    ("postgres", &["src/store/postgres/"]),
     ("r2d2", &["src/store/postgres/"]),
     ("rusqlite", &["src/store/sqlite/"]),
     ("rustls", &["src/store/postgres/tls/"]),
@@ -44,7 +44,8 @@ const PLACES: [(&str, &[&str]); 16] = [
     ("signal_hook", &["src/system/signals.rs"]),
     ("strsim", &["src/config/known.rs"]),
     ("tiny_http", &["src/http/response.rs"]),
-    ("tokio", &["src/store/postgres/tls/"]),
+    ("tokio", &["src/store/postgres/"]),
+    ("tokio_postgres", &["src/store/postgres/"]),
     ("tokio_postgres_rustls", &["src/store/postgres/tls/"]),
     ("webpki", &["src/store/postgres/tls/"]),
     ("zstd", &["src/backup/compress.rs"]),

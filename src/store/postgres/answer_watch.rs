@@ -1,0 +1,231 @@
+//! Bounds every wait for a server: by a deadline of the work, by a time for each answer, or, where the time
+//! grows with the tables, by whether the server still answers other connections; and by being told to stop.
+
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+use super::client::ClientError;
+use super::server_address::ServerAddress;
+
+/// Between two looks at the bounds while an answer is waited for.
+pub const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+/// How long the server has, after the work was told to stop, to end it: a cancel request is under way then.
+const STOP_TIMEOUT: Duration = Duration::from_secs(3);
+/// A statement without a time limit: how often the server is asked whether it answers at all, how long that may take,
+/// and how long it may fail before the server counts as gone.
+const SIGN_INTERVAL: Duration = Duration::from_secs(15);
+const SIGN_TIMEOUT: Duration = Duration::from_secs(10);
+const SILENCE_MAX: Duration = Duration::from_secs(60);
+/// The longest that any statement may take. One process of a server that is stopped looks like one that computes.
+const STATEMENT_MAX: Duration = Duration::from_secs(48 * 60 * 60);
+
+/// How long an answer is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AnswerLimit {
+    /// This long.
+    Within(Duration),
+    /// As long as the server answers other connections.
+    WhileServerAnswers,
+}
+
+/// The bounds of the answers on a connection.
+#[derive(Clone, Debug)]
+pub struct AnswerBounds {
+    /// The bound of each answer.
+    pub each: AnswerLimit,
+    /// When all of the work has to be done, and how long it had for that.
+    pub deadline: Option<(Instant, Duration)>,
+    /// Becomes true when the work is told to stop.
+    pub stop: Arc<AtomicBool>,
+}
+
+impl AnswerBounds {
+    /// Those of statements whose time is not known.
+    pub fn of_statements(stop: &Arc<AtomicBool>) -> AnswerBounds {
+        AnswerBounds {
+            each: AnswerLimit::WhileServerAnswers,
+            deadline: None,
+            stop: Arc::clone(stop),
+        }
+    }
+
+    /// Those of work that has `limit` from now on.
+    pub fn within(limit: Duration, stop: &Arc<AtomicBool>) -> AnswerBounds {
+        AnswerBounds {
+            each: AnswerLimit::Within(limit),
+            deadline: Some((Instant::now() + limit, limit)),
+            stop: Arc::clone(stop),
+        }
+    }
+
+    /// Ends the wait for a connection whose time is over, or that is not needed any longer.
+    ///
+    /// # Errors
+    /// [`ClientError::NoAnswer`] or [`ClientError::Stopped`].
+    pub fn check_connecting(&self) -> Result<(), ClientError> {
+        if self.stop.load(Ordering::Relaxed) {
+            return Err(ClientError::Stopped);
+        }
+        match self.deadline {
+            Some((deadline, limit)) if Instant::now() >= deadline => {
+                Err(ClientError::NoAnswer(limit))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The error of a wait that these bounds end.
+    pub fn no_answer(&self) -> ClientError {
+        ClientError::NoAnswer(match (self.deadline, self.each) {
+            (Some((_, limit)), _) | (None, AnswerLimit::Within(limit)) => limit,
+            (None, AnswerLimit::WhileServerAnswers) => SILENCE_MAX,
+        })
+    }
+}
+
+/// A connection of its own to the server, under way: whether it was answered.
+type Sign = Pin<Box<dyn Future<Output = bool>>>;
+
+/// The connection that an answer comes on.
+#[derive(Clone, Copy)]
+pub struct AnsweringServer<'c> {
+    /// Where the server is.
+    pub address: &'c ServerAddress,
+    /// The connection.
+    pub requests: &'c tokio_postgres::Client,
+}
+
+/// Watches over the wait for one answer.
+pub struct AnswerWatch<'b> {
+    bounds: &'b AnswerBounds,
+    /// The server of an answer; `None` while connecting to it.
+    server: Option<AnsweringServer<'b>>,
+    started_at: Instant,
+    told_to_stop_at: Option<Instant>,
+    cancelling: Option<Sign>,
+    sign: Option<Sign>,
+    sign_begun_at: Instant,
+    answered_at: Instant,
+}
+
+impl<'b> AnswerWatch<'b> {
+    /// Of the answer to a statement.
+    pub fn of_answer(bounds: &'b AnswerBounds, server: AnsweringServer<'b>) -> AnswerWatch<'b> {
+        AnswerWatch { server: Some(server), ..AnswerWatch::of_connecting(bounds) }
+    }
+
+    /// Of a connection that is being opened.
+    pub fn of_connecting(bounds: &'b AnswerBounds) -> AnswerWatch<'b> {
+        let now = Instant::now();
+        AnswerWatch {
+            bounds,
+            server: None,
+            started_at: now,
+            told_to_stop_at: None,
+            cancelling: None,
+            sign: None,
+            sign_begun_at: now,
+            answered_at: now,
+        }
+    }
+
+    fn look(&mut self, context: &mut Context<'_>) -> Result<(), ClientError> {
+        let Some(server) = self.server else { return self.bounds.check_connecting() };
+        let now = Instant::now();
+        if self.bounds.stop.load(Ordering::Relaxed) {
+            let since = *self.told_to_stop_at.get_or_insert(now);
+            if now - since >= STOP_TIMEOUT {
+                return Err(ClientError::Stopped);
+            }
+            self.cancel(server, context);
+        }
+        if let Some((deadline, limit)) = self.bounds.deadline
+            && now >= deadline
+        {
+            return Err(ClientError::NoAnswer(limit));
+        }
+        let waited = now - self.started_at;
+        match self.bounds.each {
+            AnswerLimit::Within(limit) if waited >= limit => Err(ClientError::NoAnswer(limit)),
+            AnswerLimit::Within(_) => Ok(()),
+            AnswerLimit::WhileServerAnswers if waited >= STATEMENT_MAX => {
+                Err(ClientError::NoAnswer(STATEMENT_MAX))
+            }
+            AnswerLimit::WhileServerAnswers => self.look_for_sign(server.address, now, context),
+        }
+    }
+
+    /// Asks the server to cancel the statement, again and again: one that begins just now is not cancelled yet.
+    fn cancel(&mut self, server: AnsweringServer<'_>, context: &mut Context<'_>) {
+        let cancelling = self.cancelling.get_or_insert_with(|| {
+            let (address, token) = (server.address.clone(), server.requests.cancel_token());
+            Box::pin(async move { address.cancel(&token).await.is_ok() })
+        });
+        if cancelling.as_mut().poll(context).is_ready() {
+            self.cancelling = None;
+        }
+    }
+
+    /// Asks the server whether it answers at all, on a connection of its own.
+    fn look_for_sign(
+        &mut self,
+        server: &ServerAddress,
+        now: Instant,
+        context: &mut Context<'_>,
+    ) -> Result<(), ClientError> {
+        if let Some(sign) = &mut self.sign
+            && let Poll::Ready(answers) = sign.as_mut().poll(context)
+        {
+            self.sign = None;
+            if answers {
+                self.answered_at = now;
+            }
+        }
+        if self.sign.is_none() && now - self.sign_begun_at >= SIGN_INTERVAL {
+            let server = server.clone();
+            self.sign_begun_at = now;
+            self.sign = Some(Box::pin(async move {
+                timeout(SIGN_TIMEOUT, server.answers()).await.unwrap_or(false)
+            }));
+        }
+        match now - self.answered_at >= SILENCE_MAX {
+            true => Err(ClientError::NoAnswer(SILENCE_MAX)),
+            false => Ok(()),
+        }
+    }
+}
+
+/// Does work as long as the watch allows.
+///
+/// # Errors
+/// [`ClientError::NoAnswer`] or [`ClientError::Stopped`], when a bound is reached; the work is dropped then.
+pub async fn watched<T>(
+    work: impl Future<Output = T>,
+    mut watch: AnswerWatch<'_>,
+) -> Result<T, ClientError> {
+    let mut work = pin!(work);
+    let mut ticks = interval(LOOK_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut looked_at = Instant::now();
+    poll_fn(|context| {
+        if let Poll::Ready(done) = work.as_mut().poll(context) {
+            return Poll::Ready(Ok(done));
+        }
+        // A server that sends without end uses up the turns of this task, so that no tick comes.
+        while ticks.poll_tick(context).is_ready() {}
+        if looked_at.elapsed() >= LOOK_INTERVAL {
+            looked_at = Instant::now();
+            if let Err(error) = watch.look(context) {
+                return Poll::Ready(Err(error));
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}

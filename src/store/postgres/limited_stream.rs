@@ -1,0 +1,282 @@
+//! Limits what a server can make this process keep in memory. The length of each message is read before the
+//! message is, so that one that is too long is refused at its first bytes; and what comes without a
+//! request of ours in between is counted. A program that is not PostgreSQL, or one that is broken, may send
+//! anything. (PostgreSQL documentation, "Message Formats", "Message Flow")
+
+use std::fmt;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// The longest message up to the end of the login, in bytes. As in libpq (fe-connect.c, `MAX_ERRLEN`).
+const LOGIN_MESSAGE_BYTES_MAX: u64 = 30_000;
+/// All that a server sends up to the end of the login, and after it until it is ready for the first query: notices
+/// of a login trigger among it.
+const LOGIN_BYTES_MAX: u64 = 256 << 10;
+/// The longest message afterwards, in bytes. A row of the catalogue, the longest that cts reads, has some
+/// hundred.
+const MESSAGE_BYTES_MAX: u64 = 2 << 20;
+/// The longest answer, in bytes. That with the catalogue of our tables has about 100 KiB.
+const ANSWER_BYTES_MAX: u64 = 16 << 20;
+/// All values of settings that a server reports over the life of a connection, in bytes: the library keeps each
+/// name. PostgreSQL reports 15 of them, and later those that change.
+const SETTINGS_BYTES_MAX: u64 = 256 << 10;
+
+/// The letter of a message that says that the server is ready for a query.
+const READY_FOR_QUERY: u8 = b'Z';
+/// The letter of a message with the value of a setting.
+const PARAMETER_STATUS: u8 = b'S';
+
+/// A server has sent more than cts reads of any.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AnswerTooLong {
+    /// A message of this many bytes; the limit.
+    Message(u64, u64),
+    /// A message whose length is less than that of the length itself.
+    NoMessage,
+    /// More than this many bytes before the login was over.
+    Login(u64),
+    /// More than this many bytes without a request.
+    Answer(u64),
+    /// Rows that take more than this many bytes of memory.
+    Rows(u64),
+    /// More than this many bytes of settings.
+    Settings(u64),
+}
+
+impl fmt::Display for AnswerTooLong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            AnswerTooLong::Message(bytes, limit) => write!(
+                f,
+                "the server announces a message of {bytes} bytes, and the longest that is read has {limit}"
+            ),
+            AnswerTooLong::NoMessage => {
+                f.write_str("the server announces a message that is shorter than its own header")
+            }
+            AnswerTooLong::Login(limit) => {
+                write!(f, "the server sends more than {limit} bytes before it is ready for a query")
+            }
+            AnswerTooLong::Answer(limit) => {
+                write!(f, "the server sends more than {limit} bytes in answer to one request")
+            }
+            AnswerTooLong::Rows(limit) => {
+                write!(
+                    f,
+                    "the server answers with rows that take more than {limit} bytes of memory"
+                )
+            }
+            AnswerTooLong::Settings(limit) => {
+                write!(f, "the server reports more than {limit} bytes of settings")
+            }
+        }
+    }
+}
+
+impl std::error::Error for AnswerTooLong {}
+
+/// A connection of which only messages within the limits are read.
+pub struct LimitedStream<S> {
+    stream: S,
+    meter: MessageMeter,
+}
+
+impl<S> LimitedStream<S> {
+    /// Wraps a connection whose next byte is the first of a message.
+    pub fn new(stream: S) -> LimitedStream<S> {
+        LimitedStream { stream, meter: MessageMeter::default() }
+    }
+
+    /// The connection.
+    pub fn get_ref(&self) -> &S {
+        &self.stream
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for LimitedStream<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
+        let read = buffer.filled().get(before..).unwrap_or_default();
+        match self.meter.read(read) {
+            Ok(()) => polled,
+            Err(fault) => {
+                buffer.set_filled(before);
+                Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, fault)))
+            }
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for LimitedStream<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.meter.wrote();
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+/// Follows the messages of a server: a letter, the length of the rest with its own four bytes, and the rest.
+#[derive(Default)]
+struct MessageMeter {
+    /// The letter and the length of the present message, as far as they have come.
+    head: Vec<u8>,
+    /// Bytes of the present message that are still to come after `head`.
+    rest: u64,
+    /// Bytes since the last request, or of the whole login.
+    answer_bytes: u64,
+    settings_bytes: u64,
+    /// Whether the server has been ready for a query.
+    is_login_over: bool,
+}
+
+impl MessageMeter {
+    /// A request begins. Those of the login belong to it.
+    fn wrote(&mut self) {
+        if self.is_login_over {
+            self.answer_bytes = 0;
+        }
+    }
+
+    /// Goes through the next bytes of the server.
+    fn read(&mut self, bytes: &[u8]) -> Result<(), AnswerTooLong> {
+        self.answer_bytes += bytes.len() as u64;
+        self.check_sum()?;
+        let mut bytes = bytes;
+        while let Some((first, after)) = bytes.split_first() {
+            if self.rest > 0 {
+                let skipped = self.rest.min(bytes.len() as u64);
+                self.rest -= skipped;
+                bytes = bytes.get(skipped as usize..).unwrap_or_default();
+                continue;
+            }
+            self.head.push(*first);
+            bytes = after;
+            self.read_head()?;
+        }
+        Ok(())
+    }
+
+    fn check_sum(&self) -> Result<(), AnswerTooLong> {
+        match self.is_login_over {
+            false if self.answer_bytes > LOGIN_BYTES_MAX => {
+                Err(AnswerTooLong::Login(LOGIN_BYTES_MAX))
+            }
+            true if self.answer_bytes > ANSWER_BYTES_MAX => {
+                Err(AnswerTooLong::Answer(ANSWER_BYTES_MAX))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn read_head(&mut self) -> Result<(), AnswerTooLong> {
+        let [letter, a, b, c, d] = *self.head.as_slice() else { return Ok(()) };
+        self.head.clear();
+        let length = u64::from(u32::from_be_bytes([a, b, c, d]));
+        let limit = match self.is_login_over {
+            true => MESSAGE_BYTES_MAX,
+            false => LOGIN_MESSAGE_BYTES_MAX,
+        };
+        if length > limit {
+            return Err(AnswerTooLong::Message(length, limit));
+        }
+        self.rest = length.checked_sub(4).ok_or(AnswerTooLong::NoMessage)?;
+        match letter {
+            READY_FOR_QUERY => self.is_login_over = true,
+            PARAMETER_STATUS => self.settings_bytes += length,
+            _ => {}
+        }
+        match self.settings_bytes > SETTINGS_BYTES_MAX {
+            true => Err(AnswerTooLong::Settings(SETTINGS_BYTES_MAX)),
+            false => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(letter: u8, length: usize) -> Vec<u8> {
+        let mut bytes = vec![letter];
+        bytes.extend((length as u32).to_be_bytes());
+        bytes.resize(length.max(4) + 1, 0);
+        bytes
+    }
+
+    fn read(meter: &mut MessageMeter, bytes: &[u8], chunk: usize) -> Result<(), AnswerTooLong> {
+        bytes.chunks(chunk).try_for_each(|part| meter.read(part))
+    }
+
+    #[test]
+    fn a_message_that_is_too_long_is_refused_at_its_header_however_its_bytes_come() {
+        let mut bytes = [message(b'R', 8), message(b'Z', 5), message(b'T', 40)].concat();
+        bytes.extend([b'D', 0x7f, 0xff, 0xff, 0xf0]);
+        for chunk in 1..=bytes.len() {
+            let mut meter = MessageMeter::default();
+            let expected = AnswerTooLong::Message(0x7fff_fff0, MESSAGE_BYTES_MAX);
+            assert_eq!(read(&mut meter, &bytes, chunk), Err(expected), "{chunk}");
+        }
+    }
+
+    #[test]
+    fn less_is_read_before_the_login_is_over() {
+        let long = message(b'E', 40_000);
+        let limit = LOGIN_MESSAGE_BYTES_MAX;
+        let mut meter = MessageMeter::default();
+        assert_eq!(meter.read(&long), Err(AnswerTooLong::Message(40_000, limit)));
+        let mut meter = MessageMeter::default();
+        let notices = message(b'N', 20_000).repeat(14);
+        // What is written during the login does not begin another answer.
+        assert_eq!(meter.read(&notices[..200_000]), Ok(()));
+        meter.wrote();
+        assert_eq!(meter.read(&notices[200_000..]), Err(AnswerTooLong::Login(LOGIN_BYTES_MAX)));
+        let mut meter = MessageMeter::default();
+        assert_eq!(meter.read(&[message(b'Z', 5), long].concat()), Ok(()));
+    }
+
+    #[test]
+    fn an_answer_is_counted_from_its_request_and_settings_over_all_of_them() {
+        let mut meter = MessageMeter::default();
+        meter.read(&message(b'Z', 5)).unwrap();
+        let notice = message(b'N', 1 << 20);
+        for _ in 0..3 {
+            meter.wrote();
+            assert_eq!(meter.read(&notice.repeat(15)), Ok(()));
+        }
+        let too_long = Err(AnswerTooLong::Answer(ANSWER_BYTES_MAX));
+        assert_eq!(meter.read(&notice.repeat(2)), too_long);
+        let mut meter = MessageMeter::default();
+        meter.read(&message(b'Z', 5)).unwrap();
+        for _ in 0..25 {
+            meter.wrote();
+            assert_eq!(meter.read(&message(b'S', 10_000)), Ok(()));
+        }
+        meter.wrote();
+        let too_long = Err(AnswerTooLong::Settings(SETTINGS_BYTES_MAX));
+        assert_eq!(meter.read(&message(b'S', 10_000).repeat(2)), too_long);
+    }
+
+    #[test]
+    fn a_length_that_no_message_can_have_is_refused() {
+        let mut meter = MessageMeter::default();
+        assert_eq!(meter.read(&[b'D', 0, 0, 0, 3]), Err(AnswerTooLong::NoMessage));
+    }
+}
