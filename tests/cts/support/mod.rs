@@ -10,6 +10,8 @@ pub mod harness;
 pub mod kills;
 pub mod manifest;
 pub mod older_databases;
+#[cfg(feature = "postgres")]
+pub mod patroni;
 pub mod project;
 pub mod random;
 pub mod scenario;

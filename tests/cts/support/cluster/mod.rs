@@ -24,10 +24,9 @@ mod state;
 
 pub use builder::Builder;
 pub use database::{Database, SmallTablespace, number, texts};
-pub use server_files::folder_of_all_servers;
-use server_files::{ServerFiles, done, end};
+pub use server_files::{ServerFiles, done, end, folder_of_all_servers};
 
-const SUPERUSER: &str = "postgres";
+pub const SUPERUSER: &str = "postgres";
 const NOBODY: u32 = 65534;
 
 #[derive(Clone, Copy, Debug)]
@@ -73,6 +72,15 @@ impl Cluster {
                 return cluster;
             }
         }
+    }
+
+    /// A server that another program runs, with its data, log and socket in this folder.
+    pub fn run_by_another(name: String, folder: PathBuf, port: u16) -> Cluster {
+        Cluster { name, folder, port, server: Mutex::new(None), is_shared: false }
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// Starts the server again on the same folder and port.
@@ -248,7 +256,7 @@ impl Drop for Cluster {
 }
 
 /// A free port outside the range from which the kernel assigns ephemeral ports.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let of_this_process = u16::try_from(process::id() * 53 % 20_000).unwrap();
     let ports = std::iter::from_fn(|| Some(NEXT.fetch_add(1, Ordering::Relaxed)));
@@ -264,9 +272,14 @@ fn pid_of(child: &Child) -> Pid {
 
 /// The processes of PostgreSQL with this in their titles.
 pub fn processes(title: &str) -> Vec<Pid> {
+    processes_of(&["postgres"], title)
+}
+
+/// The processes of these programs with this in their titles.
+pub fn processes_of(programs: &[&str], title: &str) -> Vec<Pid> {
     let is_one = |path: &Path| {
         let read = |name| fs::read_to_string(path.join(name)).unwrap_or_default();
-        read("comm").trim() == "postgres" && read("cmdline").contains(title)
+        programs.contains(&read("comm").trim()) && read("cmdline").contains(title)
     };
     let entries = fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().path());
     entries
@@ -277,7 +290,7 @@ pub fn processes(title: &str) -> Vec<Pid> {
         .collect()
 }
 
-fn last_lines(log: &str, is_wanted: impl Fn(&str) -> bool) -> String {
+pub fn last_lines(log: &str, is_wanted: impl Fn(&str) -> bool) -> String {
     let mut lines: Vec<_> = log.lines().rev().filter(|line| is_wanted(line)).take(40).collect();
     lines.reverse();
     lines.join("\n")

@@ -52,7 +52,7 @@ impl ServerFiles {
         self.folder.join("template")
     }
 
-    /// A program of PostgreSQL, run as a user who may run a server (not root).
+    /// A program of PostgreSQL, or one with its absolute path, run as a user who may run a server (not root).
     pub fn program(&self, name: &str) -> Command {
         let mut command = Command::new(self.programs.path(name));
         command.env_clear().env("LC_ALL", "C").stdin(Stdio::null());
@@ -61,6 +61,11 @@ impl ServerFiles {
             command.uid(NOBODY).gid(NOBODY);
         }
         command
+    }
+
+    /// The folder of the server's own programs.
+    pub fn server_programs(&self) -> PathBuf {
+        self.programs.path("postgres").parent().unwrap().to_path_buf()
     }
 
     /// The `pg_dump` for these servers, if it is not one that cts finds by itself.
