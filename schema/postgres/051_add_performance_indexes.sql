@@ -33,16 +33,19 @@ CREATE INDEX IF NOT EXISTS idx_indications_auto_best
     ON indications_auto (connection_id, profit_factor DESC, confidence DESC)
     WHERE status = 'active';
 
+-- connection_id is not part of it, unlike on SQLite. Rows come in order of time, so that each entry is added at the end:
+-- at 10⁶ rows an entry takes 22 bytes instead of 86, which inserts feel. The statement reads the newest rows of all
+-- connections back to the given time, and takes as long.
 CREATE INDEX IF NOT EXISTS idx_indications_direction_recent
-    ON indications_direction (connection_id, calculated_at);
+    ON indications_direction (calculated_at);
 CREATE INDEX IF NOT EXISTS idx_indications_move_recent
-    ON indications_move (connection_id, calculated_at);
+    ON indications_move (calculated_at);
 CREATE INDEX IF NOT EXISTS idx_indications_active_recent
-    ON indications_active (connection_id, calculated_at);
+    ON indications_active (calculated_at);
 CREATE INDEX IF NOT EXISTS idx_indications_optimal_recent
-    ON indications_optimal (connection_id, calculated_at);
+    ON indications_optimal (calculated_at);
 CREATE INDEX IF NOT EXISTS idx_indications_auto_recent
-    ON indications_auto (connection_id, calculated_at);
+    ON indications_auto (calculated_at);
 
 CREATE INDEX IF NOT EXISTS idx_strategies_base_live
     ON strategies_base (connection_id, symbol, created_at)

@@ -16,11 +16,25 @@ struct DifferentIndex {
     reason: &'static str,
 }
 
-const DIFFERENT_INDEXES: &[DifferentIndex] = &[DifferentIndex {
-    name: "idx_pseudo_positions_status",
-    postgres_columns: &["connection_id", "status"],
-    reason: "a tick changes profit_factor, and on PostgreSQL no update that changes an indexed column is HOT",
-}];
+/// Why the indexes of recent indications differ.
+const IN_ORDER_OF_TIME: &str = "rows come in order of time, so that PostgreSQL adds each entry of an index by time alone at its end";
+
+const DIFFERENT_INDEXES: &[DifferentIndex] = &[
+    DifferentIndex {
+        name: "idx_pseudo_positions_status",
+        postgres_columns: &["connection_id", "status"],
+        reason: "a tick changes profit_factor, and on PostgreSQL no update that changes an indexed column is HOT",
+    },
+    recent("idx_indications_direction_recent"),
+    recent("idx_indications_move_recent"),
+    recent("idx_indications_active_recent"),
+    recent("idx_indications_optimal_recent"),
+    recent("idx_indications_auto_recent"),
+];
+
+const fn recent(name: &'static str) -> DifferentIndex {
+    DifferentIndex { name, postgres_columns: &["calculated_at"], reason: IN_ORDER_OF_TIME }
+}
 
 /// Compares the expected catalogues of both databases.
 ///
