@@ -45,9 +45,9 @@ fn with_secret(database: &Database, machine: &Machine, words: &str) -> Run {
     let path = machine.path("url");
     fs::write(&path, url).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-    Run::of(Path::new(env!("CARGO_BIN_EXE_cts")), words)
-        .env("DATABASE_URL_FILE", path)
-        .env("CTS_BACKUP_DIR", machine.path("backups"))
+    let mut run = cts(database, machine, words).env("DATABASE_URL_FILE", path);
+    run.command.env_remove("DATABASE_URL");
+    run
 }
 
 #[test]
