@@ -19,9 +19,11 @@ const ROUNDS: usize = 15;
 /// two.
 const SAMPLES: usize = 20;
 const TIME: f64 = 0.02;
-/// Executions before the samples: after five, PostgreSQL decides between a generic plan and one for
-/// the values.
-const WARM_UP: usize = 6;
+/// Executions before the first samples: after five, PostgreSQL decides between a generic plan and one
+/// for the values.
+const FIRST_WARM_UP: usize = 6;
+/// Executions before the samples of the other rounds.
+const WARM_UP: usize = 1;
 
 pub fn measure(sides: [&PostgresSide; 2], world: &World, rows: u64) -> Result<Vec<Line>> {
     let mut clients = connect_both(sides)?;
@@ -33,7 +35,8 @@ pub fn measure(sides: [&PostgresSide; 2], world: &World, rows: u64) -> Result<Ve
         let rounds = Rounds::take(ROUNDS, 2, |round, side| {
             let random = Random::new(SEED + round as u64);
             let mut binder = Binder { world, random, now: Moment(rows), live: &live };
-            samples(&mut clients[side], &statements[side], &shape, &mut binder)
+            let warm_up = if round == 0 { FIRST_WARM_UP } else { WARM_UP };
+            samples(&mut clients[side], &statements[side], &shape, &mut binder, warm_up)
         })?;
         let line = rounds.line(1, shape.label, rows, "us");
         let is_judged = shape.is_compared() && rows >= SHORT;
@@ -58,11 +61,12 @@ fn samples(
     statement: &Statement,
     shape: &Shape,
     binder: &mut Binder,
+    warm_up: usize,
 ) -> Result<Vec<f64>> {
-    let mut samples = Vec::with_capacity(WARM_UP + SAMPLES);
+    let mut samples = Vec::with_capacity(warm_up + SAMPLES);
     let begun = Instant::now();
-    while samples.len() < WARM_UP + 2
-        || samples.len() < WARM_UP + SAMPLES && begun.elapsed().as_secs_f64() < TIME
+    while samples.len() < warm_up + 2
+        || samples.len() < warm_up + SAMPLES && begun.elapsed().as_secs_f64() < TIME
     {
         let values = parameters(&binder.draw(shape), statement.params())?;
         let changes = shape.kind == Kind::Write;
@@ -74,7 +78,7 @@ fn samples(
             client.batch_execute("ROLLBACK")?;
         }
     }
-    Ok(samples.split_off(WARM_UP))
+    Ok(samples.split_off(warm_up))
 }
 
 /// Executes a statement and receives every row of its result.
