@@ -73,7 +73,7 @@ fn examine_once(config: &Config, deep: bool) -> Result<Report> {
     }
     let damage =
         if deep { store.find_damage(DamageScope::Everything)? } else { Default::default() };
-    let surroundings = Surroundings { damage, ..Surroundings::of_command(&*store) };
+    let surroundings = Surroundings { damage, ..Surroundings::of_command(&mut *store) };
     let report = examine(&mut *store, surroundings)?;
     if report.is_complete() {
         return Ok(report);

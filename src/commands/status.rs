@@ -15,7 +15,7 @@ pub fn run(config: &Config, as_json: bool) -> Result<u8> {
     let backups = BackupsReading::start(config);
     let report = match open_read_only(config, config.lock_timeout)? {
         Some(mut database) => {
-            let surroundings = Surroundings::of_command(&*database);
+            let surroundings = Surroundings::of_command(&mut *database);
             examine(&mut *database, surroundings)?
         }
         None => Report::unreachable(&*config.database, &identity.absent_error()),

@@ -23,17 +23,23 @@ pub struct Surroundings {
     pub conditions: Vec<Condition>,
     /// The damage that an examination found, if there was one.
     pub damage: Damage,
+    /// What matters and this user cannot see, as sentences.
+    pub unknown: Vec<String>,
     /// The missing objects, each with whether it can be put back.
     pub missing: Vec<MissingObject>,
 }
 
 impl Surroundings {
     /// Those of a command, which examines by itself what the threads of a service know.
-    pub fn of_command(store: &dyn OpenDatabase) -> Surroundings {
-        let condition =
-            |error| Condition { subject: Subject::WalLength, error, refused: Vec::new() };
-        let conditions = store.long_wal().map(condition).into_iter().collect();
-        Surroundings { conditions, ..Surroundings::default() }
+    pub fn of_command(store: &mut dyn OpenDatabase) -> Surroundings {
+        let condition = |subject, error| Condition { subject, error, refused: Vec::new() };
+        let long_wal = store.long_wal().map(|error| condition(Subject::WalLength, error));
+        let (full, unknown) = match store.find_full_disk() {
+            Ok(unknown) => (None, unknown),
+            Err(error) => (Some(condition(Subject::Write, error)), Vec::new()),
+        };
+        let conditions = long_wal.into_iter().chain(full).collect();
+        Surroundings { conditions, unknown, ..Surroundings::default() }
     }
 }
 

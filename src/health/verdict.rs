@@ -8,7 +8,7 @@ use crate::error::{Error, Kind};
 use crate::migrate::assessment::Assessment;
 use crate::migrate::outlook::{MissingObject, Outlook};
 use crate::store::schema::Schema;
-use crate::store::{Damage, Orphans, Snapshot, StorageStatus};
+use crate::store::{Damage, MissingRights, Orphans, Snapshot, StorageStatus};
 use cts_schema::catalog::{Alteration, CRITICAL, Drift, Object};
 use cts_schema::constraint_exception::{ConstraintException, Rule};
 
@@ -171,7 +171,7 @@ impl Report {
 
     /// Adds what storage, conditions and damage give reason for.
     pub(super) fn judge_surroundings(&mut self, schema: &Schema, surroundings: &Surroundings) {
-        let Surroundings { storage, conditions, damage, missing: _ } = surroundings;
+        let Surroundings { storage, conditions, damage, unknown, missing: _ } = surroundings;
         let unwritable = storage.unwritable();
         self.reasons_found.extend(storage.replaced.clone().map(Reason::Critical));
         let remedy = storage.write_remedy.as_ref().map(|remedy| format!(". Try: {remedy}"));
@@ -186,6 +186,8 @@ impl Report {
         self.reasons_found.extend(conditions.iter().filter(is_shown).map(|c| c.reason()));
         self.note_backup_conditions(conditions);
         self.judge_damage(schema, damage);
+        self.reasons_found.extend(storage.missing_rights.as_ref().map(rights_reason));
+        self.reasons_found.extend(unknown.iter().cloned().map(Reason::Notice));
         self.reasons_found.extend(disk_reason(storage));
         self.reasons_found.extend(inode_reason(storage));
     }
@@ -234,7 +236,7 @@ impl Report {
 /// The missing objects, each with whether it can be put back: what was attempted and refused, and what
 /// comes first, are known beside the database's own obstacles.
 fn missing_objects_now(drift: &Drift, surroundings: &Surroundings) -> Vec<MissingObject> {
-    let Surroundings { storage, conditions, damage, missing } = surroundings;
+    let Surroundings { storage, conditions, damage, missing, .. } = surroundings;
     let comes_first = storage.unwritable().is_some()
         || !damage.pages.is_empty()
         || conditions.iter().any(|condition| condition.subject == Subject::Write);
@@ -277,6 +279,22 @@ pub fn unanswered_reason(error: &Error) -> Reason {
     match error.kind {
         Kind::Io => Reason::Critical(error.to_string()),
         _ => Reason::Warning(error.to_string()),
+    }
+}
+
+/// What missing rights of a role give reason for. The role of a monitoring program needs none to write, and sees
+/// nothing of those of the others.
+fn rights_reason(rights: &MissingRights) -> Reason {
+    let MissingRights { role, is_writer, tables, .. } = rights;
+    if !is_writer {
+        return Reason::Notice(format!(
+            "role {role} may write none of the tables: whether cts and the trading programs may is unknown to it"
+        ));
+    }
+    let text = format!("{rights}. Try: {}", rights.remedy());
+    match tables.iter().any(|missing| CRITICAL.contains(&missing.table.as_str())) {
+        true => Reason::Critical(text),
+        false => Reason::Warning(text),
     }
 }
 

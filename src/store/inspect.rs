@@ -4,6 +4,7 @@
 use std::fmt;
 
 use super::DatabaseIdentity;
+use super::rights::MissingRights;
 use super::schema::Schema;
 use crate::error::{Error, Kind, Result};
 use cts_schema::catalog::{AcceptedDifference, Catalog, CounterFault, Drift, Object, Table};
@@ -162,6 +163,8 @@ pub struct StorageStatus {
     pub not_ours: Option<String>,
     /// What to do where it cannot be written.
     pub write_remedy: Option<String>,
+    /// The rights that the role of a server lacks.
+    pub missing_rights: Option<MissingRights>,
     /// Free bytes on its disk, where that is known.
     pub free_bytes: Option<u64>,
     /// Total bytes of its disk, where that is known.
@@ -283,6 +286,15 @@ pub trait OpenDatabase: Inspect + Send {
     /// The other services of cts that have it open, by process id, as far as that can be seen.
     fn other_services(&self) -> Vec<u32> {
         Vec::new()
+    }
+
+    /// Looks for a disk without room where that shows in no figure: that of a server. Nothing is changed. Returns
+    /// what cannot be known, as sentences.
+    ///
+    /// # Errors
+    /// The fault of a full disk.
+    fn find_full_disk(&mut self) -> Result<Vec<String>> {
+        Ok(Vec::new())
     }
 
     /// What runs whenever an object is created, and may refuse it: an event trigger.

@@ -14,6 +14,7 @@ mod maintain;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 mod restore;
+mod rights;
 pub mod schema;
 pub mod sql;
 pub mod sqlite;
@@ -36,6 +37,9 @@ pub use maintain::{
     Settled, Store, UPKEEP_THREAD, Upkeep, UpkeepOpener, UpkeepTurn, write_site_log,
 };
 pub use restore::{BackupSource, Restore, RestoreDraft, RestoreOrigin, RestorePlace};
+pub use rights::MissingRights;
+#[cfg(feature = "postgres")]
+pub use rights::MissingTableRights;
 pub use wait::{WaitPolicy, WaitReason, interrupted};
 
 /// Rows up to which an index is built in a transaction. Together with the check of its table for

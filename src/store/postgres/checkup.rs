@@ -9,7 +9,7 @@ use super::session::Session;
 use super::store::read_only_status;
 use super::tls::verifies_server;
 use super::url::{SslMode, WarningSubject};
-use super::{DatabaseServer, counters, inspect};
+use super::{DatabaseServer, counters, inspect, space};
 use crate::error::{Error, Result};
 use crate::store::finding::{Finding, Group};
 use crate::store::{Examination, Snapshot, WaitPolicy};
@@ -60,11 +60,28 @@ pub fn examine(database: &DatabaseServer, wait: &WaitPolicy<'_>) -> Examination 
     findings.push(connection(&found.server));
     findings.push(transport.finding());
     findings.extend(found.role.findings(&found.server.schema, database.pool.max));
+    findings.extend(room(&found.room));
     findings.push(programs(database, &found.server, wait));
     findings.extend(clock(found.role.server_clock_seconds, SystemTime::now()));
     let storage = read_only_status(found.server.read_only);
     let snapshot = content(found, &mut findings);
     Examination { findings, snapshot, storage, ..Examination::default() }
+}
+
+/// Whether the disks of the tables have room for a temporary file, which is all that a role can see of them.
+fn room(found: &Result<Vec<String>>) -> Vec<Finding> {
+    let name = "free disk";
+    match found {
+        Ok(unknown) if unknown.is_empty() => {
+            let what = "there is room for a temporary file; how much more is not known here";
+            vec![Finding::good(GROUP, name, what)]
+        }
+        Ok(unknown) => unknown.iter().map(|what| Finding::skipped(GROUP, name, what)).collect(),
+        Err(error) => {
+            let finding = Finding::bad(GROUP, name, error.message());
+            vec![Finding { remedy: error.remedy.clone(), ..finding }]
+        }
+    }
 }
 
 /// The programs that make backups. Without them, those of the server may be enough.
@@ -93,16 +110,19 @@ fn programs(database: &DatabaseServer, server: &SessionServer, wait: &WaitPolicy
 struct ServerFindings {
     server: SessionServer,
     role: RoleState,
+    /// What is not known of the room on the disks, or that there is none.
+    room: Result<Vec<String>>,
     snapshot: Result<Snapshot>,
 }
 
 fn read(session: &mut Session) -> Result<ServerFindings> {
     let role = RoleState::read(session)?;
+    let room = space::find_full(session);
     let snapshot = inspect::inspect(session).and_then(|found| {
         let counters = counters::find_faults_outside_transaction(session)?;
         Ok(Snapshot { counters, ..found.snapshot })
     });
-    Ok(ServerFindings { server: session.server.clone(), role, snapshot })
+    Ok(ServerFindings { server: session.server.clone(), role, room, snapshot })
 }
 
 /// The snapshot, if there are tables of CTS; else a finding says why there is none.

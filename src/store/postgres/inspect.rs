@@ -7,10 +7,11 @@ use super::connect::ReadOnlyReason;
 use super::exceptions;
 use super::foreign_code::ForeignCode;
 use super::ledger;
+use super::privileges::{missing_rights, missing_rights_sql};
 use super::session::{Row, Session};
 use crate::error::{Error, Kind, Result, StateLeft};
 use crate::store::sql::EXCEPTIONS_TABLE;
-use crate::store::{Origin, Snapshot};
+use crate::store::{MissingRights, Origin, Snapshot};
 use cts_schema::catalog::is_cts_database;
 
 /// The prefix of the copies that are made before an adoption.
@@ -23,6 +24,8 @@ pub struct Inspection {
     pub snapshot: Snapshot,
     /// Why the server accepts no writes.
     pub read_only: Option<ReadOnlyReason>,
+    /// The rights that the role lacks.
+    pub missing_rights: Option<MissingRights>,
     /// Indexes of our tables that a cancelled build has left.
     pub invalid_indexes: Vec<InvalidIndex>,
 }
@@ -85,8 +88,10 @@ fn read(session: &mut Session, begin: &str, end: &str) -> Result<Inspection> {
     }
     let ledger = ledger::select(&found.catalog, &session.qualified("migrations"));
     let exceptions = exceptions::select(session, state.has_exceptions_table);
-    let sql = format!("{ledger}; {exceptions}{end}");
-    let [ledger, exceptions] = session.results_of(&sql)?;
+    let rights = missing_rights_sql(&schema);
+    let sql = format!("{ledger}; {exceptions}; {rights}{end}");
+    let [ledger, exceptions, rights] = session.results_of(&sql)?;
+    let rights = rights.first().map(|row| missing_rights(row, &schema)).transpose()?;
     let recorded = exceptions::read(&exceptions)?;
     let mut snapshot = Snapshot {
         ledger: ledger::read(&ledger),
@@ -98,7 +103,12 @@ fn read(session: &mut Session, begin: &str, end: &str) -> Result<Inspection> {
     attributes::accept_exceptions(&mut snapshot.catalog, &snapshot.exceptions);
     refuse_other_program(&snapshot, &state.other_tables, &schema)?;
     let DatabaseState { read_only, .. } = state;
-    Ok(Inspection { snapshot, read_only, invalid_indexes: found.invalid_indexes })
+    Ok(Inspection {
+        snapshot,
+        read_only,
+        missing_rights: rights.flatten(),
+        invalid_indexes: found.invalid_indexes,
+    })
 }
 
 /// Refuses tables that belong to another program and have names of our tables.

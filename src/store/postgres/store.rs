@@ -1,7 +1,7 @@
 //! An open PostgreSQL database.
 
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::connect::ReadOnlyReason;
 use super::database::identity;
@@ -11,17 +11,21 @@ use super::lock::LockedSession;
 use super::pool::SessionPool;
 use super::session::Session;
 use super::transaction::PostgresTx;
-use super::{counters, damage, inspect, lock, obstacles, online_index, rebuild};
+use super::{counters, damage, inspect, lock, obstacles, online_index, rebuild, space};
 use crate::error::{Error, Kind, Result};
 use crate::store::{
-    Change, Damage, DamageScope, DatabaseIdentity, Forecast, Inspect, Obstacle, OpenDatabase,
-    ServerInstance, Settled, Snapshot, StorageStatus, Store, WaitPolicy,
+    Change, Damage, DamageScope, DatabaseIdentity, Forecast, Inspect, MissingRights, Obstacle,
+    OpenDatabase, ServerInstance, Settled, Snapshot, StorageStatus, Store, WaitPolicy,
 };
 use cts_schema::catalog::{Catalog, CounterFault, Index, Object, Table};
 use cts_schema::constraint_exception::ConstraintException;
 
 /// How long an inspection may take; less than the prober waits for one.
 pub(super) const INSPECTION_TIMEOUT: Duration = Duration::from_millis(2500);
+
+/// How often a running service proves that the disks of the tables have room: it writes a temporary file, which servers
+/// may be set to log.
+const ROOM_INTERVAL: Duration = Duration::from_secs(60);
 
 /// An open PostgreSQL database.
 pub struct Postgres {
@@ -37,6 +41,9 @@ pub struct Postgres {
 pub(super) struct LastInspection {
     pub(super) read_only: Option<ReadOnlyReason>,
     pub(super) has_tables: bool,
+    missing_rights: Option<MissingRights>,
+    /// When it is to be proved that the disks of the tables have room; `None` before the first proof of writing.
+    next_room_proof: Option<Instant>,
     server: Option<ServerInstance>,
 }
 
@@ -65,6 +72,20 @@ impl Postgres {
         done.map_err(|error| self.at(error))
     }
 
+    /// Proves now and then that the disks have room; at once again after they had none. Not with the first proof of
+    /// writing, which is that of the start: a start on a full disk is not refused as long as rows find room.
+    fn prove_room(&mut self) -> Result<()> {
+        let now = Instant::now();
+        let is_due = |state: &mut LastInspection| *state.next_room_proof.get_or_insert(now) < now;
+        if !self.state(is_due) {
+            return Ok(());
+        }
+        let found = self.find_full_disk();
+        let next = if found.is_ok() { now + ROOM_INTERVAL } else { now };
+        self.state(|state| state.next_room_proof = Some(next));
+        found.map(drop)
+    }
+
     /// Inspects the database within `limit`, and keeps what [`LastInspection`] has.
     ///
     /// # Errors
@@ -84,6 +105,7 @@ impl Postgres {
         self.state(|state| {
             state.read_only = found.read_only;
             state.has_tables = !found.snapshot.catalog.is_empty();
+            state.missing_rights = found.missing_rights.clone();
             state.server = Some(server);
         });
         Ok(found)
@@ -130,9 +152,14 @@ impl OpenDatabase for Postgres {
     }
 
     fn storage_status(&self) -> StorageStatus {
-        let (read_only, server) = self.state(|state| (state.read_only, state.server.clone()));
+        let LastInspection { read_only, missing_rights, server, .. } =
+            self.state(|state| state.clone());
         let pool = Some(self.pool.state());
-        StorageStatus { server, pool, ..read_only_status(read_only) }
+        StorageStatus { server, pool, missing_rights, ..read_only_status(read_only) }
+    }
+
+    fn find_full_disk(&mut self) -> Result<Vec<String>> {
+        self.pool.run_within(INSPECTION_TIMEOUT, space::find_full).map_err(|error| self.at(error))
     }
 
     fn find_ddl_trigger(&mut self) -> Result<Option<String>> {
@@ -184,7 +211,9 @@ impl Store for Postgres {
             Err(error) if matches!(error.kind, Kind::Blocked | Kind::TryAgain | Kind::Data) => {
                 Ok(())
             }
-            other => other.map_err(|error| self.at(error)),
+            // The row may have fitted into a page that there is, of one table.
+            Ok(()) => self.prove_room(),
+            Err(error) => Err(self.at(error)),
         }
     }
 

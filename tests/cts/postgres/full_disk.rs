@@ -107,6 +107,30 @@ fn an_index_that_did_not_fit_is_built_once_there_is_space() {
     }
 }
 
+/// Rows still fit into the pages that there are, so that a write that is rolled back succeeds.
+#[test]
+fn a_full_tablespace_shows_before_a_row_is_refused() {
+    let cluster = Cluster::builder().start();
+    let Some(disk) = cluster.small_tablespace(24) else { return };
+    let database = disk.database();
+    database.cts("migrate").success();
+    database.cts("--check").success();
+    leave(&disk, &cluster, 0);
+    fill(&database, 1, 1).expect("a row that fits into a page");
+    for (words, code) in [("--check", 2), ("doctor", 2)] {
+        database.cts(words).status(code).says(&SAYS).says(&["takes no more data"]);
+    }
+    // Rows still find room, so that a start is not refused.
+    let service = database.serve().start();
+    service.until_ready();
+    let answer = service.until_status("unhealthy");
+    assert!(SAYS.iter().all(|part| answer.body.contains(part)), "{}", answer.body);
+    disk.leave(ALL);
+    service.until_status("healthy");
+    database.cts("--check").success();
+    assert_eq!(service.stop().0, Some(0));
+}
+
 /// The rolled-back write of the probe detects it, once the pages of its table are full too.
 #[test]
 #[ignore = "sweep"]

@@ -19,6 +19,7 @@ mod outages;
 mod patroni;
 mod refused_healing;
 mod restore;
+mod rights;
 mod schema;
 mod secrets;
 mod servers;
