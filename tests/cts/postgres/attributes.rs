@@ -138,7 +138,11 @@ fn changed<'a>(database: &Database<'a>, change: &str) -> Database<'a> {
 #[test]
 fn what_decides_over_rows_is_drift() {
     let database = migrated();
+    let has_nulls_not_distinct = database.server_major() >= 15;
     for (change, found) in DRIFT {
+        if change.contains("NULLS NOT DISTINCT") && !has_nulls_not_distinct {
+            continue;
+        }
         let changed = changed(&database, change);
         changed.cts("verify").status(1).says(&[found]);
         changed.cts("--check").status(1).says(&["CTS WARNING", found]);

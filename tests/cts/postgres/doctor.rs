@@ -65,6 +65,8 @@ fn a_sound_server_has_no_findings_and_is_not_changed() {
             Some("service" | "clock" | "endpoints" | "backups")
         ) || finding["name"] == "amcheck"
             || finding["name"] == "drill"
+            // Before 14 a server goes on with a statement whose client is gone.
+            || finding["name"] == "connection" && database.server_major() < 14
             || finding["name"] == "/etc/default/cts";
         assert!(finding["status"] == "good" || is_of_the_test, "{finding:#}");
     }
@@ -82,7 +84,8 @@ fn a_sound_server_has_no_findings_and_is_not_changed() {
         ("clock", "server", "of this machine differ by "),
     ] {
         let (status, said, _) = found(&report, group, name);
-        assert!(status == "good" && said.contains(what), "{name}: {status}, {said}");
+        let is_good = status == "good" || name == "connection" && database.server_major() < 14;
+        assert!(is_good && said.contains(what), "{name}: {status}, {said}");
     }
     database.admin().batch_execute("CREATE EXTENSION IF NOT EXISTS amcheck").unwrap();
     let (_, report) = json(doctor(&database));

@@ -226,10 +226,18 @@ fn an_interrupted_index_build_is_completed_by_the_next_run() {
                 assert!(log.contains(said) && !log.contains("nothing was changed"), "{log}");
             }
         }
+        let is_gone = || database.sessions_of_cts() == 0;
+        if signal == Signal::KILL && database.server_major() < 14 {
+            // The server does not notice that the client was killed, and goes on to the end.
+            writer.batch_execute("ROLLBACK").unwrap();
+            await_that("the build has ended", is_gone);
+            database.cts("migrate").success();
+            assert_whole(&database);
+            continue;
+        }
         // The server detects that the client was killed.
-        await_within(Duration::from_secs(4), "nothing of it is left on the server", || {
-            database.sessions_of_cts() == 0
-        });
+        let limit = Duration::from_secs(4);
+        await_within(limit, "nothing of it is left on the server", is_gone);
         writer.batch_execute("ROLLBACK").unwrap();
         database.cts("verify").status(1).says(&["missing: index idx_pseudo_positions_status"]);
         database.cts("migrate").success();

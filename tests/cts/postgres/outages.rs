@@ -511,7 +511,11 @@ fn tables_dropped_under_a_service_are_reported_once_with_the_remedy() {
     let service = database.serve().start();
     service.until_ready();
     service.until_status("healthy");
-    database.sql("DROP SCHEMA public CASCADE; CREATE SCHEMA public");
+    let drop = format!(
+        "DROP SCHEMA public CASCADE; CREATE SCHEMA public AUTHORIZATION \"{}\"",
+        database.name
+    );
+    database.admin().batch_execute(&drop).unwrap();
     is_unhealthy(&service, "no table of CTS is left; `cts migrate`");
     assert!(!service.get(HEALTH).body.contains("repair"), "{}", service.get(HEALTH).body);
     service.until("The database cannot be used: no table of CTS is left");

@@ -322,7 +322,10 @@ fn a_read_only_role_can_inspect_and_is_told_its_missing_privileges() {
     Cluster::shared().sql(&format!("CREATE ROLE \"{reader}\" LOGIN PASSWORD 'read'"));
     let url = format!("postgresql://{reader}:read@127.0.0.1:{port}/{name}?sslmode=disable");
     let run = |words: &str| cts(words).env("DATABASE_URL", &url);
-    // On an empty database it may create nothing. (PostgreSQL 15 and later)
+    // On an empty database it may create nothing, as is the default since PostgreSQL 15.
+    database.admin().batch_execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC").unwrap();
+    let grant = format!("GRANT CREATE ON SCHEMA public TO \"{name}\"");
+    database.admin().batch_execute(&grant).unwrap();
     run("migrate").status(77).says(&["may not create tables in schema public", "GRANT"]);
     database.cts("migrate").success();
     run("--check").status(3).says(&["permission denied for table migrations", "GRANT SELECT"]);

@@ -12,6 +12,8 @@ pub mod manifest;
 pub mod older_databases;
 #[cfg(feature = "postgres")]
 pub mod patroni;
+#[cfg(feature = "postgres")]
+pub mod pglite;
 pub mod project;
 pub mod random;
 pub mod scenario;

@@ -158,6 +158,11 @@ impl<'a> Database<'a> {
         String::from_utf8(done.stdout).unwrap()
     }
 
+    /// Whether its `pg_dump` is that of PyPI, which knows no TLS.
+    pub fn has_pg_dump_without_tls(&self) -> bool {
+        ServerFiles::of_this_process().pg_dump().is_some()
+    }
+
     /// The major version of its server.
     pub fn server_major(&self) -> i64 {
         self.number("SELECT current_setting('server_version_num')::int / 10000")

@@ -190,12 +190,13 @@ impl Cluster {
         done(
             files
                 .program("pg_basebackup")
-                .args(["-R", "-X", "stream", "-c", "fast", "--no-sync", "-U", SUPERUSER])
+                .args(["-X", "stream", "-c", "fast", "--no-sync", "-U", SUPERUSER])
                 .args(["-p", &port, "-h"])
                 .arg(&self.folder)
                 .arg("-D")
                 .arg(folder.join("data")),
         );
+        files.follow(&folder.join("data"), &self.folder, self.port);
         let standby = Cluster::start_new(name, folder);
         let streams = "SELECT count(*) FROM pg_stat_wal_receiver WHERE status = 'streaming'";
         await_that("the standby streams", || standby.number(streams) == 1);

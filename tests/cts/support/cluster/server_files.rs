@@ -73,6 +73,17 @@ impl ServerFiles {
         self.programs.pg_dump.as_deref()
     }
 
+    /// Makes a copy of a server's data that of a standby. What `pg_basebackup -R` writes, an older server may not know.
+    pub fn follow(&self, data: &Path, socket: &Path, port: u16) {
+        let primary = format!("host={} port={port} user={SUPERUSER}", socket.display());
+        let line = format!("primary_conninfo = '{primary}'\n");
+        for (name, text) in [("standby.signal", ""), ("postgresql.auto.conf", &line)] {
+            let path = data.join(name);
+            fs::write(&path, text).unwrap();
+            give_away(&path);
+        }
+    }
+
     /// The name and the folder for one more cluster.
     pub fn new_folder(&self) -> (String, PathBuf) {
         let title = self.folder.file_name().unwrap().to_str().unwrap();
