@@ -1,5 +1,5 @@
-//! Bounds every wait for a server: by a deadline of the work, by a time for each answer, or, where the time
-//! grows with the tables, by whether the server still answers other connections; and by being told to stop.
+//! Bounds every wait for a server: by a deadline of the work, by the time that a statement may take, by whether
+//! the server still answers other connections, and by being told to stop.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -17,28 +17,22 @@ use super::server_address::ServerAddress;
 pub const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 /// How long the server has, after the work was told to stop, to end it: a cancel request is under way then.
 const STOP_TIMEOUT: Duration = Duration::from_secs(3);
-/// A statement without a time limit: how often the server is asked whether it answers at all, how long that may take,
+/// How often the server is asked, while an answer is waited for, whether it answers at all; how long that may take,
 /// and how long it may fail before the server counts as gone.
 const SIGN_INTERVAL: Duration = Duration::from_secs(15);
 const SIGN_TIMEOUT: Duration = Duration::from_secs(10);
 const SILENCE_MAX: Duration = Duration::from_secs(60);
-/// The longest that any statement may take. One process of a server that is stopped looks like one that computes.
+/// The longest that a statement whose time grows with the tables may take. One process of a server that is
+/// stopped looks like one that computes.
 const STATEMENT_MAX: Duration = Duration::from_secs(48 * 60 * 60);
-
-/// How long an answer is waited for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AnswerLimit {
-    /// This long.
-    Within(Duration),
-    /// As long as the server answers other connections.
-    WhileServerAnswers,
-}
+/// How much longer than its time limit on the server a statement is waited for.
+const STATEMENT_MARGIN: Duration = Duration::from_secs(10);
 
 /// The bounds of the answers on a connection.
 #[derive(Clone, Debug)]
 pub struct AnswerBounds {
-    /// The bound of each answer.
-    pub each: AnswerLimit,
+    /// The time limit that the server has for each statement (`statement_timeout`), if there is one.
+    pub statement_timeout: Option<Duration>,
     /// When all of the work has to be done, and how long it had for that.
     pub deadline: Option<(Instant, Duration)>,
     /// Becomes true when the work is told to stop.
@@ -48,17 +42,13 @@ pub struct AnswerBounds {
 impl AnswerBounds {
     /// Those of statements whose time is not known.
     pub fn of_statements(stop: &Arc<AtomicBool>) -> AnswerBounds {
-        AnswerBounds {
-            each: AnswerLimit::WhileServerAnswers,
-            deadline: None,
-            stop: Arc::clone(stop),
-        }
+        AnswerBounds { statement_timeout: None, deadline: None, stop: Arc::clone(stop) }
     }
 
     /// Those of work that has `limit` from now on.
     pub fn within(limit: Duration, stop: &Arc<AtomicBool>) -> AnswerBounds {
         AnswerBounds {
-            each: AnswerLimit::Within(limit),
+            statement_timeout: None,
             deadline: Some((Instant::now() + limit, limit)),
             stop: Arc::clone(stop),
         }
@@ -80,12 +70,18 @@ impl AnswerBounds {
         }
     }
 
-    /// The error of a wait that these bounds end.
+    /// The error of a connection for which there is no time left.
     pub fn no_answer(&self) -> ClientError {
-        ClientError::NoAnswer(match (self.deadline, self.each) {
-            (Some((_, limit)), _) | (None, AnswerLimit::Within(limit)) => limit,
-            (None, AnswerLimit::WhileServerAnswers) => SILENCE_MAX,
-        })
+        ClientError::NoAnswer(self.deadline.map_or(SILENCE_MAX, |(_, limit)| limit))
+    }
+
+    /// How long the answer to a message with this many statements may take. The server limits each of them.
+    /// (PostgreSQL documentation, `statement_timeout`)
+    fn of_message(&self, statements: u32) -> Duration {
+        let limit = self
+            .statement_timeout
+            .and_then(|limit| (limit + STATEMENT_MARGIN).checked_mul(statements));
+        limit.map_or(STATEMENT_MAX, |limit| limit.min(STATEMENT_MAX))
     }
 }
 
@@ -106,6 +102,7 @@ pub struct AnswerWatch<'b> {
     bounds: &'b AnswerBounds,
     /// The server of an answer; `None` while connecting to it.
     server: Option<AnsweringServer<'b>>,
+    limit: Duration,
     started_at: Instant,
     told_to_stop_at: Option<Instant>,
     cancelling: Option<Sign>,
@@ -115,9 +112,16 @@ pub struct AnswerWatch<'b> {
 }
 
 impl<'b> AnswerWatch<'b> {
-    /// Of the answer to a statement.
-    pub fn of_answer(bounds: &'b AnswerBounds, server: AnsweringServer<'b>) -> AnswerWatch<'b> {
-        AnswerWatch { server: Some(server), ..AnswerWatch::of_connecting(bounds) }
+    /// Of the answer to a message with this SQL.
+    pub fn of_answer(
+        bounds: &'b AnswerBounds,
+        server: AnsweringServer<'b>,
+        sql: &str,
+    ) -> AnswerWatch<'b> {
+        // At most so many statements.
+        let statements = u32::try_from(sql.matches(';').count() + 1).unwrap_or(u32::MAX);
+        let limit = bounds.of_message(statements);
+        AnswerWatch { server: Some(server), limit, ..AnswerWatch::of_connecting(bounds) }
     }
 
     /// Of a connection that is being opened.
@@ -126,6 +130,7 @@ impl<'b> AnswerWatch<'b> {
         AnswerWatch {
             bounds,
             server: None,
+            limit: Duration::MAX,
             started_at: now,
             told_to_stop_at: None,
             cancelling: None,
@@ -150,15 +155,10 @@ impl<'b> AnswerWatch<'b> {
         {
             return Err(ClientError::NoAnswer(limit));
         }
-        let waited = now - self.started_at;
-        match self.bounds.each {
-            AnswerLimit::Within(limit) if waited >= limit => Err(ClientError::NoAnswer(limit)),
-            AnswerLimit::Within(_) => Ok(()),
-            AnswerLimit::WhileServerAnswers if waited >= STATEMENT_MAX => {
-                Err(ClientError::NoAnswer(STATEMENT_MAX))
-            }
-            AnswerLimit::WhileServerAnswers => self.look_for_sign(server.address, now, context),
+        if now - self.started_at >= self.limit {
+            return Err(ClientError::NoAnswer(self.limit));
         }
+        self.look_for_sign(server.address, now, context)
     }
 
     /// Asks the server to cancel the statement, again and again: one that begins just now is not cancelled yet.
@@ -228,4 +228,30 @@ pub async fn watched<T>(
         Poll::Pending
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_has_the_time_of_all_of_its_statements() {
+        let mut bounds = AnswerBounds::of_statements(&Arc::default());
+        assert_eq!(bounds.of_message(7), STATEMENT_MAX);
+        bounds.statement_timeout = Some(Duration::from_secs(50));
+        assert_eq!(bounds.of_message(3), Duration::from_secs(180));
+        assert_eq!(bounds.of_message(u32::MAX), STATEMENT_MAX);
+    }
+
+    #[test]
+    fn a_connection_is_not_waited_for_after_its_time_or_the_end_of_the_work() {
+        let stop = Arc::new(AtomicBool::new(false));
+        let limit = Duration::from_secs(60);
+        assert!(AnswerBounds::within(limit, &stop).check_connecting().is_ok());
+        let passed = AnswerBounds::within(Duration::ZERO, &stop).check_connecting();
+        assert!(matches!(passed, Err(ClientError::NoAnswer(Duration::ZERO))));
+        stop.store(true, Ordering::Relaxed);
+        let stopped = AnswerBounds::within(limit, &stop).check_connecting();
+        assert!(matches!(stopped, Err(ClientError::Stopped)));
+    }
 }

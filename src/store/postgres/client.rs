@@ -107,13 +107,13 @@ impl Client {
         &mut self.bounds
     }
 
-    /// Runs statements. Returns what the server answers, without its notices.
+    /// Runs statements. Returns their rows and ends.
     ///
     /// # Errors
     /// [`ClientError`]. Where it is not an answer of the server, the connection is given up.
     pub fn simple_query(&mut self, sql: &str) -> Result<Vec<SimpleQueryMessage>, ClientError> {
         let requests = self.requests.take().ok_or(ClientError::GivenUp)?;
-        let done = self.wait(&requests, read_all(&requests, sql));
+        let done = self.wait(&requests, sql, read_all(&requests, sql));
         self.keep(requests, done)
     }
 
@@ -123,7 +123,7 @@ impl Client {
     /// As [`Client::simple_query`].
     pub fn batch_execute(&mut self, sql: &str) -> Result<(), ClientError> {
         let requests = self.requests.take().ok_or(ClientError::GivenUp)?;
-        let done = self.wait(&requests, async { Ok(requests.batch_execute(sql).await?) });
+        let done = self.wait(&requests, sql, async { Ok(requests.batch_execute(sql).await?) });
         self.keep(requests, done)
     }
 
@@ -143,10 +143,11 @@ impl Client {
     fn wait<T>(
         &mut self,
         requests: &tokio_postgres::Client,
+        sql: &str,
         answer: impl Future<Output = Result<T, ClientError>>,
     ) -> Result<T, ClientError> {
         let server = AnsweringServer { address: &self.server, requests };
-        let watch = AnswerWatch::of_answer(&self.bounds, server);
+        let watch = AnswerWatch::of_answer(&self.bounds, server, sql);
         let (drive, on_notice) = (&mut self.drive, &self.on_notice);
         let mut answer = pin!(answer);
         let both = poll_fn(move |context| {
@@ -230,7 +231,10 @@ async fn read_all(
     let mut messages = Vec::new();
     let mut bytes = 0;
     while let Some(message) = poll_fn(|context| answer.as_mut().poll_next(context)).await {
-        let message = message?;
+        let message = match message? {
+            SimpleQueryMessage::RowDescription(_) => continue,
+            message => message,
+        };
         bytes += memory_of(&message);
         if bytes > ROWS_BYTES_MAX {
             return Err(ClientError::TooLong(AnswerTooLong::Rows(ROWS_BYTES_MAX as u64)));
@@ -249,9 +253,6 @@ fn memory_of(message: &SimpleQueryMessage) -> usize {
             let lengths =
                 (0..row.len()).map(|at| row.try_get(at).ok().flatten().map_or(0, str::len));
             lengths.map(|length| length + VALUE_BYTES).sum()
-        }
-        SimpleQueryMessage::RowDescription(columns) => {
-            columns.iter().map(|column| size_of_val(column) + column.name().len()).sum()
         }
         _ => 0,
     }

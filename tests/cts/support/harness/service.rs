@@ -93,8 +93,13 @@ impl Service {
     }
 
     /// Waits for the end: exit code (`None` after a signal) and the whole log.
-    pub fn end(mut self) -> (Option<i32>, String) {
-        let deadline = Instant::now() + TIMEOUT;
+    pub fn end(self) -> (Option<i32>, String) {
+        self.end_within(TIMEOUT)
+    }
+
+    /// As [`Service::end`], for work that may take this long.
+    pub fn end_within(mut self, limit: Duration) -> (Option<i32>, String) {
+        let deadline = Instant::now() + limit;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 // The reader of the log ends shortly after the process.
