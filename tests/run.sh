@@ -9,7 +9,7 @@ needed=(cc:gcc strace:strace sqlite3:sqlite3 systemd-analyze:systemd systemd-sys
     systemd-tmpfiles:systemd mount:mount mkfifo:coreutils python3:python3 pip3:python3-pip script:bsdutils
     openssl:openssl ipcrm:util-linux setpriv:util-linux systemd-nspawn:systemd-container
     debootstrap:debootstrap strip:binutils dpkg-deb:dpkg dpkg-shlibdeps:dpkg-dev shellcheck:shellcheck mandoc:mandoc
-    curl:curl faketime:faketime restic:restic haproxy:haproxy)
+    curl:curl faketime:faketime restic:restic haproxy:haproxy pgbouncer:pgbouncer)
 packages=()
 for pair in "${needed[@]}"; do
     PATH="$PATH:/usr/sbin:/sbin" command -v "${pair%%:*}" >/dev/null || packages+=("${pair##*:}")

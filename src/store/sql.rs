@@ -34,6 +34,15 @@ pub fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\0', "").replace('\'', "''"))
 }
 
+/// A text as a string literal of PostgreSQL that means the same where `standard_conforming_strings` is off.
+#[cfg(feature = "postgres")]
+pub fn escaped_literal(text: &str) -> String {
+    match text.contains('\\') {
+        true => format!(" E{}", literal(&text.replace('\\', "\\\\"))),
+        false => literal(text),
+    }
+}
+
 /// The names of an expected index's columns, without their collation and sort order. No expected column
 /// has a space in its name.
 pub fn index_columns(index: &Index) -> impl Iterator<Item = &str> {

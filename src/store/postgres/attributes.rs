@@ -65,7 +65,7 @@
 //! | `ev_qual`, `ev_action` | no: a rule with INSTEAD is reported whatever it does; one with ALSO is the owner's code |
 
 use super::catalog::is_our_table;
-use super::session::Row;
+use super::row::Row;
 use crate::error::Result;
 use cts_schema::catalog::attribute::{KEYS_TURNED_OFF, NOT_VALID};
 use cts_schema::catalog::{Catalog, List, Text};

@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::io::{ErrorKind, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::thread;
 use std::time::Duration;
 
 use super::catalog::{is_our_table, schema_oid};
@@ -11,12 +10,13 @@ use super::client_environment::ClientConnection;
 use super::client_program::ClientPrograms;
 use super::client_run::{ClientEnd, ClientFailure, ClientOutput, ClientRun};
 use super::client_watch::ServerWatch;
-use super::connect::{SessionServer, VERSION_17};
+use super::connect::SessionServer;
 use super::database::DatabaseServer;
 use super::dump_file::{DumpFile, row_entries};
 use super::inspect;
 use super::lock::{self, LockedSession};
-use super::pool::{PooledSession, SessionPool};
+use super::pool::SessionPool;
+use super::pooler;
 use super::session::Session;
 use super::store::INSPECTION_TIMEOUT;
 use super::trial::ServerTrial;
@@ -30,8 +30,6 @@ use crate::store::{
 
 /// The first key of the advisory lock on backups; the second is the oid of the schema.
 const LOCK_KEY: i32 = 0x4354_5342;
-/// Pause between two attempts to lock.
-const LOCK_PAUSE: Duration = Duration::from_millis(100);
 /// How long `pg_dump` waits for a table that is locked, where nothing else is set.
 const TABLE_LOCK_TIMEOUT: Duration = Duration::from_secs(60);
 /// `pg_dump` compresses: a backup has about a quarter of the size of the tables without their indexes.
@@ -98,6 +96,8 @@ impl BackUp for DatabaseServer {
         wait: &WaitPolicy<'_>,
     ) -> Result<Box<dyn TrialDatabase>> {
         let located = |error: Error| error.at(self.identity().location);
+        pooler::refuse_client_program(&self.session_pool(wait.cancelled)?, "pg_restore")
+            .map_err(located)?;
         let programs = self.programs.find(None, wait)?;
         let dump = DumpFile::read(file, &programs, wait)?;
         let trial = ServerTrial::create(self, &dump.schema, wait).map_err(located)?;
@@ -117,12 +117,12 @@ impl BackUp for DatabaseServer {
 }
 
 /// The transaction that holds the lock on backups; it ends when this is dropped.
-struct LockingSession(PooledSession);
+struct LockingSession(LockedSession);
 
 impl Drop for LockingSession {
     fn drop(&mut self) {
         // The end of the connection releases the lock. A statement would wait for a server that hangs.
-        self.0.mark_broken();
+        self.0.give_up();
     }
 }
 
@@ -134,34 +134,19 @@ impl DatabaseServer {
     }
 
     fn locked(&self, wait: &WaitPolicy<'_>) -> Result<BackupLock> {
-        let session = self.session_pool(wait.cancelled)?.get(self.pool.connect)?;
-        let keys = lock::keys_of(LOCK_KEY, &session.server.schema);
-        let since_17 = match session.server.version {
-            VERSION_17.. => "; SET LOCAL transaction_timeout = 0",
-            _ => "",
-        };
-        let mut locking = LockingSession(session);
-        locking.0.run_alone(&format!(
-            "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL idle_in_transaction_session_timeout = 0{since_17}"
-        ))?;
-        let session = std::cell::RefCell::new(locking);
-        let attempt = || {
-            if session.borrow_mut().0.flag(&format!("SELECT pg_try_advisory_xact_lock({keys})"))? {
-                return Ok(Some(()));
-            }
-            thread::sleep(LOCK_PAUSE);
-            Ok(None)
-        };
-        let holder = || lock::holder_of(&mut session.borrow_mut().0, LOCK_KEY).ok().flatten();
-        wait.until_unlocked(attempt, holder).map_err(|error| match error.kind {
-            Kind::TryAgain => error.note("another cts makes or restores a backup of this database"),
-            _ => error,
-        })?;
-        Ok(BackupLock { _held: Box::new(session.into_inner()) })
+        let locked = LockedSession::take_lock(&self.session_pool(wait.cancelled)?, LOCK_KEY, wait)
+            .map_err(|error| match error.kind {
+                Kind::TryAgain => {
+                    error.note("another cts makes or restores a backup of this database")
+                }
+                _ => error,
+            })?;
+        Ok(BackupLock { _held: Box::new(LockingSession(locked)) })
     }
 
     fn dump(&self, to: &Path, opened: &File, wait: &WaitPolicy<'_>) -> Result<()> {
         let pool = self.session_pool(wait.cancelled)?;
+        pooler::refuse_client_program(&pool, "pg_dump")?;
         // A migration is not waited for by `pg_dump`, which would end with a table that is locked.
         drop(LockedSession::take(&pool, wait)?);
         let source = DumpSource::read(&pool)?;

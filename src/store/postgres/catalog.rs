@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use super::attributes::{self, COLLATION, INDEX_ATTRIBUTES, INDEX_KEY};
 use super::constraint::{CONSTRAINT_COLUMNS, Constraint, ConstraintKind, lines};
-use super::session::{Row, Session};
+use super::row::Row;
+use super::session::Session;
 use crate::error::Result;
 use crate::store::schema::POSTGRES;
 use crate::store::sql::literal;

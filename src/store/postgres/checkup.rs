@@ -4,6 +4,8 @@
 use std::time::{Duration, SystemTime};
 
 use super::connect::SessionServer;
+use super::pool::SessionPool;
+use super::pooler;
 use super::role::RoleState;
 use super::session::Session;
 use super::store::read_only_status;
@@ -42,8 +44,8 @@ pub fn examine(database: &DatabaseServer, wait: &WaitPolicy<'_>) -> Examination 
     }));
     let found = database
         .session_pool(wait.cancelled)
-        .and_then(|pool| pool.run_within(EXAMINE_TIMEOUT, read));
-    let found = match found {
+        .and_then(|pool| Ok((pool.run_within(EXAMINE_TIMEOUT, read)?, pool)));
+    let (found, pool) = match found {
         Ok(found) => found,
         Err(error) => {
             findings.push(unreachable(error, &target.location()));
@@ -58,6 +60,7 @@ pub fn examine(database: &DatabaseServer, wait: &WaitPolicy<'_>) -> Examination 
         is_verified: verifies_server(&target.tls),
     };
     findings.push(connection(&found.server));
+    findings.extend(pooler(&pool));
     findings.push(transport.finding());
     findings.extend(found.role.findings(&found.server.schema, database.pool.max));
     findings.extend(room(&found.room));
@@ -171,6 +174,19 @@ fn connection(server: &SessionServer) -> Finding {
             .remedy("use PostgreSQL 14 or later, which cancels it");
     }
     Finding::good(GROUP, "connection", what)
+}
+
+/// What is to be known about a pooler in transaction mode; `None` where none was recognised.
+fn pooler(pool: &SessionPool) -> Option<Finding> {
+    let is_there = pooler::is_in_transaction_mode(pool).unwrap_or_default();
+    let what = format!(
+        "{}: cts leaves no setting and no lock on its connections, and makes and restores no backups through it",
+        pooler::TRANSACTION_MODE
+    );
+    is_there.then(|| {
+        Finding::attention(GROUP, "pooler", what)
+            .remedy(format!("for backups, {}", pooler::DIRECT_ADDRESS))
+    })
 }
 
 /// How the data travels to the server.

@@ -1,10 +1,10 @@
-//! Opens one connection to one host of the URL, with the settings that every connection of cts
-//! has: timeouts and TCP keepalives. Here, too, it is found which schema the tables are in.
+//! Opens one connection to one host of the URL, with timeouts and TCP keepalives. Here, too, it is found
+//! which schema the tables are in.
 
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio_postgres::Config;
 use tokio_postgres::error::DbError;
@@ -12,20 +12,16 @@ use tokio_postgres::error::DbError;
 use super::answer_watch::AnswerBounds;
 use super::client::{Client, ClientError};
 use super::engine;
-use super::error;
+use super::error::{self, is_protocol_violation};
+use super::row;
 use super::server_address::ServerAddress;
-use super::session::{self, SEARCH_PATH, Session};
+use super::session::Session;
+use super::settings::{SEARCH_PATH, search_path_of};
 use super::tls::Tls;
 use super::url::{ChannelBinding, Host, Password, SessionAttrs, Target};
 use crate::error::{Error, Kind, Result};
-use crate::store::sql::literal;
+use crate::store::sql::escaped_literal;
 
-/// `lock_timeout` of an inspection.
-const INSPECTION_LOCK_TIMEOUT: Duration = Duration::from_secs(2);
-/// `statement_timeout` of an inspection.
-pub const INSPECTION_STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How often the server checks, while it runs a statement, that the client is still connected.
-const CONNECTION_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// TCP keepalives: idle time before the first one, time between two, and lost ones after which the
 /// connection counts as lost.
 pub const KEEPALIVES_IDLE: Duration = Duration::from_secs(10);
@@ -35,8 +31,8 @@ pub const KEEPALIVES_COUNT: u32 = 3;
 pub const TCP_USER_TIMEOUT: Duration = Duration::from_secs(15);
 /// The oldest supported version, as `server_version_num`.
 const OLDEST_VERSION: u32 = 130_000;
-/// The first version with `client_connection_check_interval` and `idle_session_timeout`.
-const VERSION_14: u32 = 140_000;
+/// The first version with `client_connection_check_interval`.
+pub const VERSION_14: u32 = 140_000;
 /// The first version with `LOCALE_PROVIDER`.
 pub const VERSION_15: u32 = 150_000;
 /// The first version with `transaction_timeout`.
@@ -110,14 +106,30 @@ impl fmt::Display for ReadOnlyReason {
     }
 }
 
-/// Connects to a host within the bounds, and sets the connection up.
+/// Connects to a host within the bounds.
 ///
 /// # Errors
 /// `Kind::Unavailable` if the host does not answer or accepts no connection now, or accepts no
 /// writes where the URL demands a server that does; `Kind::Permission` if it refuses the login or
-/// the use of the schema; `Kind::Config` if the URL does not fit the server; `Kind::TryAgain` when told to
-/// stop. No connection is left.
+/// the use of the schema; `Kind::Config` if the URL does not fit the server, or a pooler before it; `Kind::TryAgain`
+/// when told to stop. No connection is left.
 pub fn connect(target: &Target, tls: &Tls, host: &Host, bounds: &AnswerBounds) -> Result<Session> {
+    let connected = connect_as(target, tls, host, bounds);
+    match (&connected, &target.options) {
+        (Err(error), Some(options)) if is_protocol_violation(error) => {
+            let without_options = Target { options: None, ..target.clone() };
+            match connect_as(&without_options, tls, host, bounds) {
+                Ok(_) => Err(options_refused(error, options)),
+                Err(_) => connected,
+            }
+        }
+        _ => connected,
+    }
+}
+
+/// [`connect`], of which a pooler may refuse a parameter.
+fn connect_as(target: &Target, tls: &Tls, host: &Host, bounds: &AnswerBounds) -> Result<Session> {
+    let start = Instant::now();
     let exists_notices = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&exists_notices);
     let on_notice = move |notice: &DbError| {
@@ -135,15 +147,10 @@ pub fn connect(target: &Target, tls: &Tls, host: &Host, bounds: &AnswerBounds) -
             }
             .unwrap_or_else(|| error::from_client(&cause, password))
         })?;
-    let server = read_server(&mut client, host.name(), password)?;
+    let server = read_server(&mut client, host.name(), password, target.options.as_deref())?;
     match server.read_only {
         Some(reason) if target.session_attrs == SessionAttrs::ReadWrite => Err(reason.error()),
-        _ => {
-            let settings = settings(&server);
-            let mut session = Session::new(client, server, exists_notices, password.cloned());
-            session.run(&settings)?;
-            Ok(session)
-        }
+        _ => Ok(Session::new(client, server, exists_notices, password.cloned(), start)),
     }
 }
 
@@ -181,6 +188,12 @@ fn config(target: &Target, host: &Host) -> Config {
 /// nothing else: its functions are named with their schema here.
 const SCHEMA: &str =
     "SELECT pg_catalog.current_schema(), pg_catalog.current_setting('search_path')";
+/// What another program has set on the same connection of a pooler does not count. What the URL has set does; a
+/// pooler may have made it a setting of the session.
+const DEFAULT_PATH: &str = "SET LOCAL search_path TO DEFAULT; ";
+
+/// How times are shown, so that they can be compared.
+const TIMES: &str = "SET LOCAL timezone = 'UTC'; SET LOCAL datestyle = 'ISO'";
 
 const SERVER: &str = "SELECT current_setting('server_version_num'), pg_postmaster_start_time(), \
          pg_is_in_recovery(), current_setting('default_transaction_read_only') = 'on', version()";
@@ -193,7 +206,7 @@ fn first_existing_schema(search_path: &str) -> String {
              JOIN pg_namespace n ON n.nspname = CASE btrim(p.name) WHEN '\"$user\"' THEN current_user::text \
                  ELSE replace(btrim(btrim(p.name), '\"'), '\"\"', '\"') END \
          ORDER BY place LIMIT 1",
-        literal(search_path)
+        escaped_literal(search_path)
     )
 }
 
@@ -202,17 +215,21 @@ fn read_server(
     client: &mut Client,
     name: String,
     password: Option<&Password>,
+    options: Option<&str>,
 ) -> Result<SessionServer> {
     let mut rows = |sql: &str| {
-        session::results(client, password, sql)
+        row::results(client, password, sql, sql)
             .map(|results| results.into_iter().flatten().collect::<Vec<_>>())
     };
-    let found = rows(&format!("{SCHEMA}; {SEARCH_PATH}; {SERVER}")).map_err(|error| {
-        // Another engine may lack one of the functions; it is named all the same.
-        let version = rows("SELECT version()").ok().filter(|_| !error::is_lost(&error));
-        let version = version.iter().flatten().find_map(|row| row.get(0));
-        version.map_or(Ok(()), engine::require_postgresql).err().unwrap_or(error)
-    })?;
+    let asked_path = options.and_then(search_path_of);
+    let default_path = if asked_path.is_none() { DEFAULT_PATH } else { "" };
+    let found = rows(&format!("{default_path}{SCHEMA}; {SEARCH_PATH}; {TIMES}; {SERVER}"))
+        .map_err(|error| {
+            // Another engine may lack one of the functions; it is named all the same.
+            let version = rows("SELECT version()").ok().filter(|_| !error::is_lost(&error));
+            let version = version.iter().flatten().find_map(|row| row.get(0));
+            version.map_or(Ok(()), engine::require_postgresql).err().unwrap_or(error)
+        })?;
     let [path, row] = found.as_slice() else {
         return Err(Error::new(Kind::Io, "the server gives no row for its version and settings"));
     };
@@ -222,8 +239,11 @@ fn read_server(
         let what = format!("PostgreSQL {} is too old", version / 10_000);
         return Err(Error::new(Kind::Config, what).remedy("use PostgreSQL 13 or later"));
     }
+    let search_path = path.text(1)?;
+    if let Some(asked) = asked_path.filter(|asked| asked != search_path) {
+        return Err(options_dropped(&asked, search_path));
+    }
     let Some(schema) = path.get(0) else {
-        let search_path = path.text(1)?;
         return Err(match rows(&first_existing_schema(search_path))?.first() {
             Some(unusable) => error::no_schema_rights(unusable.text(0)?),
             None => no_schema(search_path),
@@ -238,29 +258,29 @@ fn read_server(
     })
 }
 
+/// The remedy where a pooler does not pass on what the URL asks the server for.
+const SET_FOR_ROLE: &str = "set it for the role instead, so that every program has it (`ALTER ROLE … IN DATABASE … SET search_path = …`), and take options out of the URL; or name the server's own address (docs/postgresql.md, \"Poolers\")";
+
+/// The error of a pooler that refuses startup options.
+fn options_refused(error: &Error, options: &str) -> Error {
+    let what = format!(
+        "a connection pooler before the server refuses the parameter options of the URL ({options}): {}",
+        error.what
+    );
+    Error { kind: Kind::Config, what, ..error.clone() }.remedy(SET_FOR_ROLE)
+}
+
+/// The error of a pooler that drops startup options without saying so.
+fn options_dropped(asked: &str, found: &str) -> Error {
+    let what = format!(
+        "a connection pooler before the server drops the parameter options of the URL: it asks for search_path={asked}, and the server has search_path={found}"
+    );
+    Error::new(Kind::Config, what).remedy(SET_FOR_ROLE)
+}
+
 fn no_schema(search_path: &str) -> Error {
     let what = format!("no schema of the search path ({search_path}) exists");
     Error::new(Kind::Config, what).remedy(
         "create it (`CREATE SCHEMA cts AUTHORIZATION …`), or name one in the URL: options=-csearch_path%3Dcts",
-    )
-}
-
-/// The settings of every connection.
-fn settings(server: &SessionServer) -> String {
-    let since_14 = match server.version {
-        VERSION_14.. => format!(
-            "SET client_connection_check_interval = {}; SET idle_session_timeout = 0; ",
-            CONNECTION_CHECK_INTERVAL.as_millis()
-        ),
-        _ => String::new(),
-    };
-    format!(
-        "{since_14}SET timezone = 'UTC'; SET datestyle = 'ISO'; \
-         SET standard_conforming_strings = on; SET client_min_messages = notice; \
-         SET default_transaction_isolation = 'read committed'; SET quote_all_identifiers = off; \
-         SET idle_in_transaction_session_timeout = 0; SET row_security = off; \
-         SET lock_timeout = {}; SET statement_timeout = {}",
-        INSPECTION_LOCK_TIMEOUT.as_millis(),
-        INSPECTION_STATEMENT_TIMEOUT.as_millis()
     )
 }

@@ -1,7 +1,7 @@
 //! The constraints of a table, as the catalogue of a PostgreSQL server has them.
 //! (PostgreSQL documentation, "pg_constraint")
 
-use super::session::Row;
+use super::row::Row;
 use crate::error::Result;
 use crate::store::schema::POSTGRES;
 use cts_schema::catalog::{ForeignKey, Table, Text};

@@ -3,7 +3,8 @@
 
 use super::catalog::is_our_table;
 use super::foreign_code::ForeignCode;
-use super::session::{Row, Session};
+use super::row::Row;
+use super::session::Session;
 use crate::error::{Error, Kind, Result};
 use crate::store::schema::POSTGRES;
 use crate::store::sql::{literal, quoted};

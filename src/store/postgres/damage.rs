@@ -4,7 +4,8 @@
 use super::catalog::{schema_oid, table_names};
 use super::foreign_code::ForeignCode;
 use super::inspect;
-use super::session::{Row, Session};
+use super::row::Row;
+use super::session::Session;
 use crate::error::{Cause, Error, Kind, Result};
 use crate::store::sql::{literal, quoted};
 use crate::store::{Damage, Orphans, Unchecked};
@@ -15,7 +16,7 @@ use cts_schema::catalog::{ForeignKey, Table};
 const ROW_BYTES_MIN: u64 = 28;
 
 /// Reads every row of our tables, checks every index if the extension `amcheck` is installed, and
-/// counts the orphans of every foreign key. Sets `statement_timeout` to 0 and leaves it so.
+/// counts the orphans of every foreign key.
 ///
 /// # Errors
 /// If a query fails for another reason than damage.
@@ -24,7 +25,6 @@ pub fn find_damage(session: &mut Session) -> Result<Damage> {
     let found = inspect::inspect(session)?.snapshot;
     let tables: Vec<&str> = found.catalog.tables.iter().map(|table| &*table.name).collect();
     ForeignCode::refuse_read(session, &tables)?;
-    session.run("SET statement_timeout = 0")?;
     for table in found.catalog.tables.iter() {
         let name = session.qualified(&table.name);
         // A cast of a row could be one that the owner of the table has created.
@@ -111,20 +111,24 @@ fn checked_indexes(session: &mut Session) -> Result<Vec<CheckedIndex>> {
 
 /// In a transaction, which an error would abort, each index is checked after a savepoint.
 fn check_indexes(session: &mut Session, damage: &mut Damage, in_transaction: bool) -> Result<()> {
-    let (before, after, undo) = match in_transaction {
-        true => ("SAVEPOINT cts_check; ", "; RELEASE cts_check", "ROLLBACK TO cts_check"),
-        false => ("", "", ""),
+    let (before, after) = match in_transaction {
+        true => ("SAVEPOINT cts_check; ", "; RELEASE cts_check"),
+        false => ("", ""),
+    };
+    let undo = |session: &mut Session| match in_transaction {
+        true => session.run("ROLLBACK TO cts_check"),
+        false => Ok(()),
     };
     for CheckedIndex { name, table, amcheck_schema, oid } in checked_indexes(session)? {
         let function = format!("{}.bt_index_check", quoted(&amcheck_schema));
         match session.run(&format!("{before}SELECT {function}({oid}::regclass, true){after}")) {
             // The function of an index that its owner has made fails, for example.
             Err(error) if is_uncheckable(&error) => {
-                session.run_alone(undo)?;
+                undo(session)?;
                 damage.unchecked.push(unchecked(&table, &error.at(format!("index {name}"))));
             }
             Err(error) if error.kind == Kind::Data => {
-                session.run_alone(undo)?;
+                undo(session)?;
                 damage.pages.push(format!("index {name}: {}", error.message()));
                 damage.indexes.push(name);
             }

@@ -9,7 +9,7 @@ use super::error::is_lost;
 use super::pool::{PoolSettings, SessionPool};
 use super::store::{INSPECTION_TIMEOUT, Postgres};
 use super::url::{Target, WarningSubject};
-use super::{checkup, lock};
+use super::{checkup, lock, pooler};
 use crate::error::{Error, Kind, Result, StateLeft};
 use crate::store::schema::POSTGRES;
 use crate::store::wait::WaitClock;
@@ -49,8 +49,12 @@ impl DatabaseServer {
         let location = self.target.location();
         let pool = self.session_pool(stop)?;
         let warnings = self.target.warnings.iter().map(ToString::to_string).collect();
-        let mut store = Postgres { location, pool, warnings, state: Mutex::default() };
-        store.find(limit).map_err(|error| match error.kind {
+        let state = Mutex::default();
+        let inspection_timeout = INSPECTION_TIMEOUT;
+        let mut store = Postgres { location, pool, inspection_timeout, warnings, state };
+        let found = store.find(limit);
+        let found = found.map_err(|e| pooler::explain_lost_transaction(&store.pool, e));
+        found.map_err(|error| match error.kind {
             // A password file that is ignored, or a variable that is not read, may be the reason.
             Kind::Permission => {
                 let warnings = self.target.warnings.iter();
@@ -65,7 +69,8 @@ impl DatabaseServer {
 
     /// Connects to a server that accepts writes.
     pub(super) fn connect_to_write(&self, stop: &Arc<AtomicBool>) -> Result<Postgres> {
-        let store = self.connect(self.pool.connect, stop)?;
+        let mut store = self.connect(self.pool.connect, stop)?;
+        store.inspection_timeout = self.pool.connect.max(INSPECTION_TIMEOUT);
         match store.state(|state| state.read_only) {
             None => Ok(store),
             Some(reason) => Err(store.at(reason.error())),

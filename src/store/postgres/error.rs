@@ -33,6 +33,13 @@ pub fn is_lock_timeout(error: &Error) -> bool {
     matches!(error.cause.as_deref(), Some(Cause::SqlState(state)) if state == code)
 }
 
+/// Whether the server, or a pooler before it, refused a message as one that it does not know: PgBouncer gives most of
+/// its errors this SQLSTATE.
+pub fn is_protocol_violation(error: &Error) -> bool {
+    let code = SqlState::PROTOCOL_VIOLATION.code();
+    matches!(error.cause.as_deref(), Some(Cause::SqlState(state)) if state == code)
+}
+
 /// An error of a connection with kind and remedy, without its password.
 pub fn from_client(cause: &ClientError, password: Option<&Password>) -> Error {
     let error = match cause {

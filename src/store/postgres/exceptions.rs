@@ -1,6 +1,7 @@
 //! The constraint exceptions that a PostgreSQL database records.
 
-use super::session::{Row, Session};
+use super::row::Row;
+use super::session::Session;
 use crate::error::Result;
 use crate::store::sql::{
     EXCEPTIONS_TABLE, RecordedExceptions, create_exceptions_table, quoted, select_exceptions,

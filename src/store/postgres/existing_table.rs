@@ -4,7 +4,8 @@
 use super::constraint::{CONSTRAINT_COLUMN_COUNT, CONSTRAINT_COLUMNS, Constraint};
 use super::conversion::{Conversion, SourceType, conversion};
 use super::inspect;
-use super::session::{Row, Session};
+use super::row::Row;
+use super::session::Session;
 use crate::error::{Error, Kind, Result};
 use crate::store::schema::POSTGRES;
 use crate::store::sql::quoted;

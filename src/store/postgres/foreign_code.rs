@@ -5,7 +5,8 @@
 use std::fmt;
 
 use super::catalog::{schema_oid, table_names};
-use super::session::{Row, Session};
+use super::row::Row;
+use super::session::Session;
 use crate::error::{Error, Kind, Result};
 use crate::store::sql::{EXCEPTIONS_TABLE, literal};
 

@@ -8,7 +8,9 @@ use super::exceptions;
 use super::foreign_code::ForeignCode;
 use super::ledger;
 use super::privileges::{missing_rights, missing_rights_sql};
-use super::session::{Row, Session};
+use super::row::{Row, unreadable};
+use super::session::Session;
+use super::settings::TransactionMode;
 use crate::error::{Error, Kind, Result, StateLeft};
 use crate::store::sql::EXCEPTIONS_TABLE;
 use crate::store::{MissingRights, Origin, Snapshot};
@@ -36,11 +38,11 @@ pub struct Inspection {
 /// If the server refuses a query, does not answer, or is lost; `Kind::Data` if the schema holds the
 /// tables of another program. No transaction is open then.
 pub fn inspect(session: &mut Session) -> Result<Inspection> {
-    let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; ";
-    let inspected = read(session, begin, "; COMMIT");
+    let state = state_sql(&session.server.schema);
+    let state = session.begin(TransactionMode::Snapshot, session.limits(), &state)?;
+    let inspected = read(session, state, Session::commit_after);
     if inspected.is_err() {
-        // Where the connection is lost, so is the transaction.
-        let _ = session.run_alone("ROLLBACK");
+        session.roll_back();
     }
     inspected
 }
@@ -50,7 +52,9 @@ pub fn inspect(session: &mut Session) -> Result<Inspection> {
 /// # Errors
 /// As [`inspect`]; where the server refused a query, the transaction is aborted.
 pub fn inspect_in_transaction(session: &mut Session) -> Result<Inspection> {
-    read(session, "", "")
+    let state = state_sql(&session.server.schema);
+    let state = session.results(&state)?;
+    read(session, state, Session::results)
 }
 
 /// The cells of [`state_sql`].
@@ -75,10 +79,15 @@ impl DatabaseState {
     }
 }
 
-fn read(session: &mut Session, begin: &str, end: &str) -> Result<Inspection> {
+/// Reads the rest of an inspection. `state` is the result of [`state_sql`]; `finish` runs the last queries.
+fn read(
+    session: &mut Session,
+    state: Vec<Vec<Row>>,
+    finish: impl FnOnce(&mut Session, &str) -> Result<Vec<Vec<Row>>>,
+) -> Result<Inspection> {
     let schema = session.server.schema.clone();
-    let row = session.row(&format!("{begin}{}", state_sql(&schema)))?;
-    let state = DatabaseState::read(&row)?;
+    let no_row = || unreadable(&state_sql(&schema), "has no row");
+    let state = DatabaseState::read(state.iter().flatten().next().ok_or_else(no_row)?)?;
     let found = catalog::read(session, &state.fingerprint)?;
     // Reading a table could run code of another role.
     ForeignCode::find_in(session, &state.fingerprint)?;
@@ -89,8 +98,10 @@ fn read(session: &mut Session, begin: &str, end: &str) -> Result<Inspection> {
     let ledger = ledger::select(&found.catalog, &session.qualified("migrations"));
     let exceptions = exceptions::select(session, state.has_exceptions_table);
     let rights = missing_rights_sql(&schema);
-    let sql = format!("{ledger}; {exceptions}; {rights}{end}");
-    let [ledger, exceptions, rights] = session.results_of(&sql)?;
+    let sql = format!("{ledger}; {exceptions}; {rights}");
+    let results = finish(session, &sql)?;
+    let [ledger, exceptions, rights] =
+        results.try_into().map_err(|_| unreadable(&sql, "is incomplete"))?;
     let rights = rights.first().map(|row| missing_rights(row, &schema)).transpose()?;
     let recorded = exceptions::read(&exceptions)?;
     let mut snapshot = Snapshot {

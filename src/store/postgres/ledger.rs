@@ -1,7 +1,7 @@
 //! Reads the ledger of a PostgreSQL database, whatever columns and types an older CTS gave it.
 
 use super::conversion::as_text;
-use super::session::Row;
+use super::row::Row;
 use crate::store::schema::POSTGRES;
 use crate::store::sql::{LEDGER_COLUMNS, literal, quoted};
 use cts_schema::catalog::Catalog;

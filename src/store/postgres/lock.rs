@@ -1,6 +1,8 @@
-//! The migration lock: an advisory lock of the database, one for each schema. It is polled, and
-//! never waited for on the server: a process that waits inside `pg_advisory_lock` holds a
-//! snapshot, for which `CREATE INDEX CONCURRENTLY` of the lock's holder would wait in turn.
+//! The migration lock: an advisory lock of the database, one for each schema, held by the transaction of
+//! the migration itself. So it ends with that transaction, whatever becomes of the connection: a lock of the
+//! session would stay on a connection of a pooler that another program uses next. It is polled, and never
+//! waited for on the server: a process that waits inside `pg_advisory_xact_lock` holds a snapshot, for
+//! which `CREATE INDEX CONCURRENTLY` of the lock's holder would wait in turn.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -11,7 +13,9 @@ use std::time::Duration;
 use super::catalog::schema_oid;
 use super::error::is_lock_timeout;
 use super::pool::{PooledSession, SessionPool};
-use super::session::{Row, Session};
+use super::row::{Row, unreadable};
+use super::session::Session;
+use super::settings::{TimeLimits, TransactionMode};
 use crate::error::{Error, Kind, Result};
 use crate::store::{Holder, WaitPolicy};
 
@@ -23,56 +27,97 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// How long opening the connection of the lock may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The keys of the lock, as SQL.
-fn keys(schema: &str) -> String {
-    keys_of(KEY, schema)
-}
-
 /// The two keys of an advisory lock on a schema, as SQL.
-pub fn keys_of(key: i32, schema: &str) -> String {
+fn keys_of(key: i32, schema: &str) -> String {
     format!("{key}, {}::int4", schema_oid(schema))
 }
 
-/// A connection that holds the migration lock until it is dropped.
+/// A connection with an open transaction that holds the migration lock, or another lock on a schema. Dropped,
+/// it rolls back.
 pub struct LockedSession {
     session: PooledSession,
 }
 
 impl LockedSession {
-    /// Takes the lock, and waits for it as the policy says.
+    /// Takes the migration lock, and waits for it as the policy says.
     ///
     /// # Errors
     /// Those of [`SessionPool::get`]; `Kind::TryAgain` after the policy's timeout, `Kind::Stopped`
     /// when it is cancelled. The lock is not held then.
     pub fn take(pool: &SessionPool, wait: &WaitPolicy<'_>) -> Result<LockedSession> {
+        LockedSession::take_lock(pool, KEY, wait)
+    }
+
+    /// Takes the lock with this first key.
+    ///
+    /// # Errors
+    /// As [`LockedSession::take`].
+    pub fn take_lock(pool: &SessionPool, key: i32, wait: &WaitPolicy<'_>) -> Result<LockedSession> {
         let mut session = pool.get(CONNECT_TIMEOUT)?;
         session.bounds().stop = Arc::clone(wait.cancelled);
-        let sql = format!("SELECT pg_try_advisory_lock({})", keys(&session.server.schema));
-        let session = RefCell::new(session);
+        let locked = RefCell::new(LockedSession { session });
         let attempt = || {
-            if session.borrow_mut().flag(&sql)? {
+            if locked.borrow_mut().try_lock(key)? {
                 return Ok(Some(()));
             }
             thread::sleep(POLL_INTERVAL);
             Ok(None)
         };
-        wait.until_unlocked(attempt, || holder(&mut session.borrow_mut()).ok().flatten())?;
-        Ok(LockedSession { session: session.into_inner() })
+        let holder = || holder_of(&mut locked.borrow_mut().session, key).ok().flatten();
+        wait.until_unlocked(attempt, holder)?;
+        Ok(locked.into_inner())
+    }
+
+    /// Begins a transaction that holds the lock; returns false, and leaves none open, where another holds it.
+    fn try_lock(&mut self, key: i32) -> Result<bool> {
+        let session = &mut self.session;
+        let sql =
+            format!("SELECT pg_try_advisory_xact_lock({})", keys_of(key, &session.server.schema));
+        let taken = session.begin(TransactionMode::ReadCommitted, TimeLimits::MIGRATION, &sql)?;
+        let is_taken = match taken.iter().flatten().next() {
+            Some(row) => row.flag(0),
+            None => Err(unreadable(&sql, "has no row")),
+        };
+        if !matches!(is_taken, Ok(true)) {
+            session.roll_back();
+        }
+        is_taken
+    }
+
+    /// Takes the migration lock again, on another connection if this one is lost, where it is not held any
+    /// more and another does not hold it. Limits the time of statements to `limit`.
+    ///
+    /// # Errors
+    /// Those of [`SessionPool::get`], or if a query fails.
+    pub fn hold(&mut self, pool: &SessionPool, limit: Duration) -> Result<()> {
+        if !self.session.is_alive() {
+            self.session = pool.get(limit)?;
+        }
+        if !self.is_in_transaction() {
+            self.try_lock(KEY)?;
+        }
+        self.session.limit_statements(limit)
+    }
+
+    /// Gives the lock up by ending the connection, where a statement could wait for a server that hangs.
+    pub fn give_up(&mut self) {
+        self.session.mark_broken();
     }
 
     /// The connection.
     pub fn session(&mut self) -> &mut PooledSession {
         &mut self.session
     }
+
+    /// Whether its transaction is open, and the lock held.
+    pub fn is_in_transaction(&self) -> bool {
+        self.session.is_in_transaction()
+    }
 }
 
 impl Drop for LockedSession {
     fn drop(&mut self) {
-        // Where the unlock fails, the end of the connection releases the lock.
-        let keys = keys(&self.session.server.schema);
-        if self.session.run(&format!("SELECT pg_advisory_unlock({keys})")).is_err() {
-            self.session.mark_broken();
-        }
+        self.session.roll_back();
     }
 }
 
@@ -148,20 +193,11 @@ pub fn table_lock_holder(session: &mut Session) -> Result<Option<String>> {
     Ok(Some(format!("table {table} is locked by {}", BlockingTransaction::read(&row, 2)?)))
 }
 
-/// The query for the oldest transaction that blocks a process of the server:
-/// [`BlockingTransaction::read`] reads its row.
-pub fn blocking_sql(pid: i32) -> String {
-    format!(
-        "SELECT b.pid, {PROGRAM}, {AGE_SECONDS} FROM unnest(pg_blocking_pids({pid})) b(pid) \
-             LEFT JOIN pg_stat_activity a ON a.pid = b.pid \
-         ORDER BY a.xact_start NULLS LAST LIMIT 1"
-    )
-}
-
-const PROGRAM: &str =
+/// The program of a row `a` of `pg_stat_activity`.
+pub const PROGRAM: &str =
     "coalesce(nullif(a.application_name, ''), 'a program without application_name')";
-/// NULL for a program of another role.
-const AGE_SECONDS: &str = "extract(epoch FROM now() - a.xact_start)::bigint";
+/// The age of its transaction. NULL for a program of another role.
+pub const AGE_SECONDS: &str = "extract(epoch FROM now() - a.xact_start)::bigint";
 
 /// A transaction that blocks others.
 #[derive(Clone, Debug, PartialEq, Eq)]

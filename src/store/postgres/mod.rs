@@ -2,14 +2,14 @@
 //! folder use the crates `tokio-postgres`, `r2d2` and `rustls`; a build without the feature has none of it.
 //!
 //! - [`database`], [`store`], [`transaction`] with [`statements`] and [`cancel_watch`]: the traits of the seam
-//! - [`url`], [`tls`], [`connect`], [`session`], [`pool`], [`error`]: connections, which [`client`] opens with
+//! - [`url`], [`tls`], [`connect`], [`session`], [`settings`], [`row`], [`pool`], [`pooler`], [`error`]: connections, which [`client`] opens with
 //!   [`server_address`], within the bounds of [`answer_watch`] and [`limited_stream`]
 //! - [`inspect`], [`catalog`], [`constraint`], [`attributes`], [`ledger`], [`exceptions`], [`damage`], [`counters`]: what is in the database
 //! - [`lock`]: the migration lock; [`obstacles`]: what prevents the creation of missing objects
 //! - [`existing_table`], [`violations`], [`rebuild_plan`], [`refusals`], [`rebuild`], [`conversion`],
 //!   [`sequences`], [`rebuild_copy`]: the adoption of an older CTS
 //! - [`correction`]: altered tables that are put right
-//! - [`index`], [`online_index`]: indexes, in a transaction and while programs write
+//! - [`index`], [`online_index`] with [`index_builds`] and [`standalone`]: indexes, in a transaction and while programs write
 //! - [`foreign_code`]: code of other roles that would run with the rights of ours
 //! - [`backup`], with [`client_program`], [`client_environment`], [`client_run`], [`client_watch`] and [`dump_file`], [`restore`],
 //!   [`trial`]: backups, by `pg_dump` and `pg_restore`
@@ -40,6 +40,7 @@ mod exceptions;
 mod existing_table;
 mod foreign_code;
 mod index;
+mod index_builds;
 mod inspect;
 mod ledger;
 mod limited_stream;
@@ -47,6 +48,7 @@ mod lock;
 mod obstacles;
 mod online_index;
 mod pool;
+mod pooler;
 mod privileges;
 mod rebuild;
 mod rebuild_copy;
@@ -54,10 +56,13 @@ mod rebuild_plan;
 mod refusals;
 mod restore;
 mod role;
+mod row;
 mod sequences;
 mod server_address;
 mod session;
+mod settings;
 mod space;
+mod standalone;
 mod statements;
 mod store;
 mod tls;

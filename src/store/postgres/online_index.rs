@@ -1,32 +1,35 @@
-//! Builds indexes while programs go on writing: `CREATE INDEX CONCURRENTLY`, outside any
-//! transaction, under the migration lock. A cancelled build leaves an INVALID index, which costs
+//! Builds indexes while programs go on writing: `CREATE INDEX CONCURRENTLY`, outside any transaction, on a
+//! connection of its own. A transaction beside it holds the migration lock; it has no snapshot between two
+//! statements, for which the build would wait. A cancelled build leaves an INVALID index, which costs
 //! every write and serves no query; it is dropped and built again.
 //! (PostgreSQL documentation, CREATE INDEX, "Building Indexes Concurrently")
 
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::error::is_lost;
 use super::exceptions;
 use super::index::{IndexState, count_duplicates, state};
-use super::lock::{self, BlockingTransaction, LockedSession};
+use super::index_builds::{BuildProgress, BuiltIndex, drop_sql};
+use super::lock::{BlockingTransaction, LockedSession};
 use super::pool::SessionPool;
-use super::session::Row;
+use super::session::Session;
+use super::standalone::StandaloneSession;
+use super::transaction::PostgresTx;
 use crate::error::{Error, Kind, Result};
 use crate::store::sql::{create_index, not_unique};
-use crate::store::{Progress, WaitPolicy, WaitReason, interrupted};
+use crate::store::{Change, Progress, WaitPolicy, WaitReason, interrupted};
 use crate::system::deadline::cannot_start_thread;
 use cts_schema::catalog::{Index, Object, Text};
 use cts_schema::constraint_exception::ConstraintException;
 use cts_schema::sql::with_qualified_operators;
 
-/// Between two queries for the progress of a build.
+/// Between two queries for the progress of a build. They also show a pooler that the transaction of the lock
+/// is not idle.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 /// How long a query for the progress may take.
 const POLL_TIMEOUT: Duration = Duration::from_secs(3);
-/// `lock_timeout` of dropping an invalid index.
-const DROP_LOCK_TIMEOUT: Duration = Duration::from_millis(300);
 /// When a blocked build is first reported, and between two reports.
 const FIRST_REPORT: Duration = Duration::from_secs(2);
 const REPORT_INTERVAL: Duration = Duration::from_secs(10);
@@ -35,60 +38,108 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 /// the exception is recorded and returned.
 ///
 /// # Errors
-/// Those of [`LockedSession::take`]; `Kind::TryAgain` when a transaction blocks the build for longer
-/// than the policy's timeout or the policy is cancelled; else the error of the statement. The index
-/// does not exist then, or an invalid one is left, which the next build drops.
+/// Those of [`LockedSession::take`]; `Kind::Blocked` when another session builds the index for longer than
+/// the policy's timeout; `Kind::TryAgain` when a transaction blocks the build for as long, or the policy is
+/// cancelled; else the error of the statement. The index does not exist then, or an invalid one is left, which
+/// the next build drops.
 pub fn build(
     pool: &SessionPool,
     table: &str,
     index: &Index,
     wait: &WaitPolicy<'_>,
 ) -> Result<Option<ConstraintException>> {
-    let mut locked = LockedSession::take(pool, wait)?;
-    let session = locked.session();
-    let found = state(session, &index.name)?;
-    if found == IndexState::Valid {
-        return Ok(None);
+    wait.retry_while_blocked(|| {
+        let mut locked = LockedSession::take(pool, wait)?;
+        let session = locked.session();
+        BuiltIndex { table, name: &index.name }.refuse_running_build(session)?;
+        let found = state(session, &index.name)?;
+        if found == IndexState::Valid {
+            return Ok(None);
+        }
+        match StandaloneSession::open_beside(session, pool)? {
+            Some(builder) => build_beside(locked, builder, pool, table, index, wait),
+            None => build_in_transaction(locked, table, index, wait),
+        }
+    })
+}
+
+/// Builds it in the transaction of the lock, where there is no second connection. Programs wait with writing
+/// meanwhile.
+fn build_in_transaction(
+    locked: LockedSession,
+    table: &str,
+    index: &Index,
+    wait: &WaitPolicy<'_>,
+) -> Result<Option<ConstraintException>> {
+    let mut tx = Box::new(PostgresTx::begin(locked, wait)?);
+    let exception = tx.create_index(table, index, wait)?;
+    if let Some(exception) = &exception {
+        tx.record_exception(exception)?;
     }
-    session.run("SET statement_timeout = 0; SET lock_timeout = 0")?;
-    let rows = if index.unique { count_duplicates(session, table, index)? } else { 0 };
+    tx.commit(wait)?;
+    Ok(exception)
+}
+
+/// Builds it on a connection beside that of the lock.
+fn build_beside(
+    mut locked: LockedSession,
+    mut builder: StandaloneSession,
+    pool: &SessionPool,
+    table: &str,
+    index: &Index,
+    wait: &WaitPolicy<'_>,
+) -> Result<Option<ConstraintException>> {
+    // The transaction of the lock must not read the table: dropping an index would wait for it.
+    let session = &mut builder.session;
+    let rows = match index.unique {
+        true => session.without_statement_timeout(|s| count_duplicates(s, table, index))?,
+        false => 0,
+    };
+    let statements = statements(session, table, index, rows == 0)?;
+    session.bounds().stop = Arc::clone(wait.cancelled);
+    let token = session.cancel_token();
+    let cancel = || token.iter().for_each(|request| drop(request.send()));
+    let object = Object::Index(table.into(), index.name.to_string());
+    let of = BuiltIndex { table, name: &index.name };
+    let build = Build { pool, of, object: &object, wait, cancel: &cancel };
+    if let Err(error) = build.run(&mut locked, builder, statements) {
+        drop_invalid(locked, &index.name);
+        return Err(error);
+    }
+    // The lock may have been lost while the index was built.
+    if !locked.is_in_transaction() {
+        drop(locked);
+        locked = LockedSession::take(pool, wait)?;
+    }
+    record_exception(locked, not_unique(table, index, rows))
+}
+
+/// The statements that build it, each of them outside of a transaction.
+fn statements(
+    session: &mut Session,
+    table: &str,
+    index: &Index,
+    unique: bool,
+) -> Result<Vec<String>> {
     let mut statements = Vec::new();
-    if found == IndexState::Invalid {
-        let name = session.qualified(&index.name);
-        statements.push(format!("DROP INDEX CONCURRENTLY IF EXISTS {name}"));
+    if state(session, &index.name)? == IndexState::Invalid {
+        statements.push(drop_sql(session, &index.name));
     }
     // No search path can be set for a statement that runs in no transaction.
     let predicate = index.predicate.as_deref().map(with_qualified_operators).map(Text::from);
     let qualified = Index { predicate, ..index.clone() };
     let name = session.qualified(table);
-    statements.push(create_index(&name, &qualified, rows == 0, "CONCURRENTLY"));
-    let object = Object::Index(table.into(), index.name.to_string());
-    let pid = session.number("SELECT pg_backend_pid()")?;
-    let token = session.cancel_token();
-    let cancel = || token.iter().for_each(|request| drop(request.send()));
-    let build = Build { pool, pid, object: &object, wait, cancel: &cancel };
-    let Finished { locked, result } = build.run(locked, statements)?;
-    if let Err(error) = result {
-        drop_invalid(locked, &index.name);
-        return Err(error);
-    }
-    record_exception(locked, not_unique(table, index, rows))
+    statements.push(create_index(&name, &qualified, unique, "CONCURRENTLY"));
+    Ok(statements)
 }
 
 /// A build that runs on a thread of its own.
 struct Build<'b> {
     pool: &'b SessionPool,
-    /// The process of the server that builds.
-    pid: i32,
+    of: BuiltIndex<'b>,
     object: &'b Object,
     wait: &'b WaitPolicy<'b>,
     cancel: &'b dyn Fn(),
-}
-
-/// A build that has ended, with the connection that it ran on.
-struct Finished {
-    locked: LockedSession,
-    result: Result<()>,
 }
 
 /// A transaction that blocks a build, and since when.
@@ -98,32 +149,34 @@ struct BlockedBy {
 }
 
 impl Build<'_> {
-    /// Runs the statements on a thread of their own, and watches them on this one.
-    fn run(&self, locked: LockedSession, statements: Vec<String>) -> Result<Finished> {
+    /// Runs the statements on a thread of their own, and watches them on this one, on the connection of the
+    /// lock.
+    fn run(
+        &self,
+        locked: &mut LockedSession,
+        mut builder: StandaloneSession,
+        statements: Vec<String>,
+    ) -> Result<()> {
         let (ended, running) = mpsc::channel::<()>();
         let work = move || {
-            let mut locked = locked;
-            let session = locked.session();
-            let result = statements.iter().try_for_each(|statement| session.run_alone(statement));
-            if result.as_ref().is_err_and(is_lost) {
-                session.mark_broken();
-            }
+            let session = &mut builder.session;
+            let run = |sql: &String| session.run_outside_transaction(sql);
+            let result = statements.iter().try_for_each(run);
             drop(ended);
-            Finished { locked, result }
+            result
         };
         let worker = thread::Builder::new().name("index".into()).spawn(work);
         let worker = worker.map_err(|e| cannot_start_thread(&e))?;
-        let watched = self.watch(&running);
+        let watched = self.watch(&running, locked);
         let ended = || Error::new(Kind::Io, "the thread that builds an index has ended");
-        let Finished { locked, result } = worker.join().map_err(|_| ended())?;
+        let result = worker.join().map_err(|_| ended())?;
         // The reason of a cancellation is more than that the server cancelled the statement.
-        let result = if result.is_err() { watched.and(result) } else { result };
-        Ok(Finished { locked, result })
+        if result.is_err() { watched.and(result) } else { result }
     }
 
     /// Reports the progress of the build and what blocks it, until it ends. Cancels it when the
     /// policy is cancelled, or when one transaction has blocked it for the policy's timeout.
-    fn watch(&self, running: &Receiver<()>) -> Result<()> {
+    fn watch(&self, running: &Receiver<()>, locked: &mut LockedSession) -> Result<()> {
         let mut blocked_by: Option<BlockedBy> = None;
         let mut next_report = Instant::now() + FIRST_REPORT;
         while let Err(RecvTimeoutError::Timeout) = running.recv_timeout(POLL_INTERVAL) {
@@ -131,8 +184,8 @@ impl Build<'_> {
                 (self.cancel)();
                 return Err(interrupted());
             }
-            // Where no second connection can be had, the build goes on without reports.
-            let Ok(transaction) = self.poll() else { continue };
+            // Where the connection of the lock is lost, the build goes on without reports.
+            let Ok(transaction) = self.poll(locked) else { continue };
             blocked_by = transaction.map(|transaction| match blocked_by.take() {
                 Some(known) if known.transaction.pid == transaction.pid => {
                     BlockedBy { transaction, ..known }
@@ -156,19 +209,20 @@ impl Build<'_> {
     }
 
     /// Reports the progress. Returns the transaction that blocks the build.
-    fn poll(&self) -> Result<Option<BlockingTransaction>> {
-        let pid = self.pid;
-        let sql = format!(
-            "SELECT tuples_done, tuples_total FROM pg_stat_progress_create_index WHERE pid = {pid}; {}",
-            lock::blocking_sql(pid)
-        );
-        let results = self.pool.run_within(POLL_TIMEOUT, move |session| session.results(&sql))?;
-        let first = |at: usize| results.get(at).and_then(|rows: &Vec<Row>| rows.first());
-        if let Some(row) = first(0) {
-            let (done, total) = (row.number(0)?, row.number(1)?);
+    fn poll(&self, locked: &mut LockedSession) -> Result<Option<BlockingTransaction>> {
+        locked.hold(self.pool, POLL_TIMEOUT)?;
+        let found =
+            self.of.progress(locked.session()).inspect_err(|_| locked.session().roll_back())?;
+        let BuildProgress { rows, blocked_by, is_blocked_by_us } = found;
+        // It met the snapshot of a query of ours, and waits for the end of the transaction. Another process that
+        // gets the lock meanwhile sees the build.
+        if is_blocked_by_us {
+            locked.session().roll_back();
+        }
+        if let Some((done, total)) = rows {
             (self.wait.on_progress)(Progress::of_rows(self.object, done, total));
         }
-        first(1).map(|row| BlockingTransaction::read(row, 0)).transpose()
+        Ok(blocked_by)
     }
 }
 
@@ -176,11 +230,11 @@ impl Build<'_> {
 /// build drops it.
 fn drop_invalid(mut locked: LockedSession, name: &str) {
     let session = locked.session();
-    if matches!(state(session, name), Ok(IndexState::Invalid)) {
-        let (timeout, name) = (DROP_LOCK_TIMEOUT.as_millis(), session.qualified(name));
-        let _ = session.run(&format!("SET lock_timeout = {timeout}; DROP INDEX {name}"));
+    if session.is_in_transaction() && matches!(state(session, name), Ok(IndexState::Invalid)) {
+        let name = session.qualified(name);
+        let dropped = session.run(&format!("DROP INDEX {name}"));
+        let _ = dropped.and_then(|()| session.commit());
     }
-    session.mark_broken();
 }
 
 /// Records that an index is not unique.
@@ -189,10 +243,9 @@ fn record_exception(
     exception: Option<ConstraintException>,
 ) -> Result<Option<ConstraintException>> {
     let session = locked.session();
-    // Its timeouts were changed for the build.
-    session.mark_broken();
     if let Some(exception) = &exception {
         exceptions::record(session, exception)?;
+        session.commit()?;
     }
     Ok(exception)
 }

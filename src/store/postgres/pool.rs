@@ -113,6 +113,26 @@ impl SessionPool {
         SessionPool { stop: Arc::clone(stop), ..self }
     }
 
+    /// How long to wait for a connection.
+    pub fn connect_timeout(&self) -> Duration {
+        self.connect_timeout
+    }
+
+    /// What it connects to.
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// A pool of one connection with another target, which `change` makes of this one's.
+    ///
+    /// # Errors
+    /// Those of [`SessionPool::new`].
+    pub fn single(&self, change: impl FnOnce(&Target) -> Target) -> Result<SessionPool> {
+        let connect = self.connect_timeout;
+        let settings = PoolSettings { max: 1, idle: connect, connect };
+        Ok(SessionPool::new(Arc::new(change(&self.target)), settings)?.stopped_by(&self.stop))
+    }
+
     /// A connection, an idle one or a new one, within `limit` and the limit of the pool.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 //! Inquiry Functions")
 
 use super::catalog::is_our_table;
-use super::session::Row;
+use super::row::Row;
 use crate::error::Result;
 use crate::store::sql::quoted;
 use crate::store::{MissingRights, MissingTableRights};

@@ -100,9 +100,7 @@ pub fn rebuild(
 ) -> Result<Rebuilt> {
     let table = session.qualified(&expected.name);
     // What is counted now must still be true when the table is altered.
-    session.run(&format!(
-        "LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE; SET LOCAL row_security = off"
-    ))?;
+    session.run(&format!("LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"))?;
     let plan = RebuildPlan::make(session, expected)?;
     let object = &Object::Table(expected.name.to_string());
     progress(Progress::of_rows(object, 0, plan.rows));

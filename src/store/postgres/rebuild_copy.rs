@@ -54,10 +54,7 @@ fn locked_tables_with_rows(session: &mut Session) -> Result<Vec<String>> {
         return Ok(Vec::new());
     }
     // Locked one after the other, a program could write between two copies.
-    session.run(&format!(
-        "LOCK TABLE {} IN ACCESS EXCLUSIVE MODE; SET LOCAL row_security = off",
-        quoted_names.join(", ")
-    ))?;
+    session.run(&format!("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", quoted_names.join(", ")))?;
     let mut tables = Vec::new();
     for table in catalog.tables.iter() {
         if session

@@ -14,6 +14,7 @@ use super::connect::SessionServer;
 use super::database::DatabaseServer;
 use super::dump_file::DumpFile;
 use super::pool::SessionPool;
+use super::pooler;
 use super::session::Session;
 use super::store::INSPECTION_TIMEOUT;
 use crate::error::{Cause, Error, Kind, Result, StateLeft};
@@ -115,6 +116,8 @@ impl DatabaseServer {
     /// Where the file cannot be restored here. Nothing was changed, unless the error says otherwise.
     pub(super) fn restore_from(&self, file: &Path, wait: &WaitPolicy<'_>) -> Result<()> {
         let pool = self.session_pool(wait.cancelled)?;
+        pooler::refuse_client_program(&pool, "pg_restore")
+            .map_err(|error| error.at(self.identity().location).leaving(StateLeft::Unchanged))?;
         let server = pool.run_within(INSPECTION_TIMEOUT, |session| Ok(session.server.clone()))?;
         let programs = self.programs.find(Some(server.version), wait)?;
         let schema = DumpFile::read(file, &programs, wait)?.schema;

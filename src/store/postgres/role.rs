@@ -3,7 +3,8 @@
 
 use super::catalog::is_our_table;
 use super::foreign_code::{ForeignCode, creators_sql};
-use super::session::{Row, Session};
+use super::row::Row;
+use super::session::Session;
 use crate::error::Result;
 use crate::store::finding::{Finding, Group};
 use crate::store::sql::literal;

@@ -1,5 +1,8 @@
-//! Statements on one connection, and their results as text. A cell that cannot be read is an
-//! error that names the query, never a zero or an empty text.
+//! Statements on one connection, and their results as text.
+//!
+//! No statement changes a setting of the session, and none is prepared: behind a pooler in transaction
+//! mode, each transaction may run on another connection of the server, which other programs use next.
+//! What cts needs set is set for one transaction, by the [`settings`] before its first statement.
 
 use std::str::FromStr;
 use std::sync::Arc;
@@ -11,25 +14,20 @@ use tokio_postgres::SimpleQueryMessage;
 use super::answer_watch::AnswerBounds;
 use super::catalog::SessionCatalog;
 use super::client::{CancelRequest, Client, ClientError};
-use super::connect::{INSPECTION_STATEMENT_TIMEOUT, SessionServer};
+use super::connect::SessionServer;
 use super::error;
 use super::foreign_code::SessionForeignCode;
+use super::row::{Row, results, unreadable};
+use super::settings::{
+    MESSAGE_ISOLATION, TimeLimits, TransactionMode, settings, statement_timeout,
+};
 use super::url::Password;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::store::sql::{literal, qualified};
 
 /// Age at which a connection is replaced. A fault of new connections (a login that is refused, a
 /// setting that forbids writing) is found so within this time, as a trading program would meet it.
 const MAX_AGE: Duration = Duration::from_secs(30);
-/// Comes before the statements of every message. In our schema other roles may be allowed to create
-/// functions, operators and types, and one whose arguments fit a call better than those of
-/// `pg_catalog` is chosen wherever it stands in the path. So our schema is not in it, and every
-/// object of ours is named with its schema. It is set for the transaction only: a pooler would pass
-/// a setting of the session on to other programs. (PostgreSQL documentation, "Writing SECURITY
-/// DEFINER Functions Safely", "Function Type Resolution")
-pub const SEARCH_PATH: &str = "SET LOCAL search_path = pg_catalog, pg_temp";
-/// Characters of a query that an error shows.
-const SHOWN_QUERY_CHARS: usize = 160;
 
 /// One connection.
 pub struct Session {
@@ -40,10 +38,16 @@ pub struct Session {
     /// Code of other roles on our tables, as it was last looked for.
     pub foreign_code: Option<SessionForeignCode>,
     client: Client,
+    /// The time limits of the transaction that is open, or of the next ones.
+    limits: TimeLimits,
+    /// While a transaction is open: the time limits after its end.
+    limits_after: Option<TimeLimits>,
     /// Number of notices that an object exists already.
     exists_notices: Arc<AtomicUsize>,
     is_broken: bool,
     opened_at: Instant,
+    /// When it began to be opened.
+    connecting_since: Instant,
     /// The password of the connection, which no error may contain.
     password: Option<Password>,
 }
@@ -55,15 +59,19 @@ impl Session {
         server: SessionServer,
         exists_notices: Arc<AtomicUsize>,
         password: Option<Password>,
+        connecting_since: Instant,
     ) -> Session {
         Session {
             server,
             cached_catalog: None,
             foreign_code: None,
             client,
+            limits: TimeLimits::INSPECTION,
+            limits_after: None,
             exists_notices,
             is_broken: false,
             opened_at: Instant::now(),
+            connecting_since,
             password,
         }
     }
@@ -78,15 +86,19 @@ impl Session {
         literal(&self.qualified(name))
     }
 
-    /// Runs statements. Returns the rows of each, in their order.
+    /// Runs statements, in the transaction that is open, else in one of their own. Returns the rows of each,
+    /// in their order.
     ///
     /// # Errors
     /// If the server refuses a statement or the connection is lost. The statements before it are
-    /// undone, unless they committed a transaction; an open transaction is aborted.
+    /// undone; a transaction that is open is aborted.
     pub fn results(&mut self, sql: &str) -> Result<Vec<Vec<Row>>> {
-        let mut results = results(&mut self.client, self.password.as_ref(), &with_path(sql))?;
-        results.remove(0);
-        Ok(results)
+        self.in_transaction(sql, |session| {
+            let (message, set) = session.message(sql);
+            let mut results =
+                results(&mut session.client, session.password.as_ref(), &message, sql)?;
+            Ok(results.split_off(set.min(results.len())))
+        })
     }
 
     /// Runs statements of which the first `N` are queries. Returns the rows of each query.
@@ -144,16 +156,18 @@ impl Session {
     /// # Errors
     /// As [`Session::results`].
     pub fn run(&mut self, sql: &str) -> Result<()> {
-        self.run_alone(&with_path(sql))
+        self.in_transaction(sql, |session| {
+            let (message, _) = session.message(sql);
+            session.execute(&message)
+        })
     }
 
-    /// Runs a statement without setting the search path before it: one that ends a transaction or
-    /// returns to a savepoint, or that the server does not run in a transaction.
+    /// Runs a statement that the server does not run in a transaction, with the settings of the role.
     ///
     /// # Errors
     /// As [`Session::results`].
-    pub fn run_alone(&mut self, sql: &str) -> Result<()> {
-        self.client.batch_execute(sql).map_err(|e| self.error(&e))
+    pub fn run_outside_transaction(&mut self, sql: &str) -> Result<()> {
+        self.execute(sql)
     }
 
     /// Runs statements. Returns for each how many rows it changed.
@@ -161,25 +175,177 @@ impl Session {
     /// # Errors
     /// As [`Session::results`].
     pub fn changed_rows(&mut self, sql: &str) -> Result<Vec<u64>> {
-        let messages = self.client.simple_query(&with_path(sql)).map_err(|e| self.error(&e))?;
-        let count = |message| match message {
-            SimpleQueryMessage::CommandComplete(rows) => Some(rows),
-            _ => None,
-        };
-        Ok(messages.into_iter().filter_map(count).skip(1).collect())
+        self.in_transaction(sql, |session| {
+            let (message, set) = session.message(sql);
+            let messages = session.client.simple_query(&message).map_err(|e| session.error(&e))?;
+            let count = |message| match message {
+                SimpleQueryMessage::CommandComplete(rows) => Some(rows),
+                _ => None,
+            };
+            Ok(messages.into_iter().filter_map(count).skip(set).collect())
+        })
     }
 
-    /// Sets the statement timeout of inspections again, which a connection has at first.
+    /// Begins a transaction with these time limits, and runs statements in it. Returns the rows of each.
     ///
     /// # Errors
-    /// As [`Session::run`]; the timeout is as it was then.
-    pub fn reset_statement_timeout(&mut self) -> Result<()> {
-        self.run(&format!("SET statement_timeout = {}", INSPECTION_STATEMENT_TIMEOUT.as_millis()))
+    /// As [`Session::results`]. No transaction is open then.
+    pub fn begin(
+        &mut self,
+        mode: TransactionMode,
+        limits: TimeLimits,
+        sql: &str,
+    ) -> Result<Vec<Vec<Row>>> {
+        let begin = format!("{}; {}", mode.begin_sql(), settings(self.server.version, limits));
+        self.limits_after.get_or_insert(self.limits);
+        self.limits = limits;
+        let begun = match is_parsed_alike(sql) {
+            true => {
+                let set = statements_of(&begin);
+                let message = format!("{begin}; {sql}");
+                results(&mut self.client, self.password.as_ref(), &message, sql)
+                    .map(|mut results| results.split_off(set.min(results.len())))
+            }
+            false => self.execute(&begin).and_then(|()| self.results(sql)),
+        };
+        begun.inspect_err(|_| self.roll_back())
+    }
+
+    /// Runs statements, and commits the transaction. Returns the rows of each.
+    ///
+    /// # Errors
+    /// As [`Session::results`]. The transaction is rolled back then, unless the connection was lost while it
+    /// was committed.
+    pub fn commit_after(&mut self, sql: &str) -> Result<Vec<Vec<Row>>> {
+        let done = self.results(&format!("{sql}; COMMIT"));
+        match done {
+            Ok(mut results) => {
+                self.end_transaction();
+                results.pop();
+                Ok(results)
+            }
+            Err(error) => {
+                self.roll_back();
+                Err(error)
+            }
+        }
+    }
+
+    /// Commits the transaction.
+    ///
+    /// # Errors
+    /// If the server refuses it, and then has rolled it back, or if the connection is lost meanwhile.
+    pub fn commit(&mut self) -> Result<()> {
+        let done = self.execute("COMMIT");
+        self.end_transaction();
+        done
+    }
+
+    /// Rolls back the transaction, if one is open. Where that fails, the connection is not used again, and
+    /// the server rolls back when it ends.
+    pub fn roll_back(&mut self) {
+        if self.is_in_transaction() {
+            self.is_broken = self.is_broken || self.execute("ROLLBACK").is_err();
+            self.end_transaction();
+        }
+    }
+
+    /// The time limits of the transaction that is open, or of the next ones.
+    pub fn limits(&self) -> TimeLimits {
+        self.limits
+    }
+
+    /// Whether a transaction is open. It may have been aborted by an error.
+    pub fn is_in_transaction(&self) -> bool {
+        self.limits_after.is_some()
+    }
+
+    /// Runs `work` without a limit on the time of its statements.
+    ///
+    /// # Errors
+    /// That of `work`, or if the limit cannot be set; a transaction that is open is aborted then.
+    pub fn without_statement_timeout<T>(
+        &mut self,
+        work: impl FnOnce(&mut Session) -> Result<T>,
+    ) -> Result<T> {
+        let limit = self.limits.statement;
+        self.limit_statements(Duration::ZERO)?;
+        let done = work(self);
+        match done {
+            Ok(value) => self.limit_statements(limit).map(|()| value),
+            // In a transaction that is aborted, nothing can be set, and its end does it.
+            Err(error) => {
+                self.limits.statement = limit;
+                Err(error)
+            }
+        }
+    }
+
+    /// Limits the time of the following statements of the transaction that is open, else that of all; zero is no
+    /// limit.
+    ///
+    /// # Errors
+    /// If the limit cannot be set; the transaction is aborted then.
+    pub fn limit_statements(&mut self, limit: Duration) -> Result<()> {
+        if self.is_in_transaction() && self.limits.statement != limit {
+            self.execute(&statement_timeout(limit))?;
+        }
+        self.limits.statement = limit;
+        Ok(())
+    }
+
+    /// Notes that the transaction has ended.
+    fn end_transaction(&mut self) {
+        if let Some(limits) = self.limits_after.take() {
+            self.limits = limits;
+        }
+    }
+
+    /// Runs `work`, which sends `sql`, in the transaction that is open. Where none is, it begins one if the
+    /// settings that come in the same message would not yet be in force while the server parses it.
+    fn in_transaction<T>(
+        &mut self,
+        sql: &str,
+        work: impl FnOnce(&mut Session) -> Result<T>,
+    ) -> Result<T> {
+        if self.is_in_transaction() || is_parsed_alike(sql) {
+            return work(self);
+        }
+        self.begin(TransactionMode::ReadCommitted, self.limits, "")?;
+        let done = work(self).and_then(|value| self.commit().map(|()| value));
+        done.inspect_err(|_| self.roll_back())
+    }
+
+    /// The message that runs statements, with the settings before them where no transaction is open, and the
+    /// number of statements of these.
+    fn message(&self, sql: &str) -> (String, usize) {
+        if self.is_in_transaction() {
+            return (sql.to_string(), 0);
+        }
+        let settings =
+            format!("{MESSAGE_ISOLATION}; {}", settings(self.server.version, self.limits));
+        let set = statements_of(&settings);
+        (format!("{settings}; {sql}"), set)
+    }
+
+    fn execute(&mut self, sql: &str) -> Result<()> {
+        self.client.batch_execute(sql).map_err(|e| self.error(&e))
     }
 
     /// Number of notices that an object exists already, since the connection was opened.
     pub fn exists_notices(&self) -> usize {
         self.exists_notices.load(Ordering::Relaxed)
+    }
+
+    /// Whether the process of the server is older than this connection: then a pooler is before the server.
+    ///
+    /// # Errors
+    /// As [`Session::results`].
+    pub fn is_pooled(&mut self) -> Result<bool> {
+        let age = "SELECT extract(epoch FROM clock_timestamp() - backend_start) * 1000 \
+             FROM pg_stat_activity WHERE pid = pg_backend_pid()";
+        let age_milliseconds: f64 = self.number(age)?;
+        Ok(age_milliseconds > self.connecting_since.elapsed().as_secs_f64() * 1000.0)
     }
 
     /// Cancels the statement that runs on this connection, from another thread.
@@ -199,6 +365,11 @@ impl Session {
 
     /// Whether it can be used again.
     pub fn is_usable(&self) -> bool {
+        self.is_alive() && !self.is_in_transaction()
+    }
+
+    /// Whether statements can be run on it.
+    pub fn is_alive(&self) -> bool {
         !self.is_broken && !self.client.is_closed()
     }
 
@@ -212,132 +383,14 @@ impl Session {
     }
 }
 
-fn with_path(sql: &str) -> String {
-    format!("{SEARCH_PATH}; {sql}")
+/// The number of statements of settings, none of which contains a semicolon.
+fn statements_of(settings: &str) -> usize {
+    settings.split(';').count()
 }
 
-/// Runs statements on a connection. Returns the rows of each, in their order.
-///
-/// # Errors
-/// As [`Session::results`].
-pub fn results(
-    client: &mut Client,
-    password: Option<&Password>,
-    sql: &str,
-) -> Result<Vec<Vec<Row>>> {
-    let query: Arc<str> = Arc::from(sql);
-    let mut results = vec![Vec::new()];
-    let messages = client.simple_query(sql).map_err(|e| error::from_client(&e, password))?;
-    for message in messages {
-        match message {
-            SimpleQueryMessage::Row(row) => {
-                let cell = |at| row.try_get(at).map(|cell| cell.map(str::to_string));
-                let cells = (0..row.len()).map(cell).collect::<Result<_, _>>();
-                let cells = cells.map_err(|_| unreadable(sql, "has a value that is not UTF-8"))?;
-                if let Some(rows) = results.last_mut() {
-                    rows.push(Row { cells, query: Arc::clone(&query) });
-                }
-            }
-            SimpleQueryMessage::CommandComplete(_) => results.push(Vec::new()),
-            _ => {}
-        }
-    }
-    // Each statement ends with CommandComplete, which begins the rows of the next one.
-    results.pop();
-    Ok(results)
-}
-
-/// A row of a result, its cells as text.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Row {
-    cells: Vec<Option<String>>,
-    /// The query that gave it, for errors.
-    query: Arc<str>,
-}
-
-impl Row {
-    /// A cell; `None` is NULL.
-    pub fn get(&self, at: usize) -> Option<&str> {
-        self.cells.get(at)?.as_deref()
-    }
-
-    /// A cell that is never NULL.
-    ///
-    /// # Errors
-    /// `Kind::Io` if it is NULL or missing.
-    pub fn text(&self, at: usize) -> Result<&str> {
-        self.get(at).ok_or_else(|| self.unreadable(at, "NULL"))
-    }
-
-    /// A boolean cell.
-    ///
-    /// # Errors
-    /// `Kind::Io` if it is not a boolean.
-    pub fn flag(&self, at: usize) -> Result<bool> {
-        match self.text(at)? {
-            "t" => Ok(true),
-            "f" => Ok(false),
-            _ => Err(self.unreadable(at, "not a boolean")),
-        }
-    }
-
-    /// A number.
-    ///
-    /// # Errors
-    /// `Kind::Io` if it is not a number of this type.
-    pub fn number<N: FromStr>(&self, at: usize) -> Result<N> {
-        self.text(at)?.parse().map_err(|_| self.unreadable(at, "not a number"))
-    }
-
-    fn unreadable(&self, at: usize, what: &str) -> Error {
-        unreadable(&self.query, &format!("has in column {} a value that is {what}", at + 1))
-    }
-}
-
-/// The error of a result that is not what the query gives on PostgreSQL.
-fn unreadable(query: &str, what: &str) -> Error {
-    let query = query.strip_prefix(SEARCH_PATH).unwrap_or(query).trim_start_matches(';');
-    let words: Vec<&str> = query.split_whitespace().collect();
-    let query = words.join(" ");
-    let mut rest = query.chars();
-    let shown: String = rest.by_ref().take(SHOWN_QUERY_CHARS).collect();
-    let more = if rest.next().is_some() { " …" } else { "" };
-    Error::new(Kind::Io, format!("the result of a query {what}: {shown}{more}"))
-        .remedy("check whether a proxy or a connection pooler between cts and the server alters results, and connect to the server directly")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn row(cells: &[Option<&str>]) -> Row {
-        let cells = cells.iter().map(|cell| cell.map(str::to_string)).collect();
-        Row { cells, query: "SELECT  count(*)\n FROM users".into() }
-    }
-
-    #[test]
-    fn cells_are_read() {
-        let row = row(&[Some("7"), Some("t"), Some("f"), None]);
-        assert_eq!((row.number(0), row.text(0)), (Ok(7_u64), Ok("7")));
-        assert_eq!((row.flag(1), row.flag(2), row.get(3)), (Ok(true), Ok(false), None));
-    }
-
-    #[test]
-    fn an_unreadable_cell_is_an_error_that_names_the_query_and_never_zero() {
-        let row = row(&[None, Some(""), Some("-1"), Some("many")]);
-        for at in 0..5 {
-            let error = row.number::<u64>(at).unwrap_err();
-            assert_eq!(error.kind, Kind::Io);
-            assert!(error.what.ends_with(": SELECT count(*) FROM users"), "{error}");
-            assert!(error.what.contains(&format!("column {}", at + 1)), "{error}");
-            assert!(row.flag(at).is_err());
-        }
-        assert!(row.text(0).is_err() && row.text(4).is_err());
-    }
-
-    #[test]
-    fn a_long_query_is_cut() {
-        let error = unreadable(&format!("SELECT {}", "x ".repeat(500)), "has no row");
-        assert!(error.what.ends_with(" …") && error.what.chars().count() < 250, "{error}");
-    }
+/// Whether the server parses statements alike with `standard_conforming_strings` on and off. It parses a
+/// message as a whole, before it runs the settings at its beginning. (PostgreSQL documentation, "String
+/// Constants with C-Style Escapes")
+fn is_parsed_alike(sql: &str) -> bool {
+    !sql.contains('\\')
 }

@@ -10,6 +10,7 @@ use super::inspect::Inspection;
 use super::lock::LockedSession;
 use super::pool::SessionPool;
 use super::session::Session;
+use super::settings::TransactionMode;
 use super::transaction::PostgresTx;
 use super::{counters, damage, inspect, lock, obstacles, online_index, rebuild, space};
 use crate::error::{Error, Kind, Result};
@@ -20,7 +21,8 @@ use crate::store::{
 use cts_schema::catalog::{Catalog, CounterFault, Index, Object, Table};
 use cts_schema::constraint_exception::ConstraintException;
 
-/// How long an inspection may take; less than the prober waits for one.
+/// How long an inspection may take in a service that is ready, and one of a command that only reads; less than the
+/// prober waits for one.
 pub(super) const INSPECTION_TIMEOUT: Duration = Duration::from_millis(2500);
 
 /// How often a running service proves that the disks of the tables have room: it writes a temporary file, which servers
@@ -31,6 +33,9 @@ const ROOM_INTERVAL: Duration = Duration::from_secs(60);
 pub struct Postgres {
     pub(super) location: String,
     pub(super) pool: SessionPool,
+    /// How long an inspection may take. While a database is brought up to date, a pooler with few connections may
+    /// have to serve many other starts first.
+    pub(super) inspection_timeout: Duration,
     /// Faults of the configuration, for the log.
     pub(super) warnings: Vec<String>,
     pub(super) state: Mutex<LastInspection>,
@@ -61,11 +66,8 @@ impl Postgres {
         &self,
         work: impl FnOnce(&mut Session) -> Result<T>,
     ) -> Result<T> {
-        let mut session = self.pool.get(INSPECTION_TIMEOUT).map_err(|error| self.at(error))?;
-        let done = session
-            .run("SET statement_timeout = 0")
-            .and_then(|()| work(&mut session))
-            .and_then(|value| session.reset_statement_timeout().map(|()| value));
+        let mut session = self.pool.get(self.inspection_timeout).map_err(|error| self.at(error))?;
+        let done = session.without_statement_timeout(work);
         if done.is_err() {
             session.mark_broken();
         }
@@ -114,16 +116,18 @@ impl Postgres {
 
 impl Inspect for Postgres {
     fn inspect(&mut self) -> Result<Snapshot> {
-        self.find(INSPECTION_TIMEOUT).map(|found| found.snapshot).map_err(|error| self.at(error))
+        self.find(self.inspection_timeout)
+            .map(|found| found.snapshot)
+            .map_err(|error| self.at(error))
     }
 
     fn find_counter_faults(&mut self, _: &Catalog) -> Result<Vec<CounterFault>> {
         let find = counters::find_faults_outside_transaction;
-        self.pool.run_within(INSPECTION_TIMEOUT, find).map_err(|error| self.at(error))
+        self.pool.run_within(self.inspection_timeout, find).map_err(|error| self.at(error))
     }
 
     fn find_obstacles(&mut self, missing: &[Object]) -> Result<Vec<Obstacle>> {
-        let mut session = self.pool.get(INSPECTION_TIMEOUT).map_err(|error| self.at(error))?;
+        let mut session = self.pool.get(self.inspection_timeout).map_err(|error| self.at(error))?;
         obstacles::find(&mut session, missing).map_err(|error| self.at(error))
     }
 
@@ -163,7 +167,7 @@ impl OpenDatabase for Postgres {
     }
 
     fn find_ddl_trigger(&mut self) -> Result<Option<String>> {
-        let mut session = self.pool.get(INSPECTION_TIMEOUT).map_err(|error| self.at(error))?;
+        let mut session = self.pool.get(self.inspection_timeout).map_err(|error| self.at(error))?;
         obstacles::find_event_trigger(&mut session).map_err(|error| self.at(error))
     }
 }
@@ -192,19 +196,17 @@ impl Store for Postgres {
         let tried = self.pool.run_within(INSPECTION_TIMEOUT, move |session| {
             let site_logs = session.qualified("site_logs");
             // A trigger that another role creates meanwhile waits for the lock.
-            let lock = format!("BEGIN; LOCK TABLE {site_logs} IN ROW EXCLUSIVE MODE");
-            let tried = session.run(&lock).and_then(|()| {
-                match ForeignCode::refuse_write(session, "site_logs") {
-                    // It is reported where a row is really written.
-                    Err(error) if error.kind == Kind::Permission => session.run_alone("ROLLBACK"),
-                    other => other.and_then(|()| {
-                        session.run(&format!("INSERT INTO {site_logs} {row}; ROLLBACK"))
-                    }),
+            let lock = format!("LOCK TABLE {site_logs} IN ROW EXCLUSIVE MODE");
+            session.begin(TransactionMode::ReadCommitted, session.limits(), &lock)?;
+            let tried = match ForeignCode::refuse_write(session, "site_logs") {
+                // It is reported where a row is really written.
+                Err(error) if error.kind == Kind::Permission => Ok(()),
+                other => {
+                    other.and_then(|()| session.run(&format!("INSERT INTO {site_logs} {row}")))
                 }
-            });
-            tried.inspect_err(|_| {
-                let _ = session.run_alone("ROLLBACK");
-            })
+            };
+            session.roll_back();
+            tried
         });
         match tried {
             // A lock is no fault; a table that is missing or refuses rows shows in a snapshot.
@@ -219,6 +221,7 @@ impl Store for Postgres {
 
     /// The server does its own upkeep (autovacuum, checkpoints).
     fn settle(&mut self, _: &WaitPolicy<'_>) -> Result<Settled> {
+        self.inspection_timeout = INSPECTION_TIMEOUT;
         Ok(Settled { messages: self.warnings.clone(), upkeep: None })
     }
 

@@ -31,16 +31,9 @@ use cts_schema::constraint_exception::{ConstraintException, Rule};
 use cts_schema::migration::Migration;
 use cts_schema::sql::{Created, Statement};
 
-/// `lock_timeout` of a migration's statement. While it waits for a table, every program that needs
-/// the same table waits behind it; after the timeout they go first.
-const LOCK_TIMEOUT: Duration = Duration::from_millis(300);
-/// `statement_timeout` of a migration, except for work whose time grows with the tables.
-const STATEMENT_TIMEOUT: Duration = Duration::from_secs(60);
-
 /// A transaction under the migration lock; dropped before its commit, it rolls back.
 pub struct PostgresTx {
     locked: LockedSession,
-    is_open: bool,
     cancelled: Arc<AtomicBool>,
     /// Code of other roles on our tables.
     foreign_code: Vec<ForeignCode>,
@@ -48,25 +41,19 @@ pub struct PostgresTx {
 }
 
 impl PostgresTx {
-    /// Begins one on the connection that holds the lock.
+    /// Begins the work in the transaction that holds the lock.
     ///
     /// # Errors
     /// If the server refuses a statement, or no thread can be started. No transaction is open then.
     pub fn begin(mut locked: LockedSession, wait: &WaitPolicy<'_>) -> Result<PostgresTx> {
-        let session = locked.session();
-        let watch = CancelWatch::start(session, wait.cancelled)?;
-        session.run(&format!(
-            "BEGIN; SET LOCAL lock_timeout = {}; SET LOCAL statement_timeout = {}; SET LOCAL synchronous_commit = on",
-            LOCK_TIMEOUT.as_millis(),
-            STATEMENT_TIMEOUT.as_millis()
-        ))?;
+        let watch = CancelWatch::start(locked.session(), wait.cancelled)?;
         let mut tx = PostgresTx {
             locked,
-            is_open: true,
             cancelled: Arc::clone(wait.cancelled),
             foreign_code: Vec::new(),
             _watch: watch,
         };
+        tx.session().run("SET LOCAL synchronous_commit = on")?;
         tx.foreign_code = ForeignCode::find(tx.session())?;
         Ok(tx)
     }
@@ -86,8 +73,7 @@ impl PostgresTx {
             return error;
         }
         // The transaction is aborted; the query for the holder needs one that is not.
-        let _ = self.session().run_alone("ROLLBACK");
-        self.is_open = false;
+        self.session().roll_back();
         lock::with_lock_holder(self.session(), error)
     }
 
@@ -99,7 +85,7 @@ impl PostgresTx {
     /// Undoes what was done since a savepoint, and forgets the savepoint.
     fn return_to(&mut self, savepoint: &str) -> Result<()> {
         let sql = format!("ROLLBACK TO {savepoint}; RELEASE {savepoint}");
-        self.session().run_alone(&sql).map_err(|error| self.with_lock_holder(error))
+        self.run(&sql)
     }
 
     /// Runs statements in one round trip; `None` if one of them fails, and then none has an effect.
@@ -118,19 +104,16 @@ impl PostgresTx {
         &mut self,
         work: impl FnOnce(&mut Session) -> Result<T>,
     ) -> Result<T> {
-        self.run("SET LOCAL statement_timeout = 0")?;
-        let done = work(self.session());
-        let done = done.map_err(|error| self.with_lock_holder(error))?;
-        self.run(&format!("SET LOCAL statement_timeout = {}", STATEMENT_TIMEOUT.as_millis()))?;
-        Ok(done)
+        let done = self.session().without_statement_timeout(work);
+        done.map_err(|error| self.with_lock_holder(error))
     }
 }
 
 impl Drop for PostgresTx {
     fn drop(&mut self) {
-        let is_rolled_back = !self.is_open || self.session().run_alone("ROLLBACK").is_ok();
+        self.session().roll_back();
         // A cancel request may still be on its way to the server.
-        if !is_rolled_back || self.cancelled.load(Ordering::Relaxed) {
+        if self.cancelled.load(Ordering::Relaxed) {
             self.session().mark_broken();
         }
     }
@@ -316,7 +299,7 @@ impl Change for PostgresTx {
         let done = work(self).and_then(|()| self.run("SET CONSTRAINTS ALL IMMEDIATE"));
         match &done {
             Ok(()) => self.run("RELEASE cts_attempt")?,
-            Err(_) if !self.is_open => {}
+            Err(_) if !self.is_open() => {}
             Err(error) if is_lost(error) => {}
             Err(_) => self.return_to("cts_attempt")?,
         }
@@ -324,7 +307,7 @@ impl Change for PostgresTx {
     }
 
     fn is_open(&self) -> bool {
-        self.is_open
+        self.locked.is_in_transaction()
     }
 
     fn record(&mut self, migration: &Migration, took: Duration) -> Result<()> {
@@ -348,9 +331,8 @@ impl Change for PostgresTx {
     }
 
     fn commit(mut self: Box<Self>, _: &WaitPolicy<'_>) -> Result<()> {
-        self.is_open = false;
-        let committed = self.session().run_alone("COMMIT");
-        let is_answered = self.session().is_usable();
+        let committed = self.session().commit();
+        let is_answered = self.session().is_alive();
         committed.map_err(|error| match is_lost(&error) || !is_answered {
             true => Error { kind: Kind::InDoubt, ..error }
                 .leaving(StateLeft::InDoubt)

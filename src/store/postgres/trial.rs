@@ -7,11 +7,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::connect::VERSION_15;
 use super::database::DatabaseServer;
-use super::pool::{PooledSession, SessionPool};
-use super::session::{Row, Session};
+use super::pool::SessionPool;
+use super::row::Row;
+use super::session::Session;
+use super::standalone::StandaloneSession;
 use super::url::Target;
 use crate::error::{Error, Kind, Result};
-use crate::store::sql::{literal, quoted};
+use crate::store::sql::{escaped_literal, literal, quoted};
 use crate::store::{BackupContent, Database, TrialDatabase, WaitPolicy};
 
 /// What the name of such a database begins with.
@@ -22,9 +24,7 @@ pub struct ServerTrial {
     database: DatabaseServer,
     name: String,
     /// A connection to the database of the URL, whose `application_name` says that the trial goes on.
-    session: PooledSession,
-    /// What gave the connection, so that it stays open.
-    _pool: SessionPool,
+    session: StandaloneSession,
 }
 
 impl ServerTrial {
@@ -34,25 +34,23 @@ impl ServerTrial {
     /// [`Kind::Permission`] where the role may not create databases; or why it cannot be created.
     pub fn create(of: &DatabaseServer, schema: &str, wait: &WaitPolicy<'_>) -> Result<ServerTrial> {
         let pool = of.session_pool(wait.cancelled)?;
-        let mut session = pool.get(of.pool.connect)?;
+        let nanoseconds =
+            SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+        let name = format!("{PREFIX}{}_{:x}", process::id(), nanoseconds & 0xffff_ffff_ffff);
+        let server = pool.get(of.pool.connect)?.server.clone();
+        let mut opened = StandaloneSession::open(&pool, &server, Some(&name), of.pool.connect)?;
+        let session = &mut opened.session;
         let row = session.row(
             "SELECT rolcreatedb OR rolsuper, rolname FROM pg_roles WHERE rolname = current_user",
         )?;
         if !row.flag(0)? {
             return Err(may_not_create(row.text(1)?));
         }
-        let nanoseconds =
-            SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-        let name = format!("{PREFIX}{}_{:x}", process::id(), nanoseconds & 0xffff_ffff_ffff);
-        session.run(&format!(
-            "SET statement_timeout = 0; SET application_name = {}",
-            literal(&name)
-        ))?;
-        drop_abandoned(&mut session)?;
-        let create = create_sql(&mut session, &name)?;
-        session.run_alone(&create)?;
+        drop_abandoned(session)?;
+        let create = create_sql(session, &name)?;
+        session.run_outside_transaction(&create)?;
         let database = on_database(of, &name, schema);
-        let trial = ServerTrial { database, name, session, _pool: pool };
+        let trial = ServerTrial { database, name, session: opened };
         if schema != "public" {
             let target = trial.database.target.as_ref();
             let without_schema = Target { options: of.target.options.clone(), ..target.clone() };
@@ -82,8 +80,7 @@ impl TrialDatabase for ServerTrial {
 impl Drop for ServerTrial {
     fn drop(&mut self) {
         // Where this fails, the next trial drops it.
-        let _ = self.session.run_alone(&drop_sql(&self.name));
-        self.session.mark_broken();
+        let _ = self.session.session.run_outside_transaction(&drop_sql(&self.name));
     }
 }
 
@@ -109,7 +106,7 @@ fn drop_abandoned(session: &mut Session) -> Result<()> {
         literal(PREFIX)
     ))?;
     for row in &rows {
-        session.run_alone(&drop_sql(row.text(0)?))?;
+        session.run_outside_transaction(&drop_sql(row.text(0)?))?;
     }
     Ok(())
 }
@@ -121,7 +118,7 @@ fn create_sql(session: &mut Session, name: &str) -> Result<String> {
              coalesce(to_jsonb(d) ->> 'datlocale', to_jsonb(d) ->> 'daticulocale') \
          FROM pg_database d WHERE datname = current_database()",
     )?;
-    let text = |at: usize| row.text(at).map(literal);
+    let text = |at: usize| row.text(at).map(escaped_literal);
     let provider =
         if session.server.version >= VERSION_15 { provider(&row) } else { String::new() };
     Ok(format!(
@@ -135,9 +132,11 @@ fn create_sql(session: &mut Session, name: &str) -> Result<String> {
 
 fn provider(row: &Row) -> String {
     match (row.get(3), row.get(4)) {
-        (Some("i"), Some(locale)) => format!(" LOCALE_PROVIDER icu ICU_LOCALE {}", literal(locale)),
+        (Some("i"), Some(locale)) => {
+            format!(" LOCALE_PROVIDER icu ICU_LOCALE {}", escaped_literal(locale))
+        }
         (Some("b"), Some(locale)) => {
-            format!(" LOCALE_PROVIDER builtin BUILTIN_LOCALE {}", literal(locale))
+            format!(" LOCALE_PROVIDER builtin BUILTIN_LOCALE {}", escaped_literal(locale))
         }
         _ => " LOCALE_PROVIDER libc".into(),
     }

@@ -39,10 +39,8 @@ pub fn of_columns(
     let rules = column_rules(old, expected);
     let counts = rules.iter().map(|rule| format!(", count(*) FILTER (WHERE {})", rule.violation));
     let counts: String = counts.collect();
-    // With 1, all digits of a double are shown.
-    let setting = "SET extra_float_digits = 1";
     let table = session.qualified(&expected.name);
-    let row = session.row(&format!("{setting}; SELECT count(*){counts} FROM {table}"))?;
+    let row = session.row(&format!("SELECT count(*){counts} FROM {table}"))?;
     let exception =
         |rule, rows| ConstraintException { table: expected.name.to_string(), rule, rows };
     let mut exceptions = Vec::new();

@@ -19,6 +19,7 @@ mod kills;
 mod locks;
 mod outages;
 mod patroni;
+mod poolers;
 mod refused_healing;
 mod restore;
 mod rights;

@@ -6,14 +6,14 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
-use postgres::{Client, SimpleQueryMessage};
+use postgres::{Client, Config, SimpleQueryMessage};
 
 use super::server_files::{ServerFiles, done};
 use super::{Cluster, NOBODY, SUPERUSER, last_lines};
 use crate::support::harness::{Run, is_root, leave_free};
 
 /// Each of these must be encoded in a URL, or quoted in SQL.
-const PASSWORD: &str = "p@ss/w:rd#%?&=+'\"\\ x";
+pub(super) const PASSWORD: &str = "p@ss/w:rd#%?&=+'\"\\ x";
 
 impl Cluster {
     /// A new database, owned by a new role.
@@ -60,7 +60,7 @@ pub struct Database<'a> {
     /// Must be quoted in SQL.
     pub name: String,
     /// The owner; must be quoted in SQL.
-    role: String,
+    pub(super) role: String,
     /// Whether dropping this value drops the database.
     is_first: bool,
 }
@@ -122,6 +122,14 @@ impl<'a> Database<'a> {
     /// The database, opened as a trading program would, by the same role.
     pub fn open(&self) -> Client {
         self.cluster.connect(&self.role, &self.name)
+    }
+
+    /// How its role logs in over TCP.
+    pub(super) fn config(&self, port: u16) -> Config {
+        let mut config = Config::new();
+        config.host("127.0.0.1").port(port).user(&self.role).password(PASSWORD);
+        config.dbname(&self.name).application_name("trader");
+        config
     }
 
     /// The database, opened by the superuser.

@@ -3,8 +3,9 @@
 
 servers() {
     for process in /proc/[0-9]*; do
-        read -r program <"$process/comm" && [ "$program" = postgres ] &&
-            grep -qaF "$1" "$process/cmdline" && echo "${process#/proc/}"
+        read -r program <"$process/comm" || continue
+        case "$program" in postgres | pgbouncer) ;; *) continue ;; esac
+        grep -qaF "$1" "$process/cmdline" && echo "${process#/proc/}"
     done 2>/dev/null
 }
 

@@ -18,12 +18,14 @@ use crate::support::harness::{TIMEOUT, await_that};
 
 mod builder;
 mod database;
+mod pooler;
 mod programs;
 mod server_files;
 mod state;
 
 pub use builder::Builder;
 pub use database::{Database, SmallTablespace, number, texts};
+pub use pooler::Pooler;
 pub use server_files::{ServerFiles, done, end, folder_of_all_servers};
 
 pub const SUPERUSER: &str = "postgres";

@@ -54,7 +54,12 @@ impl ServerFiles {
 
     /// A program of PostgreSQL, or one with its absolute path, run as a user who may run a server (not root).
     pub fn program(&self, name: &str) -> Command {
-        let mut command = Command::new(self.programs.path(name));
+        self.as_server_user(&self.programs.path(name))
+    }
+
+    /// Another program, run as the same user.
+    pub fn as_server_user(&self, path: &Path) -> Command {
+        let mut command = Command::new(path);
         command.env_clear().env("LC_ALL", "C").stdin(Stdio::null());
         command.current_dir(&self.folder).process_group(0);
         if is_root() {
