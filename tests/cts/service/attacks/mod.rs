@@ -192,8 +192,16 @@ impl Drop for SetOnDrop<'_> {
     }
 }
 
-/// Number of threads while no request is handled.
+/// Number of threads while no request is handled, once the last one of the start runs: the service is ready before it
+/// begins to look after its backups.
 fn settled_threads(service: &Service) -> usize {
+    let tasks = format!("/proc/{}/task", service.child.id());
+    let name =
+        |task: io::Result<fs::DirEntry>| fs::read_to_string(task.unwrap().path().join("comm"));
+    let is_last = |name: io::Result<String>| name.is_ok_and(|name| name.trim() == "auto-backup");
+    await_that("the thread for backups runs", || {
+        fs::read_dir(&tasks).unwrap().any(|task| is_last(name(task)))
+    });
     let mut least = usize::MAX;
     for _ in 0..5 {
         least = least.min(Resources::by(service).threads);
