@@ -37,10 +37,10 @@ pub fn find_full(session: &mut Session) -> Result<Vec<String>> {
 
 fn write_in(session: &mut Session, tablespace: Option<&str>) -> Result<Option<String>> {
     let place = tablespace.map_or("the database".to_string(), |name| format!("tablespace {name}"));
-    let name = tablespace.map(quoted).unwrap_or_default();
+    // SET takes a literal of a list as one name, and an empty one as the tablespace of the database.
     let sql = format!(
         "SET LOCAL work_mem = 64; SET LOCAL temp_tablespaces = {}; {TEMPORARY_FILE}",
-        literal(&name)
+        literal(tablespace.unwrap_or_default())
     );
     match session.rows(&sql) {
         Ok(_) => Ok(None),

@@ -131,6 +131,34 @@ fn a_full_tablespace_shows_before_a_row_is_refused() {
     assert_eq!(service.stop().0, Some(0));
 }
 
+/// A role without a right on the tablespace, and one that may write no temporary file, cannot see it.
+#[test]
+fn the_room_of_each_tablespace_is_known_or_said_to_be_unknown() {
+    let cluster = Cluster::builder().start();
+    let Some(disk) = cluster.small_tablespace(24) else { return };
+    let database = cluster.owned();
+    database.cts("migrate").success();
+    let name = cluster.texts("SELECT spcname FROM pg_tablespace WHERE spcname LIKE 'small%'");
+    let (name, role) = (name.concat(), &database.name);
+    let move_index = format!("ALTER INDEX idx_users_username SET TABLESPACE \"{name}\"");
+    database.admin().batch_execute(&move_index).unwrap();
+    let unknown = format!("whether tablespace {name} has room is unknown");
+    database.cts("--check").success().says(&["CTS OK", &unknown, "GRANT CREATE ON TABLESPACE"]);
+    cluster.sql(&format!("GRANT CREATE ON TABLESPACE \"{name}\" TO \"{role}\""));
+    assert!(!database.cts("--check").success().out().contains("unknown"));
+    leave(&disk, &cluster, 0);
+    let full = format!("the disk of tablespace {name} takes no more data");
+    database.cts("--check").status(2).says(&SAYS).says(&[&full]);
+    disk.leave(ALL);
+    cluster.sql(&format!("ALTER ROLE \"{role}\" SET temp_file_limit = 0"));
+    let done = database.cts("--check").success();
+    done.says(&[
+        "CTS OK",
+        "whether the disk of the database has room is unknown",
+        "temp_file_limit",
+    ]);
+}
+
 /// The rolled-back write of the probe detects it, once the pages of its table are full too.
 #[test]
 #[ignore = "sweep"]
