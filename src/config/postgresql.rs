@@ -32,16 +32,13 @@ pub fn database(flags: &Flags, env: &EnvironmentReader<'_>) -> Result<Arc<dyn Da
         SecretLocation::File(_) => "DATABASE_URL_FILE",
     };
     env.record_secret(name, url.source, &target.location(), url.location);
-    Ok(Arc::new(DatabaseServer {
-        target: Arc::new(target),
-        wait: env.duration("CTS_WAIT", DEFAULT_WAIT)?,
-        pool: PoolSettings {
-            max: env.number("CTS_POOL_MAX", DEFAULT_POOL_MAX, 1..=1000)?,
-            idle: env.positive_duration("CTS_POOL_IDLE", DEFAULT_POOL_IDLE)?,
-            connect: env.positive_duration("CTS_POOL_CONNECT", DEFAULT_POOL_CONNECT)?,
-        },
-        programs: programs(env)?,
-    }))
+    let wait = env.duration("CTS_WAIT", DEFAULT_WAIT)?;
+    let pool = PoolSettings {
+        max: env.number("CTS_POOL_MAX", DEFAULT_POOL_MAX, 1..=1000)?,
+        idle: env.positive_duration("CTS_POOL_IDLE", DEFAULT_POOL_IDLE)?,
+        connect: env.positive_duration("CTS_POOL_CONNECT", DEFAULT_POOL_CONNECT)?,
+    };
+    Ok(Arc::new(DatabaseServer::new(target, wait, pool, programs(env)?)))
 }
 
 /// CTS_PG_DUMP and PATH.

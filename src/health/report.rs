@@ -34,11 +34,12 @@ impl Surroundings {
     pub fn of_command(store: &mut dyn OpenDatabase) -> Surroundings {
         let condition = |subject, error| Condition { subject, error, refused: Vec::new() };
         let long_wal = store.long_wal().map(|error| condition(Subject::WalLength, error));
+        let servers = store.competing_servers().map(|error| condition(Subject::Servers, error));
         let (full, unknown) = match store.find_full_disk() {
             Ok(unknown) => (None, unknown),
             Err(error) => (Some(condition(Subject::Write, error)), Vec::new()),
         };
-        let conditions = long_wal.into_iter().chain(full).collect();
+        let conditions = long_wal.into_iter().chain(servers).chain(full).collect();
         Surroundings { conditions, unknown, ..Surroundings::default() }
     }
 }

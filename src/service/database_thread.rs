@@ -223,6 +223,8 @@ impl DatabaseThread {
     }
 
     fn report(&mut self) -> Report {
+        let competing = self.store.competing_servers();
+        self.conditions.record(Subject::Servers, &competing.map_or(Ok(()), Err));
         let conditions = self.conditions.current();
         let surroundings =
             Surroundings { conditions: conditions.clone(), ..Surroundings::default() };

@@ -305,6 +305,11 @@ pub trait OpenDatabase: Inspect + Send {
         Ok(None)
     }
 
+    /// Why a person should see to the servers of its URL: more than one can be written. `None` on SQLite.
+    fn competing_servers(&self) -> Option<Error> {
+        None
+    }
+
     /// Why its WAL is long, where it is: who keeps it from being reset. `None` also where the server
     /// takes care of that.
     fn long_wal(&self) -> Option<Error> {

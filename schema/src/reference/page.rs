@@ -39,8 +39,9 @@ In the tables below:
 const OTHER_TABLES: &str = "
 ## Other tables
 
-cts makes the table `cts_relaxations` in a database where a constraint exception is recorded, one row for each. It is
-not part of the expected schema. Tables of other programs are neither changed nor counted.
+cts makes the table `cts_relaxations` in a database where a constraint exception is recorded, one row for each, and on
+PostgreSQL the table `cts_server`, whose row says on which server the database was last used. They are not part of the
+expected schema. Tables of other programs are neither changed nor counted.
 ";
 
 /// The parts of the page.

@@ -3,7 +3,8 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::connect::SessionServer;
+use super::cluster::{Cluster, described};
+use super::connect::{ReadOnlyReason, SessionServer};
 use super::pool::SessionPool;
 use super::pooler;
 use super::role::RoleState;
@@ -61,6 +62,7 @@ pub fn examine(database: &DatabaseServer, wait: &WaitPolicy<'_>) -> Examination 
     };
     findings.push(connection(&found.server));
     findings.extend(pooler(&pool));
+    findings.extend(servers(&database.cluster, &found.server));
     findings.push(transport.finding());
     findings.extend(found.role.findings(&found.server.schema, database.pool.max));
     findings.extend(room(&found.room));
@@ -85,6 +87,47 @@ fn room(found: &Result<Vec<String>>) -> Vec<Finding> {
             vec![Finding { remedy: error.remedy.clone(), ..finding }]
         }
     }
+}
+
+/// The servers of the URL, and whether they can be told apart.
+fn servers(cluster: &Cluster, server: &SessionServer) -> Vec<Finding> {
+    let (hosts, used) = cluster.hosts();
+    let mut findings = Vec::new();
+    for (at, host) in hosts.iter().enumerate().filter(|_| hosts.len() > 1) {
+        let name = "host";
+        findings.push(match &host.found {
+            Some(Ok(found)) => {
+                let role = match found.server.read_only {
+                    None => "can be written",
+                    Some(ReadOnlyReason::Standby) => "a standby",
+                    Some(ReadOnlyReason::DefaultTransactionReadOnly) => "set read-only",
+                };
+                let is_used = if used == Some(at) { ", in use" } else { "" };
+                let identity = described(found.server.identity);
+                Finding::good(GROUP, name, format!("{}: {role}, {identity}{is_used}", host.name))
+            }
+            Some(Err(error)) => {
+                let what = format!("{}: {}", host.name, error.message());
+                let finding = Finding::attention(GROUP, name, what);
+                Finding { remedy: error.remedy.clone(), ..finding }
+            }
+            None => Finding::attention(GROUP, name, format!("{}: has not been asked", host.name)),
+        });
+    }
+    findings.extend(cluster.conflict().map(|error| {
+        let finding = Finding::attention(GROUP, "servers", error.message());
+        Finding { remedy: error.remedy, ..finding }
+    }));
+    if server.identity.system.is_none() || server.identity.timeline.is_none() {
+        let what = format!(
+            "another server in its place would not be noticed: {} may not be read by this role",
+            if server.identity.system.is_none() { "pg_control_system()" } else { "the timeline" }
+        );
+        findings.push(Finding::skipped(GROUP, "identity", what).remedy(
+            "`GRANT EXECUTE ON FUNCTION pg_control_system(), pg_control_checkpoint(), pg_control_recovery() TO` the role, where the provider of the server allows that",
+        ));
+    }
+    findings
 }
 
 /// The programs that make backups. Without them, those of the server may be enough.
@@ -240,6 +283,7 @@ fn clock(server_seconds: u64, now: SystemTime) -> Option<Finding> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::server_identity::{IdentityColumns, ServerIdentity};
     use super::*;
     use crate::error::Kind;
     use crate::store::finding::Grade::{Attention, Bad, Good};
@@ -266,6 +310,8 @@ mod tests {
             started_at: "yesterday".into(),
             read_only: None,
             schema: "cts".into(),
+            identity: ServerIdentity::default(),
+            identity_columns: IdentityColumns::ALL,
         };
         assert_eq!(connection(&server(150_004)).grade, Good);
         assert_eq!(connection(&server(130_004)).grade, Attention);

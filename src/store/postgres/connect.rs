@@ -15,10 +15,11 @@ use super::engine;
 use super::error::{self, is_protocol_violation};
 use super::row;
 use super::server_address::ServerAddress;
+use super::server_identity::{IdentityColumns, ServerIdentity, is_refused};
 use super::session::Session;
 use super::settings::{SEARCH_PATH, search_path_of};
 use super::tls::Tls;
-use super::url::{ChannelBinding, Host, Password, SessionAttrs, Target};
+use super::url::{ChannelBinding, Host, Password, Target};
 use crate::error::{Error, Kind, Result};
 use crate::store::sql::escaped_literal;
 
@@ -54,6 +55,10 @@ pub struct SessionServer {
     pub read_only: Option<ReadOnlyReason>,
     /// The schema of the tables.
     pub schema: String,
+    /// Which server of which cluster it is.
+    pub identity: ServerIdentity,
+    /// How that can be read on it.
+    pub identity_columns: IdentityColumns,
 }
 
 /// Why a server accepts no writes.
@@ -109,10 +114,9 @@ impl fmt::Display for ReadOnlyReason {
 /// Connects to a host within the bounds.
 ///
 /// # Errors
-/// `Kind::Unavailable` if the host does not answer or accepts no connection now, or accepts no
-/// writes where the URL demands a server that does; `Kind::Permission` if it refuses the login or
-/// the use of the schema; `Kind::Config` if the URL does not fit the server, or a pooler before it; `Kind::TryAgain`
-/// when told to stop. No connection is left.
+/// `Kind::Unavailable` if the host does not answer or accepts no connection now; `Kind::Permission` if it refuses the
+/// login or the use of the schema; `Kind::Config` if the URL does not fit the server, or a pooler before it;
+/// `Kind::TryAgain` when told to stop. No connection is left.
 pub fn connect(target: &Target, tls: &Tls, host: &Host, bounds: &AnswerBounds) -> Result<Session> {
     let connected = connect_as(target, tls, host, bounds);
     match (&connected, &target.options) {
@@ -148,10 +152,7 @@ fn connect_as(target: &Target, tls: &Tls, host: &Host, bounds: &AnswerBounds) ->
             .unwrap_or_else(|| error::from_client(&cause, password))
         })?;
     let server = read_server(&mut client, host.name(), password, target.options.as_deref())?;
-    match server.read_only {
-        Some(reason) if target.session_attrs == SessionAttrs::ReadWrite => Err(reason.error()),
-        _ => Ok(Session::new(client, server, exists_notices, password.cloned(), start)),
-    }
+    Ok(Session::new(client, server, exists_notices, password.cloned(), start))
 }
 
 /// Login, settings and socket options, without the host.
@@ -197,6 +198,9 @@ const TIMES: &str = "SET LOCAL timezone = 'UTC'; SET LOCAL datestyle = 'ISO'";
 
 const SERVER: &str = "SELECT current_setting('server_version_num'), pg_postmaster_start_time(), \
          pg_is_in_recovery(), current_setting('default_transaction_read_only') = 'on', version()";
+/// Two columns for [`ReadOnlyReason::of`].
+const READ_ONLY: &str =
+    "pg_is_in_recovery(), current_setting('default_transaction_read_only') = 'on'";
 
 /// The query for the first schema of a search path that exists, whether or not the role may use it.
 fn first_existing_schema(search_path: &str) -> String {
@@ -223,13 +227,22 @@ fn read_server(
     };
     let asked_path = options.and_then(search_path_of);
     let default_path = if asked_path.is_none() { DEFAULT_PATH } else { "" };
-    let found = rows(&format!("{default_path}{SCHEMA}; {SEARCH_PATH}; {TIMES}; {SERVER}"))
-        .map_err(|error| {
-            // Another engine may lack one of the functions; it is named all the same.
-            let version = rows("SELECT version()").ok().filter(|_| !error::is_lost(&error));
-            let version = version.iter().flatten().find_map(|row| row.get(0));
-            version.map_or(Ok(()), engine::require_postgresql).err().unwrap_or(error)
-        })?;
+    let sql = |columns: IdentityColumns| {
+        let columns = columns.sql();
+        format!("{default_path}{SCHEMA}; {SEARCH_PATH}; {TIMES}; {SERVER}, {columns}")
+    };
+    let (mut columns, mut found) = (IdentityColumns::ALL, rows(&sql(IdentityColumns::ALL)));
+    if found.as_ref().is_err_and(is_refused) {
+        let accepts = |query: &str| rows(&format!("{SEARCH_PATH}; {query}"));
+        columns = IdentityColumns::accepted_by(accepts)?;
+        found = rows(&sql(columns));
+    }
+    let found = found.map_err(|error| {
+        // Another engine may lack one of the functions; it is named all the same.
+        let version = rows("SELECT version()").ok().filter(|_| !error::is_lost(&error));
+        let version = version.iter().flatten().find_map(|row| row.get(0));
+        version.map_or(Ok(()), engine::require_postgresql).err().unwrap_or(error)
+    })?;
     let [path, row] = found.as_slice() else {
         return Err(Error::new(Kind::Io, "the server gives no row for its version and settings"));
     };
@@ -255,6 +268,8 @@ fn read_server(
         started_at: row.text(1)?.to_string(),
         read_only: ReadOnlyReason::of(row.flag(2)?, row.flag(3)?),
         schema: schema.to_string(),
+        identity: ServerIdentity::read(row, 5)?,
+        identity_columns: columns,
     })
 }
 
@@ -276,6 +291,18 @@ fn options_dropped(asked: &str, found: &str) -> Error {
         "a connection pooler before the server drops the parameter options of the URL: it asks for search_path={asked}, and the server has search_path={found}"
     );
     Error::new(Kind::Config, what).remedy(SET_FOR_ROLE)
+}
+
+/// Reads again on an open connection whether the server accepts writes, and on which timeline it is.
+///
+/// # Errors
+/// If the query fails. What was read before stays.
+pub fn refresh_identity(session: &mut Session) -> Result<()> {
+    let columns = session.server.identity_columns.sql();
+    let row = session.row(&format!("SELECT {READ_ONLY}, {columns}"))?;
+    session.server.read_only = ReadOnlyReason::of(row.flag(0)?, row.flag(1)?);
+    session.server.identity = ServerIdentity::read(&row, 2)?;
+    Ok(())
 }
 
 fn no_schema(search_path: &str) -> Error {

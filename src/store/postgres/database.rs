@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::client_program::ProgramPlaces;
+use super::cluster::Cluster;
 use super::error::is_lost;
 use super::pool::{PoolSettings, SessionPool};
 use super::store::{INSPECTION_TIMEOUT, Postgres};
@@ -27,6 +28,8 @@ const PAUSES: std::ops::RangeInclusive<Duration> =
 pub struct DatabaseServer {
     /// The servers, and how to connect to them.
     pub target: Arc<Target>,
+    /// What is known of the servers.
+    pub(super) cluster: Arc<Cluster>,
     /// How long to wait for a server that is down.
     pub wait: Duration,
     /// The settings of the pool.
@@ -36,12 +39,24 @@ pub struct DatabaseServer {
 }
 
 impl DatabaseServer {
+    /// The database at a URL, of which nothing is known yet.
+    pub fn new(
+        target: Target,
+        wait: Duration,
+        pool: PoolSettings,
+        programs: ProgramPlaces,
+    ) -> DatabaseServer {
+        let cluster = Arc::new(Cluster::new(&target));
+        DatabaseServer { target: Arc::new(target), cluster, wait, pool, programs }
+    }
+
     /// A pool for work that this flag tells to stop.
     ///
     /// # Errors
     /// Those of [`SessionPool::new`].
     pub(super) fn session_pool(&self, stop: &Arc<AtomicBool>) -> Result<SessionPool> {
-        Ok(SessionPool::new(Arc::clone(&self.target), self.pool)?.stopped_by(stop))
+        let (target, cluster) = (Arc::clone(&self.target), Arc::clone(&self.cluster));
+        Ok(SessionPool::new(target, cluster, self.pool)?.stopped_by(stop))
     }
 
     /// Connects and inspects the database, within `limit`. `stop` ends every wait on its connections.
@@ -67,14 +82,17 @@ impl DatabaseServer {
         Ok(store)
     }
 
-    /// Connects to a server that accepts writes.
+    /// Connects to a server that accepts writes. Where it has no table of CTS, they may be created there.
     pub(super) fn connect_to_write(&self, stop: &Arc<AtomicBool>) -> Result<Postgres> {
         let mut store = self.connect(self.pool.connect, stop)?;
         store.inspection_timeout = self.pool.connect.max(INSPECTION_TIMEOUT);
-        match store.state(|state| state.read_only) {
-            None => Ok(store),
-            Some(reason) => Err(store.at(reason.error())),
+        if let Some(reason) = store.state(|state| state.read_only) {
+            return Err(store.at(reason.error()));
         }
+        if !store.state(|state| state.has_tables) {
+            self.cluster.refuse_creation().map_err(|error| store.at(error))?;
+        }
+        Ok(store)
     }
 
     /// Connects to a server that accepts writes, and waits for one that is down.
@@ -119,7 +137,8 @@ impl Database for DatabaseServer {
         _: &mut dyn FnMut(&mut dyn Store) -> Result<()>,
     ) -> Result<Opened> {
         let store = Box::new(self.connect_until_available(wait)?);
-        Ok(Opened { store, is_new: false, created_folder: None, messages: Vec::new() })
+        let messages = self.cluster.take_moved().into_iter().collect();
+        Ok(Opened { store, is_new: false, created_folder: None, messages })
     }
 
     fn open_read_only(&self, wait: &WaitPolicy<'_>) -> Result<OpenedReadOnly> {

@@ -6,6 +6,7 @@ use std::fmt;
 
 use super::catalog::{schema_oid, table_names};
 use super::row::Row;
+use super::server_record::SERVER_TABLE;
 use super::session::Session;
 use crate::error::{Error, Kind, Result};
 use crate::store::sql::{EXCEPTIONS_TABLE, literal};
@@ -72,7 +73,8 @@ impl ForeignCode {
     /// # Errors
     /// If the query fails; an open transaction is aborted then.
     pub fn find(session: &mut Session) -> Result<Vec<ForeignCode>> {
-        let tables = format!("{}, {}", table_names(), literal(EXCEPTIONS_TABLE));
+        let own = [EXCEPTIONS_TABLE, SERVER_TABLE].map(literal).join(", ");
+        let tables = format!("{}, {own}", table_names());
         ForeignCode::find_on(session, &tables)
     }
 
@@ -112,8 +114,16 @@ impl ForeignCode {
     /// # Errors
     /// `Kind::Permission` if it has such code, or the error of the query.
     pub fn refuse_read_of_exceptions(session: &mut Session) -> Result<()> {
-        let found = ForeignCode::find_on(session, &literal(EXCEPTIONS_TABLE))?;
-        ForeignCode::refuse_found(&found, &[EXCEPTIONS_TABLE], Use::Read)
+        ForeignCode::refuse_read_of(session, EXCEPTIONS_TABLE)
+    }
+
+    /// Refuses to read a table that has code which runs then.
+    ///
+    /// # Errors
+    /// `Kind::Permission` if it has, or the error of the query.
+    pub fn refuse_read_of(session: &mut Session, table: &str) -> Result<()> {
+        let found = ForeignCode::find_on(session, &literal(table))?;
+        ForeignCode::refuse_found(&found, &[table], Use::Read)
     }
 
     /// Refuses to write rows of a table that has code which runs then.

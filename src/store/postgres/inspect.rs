@@ -3,12 +3,14 @@
 
 use super::attributes;
 use super::catalog::{self, InvalidIndex, is_our_table, schema_oid, table_names};
-use super::connect::ReadOnlyReason;
+use super::connect::{ReadOnlyReason, SessionServer};
 use super::exceptions;
 use super::foreign_code::ForeignCode;
 use super::ledger;
 use super::privileges::{missing_rights, missing_rights_sql};
 use super::row::{Row, unreadable};
+use super::server_identity::ServerIdentity;
+use super::server_record::SERVER_TABLE;
 use super::session::Session;
 use super::settings::TransactionMode;
 use crate::error::{Error, Kind, Result, StateLeft};
@@ -38,7 +40,7 @@ pub struct Inspection {
 /// If the server refuses a query, does not answer, or is lost; `Kind::Data` if the schema holds the
 /// tables of another program. No transaction is open then.
 pub fn inspect(session: &mut Session) -> Result<Inspection> {
-    let state = state_sql(&session.server.schema);
+    let state = state_sql(&session.server);
     let state = session.begin(TransactionMode::Snapshot, session.limits(), &state)?;
     let inspected = read(session, state, Session::commit_after);
     if inspected.is_err() {
@@ -52,7 +54,7 @@ pub fn inspect(session: &mut Session) -> Result<Inspection> {
 /// # Errors
 /// As [`inspect`]; where the server refused a query, the transaction is aborted.
 pub fn inspect_in_transaction(session: &mut Session) -> Result<Inspection> {
-    let state = state_sql(&session.server.schema);
+    let state = state_sql(&session.server);
     let state = session.results(&state)?;
     read(session, state, Session::results)
 }
@@ -65,6 +67,7 @@ struct DatabaseState {
     other_tables: Vec<String>,
     /// Changes with every change of the catalogue.
     fingerprint: String,
+    identity: ServerIdentity,
 }
 
 impl DatabaseState {
@@ -75,6 +78,7 @@ impl DatabaseState {
             has_exceptions_table: row.flag(2)?,
             other_tables: others.map(str::to_string).collect(),
             fingerprint: row.text(4)?.to_string(),
+            identity: ServerIdentity::read(row, 5)?,
         })
     }
 }
@@ -86,8 +90,10 @@ fn read(
     finish: impl FnOnce(&mut Session, &str) -> Result<Vec<Vec<Row>>>,
 ) -> Result<Inspection> {
     let schema = session.server.schema.clone();
-    let no_row = || unreadable(&state_sql(&schema), "has no row");
+    let no_row = || unreadable(&state_sql(&session.server), "has no row");
     let state = DatabaseState::read(state.iter().flatten().next().ok_or_else(no_row)?)?;
+    // A standby may have been promoted since the connection was opened.
+    (session.server.read_only, session.server.identity) = (state.read_only, state.identity);
     let found = catalog::read(session, &state.fingerprint)?;
     // Reading a table could run code of another role.
     ForeignCode::find_in(session, &state.fingerprint)?;
@@ -150,7 +156,8 @@ fn refuse_other_program(snapshot: &Snapshot, others: &[String], schema: &str) ->
 /// The query for the server's state, the names of the other tables of the schema, and a
 /// fingerprint of the catalogue: location and transaction of each of its rows, which change with
 /// every change to one. It takes a fifth of the time of reading the catalogue.
-fn state_sql(schema: &str) -> String {
+fn state_sql(server: &SessionServer) -> String {
+    let SessionServer { schema, identity_columns, .. } = server;
     format!(
         "WITH tables AS MATERIALIZED (SELECT c.oid, c.xmin, c.ctid FROM pg_class c WHERE {is_our_table}), \
          indexes AS MATERIALIZED (SELECT x.xmin, x.ctid, x.indexrelid, x.indisvalid, x.indisready, x.indislive FROM tables JOIN pg_index x ON x.indrelid = tables.oid), \
@@ -166,10 +173,11 @@ fn state_sql(schema: &str) -> String {
              UNION ALL SELECT hashtextextended(concat(h.xmin, h.ctid, h.inhparent), 8) FROM tables JOIN pg_inherits h ON h.inhrelid = tables.oid) \
          SELECT pg_is_in_recovery(), current_setting('default_transaction_read_only') = 'on', \
              coalesce(bool_or(relname = '{EXCEPTIONS_TABLE}'), false), \
-             string_agg(relname, chr(10)) FILTER (WHERE relname <> '{EXCEPTIONS_TABLE}' AND NOT starts_with(relname, '{BACKUP_PREFIX}')), \
-             (SELECT concat(count(*), ' ', sum(part)) FROM parts) \
+             string_agg(relname, chr(10)) FILTER (WHERE relname NOT IN ('{EXCEPTIONS_TABLE}', '{SERVER_TABLE}') AND NOT starts_with(relname, '{BACKUP_PREFIX}')), \
+             (SELECT concat(count(*), ' ', sum(part)) FROM parts), {} \
          FROM pg_class c WHERE relkind IN ('r', 'p') AND relname NOT IN ({}) \
              AND relnamespace = {}",
+        identity_columns.sql(),
         table_names(),
         schema_oid(schema),
         is_our_table = is_our_table(schema)

@@ -4,6 +4,7 @@
 //! - [`database`], [`store`], [`transaction`] with [`statements`] and [`cancel_watch`]: the traits of the seam
 //! - [`url`], [`tls`], [`connect`], [`session`], [`settings`], [`row`], [`pool`], [`pooler`], [`error`]: connections, which [`client`] opens with
 //!   [`server_address`], within the bounds of [`answer_watch`] and [`limited_stream`]
+//! - [`cluster`], [`survey`], [`server_identity`], [`server_record`]: which host of the URL is used
 //! - [`inspect`], [`catalog`], [`constraint`], [`attributes`], [`ledger`], [`exceptions`], [`damage`], [`counters`]: what is in the database
 //! - [`lock`]: the migration lock; [`obstacles`]: what prevents the creation of missing objects
 //! - [`existing_table`], [`violations`], [`rebuild_plan`], [`refusals`], [`rebuild`], [`conversion`],
@@ -26,6 +27,7 @@ mod client_environment;
 mod client_program;
 mod client_run;
 mod client_watch;
+mod cluster;
 mod connect;
 mod constraint;
 mod conversion;
@@ -59,12 +61,15 @@ mod role;
 mod row;
 mod sequences;
 mod server_address;
+mod server_identity;
+mod server_record;
 mod session;
 mod settings;
 mod space;
 mod standalone;
 mod statements;
 mod store;
+mod survey;
 mod tls;
 mod transaction;
 mod trial;

@@ -58,7 +58,7 @@ pub fn build(
         }
         match StandaloneSession::open_beside(session, pool)? {
             Some(builder) => build_beside(locked, builder, pool, table, index, wait),
-            None => build_in_transaction(locked, table, index, wait),
+            None => build_in_transaction(locked, pool, table, index, wait),
         }
     })
 }
@@ -67,11 +67,12 @@ pub fn build(
 /// meanwhile.
 fn build_in_transaction(
     locked: LockedSession,
+    pool: &SessionPool,
     table: &str,
     index: &Index,
     wait: &WaitPolicy<'_>,
 ) -> Result<Option<ConstraintException>> {
-    let mut tx = Box::new(PostgresTx::begin(locked, wait)?);
+    let mut tx = Box::new(PostgresTx::begin(locked, pool, wait)?);
     let exception = tx.create_index(table, index, wait)?;
     if let Some(exception) = &exception {
         tx.record_exception(exception)?;

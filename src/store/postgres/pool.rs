@@ -10,9 +10,11 @@ use std::time::{Duration, Instant};
 use r2d2::{ManageConnection, NopErrorHandler, Pool, PooledConnection};
 
 use super::answer_watch::AnswerBounds;
-use super::connect::connect;
+use super::cluster::Cluster;
+use super::connect::SessionServer;
 use super::error::is_lost;
 use super::session::Session;
+use super::survey::ask;
 use super::tls::Tls;
 use super::url::Target;
 use crate::error::{Error, Kind, Result};
@@ -42,13 +44,15 @@ pub type PooledSession = PooledConnection<SessionSource>;
 /// it, and `r2d2` only keeps it.
 #[derive(Clone)]
 pub struct SessionPool {
-    target: Arc<Target>,
-    tls: Arc<Tls>,
+    pub(super) target: Arc<Target>,
+    pub(super) tls: Arc<Tls>,
+    /// What the process knows of the servers.
+    pub(super) cluster: Arc<Cluster>,
     pool: Pool<SessionSource>,
     opened: OpenedSessions,
     connect_timeout: Duration,
     /// Becomes true when the work is told to stop, which ends every wait.
-    stop: Arc<AtomicBool>,
+    pub(super) stop: Arc<AtomicBool>,
 }
 
 /// Connections that are open and not yet in the pool.
@@ -86,7 +90,11 @@ impl SessionPool {
     ///
     /// # Errors
     /// `Kind::Config` if the certificates or keys that the URL names cannot be used.
-    pub fn new(target: Arc<Target>, settings: PoolSettings) -> Result<SessionPool> {
+    pub fn new(
+        target: Arc<Target>,
+        cluster: Arc<Cluster>,
+        settings: PoolSettings,
+    ) -> Result<SessionPool> {
         let tls = Arc::new(Tls::new(&target.tls)?);
         let opened = OpenedSessions::default();
         let pool = Pool::builder()
@@ -101,6 +109,7 @@ impl SessionPool {
         Ok(SessionPool {
             target,
             tls,
+            cluster,
             pool,
             opened,
             connect_timeout: settings.connect,
@@ -130,7 +139,9 @@ impl SessionPool {
     pub fn single(&self, change: impl FnOnce(&Target) -> Target) -> Result<SessionPool> {
         let connect = self.connect_timeout;
         let settings = PoolSettings { max: 1, idle: connect, connect };
-        Ok(SessionPool::new(Arc::new(change(&self.target)), settings)?.stopped_by(&self.stop))
+        let target = Arc::new(change(&self.target));
+        let cluster = Arc::new(self.cluster.with_hosts_of(&target));
+        Ok(SessionPool::new(target, cluster, settings)?.stopped_by(&self.stop))
     }
 
     /// A connection, an idle one or a new one, within `limit` and the limit of the pool.
@@ -142,6 +153,10 @@ impl SessionPool {
         let limit = limit.min(self.connect_timeout);
         let mut has_replaced = false;
         while let Some(mut idle) = self.pool.try_get() {
+            if self.cluster.admit(&idle.server).is_err() {
+                // Else it would return to the pool.
+                idle.mark_broken();
+            }
             if idle.is_usable() && !idle.is_old() {
                 *idle.bounds() = AnswerBounds::of_statements(&self.stop);
                 return Ok(idle);
@@ -178,21 +193,41 @@ impl SessionPool {
         }
     }
 
-    /// Connects to the first host that can be used. A host that does not answer leaves time for
-    /// those after it.
+    /// Connects to the host to use. Where that is not known, all are asked.
     fn open(&self, limit: Duration) -> Result<Session> {
-        let deadline = Instant::now() + limit;
-        let mut errors: Vec<Error> = Vec::new();
-        let hosts = &self.target.hosts;
-        for (hosts_left, host) in (1..=hosts.len() as u32).rev().zip(hosts) {
-            let share = deadline.saturating_duration_since(Instant::now()) / hosts_left;
-            let bounds = AnswerBounds::within(share, &self.stop);
-            match connect(&self.target, &self.tls, host, &bounds) {
-                Ok(session) => return Ok(session),
-                Err(error) => errors.push(error.at(host.name())),
-            }
+        let start = Instant::now();
+        if !self.cluster.has_several_hosts() {
+            return self.open_at(0, limit);
         }
-        Err(one_of_all_hosts(errors))
+        if let Some(chosen) = self.cluster.chosen()
+            && let Ok(session) = self.open_at(chosen, limit / 2)
+        {
+            return Ok(session);
+        }
+        self.survey(limit.saturating_sub(start.elapsed()))
+    }
+
+    /// Connects to a host, if it still is the one to use.
+    fn open_at(&self, at: usize, limit: Duration) -> Result<Session> {
+        let bounds = AnswerBounds::within(limit, &self.stop);
+        let host = &self.target.hosts[at];
+        let asked = ask(&self.target, &self.tls, host, &self.cluster, &bounds);
+        let (session, found) = match asked {
+            Ok((session, found)) => (Ok(session), Ok(found)),
+            Err(error) => (Err(error.clone()), Err(error)),
+        };
+        self.cluster.record_and_use(at, found)?;
+        session
+    }
+
+    /// Refuses to go on with a server that is no longer the one to use, after asking the others where what is known of
+    /// them is old.
+    ///
+    /// # Errors
+    /// `Kind::Unavailable`.
+    pub fn confirm(&self, server: &SessionServer) -> Result<()> {
+        self.refresh_others();
+        self.cluster.admit(server)
     }
 
     /// Runs `work` on a connection of the pool within `limit`. If the connection turns out to be lost,
@@ -233,23 +268,8 @@ impl SessionPool {
     }
 }
 
-/// One error for all hosts. Its kind and remedy are those of a host that may answer later, if there
-/// is one, so that it is waited for.
-fn one_of_all_hosts(mut errors: Vec<Error>) -> Error {
-    let decisive = errors.iter().position(is_lost).unwrap_or_default();
-    match errors.len() {
-        0 => Error::new(Kind::Config, "the URL names no host"),
-        1 => errors.remove(0),
-        _ => {
-            let texts: Vec<String> = errors.iter().map(Error::message).collect();
-            let decisive = errors.swap_remove(decisive);
-            Error {
-                what: texts.join("; "),
-                location: Vec::new(),
-                notes: Vec::new(),
-                cause: None,
-                ..decisive
-            }
-        }
-    }
+/// The error of a server that does not answer.
+pub fn no_answer(limit: Duration) -> Error {
+    let what = format!("the server does not answer within {:.1} s", limit.as_secs_f32());
+    Error::new(Kind::Unavailable, what).remedy("check the server and the network to it")
 }

@@ -15,6 +15,7 @@ use super::database::DatabaseServer;
 use super::dump_file::DumpFile;
 use super::pool::SessionPool;
 use super::pooler;
+use super::server_record;
 use super::session::Session;
 use super::store::INSPECTION_TIMEOUT;
 use crate::error::{Cause, Error, Kind, Result, StateLeft};
@@ -132,7 +133,9 @@ impl DatabaseServer {
                 )));
         }
         match self.run_restore(file, &programs, &server, &pool, wait)? {
-            ClientEnd::Succeeded => Ok(()),
+            ClientEnd::Succeeded => pool
+                .run_within(INSPECTION_TIMEOUT, server_record::replace)
+                .map_err(|error| error.at(self.identity().location)),
             ClientEnd::Failed(failure) => {
                 let sentence = format!("pg_restore: {}", failure.sentence);
                 Err(restore_failure(&pool, &server, sentence).at(self.identity().location))

@@ -16,7 +16,8 @@ use super::{counters, damage, inspect, lock, obstacles, online_index, rebuild, s
 use crate::error::{Error, Kind, Result};
 use crate::store::{
     Change, Damage, DamageScope, DatabaseIdentity, Forecast, Inspect, MissingRights, Obstacle,
-    OpenDatabase, ServerInstance, Settled, Snapshot, StorageStatus, Store, WaitPolicy,
+    OpenDatabase, ServerInstance, Settled, Snapshot, StorageStatus, Store, UpkeepOpener,
+    WaitPolicy,
 };
 use cts_schema::catalog::{Catalog, CounterFault, Index, Object, Table};
 use cts_schema::constraint_exception::ConstraintException;
@@ -100,10 +101,11 @@ impl Postgres {
                 // The setting of a role may have changed since this connection was opened.
                 session.mark_broken();
             }
-            let found_at = &session.server;
-            let (name, started) = (found_at.name.clone(), found_at.started_at.clone());
-            Ok((found, ServerInstance { name, started }))
+            Ok((found, session.server.clone()))
         })?;
+        self.pool.cluster.inspected(&server, found.snapshot.catalog.tables.len())?;
+        let (name, started) = (server.name, server.started_at);
+        let server = ServerInstance { name, started };
         self.state(|state| {
             state.read_only = found.read_only;
             state.has_tables = !found.snapshot.catalog.is_empty();
@@ -166,6 +168,10 @@ impl OpenDatabase for Postgres {
         self.pool.run_within(INSPECTION_TIMEOUT, space::find_full).map_err(|error| self.at(error))
     }
 
+    fn competing_servers(&self) -> Option<Error> {
+        self.pool.cluster.conflict()
+    }
+
     fn find_ddl_trigger(&mut self) -> Result<Option<String>> {
         let mut session = self.pool.get(self.inspection_timeout).map_err(|error| self.at(error))?;
         obstacles::find_event_trigger(&mut session).map_err(|error| self.at(error))
@@ -175,7 +181,7 @@ impl OpenDatabase for Postgres {
 impl Store for Postgres {
     fn lock<'s>(&'s mut self, wait: &WaitPolicy<'_>) -> Result<Box<dyn Change + 's>> {
         let locked = LockedSession::take(&self.pool, wait).map_err(|error| self.at(error))?;
-        let tx = PostgresTx::begin(locked, wait);
+        let tx = PostgresTx::begin(locked, &self.pool, wait);
         tx.map(|tx| Box::new(tx) as Box<dyn Change>).map_err(|error| self.at(error))
     }
 
@@ -219,10 +225,12 @@ impl Store for Postgres {
         }
     }
 
-    /// The server does its own upkeep (autovacuum, checkpoints).
+    /// The server does its own upkeep (autovacuum, checkpoints). That of cts is to watch the other hosts of the URL.
     fn settle(&mut self, _: &WaitPolicy<'_>) -> Result<Settled> {
         self.inspection_timeout = INSPECTION_TIMEOUT;
-        Ok(Settled { messages: self.warnings.clone(), upkeep: None })
+        let watch = self.pool.watch();
+        let upkeep = watch.map(|watch| -> UpkeepOpener { Box::new(|_| Ok(Box::new(watch))) });
+        Ok(Settled { messages: self.warnings.clone(), upkeep })
     }
 
     fn close(self: Box<Self>) -> Result<()> {

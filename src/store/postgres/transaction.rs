@@ -10,6 +10,8 @@ use super::catalog::InvalidIndex;
 use super::error::is_lost;
 use super::foreign_code::{ForeignCode, Use};
 use super::lock::{self, LockedSession};
+use super::pool::SessionPool;
+use super::server_record::{SERVER_TABLE, record_sql};
 use super::session::Session;
 use super::{
     correction, counters, damage, exceptions, index, inspect, obstacles, rebuild, rebuild_copy,
@@ -34,6 +36,7 @@ use cts_schema::sql::{Created, Statement};
 /// A transaction under the migration lock; dropped before its commit, it rolls back.
 pub struct PostgresTx {
     locked: LockedSession,
+    pool: SessionPool,
     cancelled: Arc<AtomicBool>,
     /// Code of other roles on our tables.
     foreign_code: Vec<ForeignCode>,
@@ -45,10 +48,15 @@ impl PostgresTx {
     ///
     /// # Errors
     /// If the server refuses a statement, or no thread can be started. No transaction is open then.
-    pub fn begin(mut locked: LockedSession, wait: &WaitPolicy<'_>) -> Result<PostgresTx> {
+    pub fn begin(
+        mut locked: LockedSession,
+        pool: &SessionPool,
+        wait: &WaitPolicy<'_>,
+    ) -> Result<PostgresTx> {
         let watch = CancelWatch::start(locked.session(), wait.cancelled)?;
         let mut tx = PostgresTx {
             locked,
+            pool: pool.clone(),
             cancelled: Arc::clone(wait.cancelled),
             foreign_code: Vec::new(),
             _watch: watch,
@@ -88,6 +96,24 @@ impl PostgresTx {
         self.run(&sql)
     }
 
+    /// Records in the database which server it is on, where that is not recorded yet. A role that may not, or code of
+    /// another role on that table, keeps nothing from being committed.
+    fn record_server(&mut self) -> Result<()> {
+        let identity = self.session().server.identity;
+        if !self.pool.cluster.is_unrecorded(identity)
+            || self.refuse_foreign_code(SERVER_TABLE).is_err()
+        {
+            return Ok(());
+        }
+        let Some(sql) = record_sql(self.session()) else { return Ok(()) };
+        self.run("SAVEPOINT cts_server")?;
+        match self.session().run(&sql) {
+            Ok(()) => self.run("RELEASE cts_server"),
+            Err(error) if is_lost(&error) => Err(error),
+            Err(_) => self.return_to("cts_server"),
+        }
+    }
+
     /// Runs statements in one round trip; `None` if one of them fails, and then none has an effect.
     fn execute_at_once(&mut self, statements: &[Statement<'_>]) -> Result<Option<StatementCounts>> {
         match statements::run_at_once(self.session(), statements) {
@@ -123,6 +149,9 @@ impl Inspect for PostgresTx {
     fn inspect(&mut self) -> Result<Snapshot> {
         let found = inspect::inspect_in_transaction(self.session())
             .map_err(|error| self.with_lock_holder(error))?;
+        if found.snapshot.catalog.is_empty() {
+            self.pool.cluster.refuse_creation()?;
+        }
         // An index that a cancelled build has left keeps its name taken. On a large table it is
         // dropped when the index is built; on one of another role only the owner can drop it.
         for InvalidIndex { table, index } in &found.invalid_indexes {
@@ -331,13 +360,18 @@ impl Change for PostgresTx {
     }
 
     fn commit(mut self: Box<Self>, _: &WaitPolicy<'_>) -> Result<()> {
+        self.record_server()?;
+        let server = self.session().server.clone();
+        // Another server may have been promoted meanwhile.
+        self.pool.confirm(&server).map_err(|error| error.leaving(StateLeft::Unchanged))?;
         let committed = self.session().commit();
         let is_answered = self.session().is_alive();
-        committed.map_err(|error| match is_lost(&error) || !is_answered {
+        let committed = committed.map_err(|error| match is_lost(&error) || !is_answered {
             true => Error { kind: Kind::InDoubt, ..error }
                 .leaving(StateLeft::InDoubt)
                 .remedy("run it again, which finds out"),
             false => error,
-        })
+        });
+        committed.map(|()| self.pool.cluster.committed(&server))
     }
 }

@@ -5,7 +5,7 @@ use std::process;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::connect::VERSION_15;
+use super::connect::{SessionServer, VERSION_15};
 use super::database::DatabaseServer;
 use super::pool::SessionPool;
 use super::row::Row;
@@ -49,12 +49,13 @@ impl ServerTrial {
         drop_abandoned(session)?;
         let create = create_sql(session, &name)?;
         session.run_outside_transaction(&create)?;
-        let database = on_database(of, &name, schema);
+        let database = on_database(of, &server, &name, schema)?;
         let trial = ServerTrial { database, name, session: opened };
         if schema != "public" {
             let target = trial.database.target.as_ref();
             let without_schema = Target { options: of.target.options.clone(), ..target.clone() };
-            let pool = SessionPool::new(Arc::new(public(without_schema)), of.pool)?
+            let cluster = Arc::clone(&trial.database.cluster);
+            let pool = SessionPool::new(Arc::new(public(without_schema)), cluster, of.pool)?
                 .stopped_by(wait.cancelled);
             pool.get(of.pool.connect)?.run(&format!("CREATE SCHEMA {}", quoted(schema)))?;
         }
@@ -142,15 +143,17 @@ fn provider(row: &Row) -> String {
     }
 }
 
-/// The same server with another database, whose tables are in this schema.
-fn on_database(of: &DatabaseServer, name: &str, schema: &str) -> DatabaseServer {
-    let target = Target { database: name.into(), ..Target::clone(&of.target) };
-    DatabaseServer {
-        target: Arc::new(with_search_path(target, &quoted(schema))),
-        wait: of.wait,
-        pool: of.pool,
-        programs: of.programs.clone(),
-    }
+/// The very server of a connection, with another database whose tables are in this schema.
+fn on_database(
+    of: &DatabaseServer,
+    server: &SessionServer,
+    name: &str,
+    schema: &str,
+) -> Result<DatabaseServer> {
+    let hosts = vec![of.host(server)?.clone()];
+    let target = Target { database: name.into(), hosts, ..Target::clone(&of.target) };
+    let target = with_search_path(target, &quoted(schema));
+    Ok(DatabaseServer::new(target, of.wait, of.pool, of.programs.clone()))
 }
 
 fn public(target: Target) -> Target {

@@ -6,6 +6,7 @@ mod backup;
 mod backup_faults;
 mod backups_seen;
 mod broken_servers;
+mod cluster;
 mod counters;
 mod doctor;
 mod drill;

@@ -31,6 +31,7 @@ pub struct Builder {
     settings: String,
     hba: String,
     tls: Option<(PathBuf, PathBuf)>,
+    has_own_identifier: bool,
 }
 
 impl Builder {
@@ -51,11 +52,20 @@ impl Builder {
         self.set("ssl", "on")
     }
 
+    /// The server has a `system_identifier` of its own. Others share that of the template.
+    pub fn of_another_cluster(mut self) -> Builder {
+        self.has_own_identifier = true;
+        self
+    }
+
     pub fn start(self) -> Cluster {
         let files = ServerFiles::of_this_process();
         let (name, folder) = files.new_folder();
         let data = folder.join("data");
-        done(Command::new("cp").arg("-a").arg(files.template()).arg(&data));
+        match self.has_own_identifier {
+            true => files.make_cluster(&data),
+            false => done(Command::new("cp").arg("-a").arg(files.template()).arg(&data)),
+        }
         let settings = data.join("postgresql.conf");
         let all = fs::read_to_string(&settings).unwrap() + SETTINGS + &self.settings;
         fs::write(settings, all).unwrap();

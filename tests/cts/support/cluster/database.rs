@@ -68,14 +68,7 @@ pub struct Database<'a> {
 impl<'a> Database<'a> {
     fn make(cluster: &'a Cluster, options: &str) -> Database<'a> {
         let name = unique("Box");
-        let mut admin = cluster.admin(SUPERUSER);
-        let password = PASSWORD.replace('\'', "''");
-        for sql in [
-            format!("CREATE ROLE \"{name}\" LOGIN PASSWORD '{password}'"),
-            format!("CREATE DATABASE \"{name}\" OWNER \"{name}\" {options}"),
-        ] {
-            admin.batch_execute(&sql).unwrap_or_else(|e| panic!("{e:?}:\n{}", cluster.log()));
-        }
+        create(cluster, &name, options);
         Database { cluster, role: name.clone(), name, is_first: true }
     }
 
@@ -90,6 +83,12 @@ impl<'a> Database<'a> {
     /// The same database on another server that has a copy of it.
     pub fn on<'b>(&self, cluster: &'b Cluster) -> Database<'b> {
         Database { cluster, name: self.name.clone(), role: self.role.clone(), is_first: false }
+    }
+
+    /// An empty database of this name for a role of the same name, on a server of another cluster.
+    pub fn recreated_on<'b>(&self, cluster: &'b Cluster) -> Database<'b> {
+        create(cluster, &self.name, "");
+        self.on(cluster)
     }
 
     /// Over TCP, with the password and without TLS.
@@ -182,6 +181,18 @@ impl<'a> Database<'a> {
 
     pub fn texts(&self, sql: &str) -> Vec<String> {
         texts(&mut self.open(), sql)
+    }
+}
+
+/// Creates a role and a database of this name.
+fn create(cluster: &Cluster, name: &str, options: &str) {
+    let mut admin = cluster.admin(SUPERUSER);
+    let password = PASSWORD.replace('\'', "''");
+    for sql in [
+        format!("CREATE ROLE \"{name}\" LOGIN PASSWORD '{password}'"),
+        format!("CREATE DATABASE \"{name}\" OWNER \"{name}\" {options}"),
+    ] {
+        admin.batch_execute(&sql).unwrap_or_else(|e| panic!("{e:?}:\n{}", cluster.log()));
     }
 }
 

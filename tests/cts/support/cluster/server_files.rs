@@ -35,16 +35,20 @@ impl ServerFiles {
                 programs: Programs::of_this_process(&folder),
                 folder,
             };
-            done(
-                files
-                    .program("initdb")
-                    .args(["--no-sync", "--username", SUPERUSER, "--auth", "trust"])
-                    .args(["--encoding", "UTF8", "--locale", "C.UTF-8", "--wal-segsize", "1"])
-                    .arg("--pgdata")
-                    .arg(files.template()),
-            );
+            files.make_cluster(&files.template());
             files
         })
+    }
+
+    /// Makes a new cluster in a folder that does not exist yet.
+    pub fn make_cluster(&self, data: &Path) {
+        done(
+            self.program("initdb")
+                .args(["--no-sync", "--username", SUPERUSER, "--auth", "trust"])
+                .args(["--encoding", "UTF8", "--locale", "C.UTF-8", "--wal-segsize", "1"])
+                .arg("--pgdata")
+                .arg(data),
+        );
     }
 
     /// A new cluster that every server starts from a copy of.
