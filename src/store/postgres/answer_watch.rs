@@ -15,8 +15,11 @@ use super::server_address::ServerAddress;
 
 /// Between two looks at the bounds while an answer is waited for.
 pub const LOOK_INTERVAL: Duration = Duration::from_millis(50);
-/// How long the server has, after the work was told to stop, to end it: a cancel request is under way then.
-const STOP_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long the server has, after the work was told to stop, to end the statement that runs: a cancel request is under
+/// way then; and to answer one that is sent after that, such as ROLLBACK. Together, on the two connections of an
+/// online index build, they are less than the 5 s in which cts ends.
+const STOP_TIMEOUT: Duration = Duration::from_millis(2500);
+const STOPPED_STATEMENT_TIMEOUT: Duration = Duration::from_secs(1);
 /// How often the server is asked, while an answer is waited for, whether it answers at all; how long that may take,
 /// and how long it may fail before the server counts as gone.
 const SIGN_INTERVAL: Duration = Duration::from_secs(15);
@@ -26,7 +29,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// stopped looks like one that computes.
 const STATEMENT_MAX: Duration = Duration::from_secs(48 * 60 * 60);
 /// How much longer than its time limit on the server a statement is waited for.
-const STATEMENT_MARGIN: Duration = Duration::from_secs(10);
+const STATEMENT_MARGIN: Duration = Duration::from_secs(30);
 
 /// The bounds of the answers on a connection.
 #[derive(Clone, Debug)]
@@ -104,6 +107,8 @@ pub struct AnswerWatch<'b> {
     server: Option<AnsweringServer<'b>>,
     limit: Duration,
     started_at: Instant,
+    /// How long the server has after the work was told to stop.
+    stop_timeout: Duration,
     told_to_stop_at: Option<Instant>,
     cancelling: Option<Sign>,
     sign: Option<Sign>,
@@ -132,6 +137,10 @@ impl<'b> AnswerWatch<'b> {
             server: None,
             limit: Duration::MAX,
             started_at: now,
+            stop_timeout: match bounds.stop.load(Ordering::Relaxed) {
+                true => STOPPED_STATEMENT_TIMEOUT,
+                false => STOP_TIMEOUT,
+            },
             told_to_stop_at: None,
             cancelling: None,
             sign: None,
@@ -145,7 +154,7 @@ impl<'b> AnswerWatch<'b> {
         let now = Instant::now();
         if self.bounds.stop.load(Ordering::Relaxed) {
             let since = *self.told_to_stop_at.get_or_insert(now);
-            if now - since >= STOP_TIMEOUT {
+            if now - since >= self.stop_timeout {
                 return Err(ClientError::Stopped);
             }
             self.cancel(server, context);
@@ -238,8 +247,8 @@ mod tests {
     fn a_message_has_the_time_of_all_of_its_statements() {
         let mut bounds = AnswerBounds::of_statements(&Arc::default());
         assert_eq!(bounds.of_message(7), STATEMENT_MAX);
-        bounds.statement_timeout = Some(Duration::from_secs(50));
-        assert_eq!(bounds.of_message(3), Duration::from_secs(180));
+        bounds.statement_timeout = Some(Duration::from_secs(60));
+        assert_eq!(bounds.of_message(3), Duration::from_secs(270));
         assert_eq!(bounds.of_message(u32::MAX), STATEMENT_MAX);
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::client_program::ProgramPlaces;
 use super::cluster::Cluster;
@@ -67,8 +67,11 @@ impl DatabaseServer {
         let state = Mutex::default();
         let inspection_timeout = INSPECTION_TIMEOUT;
         let mut store = Postgres { location, pool, inspection_timeout, warnings, state };
-        let found = store.find(limit);
-        let found = found.map_err(|e| pooler::explain_lost_transaction(&store.pool, e));
+        let deadline = Instant::now() + limit;
+        let found = store.find(limit).map_err(|error| {
+            let left = deadline.saturating_duration_since(Instant::now());
+            pooler::explain_lost_transaction(&store.pool, error, left)
+        });
         found.map_err(|error| match error.kind {
             // A password file that is ignored, or a variable that is not read, may be the reason.
             Kind::Permission => {

@@ -2,7 +2,7 @@
 //! transaction another connection of the server: a program that changes a setting of its session changes that
 //! of the programs that use the connection next.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::error::is_lost;
 use super::pool::SessionPool;
@@ -47,8 +47,9 @@ pub fn is_in_transaction_mode(pool: &SessionPool) -> Result<bool> {
 }
 
 /// The error of a server whose transactions end with their connection, where a pooler in statement mode is the
-/// reason, else `error` itself. Such a pooler runs single statements, and closes the connection at `BEGIN`.
-pub fn explain_lost_transaction(pool: &SessionPool, error: Error) -> Error {
+/// reason, else `error` itself. Such a pooler runs single statements, and closes the connection at `BEGIN`: at
+/// once, so that there is time left to try it, within `limit`.
+pub fn explain_lost_transaction(pool: &SessionPool, error: Error, limit: Duration) -> Error {
     let closes_at_begin = |session: &mut Session| {
         session.run("SELECT 1")?;
         let begun = session.begin(TransactionMode::ReadCommitted, session.limits(), "SELECT 1");
@@ -56,7 +57,11 @@ pub fn explain_lost_transaction(pool: &SessionPool, error: Error) -> Error {
         Ok(begun.is_err_and(|error| is_lost(&error)))
     };
     // A server that is restarted meanwhile does not do it again and again.
-    let is_refused = |_| pool.run_within(PROBE_TIMEOUT, closes_at_begin).unwrap_or_default();
+    let deadline = Instant::now() + limit;
+    let is_refused = |_| {
+        let left = deadline.saturating_duration_since(Instant::now()).min(PROBE_TIMEOUT);
+        !left.is_zero() && pool.run_within(left, closes_at_begin).unwrap_or_default()
+    };
     if !is_lost(&error) || !(0..PROBES).all(is_refused) {
         return error;
     }

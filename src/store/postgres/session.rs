@@ -95,6 +95,7 @@ impl Session {
     pub fn results(&mut self, sql: &str) -> Result<Vec<Vec<Row>>> {
         self.in_transaction(sql, |session| {
             let (message, set) = session.message(sql);
+            session.wait_as_limited();
             let mut results =
                 results(&mut session.client, session.password.as_ref(), &message, sql)?;
             Ok(results.split_off(set.min(results.len())))
@@ -167,7 +168,8 @@ impl Session {
     /// # Errors
     /// As [`Session::results`].
     pub fn run_outside_transaction(&mut self, sql: &str) -> Result<()> {
-        self.execute(sql)
+        self.client.bounds().statement_timeout = None;
+        self.client.batch_execute(sql).map_err(|e| self.error(&e))
     }
 
     /// Runs statements. Returns for each how many rows it changed.
@@ -177,6 +179,7 @@ impl Session {
     pub fn changed_rows(&mut self, sql: &str) -> Result<Vec<u64>> {
         self.in_transaction(sql, |session| {
             let (message, set) = session.message(sql);
+            session.wait_as_limited();
             let messages = session.client.simple_query(&message).map_err(|e| session.error(&e))?;
             let count = |message| match message {
                 SimpleQueryMessage::CommandComplete(rows) => Some(rows),
@@ -203,6 +206,7 @@ impl Session {
             true => {
                 let set = statements_of(&begin);
                 let message = format!("{begin}; {sql}");
+                self.wait_as_limited();
                 results(&mut self.client, self.password.as_ref(), &message, sql)
                     .map(|mut results| results.split_off(set.min(results.len())))
             }
@@ -329,7 +333,14 @@ impl Session {
     }
 
     fn execute(&mut self, sql: &str) -> Result<()> {
+        self.wait_as_limited();
         self.client.batch_execute(sql).map_err(|e| self.error(&e))
+    }
+
+    /// Waits for the next answer as long as the server may take for its statements.
+    fn wait_as_limited(&mut self) {
+        let limit = self.limits.statement;
+        self.client.bounds().statement_timeout = (!limit.is_zero()).then_some(limit);
     }
 
     /// Number of notices that an object exists already, since the connection was opened.
