@@ -9,6 +9,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::connect::SessionServer;
 use super::exceptions;
 use super::index::{IndexState, count_duplicates, state};
 use super::index_builds::{BuildProgress, BuiltIndex, drop_sql};
@@ -40,8 +41,8 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 /// # Errors
 /// Those of [`LockedSession::take`]; `Kind::Blocked` when another session builds the index for longer than
 /// the policy's timeout; `Kind::TryAgain` when a transaction blocks the build for as long, or the policy is
-/// cancelled; else the error of the statement. The index does not exist then, or an invalid one is left, which
-/// the next build drops.
+/// cancelled; `Kind::Unavailable` when another server has been promoted; else the error of the statement. The
+/// index does not exist then, or an invalid one is left, which the next build drops.
 pub fn build(
     pool: &SessionPool,
     table: &str,
@@ -102,8 +103,12 @@ fn build_beside(
     let cancel = || token.iter().for_each(|request| drop(request.send()));
     let object = Object::Index(table.into(), index.name.to_string());
     let of = BuiltIndex { table, name: &index.name };
-    let build = Build { pool, of, object: &object, wait, cancel: &cancel };
-    if let Err(error) = build.run(&mut locked, builder, statements) {
+    let server = locked.session().server.clone();
+    let build = Build { pool, server: &server, of, object: &object, wait, cancel: &cancel };
+    let built = build.run(&mut locked, builder, statements);
+    // Nothing more is written to a server that is no longer the one to use.
+    pool.confirm(&server)?;
+    if let Err(error) = built {
         drop_invalid(locked, &index.name);
         return Err(error);
     }
@@ -137,6 +142,8 @@ fn statements(
 /// A build that runs on a thread of its own.
 struct Build<'b> {
     pool: &'b SessionPool,
+    /// The server that builds.
+    server: &'b SessionServer,
     of: BuiltIndex<'b>,
     object: &'b Object,
     wait: &'b WaitPolicy<'b>,
@@ -176,7 +183,8 @@ impl Build<'_> {
     }
 
     /// Reports the progress of the build and what blocks it, until it ends. Cancels it when the
-    /// policy is cancelled, or when one transaction has blocked it for the policy's timeout.
+    /// policy is cancelled, when one transaction has blocked it for the policy's timeout, or when
+    /// another server has been promoted.
     fn watch(&self, running: &Receiver<()>, locked: &mut LockedSession) -> Result<()> {
         let mut blocked_by: Option<BlockedBy> = None;
         let mut next_report = Instant::now() + FIRST_REPORT;
@@ -184,6 +192,10 @@ impl Build<'_> {
             if self.wait.is_stopped() {
                 (self.cancel)();
                 return Err(interrupted());
+            }
+            if let Err(error) = self.pool.confirm(self.server) {
+                (self.cancel)();
+                return Err(error);
             }
             // Where the connection of the lock is lost, the build goes on without reports.
             let Ok(transaction) = self.poll(locked) else { continue };
