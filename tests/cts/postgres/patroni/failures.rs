@@ -11,11 +11,17 @@ pub enum Failure {
     PostmasterKilled,
     /// SIGKILL of all processes of the node.
     NodeKilled,
+    /// SIGKILL of Patroni alone: its server stays a primary, and another node becomes one too.
+    PatroniKilled,
 }
 
 impl Failure {
-    pub const ALL: [Failure; 3] =
-        [Failure::Switchover, Failure::PostmasterKilled, Failure::NodeKilled];
+    pub const ALL: [Failure; 4] = [
+        Failure::Switchover,
+        Failure::PostmasterKilled,
+        Failure::NodeKilled,
+        Failure::PatroniKilled,
+    ];
 
     /// Makes the leader fail.
     pub fn happens_to(self, old: &Node, patroni: &Patroni) {
@@ -26,6 +32,7 @@ impl Failure {
             }
             Failure::PostmasterKilled => old.kill_postmaster(),
             Failure::NodeKilled => old.kill(),
+            Failure::PatroniKilled => old.kill_patroni(),
         }
     }
 
@@ -40,7 +47,7 @@ impl Failure {
 
     /// Brings the old leader back, and waits until every node is there again.
     pub fn ends(self, old: &Node, patroni: &Patroni) {
-        if self == Failure::NodeKilled {
+        if matches!(self, Failure::NodeKilled | Failure::PatroniKilled) {
             old.start_again();
         }
         patroni.await_complete();

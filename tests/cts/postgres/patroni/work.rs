@@ -2,12 +2,12 @@
 //! them is left on a server that is no longer the primary, and the next run completes them on the new one.
 
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use postgres::Client;
 
 use crate::support::cluster::Database;
-use crate::support::harness::{Service, await_within};
+use crate::support::harness::{Run, Service, await_that};
 use crate::support::patroni::{Node, Patroni};
 
 use super::Failure;
@@ -77,6 +77,11 @@ impl Work {
     }
 }
 
+/// It waits for locks until after the next primary is elected.
+fn migrate(database: &Database, url: &str) -> Run {
+    database.cts("migrate").env("DATABASE_URL", url).env("CTS_LOCK_TIMEOUT", "300s")
+}
+
 /// One piece of work on a database of its own, by one way to the cluster.
 struct Trial<'a> {
     work: Work,
@@ -84,7 +89,7 @@ struct Trial<'a> {
     url: String,
     /// The database on the leader that is to fail.
     database: Database<'a>,
-    _holder: Client,
+    holder: Client,
     run: Service,
 }
 
@@ -96,13 +101,34 @@ impl<'a> Trial<'a> {
         let mut holder = database.open();
         holder.batch_execute(&format!("BEGIN; {HELD}")).unwrap();
         let url = if is_proxied { patroni.proxied_url(&database) } else { patroni.url(&database) };
-        let run = database.cts("migrate").env("DATABASE_URL", &url).start();
+        let run = migrate(&database, &url).start();
         let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' \
             AND datname = current_database()";
-        await_within(Duration::from_secs(30), "the work waits for a lock", || {
-            database.number(waits) > 0
-        });
-        Trial { work, is_proxied, url, database, _holder: holder, run }
+        await_that("the work waits for a lock", || database.number(waits) > 0);
+        Trial { work, is_proxied, url, database, holder, run }
+    }
+
+    /// Waits until nothing of it is on the old primary, ends the transaction it waited for, and expects that nothing
+    /// is written there.
+    fn leaves(&mut self, failure: Failure, old: &Node) {
+        if failure != Failure::PatroniKilled {
+            return;
+        }
+        let before = self.database.everything();
+        let leaves = || {
+            await_that("it has left the old primary", || self.database.sessions_of_cts() == 0);
+        };
+        // A transaction is not committed before it is known that no other server was promoted. An online build
+        // has no such moment, and is given up once that is known.
+        if self.is_proxied || self.work == Work::OnlineIndex {
+            leaves();
+        }
+        self.holder.batch_execute("ROLLBACK").unwrap();
+        leaves();
+        let after = self.database.everything();
+        let change = after.iter().find(|line| !before.contains(line));
+        let written = change.is_some() || before.len() != after.len();
+        assert!(!written, "{:?} wrote to {}: {change:?}", self.work, old.host());
     }
 
     /// Waits for the end of the run, and starts it again as systemd does where a server was lost.
@@ -112,8 +138,7 @@ impl<'a> Trial<'a> {
         let mut codes = vec![code];
         while code != Some(0) {
             assert!(matches!(code, Some(69 | 75)) && codes.len() < RUNS_MAX, "{what}: {log}");
-            let run = self.database.cts("migrate").env("DATABASE_URL", &self.url).start();
-            (code, log) = run.end();
+            (code, log) = migrate(&self.database, &self.url).start().end();
             codes.push(code);
         }
         eprintln!("{what}: exit codes {codes:?}");
@@ -133,8 +158,11 @@ fn survives(failure: Failure, patroni: &Patroni) {
     failure.happens_to(old, patroni);
     let new = failure.next_primary(old, patroni);
     thread::scope(|scope| {
-        for trial in trials {
-            scope.spawn(move || trial.completes(failure, new));
+        for mut trial in trials {
+            scope.spawn(move || {
+                trial.leaves(failure, old);
+                trial.completes(failure, new);
+            });
         }
     });
     failure.ends(old, patroni);

@@ -82,9 +82,12 @@ impl Patroni {
 
     fn is_complete(&self) -> bool {
         let leaders = self.nodes.iter().filter(|node| node.is_leader()).count();
-        let primaries = self.nodes.iter().filter(|node| node.is_primary()).count();
-        let replicas = self.nodes.iter().filter(|node| node.is_streaming()).count();
-        (leaders, primaries, replicas) == (1, 1, NODES - 1)
+        let primaries = self.nodes.iter().filter(|node| node.is_primary());
+        let timelines: Vec<u32> = primaries.filter_map(Node::timeline).collect();
+        // A standby that is to be rewound may receive an older timeline for a moment.
+        let receives = |node: &&Node| timelines.first().copied() == node.received_timeline();
+        let replicas = self.nodes.iter().filter(receives).count();
+        (leaders, timelines.len(), replicas) == (1, 1, NODES - 1)
     }
 
     /// Asks Patroni for a switchover, and returns once it has begun.

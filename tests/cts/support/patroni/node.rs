@@ -87,11 +87,16 @@ impl Node {
         self.text("SELECT pg_is_in_recovery()").as_deref() == Some("f")
     }
 
-    /// Whether its server is a standby that receives from the primary.
-    pub fn is_streaming(&self) -> bool {
-        let sql = "SELECT pg_is_in_recovery() AND EXISTS \
-            (SELECT FROM pg_stat_wal_receiver WHERE status = 'streaming')";
-        self.text(sql).as_deref() == Some("t")
+    /// The timeline that the primary writes.
+    pub fn timeline(&self) -> Option<u32> {
+        let sql = "SELECT left(pg_walfile_name(pg_current_wal_lsn()), 8)";
+        u32::from_str_radix(&self.text(sql)?, 16).ok()
+    }
+
+    /// The timeline that the standby receives from a primary.
+    pub fn received_timeline(&self) -> Option<u32> {
+        let sql = "SELECT received_tli FROM pg_stat_wal_receiver WHERE status = 'streaming'";
+        self.text(sql)?.parse().ok()
     }
 
     /// The answer to a query; `None` if the server does not answer.
@@ -119,6 +124,11 @@ impl Node {
         let pid = self.postmaster().expect("the server runs");
         kill_process(pid, Signal::KILL).unwrap();
         await_that("the postmaster has ended", || self.postmaster() != Some(pid));
+    }
+
+    /// Kills Patroni with SIGKILL; the server goes on.
+    pub fn kill_patroni(&self) {
+        self.end_patroni();
     }
 
     /// Kills Patroni and all processes of the server with SIGKILL, as the loss of the machine does.
