@@ -27,7 +27,7 @@ pub enum Subject {
     WalLength,
     /// Missing tables, columns and indexes are put back.
     Healing,
-    /// One server of the URL can be written, and no other.
+    /// No more than one server of the URL can be written.
     Servers,
     /// The schema on a server that answers after a failover or restart is up to date.
     Failover,
@@ -76,7 +76,7 @@ impl Subject {
             Subject::Upkeep => "upkeep works again",
             Subject::WalLength => "the WAL is short again",
             Subject::Healing => "nothing is left that could not be put back",
-            Subject::Servers => "one server of the URL can be written, and no other",
+            Subject::Servers => "no more than one server of the URL can be written",
             Subject::Failover => "the schema of the server is up to date",
             Subject::HttpServer => "the HTTP server answers again",
             Subject::SiteLog => "table site_logs can be written again",
