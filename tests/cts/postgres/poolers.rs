@@ -217,13 +217,14 @@ fn settings_that_another_program_has_left_on_a_pooled_connection_do_not_matter()
 
 #[test]
 fn an_index_of_a_large_table_is_built_through_pools_of_each_size() {
-    for size in [20, 2, 1] {
+    // Where the pool has one place, the build holds it, and whoever comes meanwhile may wait in vain.
+    for (size, starts) in [(20, 3), (2, 3), (1, 1)] {
         let database = Cluster::shared().owned();
         database.cts("migrate").success();
         database.sql(FILLED);
         database.sql(LOST);
         let pooler = database.pooler("transaction", size, "");
-        start_at_once(&database, &pooler, 3, "migrate");
+        start_at_once(&database, &pooler, starts, "migrate");
         assert_eq!(database.invalid(), Vec::<String>::new());
         database.cts("verify").success().says(&["no drift"]);
     }
