@@ -33,6 +33,12 @@ pub fn is_lock_timeout(error: &Error) -> bool {
     matches!(error.cause.as_deref(), Some(Cause::SqlState(state)) if state == code)
 }
 
+/// Whether the server has cancelled a statement, at its time limit for example.
+pub fn is_cancelled(error: &Error) -> bool {
+    let code = SqlState::QUERY_CANCELED.code();
+    matches!(error.cause.as_deref(), Some(Cause::SqlState(state)) if state == code)
+}
+
 /// Whether the server, or a pooler before it, refused a message as one that it does not know: PgBouncer gives most of
 /// its errors this SQLSTATE.
 pub fn is_protocol_violation(error: &Error) -> bool {

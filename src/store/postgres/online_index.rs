@@ -10,6 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::connect::SessionServer;
+use super::error::is_cancelled;
 use super::exceptions;
 use super::index::{IndexState, count_duplicates, state};
 use super::index_builds::{BuildProgress, BuiltIndex, drop_sql};
@@ -105,12 +106,16 @@ fn build_beside(
     let of = BuiltIndex { table, name: &index.name };
     let server = locked.session().server.clone();
     let build = Build { pool, server: &server, of, object: &object, wait, cancel: &cancel };
+    let role_timeout = builder.statement_timeout.take();
     let built = build.run(&mut locked, builder, statements);
     // Nothing more is written to a server that is no longer the one to use.
     pool.confirm(&server)?;
     if let Err(error) = built {
         drop_invalid(locked, &index.name);
-        return Err(error);
+        return Err(match role_timeout {
+            Some(timeout) if is_cancelled(&error) => exceeds_timeout(error, &timeout),
+            _ => error,
+        });
     }
     // The lock may have been lost while the index was built.
     if !locked.is_in_transaction() {
@@ -118,6 +123,16 @@ fn build_beside(
         locked = LockedSession::take(pool, wait)?;
     }
     record_exception(locked, not_unique(table, index, rows))
+}
+
+/// The error of a build that takes longer than the role allows.
+fn exceeds_timeout(error: Error, timeout: &str) -> Error {
+    let note = format!(
+        "statement_timeout of the role is {timeout}, and a connection pooler takes no other for a build"
+    );
+    error.note(note).remedy(
+        "`ALTER ROLE … SET statement_timeout = 0`, or name the server's own address in the URL (docs/postgresql.md, \"Poolers\")",
+    )
 }
 
 /// The statements that build it, each of them outside of a transaction.

@@ -19,6 +19,8 @@ const PLACE_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct StandaloneSession {
     /// The connection.
     pub session: PooledSession,
+    /// The `statement_timeout` of the role, where it has one and a pooler lets nothing else be set.
+    pub statement_timeout: Option<String>,
     /// What gave the connection, so that it stays open.
     _pool: SessionPool,
 }
@@ -59,9 +61,7 @@ impl StandaloneSession {
         let server = &in_use.server.clone();
         let new = NewSession { pool, server, application_name: None, limit: PLACE_TIMEOUT };
         let (opened, is_pooled) = match new.open(Some(new.options())) {
-            Err(error) if is_protocol_violation(&error) => {
-                (new.open(pool.target().options.clone()), true)
-            }
+            Err(error) if is_protocol_violation(&error) => (new.open_without_options(), true),
             opened => (opened, is_pooled),
         };
         match opened {
@@ -92,6 +92,17 @@ impl NewSession<'_> {
         }
     }
 
+    /// Opens one that a pooler lets nothing be set for, but what the URL has.
+    fn open_without_options(&self) -> Result<StandaloneSession> {
+        let mut opened = self.open(self.pool.target().options.clone())?;
+        // A timeout that another program has left on the connection of the pooler is not the role's.
+        let timeout =
+            "SET LOCAL statement_timeout TO DEFAULT; SELECT current_setting('statement_timeout')";
+        let timeout = opened.session.row(timeout)?.text(0)?.to_string();
+        opened.statement_timeout = Some(timeout).filter(|timeout| timeout != "0");
+        Ok(opened)
+    }
+
     fn open(&self, options: Option<String>) -> Result<StandaloneSession> {
         let pool = self.pool.single(|target| Target {
             hosts: target.hosts.iter().filter(|h| h.name() == self.server.name).cloned().collect(),
@@ -101,7 +112,7 @@ impl NewSession<'_> {
         })?;
         let session = pool.get(self.limit)?;
         match session.server.started_at == self.server.started_at {
-            true => Ok(StandaloneSession { session, _pool: pool }),
+            true => Ok(StandaloneSession { session, statement_timeout: None, _pool: pool }),
             false => Err(Error::new(Kind::Unavailable, "another server answers meanwhile")
                 .remedy("run it again")),
         }

@@ -231,6 +231,30 @@ fn an_index_of_a_large_table_is_built_through_pools_of_each_size() {
 }
 
 #[test]
+fn a_time_limit_of_the_role_that_ends_a_build_behind_a_pooler_is_named() {
+    let database = Cluster::shared().owned();
+    database.cts("migrate").success();
+    database.sql(FILLED);
+    database.sql(LOST);
+    let role = &database.name;
+    Cluster::shared().sql(&format!("ALTER ROLE \"{role}\" SET statement_timeout = '400ms'"));
+    // The build waits for this transaction.
+    let mut writer = database.admin();
+    writer.batch_execute(&format!("BEGIN; {WRITE}")).unwrap();
+    let pooler = database.pooler("transaction", 5, "");
+    pooler.cts("migrate").status(75).says(&[
+        "statement_timeout of the role is 400ms",
+        "ALTER ROLE … SET statement_timeout = 0",
+    ]);
+    // Without a pooler, the build has no limit.
+    let build = database.cts("migrate").start();
+    build.until("waiting for ");
+    writer.batch_execute("ROLLBACK").unwrap();
+    assert_eq!(build.end().0, Some(0));
+    assert_eq!(database.invalid(), Vec::<String>::new());
+}
+
+#[test]
 fn a_build_whose_cts_was_killed_behind_a_pooler_is_waited_for_and_not_dropped() {
     let database = Cluster::shared().owned();
     database.cts("migrate").success();
@@ -241,7 +265,7 @@ fn a_build_whose_cts_was_killed_behind_a_pooler_is_waited_for_and_not_dropped() 
     writer.batch_execute(&format!("BEGIN; {WRITE}")).unwrap();
     let run = pooler.cts("migrate").start();
     await_that("it builds", || database.number(BUILDS) == 1);
-    let built = "SELECT pid FROM pg_stat_progress_create_index";
+    let built = "SELECT pid FROM pg_stat_progress_create_index WHERE datname = current_database()";
     let pid = texts(&mut database.admin(), built).remove(0);
     run.signal(Signal::KILL);
     run.end();
