@@ -9,7 +9,8 @@ use cts_schema::catalog::{Catalog, CounterFault, CounterState, Table};
 use cts_schema::sql::definition::contains_name;
 
 /// The counters that are behind the ids of their table, so that an id may be given again, or that have
-/// given the last one, so that every insert fails. One search of the highest id each.
+/// given the last one, so that every insert fails. One search of the highest id each. None in a table that has
+/// changed since its catalogue was read.
 ///
 /// # Errors
 /// If SQLite cannot read a table.
@@ -30,6 +31,9 @@ pub fn find_faults(conn: &Connection, catalog: &Catalog) -> rusqlite::Result<Vec
 
 fn find_fault(conn: &Connection, table: &Table) -> rusqlite::Result<Option<CounterFault>> {
     let Some(key) = table.rowid_alias() else { return Ok(None) };
+    if !is_rowid_alias(conn, &table.name, &key.name)? {
+        return Ok(None);
+    }
     let counter = read(conn, &table.name)?.unwrap_or_default();
     let used = highest_id(conn, &table.name, &key.name)?;
     let state = match used {
@@ -43,6 +47,14 @@ fn find_fault(conn: &Connection, table: &Table) -> rusqlite::Result<Option<Count
     };
     let (table, column) = (table.name.to_string(), key.name.to_string());
     Ok(state.map(|state| CounterFault { table, column, state }))
+}
+
+/// Whether a column still is what the catalogue says, which another process may have changed since it was
+/// read, by an adoption: the ids may be texts by now.
+fn is_rowid_alias(conn: &Connection, table: &str, column: &str) -> rusqlite::Result<bool> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM pragma_table_info(?1) \
+         WHERE name = ?2 COLLATE NOCASE AND pk = 1 AND type = 'INTEGER' COLLATE NOCASE)";
+    conn.query_row(sql, [table, column], |row| row.get(0))
 }
 
 fn highest_id(conn: &Connection, table: &str, key: &str) -> rusqlite::Result<Option<i64>> {
@@ -79,4 +91,29 @@ pub fn advance(conn: &Connection, fault: &CounterFault) -> Result<()> {
         (&fault.table, used),
     )?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::schema::SQLITE;
+    use crate::store::sqlite::catalog;
+
+    #[test]
+    fn a_table_that_was_adopted_since_its_catalogue_was_read_has_no_counter() {
+        let conn = Connection::open_in_memory().unwrap();
+        let older = "CREATE TABLE users (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT);
+            INSERT INTO users (id) VALUES (7); UPDATE sqlite_sequence SET seq = 3";
+        conn.execute_batch(older).unwrap();
+        let read = catalog::read(&conn, SQLITE.expected).unwrap();
+        assert_eq!(find_faults(&conn, &read).unwrap().len(), 1);
+        for newer in [
+            "CREATE TABLE users (id TEXT PRIMARY KEY); INSERT INTO users VALUES ('a')",
+            "CREATE TABLE users (key INTEGER PRIMARY KEY)",
+            "SELECT 1",
+        ] {
+            conn.execute_batch(&format!("DROP TABLE IF EXISTS users; {newer}")).unwrap();
+            assert_eq!(find_faults(&conn, &read).unwrap(), [], "{newer}");
+        }
+    }
 }

@@ -133,7 +133,12 @@ impl Inspect for Sqlite {
     }
 
     fn find_counter_faults(&mut self, catalog: &Catalog) -> Result<Vec<CounterFault>> {
-        counters::find_faults(&self.conn, catalog).map_err(|e| self.error(&e))
+        // In one transaction: another process may be adopting the database.
+        let find = || {
+            let tx = self.conn.unchecked_transaction()?;
+            counters::find_faults(&tx, catalog)
+        };
+        find().map_err(|e| self.error(&e))
     }
 
     fn find_obstacles(&mut self, missing: &[Object]) -> Result<Vec<Obstacle>> {
