@@ -289,7 +289,11 @@ fn a_running_service_creates_no_tables_where_all_of_them_are_gone() {
     primary.kill();
     primary.start_again();
     // Before the service has found the restarted server, whose schema it brings up to date.
-    database.sql("DROP SCHEMA public CASCADE; CREATE SCHEMA public");
+    let anew = format!(
+        "DROP SCHEMA public CASCADE; CREATE SCHEMA public AUTHORIZATION \"{}\"",
+        database.name
+    );
+    database.admin().batch_execute(&anew).unwrap();
     let gone = reasons(&service, "unhealthy");
     service.until("the database had 24 tables of CTS, and now has none");
     says(&gone, &["no table of CTS is left"]);
