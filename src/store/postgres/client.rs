@@ -15,8 +15,8 @@ use tokio::time::timeout;
 use tokio_postgres::error::DbError;
 use tokio_postgres::{AsyncMessage, CancelToken, Connection, SimpleQueryMessage};
 
+use super::answer_limits::AnswerTooLong;
 use super::answer_watch::{AnswerBounds, AnswerWatch, AnsweringServer, watched};
-use super::limited_stream::AnswerTooLong;
 use super::server_address::ServerAddress;
 
 /// How much memory the rows of an answer may take, in bytes.

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use tokio_postgres::error::{DbError, Severity, SqlState};
 
+use super::answer_limits::AnswerTooLong;
 use super::client::ClientError;
-use super::limited_stream::AnswerTooLong;
 use super::url::Password;
 use crate::error::{Cause, Error, Kind};
 use crate::store::interrupted;

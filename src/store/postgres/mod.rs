@@ -3,7 +3,7 @@
 //!
 //! - [`database`], [`store`], [`transaction`] with [`statements`] and [`cancel_watch`]: the traits of the seam
 //! - [`url`], [`tls`], [`connect`], [`session`], [`settings`], [`row`], [`pool`], [`pooler`], [`error`]: connections, which [`client`] opens with
-//!   [`server_address`], within the bounds of [`answer_watch`] and [`limited_stream`]
+//!   [`server_address`], within the bounds of [`answer_watch`] and [`answer_limits`]
 //! - [`cluster`], [`survey`], [`server_identity`], [`server_record`]: which host of the URL is used
 //! - [`inspect`], [`catalog`], [`constraint`], [`attributes`], [`ledger`], [`exceptions`], [`damage`], [`counters`]: what is in the database
 //! - [`lock`]: the migration lock; [`obstacles`]: what prevents the creation of missing objects
@@ -16,6 +16,7 @@
 //!   [`trial`]: backups, by `pg_dump` and `pg_restore`
 //! - [`checkup`], [`role`]: `cts doctor`
 
+mod answer_limits;
 mod answer_watch;
 mod attributes;
 mod backup;
@@ -45,7 +46,6 @@ mod index;
 mod index_builds;
 mod inspect;
 mod ledger;
-mod limited_stream;
 mod lock;
 mod obstacles;
 mod online_index;

@@ -14,7 +14,9 @@ use tokio_postgres::config::SslMode as Negotiation;
 use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use crate::store::postgres::limited_stream::LimitedStream;
+use crate::store::postgres::answer_limits::{
+    AUTHENTICATION, AnswerTooLong, MessageHead, MessageMeter,
+};
 use crate::store::postgres::url::{AuthMethod, AuthMethods, TlsStart};
 
 /// The request for TLS: its length and its code. (PostgreSQL documentation, "Message Formats")
@@ -121,65 +123,72 @@ enum ByteStream<S: Socket> {
     Tls(Box<TlsOf<S>>),
 }
 
-impl<S: Socket> ByteStream<S> {
-    fn stream(self: Pin<&mut Self>) -> Pin<&mut (dyn Duplex + Send)> {
-        match self.get_mut() {
-            ByteStream::Plain(socket) => Pin::new(socket),
-            ByteStream::Tls(stream) => Pin::new(&mut **stream),
-        }
-    }
-}
+/// Reads and writes.
+trait Duplex: AsyncRead + AsyncWrite + Unpin {}
 
-impl<S: Socket> AsyncRead for ByteStream<S> {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        self.stream().poll_read(context, buffer)
-    }
-}
-
-impl<S: Socket> AsyncWrite for ByteStream<S> {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.stream().poll_write(context, bytes)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.stream().poll_flush(context)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.stream().poll_shutdown(context)
-    }
-}
+impl<S: AsyncRead + AsyncWrite + Unpin> Duplex for S {}
 
 /// A connection whose login is watched, and whose messages have limits.
 pub struct WatchedStream<S: Socket> {
-    stream: LimitedStream<ByteStream<S>>,
+    stream: ByteStream<S>,
+    meter: MessageMeter,
     /// What has come of the login; `None` once it is over.
     login: Option<Login>,
 }
 
 impl<S: Socket> WatchedStream<S> {
+    /// Watches a connection whose next byte is the first of a message.
     fn new(stream: ByteStream<S>, accepted: AuthMethods) -> WatchedStream<S> {
-        let stream = LimitedStream::new(stream);
-        WatchedStream { stream, login: Some(Login::new(accepted)) }
+        WatchedStream { stream, meter: MessageMeter::default(), login: Some(Login::new(accepted)) }
     }
 
-    fn stream(self: Pin<&mut Self>) -> Pin<&mut LimitedStream<ByteStream<S>>> {
-        Pin::new(&mut self.get_mut().stream)
+    fn stream(&mut self) -> Pin<&mut (dyn Duplex + Send)> {
+        match &mut self.stream {
+            ByteStream::Plain(socket) => Pin::new(socket),
+            ByteStream::Tls(stream) => Pin::new(&mut **stream),
+        }
+    }
+
+    /// Looks at what has come.
+    fn see(&mut self, bytes: &[u8]) -> Result<(), StreamFault> {
+        let login = &mut self.login;
+        self.meter.read(bytes, |head| {
+            if let Some(watched) = login
+                && watched.see(head)? == LoginStep::Over
+            {
+                *login = None;
+            }
+            Ok(())
+        })
     }
 }
 
-/// Reads and writes.
-trait Duplex: AsyncRead + AsyncWrite + Unpin {}
+/// Why nothing more is read.
+enum StreamFault {
+    Login(LoginFault),
+    TooLong(AnswerTooLong),
+}
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Duplex for S {}
+impl From<LoginFault> for StreamFault {
+    fn from(fault: LoginFault) -> StreamFault {
+        StreamFault::Login(fault)
+    }
+}
+
+impl From<AnswerTooLong> for StreamFault {
+    fn from(fault: AnswerTooLong) -> StreamFault {
+        StreamFault::TooLong(fault)
+    }
+}
+
+impl From<StreamFault> for io::Error {
+    fn from(fault: StreamFault) -> io::Error {
+        match fault {
+            StreamFault::Login(fault) => io::Error::new(io::ErrorKind::PermissionDenied, fault),
+            StreamFault::TooLong(fault) => io::Error::new(io::ErrorKind::InvalidData, fault),
+        }
+    }
+}
 
 impl<S: Socket> AsyncRead for WatchedStream<S> {
     /// A message that is refused is not passed on, so that nothing answers it.
@@ -189,19 +198,11 @@ impl<S: Socket> AsyncRead for WatchedStream<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        let polled = self.as_mut().stream().poll_read(context, buffer);
-        if let Some(login) = &mut self.login {
-            match login.see(buffer.filled().get(before..).unwrap_or_default()) {
-                Ok(LoginStep::UnderWay) => {}
-                Ok(LoginStep::Over) => self.login = None,
-                Err(fault) => {
-                    buffer.set_filled(before);
-                    return Poll::Ready(Err(io::Error::new(
-                        io::ErrorKind::PermissionDenied,
-                        fault,
-                    )));
-                }
-            }
+        let polled = self.stream().poll_read(context, buffer);
+        let seen = self.see(buffer.filled().get(before..).unwrap_or_default());
+        if let Err(fault) = seen {
+            buffer.set_filled(before);
+            return Poll::Ready(Err(fault.into()));
         }
         polled
     }
@@ -209,25 +210,26 @@ impl<S: Socket> AsyncRead for WatchedStream<S> {
 
 impl<S: Socket> AsyncWrite for WatchedStream<S> {
     fn poll_write(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.meter.wrote();
         self.stream().poll_write(context, bytes)
     }
 
-    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.stream().poll_flush(context)
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.stream().poll_shutdown(context)
     }
 }
 
 impl<S: Socket> TlsStream for WatchedStream<S> {
     fn channel_binding(&self) -> ChannelBinding {
-        match self.stream.get_ref() {
+        match &self.stream {
             ByteStream::Plain(_) => ChannelBinding::none(),
             ByteStream::Tls(stream) => stream.channel_binding(),
         }
@@ -241,74 +243,34 @@ enum LoginStep {
     Over,
 }
 
-/// The messages of a server up to the end of the login: a letter, the length of the rest with its own
-/// four bytes, and the rest, which begins with a number in the messages of the login.
+/// The messages of a server up to the end of the login.
 struct Login {
     accepted: AuthMethods,
-    /// The letter, the length and the number of the present message, as far as they have come.
-    head: Vec<u8>,
-    /// Bytes of the present message that are still to come after `head`.
-    rest: usize,
     has_asked: bool,
 }
 
-/// The letter of the messages of the login.
-const AUTHENTICATION: u8 = b'R';
-
 impl Login {
     fn new(accepted: AuthMethods) -> Login {
-        Login { accepted, head: Vec::new(), rest: 0, has_asked: false }
+        Login { accepted, has_asked: false }
     }
 
-    /// Goes through the next bytes of the server.
-    fn see(&mut self, bytes: &[u8]) -> Result<LoginStep, LoginFault> {
-        let mut bytes = bytes;
-        while let Some((first, after)) = bytes.split_first() {
-            if self.rest > 0 {
-                let skipped = self.rest.min(bytes.len());
-                self.rest -= skipped;
-                bytes = bytes.get(skipped..).unwrap_or_default();
-                continue;
-            }
-            self.head.push(*first);
-            bytes = after;
-            if self.see_head()? == LoginStep::Over {
-                return Ok(LoginStep::Over);
-            }
-        }
-        Ok(LoginStep::UnderWay)
-    }
-
-    fn see_head(&mut self) -> Result<LoginStep, LoginFault> {
-        let [letter, a, b, c, d, rest @ ..] = self.head.as_slice() else {
-            return Ok(LoginStep::UnderWay);
-        };
-        let length = u32::from_be_bytes([*a, *b, *c, *d]).saturating_sub(4) as usize;
-        match (*letter, rest) {
-            (AUTHENTICATION, [a, b, c, d]) => {
-                let number = u32::from_be_bytes([*a, *b, *c, *d]);
-                self.rest = length.saturating_sub(4);
-                self.head.clear();
-                self.see_request(number)
-            }
-            (AUTHENTICATION, _) => Ok(LoginStep::UnderWay),
-            _ => {
-                self.rest = length;
-                self.head.clear();
-                Ok(LoginStep::UnderWay)
-            }
+    /// Goes through the next message of the server.
+    fn see(&mut self, head: MessageHead) -> Result<LoginStep, LoginFault> {
+        match head.letter {
+            AUTHENTICATION => self.see_request(head.request),
+            _ => Ok(LoginStep::UnderWay),
         }
     }
 
-    fn see_request(&mut self, number: u32) -> Result<LoginStep, LoginFault> {
+    fn see_request(&mut self, number: Option<u32>) -> Result<LoginStep, LoginFault> {
         let method = match number {
-            0 if self.has_asked => return Ok(LoginStep::Over),
-            0 => AuthMethod::None,
-            3 => AuthMethod::Password,
-            5 => AuthMethod::Md5,
-            10 => AuthMethod::ScramSha256,
+            Some(0) if self.has_asked => return Ok(LoginStep::Over),
+            Some(0) => AuthMethod::None,
+            Some(3) => AuthMethod::Password,
+            Some(5) => AuthMethod::Md5,
+            Some(10) => AuthMethod::ScramSha256,
             // The later messages of SCRAM.
-            11 | 12 => return Ok(LoginStep::UnderWay),
+            Some(11 | 12) => return Ok(LoginStep::UnderWay),
             _ => AuthMethod::Other,
         };
         if !self.accepted.contains(method) {
@@ -334,6 +296,26 @@ mod tests {
         message(AUTHENTICATION, &[&number.to_be_bytes()[..], b"salt"].concat())
     }
 
+    /// How far a login is after these bytes, which come in parts of this size.
+    fn seen(bytes: &[u8], size: usize) -> Result<LoginStep, LoginFault> {
+        let (mut login, mut meter) = (Login::new(AuthMethods::UNPROVED), MessageMeter::default());
+        let mut step = LoginStep::UnderWay;
+        for part in bytes.chunks(size) {
+            let read = meter.read(part, |head| {
+                if step == LoginStep::UnderWay {
+                    step = login.see(head)?;
+                }
+                Ok(())
+            });
+            match read {
+                Err(StreamFault::Login(fault)) => return Err(fault),
+                Err(StreamFault::TooLong(fault)) => panic!("{fault}"),
+                Ok(()) => {}
+            }
+        }
+        Ok(step)
+    }
+
     #[test]
     fn a_request_is_seen_however_its_bytes_come() {
         let notice = message(b'N', b"Rabc\0\0\0\x03");
@@ -342,8 +324,7 @@ mod tests {
         {
             let bytes = [notice.clone(), request(number)].concat();
             for size in 1..=bytes.len() {
-                let mut login = Login::new(AuthMethods::UNPROVED);
-                let seen = bytes.chunks(size).try_for_each(|part| login.see(part).map(|_| ()));
+                let seen = seen(&bytes, size);
                 assert_eq!(seen.err(), fault.map(LoginFault::Method), "{number}, {size}");
             }
         }
@@ -351,12 +332,10 @@ mod tests {
 
     #[test]
     fn a_login_is_over_when_the_server_says_so() {
-        let mut login = Login::new(AuthMethods::UNPROVED);
-        assert_eq!(
-            login.see(&[request(10), request(11), request(12)].concat()),
-            Ok(LoginStep::UnderWay)
-        );
-        assert_eq!(login.see(&[request(0), request(3)].concat()), Ok(LoginStep::Over));
-        assert_eq!(Login::new(AuthMethods::UNPROVED).see(&request(0)), Ok(LoginStep::Over));
+        let all = usize::MAX;
+        let scram = [request(10), request(11), request(12)].concat();
+        assert_eq!(seen(&scram, all), Ok(LoginStep::UnderWay));
+        assert_eq!(seen(&[scram, request(0), request(3)].concat(), all), Ok(LoginStep::Over));
+        assert_eq!(seen(&request(0), all), Ok(LoginStep::Over));
     }
 }

@@ -4,11 +4,6 @@
 //! anything. (PostgreSQL documentation, "Message Formats", "Message Flow")
 
 use std::fmt;
-use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll};
-
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// The longest message up to the end of the login, in bytes. As in libpq (fe-connect.c, `MAX_ERRLEN`).
 const LOGIN_MESSAGE_BYTES_MAX: u64 = 30_000;
@@ -77,69 +72,65 @@ impl fmt::Display for AnswerTooLong {
 
 impl std::error::Error for AnswerTooLong {}
 
-/// A connection of which only messages within the limits are read.
-pub struct LimitedStream<S> {
-    stream: S,
-    meter: MessageMeter,
+/// The beginning of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MessageHead {
+    /// What kind of message it is.
+    pub letter: u8,
+    /// Its length with the four bytes of the length itself.
+    length: u32,
+    /// The number that the content of an authentication message begins with.
+    pub request: Option<u32>,
 }
 
-impl<S> LimitedStream<S> {
-    /// Wraps a connection whose next byte is the first of a message.
-    pub fn new(stream: S) -> LimitedStream<S> {
-        LimitedStream { stream, meter: MessageMeter::default() }
-    }
+/// The letter of the messages of the login.
+pub const AUTHENTICATION: u8 = b'R';
 
-    /// The connection.
-    pub fn get_ref(&self) -> &S {
-        &self.stream
-    }
+/// Finds the messages in the bytes of a server: a letter, the length of the rest with its own four bytes, and the
+/// rest.
+#[derive(Default)]
+struct MessageHeads {
+    /// The beginning of the present message, as far as it has come.
+    head: Vec<u8>,
+    /// Bytes of the present message that are still to come after its head.
+    rest: u64,
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for LimitedStream<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
-        let read = buffer.filled().get(before..).unwrap_or_default();
-        match self.meter.read(read) {
-            Ok(()) => polled,
-            Err(fault) => {
-                buffer.set_filled(before);
-                Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, fault)))
+impl MessageHeads {
+    /// Goes through bytes up to the next head, and takes them off.
+    fn next(&mut self, bytes: &mut &[u8]) -> Option<MessageHead> {
+        loop {
+            let skipped = self.rest.min(bytes.len() as u64);
+            self.rest -= skipped;
+            let (first, after) = bytes.get(skipped as usize..)?.split_first()?;
+            self.head.push(*first);
+            *bytes = after;
+            if let Some(head) = self.complete() {
+                self.head.clear();
+                return Some(head);
             }
         }
     }
-}
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for LimitedStream<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.meter.wrote();
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+    /// The head, once all of it has come.
+    fn complete(&mut self) -> Option<MessageHead> {
+        let [letter, a, b, c, d, content @ ..] = self.head.as_slice() else { return None };
+        let length = u32::from_be_bytes([*a, *b, *c, *d]);
+        let content_bytes = u64::from(length).saturating_sub(4);
+        let request = match content {
+            [a, b, c, d] => Some(u32::from_be_bytes([*a, *b, *c, *d])),
+            _ if *letter == AUTHENTICATION && content_bytes >= 4 => return None,
+            _ => None,
+        };
+        self.rest = content_bytes - content.len() as u64;
+        Some(MessageHead { letter: *letter, length, request })
     }
 }
 
-/// Follows the messages of a server: a letter, the length of the rest with its own four bytes, and the rest.
+/// Follows the messages of a server, and refuses what is too long.
 #[derive(Default)]
-struct MessageMeter {
-    /// The letter and the length of the present message, as far as they have come.
-    head: Vec<u8>,
-    /// Bytes of the present message that are still to come after `head`.
-    rest: u64,
+pub struct MessageMeter {
+    heads: MessageHeads,
     /// Bytes since the last request, or of the whole login.
     answer_bytes: u64,
     settings_bytes: u64,
@@ -149,27 +140,26 @@ struct MessageMeter {
 
 impl MessageMeter {
     /// A request begins. Those of the login belong to it.
-    fn wrote(&mut self) {
+    pub fn wrote(&mut self) {
         if self.is_login_over {
             self.answer_bytes = 0;
         }
     }
 
-    /// Goes through the next bytes of the server.
-    fn read(&mut self, bytes: &[u8]) -> Result<(), AnswerTooLong> {
+    /// Goes through the next bytes of the server, and passes on the head of each message.
+    ///
+    /// # Errors
+    /// [`AnswerTooLong`], or that of `see`.
+    pub fn read<E: From<AnswerTooLong>>(
+        &mut self,
+        mut bytes: &[u8],
+        mut see: impl FnMut(MessageHead) -> Result<(), E>,
+    ) -> Result<(), E> {
         self.answer_bytes += bytes.len() as u64;
         self.check_sum()?;
-        let mut bytes = bytes;
-        while let Some((first, after)) = bytes.split_first() {
-            if self.rest > 0 {
-                let skipped = self.rest.min(bytes.len() as u64);
-                self.rest -= skipped;
-                bytes = bytes.get(skipped as usize..).unwrap_or_default();
-                continue;
-            }
-            self.head.push(*first);
-            bytes = after;
-            self.read_head()?;
+        while let Some(head) = self.heads.next(&mut bytes) {
+            self.check_head(head)?;
+            see(head)?;
         }
         Ok(())
     }
@@ -186,10 +176,8 @@ impl MessageMeter {
         }
     }
 
-    fn read_head(&mut self) -> Result<(), AnswerTooLong> {
-        let [letter, a, b, c, d] = *self.head.as_slice() else { return Ok(()) };
-        self.head.clear();
-        let length = u64::from(u32::from_be_bytes([a, b, c, d]));
+    fn check_head(&mut self, head: MessageHead) -> Result<(), AnswerTooLong> {
+        let length = u64::from(head.length);
         let limit = match self.is_login_over {
             true => MESSAGE_BYTES_MAX,
             false => LOGIN_MESSAGE_BYTES_MAX,
@@ -197,8 +185,10 @@ impl MessageMeter {
         if length > limit {
             return Err(AnswerTooLong::Message(length, limit));
         }
-        self.rest = length.checked_sub(4).ok_or(AnswerTooLong::NoMessage)?;
-        match letter {
+        if length < 4 {
+            return Err(AnswerTooLong::NoMessage);
+        }
+        match head.letter {
             READY_FOR_QUERY => self.is_login_over = true,
             PARAMETER_STATUS => self.settings_bytes += length,
             _ => {}
@@ -221,8 +211,9 @@ mod tests {
         bytes
     }
 
-    fn read(meter: &mut MessageMeter, bytes: &[u8], chunk: usize) -> Result<(), AnswerTooLong> {
-        bytes.chunks(chunk).try_for_each(|part| meter.read(part))
+    /// Reads bytes, and looks at no head.
+    fn read(meter: &mut MessageMeter, bytes: &[u8]) -> Result<(), AnswerTooLong> {
+        meter.read(bytes, |_| Ok(()))
     }
 
     #[test]
@@ -232,7 +223,8 @@ mod tests {
         for chunk in 1..=bytes.len() {
             let mut meter = MessageMeter::default();
             let expected = AnswerTooLong::Message(0x7fff_fff0, MESSAGE_BYTES_MAX);
-            assert_eq!(read(&mut meter, &bytes, chunk), Err(expected), "{chunk}");
+            let done = bytes.chunks(chunk).try_for_each(|part| read(&mut meter, part));
+            assert_eq!(done, Err(expected), "{chunk}");
         }
     }
 
@@ -241,42 +233,45 @@ mod tests {
         let long = message(b'E', 40_000);
         let limit = LOGIN_MESSAGE_BYTES_MAX;
         let mut meter = MessageMeter::default();
-        assert_eq!(meter.read(&long), Err(AnswerTooLong::Message(40_000, limit)));
+        assert_eq!(read(&mut meter, &long), Err(AnswerTooLong::Message(40_000, limit)));
         let mut meter = MessageMeter::default();
         let notices = message(b'N', 20_000).repeat(14);
         // What is written during the login does not begin another answer.
-        assert_eq!(meter.read(&notices[..200_000]), Ok(()));
+        assert_eq!(read(&mut meter, &notices[..200_000]), Ok(()));
         meter.wrote();
-        assert_eq!(meter.read(&notices[200_000..]), Err(AnswerTooLong::Login(LOGIN_BYTES_MAX)));
+        assert_eq!(
+            read(&mut meter, &notices[200_000..]),
+            Err(AnswerTooLong::Login(LOGIN_BYTES_MAX))
+        );
         let mut meter = MessageMeter::default();
-        assert_eq!(meter.read(&[message(b'Z', 5), long].concat()), Ok(()));
+        assert_eq!(read(&mut meter, &[message(b'Z', 5), long].concat()), Ok(()));
     }
 
     #[test]
     fn an_answer_is_counted_from_its_request_and_settings_over_all_of_them() {
         let mut meter = MessageMeter::default();
-        meter.read(&message(b'Z', 5)).unwrap();
+        read(&mut meter, &message(b'Z', 5)).unwrap();
         let notice = message(b'N', 1 << 20);
         for _ in 0..3 {
             meter.wrote();
-            assert_eq!(meter.read(&notice.repeat(15)), Ok(()));
+            assert_eq!(read(&mut meter, &notice.repeat(15)), Ok(()));
         }
         let too_long = Err(AnswerTooLong::Answer(ANSWER_BYTES_MAX));
-        assert_eq!(meter.read(&notice.repeat(2)), too_long);
+        assert_eq!(read(&mut meter, &notice.repeat(2)), too_long);
         let mut meter = MessageMeter::default();
-        meter.read(&message(b'Z', 5)).unwrap();
+        read(&mut meter, &message(b'Z', 5)).unwrap();
         for _ in 0..25 {
             meter.wrote();
-            assert_eq!(meter.read(&message(b'S', 10_000)), Ok(()));
+            assert_eq!(read(&mut meter, &message(b'S', 10_000)), Ok(()));
         }
         meter.wrote();
         let too_long = Err(AnswerTooLong::Settings(SETTINGS_BYTES_MAX));
-        assert_eq!(meter.read(&message(b'S', 10_000).repeat(2)), too_long);
+        assert_eq!(read(&mut meter, &message(b'S', 10_000).repeat(2)), too_long);
     }
 
     #[test]
     fn a_length_that_no_message_can_have_is_refused() {
         let mut meter = MessageMeter::default();
-        assert_eq!(meter.read(&[b'D', 0, 0, 0, 3]), Err(AnswerTooLong::NoMessage));
+        assert_eq!(read(&mut meter, &[b'D', 0, 0, 0, 3]), Err(AnswerTooLong::NoMessage));
     }
 }
