@@ -42,12 +42,11 @@ impl HttpAccess {
                 if is_equal(given, token.expose()) {
                     return None;
                 }
-                let mut reply = Reply::error(
+                let reply = Reply::error(
                     401,
                     "a bearer token is needed: Authorization: Bearer CTS_ADMIN_TOKEN",
                 );
-                reply.headers.push(HeaderField { name: "WWW-Authenticate", value: "Bearer" });
-                Some(reply)
+                Some(reply.with_header(HeaderField::new("WWW-Authenticate", "Bearer")))
             }
         }
     }

@@ -8,7 +8,7 @@ const HEAD_BYTES_MAX: usize = 8 << 10;
 const HEADER_LINES_MAX: usize = 100;
 
 /// The head of a request that may be answered.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RequestHead {
     /// The method, such as `GET`.
     pub method: String,
@@ -20,6 +20,15 @@ pub struct RequestHead {
     pub host: Option<String>,
     /// The header `Authorization`.
     pub authorization: Option<String>,
+    /// The header `If-None-Match`; several lines of it are one list. (RFC 9110, 5.3)
+    pub if_none_match: Option<String>,
+}
+
+impl RequestHead {
+    /// The path without the query.
+    pub fn path(&self) -> &str {
+        self.target.split('?').next().unwrap_or_default()
+    }
 }
 
 /// Why a request is refused before its path is considered.
@@ -109,6 +118,7 @@ pub fn parse(bytes: &[u8]) -> Result<RequestHead, RequestRefusal> {
                 let reason = "the request has more than one Authorization header";
                 set_once(&mut head.authorization, value, reason)?;
             }
+            "if-none-match" => append(&mut head.if_none_match, value),
             "content-length" => {
                 set_once(&mut length, value, "the request has more than one Content-Length header")?
             }
@@ -135,6 +145,13 @@ fn set_once(
     }
 }
 
+fn append(list: &mut Option<String>, value: &str) {
+    match list {
+        None => *list = Some(value.to_string()),
+        Some(list) => *list = format!("{list}, {value}"),
+    }
+}
+
 /// The head with what its first line says and no headers yet.
 fn parse_request_line(line: &str) -> Result<RequestHead, RequestRefusal> {
     let malformed = RequestRefusal::Malformed("the request line is not METHOD TARGET VERSION");
@@ -155,7 +172,7 @@ fn parse_request_line(line: &str) -> Result<RequestHead, RequestRefusal> {
         _ => return Err(malformed),
     };
     let (method, target) = (method.into(), target.into());
-    Ok(RequestHead { method, target, is_http_1_1, host: None, authorization: None })
+    Ok(RequestHead { method, target, is_http_1_1, ..RequestHead::default() })
 }
 
 /// A header's name and value. White space before the colon and a value folded over several lines are
@@ -225,7 +242,11 @@ pub fn check_invariants(bytes: &[u8]) -> bool {
     );
     let version = u8::from(head.is_http_1_1);
     let mut again = format!("{} {} HTTP/1.{version}\r\n", head.method, head.target);
-    for (name, value) in [("Host", &head.host), ("Authorization", &head.authorization)] {
+    for (name, value) in [
+        ("Host", &head.host),
+        ("Authorization", &head.authorization),
+        ("If-None-Match", &head.if_none_match),
+    ] {
         again.extend(value.iter().map(|value| format!("{name}: {value}\r\n")));
     }
     assert_eq!(parse((again + "\r\n").as_bytes()), Ok(head), "parsed differently the second time");

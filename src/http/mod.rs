@@ -2,6 +2,7 @@
 
 mod access;
 pub mod client;
+mod conditional;
 mod exchange;
 mod gate;
 mod head;
@@ -12,3 +13,4 @@ mod reply;
 mod response;
 pub mod server;
 mod slots;
+pub mod source;

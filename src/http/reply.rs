@@ -1,21 +1,66 @@
 //! Which reply each request gets, as values: testable without a socket.
 
+use std::borrow::Cow;
+
 use serde_json::{Value, json};
 
 use crate::health::{Report, Status};
 use crate::http::access::HttpAccess;
+use crate::http::conditional;
 use crate::http::head::RequestHead;
+use crate::http::source::Source;
 
-/// The paths that every client may ask for.
-const HEALTH_PATHS: [&str; 3] = ["/api/health/database", "/livez", "/readyz"];
-/// The path for administrators.
-const STATUS_PATH: &str = "/api/admin/migrations/status";
+/// A path, who may ask for it, and what answers it.
+struct Route {
+    path: &'static str,
+    audience: Audience,
+    reply: fn(&RequestHead, &dyn Source) -> Reply,
+}
 
-/// A reply. The body is always JSON.
+/// Who may ask for a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Audience {
+    /// Every client, also under an unknown host name where the listener is not on a loopback address.
+    Everyone,
+    /// Those whom the rules of access call administrators.
+    Administrators,
+}
+
+/// Every path there is, in the order in which a 404 names them.
+const ROUTES: [Route; 4] = [
+    Route { path: "/api/health/database", audience: Audience::Everyone, reply: health },
+    Route {
+        path: "/api/admin/migrations/status",
+        audience: Audience::Administrators,
+        reply: status,
+    },
+    Route { path: "/livez", audience: Audience::Everyone, reply: liveness },
+    Route { path: "/readyz", audience: Audience::Everyone, reply: readiness },
+];
+
+/// The type of a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ContentType {
+    /// JSON.
+    Json,
+}
+
+impl ContentType {
+    /// The value of the header `Content-Type`.
+    pub fn header(self) -> &'static str {
+        match self {
+            ContentType::Json => "application/json",
+        }
+    }
+}
+
+/// A reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
     /// The HTTP status code.
     pub status_code: u16,
+    /// The type of the body.
+    pub content_type: ContentType,
     /// Headers besides those of every response.
     pub headers: Vec<HeaderField>,
     /// The body.
@@ -23,24 +68,48 @@ pub struct Reply {
 }
 
 /// One header of a reply.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeaderField {
     /// The name.
     pub name: &'static str,
     /// The value.
-    pub value: &'static str,
+    pub value: Cow<'static, str>,
+}
+
+impl HeaderField {
+    /// A header with this value.
+    pub fn new(name: &'static str, value: impl Into<Cow<'static, str>>) -> HeaderField {
+        HeaderField { name, value: value.into() }
+    }
 }
 
 impl Reply {
     /// A JSON error.
     pub fn error(status_code: u16, message: &str) -> Reply {
         let body = format!("{{\"success\":false,\"error\":{}}}", Value::from(message));
-        Reply { status_code, headers: Vec::new(), body }
+        Reply::new(status_code, ContentType::Json, body)
     }
 
-    /// 200, or 503 if the answer is negative.
-    fn of(is_ok: bool, body: String) -> Reply {
-        Reply { status_code: if is_ok { 200 } else { 503 }, headers: Vec::new(), body }
+    /// A reply without headers of its own.
+    pub fn new(status_code: u16, content_type: ContentType, body: String) -> Reply {
+        Reply { status_code, content_type, headers: Vec::new(), body }
+    }
+
+    /// JSON with 200, or with 503 if the answer is negative.
+    fn json(is_ok: bool, body: String) -> Reply {
+        Reply::new(if is_ok { 200 } else { 503 }, ContentType::Json, body)
+    }
+
+    /// The same reply with this header.
+    pub fn with_header(mut self, field: HeaderField) -> Reply {
+        self.headers.push(field);
+        self
+    }
+
+    /// The value of one of its own headers.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let field = self.headers.iter().find(|field| field.name.eq_ignore_ascii_case(name));
+        field.map(|field| &*field.value)
     }
 
     /// Whether the request was at fault: not permitted, not known, or not supported.
@@ -49,52 +118,59 @@ impl Reply {
     }
 }
 
-/// The reply to a request; `report` is called only if the path needs it.
-pub fn reply_to(head: &RequestHead, access: &HttpAccess, report: &dyn Fn() -> Report) -> Reply {
-    let path = head.target.split('?').next().unwrap_or_default();
-    refuse(head, path, access).unwrap_or_else(|| match path {
-        "/livez" => Reply::of(true, json!({"status": "alive"}).to_string()),
-        "/readyz" => readiness(&report()),
-        STATUS_PATH => {
-            let report = report();
-            Reply::of(report.connected, report.status_json())
-        }
-        _ => {
-            let report = report();
-            Reply::of(report.status().is_usable(), report.health_json())
-        }
-    })
-}
-
-/// Why a request is refused; `None` if it is answered.
-fn refuse(head: &RequestHead, path: &str, access: &HttpAccess) -> Option<Reply> {
-    let is_health = HEALTH_PATHS.contains(&path);
-    let checks_host = !is_health || access.is_loopback;
+/// The reply to a request; `source` is asked only if the path needs it.
+pub fn reply_to(head: &RequestHead, access: &HttpAccess, source: &dyn Source) -> Reply {
+    let path = head.path();
+    let route = ROUTES.iter().find(|route| route.path == path);
+    let is_for_everyone = route.is_some_and(|route| route.audience == Audience::Everyone);
+    let checks_host = access.is_loopback || !is_for_everyone;
     if checks_host && !access.allows_host(head.host.as_deref()) {
-        return Some(Reply::error(
+        return Reply::error(
             421,
             "unknown host name; use an IP address, or add the name to CTS_ALLOWED_HOSTS",
-        ));
+        );
     }
-    if !is_health && path != STATUS_PATH {
-        return Some(Reply::error(404, &format!("unknown path {path}")));
-    }
+    let Some(route) = route else { return unknown_path(path) };
     if !matches!(head.method.as_str(), "GET" | "HEAD") {
         let message = format!("method {} is not supported; use GET or HEAD", head.method);
-        let mut reply = Reply::error(405, &message);
-        reply.headers.push(HeaderField { name: "Allow", value: "GET, HEAD" });
-        return Some(reply);
+        return Reply::error(405, &message).with_header(HeaderField::new("Allow", "GET, HEAD"));
     }
-    if is_health { None } else { access.refuse_admin(head.authorization.as_deref()) }
+    let refused = match route.audience {
+        Audience::Everyone => None,
+        Audience::Administrators => access.refuse_admin(head.authorization.as_deref()),
+    };
+    let reply = refused.unwrap_or_else(|| (route.reply)(head, source));
+    conditional::apply(reply, head.if_none_match.as_deref())
 }
 
-fn readiness(report: &Report) -> Reply {
+/// Names the paths there are, so that whoever guessed one finds the right one.
+fn unknown_path(path: &str) -> Reply {
+    let paths: Vec<&str> = ROUTES.iter().map(|route| route.path).collect();
+    Reply::error(404, &format!("unknown path {path}; there are {}", paths.join(", ")))
+}
+
+fn health(_: &RequestHead, source: &dyn Source) -> Reply {
+    let report = source.report();
+    Reply::json(report.status().is_usable(), report.health_json())
+}
+
+fn status(_: &RequestHead, source: &dyn Source) -> Reply {
+    let report = source.report();
+    Reply::json(report.connected, report.status_json())
+}
+
+fn liveness(_: &RequestHead, _: &dyn Source) -> Reply {
+    Reply::json(true, json!({"status": "alive"}).to_string())
+}
+
+fn readiness(_: &RequestHead, source: &dyn Source) -> Reply {
+    let report: Report = source.report();
     let status: Status = report.status();
     let mut body = json!({"ready": status.is_usable(), "status": status.name()});
     if !report.reasons_found.is_empty() {
         body["reasons"] = report.reasons().into();
     }
-    Reply::of(status.is_usable(), body.to_string())
+    Reply::json(status.is_usable(), body.to_string())
 }
 
 #[cfg(test)]
@@ -103,12 +179,31 @@ mod tests {
     use crate::store::sqlite::{DatabaseFile, FileAccess};
     use crate::system::secret::Secret;
 
+    /// A service that starts.
+    struct Starting;
+
+    impl Source for Starting {
+        fn report(&self) -> Report {
+            let (path, access) = ("/data/cts.db".into(), FileAccess::default());
+            Report::initializing(&DatabaseFile { path, access }, "starting")
+        }
+    }
+
+    /// One that must not be asked.
+    struct Untouched;
+
+    impl Source for Untouched {
+        fn report(&self) -> Report {
+            unreachable!("the database was asked")
+        }
+    }
+
     const HEALTH: &str = "/api/health/database";
     const STATUS: &str = "/api/admin/migrations/status";
 
     fn request(method: &str, target: &str) -> RequestHead {
         let (method, target) = (method.into(), target.into());
-        RequestHead { method, target, is_http_1_1: true, host: None, authorization: None }
+        RequestHead { method, target, is_http_1_1: true, ..RequestHead::default() }
     }
 
     fn reply(method: &str, target: &str, access: &HttpAccess) -> Reply {
@@ -116,10 +211,7 @@ mod tests {
     }
 
     fn answer(head: &RequestHead, access: &HttpAccess) -> Reply {
-        reply_to(head, access, &|| {
-            let (path, access) = ("/data/cts.db".into(), FileAccess::default());
-            Report::initializing(&DatabaseFile { path, access }, "starting")
-        })
+        reply_to(head, access, &Starting)
     }
 
     fn local() -> HttpAccess {
@@ -130,7 +222,7 @@ mod tests {
     #[test]
     fn livez_does_not_ask_the_database() {
         let head = request("GET", "/livez");
-        let reply = reply_to(&head, &local(), &|| unreachable!("the database was asked"));
+        let reply = reply_to(&head, &local(), &Untouched);
         assert_eq!((reply.status_code, reply.body.as_str()), (200, r#"{"status":"alive"}"#));
     }
 
@@ -145,7 +237,7 @@ mod tests {
     fn a_request_for_a_host_name_that_is_not_allowed_is_refused() {
         let code = |target, host: Option<&str>, access: &HttpAccess| {
             let head = RequestHead { host: host.map(str::to_string), ..request("GET", target) };
-            reply_to(&head, access, &|| unreachable!("the database was asked")).status_code
+            reply_to(&head, access, &Untouched).status_code
         };
         for host in [None, Some("127.0.0.1:3000"), Some("localhost"), Some("BOX.example:3000")] {
             assert_eq!(code("/livez", host, &local()), 200, "{host:?}");
@@ -160,9 +252,13 @@ mod tests {
 
     #[test]
     fn unknown_paths_are_404_and_other_methods_405() {
-        assert_eq!(reply("POST", "/", &local()).status_code, 404);
+        let unknown = reply("POST", "/api/healthz", &local());
+        assert_eq!(unknown.status_code, 404);
+        for route in &ROUTES {
+            assert!(unknown.body.contains(route.path), "{} is not named: {unknown:?}", route.path);
+        }
         let refused = reply("PUT", HEALTH, &local());
-        let allow = HeaderField { name: "Allow", value: "GET, HEAD" };
+        let allow = HeaderField::new("Allow", "GET, HEAD");
         assert_eq!((refused.status_code, refused.headers), (405, vec![allow]));
         assert_eq!(Reply::error(404, "a \"b\"").body, r#"{"success":false,"error":"a \"b\""}"#);
     }

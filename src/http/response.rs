@@ -3,17 +3,13 @@
 
 use tiny_http::{HTTPVersion, Header, Response};
 
-use crate::http::reply::{HeaderField, Reply};
+use crate::http::reply::{ContentType, Reply};
 use crate::system::clock::UtcTime;
 use crate::system::visible::visible_json;
 
 /// Headers of every response.
-const COMMON_HEADERS: [HeaderField; 4] = [
-    HeaderField { name: "Content-Type", value: "application/json" },
-    HeaderField { name: "Cache-Control", value: "no-store" },
-    HeaderField { name: "X-Content-Type-Options", value: "nosniff" },
-    HeaderField { name: "Server", value: "cts" },
-];
+const COMMON_HEADERS: [(&str, &str); 3] =
+    [("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff"), ("Server", "cts")];
 
 /// Which form a response has to take for its request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,17 +22,20 @@ pub struct ResponseFormat {
 
 /// The bytes of a response, status line, headers and body. It ends with the connection.
 pub fn serialize(reply: &Reply, format: ResponseFormat) -> Vec<u8> {
-    let mut response = Response::from_string(visible_json(&reply.body))
+    let body = match reply.content_type {
+        ContentType::Json => visible_json(&reply.body),
+    };
+    let mut response = Response::from_string(body)
         .with_status_code(reply.status_code)
         .with_chunked_threshold(usize::MAX);
-    for field in COMMON_HEADERS.iter().chain(&reply.headers) {
-        if let Ok(header) = Header::from_bytes(field.name, field.value) {
+    // The crate would write the date itself, and does not know a clock before 1970.
+    let date = UtcTime::now().http_date();
+    let common = [("Content-Type", reply.content_type.header()), ("Date", &*date)];
+    let own = reply.headers.iter().map(|field| (field.name, &*field.value));
+    for (name, value) in common.into_iter().chain(COMMON_HEADERS).chain(own) {
+        if let Ok(header) = Header::from_bytes(name, value) {
             response.add_header(header);
         }
-    }
-    // The crate would write this header itself, and does not know a clock before 1970.
-    if let Ok(header) = Header::from_bytes("Date", UtcTime::now().http_date()) {
-        response.add_header(header);
     }
     let version = HTTPVersion(1, u8::from(format.is_http_1_1));
     let mut bytes = Vec::new();
@@ -52,11 +51,12 @@ pub fn serialize(reply: &Reply, format: ResponseFormat) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::reply::HeaderField;
 
     #[test]
     fn a_response_has_the_common_headers_and_its_own() {
-        let headers = vec![HeaderField { name: "Allow", value: "GET, HEAD" }];
-        let reply = Reply { status_code: 405, headers, body: "{}".into() };
+        let reply = Reply::new(405, ContentType::Json, "{}".into())
+            .with_header(HeaderField::new("Allow", "GET, HEAD"));
         let format = ResponseFormat { is_http_1_1: true, omits_body: false };
         let text = String::from_utf8(serialize(&reply, format)).unwrap();
         assert!(text.starts_with("HTTP/1.1 405 "), "{text}");

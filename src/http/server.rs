@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
-use crate::health::Report;
 use crate::http::access::HttpAccess;
 use crate::http::client::get;
 use crate::http::exchange::Request;
@@ -15,6 +14,7 @@ use crate::http::listener::listen;
 use crate::http::refusal_log::RefusalLog;
 use crate::http::reply::{Reply, reply_to};
 use crate::http::response::{ResponseFormat, serialize};
+use crate::http::source::Source;
 use crate::system::address::of_own_listener;
 use crate::system::log::Log;
 
@@ -26,16 +26,13 @@ pub struct HttpServer {
 
 impl HttpServer {
     /// Binds the configured address, or takes the socket that systemd passes, and begins to answer.
-    /// `report` is called for each request that needs the state of the database.
+    /// `source` is asked for each request that needs the state of the database.
     ///
     /// # Errors
     ///
     /// Those of the listener: [`Kind::Unavailable`], [`Kind::Permission`] or [`Kind::Config`]. Nothing
     /// listens then.
-    pub fn start<R>(config: &Config, log: Log, report: R) -> Result<HttpServer>
-    where
-        R: Fn() -> Report + Send + Sync + 'static,
-    {
+    pub fn start(config: &Config, log: Log, source: impl Source + 'static) -> Result<HttpServer> {
         let listener = listen(&config.listen)?;
         let address = listener.local_addr().map_err(|cause| {
             Error::new(Kind::Unavailable, format!("the listener has no address: {cause}"))
@@ -45,7 +42,7 @@ impl HttpServer {
             allowed_hosts: config.allowed_hosts.clone(),
             is_loopback: address.ip().is_loopback(),
         };
-        let responder = ReportResponder { access, report, refusals: RefusalLog::new(log) };
+        let responder = SourceResponder { access, source, refusals: RefusalLog::new(log) };
         let gate = Gate::open(listener, config.listen.connections_max, Box::new(responder))?;
         Ok(HttpServer { gate, address })
     }
@@ -70,18 +67,18 @@ impl HttpServer {
     }
 }
 
-/// Answers with what the report says, and logs refusals.
-struct ReportResponder<R> {
+/// Answers with what the source knows, and logs refusals.
+struct SourceResponder<S> {
     access: HttpAccess,
-    report: R,
+    source: S,
     refusals: RefusalLog,
 }
 
-impl<R: Fn() -> Report + Send + Sync + 'static> Responder for ReportResponder<R> {
+impl<S: Source + 'static> Responder for SourceResponder<S> {
     fn respond(&self, request: &Request, client: SocketAddr) -> Vec<u8> {
         let (reply, format) = match request {
             Ok(head) => (
-                reply_to(head, &self.access, &self.report),
+                reply_to(head, &self.access, &self.source),
                 ResponseFormat { is_http_1_1: head.is_http_1_1, omits_body: head.method == "HEAD" },
             ),
             Err(refusal) => (

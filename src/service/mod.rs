@@ -47,12 +47,11 @@ pub fn serve(config: &Config, log: Log) -> Result<()> {
     let conditions = Conditions::new(log);
     let backups = BackupWatch::start(&config.backups, config.database.identity());
     let prober = Prober::new(Arc::clone(&config.database), conditions.clone(), backups);
-    let reporter = prober.clone();
     log.info(format_args!(
         "Database Type: {}",
         config.database.identity().backend.name().to_uppercase()
     ));
-    let server = HttpServer::start(config, log, move || reporter.report())?;
+    let server = HttpServer::start(config, log, prober.clone())?;
     log.info(format_args!("Listening on http://{}", server.address()));
     open_database(config, log, &prober, &cancelled, events)?;
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, Kind, Result};
 use crate::health::{Conditions, Report};
+use crate::http::source::Source;
 use crate::service::backup_watch::BackupWatch;
 use crate::service::database_thread::DatabaseThread;
 use crate::service::upkeep::UpkeepThread;
@@ -97,35 +98,6 @@ impl Prober {
         Error::new(Kind::Io, what).remedy(self.database.identity().no_answer_remedy)
     }
 
-    /// A report made after this call, or one that says why there is none.
-    pub fn report(&self) -> Report {
-        let (questions, activity, unanswered_since) = {
-            let mut state = self.state();
-            let since = *state.unanswered_since.get_or_insert_with(Instant::now);
-            (state.questions.clone(), state.activity.clone(), since)
-        };
-        let Some(questions) = questions else {
-            return Report::initializing(&*self.database, &activity)
-                .with_backups(self.backups.inspect());
-        };
-        // If a question is unanswered for so long, the next one would only wait as long: all slots for
-        // clients would fill with requests that wait.
-        if unanswered_since.elapsed() >= REPORT_TIMEOUT {
-            return self.unanswered();
-        }
-        let (reply, replies) = mpsc::channel();
-        if questions.send(Question::Report(reply)).is_err() {
-            return self.unanswered();
-        }
-        match replies.recv_timeout(REPORT_TIMEOUT) {
-            Ok(report) => {
-                self.state().unanswered_since = None;
-                report
-            }
-            Err(_) => self.unanswered(),
-        }
-    }
-
     fn unanswered(&self) -> Report {
         Report::unreachable(&*self.database, &self.no_answer(REPORT_TIMEOUT))
             .with_conditions(&self.conditions.current())
@@ -188,6 +160,36 @@ impl Prober {
         let mut state = self.state();
         state.finished_at = Instant::now();
         state.unanswered_since = None;
+    }
+}
+
+impl Source for Prober {
+    fn report(&self) -> Report {
+        let (questions, activity, unanswered_since) = {
+            let mut state = self.state();
+            let since = *state.unanswered_since.get_or_insert_with(Instant::now);
+            (state.questions.clone(), state.activity.clone(), since)
+        };
+        let Some(questions) = questions else {
+            return Report::initializing(&*self.database, &activity)
+                .with_backups(self.backups.inspect());
+        };
+        // If a question is unanswered for so long, the next one would only wait as long: all slots for
+        // clients would fill with requests that wait.
+        if unanswered_since.elapsed() >= REPORT_TIMEOUT {
+            return self.unanswered();
+        }
+        let (reply, replies) = mpsc::channel();
+        if questions.send(Question::Report(reply)).is_err() {
+            return self.unanswered();
+        }
+        match replies.recv_timeout(REPORT_TIMEOUT) {
+            Ok(report) => {
+                self.state().unanswered_since = None;
+                report
+            }
+            Err(_) => self.unanswered(),
+        }
     }
 }
 
