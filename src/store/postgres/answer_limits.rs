@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use super::reported_settings::ReportedSettings;
+
 /// The longest message up to the end of the login, in bytes. As in libpq (fe-connect.c, `MAX_ERRLEN`).
 const LOGIN_MESSAGE_BYTES_MAX: u64 = 30_000;
 /// All that a server sends up to the end of the login, and after it until it is ready for the first query: notices
@@ -15,8 +17,8 @@ const LOGIN_BYTES_MAX: u64 = 256 << 10;
 const MESSAGE_BYTES_MAX: u64 = 2 << 20;
 /// The longest answer, in bytes. That with the catalogue of our tables has about 100 KiB.
 const ANSWER_BYTES_MAX: u64 = 16 << 20;
-/// All values of settings that a server reports over the life of a connection, in bytes: the library keeps each
-/// name. PostgreSQL reports 15 of them, and later those that change.
+/// The settings that a server reports on a connection, each with its last value, in bytes: the library keeps them.
+/// PostgreSQL reports 15 of them, and later those that change.
 const SETTINGS_BYTES_MAX: u64 = 256 << 10;
 
 /// The letter of a message that says that the server is ready for a query.
@@ -86,6 +88,13 @@ pub struct MessageHead {
 /// The letter of the messages of the login.
 pub const AUTHENTICATION: u8 = b'R';
 
+/// The next part of what a server sends.
+enum MessagePart<'b> {
+    Head(MessageHead),
+    /// Bytes of the present message after its head.
+    Content(&'b [u8]),
+}
+
 /// Finds the messages in the bytes of a server: a letter, the length of the rest with its own four bytes, and the
 /// rest.
 #[derive(Default)]
@@ -97,17 +106,22 @@ struct MessageHeads {
 }
 
 impl MessageHeads {
-    /// Goes through bytes up to the next head, and takes them off.
-    fn next(&mut self, bytes: &mut &[u8]) -> Option<MessageHead> {
+    /// Takes the next part off the bytes.
+    fn next<'b>(&mut self, bytes: &mut &'b [u8]) -> Option<MessagePart<'b>> {
+        let content_bytes = self.rest.min(bytes.len() as u64);
+        if content_bytes > 0 {
+            let (content, after) = bytes.split_at(content_bytes as usize);
+            self.rest -= content_bytes;
+            *bytes = after;
+            return Some(MessagePart::Content(content));
+        }
         loop {
-            let skipped = self.rest.min(bytes.len() as u64);
-            self.rest -= skipped;
-            let (first, after) = bytes.get(skipped as usize..)?.split_first()?;
+            let (first, after) = bytes.split_first()?;
             self.head.push(*first);
             *bytes = after;
             if let Some(head) = self.complete() {
                 self.head.clear();
-                return Some(head);
+                return Some(MessagePart::Head(head));
             }
         }
     }
@@ -133,7 +147,7 @@ pub struct MessageMeter {
     heads: MessageHeads,
     /// Bytes since the last request, or of the whole login.
     answer_bytes: u64,
-    settings_bytes: u64,
+    settings: ReportedSettings,
     /// Whether the server has been ready for a query.
     is_login_over: bool,
 }
@@ -157,9 +171,14 @@ impl MessageMeter {
     ) -> Result<(), E> {
         self.answer_bytes += bytes.len() as u64;
         self.check_sum()?;
-        while let Some(head) = self.heads.next(&mut bytes) {
-            self.check_head(head)?;
-            see(head)?;
+        while let Some(part) = self.heads.next(&mut bytes) {
+            match part {
+                MessagePart::Head(head) => {
+                    self.check_head(head)?;
+                    see(head)?;
+                }
+                MessagePart::Content(content) => self.settings.read(content),
+            }
         }
         Ok(())
     }
@@ -190,13 +209,12 @@ impl MessageMeter {
         }
         match head.letter {
             READY_FOR_QUERY => self.is_login_over = true,
-            PARAMETER_STATUS => self.settings_bytes += length,
+            PARAMETER_STATUS if self.settings.begin(length) > SETTINGS_BYTES_MAX => {
+                return Err(AnswerTooLong::Settings(SETTINGS_BYTES_MAX));
+            }
             _ => {}
         }
-        match self.settings_bytes > SETTINGS_BYTES_MAX {
-            true => Err(AnswerTooLong::Settings(SETTINGS_BYTES_MAX)),
-            false => Ok(()),
-        }
+        Ok(())
     }
 }
 
@@ -247,6 +265,13 @@ mod tests {
         assert_eq!(read(&mut meter, &[message(b'Z', 5), long].concat()), Ok(()));
     }
 
+    /// A message with the value of a setting.
+    fn setting(name: &str, length: usize) -> Vec<u8> {
+        let mut bytes = message(b'S', length);
+        bytes[5..5 + name.len()].copy_from_slice(name.as_bytes());
+        bytes
+    }
+
     #[test]
     fn an_answer_is_counted_from_its_request_and_settings_over_all_of_them() {
         let mut meter = MessageMeter::default();
@@ -260,13 +285,37 @@ mod tests {
         assert_eq!(read(&mut meter, &notice.repeat(2)), too_long);
         let mut meter = MessageMeter::default();
         read(&mut meter, &message(b'Z', 5)).unwrap();
-        for _ in 0..25 {
+        for number in 0..25 {
             meter.wrote();
-            assert_eq!(read(&mut meter, &message(b'S', 10_000)), Ok(()));
+            assert_eq!(read(&mut meter, &setting(&format!("s{number}"), 10_000)), Ok(()));
         }
         meter.wrote();
         let too_long = Err(AnswerTooLong::Settings(SETTINGS_BYTES_MAX));
-        assert_eq!(read(&mut meter, &message(b'S', 10_000).repeat(2)), too_long);
+        let more = [setting("more", 10_000), setting("most", 10_000)].concat();
+        assert_eq!(read(&mut meter, &more), too_long);
+    }
+
+    /// The server reports the time zone at the beginning and at the end of a transaction that sets it.
+    #[test]
+    fn a_setting_that_is_reported_again_and_again_is_counted_once() {
+        let reports = [
+            setting("TimeZone", 4 + 9 + 14),
+            setting("search_path", 4 + 12 + 9),
+            message(b'Z', 5),
+            setting("TimeZone", 4 + 9 + 4),
+        ]
+        .concat();
+        for chunk in [1, 6, reports.len()] {
+            let mut meter = MessageMeter::default();
+            for _ in 0..10_000 {
+                meter.wrote();
+                let done = reports.chunks(chunk).try_for_each(|part| read(&mut meter, part));
+                assert_eq!(done, Ok(()), "{chunk}");
+                read(&mut meter, &message(b'Z', 5)).unwrap();
+            }
+            let too_long = Err(AnswerTooLong::Settings(SETTINGS_BYTES_MAX));
+            assert_eq!(read(&mut meter, &setting("TimeZone", 300 << 10)), too_long);
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //!
 //! - [`database`], [`store`], [`transaction`] with [`statements`] and [`cancel_watch`]: the traits of the seam
 //! - [`url`], [`tls`], [`connect`], [`session`], [`settings`], [`row`], [`pool`], [`pooler`], [`error`]: connections, which [`client`] opens with
-//!   [`server_address`], within the bounds of [`answer_watch`] and [`answer_limits`]
+//!   [`server_address`], within the bounds of [`answer_watch`] and [`answer_limits`] with [`reported_settings`]
 //! - [`cluster`], [`survey`], [`server_identity`], [`server_record`]: which host of the URL is used
 //! - [`inspect`], [`catalog`], [`constraint`], [`attributes`], [`ledger`], [`exceptions`], [`damage`], [`counters`]: what is in the database
 //! - [`lock`]: the migration lock; [`obstacles`]: what prevents the creation of missing objects
@@ -56,6 +56,7 @@ mod rebuild;
 mod rebuild_copy;
 mod rebuild_plan;
 mod refusals;
+mod reported_settings;
 mod restore;
 mod role;
 mod row;
