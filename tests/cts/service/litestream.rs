@@ -33,7 +33,10 @@ fn program() -> Option<PathBuf> {
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(home);
     let program = cache.unwrap_or_default().join("cts/litestream/bin/litestream");
     if !program.exists() {
-        eprintln!("NOT TRIED: {} is missing; tests/run.sh installs it", program.display());
+        crate::support::not_tried(&format!(
+            "{} is missing; tests/run.sh installs it",
+            program.display()
+        ));
         return None;
     }
     Some(program)

@@ -32,7 +32,7 @@ fn restic(machine: &Machine, words: &[&str]) -> Output {
 #[test]
 fn a_backup_that_restic_has_copied_is_restored_after_the_machine_is_lost() {
     if Command::new("restic").arg("version").output().is_err() {
-        eprintln!("NOT TRIED: restic is not installed (tests/run.sh installs it)");
+        crate::support::not_tried("restic is not installed (tests/run.sh installs it)");
         return;
     }
     let (elsewhere, box_one) = (Machine::new(), Machine::new());

@@ -20,9 +20,12 @@ fn in_terminal(machine: &Machine, words: &str) -> Run {
     within(machine, &["python3", "-c", script], words)
 }
 
+/// cts started by this program. What the tests themselves inherit as ignored, under `nohup` or as
+/// a background job of a script, is the default again first.
 fn within(machine: &Machine, program: &[&str], words: &str) -> Run {
-    let mut run = Run::of(program[0].as_ref(), "").db(&machine.db());
-    run.command.args(&program[1..]).arg(env!("CARGO_BIN_EXE_cts")).args(words.split_whitespace());
+    let mut run = Run::of("env".as_ref(), "--default-signal=HUP,INT,QUIT").db(&machine.db());
+    run.command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    run.command.args(program).arg(env!("CARGO_BIN_EXE_cts")).args(words.split_whitespace());
     run
 }
 

@@ -35,7 +35,7 @@ fn programs() -> Vec<Vec<PathBuf>> {
         .status();
     match has_node {
         Ok(status) if status.success() => programs.push(node),
-        _ => eprintln!("NOT TRIED: Node, or its package better-sqlite3, is not installed"),
+        _ => crate::support::not_tried("Node, or its package better-sqlite3, is not installed"),
     }
     programs
 }

@@ -316,7 +316,7 @@ fn a_port_used_by_another_program_is_bad() {
 #[test]
 fn another_user_is_told_which_user_can_inspect_the_database() {
     if !is_root() {
-        eprintln!("NOT TRIED: only root can run cts as another user");
+        crate::support::not_tried("only root can run cts as another user");
         return;
     }
     let machine = Machine::migrated();
@@ -346,7 +346,7 @@ fn another_user_is_told_which_user_can_inspect_the_database() {
 #[test]
 fn a_user_who_may_only_read_the_file_cannot_say_that_it_is_unhealthy() {
     if !is_root() {
-        eprintln!("NOT TRIED: only root can run cts as another user");
+        crate::support::not_tried("only root can run cts as another user");
         return;
     }
     let machine = Machine::migrated();
@@ -382,7 +382,7 @@ fn a_user_who_may_only_read_the_file_cannot_say_that_it_is_unhealthy() {
 #[test]
 fn tmpfs_and_full_and_read_only_disks_are_reported() {
     if !is_root() {
-        eprintln!("NOT TRIED: only root can mount a disk");
+        crate::support::not_tried("only root can mount a disk");
         return;
     }
     let machine = Machine::new();
@@ -455,7 +455,7 @@ fn elsewhere(machine: &Machine, programs: &[(&str, &str)], mounts: &str) -> Run 
 #[test]
 fn the_unit_and_the_clock_are_examined_under_systemd() {
     if !is_root() {
-        eprintln!("NOT TRIED: only root can mount what a machine with systemd has");
+        crate::support::not_tried("only root can mount what a machine with systemd has");
         return;
     }
     let machine = Machine::migrated();
@@ -486,7 +486,7 @@ fn the_unit_and_the_clock_are_examined_under_systemd() {
 #[test]
 fn settings_of_the_service_alone_are_reported() {
     if !is_root() {
-        eprintln!("NOT TRIED: only root can mount another /etc/default");
+        crate::support::not_tried("only root can mount another /etc/default");
         return;
     }
     let machine = Machine::migrated();
@@ -505,7 +505,7 @@ fn settings_of_the_service_alone_are_reported() {
 #[test]
 fn a_machine_without_proc_is_examined_too() {
     if !is_root() {
-        eprintln!("NOT TRIED: only root can hide /proc");
+        crate::support::not_tried("only root can hide /proc");
         return;
     }
     let machine = Machine::migrated();

@@ -114,7 +114,7 @@ fn a_folder_and_files_that_others_can_read_need_attention() {
 #[test]
 fn a_folder_on_the_disk_of_the_database_needs_attention_and_another_disk_does_not() {
     if !is_root() {
-        eprintln!("NOT TRIED: only root can mount a disk");
+        crate::support::not_tried("only root can mount a disk");
         return;
     }
     let machine = Machine::migrated();
@@ -134,7 +134,7 @@ fn a_folder_on_the_disk_of_the_database_needs_attention_and_another_disk_does_no
         assert!(run("umount", &[disk.to_str().unwrap()]));
         says(&found, "disk", "good", "another one", "");
     } else {
-        eprintln!("NOT TRIED: a file cannot be mounted here");
+        crate::support::not_tried("a file cannot be mounted here");
     }
     let found = findings(doctor(&machine).env("CTS_BACKUP_DIR", "/dev/shm/cts-no-such-folder"));
     says(&found, "disk", "attention", "in memory", "CTS_BACKUP_DIR");
@@ -163,7 +163,7 @@ fn where_nothing_makes_backups_that_is_said() {
 #[test]
 fn a_folder_that_this_user_may_not_read_is_unknown_and_its_backups_not_missing() {
     if !is_root() {
-        eprintln!("NOT TRIED: only root can run cts as another user");
+        crate::support::not_tried("only root can run cts as another user");
         return;
     }
     let machine = Machine::migrated();

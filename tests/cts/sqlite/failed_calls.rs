@@ -72,7 +72,7 @@ fn a_file_that_cannot_be_opened_or_written_has_its_cause() {
 #[test]
 fn a_file_system_without_free_inodes_is_reported_and_is_not_called_full() {
     if !is_root() {
-        eprintln!("NOT TRIED: only root can mount a small file system");
+        crate::support::not_tried("only root can mount a small file system");
         return;
     }
     let machine = Machine::new();

@@ -114,7 +114,7 @@ fn a_link_put_in_the_place_of_a_side_file_keeps_the_mode_of_what_it_leads_to() {
 #[test]
 fn what_root_creates_belongs_to_the_owner_of_the_folder() {
     if !is_root() {
-        eprintln!("NOT TRIED: only root can create files for another user");
+        crate::support::not_tried("only root can create files for another user");
         return;
     }
     let machine = Machine::new();

@@ -65,7 +65,7 @@ fn a_file_size_limit_at_any_point_leaves_the_old_database_or_the_new_one() {
 #[ignore = "sweep"]
 fn a_disk_full_at_any_point_leaves_the_old_database_until_there_is_space() {
     if !is_root() {
-        eprintln!("NOT TRIED: only root can mount a small disk");
+        crate::support::not_tried("only root can mount a small disk");
         return;
     }
     for_each(&Trial::all(), |trial| {
@@ -92,7 +92,7 @@ fn a_disk_full_at_any_point_leaves_the_old_database_until_there_is_space() {
 #[test]
 fn the_space_asked_for_is_enough_for_a_large_database() {
     if !is_root() {
-        eprintln!("NOT TRIED: only root can mount a small disk");
+        crate::support::not_tried("only root can mount a small disk");
         return;
     }
     let machine = Machine::new();
@@ -147,7 +147,7 @@ fn needed(done: &Done) -> u64 {
 #[test]
 fn a_file_system_without_figures_is_not_taken_for_a_full_one() {
     if !is_root() {
-        eprintln!("NOT TRIED: only root can mount a file system");
+        crate::support::not_tried("only root can mount a file system");
         return;
     }
     let machine = Machine::new();

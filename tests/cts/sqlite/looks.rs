@@ -81,7 +81,7 @@ fn a_look_reads_through_a_wal_where_it_may_write_nothing() {
     }
     let before = fs::read(machine.path("cts.db-wal")).unwrap();
     if !is_root() {
-        eprintln!("NOT TRIED: only root can run cts as a user who may not write the folder");
+        crate::support::not_tried("only root can run cts as a user who may not write the folder");
         return;
     }
     machine.cts_as_nobody("status").status(1).says(&["idx_site_logs_time"]);

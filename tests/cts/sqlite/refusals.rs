@@ -151,7 +151,7 @@ fn an_unwritable_folder_is_refused_with_a_remedy() {
 fn a_file_of_another_user_is_refused_and_cannot_be_checked() {
     let machine = Machine::migrated();
     if !is_root() {
-        eprintln!("NOT TRIED: only root can run cts as another user");
+        crate::support::not_tried("only root can run cts as another user");
         return;
     }
     machine.cts_as_nobody("migrate").status(77).says(&["cts.db: cannot be read"]);
@@ -175,7 +175,7 @@ fn a_full_disk_leaves_nothing_and_the_space_needed_is_reported() {
     machine.cts("migrate").success();
 
     if !is_root() {
-        eprintln!("NOT TRIED: only root can mount a small disk");
+        crate::support::not_tried("only root can mount a small disk");
         return;
     }
     let disk = machine.path("disk");
@@ -199,7 +199,7 @@ fn a_full_disk_leaves_nothing_and_the_space_needed_is_reported() {
 #[test]
 fn a_read_only_disk_is_reported() {
     if !is_root() {
-        eprintln!("NOT TRIED: only root can mount a read-only disk");
+        crate::support::not_tried("only root can mount a read-only disk");
         return;
     }
     let machine = Machine::new();

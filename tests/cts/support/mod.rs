@@ -18,3 +18,14 @@ pub mod project;
 pub mod random;
 pub mod scenario;
 pub mod statements;
+
+use std::io::Write;
+
+/// Prints that this machine cannot run a test, or a part of one, and why. It is written past the
+/// capture of output of the test harness, and `tests/run.sh` repeats it at its end.
+pub fn not_tried(why: &str) {
+    let thread = std::thread::current();
+    let test = thread.name().unwrap_or_default();
+    let line = format!("NOT TRIED: {test}: {why}\n");
+    let _ = std::io::stderr().write_all(line.as_bytes());
+}

@@ -34,9 +34,9 @@ impl Pglite {
         let folder = installed(name);
         let has_node = Command::new("node").arg("--version").stdout(Stdio::null()).status();
         if !folder.exists() || !has_node.is_ok_and(|status| status.success()) {
-            eprintln!(
-                "NOT TRIED: Node or {folder:?} is missing; tests/postgresql_servers.sh installs it"
-            );
+            crate::support::not_tried(&format!(
+                "Node or {folder:?} is missing; tests/run.sh installs them"
+            ));
             return None;
         }
         let mut server = Command::new("node")

@@ -106,3 +106,13 @@ fn a_replaced_word_is_found_in_text_and_in_names() {
     let fine = "cts_relaxations storyteller overlooked at a lookup impatience";
     assert_eq!(replaced_words(fine), [""; 0]);
 }
+
+/// A test that is left out silently would pass for one that was run.
+#[test]
+fn what_is_not_tried_is_said_by_one_function() {
+    let mut files = Vec::new();
+    files_below(&source("tests"), &mut files);
+    let says = |file: &PathBuf| fs::read_to_string(file).unwrap().contains("\"NOT TRIED: {");
+    let saying: Vec<_> = files.iter().filter(|file| says(file)).collect();
+    assert_eq!(saying, [&source("tests/cts/support/mod.rs")]);
+}

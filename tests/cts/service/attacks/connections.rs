@@ -146,7 +146,7 @@ fn a_flood_with_few_descriptors_does_not_delay_health() {
 fn a_flood_with_few_threads_does_not_delay_health() {
     let _turn = one_at_a_time();
     if !is_root() {
-        println!("NOT TRIED: a limit on threads takes a user of its own");
+        crate::support::not_tried("a limit on threads takes a user of its own");
         return;
     }
     let machine = Machine::new();

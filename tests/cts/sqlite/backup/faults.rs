@@ -143,7 +143,7 @@ fn a_disk_that_is_full_from_any_call_on_leaves_no_backup() {
 #[ignore = "sweep"]
 fn a_disk_with_any_number_of_free_kilobytes_takes_the_backup_or_is_left_as_it_was() {
     if !is_root() {
-        eprintln!("NOT TRIED: only root can mount a small disk");
+        crate::support::not_tried("only root can mount a small disk");
         return;
     }
     let machine = filled();

@@ -132,7 +132,7 @@ fn a_folder_may_be_a_link_and_one_that_leads_nowhere_is_said() {
 #[test]
 fn a_folder_that_cannot_be_written_is_said_and_the_backups_in_it_stay() {
     if !is_root() {
-        eprintln!("NOT TRIED: only root can run cts as another user, and mount");
+        crate::support::not_tried("only root can run cts as another user, and mount");
         return;
     }
     let machine = Machine::migrated();
@@ -159,7 +159,7 @@ fn a_folder_that_cannot_be_written_is_said_and_the_backups_in_it_stay() {
 #[test]
 fn what_root_makes_in_the_folder_of_another_user_is_given_to_that_user() {
     if !is_root() {
-        eprintln!("NOT TRIED: only root gives files to another user");
+        crate::support::not_tried("only root gives files to another user");
         return;
     }
     let machine = Machine::migrated();

@@ -232,7 +232,7 @@ fn without_a_database_nothing_is_created() {
 #[test]
 fn a_database_on_read_only_media_is_copied_to_another_disk() {
     if !is_root() {
-        eprintln!("NOT TRIED: only root can mount");
+        crate::support::not_tried("only root can mount");
         return;
     }
     let machine = Machine::migrated();

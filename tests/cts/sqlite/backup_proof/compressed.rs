@@ -59,7 +59,7 @@ fn the_setting_compresses_backups_of_the_folder_and_the_flag_any() {
 #[test]
 fn a_disk_that_fills_while_it_is_compressed_leaves_no_backup() {
     if !is_root() {
-        eprintln!("NOT TRIED: only root can mount a small disk");
+        crate::support::not_tried("only root can mount a small disk");
         return;
     }
     let machine = Machine::migrated();

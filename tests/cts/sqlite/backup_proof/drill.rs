@@ -67,7 +67,7 @@ fn a_drill_interrupted_by_a_signal_leaves_nothing() {
 #[test]
 fn a_disk_that_fills_during_a_drill_is_refused_beforehand_or_leaves_nothing() {
     if !is_root() {
-        eprintln!("NOT TRIED: only root can mount a small disk");
+        crate::support::not_tried("only root can mount a small disk");
         return;
     }
     let machine = Machine::migrated();

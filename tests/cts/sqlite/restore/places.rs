@@ -95,7 +95,7 @@ fn another_path_takes_a_copy_while_the_service_runs() {
 #[test]
 fn root_gives_the_restored_database_to_the_user_of_the_one_before() {
     if !is_root() {
-        eprintln!("NOT TRIED: only root can give a file to another user");
+        crate::support::not_tried("only root can give a file to another user");
         return;
     }
     for folder_owner in [65534, 0] {
@@ -132,7 +132,7 @@ fn a_folder_that_cannot_be_written_is_refused() {
 #[test]
 fn a_full_disk_is_refused_with_the_figures_or_leaves_the_database_as_it_was() {
     if !is_root() {
-        eprintln!("NOT TRIED: only root can mount a small disk");
+        crate::support::not_tried("only root can mount a small disk");
         return;
     }
     let machine = backed_up();

@@ -130,7 +130,7 @@ fn a_compressed_backup_is_restored() {
     let backup = machine.path("x.db.zst");
     let compressed = zstd(&backup_of(&machine), &backup);
     if !compressed {
-        eprintln!("NOT TRIED: there is no program zstd");
+        crate::support::not_tried("there is no program zstd");
         return;
     }
     machine.cts(&(restore(&backup) + " --dry-run")).success();

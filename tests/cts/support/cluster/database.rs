@@ -42,7 +42,7 @@ impl Cluster {
     /// A tablespace on a disk of this size; only root can make one.
     pub fn small_tablespace(&self, mebibytes: u32) -> Option<SmallTablespace<'_>> {
         if !is_root() {
-            eprintln!("NOT TRIED: only root can mount a small disk");
+            crate::support::not_tried("only root can mount a small disk");
             return None;
         }
         let name = unique("small");

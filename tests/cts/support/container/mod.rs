@@ -3,7 +3,7 @@
 //! ends with the test, even if that is killed.
 
 use std::fs;
-use std::io::{ErrorKind, Write};
+use std::io::ErrorKind;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -62,9 +62,7 @@ impl ContainerPlan {
     pub fn impossible(why: &str) -> Option<Container> {
         let is_required = std::env::var_os("CTS_BOOTED").is_some_and(|wanted| wanted == "required");
         assert!(!is_required, "CTS_BOOTED=required, but: {why}");
-        let thread = std::thread::current();
-        let test = thread.name().unwrap_or_default();
-        let _ = writeln!(std::io::stderr(), "NOT TRIED: {test}: {why}");
+        crate::support::not_tried(why);
         None
     }
 

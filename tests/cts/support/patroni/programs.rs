@@ -19,7 +19,7 @@ pub struct Programs {
 }
 
 impl Programs {
-    /// Prints NOT TRIED and returns `None` where one of them is missing.
+    /// Says that it is not tried and returns `None` where one of them is missing.
     pub fn installed() -> Option<Programs> {
         static PACKAGES: OnceLock<Option<PathBuf>> = OnceLock::new();
         let packages = PACKAGES.get_or_init(packages_for_everyone).clone()?;
@@ -36,7 +36,10 @@ fn packages_for_everyone() -> Option<PathBuf> {
     let servers = ServerFiles::of_this_process().server_programs();
     needed.extend(CALLED.map(|program| servers.join(program)));
     if let Some(missing) = needed.iter().find(|path| !path.exists()) {
-        eprintln!("NOT TRIED: {} is missing; tests/run.sh installs it", missing.display());
+        crate::support::not_tried(&format!(
+            "{} is missing; tests/run.sh installs it",
+            missing.display()
+        ));
         return None;
     }
     let copy = ServerFiles::of_this_process().folder.join("patroni");
