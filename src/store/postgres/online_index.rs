@@ -35,6 +35,8 @@ const POLL_TIMEOUT: Duration = Duration::from_secs(3);
 /// When a blocked build is first reported, and between two reports.
 const FIRST_REPORT: Duration = Duration::from_secs(2);
 const REPORT_INTERVAL: Duration = Duration::from_secs(10);
+/// How long dropping the index may take that a build has left which was told to stop.
+const DROP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Builds an index, if there is no valid one of that name yet. Not unique where rows share a key:
 /// the exception is recorded and returned.
@@ -258,6 +260,7 @@ impl Build<'_> {
 /// build drops it.
 fn drop_invalid(mut locked: LockedSession, name: &str) {
     let session = locked.session();
+    session.finish_within(DROP_TIMEOUT);
     if session.is_in_transaction() && matches!(state(session, name), Ok(IndexState::Invalid)) {
         let name = session.qualified(name);
         let dropped = session.run(&format!("DROP INDEX {name}"));

@@ -369,6 +369,14 @@ impl Session {
         self.client.bounds()
     }
 
+    /// Lets what is left to do after the work was told to stop be done within `limit`, instead of being cancelled.
+    pub fn finish_within(&mut self, limit: Duration) {
+        let bounds = self.client.bounds();
+        if bounds.stop.load(Ordering::Relaxed) {
+            *bounds = AnswerBounds::within(limit, &Arc::default());
+        }
+    }
+
     /// Makes the pool close the connection instead of reusing it.
     pub fn mark_broken(&mut self) {
         self.is_broken = true;

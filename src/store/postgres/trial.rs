@@ -3,7 +3,7 @@
 
 use std::process;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::connect::{SessionServer, VERSION_15};
 use super::database::DatabaseServer;
@@ -18,6 +18,8 @@ use crate::store::{BackupContent, Database, TrialDatabase, WaitPolicy};
 
 /// What the name of such a database begins with.
 const PREFIX: &str = "cts_drill_";
+/// How long the server has to drop the database after the work was told to stop. It goes on with it afterwards.
+const DROP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A database for a trial. Dropping it drops the database.
 pub struct ServerTrial {
@@ -48,9 +50,10 @@ impl ServerTrial {
         }
         drop_abandoned(session)?;
         let create = create_sql(session, &name)?;
-        session.run_outside_transaction(&create)?;
         let database = on_database(of, &server, &name, schema)?;
-        let trial = ServerTrial { database, name, session: opened };
+        // Where the work is told to stop meanwhile, the server may have created it all the same.
+        let mut trial = ServerTrial { database, name, session: opened };
+        trial.session.session.run_outside_transaction(&create)?;
         if schema != "public" {
             let target = trial.database.target.as_ref();
             let without_schema = Target { options: of.target.options.clone(), ..target.clone() };
@@ -80,8 +83,10 @@ impl TrialDatabase for ServerTrial {
 
 impl Drop for ServerTrial {
     fn drop(&mut self) {
+        let session = &mut self.session.session;
+        session.finish_within(DROP_TIMEOUT);
         // Where this fails, the next trial drops it.
-        let _ = self.session.session.run_outside_transaction(&drop_sql(&self.name));
+        let _ = session.run_outside_transaction(&drop_sql(&self.name));
     }
 }
 

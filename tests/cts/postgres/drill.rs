@@ -1,7 +1,10 @@
 //! The drill on PostgreSQL: a backup is restored to a database of its own on the server, which is dropped afterwards.
 
 use std::path::PathBuf;
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
 
 use super::backup::{cts, filled};
 use crate::support::cluster::{Cluster, Database, Mode};
@@ -73,6 +76,30 @@ fn what_a_killed_drill_has_left_is_dropped_by_the_next() {
         verify(&database, &machine, &backup).success();
         assert_eq!(cluster.number(TRIALS), 0, "{moment}");
     }
+}
+
+/// The second copy of the database would take its room on the server until the next drill, perhaps for a day.
+/// Dropping a large database takes a while; here it waits for a lock.
+#[test]
+fn a_drill_that_is_told_to_stop_drops_its_database() {
+    let (machine, cluster) = (Machine::new(), server());
+    let (database, backup) = made(&cluster, &machine);
+    let run = verify(&database, &machine, &backup).start();
+    await_that("the drill has its database", || cluster.number(TRIALS) == 1);
+    let name = cluster.texts("SELECT datname FROM pg_database WHERE datname LIKE 'cts_drill%'");
+    let mut locking = cluster.admin("postgres");
+    locking.batch_execute(&format!("BEGIN; COMMENT ON DATABASE {} IS ''", name[0])).unwrap();
+    run.signal(Signal::TERM);
+    await_that("the database is being dropped", || {
+        cluster.number(
+            "SELECT count(*) FROM pg_locks WHERE NOT granted AND classid = 'pg_database'::regclass",
+        ) == 1
+    });
+    // As long as it takes until a statement would be cancelled.
+    thread::sleep(Duration::from_millis(500));
+    locking.batch_execute("ROLLBACK").unwrap();
+    let (code, log) = run.end_within(Duration::from_secs(5));
+    assert_eq!((code, cluster.number(TRIALS)), (Some(75), 0), "{log}");
 }
 
 #[test]
