@@ -282,13 +282,13 @@ pub fn unanswered_reason(error: &Error) -> Reason {
     }
 }
 
-/// What missing rights of a role give reason for. The role of a monitoring program needs none to write, and sees
-/// nothing of those of the others.
+/// What missing rights of a role give reason for. The role of a monitoring program, or of one that writes some tables
+/// only, needs no more than it has, and sees nothing of the rights of the others.
 fn rights_reason(rights: &MissingRights) -> Reason {
     let MissingRights { role, is_writer, tables, .. } = rights;
     if !is_writer {
         return Reason::Notice(format!(
-            "role {role} may write none of the tables: whether cts and the trading programs may is unknown to it"
+            "role {role} neither writes the ledger nor owns a table: whether cts and the trading programs have the rights that they need is unknown to it"
         ));
     }
     let text = format!("{rights}. Try: {}", rights.remedy());

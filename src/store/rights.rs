@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::sql::quoted;
+
 /// How many tables a sentence names.
 const TABLES_SHOWN: usize = 3;
 
@@ -12,8 +14,8 @@ pub struct MissingRights {
     pub role: String,
     /// The schema of the tables, as SQL.
     pub schema: String,
-    /// Whether it may write or owns one of the tables at least: one that may not is that of a monitoring
-    /// program, which sees nothing of the rights of those that trade.
+    /// Whether it may write the ledger, or owns one of the tables at least. One that does neither is not the role of
+    /// `cts`, but that of a trading or monitoring program, which has the rights that it was given on purpose.
     pub is_writer: bool,
     /// What it lacks.
     pub tables: Vec<MissingTableRights>,
@@ -31,16 +33,16 @@ pub struct MissingTableRights {
 impl MissingRights {
     /// What to do about it.
     pub fn remedy(&self) -> String {
-        let MissingRights { role, schema, .. } = self;
+        let (schema, role) = (&self.schema, quoted(&self.role));
         format!(
-            "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO \"{role}\"; GRANT USAGE ON ALL SEQUENCES IN SCHEMA {schema} TO \"{role}\""
+            "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO {role}; GRANT USAGE ON ALL SEQUENCES IN SCHEMA {schema} TO {role}"
         )
     }
 }
 
 impl fmt::Display for MissingRights {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "role {} has lost rights: ", self.role)?;
+        write!(f, "role {} lacks rights: ", self.role)?;
         for (i, MissingTableRights { table, rights }) in
             self.tables.iter().take(TABLES_SHOWN).enumerate()
         {

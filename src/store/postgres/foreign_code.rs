@@ -9,7 +9,7 @@ use super::row::Row;
 use super::server_record::SERVER_TABLE;
 use super::session::Session;
 use crate::error::{Error, Kind, Result};
-use crate::store::sql::{EXCEPTIONS_TABLE, literal};
+use crate::store::sql::{EXCEPTIONS_TABLE, literal, quoted};
 
 /// The roles that our role need not protect itself from: itself, those whose member it is, and
 /// superusers. What a membership gives a superuser without being a member does not count: it is others
@@ -153,10 +153,12 @@ impl ForeignCode {
 
     /// What to do about it.
     pub fn remedy(&self) -> String {
-        let ForeignCode { table, role, ours, .. } = self;
+        let ForeignCode { table, role, .. } = self;
+        let ours = quoted(&self.ours);
         format!(
-            "drop it, or make \"{ours}\" the owner of table {table} and of what it calls, or, if role {role} \
-             is to be trusted with everything that cts may do, `GRANT \"{role}\" TO \"{ours}\"`"
+            "drop it, or make {ours} the owner of table {table} and of what it calls, or, if role {role} \
+             is to be trusted with everything that cts may do, `GRANT {} TO {ours}`",
+            quoted(role)
         )
     }
 }

@@ -24,7 +24,7 @@ pub fn missing_rights(row: &Row, schema: &str) -> Result<Option<MissingRights>> 
     Ok(Some(MissingRights { role, schema: quoted(schema), is_writer, tables }))
 }
 
-/// The query for the role, whether it may write or owns a table, and a line for each table with what it lacks. An identity
+/// The query for the role, whether it writes the ledger or owns a table, and a line for each table with what it lacks. An identity
 /// column needs no right on its sequence; a column of type `serial` does.
 pub fn missing_rights_sql(schema: &str) -> String {
     let lacks = |right: &str| {
@@ -33,7 +33,8 @@ pub fn missing_rights_sql(schema: &str) -> String {
     let [select, insert, update, delete] = ["SELECT", "INSERT", "UPDATE", "DELETE"].map(lacks);
     format!(
         "WITH tables AS (SELECT c.relname, \
-             pg_has_role(c.relowner, 'USAGE') OR has_table_privilege(c.oid, 'INSERT, UPDATE, DELETE') AS is_writer, \
+             pg_has_role(c.relowner, 'USAGE') \
+                 OR (c.relname = 'migrations' AND has_table_privilege(c.oid, 'INSERT, UPDATE, DELETE')) AS is_writer, \
              concat_ws(', ', {select}, {insert}, {update}, {delete}, \
                  (SELECT string_agg('USAGE of sequence ' || s.relname, ', ') FROM pg_depend d JOIN pg_class s ON s.oid = d.objid \
                   WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.refobjid = c.oid \

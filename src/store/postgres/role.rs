@@ -7,7 +7,7 @@ use super::row::Row;
 use super::session::Session;
 use crate::error::Result;
 use crate::store::finding::{Finding, Group};
-use crate::store::sql::literal;
+use crate::store::sql::{literal, quoted};
 
 const GROUP: Group = Group::Server;
 
@@ -91,8 +91,11 @@ impl RoleState {
             return Finding::good(GROUP, name, what);
         }
         let what = format!("role {role} may not create tables in schema {schema}");
-        Finding::bad(GROUP, name, what)
-            .remedy(format!("GRANT USAGE, CREATE ON SCHEMA \"{schema}\" TO \"{role}\""))
+        Finding::bad(GROUP, name, what).remedy(format!(
+            "GRANT USAGE, CREATE ON SCHEMA {} TO {}",
+            quoted(schema),
+            quoted(role)
+        ))
     }
 
     fn privileges(&self) -> Finding {
@@ -164,7 +167,8 @@ impl RoleState {
                     "role {role} may not create databases: no backup is restored for a trial here"
                 );
                 Finding::skipped(GROUP, name, what).remedy(format!(
-                    "ALTER ROLE \"{role}\" CREATEDB, where the server has room for a second copy"
+                    "ALTER ROLE {} CREATEDB, where the server has room for a second copy",
+                    quoted(role)
                 ))
             }
         }
@@ -209,7 +213,8 @@ fn state_sql(schema: &str) -> String {
 
 fn ownership_remedy(role: &str) -> String {
     format!(
-        "REASSIGN OWNED BY … TO \"{role}\", or GRANT what is missing (docs/postgresql.md, \"Rights\")"
+        "REASSIGN OWNED BY … TO {}, or GRANT what is missing (docs/postgresql.md, \"Rights\")",
+        quoted(role)
     )
 }
 

@@ -1,4 +1,4 @@
-//! A right that the role has lost shows in health, `--check` and doctor, as far as the role can see it.
+//! A right that the role lacks shows in health, `--check` and doctor, as far as the role can see it.
 
 use crate::support::cluster::Cluster;
 use crate::support::harness::Run;
@@ -18,7 +18,7 @@ fn a_revoked_right_shows_in_health_and_in_check() {
         ("DELETE", "system_settings", 2, "unhealthy"),
     ] {
         database.sql(&format!("REVOKE {right} ON {table} FROM \"{name}\""));
-        let said = format!("role {name} has lost rights: {right} on {table}");
+        let said = format!("role {name} lacks rights: {right} on {table}");
         database.cts("--check").status(code).says(&[&said, "GRANT SELECT, INSERT, UPDATE, DELETE"]);
         let answer = service.until_status(status);
         assert!(answer.body.contains(&said), "{}", answer.body);
@@ -50,19 +50,51 @@ fn a_right_on_a_sequence_is_one_of_those() {
     database.cts("--check").status(1).says(&[said]);
 }
 
-/// It may look and no more, which is no fault; nor does it see what others may.
+/// They are not the role of `cts`, so that what they may not do is no fault; nor do they see what others may.
 #[test]
-fn the_role_of_a_monitoring_program_says_what_it_cannot_know() {
+fn a_role_that_does_not_write_the_ledger_says_what_it_cannot_know() {
     let database = Cluster::shared().owned();
     database.cts("migrate").success();
     let (name, port) = (&database.name, Cluster::shared().port);
-    let reader = format!("{name}-monitor");
-    Cluster::shared().sql(&format!("CREATE ROLE \"{reader}\" LOGIN PASSWORD 'read'"));
-    database.sql(&format!("GRANT SELECT ON migrations TO \"{reader}\""));
-    let url = format!("postgresql://{reader}:read@127.0.0.1:{port}/{name}?sslmode=disable");
+    for (purpose, grants) in [
+        ("monitor", "GRANT SELECT ON migrations TO role"),
+        (
+            "trade",
+            "GRANT SELECT ON ALL TABLES IN SCHEMA public TO role; GRANT INSERT, UPDATE, DELETE ON pseudo_positions TO role",
+        ),
+        (
+            "columns",
+            "GRANT SELECT ON migrations TO role; GRANT INSERT (name), UPDATE (name) ON exchange_connections TO role",
+        ),
+    ] {
+        let role = format!("{name}-{purpose}");
+        Cluster::shared().sql(&format!("CREATE ROLE \"{role}\" LOGIN PASSWORD 'read'"));
+        database.sql(&grants.replace("role", &format!("\"{role}\"")));
+        let url = format!("postgresql://{role}:read@127.0.0.1:{port}/{name}?sslmode=disable");
+        let check: Run = database.cts("--check").env("DATABASE_URL", &url);
+        let done = check.success();
+        done.says(&["CTS OK", "neither writes the ledger nor owns a table", "unknown"]);
+        database.admin().batch_execute(&format!("DROP OWNED BY \"{role}\"")).unwrap();
+        Cluster::shared().sql(&format!("DROP ROLE \"{role}\""));
+    }
+}
+
+/// It is the role of `cts`, which a database administrator keeps from owning the tables. The name of a role is any text.
+#[test]
+fn a_role_that_writes_the_ledger_is_told_what_it_lacks() {
+    let database = Cluster::shared().owned();
+    database.cts("migrate").success();
+    let (name, port) = (&database.name, Cluster::shared().port);
+    let role = format!("{name}\"writer");
+    let quoted = format!("\"{name}\"\"writer\"");
+    Cluster::shared().sql(&format!("CREATE ROLE {quoted} LOGIN PASSWORD 'write'"));
+    database.sql(&format!("GRANT ALL ON ALL TABLES IN SCHEMA public TO {quoted}"));
+    database.sql(&format!("REVOKE DELETE ON users FROM {quoted}"));
+    let encoded = role.replace('"', "%22");
+    let url = format!("postgresql://{encoded}:write@127.0.0.1:{port}/{name}?sslmode=disable");
     let check: Run = database.cts("--check").env("DATABASE_URL", &url);
-    let done = check.success();
-    done.says(&["CTS OK", "may write none of the tables", "unknown"]);
-    drop(database);
-    Cluster::shared().sql(&format!("DROP ROLE \"{reader}\""));
+    let said = format!("role {role} lacks rights: DELETE on users");
+    check.status(2).says(&[&said, &format!("IN SCHEMA \"public\" TO {quoted};")]);
+    database.admin().batch_execute(&format!("DROP OWNED BY {quoted}")).unwrap();
+    Cluster::shared().sql(&format!("DROP ROLE {quoted}"));
 }
