@@ -9,10 +9,11 @@ use super::pool::SessionPool;
 use super::pooler;
 use super::role::RoleState;
 use super::session::Session;
+use super::space::{self, DiskRoom};
 use super::store::read_only_status;
 use super::tls::verifies_server;
 use super::url::{SslMode, WarningSubject};
-use super::{DatabaseServer, counters, inspect, space};
+use super::{DatabaseServer, counters, inspect};
 use crate::error::{Error, Result};
 use crate::store::finding::{Finding, Group};
 use crate::store::{Examination, Snapshot, WaitPolicy};
@@ -163,7 +164,7 @@ struct ServerFindings {
 
 fn read(session: &mut Session) -> Result<ServerFindings> {
     let role = RoleState::read(session)?;
-    let room = space::find_full(session);
+    let room = space::find_room(session).unwrap_or_else(DiskRoom::not_asked).unless_full();
     let snapshot = inspect::inspect(session).and_then(|found| {
         let counters = counters::find_faults_outside_transaction(session)?;
         Ok(Snapshot { counters, ..found.snapshot })

@@ -39,6 +39,15 @@ pub fn is_cancelled(error: &Error) -> bool {
     matches!(error.cause.as_deref(), Some(Cause::SqlState(state)) if state == code)
 }
 
+/// Whether the server could not write a file: the disk is full, or it has failed, or was mounted read-only, which is a
+/// refused permission to the server. (PostgreSQL source, errcode_for_file_access)
+pub fn is_disk_fault(error: &Error) -> bool {
+    let Some(Cause::SqlState(state)) = error.cause.as_deref() else { return false };
+    // Class 58: an error of the operating system.
+    [SqlState::DISK_FULL.code(), SqlState::INSUFFICIENT_PRIVILEGE.code()].contains(&state.as_str())
+        || state.starts_with("58")
+}
+
 /// Whether the server, or a pooler before it, refused a message as one that it does not know: PgBouncer gives most of
 /// its errors this SQLSTATE.
 pub fn is_protocol_violation(error: &Error) -> bool {

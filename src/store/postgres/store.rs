@@ -11,8 +11,9 @@ use super::lock::LockedSession;
 use super::pool::SessionPool;
 use super::session::Session;
 use super::settings::TransactionMode;
+use super::space::{self, DiskRoom};
 use super::transaction::PostgresTx;
-use super::{counters, damage, inspect, lock, obstacles, online_index, rebuild, space};
+use super::{counters, damage, inspect, lock, obstacles, online_index, rebuild};
 use crate::error::{Error, Kind, Result};
 use crate::store::{
     Change, Damage, DamageScope, DatabaseIdentity, Forecast, Inspect, MissingRights, Obstacle,
@@ -165,7 +166,9 @@ impl OpenDatabase for Postgres {
     }
 
     fn find_full_disk(&mut self) -> Result<Vec<String>> {
-        self.pool.run_within(INSPECTION_TIMEOUT, space::find_full).map_err(|error| self.at(error))
+        let room = self.pool.run_within(INSPECTION_TIMEOUT, space::find_room);
+        let room = room.unwrap_or_else(DiskRoom::not_asked);
+        room.unless_full().map_err(|error| self.at(error))
     }
 
     fn competing_servers(&self) -> Option<Error> {

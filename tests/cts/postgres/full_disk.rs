@@ -159,6 +159,17 @@ fn the_room_of_each_tablespace_is_known_or_said_to_be_unknown() {
     ]);
 }
 
+/// Only a disk that takes no more data is a fault; that it could not be asked is none.
+#[test]
+fn room_that_cannot_be_asked_for_is_unknown_and_no_fault() {
+    let database = Cluster::shared().owned();
+    database.cts("migrate").success();
+    database.admin().batch_execute("REVOKE SELECT ON pg_tablespace FROM PUBLIC").unwrap();
+    let unknown = "whether the tablespaces of the tables have room is unknown: permission denied";
+    database.cts("--check").success().says(&["CTS OK", unknown]);
+    database.cts("doctor").run().says(&[unknown]);
+}
+
 /// The rolled-back write of the probe detects it, once the pages of its table are full too.
 #[test]
 #[ignore = "sweep"]
