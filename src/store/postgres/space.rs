@@ -93,13 +93,16 @@ fn write_in(session: &mut Session, tablespace: Option<&str>) -> Result<Result<()
     }
 }
 
-/// The tablespaces, other than that of the database, of our tables and of their indexes.
+/// The tablespaces, other than that of the database, of our tables, their partitions and the indexes of all of them.
 fn tablespaces_sql(schema: &str) -> String {
     format!(
-        "SELECT DISTINCT s.spcname, has_tablespace_privilege(s.oid, 'CREATE') \
-         FROM pg_class c LEFT JOIN pg_index x ON x.indrelid = c.oid LEFT JOIN pg_class i ON i.oid = x.indexrelid \
-             JOIN pg_tablespace s ON s.oid IN (c.reltablespace, i.reltablespace) \
-         WHERE {} ORDER BY 1",
+        "WITH RECURSIVE tables AS (SELECT c.oid, c.reltablespace FROM pg_class c WHERE {} \
+             UNION SELECT c.oid, c.reltablespace FROM tables t JOIN pg_inherits h ON h.inhparent = t.oid \
+                 JOIN pg_class c ON c.oid = h.inhrelid) \
+         SELECT DISTINCT s.spcname, has_tablespace_privilege(s.oid, 'CREATE') \
+         FROM tables t LEFT JOIN pg_index x ON x.indrelid = t.oid LEFT JOIN pg_class i ON i.oid = x.indexrelid \
+             JOIN pg_tablespace s ON s.oid IN (t.reltablespace, i.reltablespace) \
+         ORDER BY 1",
         is_our_table(schema)
     )
 }

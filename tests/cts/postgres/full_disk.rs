@@ -146,6 +146,13 @@ fn the_room_of_each_tablespace_is_known_or_said_to_be_unknown() {
     database.cts("--check").success().says(&["CTS OK", &unknown, "GRANT CREATE ON TABLESPACE"]);
     cluster.sql(&format!("GRANT CREATE ON TABLESPACE \"{name}\" TO \"{role}\""));
     assert!(!database.cts("--check").success().out().contains("unknown"));
+    // Nothing but a partition of a child table is in it.
+    database.sql("ALTER INDEX idx_users_username SET TABLESPACE pg_default");
+    assert!(!database.cts("--check").success().out().contains("unknown"));
+    let child = format!(
+        "CREATE TABLE logs_of_2024 () INHERITS (site_logs); CREATE TABLE logs_of_may () INHERITS (logs_of_2024) TABLESPACE \"{name}\""
+    );
+    database.sql(&child);
     leave(&disk, &cluster, 0);
     let full = format!("the disk of tablespace {name} takes no more data");
     database.cts("--check").status(2).says(&SAYS).says(&[&full]);
