@@ -285,14 +285,11 @@ pub fn unanswered_reason(error: &Error) -> Reason {
 /// What missing rights of a role give reason for. The role of a monitoring program, or of one that writes some tables
 /// only, needs no more than it has, and sees nothing of the rights of the others.
 fn rights_reason(rights: &MissingRights) -> Reason {
-    let MissingRights { role, is_writer, tables, .. } = rights;
-    if !is_writer {
-        return Reason::Notice(format!(
-            "role {role} neither writes the ledger nor owns a table: whether cts and the trading programs have the rights that they need is unknown to it"
-        ));
+    if !rights.is_writer {
+        return Reason::Notice(rights.to_string());
     }
     let text = format!("{rights}. Try: {}", rights.remedy());
-    match tables.iter().any(|missing| CRITICAL.contains(&missing.table.as_str())) {
+    match rights.tables.iter().any(|missing| CRITICAL.contains(&missing.table.as_str())) {
         true => Reason::Critical(text),
         false => Reason::Warning(text),
     }

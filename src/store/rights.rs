@@ -42,7 +42,14 @@ impl MissingRights {
 
 impl fmt::Display for MissingRights {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "role {} lacks rights: ", self.role)?;
+        let MissingRights { role, is_writer, .. } = self;
+        if !is_writer {
+            return write!(
+                f,
+                "role {role} neither writes the ledger nor owns a table: whether cts and the trading programs have the rights that they need is unknown to it"
+            );
+        }
+        write!(f, "role {role} lacks rights: ")?;
         for (i, MissingTableRights { table, rights }) in
             self.tables.iter().take(TABLES_SHOWN).enumerate()
         {

@@ -16,7 +16,7 @@ use super::url::{SslMode, WarningSubject};
 use super::{DatabaseServer, counters, inspect};
 use crate::error::{Error, Result};
 use crate::store::finding::{Finding, Group};
-use crate::store::{Examination, Snapshot, WaitPolicy};
+use crate::store::{Examination, MissingRights, Snapshot, WaitPolicy};
 
 /// How long the server may take for all of it.
 const EXAMINE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -65,7 +65,11 @@ pub fn examine(database: &DatabaseServer, wait: &WaitPolicy<'_>) -> Examination 
     findings.extend(pooler(&pool));
     findings.extend(servers(&database.cluster, &found.server));
     findings.push(transport.finding());
-    findings.extend(found.role.findings(&found.server.schema, database.pool.max));
+    findings.extend(found.role.findings(
+        &found.server.schema,
+        found.missing_rights.as_ref(),
+        database.pool.max,
+    ));
     findings.extend(room(&found.room));
     findings.push(programs(database, &found.server, wait));
     findings.extend(clock(found.role.server_clock_seconds, SystemTime::now()));
@@ -159,17 +163,21 @@ struct ServerFindings {
     role: RoleState,
     /// What is not known of the room on the disks, or that there is none.
     room: Result<Vec<String>>,
+    /// What the role may not do with the tables.
+    missing_rights: Option<MissingRights>,
     snapshot: Result<Snapshot>,
 }
 
 fn read(session: &mut Session) -> Result<ServerFindings> {
     let role = RoleState::read(session)?;
     let room = space::find_room(session).unwrap_or_else(DiskRoom::not_asked).unless_full();
+    let mut missing_rights = None;
     let snapshot = inspect::inspect(session).and_then(|found| {
+        missing_rights = found.missing_rights;
         let counters = counters::find_faults_outside_transaction(session)?;
         Ok(Snapshot { counters, ..found.snapshot })
     });
-    Ok(ServerFindings { server: session.server.clone(), role, room, snapshot })
+    Ok(ServerFindings { server: session.server.clone(), role, room, missing_rights, snapshot })
 }
 
 /// The snapshot, if there are tables of CTS; else a finding says why there is none.

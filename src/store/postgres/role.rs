@@ -6,6 +6,7 @@ use super::foreign_code::{ForeignCode, creators_sql};
 use super::row::Row;
 use super::session::Session;
 use crate::error::Result;
+use crate::store::MissingRights;
 use crate::store::finding::{Finding, Group};
 use crate::store::sql::{literal, quoted};
 
@@ -24,8 +25,6 @@ pub struct RoleState {
     may_create_database: bool,
     /// Our tables that the role does not own, separated by commas.
     not_owned: Option<String>,
-    /// Our tables that the role may not read and write, separated by commas.
-    not_permitted: Option<String>,
     /// The other roles that may create objects in our schema, and the statements that take that right
     /// from them.
     creators: Option<(String, String)>,
@@ -60,23 +59,28 @@ impl RoleState {
             role: row.text(0)?.to_string(),
             may_create: row.flag(1)?,
             not_owned: optional(2),
-            not_permitted: optional(3),
-            encryption: optional(4),
-            amcheck: optional(5),
-            connections_max: row.number(6)?,
+            encryption: optional(3),
+            amcheck: optional(4),
+            connections_max: row.number(5)?,
             // -1 is no limit.
-            role_connections_max: u32::try_from(row.number::<i64>(7)?).ok(),
-            server_clock_seconds: row.number(8)?,
-            may_create_database: row.flag(9)?,
+            role_connections_max: u32::try_from(row.number::<i64>(6)?).ok(),
+            server_clock_seconds: row.number(7)?,
+            may_create_database: row.flag(8)?,
             ..RoleState::default()
         })
     }
 
-    /// The findings. `pool_max` is the maximum number of connections of the pool.
-    pub fn findings(&self, schema: &str, pool_max: u32) -> Vec<Finding> {
+    /// The findings. `missing` is what the role may not do with the tables, as far as they can be read; `pool_max` is
+    /// the maximum number of connections of the pool.
+    pub fn findings(
+        &self,
+        schema: &str,
+        missing: Option<&MissingRights>,
+        pool_max: u32,
+    ) -> Vec<Finding> {
         vec![
             self.creation(schema),
-            self.privileges(),
+            self.privileges(missing),
             self.other_roles(schema),
             self.connection_limit(pool_max),
             self.amcheck(),
@@ -98,12 +102,18 @@ impl RoleState {
         ))
     }
 
-    fn privileges(&self) -> Finding {
+    fn privileges(&self, missing: Option<&MissingRights>) -> Finding {
         let (role, name) = (&self.role, "rights");
-        match (&self.not_permitted, &self.not_owned) {
-            (Some(tables), _) => {
-                let what = format!("role {role} may not read and write: {tables}");
-                Finding::bad(GROUP, name, what).remedy(ownership_remedy(role))
+        match (missing, &self.not_owned) {
+            (Some(missing), _) if !missing.is_writer => {
+                Finding::skipped(GROUP, name, missing.to_string())
+            }
+            (Some(missing), not_owned) => {
+                let remedy = match not_owned {
+                    Some(_) => ownership_remedy(role),
+                    None => missing.remedy(),
+                };
+                Finding::bad(GROUP, name, missing.to_string()).remedy(remedy)
             }
             (_, Some(tables)) => {
                 let what =
@@ -188,14 +198,9 @@ impl RoleState {
 }
 
 fn state_sql(schema: &str) -> String {
-    let tables = |condition: &str| {
-        format!(
-            "(SELECT string_agg(c.relname, ', ' ORDER BY c.relname) FROM pg_class c WHERE {} AND {condition})",
-            is_our_table(schema)
-        )
-    };
     format!(
-        "SELECT current_user, has_schema_privilege({}, 'CREATE'), {}, {}, \
+        "SELECT current_user, has_schema_privilege({}, 'CREATE'), \
+         (SELECT string_agg(c.relname, ', ' ORDER BY c.relname) FROM pg_class c WHERE {} AND NOT pg_has_role(c.relowner, 'USAGE')), \
          (SELECT concat_ws(', ', version, cipher) FROM pg_stat_ssl WHERE pid = pg_backend_pid() AND ssl), \
          (SELECT extversion FROM pg_extension WHERE extname = 'amcheck'), \
          current_setting('max_connections'), \
@@ -203,11 +208,7 @@ fn state_sql(schema: &str) -> String {
          floor(extract(epoch FROM clock_timestamp())), \
          (SELECT rolcreatedb OR rolsuper FROM pg_roles WHERE rolname = current_user)",
         literal(schema),
-        tables("NOT pg_has_role(c.relowner, 'USAGE')"),
-        tables(
-            "NOT (has_table_privilege(c.oid, 'SELECT') AND has_table_privilege(c.oid, 'INSERT') \
-             AND has_table_privilege(c.oid, 'UPDATE') AND has_table_privilege(c.oid, 'DELETE'))"
-        )
+        is_our_table(schema)
     )
 }
 
@@ -221,6 +222,7 @@ fn ownership_remedy(role: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::MissingTableRights;
     use crate::store::finding::Grade::{Attention, Bad, Good, Skipped};
 
     fn owner() -> RoleState {
@@ -236,7 +238,7 @@ mod tests {
 
     #[test]
     fn a_role_that_owns_its_schema_is_good() {
-        assert!(owner().findings("cts", 20).iter().all(|seen| seen.grade == Good));
+        assert!(owner().findings("cts", None, 20).iter().all(|seen| seen.grade == Good));
     }
 
     #[test]
@@ -244,17 +246,21 @@ mod tests {
         let grades = |change: fn(&mut RoleState)| {
             let mut state = owner();
             change(&mut state);
-            let all = state.findings("cts", 20);
+            let all = state.findings("cts", None, 20);
             all.into_iter()
                 .filter(|o| o.grade != Good)
                 .map(|o| (o.name, o.grade))
                 .collect::<Vec<_>>()
         };
         assert_eq!(grades(|state| state.may_create = false), [("create".into(), Bad)]);
-        assert_eq!(
-            grades(|state| state.not_permitted = Some("users".into())),
-            [("rights".into(), Bad)]
-        );
+        let mut missing = MissingRights {
+            is_writer: true,
+            tables: vec![MissingTableRights { table: "users".into(), rights: "SELECT".into() }],
+            ..MissingRights::default()
+        };
+        assert_eq!(owner().privileges(Some(&missing)).grade, Bad);
+        missing.is_writer = false;
+        assert_eq!(owner().privileges(Some(&missing)).grade, Skipped);
         assert_eq!(
             grades(|state| state.not_owned = Some("users".into())),
             [("rights".into(), Attention)]

@@ -120,7 +120,7 @@ fn missing_privileges_of_the_role_are_reported() {
     let admin = |sql: &str| database.admin().batch_execute(sql).unwrap();
     admin("ALTER TABLE cts.site_logs OWNER TO postgres");
     let run = || doctor(&database);
-    says(run(), 2, ["server", "rights", "bad"], "may not read and write: site_logs", "REASSIGN");
+    says(run(), 2, ["server", "rights", "bad"], "DELETE on site_logs", "REASSIGN");
     admin(&format!("GRANT SELECT, INSERT, UPDATE, DELETE ON cts.site_logs TO \"{role}\""));
     says(run(), 1, ["server", "rights", "attention"], "does not own", "REASSIGN");
     admin(&format!("ALTER TABLE cts.site_logs OWNER TO \"{role}\""));

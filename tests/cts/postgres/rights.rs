@@ -20,6 +20,7 @@ fn a_revoked_right_shows_in_health_and_in_check() {
         database.sql(&format!("REVOKE {right} ON {table} FROM \"{name}\""));
         let said = format!("role {name} lacks rights: {right} on {table}");
         database.cts("--check").status(code).says(&[&said, "GRANT SELECT, INSERT, UPDATE, DELETE"]);
+        database.cts("doctor").status(2).says(&[&said, "GRANT SELECT, INSERT, UPDATE, DELETE"]);
         let answer = service.until_status(status);
         assert!(answer.body.contains(&said), "{}", answer.body);
         database.sql(&format!("GRANT {right} ON {table} TO \"{name}\""));
@@ -48,6 +49,7 @@ fn a_right_on_a_sequence_is_one_of_those() {
     let said = "USAGE of sequence own on statistics_daily";
     assert!(!before.contains(said), "{before}");
     database.cts("--check").status(1).says(&[said]);
+    database.cts("doctor").status(2).says(&[said]);
 }
 
 /// They are not the role of `cts`, so that what they may not do is no fault; nor do they see what others may.
@@ -74,6 +76,8 @@ fn a_role_that_does_not_write_the_ledger_says_what_it_cannot_know() {
         let check: Run = database.cts("--check").env("DATABASE_URL", &url);
         let done = check.success();
         done.says(&["CTS OK", "neither writes the ledger nor owns a table", "unknown"]);
+        let doctor: Run = database.cts("doctor").env("DATABASE_URL", &url);
+        doctor.run().says(&["neither writes the ledger nor owns a table"]);
         database.admin().batch_execute(&format!("DROP OWNED BY \"{role}\"")).unwrap();
         Cluster::shared().sql(&format!("DROP ROLE \"{role}\""));
     }
