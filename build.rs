@@ -12,6 +12,11 @@ use std::path::Path;
 use std::time::UNIX_EPOCH;
 use std::{env, fs};
 
+mod build {
+    pub mod commit;
+}
+
+use build::commit;
 use cts_schema::catalog::{Catalog, catalog_expression};
 use cts_schema::migration::{FALLBACK, UNIFIED, checksum, order};
 use cts_schema::parity::compare_catalogs;
@@ -57,10 +62,14 @@ impl MigrationFolder {
 }
 
 fn main() -> Result<()> {
-    for source in ["schema", "build.rs"] {
+    for source in ["schema", "build.rs", "build"] {
         println!("cargo:rerun-if-changed={source}");
     }
-    println!("cargo:rerun-if-env-changed=SOURCE_DATE_EPOCH");
+    for variable in ["SOURCE_DATE_EPOCH", "CTS_COMMIT"] {
+        println!("cargo:rerun-if-env-changed={variable}");
+    }
+    println!("cargo:rustc-env=BUILD_COMMIT={}", build_commit()?);
+    println!("cargo:rustc-env=BUNDLED_SQLITE={}", rusqlite::version());
 
     let sqlite = read_folder(Path::new("schema/sqlite"))?;
     let sqlite_catalog = apply_to_sqlite(&sqlite)?;
@@ -85,6 +94,22 @@ fn main() -> Result<()> {
     );
     write("schema_reference.rs", reference_constant(page))?;
     Ok(())
+}
+
+/// The commit of this build: `CTS_COMMIT`, else that of the repository, else `unknown`. A debug build does not ask the
+/// repository, since it would be compiled again after each commit.
+fn build_commit() -> Result<String> {
+    if let Some(text) = env::var("CTS_COMMIT").ok().filter(|text| !text.is_empty()) {
+        return Ok(commit::given(&text)?);
+    }
+    if env::var("PROFILE").as_deref() != Ok("release") {
+        return Ok("unknown".into());
+    }
+    let checked_out = commit::checked_out(Path::new("."));
+    for file in &checked_out.files {
+        println!("cargo:rerun-if-changed={}", file.display());
+    }
+    Ok(checked_out.commit.unwrap_or("unknown".into()))
 }
 
 /// A time before which this build cannot run, in seconds since 1970: that of the newest SQL file, so that two builds of

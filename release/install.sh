@@ -24,7 +24,7 @@ check_for_install() {
     machine=$(uname -m)
     [ "$machine" = "$(cat "$here/architecture")" ] ||
         fail "this cts is for $(cat "$here/architecture") machines, and this machine is $machine"
-    version=$("$here/cts" --version) || fail "$here/cts does not run on this machine"
+    version=$("$here/cts" -V) || fail "$here/cts does not run on this machine"
     for folder in /usr /data; do
         [ -e "$folder" ] || folder=/
         free=$(df -Pk "$folder" | { read -r _; read -r _ _ _ free _; echo "$free"; })
@@ -79,7 +79,7 @@ put() {
 install_all() {
     check_for_install
     if [ -e /usr/bin/cts ]; then
-        say "Upgrading $(/usr/bin/cts --version) to $version:"
+        say "Upgrading $(/usr/bin/cts -V) to $version:"
     else
         say "Installing $version:"
     fi

@@ -10,7 +10,7 @@ use crate::config::{
     DEFAULT_LOCK_TIMEOUT, DEFAULT_POOL_CONNECT, DEFAULT_POOL_IDLE, DEFAULT_POOL_MAX, DEFAULT_PORT,
     DEFAULT_WAIT,
 };
-use crate::system::version::VERSION;
+use crate::system::version::{LONG_VERSION, VERSION};
 
 const DOCTOR_HELP: &str = "\
 Examines the configuration and its sources, credentials, files, the database or the server, endpoints,
@@ -41,6 +41,7 @@ one step: a run that is killed leaves the one database or the other, and the nex
 pub fn definition() -> clap::Command {
     clap::Command::new("cts")
         .version(VERSION)
+        .long_version(LONG_VERSION)
         .about(
             "Creates, migrates, verifies, heals and serves the database of a CTS v3.1 trading box",
         )

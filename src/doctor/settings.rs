@@ -16,7 +16,7 @@ use crate::system::environment_file::EnvironmentFile;
 use crate::system::shell::word;
 use crate::system::small_file::{self, SETTINGS_BYTES_MAX};
 use crate::system::users;
-use crate::system::version::VERSION;
+use crate::system::version::{COMMIT, VERSION};
 
 /// Examines the settings of this run.
 pub fn examine(config: &Config) -> Vec<Finding> {
@@ -39,7 +39,7 @@ pub fn refused(error: &Error) -> Finding {
 
 fn run() -> Finding {
     let user = users::name(rustix::process::geteuid().as_raw());
-    Finding::good(Group::Configuration, "cts", format!("{VERSION}, run by {user}"))
+    Finding::good(Group::Configuration, "cts", format!("{VERSION}, commit {COMMIT}, run by {user}"))
 }
 
 fn setting(setting: &Setting) -> Finding {

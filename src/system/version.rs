@@ -1,4 +1,29 @@
-//! The version of this binary.
+//! The version of this binary, and what it was built from.
 
 /// The version of cts, which the ledger records beside each migration.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The commit that this binary was built from, in twelve hexadecimal digits, or as the packager gave it (`CTS_COMMIT`);
+/// `unknown` where neither was known, and in a debug build.
+pub const COMMIT: &str = env!("BUILD_COMMIT");
+
+/// What `--version` prints behind the name; its first line is [`VERSION`].
+#[cfg(feature = "postgres")]
+pub const LONG_VERSION: &str = concat!(
+    env!("CARGO_PKG_VERSION"),
+    "\ncommit: ",
+    env!("BUILD_COMMIT"),
+    "\nSQLite: ",
+    env!("BUNDLED_SQLITE"),
+    "\nPostgreSQL: included"
+);
+/// What `--version` prints behind the name; its first line is [`VERSION`].
+#[cfg(not(feature = "postgres"))]
+pub const LONG_VERSION: &str = concat!(
+    env!("CARGO_PKG_VERSION"),
+    "\ncommit: ",
+    env!("BUILD_COMMIT"),
+    "\nSQLite: ",
+    env!("BUNDLED_SQLITE"),
+    "\nPostgreSQL: not included"
+);

@@ -81,7 +81,7 @@ fn the_package_is_installed_upgraded_removed_and_purged() {
     machine.ok("dpkg -i /root/next.deb");
     assert_ne!(machine.show("MainPID"), before);
     assert_eq!(machine.show("StatusText"), "serving on 127.0.0.1:3100");
-    assert_eq!(machine.ok("cts --version"), format!("cts {NEXT}"));
+    assert_eq!(machine.ok("cts -V"), format!("cts {NEXT}"));
     let ledger = machine.ok("sqlite3 /data/cts.db 'SELECT name FROM migrations ORDER BY id DESC LIMIT 1; SELECT count(nickname) FROM users'");
     assert_eq!(ledger, "072_nickname.sql\n0");
     assert_eq!(machine.ok(KEPT), "1");

@@ -2,5 +2,6 @@
 
 mod architecture;
 mod build;
+mod built_from;
 mod pages;
 mod schema_reference;

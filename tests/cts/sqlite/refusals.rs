@@ -277,7 +277,15 @@ fn help_and_version_are_printed() {
         "--check",
         "78",
     ]);
-    machine.cts("--version").success().says(&["cts 3.1.0"]);
+    assert_eq!(machine.cts("-V").success().out(), "cts 3.1.0\n");
+    let version = machine.cts("--version").success().out();
+    let lines: Vec<&str> = version.lines().collect();
+    let sqlite = rusqlite::version();
+    let postgresql = if cfg!(feature = "postgres") { "included" } else { "not included" };
+    assert_eq!((lines.len(), lines[0]), (4, "cts 3.1.0"), "{version}");
+    let commit = lines[1].strip_prefix("commit: ").unwrap();
+    assert!(!commit.is_empty(), "{version}");
+    assert_eq!(lines[2..], [format!("SQLite: {sqlite}"), format!("PostgreSQL: {postgresql}")]);
 }
 
 #[test]
