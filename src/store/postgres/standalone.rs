@@ -60,8 +60,11 @@ impl StandaloneSession {
         let is_pooled = in_use.is_pooled()?;
         let server = &in_use.server.clone();
         let new = NewSession { pool, server, application_name: None, limit: PLACE_TIMEOUT };
-        let (opened, is_pooled) = match new.open(Some(new.options())) {
-            Err(error) if is_protocol_violation(&error) => (new.open_without_options(), true),
+        let open = |options| new.open(options).and_then(with_role_timeout);
+        let (opened, is_pooled) = match open(Some(new.options())) {
+            Err(error) if is_protocol_violation(&error) => {
+                (open(pool.target().options.clone()), true)
+            }
             opened => (opened, is_pooled),
         };
         match opened {
@@ -92,17 +95,6 @@ impl NewSession<'_> {
         }
     }
 
-    /// Opens one that a pooler lets nothing be set for, but what the URL has.
-    fn open_without_options(&self) -> Result<StandaloneSession> {
-        let mut opened = self.open(self.pool.target().options.clone())?;
-        // A timeout that another program has left on the connection of the pooler is not the role's.
-        let timeout =
-            "SET LOCAL statement_timeout TO DEFAULT; SELECT current_setting('statement_timeout')";
-        let timeout = opened.session.row(timeout)?.text(0)?.to_string();
-        opened.statement_timeout = Some(timeout).filter(|timeout| timeout != "0");
-        Ok(opened)
-    }
-
     fn open(&self, options: Option<String>) -> Result<StandaloneSession> {
         let pool = self.pool.single(|target| Target {
             hosts: target.hosts.iter().filter(|h| h.name() == self.server.name).cloned().collect(),
@@ -117,4 +109,14 @@ impl NewSession<'_> {
                 .remedy("run it again")),
         }
     }
+}
+
+/// Reads the time limit of the role, which applies where a pooler refuses the startup options, or drops them in silence.
+fn with_role_timeout(mut opened: StandaloneSession) -> Result<StandaloneSession> {
+    // A timeout that another program has left on the connection of the pooler is not the role's.
+    let timeout =
+        "SET LOCAL statement_timeout TO DEFAULT; SELECT current_setting('statement_timeout')";
+    let timeout = opened.session.row(timeout)?.text(0)?.to_string();
+    opened.statement_timeout = Some(timeout).filter(|timeout| timeout != "0");
+    Ok(opened)
 }
