@@ -73,11 +73,6 @@ impl AnswerBounds {
         }
     }
 
-    /// The error of a connection for which there is no time left.
-    pub fn no_answer(&self) -> ClientError {
-        ClientError::NoAnswer(self.deadline.map_or(SILENCE_MAX, |(_, limit)| limit))
-    }
-
     /// How long the answer to a message with this many statements may take. The server limits each of them.
     /// (PostgreSQL documentation, `statement_timeout`)
     fn of_message(&self, statements: u32) -> Duration {

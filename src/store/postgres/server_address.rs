@@ -6,6 +6,7 @@ use std::io;
 use std::net::{IpAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
 
 use tokio::net::UnixStream;
 use tokio_postgres::{CancelToken, Config};
@@ -100,7 +101,13 @@ impl ServerAddress {
 
 /// Looks a name up, on a thread of its own.
 fn look_up(name: &str, port: u16, bounds: &AnswerBounds) -> Result<Vec<IpAddr>, ClientError> {
-    let lookup = Lookup::start(name).ok_or_else(|| bounds.no_answer())?;
+    let lookup = loop {
+        if let Some(lookup) = Lookup::start(name) {
+            break lookup;
+        }
+        bounds.check_connecting()?;
+        thread::sleep(LOOK_INTERVAL);
+    };
     let owned = name.to_string();
     let task = BackgroundTask::start("lookup", move || {
         let found = (owned.as_str(), port).to_socket_addrs();
@@ -156,6 +163,9 @@ impl Drop for Lookup {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, mpsc};
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -166,5 +176,22 @@ mod tests {
         assert!(Lookup::start("b.invalid").is_some());
         drop(first);
         assert!(Lookup::start("a.invalid").is_some());
+    }
+
+    #[test]
+    fn a_lookup_waits_for_one_of_those_under_way_to_end() {
+        let under_way: Vec<_> = (0..LOOKUPS_MAX).map(|_| Lookup::start("localhost")).collect();
+        let bounds = |limit| AnswerBounds::within(limit, &Arc::default());
+        let found = look_up("localhost", 1, &bounds(LOOK_INTERVAL));
+        assert!(matches!(found, Err(ClientError::NoAnswer(LOOK_INTERVAL))));
+        let (started, is_started) = mpsc::channel();
+        let waiting = thread::spawn(move || {
+            started.send(()).unwrap();
+            look_up("localhost", 1, &bounds(Duration::from_secs(60)))
+        });
+        is_started.recv().unwrap();
+        thread::sleep(2 * LOOK_INTERVAL);
+        drop(under_way);
+        assert!(waiting.join().unwrap().is_ok());
     }
 }
