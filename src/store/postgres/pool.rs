@@ -267,9 +267,3 @@ impl SessionPool {
         }
     }
 }
-
-/// The error of a server that does not answer.
-pub fn no_answer(limit: Duration) -> Error {
-    let what = format!("the server does not answer within {:.1} s", limit.as_secs_f32());
-    Error::new(Kind::Unavailable, what).remedy("check the server and the network to it")
-}
