@@ -119,12 +119,15 @@ fn build_beside(
             _ => error,
         });
     }
+    let Some(exception) = not_unique(table, index, rows) else { return Ok(None) };
     // The lock may have been lost while the index was built.
     if !locked.is_in_transaction() {
         drop(locked);
         locked = LockedSession::take(pool, wait)?;
     }
-    record_exception(locked, not_unique(table, index, rows))
+    exceptions::record(locked.session(), &exception)?;
+    locked.session().commit()?;
+    Ok(Some(exception))
 }
 
 /// The error of a build that takes longer than the role allows.
@@ -193,6 +196,12 @@ impl Build<'_> {
         let worker = thread::Builder::new().name("index".into()).spawn(work);
         let worker = worker.map_err(|e| cannot_start_thread(&e))?;
         let watched = self.watch(&running, locked);
+        if watched.is_err() {
+            // A request that comes between two statements, or is lost, cancels none.
+            while let Err(RecvTimeoutError::Timeout) = running.recv_timeout(POLL_INTERVAL) {
+                (self.cancel)();
+            }
+        }
         let ended = || Error::new(Kind::Io, "the thread that builds an index has ended");
         let result = worker.join().map_err(|_| ended())?;
         // The reason of a cancellation is more than that the server cancelled the statement.
@@ -266,17 +275,4 @@ fn drop_invalid(mut locked: LockedSession, name: &str) {
         let dropped = session.run(&format!("DROP INDEX {name}"));
         let _ = dropped.and_then(|()| session.commit());
     }
-}
-
-/// Records that an index is not unique.
-fn record_exception(
-    mut locked: LockedSession,
-    exception: Option<ConstraintException>,
-) -> Result<Option<ConstraintException>> {
-    let session = locked.session();
-    if let Some(exception) = &exception {
-        exceptions::record(session, exception)?;
-        session.commit()?;
-    }
-    Ok(exception)
 }
