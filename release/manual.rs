@@ -97,7 +97,7 @@ type Code = (&'static str, &'static str);
 const RESULTS: &[(&str, &[Code])] = &[
     ("serve, migrate", &[("0", "serve: stopped by a signal. migrate: the schema is up to date.")]),
     (
-        "--check",
+        "check, --check",
         &[
             ("0", "Healthy."),
             ("1", "Degraded or initializing."),

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::ArgMatches;
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::backup::BackupChoice;
 use crate::cli::definition::definition;
@@ -19,7 +19,7 @@ use crate::system::visible::{is_unsafe, visible};
 pub enum Command {
     /// `cts serve`: run the appliance.
     Serve,
-    /// `cts --check`: check once and exit with a status for monitoring.
+    /// `cts check` or `cts --check`: check once and exit with a status for monitoring.
     Check {
         /// Print the health JSON.
         json: bool,
@@ -117,8 +117,57 @@ pub fn parse(arguments: &[OsString]) -> Result<Invocation, NoInvocation> {
 
 fn invocation(arguments: &[OsString]) -> Result<Invocation, clap::Error> {
     let parsed = definition().try_get_matches_from(arguments);
-    let matches = parsed.map_err(|error| with_visible_arguments(arguments, error))?;
-    Ok(Invocation { command: command(&matches)?, flags: flags(&matches) })
+    let matches = parsed.map_err(|error| with_visible_arguments(arguments, explained(error)))?;
+    let (command, flags) = (command(&matches)?, flags(&matches));
+    refuse_useless_flags(&matches, &command, &flags)?;
+    Ok(Invocation { command, flags })
+}
+
+/// Says of a flag of the address which commands have it.
+fn explained(error: clap::Error) -> clap::Error {
+    let unknown = match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(flag)) if error.kind() == ErrorKind::UnknownArgument => flag,
+        _ => return error,
+    };
+    match unknown.as_str() {
+        "--host" | "--port" => no_address(unknown, "this command"),
+        _ => error,
+    }
+}
+
+fn no_address(flag: &str, command: &str) -> clap::Error {
+    let text = format!(
+        "{flag} is for cts serve, which listens there, and for cts doctor: {command} does not use it"
+    );
+    definition().error(ErrorKind::UnknownArgument, text)
+}
+
+/// Refuses flags that the command would not use.
+fn refuse_useless_flags(
+    matches: &ArgMatches,
+    command: &Command,
+    flags: &Flags,
+) -> Result<(), clap::Error> {
+    let conflict = |text| Err(definition().error(ErrorKind::ArgumentConflict, text));
+    if let Command::Check { url: Some(_), .. } = command {
+        let named = [("--db", flags.db.is_some())];
+        let named =
+            named.into_iter().chain([("--database-url-file", flags.database_url_file.is_some())]);
+        if let Some((flag, _)) = named.into_iter().find(|(_, is_given)| *is_given) {
+            let text = format!(
+                "--url asks a running cts, which has its own database: {flag} cannot be used with it"
+            );
+            return conflict(text);
+        }
+    }
+    let uses_address = matches!(command, Command::Serve | Command::Doctor { .. });
+    let given = ["host", "port"].into_iter().find(|name| matches.contains_id(name));
+    match (given, matches.subcommand_name()) {
+        (Some(flag), Some(name)) if !uses_address => {
+            Err(no_address(&format!("--{flag}"), &format!("cts {name}")))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The error without the control characters of the arguments that it quotes.
@@ -136,22 +185,20 @@ fn with_visible_arguments(arguments: &[OsString], error: clap::Error) -> clap::E
 
 fn command(matches: &ArgMatches) -> Result<Command, clap::Error> {
     let is_check = matches.get_flag("check");
-    let Some((name, own)) = matches.subcommand() else {
-        return Ok(if is_check {
-            Command::Check {
-                json: matches.get_flag("json"),
-                deep: matches.get_flag("deep"),
-                url: matches.get_one("url").cloned(),
-            }
-        } else {
-            Command::Serve
-        });
+    let check = |of: &ArgMatches| Command::Check {
+        json: of.get_flag("json"),
+        deep: of.get_flag("deep"),
+        url: of.get_one("url").cloned(),
     };
-    if is_check {
+    let Some((name, own)) = matches.subcommand() else {
+        return Ok(if is_check { check(matches) } else { Command::Serve });
+    };
+    if is_check && name != "check" {
         let text = format!("--check cannot be used with the command '{name}'");
         return Err(definition().error(ErrorKind::ArgumentConflict, text));
     }
     Ok(match name {
+        "check" => check(own),
         "migrate" => {
             Command::Migrate { dry_run: own.get_flag("dry-run"), json: own.get_flag("json") }
         }
@@ -184,11 +231,14 @@ fn command(matches: &ArgMatches) -> Result<Command, clap::Error> {
 fn flags(matches: &ArgMatches) -> Flags {
     // Global flags are found in the matches of the command, even if they were given before its name.
     let own = matches.subcommand().map_or(matches, |(_, own)| own);
+    // Those of the address are not global, and may stand before the name of their command all the same.
+    let value = |of: &ArgMatches, name| of.try_get_one::<String>(name).ok().flatten().cloned();
+    let address = |name| value(own, name).or_else(|| value(matches, name));
     Flags {
         db: own.get_one("db").cloned(),
         database_url_file: own.get_one("database-url-file").cloned(),
-        host: own.get_one("host").cloned(),
-        port: own.get_one("port").cloned(),
+        host: address("host"),
+        port: address("port"),
         verbosity: match (own.get_flag("quiet"), own.get_flag("verbose")) {
             (true, _) => Verbosity::Quiet,
             (_, true) => Verbosity::Verbose,
@@ -223,6 +273,49 @@ mod tests {
         assert_eq!(parsed_command("--check"), check(false, false, None));
         assert_eq!(parsed_command("--check --json --deep"), check(true, true, None));
         assert_eq!(parsed_command("--check --url http://h"), check(false, false, Some("http://h")));
+        assert_eq!(parsed_command("check"), check(false, false, None));
+        assert_eq!(parsed_command("--check check"), check(false, false, None));
+        assert_eq!(parsed_command("check --json --deep --db /x"), check(true, true, None));
+        assert_eq!(
+            parsed_command("check --url http://h -q"),
+            check(false, false, Some("http://h"))
+        );
+    }
+
+    #[test]
+    fn the_flags_of_the_address_are_those_of_the_commands_that_use_it() {
+        for line in [
+            "--port 1",
+            "serve --port 1",
+            "--port 1 serve",
+            "doctor --port 1",
+            "--port 1 doctor --json",
+        ] {
+            assert_eq!(parsed(line).unwrap().flags.port.as_deref(), Some("1"), "{line}");
+        }
+        for line in [
+            "verify --port 1",
+            "--port 1 verify",
+            "--host ::1 migrate",
+            "check --host ::1",
+            "backup --port=1",
+        ] {
+            let NoInvocation::Message(error) = parsed(line).unwrap_err() else { panic!() };
+            let text = error.to_string();
+            assert!(
+                text.contains("is for cts serve") && text.contains("does not use it"),
+                "{text}"
+            );
+        }
+        for line in [
+            "--check --port 1",
+            "check --url http://h --db /x",
+            "--check --url http://h --db /x",
+            "--db /x check --url http://h",
+            "check --url http://h --database-url-file /x",
+        ] {
+            assert!(parsed(line).is_err(), "{line}");
+        }
     }
 
     #[test]

@@ -46,46 +46,51 @@ pub fn definition() -> clap::Command {
             "Creates, migrates, verifies, heals and serves the database of a CTS v3.1 trading box",
         )
         .after_help(environment_and_exit_codes())
-        .disable_help_subcommand(true)
         .args(global_flags())
-        .args(check_flags())
+        .args(listen_flags().map(|flag| flag.conflicts_with("check")))
+        .arg(switch("check", "As the command check: kept for monitoring that calls it so"))
+        .args(check_flags().map(|flag| flag.requires("check").hide(true)))
         .subcommands(commands())
 }
 
-fn global_flags() -> [Arg; 6] {
+fn global_flags() -> [Arg; 4] {
     let path = |arg: Arg| arg.value_parser(value_parser!(PathBuf));
     let db = format!("Path of the SQLite database [SQLITE_DB_PATH, default {DEFAULT_DB}]");
     let url_file = "File that contains the PostgreSQL URL [DATABASE_URL_FILE]";
-    let host = format!("Address to listen on [HOST, default {DEFAULT_HOST}]");
-    let port = format!("Port to listen on [PORT, default {DEFAULT_PORT}]");
     [
         path(value("db", "PATH", db)),
         path(value("database-url-file", "FILE", url_file)),
-        value("host", "ADDRESS", host),
-        value("port", "PORT", port),
-        switch("quiet", "Log warnings and errors only").short('q').conflicts_with("verbose"),
+        switch("quiet", "Log warnings and errors only; print results without advice")
+            .short('q')
+            .conflicts_with("verbose"),
         switch("verbose", "Log details as well").short('v'),
     ]
     .map(|arg| arg.global(true))
 }
 
-fn check_flags() -> [Arg; 4] {
+/// The flags of the commands that use the address: serve, which is the default, and doctor.
+fn listen_flags() -> [Arg; 2] {
+    let host = format!("Address to listen on [HOST, default {DEFAULT_HOST}]");
+    let port = format!("Port to listen on [PORT, default {DEFAULT_PORT}]");
+    [value("host", "ADDRESS", host), value("port", "PORT", port)]
+}
+
+fn check_flags() -> [Arg; 3] {
     [
-        switch("check", "Check the database once and exit with a status for monitoring (0 to 3)"),
-        switch("json", "With --check: print JSON").requires("check"),
-        switch("deep", "With --check: also check every page, index entry and foreign key")
-            .requires("check"),
-        value("url", "URL", "With --check: ask the cts that serves this URL, over HTTP")
-            .requires("check")
-            .conflicts_with("deep"),
+        switch("json", "Print JSON"),
+        switch("deep", "Also check every page, index entry and foreign key"),
+        value("url", "URL", "Ask the cts that serves this URL, over HTTP").conflicts_with("deep"),
     ]
 }
 
-fn commands() -> [clap::Command; 10] {
+fn commands() -> [clap::Command; 11] {
     let command = |name: &'static str, about| clap::Command::new(name).about(about);
     let dry_run = switch("dry-run", "Print what would be done and change nothing");
     [
-        command("serve", "Run the appliance: migrate, verify and serve (the default)"),
+        command("serve", "Run the appliance: migrate, verify and serve (the default)")
+            .args(listen_flags()),
+        command("check", "Check the database once and exit with a status for monitoring (0 to 3)")
+            .args(check_flags()),
         command("migrate", "Bring the schema up to date and exit")
             .arg(dry_run)
             .arg(switch("json", "With --dry-run: print JSON").requires("dry-run")),
@@ -129,6 +134,7 @@ fn commands() -> [clap::Command; 10] {
             .arg(switch("dry-run", "Prove the backup, print what would be done, change nothing")),
         command("doctor", "Examine everything that cts needs and print remedies; changes nothing")
             .after_help(DOCTOR_HELP)
+            .args(listen_flags())
             .arg(json()),
     ]
 }
@@ -172,7 +178,7 @@ Environment (a flag takes precedence):
   CTS_POOL_CONNECT       how long to wait for a connection; default {DEFAULT_POOL_CONNECT}
 
 Exit codes:
-  --check                0 healthy, 1 degraded or initializing, 2 unhealthy, 3 could not ask
+  check, --check         0 healthy, 1 degraded or initializing, 2 unhealthy, 3 could not ask
   status                 0 complete, 1 incomplete
   verify, repair         0 no drift (left), 1 drift
   doctor                 0 all good, 1 needs attention, 2 faulty, 3 could not examine

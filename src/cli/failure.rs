@@ -11,6 +11,21 @@ use crate::system::log::{Log, Verbosity};
 use crate::system::output::{print_lines, write_all};
 use crate::system::visible::Lines;
 
+/// Whether the command is `check`: the first word that is neither a flag nor the value of one.
+fn is_check(arguments: &[OsString]) -> bool {
+    let mut words = arguments.iter().skip(1);
+    while let Some(word) = words.next() {
+        match word.to_str() {
+            Some("--db" | "--database-url-file" | "--host" | "--port" | "--url") => {
+                let _ = words.next();
+            }
+            Some(flag) if flag.starts_with('-') => {}
+            other => return other == Some("check"),
+        }
+    }
+    false
+}
+
 /// Reports failures in the form that the command line asks for.
 #[derive(Clone, Copy, Debug)]
 pub struct FailureReporter {
@@ -22,7 +37,7 @@ impl FailureReporter {
     /// The form is taken from the arguments themselves, since it is needed even if they are wrong.
     pub fn new(arguments: &[OsString]) -> FailureReporter {
         let has = |flag: &str| arguments.iter().any(|argument| argument == flag);
-        FailureReporter { is_check: has("--check"), as_json: has("--json") }
+        FailureReporter { is_check: has("--check") || is_check(arguments), as_json: has("--json") }
     }
 
     /// Reports that the command failed; returns the exit code.

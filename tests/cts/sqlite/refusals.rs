@@ -289,6 +289,47 @@ fn help_and_version_are_printed() {
 }
 
 #[test]
+fn check_and_help_are_commands_too() {
+    let machine = Machine::new();
+    machine.cts("check").status(2).says(&["CTS CRITICAL - sqlite: ", "there is no database"]);
+    machine.cts("migrate").success();
+    let without_time = |text: String| text.split("response_time").next().unwrap().to_string();
+    let check = without_time(machine.cts("check").success().out());
+    assert!(check.starts_with("CTS OK - sqlite, 22/22 core tables"), "{check}");
+    assert_eq!(check, without_time(machine.cts("--check").success().out()));
+    let json = machine.cts("check --json --deep").success().json();
+    assert_eq!(json["status"], "healthy");
+    machine.cts("check --url http://127.0.0.1:1").status(2).says(&["does not answer"]);
+
+    // A wrong flag is no state of the database, and monitoring reads one line or JSON of it.
+    for words in ["check --depth", "check --port 1", "--db /x check --url http://h", "check now"] {
+        let done = machine.cts(words).status(3);
+        assert!(done.out().starts_with("CTS UNKNOWN - "), "{words}: {}", done.out());
+        assert_eq!(done.out().lines().count(), 1, "{words}");
+    }
+    assert_eq!(machine.cts("check --json --depth").status(3).json()["status"], "unknown");
+
+    let help = |words: &str| machine.cts(words).success().out();
+    assert_eq!(help("help"), help("--help"));
+    for command in ["serve", "check", "migrate", "restore", "doctor"] {
+        assert_eq!(help(&format!("help {command}")), help(&format!("{command} --help")));
+    }
+    machine.cts("help nothing").status(64).says(&["nothing"]);
+}
+
+#[test]
+fn a_flag_that_a_command_would_not_use_is_refused() {
+    let machine = Machine::new();
+    for words in ["verify --port 1", "--port 1 verify", "migrate --host=::1", "backup --port 1"] {
+        let done = machine.cts(words).status(64);
+        done.says(&["is for cts serve", "does not use it"]);
+    }
+    assert!(machine.files().is_empty());
+    let help = |words: &str| machine.cts(words).success().out();
+    assert!(!help("verify --help").contains("--port") && help("serve --help").contains("--port"));
+}
+
+#[test]
 fn a_port_in_use_is_reported() {
     let machine = Machine::new();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
