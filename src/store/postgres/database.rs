@@ -61,8 +61,12 @@ impl DatabaseServer {
 
     /// Connects and inspects the database, within `limit`. `stop` ends every wait on its connections.
     pub(super) fn connect(&self, limit: Duration, stop: &Arc<AtomicBool>) -> Result<Postgres> {
+        self.connect_with(self.session_pool(stop)?, limit)
+    }
+
+    /// The same with connections of this pool.
+    fn connect_with(&self, pool: SessionPool, limit: Duration) -> Result<Postgres> {
         let location = self.target.location();
-        let pool = self.session_pool(stop)?;
         let warnings = self.target.warnings.iter().map(ToString::to_string).collect();
         let state = Mutex::default();
         let inspection_timeout = INSPECTION_TIMEOUT;
@@ -86,8 +90,8 @@ impl DatabaseServer {
     }
 
     /// Connects to a server that accepts writes. Where it has no table of CTS, they may be created there.
-    pub(super) fn connect_to_write(&self, stop: &Arc<AtomicBool>) -> Result<Postgres> {
-        let mut store = self.connect(self.pool.connect, stop)?;
+    pub(super) fn connect_to_write(&self, pool: SessionPool) -> Result<Postgres> {
+        let mut store = self.connect_with(pool, self.pool.connect)?;
         store.inspection_timeout = self.pool.connect.max(INSPECTION_TIMEOUT);
         if let Some(reason) = store.state(|state| state.read_only) {
             return Err(store.at(reason.error()));
@@ -103,8 +107,11 @@ impl DatabaseServer {
         let mut clock = WaitClock::start();
         let mut pause = *PAUSES.start();
         let mut reported: Option<Error> = None;
+        // One for all attempts: the threads of a pool stay for up to 30 s after it was dropped.
+        let pool =
+            self.session_pool(wait.cancelled).map_err(|e| e.leaving(StateLeft::Unchanged))?;
         loop {
-            let error = match wait.retry_while_blocked(|| self.connect_to_write(wait.cancelled)) {
+            let error = match wait.retry_while_blocked(|| self.connect_to_write(pool.clone())) {
                 Err(error) if is_lost(&error) => error,
                 Err(error) => return Err(error.leaving(StateLeft::Unchanged)),
                 Ok(store) => return Ok(store),
@@ -153,7 +160,7 @@ impl Database for DatabaseServer {
     }
 
     fn prove_writable(&self) -> Result<()> {
-        self.connect_to_write(&Arc::default()).map(drop)
+        self.connect_to_write(self.session_pool(&Arc::default())?).map(drop)
     }
 
     fn examine(&self, wait: &WaitPolicy<'_>) -> Examination {

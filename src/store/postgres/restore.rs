@@ -34,7 +34,7 @@ const SHOWN_NAMES: usize = 5;
 impl Restore for DatabaseServer {
     fn restore_place(&self, _: UtcTime, wait: &WaitPolicy<'_>) -> Result<RestorePlace> {
         let location = self.identity().location;
-        let store = self.connect_to_write(wait.cancelled)?;
+        let store = self.connect_to_write(self.session_pool(wait.cancelled)?)?;
         store
             .pool
             .run_within(INSPECTION_TIMEOUT, refuse_occupied_schema)

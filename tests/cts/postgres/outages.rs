@@ -182,6 +182,8 @@ fn a_service_waits_for_a_stopped_server_and_names_it() {
     assert_eq!((service.get("/livez").code, service.get("/readyz").code), (200, 503));
     service.until("for 2 s so far");
     // It is logged at once, and then at growing intervals.
+    // However many attempts there were, the pool is one.
+    assert!(threads(&service) <= 12, "{} threads", threads(&service));
     let lines = service.log().matches(&refused).count();
     assert!((1..=3).contains(&lines), "{}", service.log());
     cluster.start_again();
