@@ -14,6 +14,8 @@ use crate::store::{DatabaseIdentity, Snapshot};
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(60);
 /// After how many periods without a good backup a person should look.
 const PERIODS_MAX: u32 = 2;
+/// How many backups are listed.
+const NEWEST_MAX: usize = 30;
 
 /// The time now, by one clock or two: that of the machine, which may be set by any amount, and one that runs evenly
 /// since a process began.
@@ -120,13 +122,20 @@ impl BackedUpDatabase {
     }
 }
 
-/// The newest good backup.
+/// A backup with its age.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LastBackup {
     /// What is known of it.
     pub record: BackupRecord,
     /// Its age.
     pub age: Age,
+}
+
+impl LastBackup {
+    /// Why it does not count as a backup, if it does not.
+    pub fn fault(&self) -> Option<&str> {
+        self.record.fault.as_deref()
+    }
 }
 
 /// What is known of the backups of a database at one moment.
@@ -144,6 +153,8 @@ pub struct BackupState {
     pub last_drilled: Option<BackupRecord>,
     /// The newest one of this database, if it does not count as a backup.
     pub newest_faulty: Option<BackupRecord>,
+    /// Those of this database, the newest first, at most [`NEWEST_MAX`]; `None` if they are not known.
+    pub newest: Option<Vec<LastBackup>>,
     /// How many there are of other databases.
     pub others: usize,
     /// Whether the folder exists; `None` if that is not known.
@@ -188,9 +199,13 @@ impl BackupState {
         let own: Vec<&BackupRecord> = all.iter().filter(is_own).collect();
         let good: Vec<&BackupRecord> =
             own.iter().filter(|backup| backup.fault.is_none()).copied().collect();
-        let last = good
-            .last()
-            .map(|&record| LastBackup { age: clocks.age(record.made_at), record: record.clone() });
+        let aged = |record: &BackupRecord| LastBackup {
+            age: clocks.age(record.made_at),
+            record: record.clone(),
+        };
+        let last = good.last().copied().map(aged);
+        let listed = || own.iter().rev().take(NEWEST_MAX).copied().map(aged).collect();
+        let newest = inventory.as_ref().map(|_| listed());
         let ages = good.iter().rev().map(|backup| clocks.age(backup.made_at));
         BackupState {
             folder: settings.folder,
@@ -199,6 +214,7 @@ impl BackupState {
             last,
             last_drilled: good.iter().rfind(|backup| backup.drill.is_some()).copied().cloned(),
             newest_faulty: own.last().filter(|newest| newest.fault.is_some()).copied().cloned(),
+            newest,
             others: all.len() - own.len(),
             has_folder: inventory.as_ref().map(|inventory| inventory.has_folder),
             unread,

@@ -4,10 +4,14 @@
 
 mod backups;
 mod conditions;
+mod history;
+mod overview;
 pub mod render;
 mod report;
 mod verdict;
 
 pub use conditions::{Conditions, Subject};
+pub use history::History;
+pub use overview::Overview;
 pub use report::{Report, Surroundings, examine};
 pub use verdict::{Reason, Status, disk_reason, inode_reason, unanswered_reason};

@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use super::conditions::{Condition, Subject};
-use super::verdict::Reason;
+use super::history::Sample;
+use super::verdict::{Reason, RemedyCommand};
 use crate::backup::{BackedUpDatabase, BackupState};
 use crate::error::{Error, Result};
 use crate::migrate::outlook::{MissingObject, missing_objects};
@@ -49,6 +50,12 @@ impl Surroundings {
 pub struct Report {
     /// The kind of database.
     pub backend: Backend,
+    /// Its path or URL, without secrets.
+    pub location: String,
+    /// Free bytes on its disk, where that is known.
+    pub disk_free_bytes: Option<u64>,
+    /// Total bytes of its disk, where that is known.
+    pub disk_total_bytes: Option<u64>,
     /// Whether the database answered.
     pub connected: bool,
     /// Whether migrations are running.
@@ -59,6 +66,8 @@ pub struct Report {
     pub at: SystemTime,
     /// What is not as expected.
     pub reasons_found: Vec<Reason>,
+    /// The commands that put some of these right.
+    pub(super) commands: Vec<(Reason, RemedyCommand)>,
     /// The expected tables that exist.
     pub tables: Vec<&'static str>,
     /// The rows of the ledger that are ours.
@@ -105,6 +114,8 @@ impl Report {
         report.applied = snapshot.ledger.iter().filter(|row| row.is_ours()).cloned().collect();
         report.exceptions = snapshot.exceptions.clone();
         report.pool = surroundings.storage.pool;
+        report.disk_free_bytes = surroundings.storage.free_bytes;
+        report.disk_total_bytes = surroundings.storage.total_bytes;
         report.database = BackedUpDatabase::of(identity, snapshot);
         report.judge_schema(identity.schema, snapshot, surroundings);
         report.judge_surroundings(identity.schema, surroundings);
@@ -133,15 +144,29 @@ impl Report {
         self
     }
 
+    /// What the history keeps of it.
+    pub fn sample(&self) -> Sample {
+        Sample {
+            disk_free_bytes: self.disk_free_bytes,
+            response_seconds: self.response_time.map(|time| time.as_secs_f32()),
+            status: Some(self.status()),
+            ..Sample::default()
+        }
+    }
+
     fn without_snapshot(identity: &DatabaseIdentity) -> Report {
-        let DatabaseIdentity { schema, backend, .. } = identity;
+        let DatabaseIdentity { schema, backend, location, .. } = identity;
         Report {
             backend: *backend,
+            location: location.clone(),
+            disk_free_bytes: None,
+            disk_total_bytes: None,
             connected: false,
             initializing: false,
             response_time: None,
             at: SystemTime::now(),
             reasons_found: Vec::new(),
+            commands: Vec::new(),
             tables: Vec::new(),
             applied: Vec::new(),
             pending: schema.migrations.iter().map(|m| m.name.to_string()).collect(),

@@ -86,6 +86,28 @@ impl Reason {
     }
 }
 
+/// The command that puts right what is not as expected, or says what to do about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RemedyCommand {
+    /// It puts back what is missing.
+    Repair,
+    /// It applies what is pending.
+    Migrate,
+    /// It examines everything, and names a remedy for each finding. A person has to decide.
+    Doctor,
+}
+
+impl RemedyCommand {
+    /// What to type.
+    pub fn text(self) -> &'static str {
+        match self {
+            RemedyCommand::Repair => "cts repair",
+            RemedyCommand::Migrate => "cts migrate",
+            RemedyCommand::Doctor => "cts doctor",
+        }
+    }
+}
+
 impl Report {
     /// The status: the one decision, of which every answer is a rendering.
     pub fn status(&self) -> Status {
@@ -103,6 +125,33 @@ impl Report {
 
     /// The reasons, by how much they matter.
     pub fn reasons(&self) -> Vec<&str> {
+        self.sorted_reasons().into_iter().map(Reason::text).collect()
+    }
+
+    /// The command that puts a reason right; `None` where there is nothing to do.
+    pub fn command_for(&self, reason: &Reason) -> Option<RemedyCommand> {
+        let known = self.commands.iter().find(|(found, _)| found == reason);
+        match (known, reason) {
+            _ if self.initializing => None,
+            (Some((_, command)), _) => Some(*command),
+            (None, Reason::Notice(_)) => None,
+            (None, Reason::Critical(_) | Reason::Warning(_)) => Some(RemedyCommand::Doctor),
+        }
+    }
+
+    /// The command for the reason that matters most.
+    pub fn command(&self) -> Option<RemedyCommand> {
+        self.sorted_reasons().into_iter().find_map(|reason| self.command_for(reason))
+    }
+
+    /// Adds a reason that this command puts right.
+    fn add_remediable(&mut self, reason: Reason, command: RemedyCommand) {
+        self.commands.push((reason.clone(), command));
+        self.reasons_found.push(reason);
+    }
+
+    /// The reasons, by how much they matter.
+    pub fn sorted_reasons(&self) -> Vec<&Reason> {
         let rank = |reason: &&Reason| match reason {
             Reason::Critical(_) => 0,
             Reason::Warning(_) => 1,
@@ -110,7 +159,7 @@ impl Report {
         };
         let mut reasons: Vec<&Reason> = self.reasons_found.iter().collect();
         reasons.sort_by_key(rank);
-        reasons.into_iter().map(Reason::text).collect()
+        reasons
     }
 
     /// Adds what the ledger and the catalogue give reason for, and what is pending.
@@ -122,31 +171,42 @@ impl Report {
     ) {
         let has_any = !self.tables.is_empty();
         if !has_any {
-            self.reasons_found.push(Reason::Critical(NO_TABLE.into()));
+            self.add_remediable(Reason::Critical(NO_TABLE.into()), RemedyCommand::Migrate);
         }
         let drift = self.judge_ledger(schema, snapshot);
         self.accepted = drift.accepted.clone();
         let missing = missing_objects_now(&drift, surroundings);
-        for table in CRITICAL.iter().filter(|table| has_any && !self.tables.contains(table)) {
+        let existing = self.tables.clone();
+        for table in CRITICAL.iter().filter(|table| has_any && !existing.contains(table)) {
             let text = format!("critical table {table} is missing");
             let is_it = |found: &&MissingObject| found.object == Object::Table((*table).into());
-            let text = match missing.iter().find(is_it).map(|found| &found.outlook) {
-                Some(Outlook::Blocked(error)) => format!("{text} and cannot be put back: {error}"),
-                _ => text,
-            };
-            self.reasons_found.push(Reason::Critical(text));
+            match missing.iter().find(is_it).map(|found| &found.outlook) {
+                Some(Outlook::Blocked(error)) => {
+                    let text = format!("{text} and cannot be put back: {error}");
+                    self.reasons_found.push(Reason::Critical(text));
+                }
+                Some(Outlook::Repairable(_)) => {
+                    self.add_remediable(Reason::Critical(text), RemedyCommand::Repair);
+                }
+                Some(Outlook::NotNow) | None => self.reasons_found.push(Reason::Critical(text)),
+            }
         }
         for found in missing {
             if has_any && !is_critical(&found.object) {
-                self.reasons_found.push(Reason::Warning(found.to_string()));
+                let reason = Reason::Warning(found.to_string());
+                match found.outlook {
+                    Outlook::Repairable(_) => self.add_remediable(reason, RemedyCommand::Repair),
+                    Outlook::Blocked(_) | Outlook::NotNow => self.reasons_found.push(reason),
+                }
             }
             self.pending.push(found.object.to_string());
         }
         let altered = drift.altered.iter().map(Alteration::with_remedy);
         self.reasons_found.extend(altered.map(Reason::Warning));
         let counters = drift.counters.iter();
-        let counters = counters.map(|fault| format!("{fault}; `cts repair` advances them"));
-        self.reasons_found.extend(counters.map(Reason::Warning));
+        for text in counters.map(|fault| format!("{fault}; `cts repair` advances them")) {
+            self.add_remediable(Reason::Warning(text), RemedyCommand::Repair);
+        }
     }
 
     /// Adds which migrations are pending, or why the ledger is refused. Returns the drift.
@@ -157,8 +217,11 @@ impl Report {
         match Assessment::of(schema, snapshot) {
             Ok(assessment) => {
                 self.pending = assessment.pending.iter().map(|m| m.name.to_string()).collect();
-                let texts = self.pending.iter().map(|name| format!("migration {name} is pending"));
-                self.reasons_found.extend(texts.map(Reason::Warning));
+                for migration in &assessment.pending {
+                    let reason =
+                        Reason::Warning(format!("migration {} is pending", migration.name));
+                    self.add_remediable(reason, RemedyCommand::Migrate);
+                }
                 assessment.drift
             }
             Err(error) => {

@@ -27,13 +27,14 @@ enum Audience {
 }
 
 /// Every path there is, in the order in which a 404 names them.
-const ROUTES: [Route; 4] = [
+const ROUTES: [Route; 5] = [
     Route { path: "/api/health/database", audience: Audience::Everyone, reply: health },
     Route {
         path: "/api/admin/migrations/status",
         audience: Audience::Administrators,
         reply: status,
     },
+    Route { path: "/api/admin/overview", audience: Audience::Administrators, reply: overview },
     Route { path: "/livez", audience: Audience::Everyone, reply: liveness },
     Route { path: "/readyz", audience: Audience::Everyone, reply: readiness },
 ];
@@ -159,6 +160,13 @@ fn status(_: &RequestHead, source: &dyn Source) -> Reply {
     Reply::json(report.connected, report.status_json())
 }
 
+/// 200 also where the database does not answer: what is known is told all the same.
+fn overview(head: &RequestHead, source: &dyn Source) -> Reply {
+    let query = head.target.split_once('?').map(|(_, query)| query).unwrap_or_default();
+    let with_history = !query.split('&').any(|parameter| parameter == "history=0");
+    Reply::json(true, source.overview(with_history).json())
+}
+
 fn liveness(_: &RequestHead, _: &dyn Source) -> Reply {
     Reply::json(true, json!({"status": "alive"}).to_string())
 }
@@ -175,7 +183,11 @@ fn readiness(_: &RequestHead, source: &dyn Source) -> Reply {
 
 #[cfg(test)]
 mod tests {
+    use std::time::UNIX_EPOCH;
+
     use super::*;
+    use crate::health::{History, Overview};
+    use crate::store::journal::Journal;
     use crate::store::sqlite::{DatabaseFile, FileAccess};
     use crate::system::secret::Secret;
 
@@ -187,6 +199,12 @@ mod tests {
             let (path, access) = ("/data/cts.db".into(), FileAccess::default());
             Report::initializing(&DatabaseFile { path, access }, "starting")
         }
+
+        fn overview(&self, with_history: bool) -> Overview {
+            let (journal, started_at) = (Journal::default(), UNIX_EPOCH);
+            let history = with_history.then(|| History::start().points());
+            Overview { report: self.report(), history, journal, started_at }
+        }
     }
 
     /// One that must not be asked.
@@ -194,6 +212,10 @@ mod tests {
 
     impl Source for Untouched {
         fn report(&self) -> Report {
+            unreachable!("the database was asked")
+        }
+
+        fn overview(&self, _: bool) -> Overview {
             unreachable!("the database was asked")
         }
     }

@@ -9,11 +9,12 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Kind, Result};
-use crate::health::{Conditions, Report, Subject, Surroundings, examine};
+use crate::health::{Conditions, History, Report, Subject, Surroundings, examine};
 use crate::migrate::{self, Task, heal_online};
 use crate::service::backup_watch::BackupWatch;
 use crate::service::prober::Question;
 use crate::service::start::start_entry;
+use crate::store::journal::Journal;
 use crate::store::{Database, ServerInstance, SiteLogEntry, Store, WaitPolicy, write_site_log};
 use crate::system::log::Log;
 
@@ -36,6 +37,7 @@ pub struct DatabaseThread {
     store: Box<dyn Store>,
     conditions: Conditions,
     backups: BackupWatch,
+    history: History,
     log: Log,
     /// The server whose schema was last found up to date.
     server: Option<ServerInstance>,
@@ -56,6 +58,7 @@ impl DatabaseThread {
         store: Box<dyn Store>,
         conditions: Conditions,
         backups: BackupWatch,
+        history: History,
         log: Log,
     ) -> DatabaseThread {
         let now = Instant::now();
@@ -65,6 +68,7 @@ impl DatabaseThread {
             store,
             conditions,
             backups,
+            history,
             log,
             reported_at: now,
             unusable_since: None,
@@ -83,17 +87,21 @@ impl DatabaseThread {
             Err(RecvTimeoutError::Timeout) => None,
             Err(RecvTimeoutError::Disconnected) => return None,
         };
-        let mut replies = Vec::new();
+        let (mut replies, mut readers) = (Vec::new(), Vec::new());
         // One report answers all questions asked before it.
         for question in first.into_iter().chain(questions.try_iter()) {
             match question {
                 Question::Report(reply) => replies.push(reply),
+                Question::Journal(reply) => readers.push(reply),
                 Question::Record(entry) => self.entries.push_back(entry),
                 Question::Close(reply) => return Some(Some(reply)),
             }
         }
         if !replies.is_empty() {
             self.answer(replies);
+        }
+        if !readers.is_empty() {
+            self.read_journal(readers);
         }
         self.write_entries();
         self.do_what_is_due();
@@ -110,6 +118,19 @@ impl DatabaseThread {
         // Another server is brought up to date at once.
         if !self.conditions.holds(Subject::Failover) && self.is_another_server() {
             self.next_write = Instant::now();
+        }
+    }
+
+    /// Reads the journal once for all that ask. Damage that is met is a fault of the database; that a table is missing or
+    /// altered shows in the report.
+    fn read_journal(&mut self, readers: Vec<Sender<Journal>>) {
+        let journal = self.store.read_journal();
+        for error in journal.errors.iter().filter(|error| error.is_damage()) {
+            self.conditions.record(Subject::Damage, &Err::<(), _>(error.clone()));
+        }
+        for reader in readers {
+            // The asking thread may have given up.
+            let _ = reader.send(journal.clone());
         }
     }
 
@@ -236,6 +257,7 @@ impl DatabaseThread {
         });
         let report = report.with_backups(self.backups.inspect());
         self.reported_at = Instant::now();
+        self.history.note(report.sample());
         self.log_change_of_status(&report);
         report
     }

@@ -6,21 +6,26 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Kind, Result};
-use crate::health::{Conditions, Report};
+use crate::health::{Conditions, History, Overview, Report};
 use crate::http::source::Source;
 use crate::service::backup_watch::BackupWatch;
 use crate::service::database_thread::DatabaseThread;
 use crate::service::upkeep::UpkeepThread;
+use crate::store::journal::Journal;
 use crate::store::{Database, SiteLogEntry, Store};
 use crate::system::log::Log;
 
 /// How long a request waits for a report.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long an overview waits for the journal, after its report has come: the database thread may have other work.
+const JOURNAL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What the database thread is asked.
 pub enum Question {
     /// For a report.
     Report(Sender<Report>),
+    /// For the journal.
+    Journal(Sender<Journal>),
     /// To write a row into `site_logs`, as soon as that is possible.
     Record(SiteLogEntry),
     /// To record the stop of the service, and to close the database.
@@ -33,6 +38,7 @@ pub struct Prober {
     database: Arc<dyn Database>,
     conditions: Conditions,
     backups: BackupWatch,
+    history: History,
     state: Arc<Mutex<ProberState>>,
 }
 
@@ -60,7 +66,8 @@ impl Prober {
             finished_at: Instant::now(),
             unanswered_since: None,
         };
-        Prober { database, conditions, backups, state: Arc::new(Mutex::new(state)) }
+        let (history, state) = (History::start(), Arc::new(Mutex::new(state)));
+        Prober { database, conditions, backups, history, state }
     }
 
     fn state(&self) -> MutexGuard<'_, ProberState> {
@@ -99,9 +106,27 @@ impl Prober {
     }
 
     fn unanswered(&self) -> Report {
-        Report::unreachable(&*self.database, &self.no_answer(REPORT_TIMEOUT))
+        let report = Report::unreachable(&*self.database, &self.no_answer(REPORT_TIMEOUT))
             .with_conditions(&self.conditions.current())
-            .with_backups(self.backups.inspect())
+            .with_backups(self.backups.inspect());
+        self.history.note(report.sample());
+        report
+    }
+
+    fn initializing(&self, activity: &str) -> Report {
+        let report =
+            Report::initializing(&*self.database, activity).with_backups(self.backups.inspect());
+        self.history.note(report.sample());
+        report
+    }
+
+    /// The journal, or an empty one where that takes too long.
+    fn journal(&self) -> Journal {
+        let questions = self.state().questions.clone();
+        let (reply, replies) = mpsc::channel();
+        let asked = questions.map(|questions| questions.send(Question::Journal(reply)));
+        let answer = asked.and_then(|_| replies.recv_timeout(JOURNAL_TIMEOUT).ok());
+        answer.unwrap_or_default()
     }
 
     /// Has a row written into `site_logs`. Does not wait for it; a service that stops writes it no more.
@@ -145,7 +170,8 @@ impl Prober {
         ready();
         let database = Arc::clone(&self.database);
         let (conditions, backups) = (self.conditions.clone(), self.backups.clone());
-        let mut thread = DatabaseThread::new(database, store, conditions, backups, log);
+        let history = self.history.clone();
+        let mut thread = DatabaseThread::new(database, store, conditions, backups, history, log);
         while let Some(closing) = thread.turn(&questions) {
             self.note_finished();
             if let Some(reply) = closing {
@@ -171,8 +197,7 @@ impl Source for Prober {
             (state.questions.clone(), state.activity.clone(), since)
         };
         let Some(questions) = questions else {
-            return Report::initializing(&*self.database, &activity)
-                .with_backups(self.backups.inspect());
+            return self.initializing(&activity);
         };
         // If a question is unanswered for so long, the next one would only wait as long: all slots for
         // clients would fill with requests that wait.
@@ -190,6 +215,14 @@ impl Source for Prober {
             }
             Err(_) => self.unanswered(),
         }
+    }
+
+    fn overview(&self, with_history: bool) -> Overview {
+        let report = self.report();
+        // A database that has not answered is not asked again.
+        let journal = if report.connected { self.journal() } else { Journal::default() };
+        let history = with_history.then(|| self.history.points());
+        Overview { report, history, journal, started_at: self.history.started_at() }
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use super::journal::{Journal, ReadJournal};
 use super::{
     Change, Damage, DamageScope, DatabaseIdentity, FailedStatement, Forecast, Inspect, Obstacle,
     OpenDatabase, RebuildCopy, Rebuilt, Settled, SiteLogEntry, Snapshot, StatementCounts,
@@ -89,6 +90,12 @@ impl OpenDatabase for Failing {
 
     fn storage_status(&self) -> StorageStatus {
         self.store.storage_status()
+    }
+}
+
+impl ReadJournal for Failing {
+    fn read_journal(&mut self) -> Journal {
+        self.store.read_journal()
     }
 }
 

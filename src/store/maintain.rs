@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use super::journal::ReadJournal;
 use super::{Change, OpenDatabase, SiteLogEntry, WaitPolicy};
 use crate::error::Result;
 use cts_schema::catalog::Index;
@@ -14,7 +15,7 @@ use cts_schema::constraint_exception::ConstraintException;
 pub const UPKEEP_THREAD: &str = "upkeep";
 
 /// An open database that can be written.
-pub trait Store: OpenDatabase {
+pub trait Store: OpenDatabase + ReadJournal {
     /// Takes the migration lock and begins a write transaction.
     ///
     /// # Errors

@@ -10,6 +10,7 @@ pub mod database_url;
 pub mod failing;
 pub mod finding;
 mod inspect;
+pub mod journal;
 mod maintain;
 #[cfg(feature = "postgres")]
 pub mod postgres;

@@ -21,6 +21,16 @@ pub struct BackupsJson<'r> {
     last: Option<LastBackupJson<'r>>,
     next_due_at: Option<String>,
     problem: Option<&'r str>,
+    /// Only in the overview.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    list: Option<Vec<ListedBackupJson<'r>>>,
+}
+
+#[derive(Serialize)]
+struct ListedBackupJson<'r> {
+    #[serde(flatten)]
+    backup: LastBackupJson<'r>,
+    problem: Option<&'r str>,
 }
 
 #[derive(Serialize)]
@@ -63,6 +73,7 @@ impl Report {
             last: state.last.as_ref().map(LastBackupJson::of),
             next_due_at: state.next_due_at().map(timestamp),
             problem: self.backup_problem.as_deref(),
+            list: None,
         })
     }
 
@@ -71,6 +82,17 @@ impl Report {
         let folder = self.backups.as_ref()?.folder.as_ref();
         let folder = folder.map(|folder| folder.display().to_string());
         Some(BackupsJson { folder, ..self.backups_json()? })
+    }
+
+    /// The object `backups` with the folder and the newest backups.
+    pub(super) fn backups_json_with_list(&self) -> Option<BackupsJson<'_>> {
+        let listed = |backup| {
+            let problem = LastBackup::fault(backup);
+            ListedBackupJson { backup: LastBackupJson::of(backup), problem }
+        };
+        let newest = self.backups.as_ref()?.newest.as_ref();
+        let list = newest.map(|newest| newest.iter().map(listed).collect());
+        Some(BackupsJson { list, ..self.backups_json_for_administrators()? })
     }
 
     /// Adds the backups to the text of `cts status`.

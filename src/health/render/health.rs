@@ -15,10 +15,6 @@ impl Report {
     pub fn health_json(&self) -> String {
         let TableCount { expected: total, existing, missing } =
             self.count(CRITICAL.iter().copied());
-        let pool = |pool: PoolState| {
-            let PoolState { connections, idle, max } = pool;
-            Pool { connections, idle, max }
-        };
         json_text(&Health {
             status: self.status(),
             database: HealthDatabase {
@@ -27,7 +23,7 @@ impl Report {
                 response_time: milliseconds(self.response_time, 1),
                 table_count: self.count(core_tables()).existing,
                 critical_tables: CriticalTables { total, existing, missing },
-                pool: self.pool.map(pool),
+                pool: self.pool.map(PoolJson::of),
             },
             migrations: MigrationCount {
                 applied: self.applied.len(),
@@ -65,14 +61,22 @@ struct HealthDatabase {
     table_count: usize,
     critical_tables: CriticalTables,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pool: Option<Pool>,
+    pool: Option<PoolJson>,
 }
 
+/// The connections to a server.
 #[derive(Serialize)]
-struct Pool {
+pub struct PoolJson {
     connections: u32,
     idle: u32,
     max: u32,
+}
+
+impl PoolJson {
+    pub fn of(pool: PoolState) -> PoolJson {
+        let PoolState { connections, idle, max } = pool;
+        PoolJson { connections, idle, max }
+    }
 }
 
 #[derive(Serialize)]

@@ -5,6 +5,7 @@ mod check_line;
 mod drift;
 mod format;
 mod health;
+mod overview;
 mod status;
 mod text;
 

@@ -5,7 +5,7 @@
 //! - [`url`], [`tls`], [`connect`], [`session`], [`settings`], [`row`], [`pool`], [`pooler`], [`error`]: connections, which [`client`] opens with
 //!   [`server_address`], within the bounds of [`answer_watch`] and [`answer_limits`] with [`reported_settings`]
 //! - [`cluster`], [`survey`], [`server_identity`], [`server_record`]: which host of the URL is used
-//! - [`inspect`], [`catalog`], [`constraint`], [`attributes`], [`ledger`], [`exceptions`], [`damage`], [`counters`]: what is in the database
+//! - [`inspect`], [`journal`], [`catalog`], [`constraint`], [`attributes`], [`ledger`], [`exceptions`], [`damage`], [`counters`]: what is in the database
 //! - [`lock`]: the migration lock; [`obstacles`]: what prevents the creation of missing objects
 //! - [`existing_table`], [`violations`], [`rebuild_plan`], [`refusals`], [`rebuild`], [`conversion`],
 //!   [`sequences`], [`rebuild_copy`]: the adoption of an older CTS
@@ -45,6 +45,7 @@ mod foreign_code;
 mod index;
 mod index_builds;
 mod inspect;
+mod journal;
 mod ledger;
 mod lock;
 mod obstacles;

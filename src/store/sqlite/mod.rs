@@ -5,7 +5,8 @@
 //!   `draft`.
 //! - Before a WAL is copied into the file: `wal_match` with `wal_file`, `wal_evidence`, `page_source` and
 //!   `page_tree`; after a journal was rolled back `hot_journal`.
-//! - Reading: `inspect`, `catalog`, `ledger`, `exceptions`, `damage`; for `cts doctor` `checkup`.
+//! - Reading: `inspect`, `catalog`, `ledger`, `exceptions`, `damage`; for `cts doctor` `checkup`, for
+//!   the overview `journal`.
 //! - `backup` with `backup_copy`, `running_copy` and `open_here`: copies of the database while programs write.
 //! - `restore` with `restore_draft`, `restore_intent` and `openers`:
 //!   a copy in the place of the database.
@@ -37,6 +38,7 @@ mod file_system;
 mod hot_journal;
 mod index;
 mod inspect;
+mod journal;
 mod ledger;
 mod litestream;
 mod lock;

@@ -109,6 +109,7 @@ mod clock;
 mod counters;
 mod drift;
 mod ledger;
+mod overview;
 mod plan;
 mod runs;
 

@@ -156,6 +156,7 @@ fn the_service_reports_the_lock_it_waits_for_and_then_starts() {
         assert!(answer.body.contains(&title(&mut holder)), "{}", answer.body);
         assert_eq!((service.get("/readyz").code, service.get("/livez").code), (503, 200));
         assert_eq!(service.get("/api/admin/migrations/status").json()["status"], "initializing");
+        assert_eq!(service.get("/api/admin/overview").json()["status"], "initializing");
         drop(holder);
         service.until_ready().until_status("healthy");
         assert_eq!(service.stop().0, Some(0));

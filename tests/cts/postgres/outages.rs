@@ -122,6 +122,9 @@ fn a_hanging_server_does_not_exhaust_threads_or_trigger_the_watchdog() {
             });
         }
     });
+    let overview = service.get("/api/admin/overview").json();
+    assert_eq!((&overview["success"], &overview["status"]), (&false.into(), &"unhealthy".into()));
+    assert!(overview["history"]["responseSeconds"][0].is_number(), "{overview}");
     let answers = answers.into_inner().unwrap();
     let slowest = answers.iter().map(|(took, _)| *took).max().unwrap();
     let most = answers.iter().map(|(_, count)| *count).max().unwrap();

@@ -22,7 +22,7 @@ fn reasons(service: &Service) -> Vec<String> {
 }
 
 /// The id of a thread of the service, by its name. Waits until the thread has been started.
-fn thread_id(service: &Service, name: &str) -> String {
+pub fn thread_id(service: &Service, name: &str) -> String {
     let mut id = None;
     await_within(Duration::from_secs(60), "the thread is started", || {
         let tasks = fs::read_dir(format!("/proc/{}/task", service.child.id())).unwrap();

@@ -12,6 +12,7 @@ mod log;
 mod long_wal;
 mod names;
 mod off_box;
+mod overview;
 mod overwritten;
 mod signals;
 mod trading_programs;

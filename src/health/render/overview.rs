@@ -1,0 +1,384 @@
+//! The body of `/api/admin/overview`. What is not known is `null`.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::backups::BackupsJson;
+use super::drift::exception_json;
+use super::format::{json_text, stored_timestamp, timestamp};
+use super::health::PoolJson;
+use crate::health::history::HistoryPoints;
+use crate::health::report::TableCount;
+use crate::health::{Overview, Reason, Report, Status};
+use crate::store::journal::{DayStatistics, LoggedEvent, LoggedText};
+use crate::system::version::{COMMIT, VERSION};
+use crate::system::visible::visible;
+use cts_schema::catalog::{CATEGORIES, CRITICAL, core_tables};
+use cts_schema::migration::AppliedMigration;
+
+/// How many characters of a text of `site_logs` are shown.
+const TEXT_CHARS_SHOWN: usize = 500;
+
+impl Overview {
+    /// The body of `/api/admin/overview`.
+    pub fn json(&self) -> String {
+        let Overview { report, history, journal, started_at } = self;
+        let status = report.status();
+        json_text(&OverviewJson {
+            success: report.connected,
+            status,
+            sentence: sentence(status),
+            reasons: report.sorted_reasons().into_iter().map(|r| reason(report, r)).collect(),
+            command: report.command().map(|command| command.text()),
+            database: database(report),
+            tables: tables(report),
+            migrations: migrations(report),
+            exceptions: report.exceptions.iter().map(exception_json).collect(),
+            accepted: report.accepted.iter().map(ToString::to_string).collect(),
+            history: history.as_ref().map(|points| HistoryJson::of(points, timestamp(report.at))),
+            backups: report.backups_json_with_list(),
+            archive: None,
+            statistics: journal.statistics.as_ref().map(StatisticsJson::of),
+            events: journal.events.as_ref().map(|events| events.iter().map(event).collect()),
+            version: VERSION,
+            commit: COMMIT,
+            started_at: timestamp(*started_at),
+            timestamp: timestamp(report.at),
+        })
+    }
+}
+
+/// What a status means.
+fn sentence(status: Status) -> &'static str {
+    match status {
+        Status::Healthy => "Everything expected is there and usable.",
+        Status::Degraded => "The database can be used, and a person should attend to it.",
+        Status::Unhealthy => "The database cannot be used.",
+        Status::Initializing => "The database is opened and brought up to date.",
+    }
+}
+
+fn reason<'r>(report: &Report, reason: &'r Reason) -> ReasonJson<'r> {
+    let severity = match reason {
+        Reason::Critical(_) => "critical",
+        Reason::Warning(_) => "warning",
+        Reason::Notice(_) => "notice",
+    };
+    let command = report.command_for(reason).map(|command| command.text());
+    ReasonJson { severity, text: reason.text(), command }
+}
+
+fn database(report: &Report) -> OverviewDatabase<'_> {
+    OverviewDatabase {
+        kind: report.backend.name(),
+        location: &report.location,
+        connected: report.connected,
+        response_seconds: report.response_time.map(seconds),
+        size_bytes: None,
+        wal_size_bytes: None,
+        disk_free_bytes: report.disk_free_bytes,
+        disk_total_bytes: report.disk_total_bytes,
+        pool: report.pool.map(PoolJson::of),
+    }
+}
+
+fn tables(report: &Report) -> OverviewTables {
+    let TableCount { expected, existing, .. } = report.count(core_tables());
+    let table = |name: &'static str| OverviewTable {
+        name,
+        exists: report.connected.then(|| report.tables.contains(&name)),
+        is_critical: CRITICAL.contains(&name),
+        rows: None,
+        is_exact: None,
+        size_bytes: None,
+    };
+    let categories = CATEGORIES.map(|category| {
+        let TableCount { expected, existing, .. } = report.count(category.tables.iter().copied());
+        OverviewCategory {
+            name: category.key,
+            complete: report.connected.then_some(expected == existing),
+            tables: category.tables.iter().copied().map(table).collect(),
+        }
+    });
+    OverviewTables {
+        expected,
+        existing: report.connected.then_some(existing),
+        measured_at: None,
+        categories: categories.into(),
+        others: Vec::new(),
+        others_omitted: 0,
+    }
+}
+
+fn migrations(report: &Report) -> OverviewMigrations<'_> {
+    OverviewMigrations {
+        status: report.migration_status(),
+        expected: report.expected_migrations,
+        applied: report.applied.iter().map(AppliedJson::of).collect(),
+        pending: &report.pending,
+    }
+}
+
+fn event(event: &LoggedEvent) -> EventJson {
+    let message = match &event.message {
+        LoggedText::Read(text) => shown(text),
+        LoggedText::TooLong(bytes) => format!("(a text of {bytes} bytes, which is not shown)"),
+    };
+    EventJson {
+        at: event.at.as_deref().map(|at| stored_timestamp(&shown(at))),
+        level: event.level.as_deref().map(shown),
+        message,
+    }
+}
+
+/// The beginning of a text of another program, each character visible. An escape is not cut.
+fn shown(text: &str) -> String {
+    let mut shown = String::new();
+    let mut chars = 0;
+    for character in text.chars() {
+        let mut bytes = [0; 4];
+        let next: Cow<'_, str> = visible(character.encode_utf8(&mut bytes));
+        chars += next.chars().count();
+        if chars >= TEXT_CHARS_SHOWN {
+            return shown + "…";
+        }
+        shown += &next;
+    }
+    shown
+}
+
+/// A duration in seconds, to the microsecond.
+fn seconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e6
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct OverviewJson<'r> {
+    success: bool,
+    status: Status,
+    sentence: &'static str,
+    reasons: Vec<ReasonJson<'r>>,
+    command: Option<&'static str>,
+    database: OverviewDatabase<'r>,
+    tables: OverviewTables,
+    migrations: OverviewMigrations<'r>,
+    exceptions: Vec<Value>,
+    accepted: Vec<String>,
+    history: Option<HistoryJson>,
+    backups: Option<BackupsJson<'r>>,
+    archive: Option<Value>,
+    statistics: Option<StatisticsJson<'r>>,
+    events: Option<Vec<EventJson>>,
+    version: &'static str,
+    commit: &'static str,
+    started_at: String,
+    timestamp: String,
+}
+
+#[derive(Serialize)]
+struct ReasonJson<'r> {
+    severity: &'static str,
+    text: &'r str,
+    command: Option<&'static str>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct OverviewDatabase<'r> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    location: &'r str,
+    connected: bool,
+    response_seconds: Option<f64>,
+    size_bytes: Option<u64>,
+    wal_size_bytes: Option<u64>,
+    disk_free_bytes: Option<u64>,
+    disk_total_bytes: Option<u64>,
+    pool: Option<PoolJson>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct OverviewTables {
+    expected: usize,
+    existing: Option<usize>,
+    measured_at: Option<String>,
+    categories: Vec<OverviewCategory>,
+    others: Vec<OtherTable>,
+    others_omitted: usize,
+}
+
+#[derive(Serialize)]
+struct OverviewCategory {
+    name: &'static str,
+    complete: Option<bool>,
+    tables: Vec<OverviewTable>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct OverviewTable {
+    name: &'static str,
+    exists: Option<bool>,
+    is_critical: bool,
+    rows: Option<u64>,
+    is_exact: Option<bool>,
+    size_bytes: Option<u64>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct OtherTable {
+    name: String,
+    rows: Option<u64>,
+    is_exact: Option<bool>,
+    size_bytes: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct OverviewMigrations<'r> {
+    status: &'static str,
+    expected: usize,
+    applied: Vec<AppliedJson<'r>>,
+    pending: &'r [String],
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct AppliedJson<'r> {
+    id: Option<i64>,
+    name: &'r str,
+    executed_at: Option<String>,
+    execution_seconds: Option<f64>,
+    checksum: Option<&'r str>,
+}
+
+impl<'r> AppliedJson<'r> {
+    fn of(row: &'r AppliedMigration) -> AppliedJson<'r> {
+        // A damaged row may hold no number, or a negative one.
+        let milliseconds = row.execution_time_ms.and_then(|ms| u64::try_from(ms).ok());
+        AppliedJson {
+            id: row.id,
+            name: &row.name,
+            executed_at: row.executed_at.as_deref().map(stored_timestamp),
+            execution_seconds: milliseconds.map(|ms| seconds(Duration::from_millis(ms))),
+            checksum: row.checksum.as_deref(),
+        }
+    }
+}
+
+/// Each list has one value a point, the oldest first; the last one is that of `endsAt`.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct HistoryJson {
+    interval_seconds: u64,
+    ends_at: String,
+    size_bytes: Vec<Option<u64>>,
+    wal_size_bytes: Vec<Option<u64>>,
+    disk_free_bytes: Vec<Option<u64>>,
+    response_seconds: Vec<Option<f64>>,
+    status: Vec<Option<Status>>,
+}
+
+impl HistoryJson {
+    fn of(history: &HistoryPoints, ends_at: String) -> HistoryJson {
+        let points = &history.points;
+        let micro = |value: f32| (f64::from(value) * 1e6).round() / 1e6;
+        HistoryJson {
+            interval_seconds: history.interval.as_secs(),
+            ends_at,
+            size_bytes: points.iter().map(|point| point.size_bytes).collect(),
+            wal_size_bytes: points.iter().map(|point| point.wal_size_bytes).collect(),
+            disk_free_bytes: points.iter().map(|point| point.disk_free_bytes).collect(),
+            response_seconds: points.iter().map(|p| p.response_seconds.map(micro)).collect(),
+            status: points.iter().map(|point| point.status).collect(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct StatisticsJson<'r> {
+    day: &'r str,
+    trades: Option<i64>,
+    wins: Option<i64>,
+    losses: Option<i64>,
+    profit: Option<f64>,
+    win_rate: Option<f64>,
+}
+
+impl<'r> StatisticsJson<'r> {
+    fn of(day: &'r DayStatistics) -> StatisticsJson<'r> {
+        let DayStatistics { day, trades, wins, losses, profit } = day;
+        let trades_known = trades.and_then(|trades| u32::try_from(trades).ok()).filter(|n| *n > 0);
+        let rate = wins.and_then(|wins| u32::try_from(wins).ok()).zip(trades_known);
+        let win_rate = rate.map(|(wins, trades)| f64::from(wins) / f64::from(trades));
+        let win_rate = win_rate.map(|rate| (rate * 1e6).round() / 1e6);
+        StatisticsJson {
+            day,
+            trades: *trades,
+            wins: *wins,
+            losses: *losses,
+            profit: *profit,
+            win_rate,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct EventJson {
+    at: Option<String>,
+    level: Option<String>,
+    message: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use super::*;
+    use crate::health::history::tests::full;
+    use crate::store::journal::{EVENTS_MAX, Journal, TEXT_CHARS_MAX};
+    use crate::store::sqlite::{DatabaseFile, FileAccess};
+
+    fn overview(history: Option<HistoryPoints>, message: LoggedText) -> Overview {
+        let database = DatabaseFile { path: "/data/cts.db".into(), access: FileAccess::default() };
+        let text = Some("\u{10ffff}".repeat(TEXT_CHARS_MAX));
+        let event = LoggedEvent { at: text.clone(), level: text, message };
+        let events = Some(vec![event; EVENTS_MAX]);
+        Overview {
+            report: Report::initializing(&database, "starting"),
+            history,
+            journal: Journal { events, ..Journal::default() },
+            started_at: UNIX_EPOCH,
+        }
+    }
+
+    #[test]
+    fn the_answer_with_the_history_of_a_full_day_is_below_100_kb() {
+        let plain = "x".repeat(TEXT_CHARS_MAX);
+        let mut overview = overview(Some(full()), LoggedText::Read(plain));
+        let events = overview.journal.events.iter_mut().flatten();
+        events.for_each(|event| (event.at, event.level) = (None, Some("info".into())));
+        let bytes = overview.json().len();
+        assert!((40_000..100_000).contains(&bytes), "{bytes} bytes");
+    }
+
+    #[test]
+    fn a_hostile_text_is_cut_and_each_of_its_characters_is_visible() {
+        for (text, end) in
+            [("a\u{202e}\u{7}b", "a\\u{202e}\\x07b"), ("\u{5d0}\u{627}", "\u{5d0}\u{627}")]
+        {
+            assert_eq!(shown(text), end);
+        }
+        let cut = shown(&"\u{202e}".repeat(TEXT_CHARS_MAX));
+        assert!(cut.ends_with("\\u{202e}…") && cut.chars().count() <= TEXT_CHARS_SHOWN, "{cut}");
+        let json = overview(None, LoggedText::TooLong(1 << 30)).json();
+        assert!(json.contains("(a text of 1073741824 bytes, which is not shown)"), "{json}");
+        assert!(json.len() < 100_000, "{} bytes", json.len());
+    }
+}
