@@ -97,7 +97,7 @@ install_all() {
     mkdir -p "$doc/docs" "$doc/examples"
     install -m 644 "$here"/systemd/cts-offsite.* "$doc/examples"
     install -m 644 "$here"/*.md "$doc"
-    install -m 644 "$here"/docs/*.md "$doc/docs"
+    install -m 644 "$here"/docs/*.md "$here"/docs/*.png "$doc/docs"
     say "  $doc"
     if [ -e /etc/default/cts ]; then
         say "  /etc/default/cts is kept as it is"

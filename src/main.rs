@@ -12,6 +12,7 @@ mod error;
 mod health;
 mod http;
 mod migrate;
+mod page;
 mod service;
 mod store;
 mod system;

@@ -18,7 +18,6 @@ use super::room::refuse_full_disk;
 use crate::error::{Error, Kind, Result};
 use crate::store::{Backend, BackupLock, BackupSubject, Database, WaitPolicy};
 use crate::system::clock::UtcTime;
-use crate::system::size::Bytes;
 use crate::system::version::VERSION;
 
 /// Which part of the room of a copy its compressed form is taken to need, beside it, before it is known: half.
@@ -168,9 +167,9 @@ fn copy_whole(
     subject: &BackupSubject,
     wait: &WaitPolicy<'_>,
 ) -> Result<()> {
-    let needed = Bytes(subject.size_bytes);
+    let needed = subject.size_bytes >> 10;
     let with_figures = |error: Error| match error.is_disk_full() {
-        true => error.note(format!("the backup needs about {needed}")),
+        true => error.note(format!("the backup needs about {needed} KiB")),
         false => error,
     };
     database.copy_to(copy.path(), copy.file(), wait).map_err(with_figures)?;

@@ -13,7 +13,6 @@ use crate::error::Result;
 use crate::store::WaitPolicy;
 use crate::system::clock::UtcTime;
 use crate::system::output::{print_json, print_lines};
-use crate::system::size::Bytes;
 use crate::system::visible::Lines;
 
 /// How long the database is waited for, to tell which of the backups are its own.
@@ -57,9 +56,9 @@ fn text(listing: &BackupListing, folder: &std::path::Path, now: SystemTime) -> L
             None => "not restored for a trial".into(),
         };
         lines.add(format_args!(
-            "{file}  {} old  {}  schema {schema}  proved {proved_at}, {drilled}; {}",
+            "{file}  {} old  {} KiB  schema {schema}  proved {proved_at}, {drilled}; {}",
             age(manifest, now),
-            Bytes(*size_bytes),
+            size_bytes >> 10,
             keeping(&listed.keeping, manifest)
         ));
         for fault in &listed.faults {

@@ -9,7 +9,6 @@ use crate::migrate::assessment::Assessment;
 use crate::migrate::outlook::{MissingObject, Outlook};
 use crate::store::schema::Schema;
 use crate::store::{Damage, MissingRights, Orphans, Snapshot, StorageStatus};
-use crate::system::size::Bytes;
 use cts_schema::catalog::{Alteration, CRITICAL, Drift, Object};
 use cts_schema::constraint_exception::{ConstraintException, Rule};
 
@@ -52,6 +51,16 @@ impl Status {
         }
     }
 
+    /// What it means.
+    pub fn sentence(self) -> &'static str {
+        match self {
+            Status::Healthy => "Everything expected is there and usable.",
+            Status::Degraded => "The database can be used, and a person should attend to it.",
+            Status::Unhealthy => "The database cannot be used.",
+            Status::Initializing => "The database is opened and brought up to date.",
+        }
+    }
+
     /// Whether trading programs can use the database.
     pub fn is_usable(self) -> bool {
         matches!(self, Status::Healthy | Status::Degraded)
@@ -79,6 +88,15 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// How much it matters, as a word of the JSON: `critical`, `warning` or `notice`.
+    pub fn severity(&self) -> &'static str {
+        match self {
+            Reason::Critical(_) => "critical",
+            Reason::Warning(_) => "warning",
+            Reason::Notice(_) => "notice",
+        }
+    }
+
     /// The sentence.
     pub fn text(&self) -> &str {
         match self {
@@ -362,7 +380,7 @@ fn rights_reason(rights: &MissingRights) -> Reason {
 /// What the free space of the disk gives reason for; nothing if it is unknown.
 pub fn disk_reason(storage: &StorageStatus) -> Option<Reason> {
     let (free, total) = (storage.free_bytes?, storage.total_bytes?);
-    let text = format!("{} are free on the disk of the database", Bytes(free));
+    let text = format!("{} MiB are free on the disk of the database", free >> 20);
     match free {
         _ if free < DISK_FULL_BYTES => Some(Reason::Critical(text)),
         _ if free < DISK_LOW_BYTES && free < total / 20 => Some(Reason::Warning(text)),

@@ -9,6 +9,7 @@ use crate::http::access::HttpAccess;
 use crate::http::conditional;
 use crate::http::head::RequestHead;
 use crate::http::source::Source;
+use crate::page;
 
 /// A path, who may ask for it, and what answers it.
 struct Route {
@@ -24,10 +25,13 @@ enum Audience {
     Everyone,
     /// Those whom the rules of access call administrators.
     Administrators,
+    /// The same people in a browser: a refusal is a page, which asks for the token where there is one.
+    Browsers,
 }
 
 /// Every path there is, in the order in which a 404 names them.
-const ROUTES: [Route; 5] = [
+const ROUTES: [Route; 6] = [
+    Route { path: "/", audience: Audience::Browsers, reply: status_page },
     Route { path: "/api/health/database", audience: Audience::Everyone, reply: health },
     Route {
         path: "/api/admin/migrations/status",
@@ -44,6 +48,8 @@ const ROUTES: [Route; 5] = [
 pub enum ContentType {
     /// JSON.
     Json,
+    /// HTML.
+    Html,
 }
 
 impl ContentType {
@@ -51,6 +57,7 @@ impl ContentType {
     pub fn header(self) -> &'static str {
         match self {
             ContentType::Json => "application/json",
+            ContentType::Html => "text/html; charset=utf-8",
         }
     }
 }
@@ -139,6 +146,7 @@ pub fn reply_to(head: &RequestHead, access: &HttpAccess, source: &dyn Source) ->
     let refused = match route.audience {
         Audience::Everyone => None,
         Audience::Administrators => access.refuse_admin(head.authorization.as_deref()),
+        Audience::Browsers => access.refuse_admin(head.authorization.as_deref()).map(refusal_page),
     };
     let reply = refused.unwrap_or_else(|| (route.reply)(head, source));
     conditional::apply(reply, head.if_none_match.as_deref())
@@ -148,6 +156,28 @@ pub fn reply_to(head: &RequestHead, access: &HttpAccess, source: &dyn Source) ->
 fn unknown_path(path: &str) -> Reply {
     let paths: Vec<&str> = ROUTES.iter().map(|route| route.path).collect();
     Reply::error(404, &format!("unknown path {path}; there are {}", paths.join(", ")))
+}
+
+fn status_page(_: &RequestHead, source: &dyn Source) -> Reply {
+    let page = page::of_report(&source.report());
+    let tag = HeaderField::new("ETag", page::entity_tag(&page));
+    html(200, page).with_header(tag)
+}
+
+/// A refusal as a page: one that asks for the token, or one with the reason.
+fn refusal_page(refusal: Reply) -> Reply {
+    let page = match refusal.status_code {
+        401 => page::asking_for_token(),
+        _ => page::not_permitted(),
+    };
+    let own = html(refusal.status_code, page);
+    refusal.headers.into_iter().fold(own, Reply::with_header)
+}
+
+fn html(status_code: u16, body: String) -> Reply {
+    Reply::new(status_code, ContentType::Html, body)
+        .with_header(HeaderField::new("Content-Security-Policy", page::security_policy()))
+        .with_header(HeaderField::new("Referrer-Policy", "no-referrer"))
 }
 
 fn health(_: &RequestHead, source: &dyn Source) -> Reply {

@@ -1,6 +1,8 @@
 //! The bytes of a response, written with `tiny_http`. Only the writer of that crate is used, and only
 //! here: its server must not face a network (it has no timeouts and no limit on connections).
 
+use std::borrow::Cow;
+
 use tiny_http::{HTTPVersion, Header, Response};
 
 use crate::http::reply::{ContentType, Reply};
@@ -24,6 +26,7 @@ pub struct ResponseFormat {
 pub fn serialize(reply: &Reply, format: ResponseFormat) -> Vec<u8> {
     let body = match reply.content_type {
         ContentType::Json => visible_json(&reply.body),
+        ContentType::Html => Cow::Borrowed(&*reply.body),
     };
     let mut response = Response::from_string(body)
         .with_status_code(reply.status_code)

@@ -12,7 +12,7 @@ use crate::http::exchange::Request;
 use crate::http::gate::{Gate, Responder};
 use crate::http::listener::listen;
 use crate::http::refusal_log::RefusalLog;
-use crate::http::reply::{Reply, reply_to};
+use crate::http::reply::{ContentType, Reply, reply_to};
 use crate::http::response::{ResponseFormat, serialize};
 use crate::http::source::Source;
 use crate::system::address::of_own_listener;
@@ -86,7 +86,9 @@ impl<S: Source + 'static> Responder for SourceResponder<S> {
                 ResponseFormat { is_http_1_1: true, omits_body: false },
             ),
         };
-        if reply.is_refusal() {
+        // A browser that has no token yet is asked for it; that is no event.
+        let is_question = reply.status_code == 401 && reply.content_type == ContentType::Html;
+        if reply.is_refusal() && !is_question {
             self.refusals.record(&reply, client.ip());
         }
         serialize(&reply, format)

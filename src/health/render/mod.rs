@@ -11,4 +11,4 @@ mod text;
 
 pub use check_line::{BackupFigures, Counts, check_line};
 pub use drift::drift_json;
-pub use format::timestamp;
+pub use format::{stored_timestamp, timestamp};

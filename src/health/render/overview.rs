@@ -30,7 +30,7 @@ impl Overview {
         json_text(&OverviewJson {
             success: report.connected,
             status,
-            sentence: sentence(status),
+            sentence: status.sentence(),
             reasons: report.sorted_reasons().into_iter().map(|r| reason(report, r)).collect(),
             command: report.command().map(|command| command.text()),
             database: database(report),
@@ -51,24 +51,9 @@ impl Overview {
     }
 }
 
-/// What a status means.
-fn sentence(status: Status) -> &'static str {
-    match status {
-        Status::Healthy => "Everything expected is there and usable.",
-        Status::Degraded => "The database can be used, and a person should attend to it.",
-        Status::Unhealthy => "The database cannot be used.",
-        Status::Initializing => "The database is opened and brought up to date.",
-    }
-}
-
 fn reason<'r>(report: &Report, reason: &'r Reason) -> ReasonJson<'r> {
-    let severity = match reason {
-        Reason::Critical(_) => "critical",
-        Reason::Warning(_) => "warning",
-        Reason::Notice(_) => "notice",
-    };
     let command = report.command_for(reason).map(|command| command.text());
-    ReasonJson { severity, text: reason.text(), command }
+    ReasonJson { severity: reason.severity(), text: reason.text(), command }
 }
 
 fn database(report: &Report) -> OverviewDatabase<'_> {

@@ -16,7 +16,6 @@ use crate::error::{Error, Kind};
 use crate::store::FileOwner;
 use crate::store::finding::{Finding, Group};
 use crate::system::shell::word;
-use crate::system::size::Bytes;
 use crate::system::users;
 
 /// Write permission of all users in the mode of a folder.
@@ -169,7 +168,7 @@ impl FileState {
     /// The size of the WAL. `None` if it is long: the status of the storage says why.
     fn wal_size(&self) -> Option<Finding> {
         let PathState::Exists(found) = self.wal else { return None };
-        let what = Bytes(found.size_bytes).to_string();
+        let what = format!("{} KiB", found.size_bytes >> 10);
         (found.size_bytes < LONG_WAL_BYTES).then(|| Finding::good(Group::Files, "WAL", what))
     }
 
@@ -211,10 +210,10 @@ impl FileState {
 fn mode(name: &str, path: &Path, found: Attributes, group: bool) -> Finding {
     let (allowed, mode) = (file_mode(group), found.mode & 0o777);
     let what = format!(
-        "{}, mode {mode:04o}, owner {}, {}",
+        "{}, mode {mode:04o}, owner {}, {} KiB",
         path.display(),
         users::name(found.uid),
-        Bytes(found.size_bytes)
+        found.size_bytes >> 10
     );
     let why = if mode & !allowed != 0 {
         "other users have access"

@@ -31,7 +31,6 @@ use crate::store::{
 };
 use crate::system::clock::UtcTime;
 use crate::system::shell::word;
-use crate::system::size::Bytes;
 use crate::system::users;
 
 impl Restore for DatabaseFile {
@@ -154,7 +153,7 @@ impl Present {
             }
             None => None,
             Some(0) => Some(format!("{shown}: an empty file")),
-            Some(bytes) => Some(format!("{shown}: {}", Bytes(bytes))),
+            Some(bytes) => Some(format!("{shown}: {} KiB", bytes >> 10)),
         }
     }
 }

@@ -14,6 +14,7 @@ mod names;
 mod off_box;
 mod overview;
 mod overwritten;
+mod page;
 mod signals;
 mod trading_programs;
 mod under_systemd;

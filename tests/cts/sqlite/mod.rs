@@ -3,7 +3,6 @@
 mod adoption;
 mod backup;
 mod backup_proof;
-mod console;
 mod damage;
 mod definitions;
 mod doctor;

@@ -1,5 +1,6 @@
 //! What the tests share. There are no tests here.
 
+pub mod browser;
 #[cfg(feature = "postgres")]
 pub mod certs;
 #[cfg(feature = "postgres")]
