@@ -15,6 +15,7 @@ use crate::error::{Error, Kind, Result};
 use crate::store::DatabaseIdentity;
 use crate::system::errno::errno_of;
 use crate::system::new_file::create_folders;
+use crate::system::size::Bytes;
 use crate::system::small_file::{self, SETTINGS_BYTES_MAX};
 
 /// The mode of a folder of backups: they hold keys of exchanges.
@@ -47,10 +48,10 @@ impl StoredBackup {
     /// What was made, for the log.
     pub fn summary(&self) -> String {
         let Manifest { size_bytes, tables, .. } = &self.manifest;
-        let (size_kib, rows) = (size_bytes >> 10, tables.values().sum::<u64>());
+        let (size, rows) = (Bytes(*size_bytes), tables.values().sum::<u64>());
         let tables = tables.len();
         let path = self.path.display();
-        format!("Backup {path}: {size_kib} KiB, {tables} tables with {rows} rows")
+        format!("Backup {path}: {size}, {tables} tables with {rows} rows")
     }
 }
 

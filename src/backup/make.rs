@@ -18,6 +18,7 @@ use super::room::refuse_full_disk;
 use crate::error::{Error, Kind, Result};
 use crate::store::{Backend, BackupLock, BackupSubject, Database, WaitPolicy};
 use crate::system::clock::UtcTime;
+use crate::system::size::Bytes;
 use crate::system::version::VERSION;
 
 /// Which part of the room of a copy its compressed form is taken to need, beside it, before it is known: half.
@@ -167,9 +168,9 @@ fn copy_whole(
     subject: &BackupSubject,
     wait: &WaitPolicy<'_>,
 ) -> Result<()> {
-    let needed = subject.size_bytes >> 10;
+    let needed = Bytes(subject.size_bytes);
     let with_figures = |error: Error| match error.is_disk_full() {
-        true => error.note(format!("the backup needs about {needed} KiB")),
+        true => error.note(format!("the backup needs about {needed}")),
         false => error,
     };
     database.copy_to(copy.path(), copy.file(), wait).map_err(with_figures)?;

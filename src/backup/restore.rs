@@ -15,6 +15,7 @@ use crate::store::{
     SiteLogEntry, Store, WaitPolicy, interrupted, write_site_log,
 };
 use crate::system::clock::UtcTime;
+use crate::system::size::Bytes;
 use crate::system::version::VERSION;
 
 /// One thing that a restore does.
@@ -126,9 +127,9 @@ pub fn plan(
     let needed = backup.content_bytes;
     if let Some(free) = place.free_bytes.filter(|free| *free < needed.saturating_add(RESERVE_BYTES))
     {
-        let (needed, free, reserve) = (needed >> 10, free >> 10, RESERVE_BYTES >> 10);
+        let (needed, free, reserve) = (Bytes(needed), Bytes(free), Bytes(RESERVE_BYTES));
         let what = format!(
-            "the restored database needs about {needed} KiB beside the one that is kept, and {free} KiB are free there, of which {reserve} KiB are to stay free"
+            "the restored database needs about {needed} beside the one that is kept, and {free} are free there, of which {reserve} are to stay free"
         );
         return Err(Error::new(Kind::Io, what)
             .at(place.location)

@@ -7,6 +7,7 @@ use rustix::process::{Resource, getrlimit};
 
 use super::failure::{NO_ROOM, failed};
 use crate::error::{Cause, Error, Kind, Result};
+use crate::system::size::Bytes;
 
 /// Bytes that stay free, whatever is written: those below which the health of the database is `unhealthy`.
 pub const RESERVE_BYTES: u64 = 16 << 20;
@@ -27,10 +28,9 @@ pub fn refuse_low_disk(folder: &Path, backup_bytes: u64) -> Result<()> {
 /// [`Kind::Io`] with the figures; or what is free cannot be read.
 pub fn refuse_full_disk(folder: &Path, what: &str, needed_bytes: u64) -> Result<()> {
     if let Some(limit) = getrlimit(Resource::Fsize).current.filter(|limit| *limit < needed_bytes) {
-        let (limit, needed) = (limit >> 10, needed_bytes.div_ceil(1 << 10));
-        let text = format!(
-            "{what} needs about {needed} KiB, and files may not grow beyond {limit} KiB here"
-        );
+        let (limit, needed) = (Bytes(limit), Bytes(needed_bytes));
+        let text =
+            format!("{what} needs about {needed}, and files may not grow beyond {limit} here");
         return Err(Error::new(Kind::Io, text).at(folder.display()).remedy(
             "raise the limit on the size of files (`ulimit -f`, LimitFSIZE=) and run it again",
         ));
@@ -46,9 +46,9 @@ fn refuse_little_room(folder: &Path, what: &str, needed_bytes: u64) -> Result<()
     if disk.f_blocks == 0 || free_bytes >= needed_bytes.saturating_add(RESERVE_BYTES) {
         return Ok(());
     }
-    let (free, needed, reserve) = (free_bytes >> 10, needed_bytes >> 10, RESERVE_BYTES >> 10);
+    let (free, needed, reserve) = (Bytes(free_bytes), Bytes(needed_bytes), Bytes(RESERVE_BYTES));
     let text = format!(
-        "{what} needs about {needed} KiB, and {free} KiB are free there, of which {reserve} KiB are to stay free"
+        "{what} needs about {needed}, and {free} are free there, of which {reserve} are to stay free"
     );
     Err(Error::new(Kind::Io, text).at(folder.display()).caused_by(Cause::DiskFull).remedy(NO_ROOM))
 }

@@ -13,6 +13,7 @@ use crate::error::Result;
 use crate::store::WaitPolicy;
 use crate::system::clock::UtcTime;
 use crate::system::output::{print_json, print_lines};
+use crate::system::size::Bytes;
 use crate::system::visible::Lines;
 
 /// How long the database is waited for, to tell which of the backups are its own.
@@ -56,9 +57,9 @@ fn text(listing: &BackupListing, folder: &std::path::Path, now: SystemTime) -> L
             None => "not restored for a trial".into(),
         };
         lines.add(format_args!(
-            "{file}  {} old  {} KiB  schema {schema}  proved {proved_at}, {drilled}; {}",
+            "{file}  {} old  {}  schema {schema}  proved {proved_at}, {drilled}; {}",
             age(manifest, now),
-            size_bytes >> 10,
+            Bytes(*size_bytes),
             keeping(&listed.keeping, manifest)
         ));
         for fault in &listed.faults {

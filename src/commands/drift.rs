@@ -2,6 +2,7 @@
 
 use crate::migrate::outlook::{MissingObject, Outlook};
 use crate::store::schema::Schema;
+use crate::system::count::counts;
 use crate::system::visible::Lines;
 use cts_schema::catalog::Drift;
 use cts_schema::constraint_exception::ConstraintException;
@@ -50,10 +51,11 @@ pub fn drift_text(
             expected.tables.len()
         ));
     } else {
-        let counters = match drift.counters.len() {
-            0 => String::new(),
-            behind => format!(", {behind} counters behind their ids"),
-        };
+        let found = counts(&[
+            (drift.missing.len(), "missing", "missing"),
+            (drift.altered.len(), "altered", "altered"),
+            (drift.counters.len(), "counter behind its ids", "counters behind their ids"),
+        ]);
         let is_repairable = |found: &MissingObject| matches!(found.outlook, Outlook::Repairable(_));
         let repairable = missing.iter().filter(|found| is_repairable(found)).count();
         let remedy = match (repairable == drift.missing.len(), drift.counters.len() + repairable) {
@@ -61,11 +63,7 @@ pub fn drift_text(
             (true, _) => "; `cts repair` puts back what is missing",
             (false, _) => "; `cts repair` puts back what nothing is in the way of",
         };
-        text.add(format_args!(
-            "drift: {} missing, {} altered{counters}{remedy}",
-            drift.missing.len(),
-            drift.altered.len()
-        ));
+        text.add(format_args!("drift: {found}{remedy}"));
     }
     text
 }

@@ -11,9 +11,10 @@ use crate::backup::{
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::store::{Backend, Database, WaitPolicy};
-use crate::system::log::Log;
+use crate::system::log::{Log, Verbosity};
 use crate::system::output::print_lines;
 use crate::system::shell::word;
+use crate::system::size::Bytes;
 use crate::system::visible::Lines;
 
 /// Puts a backup in place of the database, or of none at the path `to`; with `dry_run` prints what would be done.
@@ -45,7 +46,11 @@ pub fn run(
         log.info(format_args!("Restoring {}", summary(&plan)));
         let restored = execute_restore(target, plan, &backup, wait)?;
         log.info(format_args!("✓ Restored {}", restored.plan.place.location));
-        print_lines(&restored_text(&restored, own.identity().backend, to.is_some())).map(|()| 0)
+        let mut lines = restored_text(&restored);
+        if config.verbosity > Verbosity::Quiet {
+            add_advice(&mut lines, &restored.plan, own.identity().backend, to.is_some());
+        }
+        print_lines(&lines).map(|()| 0)
     })
 }
 
@@ -87,7 +92,7 @@ fn plan_text(plan: &RestorePlan) -> Lines {
         None => lines.add(format_args!("There now: nothing at {}", plan.place.location)),
     }
     if let Some(free) = plan.place.free_bytes {
-        lines.add(format_args!("Free on that disk: {} KiB", free >> 10));
+        lines.add(format_args!("Free on that disk: {}", Bytes(free)));
     }
     lines.add("Would do:");
     for (number, step) in (1..).zip(&plan.steps) {
@@ -96,20 +101,24 @@ fn plan_text(plan: &RestorePlan) -> Lines {
     lines
 }
 
-fn restored_text(restored: &Restored, backend: Backend, is_elsewhere: bool) -> Lines {
+fn restored_text(Restored { content, .. }: &Restored) -> Lines {
     let mut lines = Lines::new();
-    let Restored { plan, content } = restored;
     let width = content.tables.iter().map(|table| table.table.len()).max().unwrap_or_default();
     for table in &content.tables {
         lines.add(format_args!("{:width$}  {:>10} rows", table.table, table.rows));
     }
     lines.add(format_args!("{} tables, {} rows", content.tables.len(), content.rows()));
+    lines
+}
+
+/// Adds what to do next.
+fn add_advice(lines: &mut Lines, plan: &RestorePlan, backend: Backend, is_elsewhere: bool) {
     if is_elsewhere {
         let path = word(Path::new(&plan.place.location));
         lines.add(format_args!(
             "Look at it with `cts --db {path} status`; the database in use is as it was."
         ));
-        return lines;
+        return;
     }
     let start = match backend {
         Backend::Sqlite => "Start cts (`systemctl start cts`), then the trading programs.",
@@ -121,5 +130,4 @@ fn restored_text(restored: &Restored, backend: Backend, is_elsewhere: bool) -> L
             "The database before is kept as {kept}: delete it when you are satisfied."
         ));
     }
-    lines
 }

@@ -17,6 +17,7 @@ use crate::error::{Kind, Result};
 use crate::store::finding::{Finding, Group};
 use crate::system::deadline::BackgroundTask;
 use crate::system::shell::word;
+use crate::system::size::Bytes;
 use crate::system::users;
 
 /// How many backups are named; the others are counted.
@@ -128,8 +129,7 @@ fn newest(state: &BackupState) -> Finding {
             _ => attention("none yet; their folder does not exist".into()).remedy("cts backup"),
         };
     };
-    let size_kib = last.record.size_bytes >> 10;
-    let file = format!("{}, {size_kib} KiB", last.record.file);
+    let file = format!("{}, {}", last.record.file, Bytes(last.record.size_bytes));
     match last.age {
         Age::Future => attention(format!("{file}, dated in the future: its age is unknown"))
             .remedy("timedatectl; cts backup makes one with the time of now"),

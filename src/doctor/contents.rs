@@ -14,6 +14,7 @@ use crate::migrate::outlook::{MissingObject, Outlook, missing_objects};
 use crate::store::finding::{Finding, Group};
 use crate::store::schema::Schema;
 use crate::store::{Database, FileOwner, Origin, Snapshot, StorageStatus, WaitPolicy};
+use crate::system::size::Bytes;
 use cts_schema::catalog::{CRITICAL, Drift, Object};
 
 /// How long a lock on the whole database is waited for.
@@ -69,7 +70,7 @@ fn disk(storage: &StorageStatus) -> Option<Finding> {
     let remedy = "free some space on it: df -h, du -xh --max-depth=2";
     Some(match disk_reason(storage) {
         None => {
-            let what = format!("{} MiB of {} MiB", free >> 20, total >> 20);
+            let what = format!("{} of {}", Bytes(free), Bytes(total));
             Finding::good(Group::Files, name, what)
         }
         Some(Reason::Warning(what) | Reason::Notice(what)) => {

@@ -51,7 +51,7 @@ pub fn run(config: &Config, as_json: bool) -> Result<u8> {
     let clock = BackgroundTask::start("clock", clock::examine)?;
     let backups = BackupExamination::start(config)?;
 
-    let mut findings = settings::examine(config);
+    let mut findings = settings::examine(config, as_json || config.verbosity == Verbosity::Verbose);
     let database = database
         .until(deadline)
         .unwrap_or_else(|_| DatabaseExamination::unanswered(&*config.database, unanswered(config)));

@@ -18,10 +18,11 @@ use crate::system::small_file::{self, SETTINGS_BYTES_MAX};
 use crate::system::users;
 use crate::system::version::{COMMIT, VERSION};
 
-/// Examines the settings of this run.
-pub fn examine(config: &Config) -> Vec<Finding> {
+/// Examines the settings of this run; those that have their default are shown where that is asked for.
+pub fn examine(config: &Config, shows_defaults: bool) -> Vec<Finding> {
+    let is_shown = |setting: &&Setting| shows_defaults || setting.source != SettingSource::Default;
     let mut findings = vec![run()];
-    findings.extend(config.settings.iter().map(setting));
+    findings.extend(config.settings.iter().filter(is_shown).map(setting));
     findings.extend(notices(config).into_iter().map(|notice| {
         Finding::attention(Group::Configuration, "settings", notice.text)
             .remedy("correct the setting, if this is not meant so")

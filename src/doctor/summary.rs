@@ -4,6 +4,7 @@ use serde_json::json;
 
 use crate::error::Result;
 use crate::store::finding::{Finding, Grade};
+use crate::system::count::counts;
 use crate::system::log::Verbosity;
 use crate::system::output::{print_json, print_lines};
 use crate::system::version::VERSION;
@@ -117,12 +118,13 @@ fn text_report(status: DoctorStatus, findings: &[Finding], verbosity: Verbosity)
         }
     }
     let count = |grade| findings.iter().filter(|finding| finding.grade == grade).count();
-    let attention = format!("{} attention", count(Grade::Attention));
     let summary = match status {
         DoctorStatus::Good => "all good".to_string(),
-        DoctorStatus::Attention => attention,
-        DoctorStatus::Bad => format!("{} bad, {attention}", count(Grade::Bad)),
-        DoctorStatus::Unknown => format!("{} unknown, {attention}", count(Grade::Unknown)),
+        _ => counts(&[
+            (count(Grade::Bad), "bad", "bad"),
+            (count(Grade::Unknown), "unknown", "unknown"),
+            (count(Grade::Attention), "attention", "attention"),
+        ]),
     };
     text.add(format_args!("{summary}; nothing was changed"));
     text
@@ -162,7 +164,7 @@ mod tests {
         assert_eq!(
             text.as_str(),
             "files\n  ✓ file: what\n      do it\n  ✗ file: a\\x1b[31m b\n      do it\n\
-             1 bad, 0 attention; nothing was changed\n"
+             1 bad; nothing was changed\n"
         );
         let text = text_report(DoctorStatus::of(&all), &all, Verbosity::Quiet);
         let text = text.as_str();

@@ -9,6 +9,7 @@ use crate::migrate::assessment::Assessment;
 use crate::migrate::outlook::{MissingObject, Outlook};
 use crate::store::schema::Schema;
 use crate::store::{Damage, MissingRights, Orphans, Snapshot, StorageStatus};
+use crate::system::size::Bytes;
 use cts_schema::catalog::{Alteration, CRITICAL, Drift, Object};
 use cts_schema::constraint_exception::{ConstraintException, Rule};
 
@@ -380,7 +381,7 @@ fn rights_reason(rights: &MissingRights) -> Reason {
 /// What the free space of the disk gives reason for; nothing if it is unknown.
 pub fn disk_reason(storage: &StorageStatus) -> Option<Reason> {
     let (free, total) = (storage.free_bytes?, storage.total_bytes?);
-    let text = format!("{} MiB are free on the disk of the database", free >> 20);
+    let text = format!("{} are free on the disk of the database", Bytes(free));
     match free {
         _ if free < DISK_FULL_BYTES => Some(Reason::Critical(text)),
         _ if free < DISK_LOW_BYTES && free < total / 20 => Some(Reason::Warning(text)),

@@ -8,7 +8,7 @@ use std::path::Path;
 use super::event::Outcome;
 use super::{Task, render, run};
 use crate::error::Result;
-use crate::store::{Database, DatabaseIdentity, Store, UpkeepOpener, WaitPolicy};
+use crate::store::{Backend, Database, DatabaseIdentity, Store, UpkeepOpener, WaitPolicy};
 use crate::system::log::Log;
 use crate::system::shell::word;
 use crate::system::version::VERSION;
@@ -42,7 +42,8 @@ pub fn initialise(
         Ok(())
     })?;
     let mut store = opened.store;
-    let DatabaseIdentity { schema, location, absent, .. } = store.identity();
+    let identity = store.identity();
+    let DatabaseIdentity { schema, location, .. } = &identity;
     log.info(format_args!("Database: {location}"));
     for message in opened.messages {
         log.info(message);
@@ -55,10 +56,11 @@ pub fn initialise(
     let outcome = built.unwrap_or(done);
     let is_new = outcome.created_schema();
     if is_new {
-        log.info(format_args!("New database: {absent} at {location} before this run"));
+        log.info(format_args!("✓ Created {}", created(&identity)));
+        log.info(format_args!("Look at it with `{}`", look(&identity)));
     }
     if let Some(folder) = opened.created_folder.filter(|_| is_new) {
-        log.warn(created_folder(&location, &folder));
+        log.warn(created_folder(location, &folder));
     }
     render::log_outcome(log, &outcome);
     let settled = store.settle(wait)?;
@@ -67,6 +69,26 @@ pub fn initialise(
     }
     render::log_totals(log, schema, &outcome);
     Ok(Initialised { store, outcome, is_new, upkeep: settled.upkeep })
+}
+
+/// What was created: the file and its mode, or the tables on a server.
+fn created(identity: &DatabaseIdentity) -> String {
+    let DatabaseIdentity { location, schema, .. } = identity;
+    let tables = schema.expected.tables.len();
+    let mode = match identity.backend {
+        Backend::Sqlite => fs::metadata(location).ok().map(|found| found.mode() & 0o777),
+        Backend::Postgresql => None,
+    };
+    let mode = mode.map(|mode| format!(", mode {mode:04o}")).unwrap_or_default();
+    format!("{location} ({tables} tables{mode})")
+}
+
+/// The command that shows it.
+fn look(identity: &DatabaseIdentity) -> String {
+    match identity.backend {
+        Backend::Sqlite => format!("cts --db {} status", word(Path::new(&identity.location))),
+        Backend::Postgresql => "cts status".into(),
+    }
 }
 
 /// The warning about a new database in a new folder: the path may be wrong, or a disk not mounted.

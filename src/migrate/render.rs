@@ -8,6 +8,7 @@ use super::plan::Plan;
 use super::step::{Action, Step, StepLine};
 use crate::store::schema::Schema;
 use crate::store::{DatabaseIdentity, Origin, SiteLogEntry};
+use crate::system::count::counts;
 use crate::system::log::Log;
 use crate::system::version::VERSION;
 use crate::system::visible::Lines;
@@ -80,11 +81,33 @@ pub fn log_outcome(log: Log, outcome: &Outcome) {
     let mut events: Vec<&Event> = outcome.events.iter().collect();
     events.sort_by_key(|event| rank(event));
     let (first, last) = events.split_at(events.partition_point(|event| rank(event) < DROPPED));
+    log_created(log, &outcome.events);
     first.iter().for_each(|event| log_event(log, event));
     for alteration in &outcome.drift.altered {
         log.warn(alteration.with_remedy());
     }
     last.iter().for_each(|event| log_event(log, event));
+}
+
+/// Logs how many objects were created; each of them is a detail.
+fn log_created(log: Log, events: &[Event]) {
+    let (mut tables, mut columns, mut indexes) = (0, 0, 0);
+    for event in events {
+        match event {
+            Event::Created(Object::Table(_)) => tables += 1,
+            Event::Created(Object::Column(..)) => columns += 1,
+            Event::Created(Object::Index(..)) => indexes += 1,
+            _ => {}
+        }
+    }
+    let parts = [
+        (tables, "table", "tables"),
+        (columns, "column", "columns"),
+        (indexes, "index", "indexes"),
+    ];
+    if tables + columns + indexes > 0 {
+        log.info(format_args!("✓ Created {}", counts(&parts)));
+    }
 }
 
 /// The rank of a dropped constraint; alterations that stay are logged before those.
@@ -123,9 +146,11 @@ fn log_event(log: Log, event: &Event) {
         }
         Event::Applied(MigrationRun { name, applied, skipped, took }) => {
             let took_ms = took.as_millis();
-            log.info(format_args!("✓ {name}: {applied} applied, {skipped} skipped ({took_ms} ms)"));
+            let done =
+                counts(&[(*applied, "applied", "applied"), (*skipped, "skipped", "skipped")]);
+            log.info(format_args!("✓ {name}: {done} ({took_ms} ms)"));
         }
-        Event::Created(object) => log.info(format_args!("✓ {object} was created")),
+        Event::Created(object) => log.detail(format_args!("✓ {object} was created")),
         Event::Restored(object) => {
             log.warn(format_args!("{object} was missing and has been put back"));
         }
@@ -211,7 +236,9 @@ fn site_log_entry(event: &Event) -> Option<SiteLogEntry> {
         }
         Event::Applied(MigrationRun { name, applied, skipped, took }) => {
             let took_ms = took.as_millis();
-            ("info", format!("applied {name}: {applied} applied, {skipped} skipped, {took_ms} ms"))
+            let done =
+                counts(&[(*applied, "applied", "applied"), (*skipped, "skipped", "skipped")]);
+            ("info", format!("applied {name}: {done}, {took_ms} ms"))
         }
         Event::ConstraintDropped(rule) => ("warn", format!("dropped constraint: {rule}")),
         Event::ExceptionRecorded(exception) => {

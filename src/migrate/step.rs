@@ -5,6 +5,7 @@ use std::fmt;
 
 use crate::error::Error;
 use crate::store::{Backend, Origin};
+use crate::system::count::counts;
 use cts_schema::catalog::{Correction, CounterFault, Object};
 use cts_schema::constraint_exception::ConstraintException;
 use cts_schema::migration::Migration;
@@ -190,10 +191,17 @@ impl Step {
             Action::RebuildTable(rebuild) => {
                 let rows = self.rows.map_or("all rows".into(), |rows| format!("{rows} rows, all"));
                 let TableRebuild { columns_added, columns_changed, indexes_created, .. } = rebuild;
-                write!(
-                    f,
-                    "would rebuild {object} ({rows} kept): {columns_added} columns added, {columns_changed} columns or constraints changed, {indexes_created} indexes created"
-                )?;
+                let changes = counts(&[
+                    (*columns_added, "column added", "columns added"),
+                    (
+                        *columns_changed,
+                        "column or constraint changed",
+                        "columns or constraints changed",
+                    ),
+                    (*indexes_created, "index created", "indexes created"),
+                ]);
+                let changes = if changes.is_empty() { changes } else { format!(": {changes}") };
+                write!(f, "would rebuild {object} ({rows} kept){changes}")?;
             }
             Action::RecordException(_) => {
                 write!(f, "  would record constraint exception: {object}")?

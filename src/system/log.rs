@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::log_queue::LogLine;
 use super::log_writer::{FlushTimeout, LogWriter};
+use crate::system::colour::{coloured, has_colour};
 use crate::system::visible::visible;
 
 /// The writer of the one standard error that a process has.
@@ -62,14 +63,16 @@ pub enum Verbosity {
 pub struct Log {
     verbosity: Verbosity,
     priorities: bool,
+    has_colour: bool,
 }
 
 impl Log {
     /// A log on standard error. Priorities are written if `JOURNAL_STREAM` is set, so that journald
-    /// reads it, and it is not a terminal, which inherits that variable from a service.
+    /// reads it, and it is not a terminal, which inherits that variable from a service; a terminal gets colour for the signs.
     pub fn new(verbosity: Verbosity) -> Log {
         let journal = env::var_os("JOURNAL_STREAM").is_some_and(|stream| !stream.is_empty());
-        Log { verbosity, priorities: journal && !io::stderr().is_terminal() }
+        let (is_terminal, has_colour) = (io::stderr().is_terminal(), has_colour(&io::stderr()));
+        Log { verbosity, priorities: journal && !is_terminal, has_colour }
     }
 
     /// Whether standard error is a terminal on which events are shown.
@@ -118,6 +121,10 @@ impl Log {
         }
         let event = event.to_string();
         let text = visible(&event);
+        let text = match self.has_colour {
+            true => coloured(&text).into(),
+            false => text,
+        };
         let text = if self.priorities {
             format!("<{priority}>[v0] {text}\n")
         } else {

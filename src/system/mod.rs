@@ -6,6 +6,8 @@ pub mod address;
 #[cfg(feature = "postgres")]
 pub mod child_program;
 pub mod clock;
+pub mod colour;
+pub mod count;
 pub mod deadline;
 pub mod environment;
 pub mod environment_file;
@@ -21,6 +23,7 @@ pub mod progress;
 pub mod secret;
 pub mod shell;
 pub mod signals;
+pub mod size;
 pub mod small_file;
 pub mod systemd;
 pub mod users;

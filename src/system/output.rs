@@ -7,15 +7,20 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
 use crate::error::{Error, Kind, Result};
+use crate::system::colour::{coloured, has_colour};
 use crate::system::visible::{Lines, visible_json};
 
-/// Writes lines to standard output. A pipe whose reader has ended is not an error.
+/// Writes lines to standard output, signs coloured on a terminal. A pipe whose reader has ended is not an error.
 ///
 /// # Errors
 ///
 /// [`Kind::Io`] if they cannot be written completely.
 pub fn print_lines(lines: &Lines) -> Result<()> {
-    write(lines.as_str())
+    if !has_colour(&io::stdout()) {
+        return write(lines.as_str());
+    }
+    let lines: Vec<String> = lines.as_str().lines().map(coloured).collect();
+    write(&(lines.join("\n") + "\n"))
 }
 
 /// Writes JSON text and a line end to standard output. A pipe whose reader has ended is not an error.

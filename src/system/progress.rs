@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
 
 use crate::system::log::Log;
+use crate::system::size::Bytes;
 use crate::system::visible::visible;
 
 /// Time between two lines; work that is done sooner is not reported.
@@ -43,13 +44,13 @@ pub struct WorkDone {
 }
 
 impl WorkDone {
-    /// `12 of 250 MiB, 4 %`
+    /// `12 MiB of 250 MiB, 4 %`
     fn text(self) -> String {
         let WorkDone { done, total, unit } = self;
         let percent = u128::from(done) * 100 / u128::from(total.max(1));
         match unit {
             WorkUnit::Rows => format!("{done} of {total} rows, {percent} %"),
-            WorkUnit::Bytes => format!("{} of {} MiB, {percent} %", done >> 20, total >> 20),
+            WorkUnit::Bytes => format!("{} of {}, {percent} %", Bytes(done), Bytes(total)),
         }
     }
 
@@ -192,8 +193,8 @@ mod tests {
     fn progress_is_told_in_rows_and_in_mebibytes() {
         let text = |done, total, unit| WorkDone { done, total, unit }.text();
         assert_eq!(text(5, 20, WorkUnit::Rows), "5 of 20 rows, 25 %");
-        assert_eq!(text(3 << 20, 12 << 20, WorkUnit::Bytes), "3 of 12 MiB, 25 %");
+        assert_eq!(text(3 << 20, 12 << 20, WorkUnit::Bytes), "3072 KiB of 12 MiB, 25 %");
         assert_eq!(text(u64::MAX, u64::MAX, WorkUnit::Rows).rsplit(", ").next(), Some("100 %"));
-        assert_eq!(text(0, 0, WorkUnit::Bytes), "0 of 0 MiB, 0 %");
+        assert_eq!(text(0, 0, WorkUnit::Bytes), "0 KiB of 0 KiB, 0 %");
     }
 }

@@ -1,6 +1,7 @@
 //! Files of limited size that somebody else has written: secrets, settings, certificates. Size and time of
 //! reading are limited, so that neither an endless file nor a pipe without a writer stops cts.
 
+use crate::system::size::Bytes;
 use std::fs::OpenOptions;
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
@@ -45,7 +46,7 @@ pub fn read(path: &Path, bytes_max: usize) -> io::Result<Vec<u8>> {
             Err(e) => return Err(e),
         }
         if bytes.len() > bytes_max {
-            let text = format!("it holds more than {} KiB", bytes_max >> 10);
+            let text = format!("it holds more than {}", Bytes(bytes_max as u64));
             return Err(io::Error::other(text));
         }
     }

@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::format::timestamp;
 use crate::backup::{LastBackup, shown_age};
 use crate::health::Report;
+use crate::system::size::Bytes;
 use crate::system::visible::Lines;
 
 /// The object `backups` of a JSON body.
@@ -125,6 +126,5 @@ fn last_line(last: &LastBackup) -> String {
         (Some(_), None) => "restored for a trial".into(),
         (None, _) => "not restored for a trial".into(),
     };
-    let size_kib = record.size_bytes >> 10;
-    format!("  last           {}, {age}, {size_kib} KiB, {restored}", record.file)
+    format!("  last           {}, {age}, {}, {restored}", record.file, Bytes(record.size_bytes))
 }

@@ -16,6 +16,7 @@ use crate::error::{Error, Kind};
 use crate::store::FileOwner;
 use crate::store::finding::{Finding, Group};
 use crate::system::shell::word;
+use crate::system::size::Bytes;
 use crate::system::users;
 
 /// Write permission of all users in the mode of a folder.
@@ -168,7 +169,7 @@ impl FileState {
     /// The size of the WAL. `None` if it is long: the status of the storage says why.
     fn wal_size(&self) -> Option<Finding> {
         let PathState::Exists(found) = self.wal else { return None };
-        let what = format!("{} KiB", found.size_bytes >> 10);
+        let what = Bytes(found.size_bytes).to_string();
         (found.size_bytes < LONG_WAL_BYTES).then(|| Finding::good(Group::Files, "WAL", what))
     }
 
@@ -210,10 +211,10 @@ impl FileState {
 fn mode(name: &str, path: &Path, found: Attributes, group: bool) -> Finding {
     let (allowed, mode) = (file_mode(group), found.mode & 0o777);
     let what = format!(
-        "{}, mode {mode:04o}, owner {}, {} KiB",
+        "{}, mode {mode:04o}, owner {}, {}",
         path.display(),
         users::name(found.uid),
-        found.size_bytes >> 10
+        Bytes(found.size_bytes)
     );
     let why = if mode & !allowed != 0 {
         "other users have access"

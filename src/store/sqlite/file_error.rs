@@ -12,6 +12,7 @@ use super::storage::{NEW_DATABASE_BYTES, file_size_limit, free_bytes, has_no_ino
 use crate::error::{Cause, Error, Kind};
 use crate::store::AS_ITS_OWNER;
 use crate::system::errno::{self, errno_of};
+use crate::system::size::Bytes;
 
 /// What an error number of the operating system means for a database, whatever call failed with it: the kind of the
 /// error, and what to do. `None` if that depends on the call.
@@ -105,7 +106,7 @@ pub fn disk_full(path: &Path, cause: Option<&io::Error>, needed: Option<u64>) ->
     };
     let cause = cause.map(|cause| format!(": {cause}")).unwrap_or_default();
     let free = match free_bytes(path) {
-        Some(free) => format!("{} KiB are free there", free >> 10),
+        Some(free) => format!("{} are free there", Bytes(free)),
         None => "its file system does not say how much is free".to_string(),
     };
     let what = format!("{fault}{cause} ({free}{})", need(path, needed));
@@ -115,7 +116,7 @@ pub fn disk_full(path: &Path, cause: Option<&io::Error>, needed: Option<u64>) ->
 /// The error of a write that would make a file larger than this process may.
 pub fn beyond_file_size_limit(path: &Path, cause: &str, needed: Option<u64>) -> Error {
     let limit = match file_size_limit() {
-        Some(limit) => format!("{} KiB", limit >> 10),
+        Some(limit) => Bytes(limit).to_string(),
         None => "their limit".to_string(),
     };
     let what = format!("{cause}; files may not grow beyond {limit} here{}", need(path, needed));
@@ -127,5 +128,5 @@ pub fn beyond_file_size_limit(path: &Path, cause: &str, needed: Option<u64>) -> 
 /// The number of bytes that are needed, for a sentence; empty where it is not known.
 fn need(path: &Path, needed: Option<u64>) -> String {
     let needed = needed.or_else(|| needed_bytes(path));
-    needed.map(|bytes| format!(", about {} KiB are needed", bytes >> 10)).unwrap_or_default()
+    needed.map(|bytes| format!(", about {} are needed", Bytes(bytes))).unwrap_or_default()
 }

@@ -31,6 +31,7 @@ use crate::store::{
 };
 use crate::system::clock::UtcTime;
 use crate::system::shell::word;
+use crate::system::size::Bytes;
 use crate::system::users;
 
 impl Restore for DatabaseFile {
@@ -153,7 +154,7 @@ impl Present {
             }
             None => None,
             Some(0) => Some(format!("{shown}: an empty file")),
-            Some(bytes) => Some(format!("{shown}: {} KiB", bytes >> 10)),
+            Some(bytes) => Some(format!("{shown}: {}", Bytes(bytes))),
         }
     }
 }

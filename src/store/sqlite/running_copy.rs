@@ -15,6 +15,7 @@ use super::file::side_file;
 use super::storage::free_bytes;
 use crate::error::{Error, Kind, Result};
 use crate::system::file_handle::open_regular;
+use crate::system::size::Bytes;
 
 /// How often the lock is tried, which another process holds for a moment when it asks for copies.
 const ATTEMPTS: u32 = 20;
@@ -72,8 +73,8 @@ pub fn refuse_long_wal(path: &Path) -> Result<()> {
         return Ok(());
     }
     let what = format!(
-        "the copy was given up, because programs have written {} MiB to the WAL, which cannot be reset while it is made",
-        wal_bytes >> 20
+        "the copy was given up, because programs have written {} to the WAL, which cannot be reset while it is made",
+        Bytes(wal_bytes)
     );
     Err(Error::new(Kind::TryAgain, what).at(path.display()).remedy(
         "make the backup on a faster disk (CTS_BACKUP_DIR), or when programs write less; free some space on the disk of the database (`df`)",

@@ -19,6 +19,7 @@ use super::running_copy;
 use crate::error::{Error, Kind};
 use crate::system::clock::UtcTime;
 use crate::system::process;
+use crate::system::size::Bytes;
 
 /// Size of the WAL, in bytes, from which on a person should look who keeps it from being reset. Upkeep
 /// blocks writers to reset it from an eighth of that on (`wal_reset`): beside 800 commits a second of 8 KiB
@@ -53,7 +54,7 @@ pub fn long_wal(path: &Path) -> Option<Error> {
     let first = LockSample::take(path);
     thread::sleep(SAMPLE_DISTANCE);
     let locks = first.lasting(LockSample::take(path));
-    let size = format!("the WAL is {} MiB long", size_bytes >> 20);
+    let size = format!("the WAL is {} long", Bytes(size_bytes));
     let (what, remedy) = if let Some(readers) = LockingProcess::list(&locks.readers) {
         let what = format!("{size}, because reads keep it from being reset: {readers}");
         (what, end_reads(&locks.readers))

@@ -43,7 +43,11 @@ fn takes_a_row(store: &dyn AnyStore) {
 fn rows_restored_with_their_ids_are_reported_and_repaired(store: &dyn AnyStore) {
     store.migrate();
     fall_behind(store);
-    store.changes_nothing("verify", 1, &[&format!("counter: {BEHIND}"), "1 counters behind"]);
+    store.changes_nothing(
+        "verify",
+        1,
+        &[&format!("counter: {BEHIND}"), "drift: 1 counter behind its ids"],
+    );
     store.changes_nothing("--check", 1, &["CTS WARNING", BEHIND, "`cts repair` advances them"]);
     store.changes_nothing("--check --deep", 1, &[BEHIND]);
     store.changes_nothing("migrate --dry-run", 0, &[&format!("would advance the {BEHIND}")]);

@@ -366,7 +366,7 @@ fn an_older_database_with_what_its_owner_made_is_adopted_and_reported() {
     );
     database.cts("migrate").success().says(&["found RULE away ON DELETE DO INSTEAD"]);
     let said = database.cts("verify").status(1).out();
-    assert!(said.contains("drift: 0 missing, 1 altered"), "{said}");
+    assert!(said.contains("drift: 1 altered"), "{said}");
 }
 
 /// The owner has made a table partitioned: one command says that this is meant so, and healing leaves it alone.

@@ -3,6 +3,7 @@
 mod adoption;
 mod backup;
 mod backup_proof;
+mod console;
 mod damage;
 mod definitions;
 mod doctor;

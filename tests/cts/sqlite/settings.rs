@@ -119,10 +119,14 @@ fn a_database_of_exactly_the_written_name_is_still_found() {
 #[test]
 fn a_new_database_is_announced_and_so_are_its_new_folder_and_the_one_of_a_running_cts() {
     let machine = Machine::new();
-    let done = machine.cts("migrate").success().says(&["New database: ", "there is no database"]);
+    let done = machine.cts("migrate").success().says(&[
+        "✓ Created ",
+        "(24 tables, mode 0600)",
+        "Look at it with `cts --db ",
+    ]);
     assert!(!done.err().contains("did not exist either"), "{}", done.err());
     let done = machine.cts("migrate").success();
-    assert!(!done.err().contains("New database"), "{}", done.err());
+    assert!(!done.err().contains("Created "), "{}", done.err());
 
     let service = machine.serve().start();
     service.until_ready();

@@ -90,7 +90,7 @@ fn a_disk_that_fills_during_a_drill_is_refused_beforehand_or_leaves_nothing() {
                 Some(0) => outcomes[0] += 1,
                 Some(74) => {
                     outcomes[1] += 1;
-                    done.says(&["the content of the backup needs about ", " KiB are free there"]);
+                    done.says(&["the content of the backup needs about ", " are free there"]);
                 }
                 code => panic!("{level}: {code:?}: {}", done.err()),
             }

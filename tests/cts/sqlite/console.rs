@@ -1,0 +1,108 @@
+//! What a person at a terminal sees: colour, what was made, sums instead of lists, and quiet.
+
+use std::path::Path;
+
+use crate::support::harness::{Done, Machine, Run};
+use crate::support::older_databases::Old;
+
+/// Runs cts with standard output and standard error where `redirect` says, on a terminal else.
+fn on_terminal(machine: &Machine, words: &str, redirect: &str, variable: (&str, &str)) -> Done {
+    let mut run = Run::of(Path::new("/usr/bin/script"), "-qec");
+    let program = env!("CARGO_BIN_EXE_cts");
+    run.command.arg(format!("{program} {words} {redirect}")).arg("/dev/null");
+    run.db(&machine.db()).env("TERM", "xterm").env(variable.0, variable.1).run()
+}
+
+const NOTHING: (&str, &str) = ("LC_ALL", "C.UTF-8");
+const GREEN: &str = "\x1b[32m✓\x1b[0m ";
+
+#[test]
+fn signs_are_coloured_on_a_terminal_that_shows_it_and_nowhere_else() {
+    let machine = Machine::migrated();
+    let seen = |words, redirect, variable| on_terminal(&machine, words, redirect, variable).out();
+    let log = seen("migrate", "", NOTHING);
+    assert!(log.contains(&format!("[v0] {GREEN}All 22 critical tables verified")), "{log}");
+    // The journal of a service that started this shell is not where a terminal writes.
+    let log = seen("migrate", "", ("JOURNAL_STREAM", "1:2"));
+    assert!(log.contains(GREEN), "{log}");
+    assert!(seen("doctor", "", NOTHING).contains(&format!("  {GREEN}cts: 3.1.0")));
+    assert!(seen("migrate", "", ("NO_COLOR", "")).contains(GREEN), "an empty NO_COLOR is none");
+
+    for (words, redirect, variable) in [
+        ("migrate", "", ("NO_COLOR", "1")),
+        ("migrate", "", ("TERM", "dumb")),
+        ("migrate", "2>&1 | cat", NOTHING),
+        ("doctor", "", ("NO_COLOR", "1")),
+        ("doctor", "| cat", NOTHING),
+    ] {
+        let plain = seen(words, redirect, variable);
+        assert!(plain.contains("✓ ") && !plain.contains('\x1b'), "{words} {redirect}: {plain}");
+    }
+    // Each stream for itself: a result in a file, the log on the terminal.
+    let file = machine.path("result");
+    let seen = seen("migrate", &format!("> {}", file.display()), NOTHING);
+    assert!(seen.contains(GREEN), "{seen}");
+    assert!(!machine.cts("migrate").success().err().contains('\x1b'));
+    let journal = machine.cts("migrate").env("JOURNAL_STREAM", "1:2").success().err();
+    assert!(journal.contains("<6>[v0] ✓ ") && !journal.contains('\x1b'), "{journal}");
+}
+
+#[test]
+fn a_first_start_says_what_was_made_and_a_command_that_shows_it() {
+    let machine = Machine::new();
+    let said = machine.cts("migrate").success().err();
+    let path = machine.db();
+    let path = path.display();
+    assert!(said.contains(&format!("✓ Created {path} (24 tables, mode 0600)\n")), "{said}");
+    let look = format!("Look at it with `cts --db {path} status`\n");
+    assert!(said.contains(&look), "{said}");
+    machine.cts("status").success();
+    let shared = Machine::new();
+    let said = shared.cts("migrate").env("CTS_GROUP_ACCESS", "1").success();
+    said.says(&["(24 tables, mode 0660)"]);
+}
+
+#[test]
+fn an_adoption_sums_up_and_lists_with_verbose() {
+    let (machine, listed) = (Machine::new(), Machine::new());
+    for place in [&machine, &listed] {
+        Old::Unified.make(&place.db());
+    }
+    let said = machine.cts("migrate").success().err();
+    let sums: Vec<&str> = said.lines().filter(|line| line.contains("✓ Created ")).collect();
+    assert_eq!(sums.len(), 1, "{said}");
+    assert!(sums[0].contains("indexes") && !sums[0].contains(" 0 "), "{said}");
+    assert!(!said.contains("was created"), "{said}");
+    let all = listed.cts("migrate -v").success().err();
+    let indexes =
+        all.lines().filter(|line| line.contains("was created") && line.contains("index "));
+    assert!(sums[0].contains(&format!("{} indexes", indexes.count())), "{sums:?}\n{all}");
+}
+
+#[test]
+fn quiet_leaves_nothing_but_warnings_errors_and_results() {
+    let machine = Machine::new();
+    let quiet = |words: &str| {
+        let done = machine.cts(words).success();
+        let is_expected = |line: &str| line.contains("⚠") || line.contains("✗");
+        assert!(done.err().lines().all(is_expected), "{words}: {}", done.err());
+        done.out()
+    };
+    for words in ["migrate -q", "backup -q", "--quiet migrate"] {
+        assert_eq!(quiet(words), "", "{words}");
+    }
+    let backup = machine.path("copy.db");
+    assert_eq!(quiet(&format!("backup -q {}", backup.display())), "");
+    assert!(quiet("repair -q").starts_with("no drift: "));
+    assert!(quiet("verify -q").starts_with("no drift: "));
+    assert!(quiet("status -q").contains("Status:     complete"));
+    assert!(quiet("check -q").starts_with("CTS OK - "));
+    assert!(quiet("backups -q").contains("1 backup"));
+    assert!(quiet(&format!("backup -q --verify {}", backup.display())).contains("24 tables"));
+    let to = machine.path("restored.db");
+    let restore = format!("restore {} --to {}", backup.display(), to.display());
+    let text = quiet(&format!("{restore} -q"));
+    assert!(text.contains("24 tables, ") && !text.contains("Look at it"), "{text}");
+    std::fs::remove_file(&to).unwrap();
+    machine.cts(&restore).success().says(&["24 tables, ", "Look at it with"]);
+}
