@@ -4,14 +4,18 @@
 
 mod backups;
 mod conditions;
+mod figures;
 mod history;
 mod overview;
+mod probe_times;
 pub mod render;
 mod report;
 mod verdict;
 
 pub use conditions::{Conditions, Subject};
+pub use figures::{FigureWatch, Figures};
 pub use history::History;
 pub use overview::Overview;
+pub use probe_times::{BUCKETS, ProbeTimes, RecordedProbes};
 pub use report::{Report, Surroundings, examine};
 pub use verdict::{Reason, Status, disk_reason, inode_reason, unanswered_reason};

@@ -11,7 +11,7 @@ use crate::migrate::outlook::{MissingObject, missing_objects};
 use crate::store::{
     Backend, Damage, Database, DatabaseIdentity, OpenDatabase, PoolState, Snapshot, StorageStatus,
 };
-use cts_schema::catalog::Alteration;
+use cts_schema::catalog::{Alteration, Drift, Object};
 use cts_schema::constraint_exception::ConstraintException;
 use cts_schema::migration::AppliedMigration;
 
@@ -76,6 +76,8 @@ pub struct Report {
     pub pending: Vec<String>,
     /// The number of migrations in a complete ledger.
     pub expected_migrations: usize,
+    /// How many objects are not as expected; none where the database could not be examined.
+    pub drift: Option<DriftCounts>,
     /// The differences from the expected catalogue that are accepted, which is not a fault.
     pub accepted: Vec<Alteration>,
     /// The rules that this database does not enforce, which is not a fault.
@@ -171,6 +173,7 @@ impl Report {
             applied: Vec::new(),
             pending: schema.migrations.iter().map(|m| m.name.to_string()).collect(),
             expected_migrations: schema.migrations.len(),
+            drift: None,
             accepted: Vec::new(),
             exceptions: Vec::new(),
             pool: None,
@@ -204,6 +207,35 @@ impl Report {
             expected: existing.len() + missing.len(),
             existing: existing.len(),
             missing: if self.connected { missing } else { Vec::new() },
+        }
+    }
+}
+
+/// How many objects of a database are not as expected, by what is wrong with them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DriftCounts {
+    /// Missing tables.
+    pub tables: usize,
+    /// Missing columns of tables that exist.
+    pub columns: usize,
+    /// Missing indexes of tables that exist.
+    pub indexes: usize,
+    /// Objects that differ, but for the differences that are accepted.
+    pub altered: usize,
+    /// Counters that give new rows no usable id.
+    pub counters: usize,
+}
+
+impl DriftCounts {
+    /// Counts the objects of a drift.
+    pub(super) fn of(drift: &Drift) -> DriftCounts {
+        let count = |is: fn(&Object) -> bool| drift.missing.iter().filter(|o| is(o)).count();
+        DriftCounts {
+            tables: count(|object| matches!(object, Object::Table(_))),
+            columns: count(|object| matches!(object, Object::Column(..))),
+            indexes: count(|object| matches!(object, Object::Index(..))),
+            altered: drift.altered.len(),
+            counters: drift.counters.len(),
         }
     }
 }

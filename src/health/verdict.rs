@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::conditions::{Condition, Subject};
-use super::report::{Report, Surroundings};
+use super::report::{DriftCounts, Report, Surroundings};
 use crate::error::{Error, Kind};
 use crate::migrate::assessment::Assessment;
 use crate::migrate::outlook::{MissingObject, Outlook};
@@ -195,6 +195,7 @@ impl Report {
         }
         let drift = self.judge_ledger(schema, snapshot);
         self.accepted = drift.accepted.clone();
+        self.drift = Some(DriftCounts::of(&drift));
         let missing = missing_objects_now(&drift, surroundings);
         let existing = self.tables.clone();
         for table in CRITICAL.iter().filter(|table| has_any && !existing.contains(table)) {

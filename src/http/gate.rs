@@ -6,7 +6,7 @@ use std::fmt::Display;
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -46,6 +46,9 @@ const SLOTS_MIN: usize = 4;
 pub trait Responder: Send + Sync + 'static {
     /// The bytes of the response to this request, or to what was refused as none.
     fn respond(&self, request: &Request, client: SocketAddr) -> Vec<u8>;
+
+    /// The counter of the connections that are evicted.
+    fn evicted(&self) -> Arc<AtomicU64>;
 }
 
 /// An open gate. Dropping it ends the acceptance of connections and waits for nothing.
@@ -93,7 +96,11 @@ impl Gate {
         rustix::net::listen(&listener, BACKLOG).map_err(|e| failed(&e))?;
         listener.set_nonblocking(true).map_err(|e| failed(&e))?;
         let (waker, wakes) = UnixStream::pair().map_err(|e| failed(&e))?;
-        let state = State { slots: Slots::default(), is_accepting: true, responses_in_progress: 0 };
+        let state = State {
+            slots: Slots::counting(responder.evicted()),
+            is_accepting: true,
+            responses_in_progress: 0,
+        };
         let shared = Arc::new(Shared {
             responder,
             slots_max: slots_max.min(spare_descriptors()).max(SLOTS_MIN),

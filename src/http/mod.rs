@@ -3,6 +3,7 @@
 mod access;
 pub mod client;
 mod conditional;
+pub mod counters;
 mod exchange;
 mod gate;
 mod head;

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use serde_json::{Value, json};
 
+use crate::health::render::METRICS_CONTENT_TYPE;
 use crate::health::{Report, Status};
 use crate::http::access::HttpAccess;
 use crate::http::conditional;
@@ -30,7 +31,7 @@ enum Audience {
 }
 
 /// Every path there is, in the order in which a 404 names them.
-const ROUTES: [Route; 6] = [
+const ROUTES: [Route; 7] = [
     Route { path: "/", audience: Audience::Browsers, reply: status_page },
     Route { path: "/api/health/database", audience: Audience::Everyone, reply: health },
     Route {
@@ -39,6 +40,7 @@ const ROUTES: [Route; 6] = [
         reply: status,
     },
     Route { path: "/api/admin/overview", audience: Audience::Administrators, reply: overview },
+    Route { path: "/metrics", audience: Audience::Administrators, reply: metrics },
     Route { path: "/livez", audience: Audience::Everyone, reply: liveness },
     Route { path: "/readyz", audience: Audience::Everyone, reply: readiness },
 ];
@@ -50,6 +52,8 @@ pub enum ContentType {
     Json,
     /// HTML.
     Html,
+    /// The text format of Prometheus.
+    Metrics,
 }
 
 impl ContentType {
@@ -58,6 +62,7 @@ impl ContentType {
         match self {
             ContentType::Json => "application/json",
             ContentType::Html => "text/html; charset=utf-8",
+            ContentType::Metrics => METRICS_CONTENT_TYPE,
         }
     }
 }
@@ -152,6 +157,11 @@ pub fn reply_to(head: &RequestHead, access: &HttpAccess, source: &dyn Source) ->
     conditional::apply(reply, head.if_none_match.as_deref())
 }
 
+/// The path of a request as it is counted: one of those that there are, so that no client adds others.
+pub fn counted_path(path: &str) -> &'static str {
+    ROUTES.iter().find(|route| route.path == path).map_or("other", |route| route.path)
+}
+
 /// Names the paths there are, so that whoever guessed one finds the right one.
 fn unknown_path(path: &str) -> Reply {
     let paths: Vec<&str> = ROUTES.iter().map(|route| route.path).collect();
@@ -197,6 +207,11 @@ fn overview(head: &RequestHead, source: &dyn Source) -> Reply {
     Reply::json(true, source.overview(with_history).json())
 }
 
+/// Also of a database that does not answer: its state is a sample.
+fn metrics(_: &RequestHead, source: &dyn Source) -> Reply {
+    Reply::new(200, ContentType::Metrics, source.metrics())
+}
+
 fn liveness(_: &RequestHead, _: &dyn Source) -> Reply {
     Reply::json(true, json!({"status": "alive"}).to_string())
 }
@@ -235,6 +250,10 @@ mod tests {
             let history = with_history.then(|| History::start().points());
             Overview { report: self.report(), history, journal, started_at }
         }
+
+        fn metrics(&self) -> String {
+            "cts_up 0\n".into()
+        }
     }
 
     /// One that must not be asked.
@@ -247,6 +266,10 @@ mod tests {
 
         fn overview(&self, _: bool) -> Overview {
             unreachable!("the database was asked")
+        }
+
+        fn metrics(&self) -> String {
+            unreachable!("the metrics were asked for")
         }
     }
 
@@ -279,7 +302,14 @@ mod tests {
     }
 
     #[test]
-    fn while_initializing_nothing_but_livez_is_200() {
+    fn while_initializing_the_metrics_say_so() {
+        let found = reply("GET", "/metrics", &local());
+        assert_eq!((found.status_code, &*found.body), (200, "cts_up 0\n"));
+        assert!(found.content_type.header().starts_with("text/plain; version=0.0.4"));
+    }
+
+    #[test]
+    fn while_initializing_no_answer_about_the_database_is_200() {
         for path in [HEALTH, STATUS, "/readyz"] {
             assert_eq!(reply("GET", path, &local()).status_code, 503, "{path}");
         }
@@ -320,6 +350,8 @@ mod tests {
         let open = HttpAccess { is_loopback: false, ..local() };
         let protected = HttpAccess { admin_token: Some(Secret::new("right")), ..local() };
         assert_eq!(reply("GET", STATUS, &open).status_code, 403);
+        assert_eq!(reply("GET", "/metrics", &open).status_code, 403);
+        assert_eq!(reply("GET", "/metrics", &protected).status_code, 401);
         assert_eq!(reply("GET", STATUS, &protected).status_code, 401);
         assert_eq!(reply("GET", HEALTH, &protected).status_code, 503);
         let authorization = Some("Bearer right".into());

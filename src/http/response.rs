@@ -26,7 +26,7 @@ pub struct ResponseFormat {
 pub fn serialize(reply: &Reply, format: ResponseFormat) -> Vec<u8> {
     let body = match reply.content_type {
         ContentType::Json => visible_json(&reply.body),
-        ContentType::Html => Cow::Borrowed(&*reply.body),
+        ContentType::Html | ContentType::Metrics => Cow::Borrowed(&*reply.body),
     };
     let mut response = Response::from_string(body)
         .with_status_code(reply.status_code)

@@ -1,18 +1,20 @@
 //! The HTTP server of the appliance: the listener, the gate in front of it, and the replies.
 
 use std::net::SocketAddr;
-use std::sync::atomic::AtomicBool;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::http::access::HttpAccess;
 use crate::http::client::get;
+use crate::http::counters::HttpCounters;
 use crate::http::exchange::Request;
 use crate::http::gate::{Gate, Responder};
 use crate::http::listener::listen;
 use crate::http::refusal_log::RefusalLog;
-use crate::http::reply::{ContentType, Reply, reply_to};
+use crate::http::reply::{ContentType, Reply, counted_path, reply_to};
 use crate::http::response::{ResponseFormat, serialize};
 use crate::http::source::Source;
 use crate::system::address::of_own_listener;
@@ -26,13 +28,18 @@ pub struct HttpServer {
 
 impl HttpServer {
     /// Binds the configured address, or takes the socket that systemd passes, and begins to answer.
-    /// `source` is asked for each request that needs the state of the database.
+    /// `source` is asked for each request that needs the state of the database, and each is counted in `counters`.
     ///
     /// # Errors
     ///
     /// Those of the listener: [`Kind::Unavailable`], [`Kind::Permission`] or [`Kind::Config`]. Nothing
     /// listens then.
-    pub fn start(config: &Config, log: Log, source: impl Source + 'static) -> Result<HttpServer> {
+    pub fn start(
+        config: &Config,
+        log: Log,
+        source: impl Source + 'static,
+        counters: HttpCounters,
+    ) -> Result<HttpServer> {
         let listener = listen(&config.listen)?;
         let address = listener.local_addr().map_err(|cause| {
             Error::new(Kind::Unavailable, format!("the listener has no address: {cause}"))
@@ -42,7 +49,8 @@ impl HttpServer {
             allowed_hosts: config.allowed_hosts.clone(),
             is_loopback: address.ip().is_loopback(),
         };
-        let responder = SourceResponder { access, source, refusals: RefusalLog::new(log) };
+        let responder =
+            SourceResponder { access, source, refusals: RefusalLog::new(log), counters };
         let gate = Gate::open(listener, config.listen.connections_max, Box::new(responder))?;
         Ok(HttpServer { gate, address })
     }
@@ -72,9 +80,14 @@ struct SourceResponder<S> {
     access: HttpAccess,
     source: S,
     refusals: RefusalLog,
+    counters: HttpCounters,
 }
 
 impl<S: Source + 'static> Responder for SourceResponder<S> {
+    fn evicted(&self) -> Arc<AtomicU64> {
+        self.counters.evicted()
+    }
+
     fn respond(&self, request: &Request, client: SocketAddr) -> Vec<u8> {
         let (reply, format) = match request {
             Ok(head) => (
@@ -86,6 +99,8 @@ impl<S: Source + 'static> Responder for SourceResponder<S> {
                 ResponseFormat { is_http_1_1: true, omits_body: false },
             ),
         };
+        let path = request.as_ref().map_or("other", |head| counted_path(head.path()));
+        self.counters.record(path, reply.status_code);
         // A browser that has no token yet is asked for it; that is no event.
         let is_question = reply.status_code == 401 && reply.content_type == ContentType::Html;
         if reply.is_refusal() && !is_question {

@@ -3,6 +3,7 @@
 
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// Idle time after which a connection may be evicted although its client keeps sending. A client that
@@ -27,6 +28,8 @@ pub enum Phase {
 pub struct Slots {
     last_id: u64,
     connections: Vec<OpenConnection>,
+    /// How many were evicted.
+    evicted: Arc<AtomicU64>,
 }
 
 struct OpenConnection {
@@ -38,6 +41,11 @@ struct OpenConnection {
 }
 
 impl Slots {
+    /// No connection. Evictions are added to `evicted`.
+    pub fn counting(evicted: Arc<AtomicU64>) -> Slots {
+        Slots { evicted, ..Slots::default() }
+    }
+
     /// Slots in use.
     pub fn in_use(&self) -> usize {
         self.connections.len()
@@ -92,6 +100,7 @@ impl Slots {
             connection.phase = Phase::Evicted;
             // Its thread is woken by the shutdown. An error means that the client has already gone.
             let _ = connection.stream.shutdown(Shutdown::Both);
+            self.evicted.fetch_add(1, Ordering::Relaxed);
             has_evicted = true;
         }
         has_evicted

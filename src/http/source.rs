@@ -11,4 +11,7 @@ pub trait Source: Send + Sync {
     /// What the status page draws, with a report as [`Source::report`] gives it. Waits for what else is in it a second at
     /// most.
     fn overview(&self, with_history: bool) -> Overview;
+
+    /// The metrics as Prometheus reads them. Waits no longer than [`Source::report`].
+    fn metrics(&self) -> String;
 }

@@ -11,6 +11,7 @@ use crate::error::{Error, Kind, Result};
 use crate::health::{Conditions, Subject};
 use crate::http::server::HttpServer;
 use crate::service::backups::BackupThread;
+use crate::service::figures::FigureThread;
 use crate::service::prober::Prober;
 use crate::store::Database;
 use crate::system::log::Log;
@@ -66,8 +67,13 @@ impl Appliance {
             return self.stop(signal, None);
         }
         self.log.info("✓ Application Ready for Production");
+        // Without the thread figures are unknown, and nothing else is worse.
+        let (database, figures) = (Arc::clone(&self.database), self.prober.figures().clone());
+        let figures = FigureThread::start(database, figures);
         let backups = self.start_backups();
         let signal = self.until_signal(events)?;
+        // Its connection would keep the WAL from being emptied.
+        drop(figures);
         self.stop(signal, backups)
     }
 

@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Kind, Result};
-use crate::health::{Conditions, History, Report, Subject, Surroundings, examine};
+use crate::health::{Conditions, History, ProbeTimes, Report, Subject, Surroundings, examine};
 use crate::migrate::{self, Task, heal_online};
 use crate::service::backup_watch::BackupWatch;
 use crate::service::prober::Question;
@@ -38,6 +38,7 @@ pub struct DatabaseThread {
     conditions: Conditions,
     backups: BackupWatch,
     history: History,
+    probes: ProbeTimes,
     log: Log,
     /// The server whose schema was last found up to date.
     server: Option<ServerInstance>,
@@ -59,6 +60,7 @@ impl DatabaseThread {
         conditions: Conditions,
         backups: BackupWatch,
         history: History,
+        probes: ProbeTimes,
         log: Log,
     ) -> DatabaseThread {
         let now = Instant::now();
@@ -69,6 +71,7 @@ impl DatabaseThread {
             conditions,
             backups,
             history,
+            probes,
             log,
             reported_at: now,
             unusable_since: None,
@@ -249,7 +252,11 @@ impl DatabaseThread {
         let conditions = self.conditions.current();
         let surroundings =
             Surroundings { conditions: conditions.clone(), ..Surroundings::default() };
-        let report = examine(&mut *self.store, surroundings).unwrap_or_else(|error| {
+        let start = Instant::now();
+        let examined = examine(&mut *self.store, surroundings);
+        let response_time = examined.as_ref().ok().and_then(|report| report.response_time);
+        self.probes.record(response_time.unwrap_or_else(|| start.elapsed()));
+        let report = examined.unwrap_or_else(|error| {
             // A file that was replaced says more than the error that follows from it.
             let replaced = self.store.storage_status().replaced;
             let error = replaced.map_or(error, |why| Error::new(Kind::Io, why));

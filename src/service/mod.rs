@@ -5,6 +5,7 @@ mod appliance;
 mod backup_watch;
 mod backups;
 mod database_thread;
+mod figures;
 mod prober;
 mod start;
 mod upkeep;
@@ -51,7 +52,7 @@ pub fn serve(config: &Config, log: Log) -> Result<()> {
         "Database Type: {}",
         config.database.identity().backend.name().to_uppercase()
     ));
-    let server = HttpServer::start(config, log, prober.clone())?;
+    let server = HttpServer::start(config, log, prober.clone(), prober.counters().clone())?;
     log.info(format_args!("Listening on http://{}", server.address()));
     open_database(config, log, &prober, &cancelled, events)?;
 

@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Kind, Result};
-use crate::health::{Conditions, History, Overview, Report};
+use crate::health::render::Scrape;
+use crate::health::{Conditions, FigureWatch, History, Overview, ProbeTimes, Report};
+use crate::http::counters::HttpCounters;
 use crate::http::source::Source;
 use crate::service::backup_watch::BackupWatch;
 use crate::service::database_thread::DatabaseThread;
@@ -14,11 +16,14 @@ use crate::service::upkeep::UpkeepThread;
 use crate::store::journal::Journal;
 use crate::store::{Database, SiteLogEntry, Store};
 use crate::system::log::Log;
+use crate::system::process_figures::ProcessFigures;
 
 /// How long a request waits for a report.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long an overview waits for the journal, after its report has come: the database thread may have other work.
 const JOURNAL_TIMEOUT: Duration = Duration::from_secs(1);
+/// A report is shown to further scrapes for so long.
+const SCRAPE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What the database thread is asked.
 pub enum Question {
@@ -39,6 +44,9 @@ pub struct Prober {
     conditions: Conditions,
     backups: BackupWatch,
     history: History,
+    figures: FigureWatch,
+    probes: ProbeTimes,
+    counters: HttpCounters,
     state: Arc<Mutex<ProberState>>,
 }
 
@@ -51,6 +59,8 @@ struct ProberState {
     finished_at: Instant,
     /// When the first question was asked that is not answered yet.
     unanswered_since: Option<Instant>,
+    /// The report that the last scrape showed, and when it was asked for.
+    scraped: Option<(Instant, Arc<Report>)>,
 }
 
 impl Prober {
@@ -65,9 +75,18 @@ impl Prober {
             questions: None,
             finished_at: Instant::now(),
             unanswered_since: None,
+            scraped: None,
         };
-        let (history, state) = (History::start(), Arc::new(Mutex::new(state)));
-        Prober { database, conditions, backups, history, state }
+        Prober {
+            database,
+            conditions,
+            backups,
+            history: History::start(),
+            figures: FigureWatch::default(),
+            probes: ProbeTimes::default(),
+            counters: HttpCounters::default(),
+            state: Arc::new(Mutex::new(state)),
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, ProberState> {
@@ -82,6 +101,30 @@ impl Prober {
     /// What the folder of backups holds.
     pub fn backups(&self) -> &BackupWatch {
         &self.backups
+    }
+
+    /// The figures that are taken now and then.
+    pub fn figures(&self) -> &FigureWatch {
+        &self.figures
+    }
+
+    /// The counters of HTTP, which the metrics show.
+    pub fn counters(&self) -> &HttpCounters {
+        &self.counters
+    }
+
+    /// The report for a scrape, which may be that of the last one if it is young.
+    fn report_for_scrape(&self) -> Arc<Report> {
+        let asked_at = Instant::now();
+        let last = self.state().scraped.clone();
+        if let Some((at, report)) = last
+            && asked_at.duration_since(at) < SCRAPE_INTERVAL
+        {
+            return report;
+        }
+        let report = Arc::new(self.report());
+        self.state().scraped = Some((asked_at, Arc::clone(&report)));
+        report
     }
 
     /// Sets what is being done until the database is ready.
@@ -170,8 +213,9 @@ impl Prober {
         ready();
         let database = Arc::clone(&self.database);
         let (conditions, backups) = (self.conditions.clone(), self.backups.clone());
-        let history = self.history.clone();
-        let mut thread = DatabaseThread::new(database, store, conditions, backups, history, log);
+        let (history, probes) = (self.history.clone(), self.probes.clone());
+        let mut thread =
+            DatabaseThread::new(database, store, conditions, backups, history, probes, log);
         while let Some(closing) = thread.turn(&questions) {
             self.note_finished();
             if let Some(reply) = closing {
@@ -190,6 +234,17 @@ impl Prober {
 }
 
 impl Source for Prober {
+    fn metrics(&self) -> String {
+        let scrape = Scrape {
+            report: self.report_for_scrape(),
+            figures: self.figures.current(),
+            probes: self.probes.recorded(),
+            http: self.counters.figures(),
+            process: ProcessFigures::read(),
+        };
+        scrape.text()
+    }
+
     fn report(&self) -> Report {
         let (questions, activity, unanswered_since) = {
             let mut state = self.state();

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::finding::Finding;
 use super::schema::Schema;
-use super::{BackUp, OpenDatabase, Restore, Snapshot, StorageStatus, Store, WaitPolicy};
+use super::{BackUp, Measure, OpenDatabase, Restore, Snapshot, StorageStatus, Store, WaitPolicy};
 use crate::error::{Error, Kind, Result};
 use cts_schema::catalog::{Column, Table};
 
@@ -168,7 +168,7 @@ impl fmt::Display for Holder {
 }
 
 /// A database as it is configured. It need not exist, nor be reachable.
-pub trait Database: BackUp + Restore + fmt::Debug + Send + Sync {
+pub trait Database: BackUp + Restore + Measure + fmt::Debug + Send + Sync {
     /// Which database it is.
     fn identity(&self) -> DatabaseIdentity;
 

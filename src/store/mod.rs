@@ -12,6 +12,7 @@ pub mod finding;
 mod inspect;
 pub mod journal;
 mod maintain;
+mod measure;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 mod restore;
@@ -37,6 +38,7 @@ pub use inspect::{
 pub use maintain::{
     Settled, Store, UPKEEP_THREAD, Upkeep, UpkeepOpener, UpkeepTurn, write_site_log,
 };
+pub use measure::{DatabaseSizes, Measure, MeasuredTables, OTHER_TABLES_MAX, TableFigures};
 pub use restore::{BackupSource, Restore, RestoreDraft, RestoreOrigin, RestorePlace};
 pub use rights::MissingRights;
 #[cfg(feature = "postgres")]

@@ -19,6 +19,7 @@ mod log_writer;
 pub mod new_file;
 pub mod output;
 pub mod process;
+pub mod process_figures;
 pub mod progress;
 pub mod secret;
 pub mod shell;

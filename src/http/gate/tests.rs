@@ -17,6 +17,10 @@ impl Responder for Echo {
         }
         path.as_bytes().to_vec()
     }
+
+    fn evicted(&self) -> Arc<AtomicU64> {
+        Arc::default()
+    }
 }
 
 fn gate() -> (Gate, SocketAddr) {

@@ -14,7 +14,7 @@
 //! - [`foreign_code`]: code of other roles that would run with the rights of ours
 //! - [`backup`], with [`client_program`], [`client_environment`], [`client_run`], [`client_watch`] and [`dump_file`], [`restore`],
 //!   [`trial`]: backups, by `pg_dump` and `pg_restore`
-//! - [`checkup`], [`role`]: `cts doctor`
+//! - [`checkup`], [`role`]: `cts doctor`; [`measure`]: sizes and rows, taken now and then
 
 mod answer_limits;
 mod answer_watch;
@@ -48,6 +48,7 @@ mod inspect;
 mod journal;
 mod ledger;
 mod lock;
+mod measure;
 mod obstacles;
 mod online_index;
 mod pool;

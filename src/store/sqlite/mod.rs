@@ -12,7 +12,7 @@
 //!   a copy in the place of the database.
 //! - Changing: `rebuild` with `existing_table`, `create_table`, `row_copy` and `violations`; `index`,
 //!   `rebuild_copy`.
-//! - While it is open: `storage`, `checkpoint` with `wal_reset` and `litestream`; `overwrite` with `watched_wal` and
+//! - While it is open: `storage`, `measure`, `checkpoint` with `wal_reset` and `litestream`; `overwrite` with `watched_wal` and
 //!   `wal_index`; `wal_length`. Errors: `error`, `failed_call`, `file_error`.
 
 mod at_rest;
@@ -42,6 +42,7 @@ mod journal;
 mod ledger;
 mod litestream;
 mod lock;
+mod measure;
 mod open_here;
 mod openers;
 mod overwrite;

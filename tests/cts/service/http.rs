@@ -20,7 +20,7 @@ fn other_paths_and_methods_are_refused_in_json() {
     let machine = Machine::new();
     let service = machine.serve().start();
     service.until_ready();
-    for path in ["//", "/api", "/api/health/database/", "/metrics", "/livez/.."] {
+    for path in ["//", "/api", "/api/health/database/", "/metrics/", "/livez/.."] {
         let answer = service.get(path);
         assert_eq!((answer.code, answer.json()["success"].as_bool()), (404, Some(false)), "{path}");
     }

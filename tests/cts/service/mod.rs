@@ -10,6 +10,7 @@ mod lifecycle;
 mod litestream;
 mod log;
 mod long_wal;
+mod metrics;
 mod names;
 mod off_box;
 mod overview;

@@ -22,6 +22,8 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustls::client::WantsClientCert;
 use rustls::crypto::{CryptoProvider, ring};
@@ -52,6 +54,8 @@ pub struct Tls {
     demand: Demand,
     /// Whether the settings say which logins are accepted.
     has_accepted_logins: bool,
+    /// As the verifier has it.
+    certificate_ends_at: Arc<AtomicU64>,
 }
 
 /// What is verified, and which authorities are trusted.
@@ -83,6 +87,7 @@ impl Tls {
         let demand = demand(settings)?;
         let provider = Arc::new(ring::default_provider());
         let verifier = verifier(settings, &demand, &provider)?;
+        let certificate_ends_at = Arc::clone(&verifier.ends_at);
         let versions: &[_] = match settings.versions {
             TlsVersions::Both => &[&TLS13, &TLS12],
             TlsVersions::Only12 => &[&TLS12],
@@ -112,7 +117,14 @@ impl Tls {
             without_tls: settings.accepted_logins.unwrap_or(AuthMethods::UNPROVED),
         };
         let has_accepted_logins = settings.accepted_logins.is_some();
-        Ok(Tls { connector, mode: settings.mode, demand, has_accepted_logins })
+        Ok(Tls { connector, mode: settings.mode, demand, has_accepted_logins, certificate_ends_at })
+    }
+
+    /// Until when the certificate of the server is valid that was connected to last; `None` where there was none, or
+    /// a certificate without a readable end.
+    pub fn certificate_ends_at(&self) -> Option<SystemTime> {
+        let seconds = self.certificate_ends_at.load(Ordering::Relaxed);
+        UNIX_EPOCH.checked_add(Duration::from_secs(seconds)).filter(|_| seconds > 0)
     }
 
     /// What negotiates TLS with a host and watches the login there. A Unix socket never uses TLS, and proves
@@ -231,6 +243,7 @@ fn verifier(
         is_pinned: demand.roots.is_some(),
         lists,
         algorithms: provider.signature_verification_algorithms,
+        ends_at: Arc::default(),
     })
 }
 

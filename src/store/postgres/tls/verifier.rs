@@ -7,6 +7,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
@@ -54,6 +55,8 @@ pub struct Verifier {
     pub lists: Vec<CertificateRevocationListDer<'static>>,
     /// How signatures are verified.
     pub algorithms: WebPkiSupportedAlgorithms,
+    /// Until when the certificate is valid that was verified last, in seconds since 1970; 0 before.
+    pub ends_at: Arc<AtomicU64>,
 }
 
 impl Verifier {
@@ -119,6 +122,8 @@ impl ServerCertVerifier for Verifier {
                 verify_server_name(&parsed, name)?;
             }
         }
+        let ends_at = CertificateFields::read(server).map(|fields| fields.not_after);
+        self.ends_at.store(ends_at.unwrap_or_default(), Ordering::Relaxed);
         Ok(ServerCertVerified::assertion())
     }
 

@@ -32,12 +32,13 @@ const FOLDERS: [&[&str]; 15] = [
 ];
 
 /// Foreign crates that have one place, and that place.
-const PLACES: [(&str, &[&str]); 17] = [
+const PLACES: [(&str, &[&str]); 18] = [
     ("clap", &["src/cli/"]),
     ("futures_core", &["src/store/postgres/client.rs"]),
     ("include_dir", &["src/store/schema.rs"]),
     ("indicatif", &["src/system/progress.rs"]),
     ("listenfd", &["src/http/listener.rs"]),
+    ("prometheus_client", &["src/health/render/metrics.rs"]),
     ("r2d2", &["src/store/postgres/"]),
     ("rusqlite", &["src/store/sqlite/"]),
     ("rustls", &["src/store/postgres/tls/"]),
