@@ -18,6 +18,7 @@ mod full_disk;
 mod indexes;
 mod kills;
 mod locks;
+mod metrics;
 mod outages;
 mod patroni;
 mod poolers;
