@@ -6,6 +6,8 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use super::figures::FigureWatch;
+use super::report::Report;
 use super::verdict::Status;
 use crate::system::clock::SteadyClock;
 
@@ -53,6 +55,7 @@ impl Sample {
 #[derive(Clone)]
 pub struct History {
     clock: SteadyClock,
+    figures: FigureWatch,
     samples: Arc<Mutex<Samples>>,
 }
 
@@ -74,9 +77,9 @@ pub struct HistoryPoints {
 }
 
 impl History {
-    /// A history that begins now.
-    pub fn start() -> History {
-        History { clock: SteadyClock::start(), samples: Arc::default() }
+    /// A history that begins now. The sizes in it are among these figures.
+    pub fn start(figures: FigureWatch) -> History {
+        History { clock: SteadyClock::start(), figures, samples: Arc::default() }
     }
 
     /// When it began, by the machine's clock of that moment.
@@ -85,7 +88,8 @@ impl History {
     }
 
     /// Notes what was seen now.
-    pub fn note(&self, sample: Sample) {
+    pub fn note(&self, report: &Report) {
+        let sample = report.sample(&self.figures.current());
         self.samples().note(minute(self.clock.elapsed()), sample);
     }
 

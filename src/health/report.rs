@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use super::conditions::{Condition, Subject};
+use super::figures::Figures;
 use super::history::Sample;
 use super::verdict::{Reason, RemedyCommand};
 use crate::backup::{BackedUpDatabase, BackupState};
@@ -146,13 +147,14 @@ impl Report {
         self
     }
 
-    /// What the history keeps of it.
-    pub fn sample(&self) -> Sample {
+    /// What the history keeps of it, with the figures that were taken last.
+    pub fn sample(&self, figures: &Figures) -> Sample {
         Sample {
+            size_bytes: figures.database_size_bytes,
+            wal_size_bytes: figures.wal_size_bytes,
             disk_free_bytes: self.disk_free_bytes,
             response_seconds: self.response_time.map(|time| time.as_secs_f32()),
             status: Some(self.status()),
-            ..Sample::default()
         }
     }
 

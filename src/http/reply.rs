@@ -228,10 +228,11 @@ fn readiness(_: &RequestHead, source: &dyn Source) -> Reply {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::time::UNIX_EPOCH;
 
     use super::*;
-    use crate::health::{History, Overview};
+    use crate::health::{FigureWatch, History, Overview};
     use crate::store::journal::Journal;
     use crate::store::sqlite::{DatabaseFile, FileAccess};
     use crate::system::secret::Secret;
@@ -247,8 +248,14 @@ mod tests {
 
         fn overview(&self, with_history: bool) -> Overview {
             let (journal, started_at) = (Journal::default(), UNIX_EPOCH);
-            let history = with_history.then(|| History::start().points());
-            Overview { report: self.report(), history, journal, started_at }
+            let history = with_history.then(|| History::start(FigureWatch::default()).points());
+            Overview {
+                report: self.report(),
+                figures: Arc::default(),
+                history,
+                journal,
+                started_at,
+            }
         }
 
         fn metrics(&self) -> String {

@@ -264,7 +264,7 @@ impl DatabaseThread {
         });
         let report = report.with_backups(self.backups.inspect());
         self.reported_at = Instant::now();
-        self.history.note(report.sample());
+        self.history.note(&report);
         self.log_change_of_status(&report);
         report
     }

@@ -77,12 +77,13 @@ impl Prober {
             unanswered_since: None,
             scraped: None,
         };
+        let figures = FigureWatch::default();
         Prober {
             database,
             conditions,
             backups,
-            history: History::start(),
-            figures: FigureWatch::default(),
+            history: History::start(figures.clone()),
+            figures,
             probes: ProbeTimes::default(),
             counters: HttpCounters::default(),
             state: Arc::new(Mutex::new(state)),
@@ -152,14 +153,14 @@ impl Prober {
         let report = Report::unreachable(&*self.database, &self.no_answer(REPORT_TIMEOUT))
             .with_conditions(&self.conditions.current())
             .with_backups(self.backups.inspect());
-        self.history.note(report.sample());
+        self.history.note(&report);
         report
     }
 
     fn initializing(&self, activity: &str) -> Report {
         let report =
             Report::initializing(&*self.database, activity).with_backups(self.backups.inspect());
-        self.history.note(report.sample());
+        self.history.note(&report);
         report
     }
 
@@ -277,7 +278,8 @@ impl Source for Prober {
         // A database that has not answered is not asked again.
         let journal = if report.connected { self.journal() } else { Journal::default() };
         let history = with_history.then(|| self.history.points());
-        Overview { report, history, journal, started_at: self.history.started_at() }
+        let figures = self.figures.current();
+        Overview { report, figures, history, journal, started_at: self.history.started_at() }
     }
 }
 

@@ -30,9 +30,16 @@ pub fn timestamp(at: SystemTime) -> String {
 /// A point in time as the database stores it (`YYYY-MM-DD HH:MM:SS.SSS`), after RFC 3339. Any other text
 /// stays as it is.
 pub fn stored_timestamp(stored: &str) -> String {
+    let is_digit_or = |c: char, mark| c.is_ascii_digit() || c == mark;
     match stored.split_once(' ') {
-        Some((day, time)) => format!("{day}T{time}Z"),
-        None => stored.to_string(),
+        Some((day, time))
+            if day.len() == "YYYY-MM-DD".len()
+                && day.chars().all(|c| is_digit_or(c, '-'))
+                && time.chars().all(|c| is_digit_or(c, ':') || c == '.') =>
+        {
+            format!("{day}T{time}Z")
+        }
+        _ => stored.to_string(),
     }
 }
 
@@ -50,6 +57,8 @@ mod tests {
     #[test]
     fn a_stored_time_is_shown_after_rfc_3339() {
         assert_eq!(stored_timestamp("2026-11-23 05:43:00.123"), "2026-11-23T05:43:00.123Z");
-        assert_eq!(stored_timestamp("today"), "today");
+        for other in ["today", "not a time", "2026-11-23 05:43:00+01", "2026-11-23T05:43:00Z", ""] {
+            assert_eq!(stored_timestamp(other), other);
+        }
     }
 }

@@ -12,7 +12,8 @@ use super::format::{json_text, stored_timestamp, timestamp};
 use super::health::PoolJson;
 use crate::health::history::HistoryPoints;
 use crate::health::report::TableCount;
-use crate::health::{Overview, Reason, Report, Status};
+use crate::health::{Figures, Overview, Reason, Report, Status};
+use crate::store::TableFigures;
 use crate::store::journal::{DayStatistics, LoggedEvent, LoggedText};
 use crate::system::version::{COMMIT, VERSION};
 use crate::system::visible::visible;
@@ -25,7 +26,7 @@ const TEXT_CHARS_SHOWN: usize = 500;
 impl Overview {
     /// The body of `/api/admin/overview`.
     pub fn json(&self) -> String {
-        let Overview { report, history, journal, started_at } = self;
+        let Overview { report, figures, history, journal, started_at } = self;
         let status = report.status();
         json_text(&OverviewJson {
             success: report.connected,
@@ -33,8 +34,8 @@ impl Overview {
             sentence: status.sentence(),
             reasons: report.sorted_reasons().into_iter().map(|r| reason(report, r)).collect(),
             command: report.command().map(|command| command.text()),
-            database: database(report),
-            tables: tables(report),
+            database: database(report, figures),
+            tables: tables(report, figures),
             migrations: migrations(report),
             exceptions: report.exceptions.iter().map(exception_json).collect(),
             accepted: report.accepted.iter().map(ToString::to_string).collect(),
@@ -56,29 +57,35 @@ fn reason<'r>(report: &Report, reason: &'r Reason) -> ReasonJson<'r> {
     ReasonJson { severity: reason.severity(), text: reason.text(), command }
 }
 
-fn database(report: &Report) -> OverviewDatabase<'_> {
+fn database<'r>(report: &'r Report, figures: &Figures) -> OverviewDatabase<'r> {
     OverviewDatabase {
         kind: report.backend.name(),
         location: &report.location,
         connected: report.connected,
         response_seconds: report.response_time.map(seconds),
-        size_bytes: None,
-        wal_size_bytes: None,
+        size_bytes: figures.database_size_bytes,
+        wal_size_bytes: figures.wal_size_bytes,
         disk_free_bytes: report.disk_free_bytes,
         disk_total_bytes: report.disk_total_bytes,
         pool: report.pool.map(PoolJson::of),
     }
 }
 
-fn tables(report: &Report) -> OverviewTables {
+fn tables(report: &Report, figures: &Figures) -> OverviewTables {
     let TableCount { expected, existing, .. } = report.count(core_tables());
-    let table = |name: &'static str| OverviewTable {
-        name,
-        exists: report.connected.then(|| report.tables.contains(&name)),
-        is_critical: CRITICAL.contains(&name),
-        rows: None,
-        is_exact: None,
-        size_bytes: None,
+    let table = |name: &'static str| {
+        let exists = report.connected.then(|| report.tables.contains(&name));
+        // One that was dropped since it was measured has no rows.
+        let measured = figures.tables.iter().find(|table| table.is_ours && table.name == name);
+        let measured = measured.filter(|_| exists != Some(false));
+        OverviewTable {
+            name,
+            exists,
+            is_critical: CRITICAL.contains(&name),
+            rows: measured.and_then(|table| table.rows),
+            is_exact: measured.and_then(is_exact),
+            size_bytes: measured.and_then(|table| table.size_bytes),
+        }
     };
     let categories = CATEGORIES.map(|category| {
         let TableCount { expected, existing, .. } = report.count(category.tables.iter().copied());
@@ -91,11 +98,16 @@ fn tables(report: &Report) -> OverviewTables {
     OverviewTables {
         expected,
         existing: report.connected.then_some(existing),
-        measured_at: None,
+        measured_at: figures.measured_at.map(timestamp),
         categories: categories.into(),
-        others: Vec::new(),
-        others_omitted: 0,
+        others: figures.tables.iter().filter(|table| !table.is_ours).map(OtherTable::of).collect(),
+        others_omitted: figures.tables_omitted,
     }
+}
+
+/// Whether the rows were counted; `None` where their number is not known.
+fn is_exact(table: &TableFigures) -> Option<bool> {
+    table.rows.map(|_| table.is_exact)
 }
 
 fn migrations(report: &Report) -> OverviewMigrations<'_> {
@@ -224,6 +236,18 @@ struct OtherTable {
     size_bytes: Option<u64>,
 }
 
+impl OtherTable {
+    /// A name in SQLite may be as long as a text.
+    fn of(table: &TableFigures) -> OtherTable {
+        OtherTable {
+            name: shown(&table.name),
+            rows: table.rows,
+            is_exact: is_exact(table),
+            size_bytes: table.size_bytes,
+        }
+    }
+}
+
 #[derive(Serialize)]
 struct OverviewMigrations<'r> {
     status: &'static str,
@@ -323,6 +347,7 @@ struct EventJson {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::time::UNIX_EPOCH;
 
     use super::*;
@@ -337,6 +362,7 @@ mod tests {
         let events = Some(vec![event; EVENTS_MAX]);
         Overview {
             report: Report::initializing(&database, "starting"),
+            figures: Arc::default(),
             history,
             journal: Journal { events, ..Journal::default() },
             started_at: UNIX_EPOCH,
