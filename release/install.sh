@@ -94,10 +94,11 @@ install_all() {
     put 644 "$here/completions/cts.bash" /usr/share/bash-completion/completions/cts
     put 644 "$here/completions/cts.fish" /usr/share/fish/vendor_completions.d/cts.fish
     put 644 "$here/completions/_cts" /usr/share/zsh/vendor-completions/_cts
-    mkdir -p "$doc/docs" "$doc/examples"
+    mkdir -p "$doc/docs" "$doc/examples" "$doc/monitoring"
     install -m 644 "$here"/systemd/cts-offsite.* "$doc/examples"
     install -m 644 "$here"/*.md "$doc"
     install -m 644 "$here"/docs/*.md "$here"/docs/*.png "$doc/docs"
+    install -m 644 "$here"/monitoring/* "$doc/monitoring"
     say "  $doc"
     if [ -e /etc/default/cts ]; then
         say "  /etc/default/cts is kept as it is"

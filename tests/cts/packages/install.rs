@@ -66,7 +66,8 @@ fn the_package_is_installed_upgraded_removed_and_purged() {
     assert_eq!(machine.sh("systemctl is-enabled cts.socket").out(), "disabled\n");
     machine.ok("cts --check --url http://127.0.0.1:3000");
     machine.ok("cd /usr/share; test -s man/man1/cts.1; test -s bash-completion/completions/cts");
-    machine.ok("cd /usr/share/doc/cts; test -s README.md; test -s docs/install.md");
+    machine.ok("cd /usr/share/doc/cts; test -s README.md; test -s docs/install.md; \
+         test -s monitoring/alerts.yml; test -s monitoring/alerts_test.yml; test -s monitoring/dashboard.json");
     assert_eq!(machine.ok("stat -c '%a %U' /data"), "700 cts");
     machine.ok(ADD_USER);
     // A changed configuration file is kept.
@@ -139,7 +140,8 @@ fn the_script_installs_upgrades_and_uninstalls() {
     assert_eq!(machine.ok("systemctl is-enabled cts; systemctl is-active cts"), "enabled\nactive");
     machine.ok(ADD_USER);
     machine.write("/etc/default/cts", "PORT=3100\n");
-    machine.ok("cd /usr/share/doc/cts; test -s README.md; test -s docs/install.md");
+    machine.ok("cd /usr/share/doc/cts; test -s README.md; test -s docs/install.md; \
+         test -s monitoring/alerts.yml; test -s monitoring/alerts_test.yml; test -s monitoring/dashboard.json");
     let said = machine.ok(install);
     assert!(said.starts_with("Upgrading cts ") && said.contains("CTS OK"), "{said}");
     assert_eq!(machine.ok(LIVE), "200");

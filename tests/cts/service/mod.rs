@@ -11,6 +11,7 @@ mod litestream;
 mod log;
 mod long_wal;
 mod metrics;
+mod monitoring;
 mod names;
 mod off_box;
 mod overview;

@@ -16,6 +16,7 @@ pub mod patroni;
 #[cfg(feature = "postgres")]
 pub mod pglite;
 pub mod project;
+pub mod prometheus;
 pub mod random;
 pub mod scenario;
 pub mod statements;

@@ -51,8 +51,9 @@ fn shell_blocks() -> Vec<(Page, Vec<Block>)> {
     let shell = |page: Page| {
         let mut blocks = page.blocks();
         for block in &blocks {
-            let is_known = ["sh", "sql", "json", "text", "python", "js", "rust", "dockerfile"]
-                .contains(&&*block.language);
+            let is_known =
+                ["sh", "sql", "json", "text", "python", "js", "rust", "dockerfile", "yaml"]
+                    .contains(&&*block.language);
             assert!(is_known, "{}:{}: a block of {:?}", page.name, block.line, block.language);
         }
         blocks.retain(|block| block.language == "sh");
