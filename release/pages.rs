@@ -51,11 +51,14 @@ fn commands(page: &mut Vec<u8>) -> io::Result<()> {
         for option in command.get_arguments().filter(|option| !option.is_global_set()) {
             let help = option.get_help().map(ToString::to_string).unwrap_or_default();
             text.control("br", []);
-            text.text([
-                roff::bold(format!("--{}", option.get_long().unwrap_or_default())),
-                roff::roman(format!("  {help}")),
-            ]);
+            text.text([roff::bold(name(option)), roff::roman(format!("  {help}"))]);
         }
     }
     text.to_writer(page)
+}
+
+/// A flag as it is typed, and another argument as the help names it.
+fn name(argument: &clap::Arg) -> String {
+    let long = argument.get_long().map(|long| format!("--{long}"));
+    long.unwrap_or_else(|| argument.get_id().to_string())
 }

@@ -53,7 +53,7 @@ pub fn serve(config: &Config, log: Log) -> Result<()> {
         config.database.identity().backend.name().to_uppercase()
     ));
     let server = HttpServer::start(config, log, prober.clone(), prober.counters().clone())?;
-    log.info(format_args!("Listening on http://{}", server.address()));
+    log.info(format_args!("Listening on http://{}/ (status page)", server.address()));
     open_database(config, log, &prober, &cancelled, events)?;
 
     let appliance = Appliance {

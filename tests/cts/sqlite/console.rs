@@ -63,6 +63,18 @@ fn a_first_start_says_what_was_made_and_a_command_that_shows_it() {
 }
 
 #[test]
+fn the_service_names_the_address_of_the_status_page_in_its_first_lines() {
+    let machine = Machine::new();
+    let service = machine.serve().start();
+    let address = service.address();
+    let log = service.log();
+    let first: Vec<&str> = log.lines().take(2).collect();
+    let line = format!("Listening on http://{address}/ (status page)");
+    assert!(first.iter().any(|found| found.ends_with(&line)), "{log}");
+    assert_eq!(service.get("/").code, 200);
+}
+
+#[test]
 fn an_adoption_sums_up_and_lists_with_verbose() {
     let (machine, listed) = (Machine::new(), Machine::new());
     for place in [&machine, &listed] {

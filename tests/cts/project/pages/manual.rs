@@ -45,6 +45,14 @@ fn the_man_page_passes_mandoc_and_has_what_the_pages_have() {
     ];
     assert_eq!(sections, expected);
 
+    // An argument that is no flag is named by its placeholder.
+    let name = |line: &str| line.strip_prefix("\\fB")?.split("\\fR  ").next().map(String::from);
+    let arguments: Vec<String> = text.lines().filter_map(name).collect();
+    for (argument, is_there) in [("FILE", true), ("OBJECT", true), ("\\-\\-", false)] {
+        let found = arguments.iter().any(|found| found == argument);
+        assert_eq!(found, is_there, "{argument}: {arguments:?}");
+    }
+
     // Every variable that is a setting, and every exit code.
     let terms: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("\\fB")).collect();
     let has = |term: &str| terms.iter().any(|found| found.trim_end_matches("\\fR") == term);

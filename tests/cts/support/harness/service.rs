@@ -54,7 +54,7 @@ impl Service {
         self.until("Listening on http://");
         let log = self.log();
         let start = log.split("Listening on http://").nth(1).unwrap();
-        start.lines().next().unwrap().trim().parse().unwrap()
+        start.split('/').next().unwrap().parse().unwrap()
     }
 
     pub fn get(&self, path: &str) -> Answer {
