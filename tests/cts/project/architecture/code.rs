@@ -50,7 +50,8 @@ impl SourceFile {
 
     /// The file without its tests, which may use what its code must not.
     pub fn without_tests(&self) -> SourceFile {
-        let code = match self.path.ends_with("/tests.rs") {
+        let is_tests = self.path.ends_with("/tests.rs") || self.path.contains("/tests/");
+        let code = match is_tests {
             true => "",
             false => self.code.split("\nmod tests").next().unwrap_or_default(),
         };
