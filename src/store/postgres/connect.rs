@@ -17,9 +17,9 @@ use super::row;
 use super::server_address::ServerAddress;
 use super::server_identity::{IdentityColumns, ServerIdentity, is_refused};
 use super::session::Session;
-use super::settings::{SEARCH_PATH, search_path_of};
+use super::settings::SEARCH_PATH;
 use super::tls::Tls;
-use super::url::{ChannelBinding, Host, Password, Target};
+use super::url::{ChannelBinding, Host, Password, Target, search_path_of};
 use crate::error::{Error, Kind, Result};
 use crate::store::sql::escaped_literal;
 

@@ -97,58 +97,9 @@ pub fn options_outside_transaction(version: u32) -> String {
     format!("-cstatement_timeout=0 -clock_timeout=0{since_14}{since_17}")
 }
 
-/// The search path that startup options ask for. The server splits them at white space, where no backslash is before
-/// it, and the last setting of a name counts. (PostgreSQL documentation, `options`; `postgres`, "Options")
-pub fn search_path_of(options: &str) -> Option<String> {
-    let mut words = vec![String::new()];
-    let mut characters = options.chars();
-    while let Some(character) = characters.next() {
-        match character {
-            ' ' | '\t'..='\r' => words.push(String::new()),
-            other => {
-                let kept = if other == '\\' { characters.next() } else { Some(other) };
-                words.last_mut().into_iter().zip(kept).for_each(|(word, kept)| word.push(kept));
-            }
-        }
-    }
-    let mut words = words.into_iter().filter(|word| !word.is_empty());
-    let mut path = None;
-    while let Some(word) = words.next() {
-        let setting = match (word.strip_prefix("--"), word.strip_prefix("-c")) {
-            (Some(setting), _) => setting.to_string(),
-            (None, Some("")) => words.next().unwrap_or_default(),
-            (None, Some(setting)) => setting.to_string(),
-            (None, None) => continue,
-        };
-        match setting.split_once('=') {
-            Some((name, value)) if name.replace('-', "_").eq_ignore_ascii_case("search_path") => {
-                path = Some(value.to_string());
-            }
-            _ => {}
-        }
-    }
-    path
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_search_path_of_startup_options_is_read_as_the_server_reads_it() {
-        for (options, path) in [
-            ("-csearch_path=cts", Some("cts")),
-            ("-c search_path=cts", Some("cts")),
-            ("  --search-path=a,b -cstatement_timeout=5", Some("a,b")),
-            ("-csearch_path=a -c Search_Path=b", Some("b")),
-            (r#"-csearch_path=a,\ "b\\c""#, Some(r#"a, "b\c""#)),
-            ("-cstatement_timeout=5 -e", None),
-            ("-c", None),
-            ("", None),
-        ] {
-            assert_eq!(search_path_of(options).as_deref(), path, "{options}");
-        }
-    }
 
     #[test]
     fn every_setting_is_for_one_transaction_only() {

@@ -11,7 +11,7 @@ use super::pool::SessionPool;
 use super::row::Row;
 use super::session::Session;
 use super::standalone::StandaloneSession;
-use super::url::Target;
+use super::url::{Target, with_search_path};
 use crate::error::{Error, Kind, Result};
 use crate::store::sql::{escaped_literal, literal, quoted};
 use crate::store::{BackupContent, Database, TrialDatabase, WaitPolicy};
@@ -58,8 +58,9 @@ impl ServerTrial {
             let target = trial.database.target.as_ref();
             let without_schema = Target { options: of.target.options.clone(), ..target.clone() };
             let cluster = Arc::clone(&trial.database.cluster);
-            let pool = SessionPool::new(Arc::new(public(without_schema)), cluster, of.pool)?
-                .stopped_by(wait.cancelled);
+            let pool =
+                SessionPool::new(Arc::new(on_schema(without_schema, "public")), cluster, of.pool)?
+                    .stopped_by(wait.cancelled);
             pool.get(of.pool.connect)?.run(&format!("CREATE SCHEMA {}", quoted(schema)))?;
         }
         Ok(trial)
@@ -157,18 +158,11 @@ fn on_database(
 ) -> Result<DatabaseServer> {
     let hosts = vec![of.host(server)?.clone()];
     let target = Target { database: name.into(), hosts, ..Target::clone(&of.target) };
-    let target = with_search_path(target, &quoted(schema));
+    let target = on_schema(target, &quoted(schema));
     Ok(DatabaseServer::new(target, of.wait, of.pool, of.programs.clone()))
 }
 
-fn public(target: Target) -> Target {
-    with_search_path(target, "public")
-}
-
-/// Adds a search path to the options, in which a space and a backslash are escaped. (PostgreSQL documentation, "options")
-fn with_search_path(target: Target, path: &str) -> Target {
-    let escaped = path.replace('\\', "\\\\").replace(' ', "\\ ");
-    let before = target.options.as_deref().unwrap_or_default();
-    let options = format!("{before} -csearch_path={escaped}").trim_start().to_string();
-    Target { options: Some(options), ..target }
+/// Adds a search path to the options.
+fn on_schema(target: Target, path: &str) -> Target {
+    Target { options: Some(with_search_path(target.options.as_deref(), path)), ..target }
 }

@@ -10,6 +10,7 @@ mod names;
 mod parameters;
 mod passfile;
 mod reader;
+mod startup_options;
 mod target;
 mod tls_settings;
 
@@ -21,6 +22,7 @@ use std::path::PathBuf;
 use crate::error::{Error, Kind};
 use crate::system::environment::Environment;
 pub use auth::{AuthMethod, AuthMethods};
+pub use startup_options::{search_path_of, with_search_path};
 pub use target::{
     ChannelBinding, Endpoint, Host, Password, Root, SessionAttrs, SslMode, Target, TlsSettings,
     TlsStart, TlsVersions, WarningSubject,

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::parameters::Parameters;
+use super::startup_options::with_search_path;
 use super::target::{ChannelBinding, Endpoint, Host, Keepalives, Password, SessionAttrs, Target};
 use super::tls_settings::tls_settings;
 use super::{DEFAULT_SOCKET, config_error, environment, passfile};
@@ -165,15 +166,7 @@ fn options(parameters: &Parameters) -> Result<Option<String>> {
         return Err(config_error("schema and options both set the search path")
             .remedy("leave one of them out"));
     }
-    let search_path = format!("-csearch_path={}", option_value(&quoted(schema)));
-    Ok(Some(options.map_or_else(String::new, |options| options + " ") + &search_path))
-}
-
-/// A value in `options`, where a backslash stands before a space or a backslash that is meant (PostgreSQL
-/// documentation, "options").
-fn option_value(value: &str) -> String {
-    let escaped = |c: char| (c == '\\' || c.is_ascii_whitespace()).then_some('\\').into_iter();
-    value.chars().flat_map(|c| escaped(c).chain([c])).collect()
+    Ok(Some(with_search_path(options.as_deref(), &quoted(schema))))
 }
 
 /// Zero, negative or not given is no limit (PostgreSQL documentation, "connect_timeout"). Like
