@@ -6,8 +6,8 @@ use crate::config::environment::{EnvironmentReader, invalid};
 use crate::config::setting::{SettingSource, Sourced};
 use crate::config::{DEFAULT_DB, Flags, postgresql};
 use crate::error::{Error, Kind, Result};
-use crate::store::database_url::names_sqlite;
 use crate::store::sqlite::{DatabaseFile, FileAccess};
+use crate::store::url_kind::refuse_sqlite;
 use crate::store::{Backend, Database};
 
 /// The configured database.
@@ -82,13 +82,7 @@ fn sqlite_file(flags: &Flags, env: &EnvironmentReader<'_>) -> Result<DatabaseFil
 /// default path would be another database.
 fn refuse_sqlite_url(env: &EnvironmentReader<'_>) -> Result<()> {
     match env.secret("DATABASE_URL") {
-        Ok(Some(url)) if names_sqlite(url.expose()) => Err(Error::new(
-            Kind::Config,
-            "DATABASE_URL names a SQLite file, and this setting is for a PostgreSQL database",
-        )
-        .remedy(
-            "set SQLITE_DB_PATH (or --db) to the path of the file, and leave DATABASE_URL out",
-        )),
+        Ok(Some(url)) => refuse_sqlite(url.expose()).map_err(|error| error.at("DATABASE_URL")),
         _ => Ok(()),
     }
 }

@@ -7,7 +7,7 @@ use crate::config::database_url::DatabaseUrl;
 use crate::config::environment::EnvironmentReader;
 use crate::error::{Error, Kind, Result};
 use crate::store::Database;
-use crate::store::database_url::after_scheme;
+use crate::store::url_kind::after_scheme;
 
 /// Refuses. A URL that is no PostgreSQL URL is refused as what it is.
 ///

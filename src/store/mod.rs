@@ -5,7 +5,6 @@
 mod backup;
 mod change;
 mod database;
-pub mod database_url;
 #[cfg(test)]
 pub mod failing;
 pub mod finding;
@@ -20,6 +19,7 @@ mod rights;
 pub mod schema;
 pub mod sql;
 pub mod sqlite;
+pub mod url_kind;
 mod wait;
 
 pub use backup::{BackUp, BackupContent, BackupLock, BackupSubject, TableRows, TrialDatabase};

@@ -11,7 +11,7 @@ use super::config_error;
 use super::names::{PARAMETERS, ParameterRule, SECRETS, Unsupported};
 use super::target::{ConfigWarning, WarningSubject};
 use crate::error::{Error, Result};
-use crate::store::database_url::after_scheme;
+use crate::store::url_kind::after_scheme;
 
 /// The parameters of a URL by name. An empty value counts as not set.
 #[derive(Default)]

@@ -1,5 +1,5 @@
-//! What a database URL is, told by its beginning, and what to write in place of one that is not a PostgreSQL
-//! URL. A build without PostgreSQL has to tell them apart too. No error shows anything of the URL.
+//! Of which kind a database URL is, told by its beginning, and what to write in place of one that is not a
+//! PostgreSQL URL. A build without PostgreSQL has to tell them apart too. No error shows anything of the URL.
 
 use crate::error::{Error, Kind, Result};
 
@@ -18,6 +18,23 @@ struct OtherUrl {
     remedy: String,
 }
 
+impl OtherUrl {
+    fn new(what: &'static str, remedy: &str) -> OtherUrl {
+        OtherUrl { what, remedy: remedy.into() }
+    }
+
+    fn sqlite() -> OtherUrl {
+        OtherUrl::new(
+            "names a SQLite file, and this setting is for a PostgreSQL database",
+            "set SQLITE_DB_PATH (or --db) to the path of the file, and leave the database URL out",
+        )
+    }
+
+    fn error(self) -> Error {
+        Error::new(Kind::Config, format!("it {}", self.what)).remedy(self.remedy)
+    }
+}
+
 /// The rest of a PostgreSQL URL after `postgresql://`, without white space around the URL.
 ///
 /// # Errors
@@ -28,15 +45,20 @@ pub fn after_scheme(url: &str) -> Result<&str> {
     let rest = POSTGRESQL.iter().find_map(|scheme| url.strip_prefix(scheme));
     match rest {
         Some(rest) if !url.ends_with(QUOTES) => Ok(rest),
-        _ => {
-            let OtherUrl { what, remedy } = other(url);
-            Err(Error::new(Kind::Config, format!("it {what}")).remedy(remedy))
-        }
+        _ => Err(other(url).error()),
     }
 }
 
+/// Refuses a text that names a SQLite database. Any other text is accepted.
+///
+/// # Errors
+/// `Kind::Config`, without a location.
+pub fn refuse_sqlite(url: &str) -> Result<()> {
+    if names_sqlite(url) { Err(OtherUrl::sqlite().error()) } else { Ok(()) }
+}
+
 /// Whether a text names a SQLite database: a URL of another program's form, or a path.
-pub fn names_sqlite(url: &str) -> bool {
+fn names_sqlite(url: &str) -> bool {
     let lower = url.trim_matches(|c: char| c.is_whitespace() || QUOTES.contains(&c));
     let lower = lower.to_ascii_lowercase();
     let schemes = ["sqlite:", "sqlite3:", "sqlite+", "jdbc:sqlite:", "file:"];
@@ -51,36 +73,32 @@ fn is_file_name(text: &str) -> bool {
 
 /// Says what a text is that is no PostgreSQL URL, or one in quotes.
 fn other(url: &str) -> OtherUrl {
-    let is = |what, remedy: &str| OtherUrl { what, remedy: remedy.into() };
     if url.is_empty() {
-        return is("is empty; a PostgreSQL URL is required", FORM);
+        return OtherUrl::new("is empty; a PostgreSQL URL is required", FORM);
     }
     if url.starts_with("psql ") {
         let remedy = format!("{FORM}: the URL alone, without psql and quotes");
-        return OtherUrl { what: "is a psql command; a PostgreSQL URL is required", remedy };
+        return OtherUrl::new("is a psql command; a PostgreSQL URL is required", &remedy);
     }
     if url.starts_with(QUOTES) || url.ends_with(QUOTES) {
-        return is(
+        return OtherUrl::new(
             "begins or ends with a quotation mark",
             "write the URL without quotes; where one is meant, percent-encode it: ' as %27, \" as %22",
         );
     }
     if names_sqlite(url) {
-        return is(
-            "names a SQLite file, and this setting is for a PostgreSQL database",
-            "set SQLITE_DB_PATH (or --db) to the path of the file, and leave the database URL out",
-        );
+        return OtherUrl::sqlite();
     }
     let lower = url.to_ascii_lowercase();
     let found = KNOWN.iter().find(|(beginnings, _, _)| {
         beginnings.split_ascii_whitespace().any(|beginning| lower.starts_with(beginning))
     });
     match found {
-        Some((_, what, remedy)) => OtherUrl { what, remedy: remedy.replace("FORM", FORM) },
+        Some((_, what, remedy)) => OtherUrl::new(what, &remedy.replace("FORM", FORM)),
         None if !url.contains("://") && url.contains('=') => {
-            is("has the form name=value; a PostgreSQL URL is required", FORM)
+            OtherUrl::new("has the form name=value; a PostgreSQL URL is required", FORM)
         }
-        None => is("does not begin with postgresql://", FORM),
+        None => OtherUrl::new("does not begin with postgresql://", FORM),
     }
 }
 
