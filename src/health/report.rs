@@ -10,7 +10,7 @@ use crate::backup::{BackedUpDatabase, BackupState};
 use crate::error::{Error, Result};
 use crate::migrate::outlook::{MissingObject, missing_objects};
 use crate::store::{
-    Backend, Damage, Database, DatabaseIdentity, OpenDatabase, PoolState, Snapshot, StorageStatus,
+    Backend, Damage, Database, DatabaseIdentity, OpenDatabase, Snapshot, StorageStatus,
 };
 use cts_schema::catalog::{Alteration, Drift, Object};
 use cts_schema::constraint_exception::ConstraintException;
@@ -53,10 +53,6 @@ pub struct Report {
     pub backend: Backend,
     /// Its path or URL, without secrets.
     pub location: String,
-    /// Free bytes on its disk, where that is known.
-    pub disk_free_bytes: Option<u64>,
-    /// Total bytes of its disk, where that is known.
-    pub disk_total_bytes: Option<u64>,
     /// Whether the database answered.
     pub connected: bool,
     /// Whether migrations are running.
@@ -83,8 +79,8 @@ pub struct Report {
     pub accepted: Vec<Alteration>,
     /// The rules that this database does not enforce, which is not a fault.
     pub exceptions: Vec<ConstraintException>,
-    /// The connections of the pool; `None` on SQLite.
-    pub pool: Option<PoolState>,
+    /// The state of its storage and server; unknown if it was not examined.
+    pub storage: StorageStatus,
     /// The database that backups must be of.
     pub database: BackedUpDatabase,
     /// What is known of its backups; `None` where they were not inspected.
@@ -116,9 +112,7 @@ impl Report {
             .collect();
         report.applied = snapshot.ledger.iter().filter(|row| row.is_ours()).cloned().collect();
         report.exceptions = snapshot.exceptions.clone();
-        report.pool = surroundings.storage.pool;
-        report.disk_free_bytes = surroundings.storage.free_bytes;
-        report.disk_total_bytes = surroundings.storage.total_bytes;
+        report.storage = surroundings.storage.clone();
         report.database = BackedUpDatabase::of(identity, snapshot);
         report.judge_schema(identity.schema, snapshot, surroundings);
         report.judge_surroundings(identity.schema, surroundings);
@@ -152,7 +146,7 @@ impl Report {
         Sample {
             size_bytes: figures.database_size_bytes,
             wal_size_bytes: figures.wal_size_bytes,
-            disk_free_bytes: self.disk_free_bytes,
+            disk_free_bytes: self.storage.free_bytes,
             response_seconds: self.response_time.map(|time| time.as_secs_f32()),
             status: Some(self.status()),
         }
@@ -163,8 +157,6 @@ impl Report {
         Report {
             backend: *backend,
             location: location.clone(),
-            disk_free_bytes: None,
-            disk_total_bytes: None,
             connected: false,
             initializing: false,
             response_time: None,
@@ -178,7 +170,7 @@ impl Report {
             drift: None,
             accepted: Vec::new(),
             exceptions: Vec::new(),
-            pool: None,
+            storage: StorageStatus::default(),
             database: BackedUpDatabase::unread(identity),
             backups: None,
             backup_conditions: Vec::new(),

@@ -1,12 +1,16 @@
 //! The gate in front of the server: accepts connections until it is closed and gives each of them a
 //! slot, a small thread, a deadline and one request. When the slots run out, it evicts the slowest
 //! clients to admit new ones.
+//!
+//! One thread at a time holds the listener. It serves the connection that it accepts itself, after it has left the
+//! listener to a thread that waits for it: a connection costs no start of a thread and no switch to another.
 
 use std::fmt::Display;
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -35,6 +39,9 @@ const LAST_REQUEST_TIMEOUT: Duration = Duration::from_millis(500);
 const EVICTION_INTERVAL: Duration = Duration::from_millis(5);
 /// Pause while the system has no file descriptors, threads or memory to give.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(20);
+/// Threads that serve no connection, one of them at the listener; more than two, because a thread comes back only when
+/// its client has closed the connection, which may be after the next one has come.
+const IDLE_THREADS_MAX: usize = 3;
 /// Stack of a connection's thread: it reads a head and writes a short text.
 const STACK_BYTES: usize = 128 << 10;
 /// Connections that the kernel queues before they are accepted; `net.core.somaxconn` may reduce it.
@@ -58,14 +65,32 @@ pub struct Gate {
     waker: UnixStream,
 }
 
-/// What the accepting thread and the threads of the connections share.
+/// What the threads share.
 struct Shared {
     responder: Box<dyn Responder>,
+    /// Held by the thread that accepts; `None` once the gate is closed.
+    entrance: Mutex<Option<Entrance>>,
+    /// Threads that serve no connection: the one at the entrance, and those that wait for it.
+    idle_threads: AtomicUsize,
     slots_max: usize,
     is_closing: AtomicBool,
     state: Mutex<State>,
     /// Notified when a slot is freed, a response has been sent, or the gate closes.
     changed: Condvar,
+}
+
+/// Where connections come in.
+struct Entrance {
+    listener: TcpListener,
+    /// Becomes readable when the gate closes.
+    wakes: UnixStream,
+}
+
+/// A connection that was accepted and holds a slot.
+struct Admitted {
+    stream: Arc<TcpStream>,
+    client: SocketAddr,
+    slot: SlotGuard,
 }
 
 struct State {
@@ -103,19 +128,16 @@ impl Gate {
         };
         let shared = Arc::new(Shared {
             responder,
+            entrance: Mutex::new(Some(Entrance { listener, wakes })),
+            idle_threads: AtomicUsize::new(0),
             slots_max: slots_max.min(spare_descriptors()).max(SLOTS_MIN),
             is_closing: AtomicBool::new(false),
             state: Mutex::new(state),
             changed: Condvar::new(),
         });
-        let accepting = Arc::clone(&shared);
-        let accept = move || {
-            accepting.accept_until_closed(&listener, &wakes);
-            drop(listener);
-            accepting.state().is_accepting = false;
-            accepting.changed.notify_all();
-        };
-        thread::Builder::new().name("accept".into()).spawn(accept).map_err(|e| failed(&e))?;
+        for _ in 0..IDLE_THREADS_MAX {
+            shared.start_thread().map_err(|e| failed(&e))?;
+        }
         Ok(Gate { shared, waker })
     }
 
@@ -171,14 +193,56 @@ impl Shared {
         self.is_closing.load(Ordering::SeqCst)
     }
 
-    /// Accepts until the gate closes. No error ends it: each one passes, or concerns one client only.
-    fn accept_until_closed(self: &Arc<Shared>, listener: &TcpListener, wakes: &UnixStream) {
+    /// Starts a thread that accepts and serves connections as long as it is needed.
+    fn start_thread(self: &Arc<Shared>) -> io::Result<()> {
+        let shared = Arc::clone(self);
+        self.idle_threads.fetch_add(1, Ordering::SeqCst);
+        let work = move || {
+            while let Some(Admitted { stream, client, slot }) = shared.next_connection() {
+                shared.serve(slot.id, &stream, client, REQUEST_TIMEOUT);
+                drop((slot, stream));
+                if !shared.becomes_idle() {
+                    return;
+                }
+            }
+        };
+        let thread = thread::Builder::new().name("request".into()).stack_size(STACK_BYTES);
+        thread.spawn(work).map(drop).inspect_err(|_| {
+            self.idle_threads.fetch_sub(1, Ordering::SeqCst);
+        })
+    }
+
+    /// Counts this thread among the idle ones, if there may be one more of them.
+    fn becomes_idle(&self) -> bool {
+        let more = |idle: usize| (idle < IDLE_THREADS_MAX).then_some(idle + 1);
+        self.idle_threads.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more).is_ok()
+    }
+
+    /// Waits for the entrance and there for a connection. `None` once the gate closes.
+    fn next_connection(self: &Arc<Shared>) -> Option<Admitted> {
+        let mut entrance = self.entrance.lock().unwrap_or_else(PoisonError::into_inner);
+        let admitted = entrance.as_ref().and_then(|open| self.admit_from(open));
+        if admitted.is_none() {
+            *entrance = None;
+            self.state().is_accepting = false;
+            self.changed.notify_all();
+        }
+        admitted
+    }
+
+    /// Accepts until there is a connection to serve. No error ends it: each one passes, or concerns one client
+    /// only. `None` once the gate closes.
+    fn admit_from(self: &Arc<Shared>, entrance: &Entrance) -> Option<Admitted> {
         while !self.is_closing() {
-            match listener.accept() {
-                Ok((stream, client)) => self.admit(stream, client),
+            match entrance.listener.accept() {
+                Ok((stream, client)) => match self.admit(stream, client) {
+                    None => {}
+                    admitted => return admitted,
+                },
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                    let arrival = PollFd::new(listener, PollFlags::IN);
-                    if poll(&mut [arrival, PollFd::new(wakes, PollFlags::IN)], None).is_err() {
+                    let arrival = PollFd::new(&entrance.listener, PollFlags::IN);
+                    let close = PollFd::new(&entrance.wakes, PollFlags::IN);
+                    if poll(&mut [arrival, close], None).is_err() {
                         thread::sleep(EXHAUSTED_PAUSE);
                     }
                 }
@@ -187,26 +251,31 @@ impl Shared {
                 Err(_) => thread::sleep(EXHAUSTED_PAUSE),
             }
         }
+        None
     }
 
-    /// Gives a connection a slot and a thread that serves it.
-    fn admit(self: &Arc<Shared>, stream: TcpStream, client: SocketAddr) {
+    /// Gives a connection a slot, to be served by this thread, and sees to it that there is another one for the
+    /// entrance. `None` if there is none and the connection was served here, or if the gate closes.
+    fn admit(self: &Arc<Shared>, stream: TcpStream, client: SocketAddr) -> Option<Admitted> {
         let stream = Arc::new(stream);
-        let Some(id) = self.acquire_slot(&stream) else { return };
-        let slot = Arc::new(SlotGuard { shared: Arc::clone(self), id });
-        loop {
-            let (slot, served) = (Arc::clone(&slot), Arc::clone(&stream));
-            let serve = move || slot.shared.serve(id, &served, client, REQUEST_TIMEOUT);
-            let thread = thread::Builder::new().name("request".into()).stack_size(STACK_BYTES);
-            if thread.spawn(serve).is_ok() || self.is_closing() {
-                return;
+        let id = self.acquire_slot(&stream)?;
+        let slot = SlotGuard { shared: Arc::clone(self), id };
+        self.idle_threads.fetch_sub(1, Ordering::SeqCst);
+        while self.idle_threads.load(Ordering::SeqCst) == 0 && self.start_thread().is_err() {
+            if self.is_closing() {
+                break;
             }
             // No thread could be created. Another connection is evicted for its thread; if there is none,
-            // other programs use up the limit, and the request is served by this thread.
+            // other programs use up the limit, and the request is served before the next is accepted. A panic
+            // must not end the thread that holds the entrance.
             if !self.free_resources(Some(id)) {
-                return self.serve(id, &stream, client, REQUEST_TIMEOUT_WITHOUT_THREAD);
+                let serve = || self.serve(id, &stream, client, REQUEST_TIMEOUT_WITHOUT_THREAD);
+                let _ = catch_unwind(AssertUnwindSafe(serve));
+                self.idle_threads.fetch_add(1, Ordering::SeqCst);
+                return None;
             }
         }
+        Some(Admitted { stream, client, slot })
     }
 
     /// A slot for a new connection, if necessary that of an idle one. Waits while all connections are

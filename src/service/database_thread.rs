@@ -15,7 +15,9 @@ use crate::service::backup_watch::BackupWatch;
 use crate::service::prober::Question;
 use crate::service::start::start_entry;
 use crate::store::journal::Journal;
-use crate::store::{Database, ServerInstance, SiteLogEntry, Store, WaitPolicy, write_site_log};
+use crate::store::{
+    Database, ServerInstance, SiteLogEntry, StorageStatus, Store, WaitPolicy, write_site_log,
+};
 use crate::system::log::Log;
 
 /// The interval between two proofs that the database can be written.
@@ -114,12 +116,18 @@ impl DatabaseThread {
 
     fn answer(&mut self, replies: Vec<Sender<Report>>) {
         let report = self.report();
-        for reply in replies {
+        let is_another = self.is_another_server(&report.storage);
+        let (last, others) = match replies.split_last() {
+            Some(split) => split,
+            None => return,
+        };
+        for reply in others {
             // The asking thread may have given up.
             let _ = reply.send(report.clone());
         }
+        let _ = last.send(report);
         // Another server is brought up to date at once.
-        if !self.conditions.holds(Subject::Failover) && self.is_another_server() {
+        if is_another && !self.conditions.holds(Subject::Failover) {
             self.next_write = Instant::now();
         }
     }
@@ -184,17 +192,17 @@ impl DatabaseThread {
     }
 
     /// Whether another server answers since a restart or a failover, and can be written.
-    fn is_another_server(&self) -> bool {
-        let status = self.store.storage_status();
-        status.server != self.server && status.read_only.is_none()
+    fn is_another_server(&self, now: &StorageStatus) -> bool {
+        now.server.is_some() && now.server != self.server && now.read_only.is_none()
     }
 
     /// Brings another server up to date: a standby that took over may not have received the last commits.
     fn follow_failover(&mut self) {
-        if !self.is_another_server() {
+        let now = self.store.storage_status();
+        if !self.is_another_server(&now) {
             return;
         }
-        let found = self.store.storage_status().server;
+        let found = now.server;
         let name = found.as_ref().map(|server| server.name.clone()).unwrap_or_default();
         let migrated = self.with_lock_timeout(HEALING_LOCK_TIMEOUT, |store, wait| {
             migrate::run(store, wait, Task::Migrate).map_err(|error| error.at(&name))

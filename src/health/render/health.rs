@@ -23,7 +23,7 @@ impl Report {
                 response_time: milliseconds(self.response_time, 1),
                 table_count: self.count(core_tables()).existing,
                 critical_tables: CriticalTables { total, existing, missing },
-                pool: self.pool.map(PoolJson::of),
+                pool: self.storage.pool.map(PoolJson::of),
             },
             migrations: MigrationCount {
                 applied: self.applied.len(),

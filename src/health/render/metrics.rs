@@ -132,13 +132,13 @@ impl Scrape {
         let help = "Rules of the schema that this database does not enforce.";
         to.gauge("cts_constraint_exceptions", help, known(report.exceptions.len()))?;
         let help = "Connections of cts to the server.";
-        let pool = report.pool.into_iter().flat_map(|pool| {
+        let pool = report.storage.pool.into_iter().flat_map(|pool| {
             let used = pool.connections.saturating_sub(pool.idle);
             [("idle", u64::from(pool.idle)), ("used", u64::from(used))]
         });
         to.gauges("cts_pool_connections", help, "state", pool)?;
         let help = "Connections that cts opens to the server at most.";
-        to.gauge("cts_pool_connections_max", help, report.pool.map(|pool| pool.max))
+        to.gauge("cts_pool_connections_max", help, report.storage.pool.map(|pool| pool.max))
     }
 
     fn add_sizes(&self, to: &mut Metrics<'_>) -> fmt::Result {
@@ -147,8 +147,8 @@ impl Scrape {
         to.gauge("cts_database_size_bytes", help, figures.database_size_bytes)?;
         to.gauge("cts_wal_size_bytes", "Size of the WAL of SQLite.", figures.wal_size_bytes)?;
         let help = "Free space on the disk of the database.";
-        to.gauge("cts_disk_free_bytes", help, report.disk_free_bytes)?;
-        to.gauge("cts_disk_total_bytes", "Size of that disk.", report.disk_total_bytes)?;
+        to.gauge("cts_disk_free_bytes", help, report.storage.free_bytes)?;
+        to.gauge("cts_disk_total_bytes", "Size of that disk.", report.storage.total_bytes)?;
         let help = "End of the certificate of the database server, since 1970.";
         let ends_at = figures.certificate_ends_at.and_then(since_1970);
         to.gauge("cts_server_certificate_not_after_timestamp_seconds", help, ends_at)

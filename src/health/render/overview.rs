@@ -65,9 +65,9 @@ fn database<'r>(report: &'r Report, figures: &Figures) -> OverviewDatabase<'r> {
         response_seconds: report.response_time.map(seconds),
         size_bytes: figures.database_size_bytes,
         wal_size_bytes: figures.wal_size_bytes,
-        disk_free_bytes: report.disk_free_bytes,
-        disk_total_bytes: report.disk_total_bytes,
-        pool: report.pool.map(PoolJson::of),
+        disk_free_bytes: report.storage.free_bytes,
+        disk_total_bytes: report.storage.total_bytes,
+        pool: report.storage.pool.map(PoolJson::of),
     }
 }
 

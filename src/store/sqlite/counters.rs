@@ -16,9 +16,7 @@ use cts_schema::sql::definition::contains_name;
 /// If SQLite cannot read a table.
 pub fn find_faults(conn: &Connection, catalog: &Catalog) -> rusqlite::Result<Vec<CounterFault>> {
     let mut faults = Vec::new();
-    // SQLite creates this table with the first one that has AUTOINCREMENT, and an ordinary database has none.
-    let has_counters = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'sqlite_sequence')";
-    if !conn.query_row(has_counters, [], |row| row.get(0))? {
+    if !exist(conn)? {
         return Ok(faults);
     }
     for table in catalog.tables.iter() {
@@ -27,6 +25,16 @@ pub fn find_faults(conn: &Connection, catalog: &Catalog) -> rusqlite::Result<Vec
         }
     }
     Ok(faults)
+}
+
+/// Whether there are counters: SQLite creates their table with the first one that has AUTOINCREMENT, and an
+/// ordinary database has none. Reads the whole of `sqlite_schema`.
+///
+/// # Errors
+/// If SQLite cannot read its schema.
+pub fn exist(conn: &Connection) -> rusqlite::Result<bool> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'sqlite_sequence')";
+    conn.query_row(sql, [], |row| row.get(0))
 }
 
 fn find_fault(conn: &Connection, table: &Table) -> rusqlite::Result<Option<CounterFault>> {

@@ -5,7 +5,7 @@ use std::fmt;
 use rusqlite::{Connection, OptionalExtension, TransactionState};
 
 use super::error::Result;
-use super::{catalog, exceptions, ledger};
+use super::{catalog, counters, exceptions, ledger};
 use crate::store::schema::SQLITE;
 use crate::store::sql::quoted;
 use crate::store::{Obstacle, Snapshot};
@@ -15,6 +15,8 @@ use cts_schema::catalog::{Catalog, Object};
 pub struct CachedCatalog {
     schema_version: i64,
     catalog: Catalog,
+    /// Whether a table has, or had, a counter of AUTOINCREMENT.
+    pub has_counters: bool,
 }
 
 /// Reads the database in one read transaction, or in the transaction that is open. Reads the
@@ -41,8 +43,10 @@ fn read(conn: &Connection, cached: &mut Option<CachedCatalog>) -> Result<Snapsho
     let catalog = match cached {
         Some(cached) if cached.schema_version == schema_version => cached.catalog.clone(),
         _ => {
-            let catalog = catalog::read(conn, SQLITE.expected)?;
-            *cached = Some(CachedCatalog { schema_version, catalog: catalog.clone() });
+            let catalog = catalog::read(conn, SQLITE.expected)?.share(SQLITE.expected);
+            let has_counters = counters::exist(conn)?;
+            let read = CachedCatalog { schema_version, catalog: catalog.clone(), has_counters };
+            *cached = Some(read);
             catalog
         }
     };

@@ -23,8 +23,7 @@ impl Marks {
     /// Reads them in one transaction, because another process may just be creating them.
     fn read(conn: &Connection) -> rusqlite::Result<Marks> {
         let transaction = conn.unchecked_transaction()?;
-        let id: i32 = transaction.query_row("PRAGMA application_id", [], |row| row.get(0))?;
-        let application_id = id.cast_unsigned();
+        let application_id = application_id(&transaction)?;
         if application_id == APPLICATION_ID {
             return Ok(Marks { application_id, tables: Vec::new(), has_ledger: false });
         }
@@ -63,11 +62,18 @@ impl Marks {
     }
 }
 
+fn application_id(conn: &Connection) -> rusqlite::Result<u32> {
+    conn.query_row("PRAGMA application_id", [], |row| row.get(0)).map(i32::cast_unsigned)
+}
+
 /// Refuses a database that another program created.
 ///
 /// # Errors
 /// The database is another program's, or cannot be read. It was not changed.
 pub fn refuse_foreign(conn: &Connection, path: &Path) -> Result<()> {
+    if application_id(conn).map_err(|e| from_sqlite(path, &e))? == APPLICATION_ID {
+        return Ok(());
+    }
     Marks::read(conn).map_err(|e| from_sqlite(path, &e))?.refuse_foreign(path)
 }
 
