@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::support::disk::unmount;
 use crate::support::harness::{Done, Machine, Run, await_that, is_root, leave_free};
 
 /// It promises less than 10 s; the machine may be busy.
@@ -401,7 +402,7 @@ fn tmpfs_and_full_and_read_only_disks_are_reported() {
     fs::remove_file(disk.join("filler")).unwrap();
     mount(&["-o", "remount,ro"]);
     let read_only = report();
-    assert!(Command::new("umount").arg(&disk).status().unwrap().success());
+    unmount(&disk);
 
     let status = |seen: &(i32, Value), group, name| (seen.0, found(&seen.1, group, name).0);
     assert_eq!(status(&in_memory, "files", "file system"), (1, "attention".into()));

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::support::disk::unmount;
 use crate::support::harness::{Machine, Run, is_root};
 
 /// A run of cts in which this call fails, on this file.
@@ -94,7 +95,7 @@ fn a_file_system_without_free_inodes_is_reported_and_is_not_called_full() {
     std::fs::remove_file(disk.join("f0")).unwrap();
     std::fs::remove_file(disk.join("f1")).unwrap();
     let few = machine.cts("--check").db(&db).run();
-    assert!(Command::new("umount").arg(&disk).status().unwrap().success());
+    unmount(&disk);
     assert_eq!(migrated.0.status.code(), Some(0), "{}", migrated.err());
     assert_eq!(enough.0.status.code(), Some(0), "{}", enough.out());
     assert!(filled > 40, "{filled}");

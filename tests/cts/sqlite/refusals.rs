@@ -4,6 +4,7 @@
 use std::fs;
 use std::process::Command;
 
+use crate::support::disk::unmount;
 use crate::support::harness::{Machine, Run, is_root};
 
 /// Expects every writing command to be refused with this exit code and these texts, and no file
@@ -186,7 +187,7 @@ fn a_full_disk_leaves_nothing_and_the_space_needed_is_reported() {
     let full = machine.cts("migrate").db(&disk.join("cts.db")).run();
     assert!(mount(&["-o", "remount,size=64m", disk.to_str().unwrap()]));
     let again = machine.cts("migrate").db(&disk.join("cts.db")).run();
-    assert!(Command::new("umount").arg(&disk).status().unwrap().success());
+    unmount(&disk);
     assert_eq!(
         (full.0.status.code(), again.0.status.code()),
         (Some(74), Some(0)),
@@ -214,7 +215,7 @@ fn a_read_only_disk_is_reported() {
     let (check, migrate) =
         (machine.cts("--check").db(&db).run(), machine.cts("serve --port 0").db(&db).run());
     let new = machine.cts("migrate").db(&disk.join("new.db")).run();
-    assert!(Command::new("umount").arg(&disk).status().unwrap().success());
+    unmount(&disk);
     assert_eq!(check.0.status.code(), Some(2), "{}", check.out());
     check.says(&["CTS CRITICAL", "mounted read-only", "22/22 core tables"]);
     assert_eq!(migrate.0.status.code(), Some(77), "{}", migrate.err());

@@ -1,10 +1,18 @@
 //! A small file system, which only root can mount.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::harness::{Machine, leave_free};
+use super::harness::{Machine, await_that, leave_free};
+
+/// Unmounts a file system. A child that another test is just starting has this process's descriptors until it runs its
+/// program, so that the file system may be busy for a moment.
+pub fn unmount(folder: &Path) {
+    await_that(&format!("{} is unmounted", folder.display()), || {
+        Command::new("umount").arg(folder).status().unwrap().success()
+    });
+}
 
 /// A small file system, with a file that occupies what must not be free.
 pub struct Disk {

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use super::{backups, expect_complete, logged, names, parts};
+use crate::support::disk::unmount;
 use crate::support::harness::{Machine, Run, for_each, is_root, leave_free};
 use crate::support::kills::kill_after;
 
@@ -160,7 +161,7 @@ fn a_disk_with_any_number_of_free_kilobytes_takes_the_backup_or_is_left_as_it_wa
         leave_free(&disk, level);
         let done = machine.cts("backup").env("CTS_BACKUP_DIR", disk.join("kept")).run();
         let left = parts(&disk.join("kept"));
-        assert!(Command::new("umount").arg(&disk).status().unwrap().success());
+        unmount(&disk);
         let (code, text) = (done.0.status.code(), done.err());
         match code {
             Some(0) => assert_eq!(left.len(), 3, "{level}: {text}"),

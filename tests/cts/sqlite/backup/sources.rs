@@ -7,6 +7,7 @@ use std::process::Command;
 use rusqlite::Connection;
 
 use super::{backups, expect_complete, logged, manifest, names, parts};
+use crate::support::disk::unmount;
 use crate::support::harness::{Machine, is_root};
 use crate::support::older_databases::Old;
 use crate::support::scenario::copy;
@@ -245,7 +246,7 @@ fn a_database_on_read_only_media_is_copied_to_another_disk() {
     assert!(run(&["-o", "remount,bind,ro"]).success());
     let into = machine.cts("backup").env("CTS_BACKUP_DIR", elsewhere.path("kept")).run();
     let beside = machine.cts("backup").run();
-    assert!(Command::new("umount").arg(&folder).status().unwrap().success());
+    unmount(&folder);
     assert_eq!(into.0.status.code(), Some(0), "{}", into.err());
     assert_eq!(parts(&elsewhere.path("kept")).len(), 3);
     assert_eq!(beside.0.status.code(), Some(77), "{}", beside.err());
