@@ -26,16 +26,26 @@ const REASONS: [(u16, &str); 9] = [
 /// The counters of the server; every thread has a clone.
 #[derive(Clone, Default)]
 pub struct HttpCounters {
-    /// By path, one of those that there are, and by status code.
-    requests: Arc<Mutex<BTreeMap<(&'static str, u16), u64>>>,
+    replies: Arc<Mutex<RepliesCounted>>,
     evicted: Arc<AtomicU64>,
+}
+
+#[derive(Default)]
+struct RepliesCounted {
+    /// By path, one of those that there are, and by status code.
+    requests: BTreeMap<(&'static str, u16), u64>,
+    /// The refusals among them, by status code.
+    refusals: BTreeMap<u16, u64>,
 }
 
 impl HttpCounters {
     /// Counts a reply with this status code to a request for this path, or for one that there is not.
-    pub fn record(&self, path: &'static str, status_code: u16) {
-        let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
-        *requests.entry((path, status_code)).or_default() += 1;
+    pub fn record(&self, path: &'static str, status_code: u16, is_refusal: bool) {
+        let mut replies = self.replies.lock().unwrap_or_else(PoisonError::into_inner);
+        *replies.requests.entry((path, status_code)).or_default() += 1;
+        if is_refusal {
+            *replies.refusals.entry(status_code).or_default() += 1;
+        }
     }
 
     /// The counter of the connections that were closed to admit other clients.
@@ -45,21 +55,17 @@ impl HttpCounters {
 
     /// What was counted until now. Every reason is there, so that its first refusal shows as an increase.
     pub fn figures(&self) -> HttpFigures {
-        let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
-        let requests: Vec<RequestCount> = requests
-            .iter()
-            .map(|((path, status_code), count)| RequestCount {
-                path,
-                status_code: *status_code,
-                count: *count,
-            })
-            .collect();
-        let of_code = |code: u16| {
-            let same = requests.iter().filter(|request| request.status_code == code);
-            same.map(|request| request.count).sum()
-        };
+        let replies = self.replies.lock().unwrap_or_else(PoisonError::into_inner);
+        let requests = replies.requests.iter();
+        let requests = requests.map(|(&(path, status_code), &count)| RequestCount {
+            path,
+            status_code,
+            count,
+        });
+        let requests = requests.collect();
+        let refused = |code: u16| replies.refusals.get(&code).copied().unwrap_or_default();
         let mut rejected: Vec<_> =
-            REASONS.iter().map(|(code, reason)| (*reason, of_code(*code))).collect();
+            REASONS.iter().map(|(code, reason)| (*reason, refused(*code))).collect();
         rejected.push((SLOW, self.evicted.load(Ordering::Relaxed)));
         HttpFigures { requests, rejected }
     }
@@ -72,13 +78,19 @@ mod tests {
     #[test]
     fn replies_are_counted_by_path_and_code_and_refusals_by_reason() {
         let counters = HttpCounters::default();
-        for (path, code) in [("/livez", 200), ("/livez", 200), ("/metrics", 401), ("other", 404)] {
-            counters.record(path, code);
+        for (path, code, is_refusal) in [
+            ("/livez", 200, false),
+            ("/livez", 200, false),
+            ("/metrics", 401, true),
+            ("/", 401, false),
+            ("other", 404, true),
+        ] {
+            counters.record(path, code, is_refusal);
         }
         counters.evicted().fetch_add(3, Ordering::Relaxed);
         let HttpFigures { requests, rejected } = counters.figures();
         let livez = RequestCount { path: "/livez", status_code: 200, count: 2 };
-        assert_eq!((requests[0], requests.len()), (livez, 3));
+        assert_eq!((requests[1], requests.len()), (livez, 4));
         let counted: Vec<_> = rejected.iter().filter(|(_, count)| *count > 0).collect();
         assert_eq!(counted, [&("token", 1), &("path", 1), &("slow", 3)]);
         assert_eq!(rejected.len(), REASONS.len() + 1);

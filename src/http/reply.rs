@@ -125,8 +125,12 @@ impl Reply {
         field.map(|field| &*field.value)
     }
 
-    /// Whether the request was at fault: not permitted, not known, or not supported.
+    /// Whether the request was at fault: not permitted, not known, or not supported. A browser that has no token yet
+    /// is asked for it by the page, which is none.
     pub fn is_refusal(&self) -> bool {
+        if self.status_code == 401 && self.content_type == ContentType::Html {
+            return false;
+        }
         (400..500).contains(&self.status_code) || self.status_code == 505
     }
 }

@@ -14,7 +14,7 @@ use crate::http::exchange::Request;
 use crate::http::gate::{Gate, Responder};
 use crate::http::listener::listen;
 use crate::http::refusal_log::RefusalLog;
-use crate::http::reply::{ContentType, Reply, counted_path, reply_to};
+use crate::http::reply::{Reply, counted_path, reply_to};
 use crate::http::response::{ResponseFormat, serialize};
 use crate::http::source::Source;
 use crate::system::address::of_own_listener;
@@ -100,10 +100,8 @@ impl<S: Source + 'static> Responder for SourceResponder<S> {
             ),
         };
         let path = request.as_ref().map_or("other", |head| counted_path(head.path()));
-        self.counters.record(path, reply.status_code);
-        // A browser that has no token yet is asked for it; that is no event.
-        let is_question = reply.status_code == 401 && reply.content_type == ContentType::Html;
-        if reply.is_refusal() && !is_question {
+        self.counters.record(path, reply.status_code, reply.is_refusal());
+        if reply.is_refusal() {
             self.refusals.record(&reply, client.ip());
         }
         serialize(&reply, format)
