@@ -70,6 +70,9 @@ fn main() -> Result<()> {
     }
     println!("cargo:rustc-env=BUILD_COMMIT={}", build_commit()?);
     println!("cargo:rustc-env=BUNDLED_SQLITE={}", rusqlite::version());
+    let has_postgresql = env::var_os("CARGO_FEATURE_POSTGRES").is_some();
+    let included = if has_postgresql { "included" } else { "not included" };
+    println!("cargo:rustc-env=WITH_POSTGRESQL={included}");
 
     let sqlite = read_folder(Path::new("schema/sqlite"))?;
     let sqlite_catalog = apply_to_sqlite(&sqlite)?;

@@ -8,22 +8,12 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 pub const COMMIT: &str = env!("BUILD_COMMIT");
 
 /// What `--version` prints behind the name; its first line is [`VERSION`].
-#[cfg(feature = "postgres")]
 pub const LONG_VERSION: &str = concat!(
     env!("CARGO_PKG_VERSION"),
     "\ncommit: ",
     env!("BUILD_COMMIT"),
     "\nSQLite: ",
     env!("BUNDLED_SQLITE"),
-    "\nPostgreSQL: included"
-);
-/// What `--version` prints behind the name; its first line is [`VERSION`].
-#[cfg(not(feature = "postgres"))]
-pub const LONG_VERSION: &str = concat!(
-    env!("CARGO_PKG_VERSION"),
-    "\ncommit: ",
-    env!("BUILD_COMMIT"),
-    "\nSQLite: ",
-    env!("BUNDLED_SQLITE"),
-    "\nPostgreSQL: not included"
+    "\nPostgreSQL: ",
+    env!("WITH_POSTGRESQL")
 );
