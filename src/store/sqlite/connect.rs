@@ -31,6 +31,8 @@ const BUSY_TIMEOUT: Duration = Duration::from_millis(250);
 /// Instructions of SQLite's virtual machine, about a millisecond, between two checks whether the work
 /// is cancelled.
 const INSTRUCTIONS_BETWEEN_CHECKS: i32 = 10_000;
+/// The same between two readings of the clock, where a query may take some milliseconds only.
+const INSTRUCTIONS_BETWEEN_CLOCKS: i32 = 500;
 
 impl Sqlite {
     /// Opens the database for writing, and creates an empty file where there is none.
@@ -207,6 +209,22 @@ pub fn interrupt_when(conn: &mut Connection, cancelled: &Arc<AtomicBool>) -> rus
     let cancelled = Arc::clone(cancelled);
     let is_cancelled = move || cancelled.load(Ordering::Relaxed);
     conn.progress_handler(INSTRUCTIONS_BETWEEN_CHECKS, Some(is_cancelled))
+}
+
+/// Runs a query that SQLite ends once `is_over`, with an error that [`is_interrupted`](super::error::is_interrupted).
+/// Afterwards nothing ends the connection's work any more, also not what [`interrupt_when`] had set.
+///
+/// # Errors
+/// That of the query, or SQLite refuses the handler.
+pub fn interrupted_when<T>(
+    conn: &mut Connection,
+    is_over: impl FnMut() -> bool + Send + 'static,
+    query: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
+    conn.progress_handler(INSTRUCTIONS_BETWEEN_CLOCKS, Some(is_over))?;
+    let result = query(conn);
+    conn.progress_handler(0, None::<fn() -> bool>)?;
+    result
 }
 
 /// Opens a connection with the settings of all connections of cts. Foreign keys are off: cts deletes

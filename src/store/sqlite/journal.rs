@@ -6,14 +6,12 @@ use std::time::Instant;
 use rusqlite::{Connection, Row};
 
 use super::catalog::text;
+use super::connect::interrupted_when;
 use super::store::Sqlite;
 use crate::store::journal::{
     DayStatistics, EVENTS_MAX, Journal, LoggedEvent, LoggedText, READ_TIMEOUT, ReadJournal,
     TEXT_BYTES_MAX, TEXT_CHARS_MAX,
 };
-
-/// After how many instructions of its virtual machine SQLite asks whether the time is over.
-const INSTRUCTIONS: i32 = 1000;
 
 impl ReadJournal for Sqlite {
     fn read_journal(&mut self) -> Journal {
@@ -29,10 +27,7 @@ fn within_limit<T>(
     read: impl FnOnce(&Connection) -> rusqlite::Result<T>,
 ) -> rusqlite::Result<T> {
     let deadline = Instant::now() + READ_TIMEOUT;
-    conn.progress_handler(INSTRUCTIONS, Some(move || Instant::now() >= deadline))?;
-    let done = read(conn);
-    conn.progress_handler(0, None::<fn() -> bool>)?;
-    done
+    interrupted_when(conn, move || Instant::now() >= deadline, read)
 }
 
 /// The beginning of a column, NULL where it is too long. `octet_length` reads no more than the header of the row; `substr`

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row};
 
 use super::catalog::text;
-use super::connect::connect;
+use super::connect::{connect, interrupted_when};
 use super::database::DatabaseFile;
 use super::error::{from_sqlite, is_interrupted};
 use super::file::{self, side_file};
@@ -47,8 +47,6 @@ const BUDGET: Duration = Duration::from_secs(5);
 const NAME_BYTES_MAX: usize = 200;
 /// Cache of the connection in KiB. The pages that it reads are read once.
 const CACHE_KIB: u32 = 256;
-/// Instructions of SQLite's virtual machine between two looks at the clock.
-const INSTRUCTIONS_BETWEEN_CHECKS: i32 = 500;
 
 impl Measure for DatabaseFile {
     fn sizes_interval(&self) -> Duration {
@@ -248,10 +246,8 @@ impl RowCounter<'_> {
         let start = Instant::now();
         let stopping = Arc::clone(self.stopping);
         let is_over = move || start.elapsed() >= RANGE_TIMEOUT || stopping.load(Ordering::Relaxed);
-        self.conn.progress_handler(INSTRUCTIONS_BETWEEN_CHECKS, Some(is_over))?;
-        let result = query(self.conn);
+        let result = interrupted_when(self.conn, is_over, query);
         self.spent += start.elapsed();
-        self.conn.progress_handler(0, None::<fn() -> bool>)?;
         match result {
             Err(error) if is_interrupted(&error) => Ok(None),
             other => other.map(Some),
