@@ -1,5 +1,5 @@
 //! The thread that takes the figures of the database now and then, beside the programs that use it, so that no request
-//! does. It has no connection in between. Whatever fails in it makes figures unknown, and nothing else.
+//! does. It has no connection in between. Whatever fails in it leaves figures unknown or old, and does nothing else.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -82,10 +82,14 @@ fn take_figures(
                 return;
             }
             if Instant::now() >= next_tables {
-                let measured = database.measure_tables(stopping);
-                let is_measured = measured.is_ok();
-                figures.set_tables(measured.unwrap_or_default());
-                let pause = if is_measured { TABLES_INTERVAL } else { TABLES_RETRY_INTERVAL };
+                let pause = match database.measure_tables(stopping) {
+                    Ok(measured) => {
+                        figures.set_tables(measured);
+                        TABLES_INTERVAL
+                    }
+                    // The figures of before stay, with their time.
+                    Err(_) => TABLES_RETRY_INTERVAL,
+                };
                 next_tables = Instant::now() + pause;
             }
         }
