@@ -2,6 +2,7 @@
 //! not known has no sample: 0 would be a statement.
 //! (prometheus.io/docs/practices/naming, prometheus.io/docs/instrumenting/writing_clientlibs, "Process metrics")
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -16,8 +17,10 @@ use prometheus_client::registry::Registry;
 use crate::backup::BackupState;
 use crate::health::report::DriftCounts;
 use crate::health::{BUCKETS, Figures, RecordedProbes, Report, Status, Subject};
+use crate::store::TableFigures;
 use crate::system::process_figures::ProcessFigures;
 use crate::system::version::{COMMIT, VERSION};
+use crate::system::visible::visible;
 use cts_schema::catalog::core_tables;
 
 /// The type of the text, as the header `Content-Type` has it.
@@ -155,11 +158,19 @@ impl Scrape {
     }
 
     fn add_tables(&self, to: &mut Metrics<'_>) -> fmt::Result {
-        let tables = &self.figures.tables;
-        let rows = tables.iter().filter_map(|table| Some((&*table.name, table.rows?)));
+        // Of names that look the same, the first: a series that is there twice makes the whole answer invalid.
+        let mut seen = BTreeSet::new();
+        let tables: Vec<(String, &TableFigures)> = self
+            .figures
+            .tables
+            .iter()
+            .map(|table| (visible(&table.name).into_owned(), table))
+            .filter(|(name, _)| seen.insert(name.clone()))
+            .collect();
+        let rows = tables.iter().filter_map(|(name, table)| Some((&**name, table.rows?)));
         let help = "Rows of a table, counted or estimated by cts now and then.";
         to.gauges("cts_table_rows", help, "table", rows)?;
-        let sizes = tables.iter().filter_map(|table| Some((&*table.name, table.size_bytes?)));
+        let sizes = tables.iter().filter_map(|(name, table)| Some((&**name, table.size_bytes?)));
         let help = "Size of a table with its indexes.";
         to.gauges("cts_table_size_bytes", help, "table", sizes)?;
         let measured_at = self.figures.measured_at;

@@ -152,7 +152,9 @@ fn sizes_rows_and_counts_are_the_true_ones() {
 #[test]
 fn names_of_tables_are_escaped_and_many_tables_bounded() {
     let machine = Machine::migrated();
-    for name in ["a\"\"b", "back\\slash", "new\nline", "cr\rx", "é שלום", "{x=\"\"1\"\"} 5"] {
+    for name in
+        ["a\"\"b", "back\\slash", "new\nline", "cr\rx", "e\u{1b}[31mx", "é שלום", "{x=\"\"1\"\"} 5"]
+    {
         machine.sql(&format!("CREATE TABLE \"{name}\" (id); INSERT INTO \"{name}\" VALUES (1)"));
     }
     machine.sql(&format!("CREATE TABLE \"{}\" (id)", "l".repeat(5000)));
@@ -163,11 +165,21 @@ fn names_of_tables_are_escaped_and_many_tables_bounded() {
     service.until_ready();
     let found = until_tables_are_measured(&service);
     check_by_promtool(&found);
-    for label in ["a\\\"b", "back\\\\slash", "new\\nline", "é שלום", "{x=\\\"1\\\"} 5"] {
+    let shown = |c: char| c == '\n' || !c.is_control();
+    assert!(found.chars().all(shown), "a terminal obeys control characters: {found:?}");
+    for label in [
+        "a\\\"b",
+        "back\\\\slash",
+        "new\\\\nline",
+        "cr\\\\rx",
+        "e\\\\x1b[31mx",
+        "é שלום",
+        "{x=\\\"1\\\"} 5",
+    ] {
         let sample = format!("cts_table_rows{{table=\"{label}\"}}");
         assert_eq!(value(&found, &sample), Some(1.0), "{sample}: {found}");
     }
-    assert_eq!(value(&found, "cts_tables_not_measured"), Some(57.0));
+    assert_eq!(value(&found, "cts_tables_not_measured"), Some(58.0));
     assert!(found.len() < 40_000, "{} bytes", found.len());
 }
 
