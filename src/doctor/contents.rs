@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::backup::BackedUpDatabase;
 use crate::error::Error;
-use crate::health::{Reason, disk_reason, inode_reason, unanswered_reason};
+use crate::health::{Reason, Severity, disk_reason, inode_reason, unanswered_reason};
 use crate::migrate::assessment::Assessment;
 use crate::migrate::outlook::{MissingObject, Outlook, missing_objects};
 use crate::store::finding::{Finding, Group};
@@ -68,33 +68,34 @@ fn disk(storage: &StorageStatus) -> Option<Finding> {
     let (free, total) = (storage.free_bytes?, storage.total_bytes?);
     let name = "free disk";
     let remedy = "free some space on it: df -h, du -xh --max-depth=2";
-    Some(match disk_reason(storage) {
-        None => {
-            let what = format!("{} of {}", Bytes(free), Bytes(total));
-            Finding::good(Group::Files, name, what)
-        }
-        Some(Reason::Warning(what) | Reason::Notice(what)) => {
-            Finding::attention(Group::Files, name, what).remedy(remedy)
-        }
-        Some(Reason::Critical(what)) => Finding::bad(Group::Files, name, what).remedy(remedy),
-    })
+    let Some(reason) = disk_reason(storage) else {
+        let what = format!("{} of {}", Bytes(free), Bytes(total));
+        return Some(Finding::good(Group::Files, name, what));
+    };
+    Some(of_reason(name, &reason).remedy(remedy))
 }
 
 /// The finding for few free inodes; none where there are enough or they are not known.
 fn inodes(storage: &StorageStatus) -> Option<Finding> {
-    let name = "free inodes";
-    Some(match inode_reason(storage)? {
-        Reason::Critical(what) => Finding::bad(Group::Files, name, what),
-        reason => Finding::attention(Group::Files, name, reason.text()),
-    })
+    Some(of_reason("free inodes", &inode_reason(storage)?))
+}
+
+/// The finding on the files of a database that a reason gives.
+fn of_reason(name: &'static str, reason: &Reason) -> Finding {
+    match reason.severity {
+        Severity::Critical => Finding::bad(Group::Files, name, &*reason.text),
+        Severity::Warning | Severity::Notice => {
+            Finding::attention(Group::Files, name, &*reason.text)
+        }
+    }
 }
 
 /// What a file system that does not answer is judged to be.
 fn unanswered(storage: &StorageStatus) -> Option<Finding> {
     let error = storage.unanswered.as_ref()?;
     let (group, name) = (Group::Files, "file system");
-    let finding = match unanswered_reason(error) {
-        Reason::Critical(_) => Finding::bad(group, name, error.message()),
+    let finding = match unanswered_reason(error).severity {
+        Severity::Critical => Finding::bad(group, name, error.message()),
         _ => Finding::unknown(group, name, error.message()),
     };
     Some(Finding { remedy: error.remedy.clone(), ..finding })

@@ -1,8 +1,8 @@
 //! What the backups of a database give reason for. None of it makes a database unusable: programs trade without backups.
 
 use super::conditions::{Condition, Subject};
+use super::reason::Reason;
 use super::report::Report;
-use super::verdict::Reason;
 use crate::backup::{
     Age, BackupInspection, BackupState, Inspector, LastBackup, Recency, shown_age,
 };
@@ -19,7 +19,7 @@ impl Report {
         }
         let recorded = self.backup_conditions.first().map(Condition::reason);
         let problem = recorded.as_ref().or(reasons.first());
-        self.backup_problem = problem.map(|reason| reason.text().to_string());
+        self.backup_problem = problem.map(|reason| reason.text.clone());
         self.reasons_found.extend(reasons);
         self.backups = Some(state);
         self
@@ -48,7 +48,7 @@ fn backup_reasons(state: &BackupState) -> Vec<Reason> {
 /// On a server, which has no folder by default.
 fn no_folder(state: &BackupState) -> Option<Reason> {
     let text = "no backups are made: CTS_BACKUP_EVERY is set, and CTS_BACKUP_DIR is not. Try: set CTS_BACKUP_DIR to a folder";
-    state.folder.is_none().then(|| Reason::Warning(text.into()))
+    state.folder.is_none().then(|| Reason::warning(text))
 }
 
 /// Another user may see the database, but not its backups: they are unknown then, and the service sees them.
@@ -56,8 +56,8 @@ fn unread(state: &BackupState) -> Option<Reason> {
     let error = state.unread.as_ref()?;
     let text = format!("whether there are backups is unknown: {error}");
     Some(match (state.inspector, error.kind) {
-        (Inspector::Command, Kind::Permission) => Reason::Notice(text),
-        _ => Reason::Warning(text),
+        (Inspector::Command, Kind::Permission) => Reason::notice(text),
+        _ => Reason::warning(text),
     })
 }
 
@@ -83,13 +83,13 @@ fn overdue(state: &BackupState) -> Option<Reason> {
         }
         None => "there is no good backup".to_string(),
     };
-    Some(Reason::Warning(format!("{what}; one is to be made every {every}. {remedy}")))
+    Some(Reason::warning(format!("{what}; one is to be made every {every}. {remedy}")))
 }
 
 /// A clock that was set back makes ages unknown, which by itself is no reason to act on the backups.
 fn from_the_future(state: &BackupState) -> Option<Reason> {
     let last = state.last.as_ref().filter(|last| last.age == Age::Future)?;
-    Some(Reason::Notice(format!(
+    Some(Reason::notice(format!(
         "the last good backup, {}, is dated in the future, so that its age is unknown: the clock was set back, or was ahead then (`timedatectl`)",
         last.record.file
     )))
@@ -98,5 +98,5 @@ fn from_the_future(state: &BackupState) -> Option<Reason> {
 fn faulty(state: &BackupState) -> Option<Reason> {
     let newest = state.newest_faulty.as_ref().filter(|_| state.every.is_some())?;
     let why = newest.fault.as_deref()?;
-    Some(Reason::Warning(format!("the newest backup, {}, counts for nothing: {why}", newest.file)))
+    Some(Reason::warning(format!("the newest backup, {}, counts for nothing: {why}", newest.file)))
 }

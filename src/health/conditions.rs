@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::verdict::Reason;
+use super::reason::{Reason, Severity};
 use crate::error::{Error, Kind, Result};
 use crate::system::log::Log;
 use cts_schema::catalog::Object;
@@ -118,20 +118,21 @@ impl Condition {
     pub fn reason(&self) -> Reason {
         let text = format!("{}{}", self.subject.failure(), self.error);
         match self.subject {
-            Subject::Response | Subject::Write => Reason::Critical(text),
-            Subject::SiteLog | Subject::OtherService => Reason::Notice(text),
-            Subject::Backup | Subject::Drill | Subject::OldBackups => Reason::Warning(text),
-            _ if self.error.kind == Kind::Io || self.error.is_damage() => Reason::Critical(text),
-            _ => Reason::Warning(text),
+            Subject::Response | Subject::Write => Reason::critical(text),
+            Subject::SiteLog | Subject::OtherService => Reason::notice(text),
+            Subject::Backup | Subject::Drill | Subject::OldBackups => Reason::warning(text),
+            _ if self.error.kind == Kind::Io || self.error.is_damage() => Reason::critical(text),
+            _ => Reason::warning(text),
         }
     }
 
     fn log(&self, log: Log) {
-        match self.reason() {
+        let reason = self.reason();
+        match reason.severity {
             // The log line about the status that follows names this reason.
-            Reason::Critical(_) if self.subject == Subject::Write => {}
-            Reason::Critical(text) => log.error(text),
-            Reason::Warning(text) | Reason::Notice(text) => log.warn(text),
+            Severity::Critical if self.subject == Subject::Write => {}
+            Severity::Critical => log.error(reason.text),
+            Severity::Warning | Severity::Notice => log.warn(reason.text),
         }
     }
 }
@@ -280,8 +281,8 @@ mod tests {
         assert_eq!(
             reasons(&conditions),
             [
-                Reason::Critical("upkeep failed and is retried: disk I/O error".into()),
-                Reason::Warning("cannot put back what is missing: views may not be indexed".into()),
+                Reason::critical("upkeep failed and is retried: disk I/O error"),
+                Reason::warning("cannot put back what is missing: views may not be indexed"),
             ]
         );
         conditions.record(Subject::Upkeep, &Ok(7));
@@ -294,7 +295,7 @@ mod tests {
     fn an_io_error_or_damage_is_critical_whoever_meets_it() {
         let reason =
             |subject, error: Error| Condition { subject, error, refused: Vec::new() }.reason();
-        let is_critical = |subject, error| matches!(reason(subject, error), Reason::Critical(_));
+        let is_critical = |subject, error| reason(subject, error).severity == Severity::Critical;
         let damage = || Error::new(Kind::Data, "malformed").caused_by(Cause::Sqlite(11));
         for subject in [Subject::Upkeep, Subject::Healing, Subject::Failover] {
             assert!(is_critical(subject, Error::new(Kind::Io, "disk I/O error")), "{subject:?}");
@@ -302,10 +303,10 @@ mod tests {
             assert!(!is_critical(subject, Error::new(Kind::Permission, "no")), "{subject:?}");
         }
         assert!(is_critical(Subject::Write, Error::new(Kind::Permission, "read-only")));
-        assert!(matches!(reason(Subject::SiteLog, damage()), Reason::Notice(_)));
+        assert_eq!(reason(Subject::SiteLog, damage()).severity, Severity::Notice);
         // The disk may be that of the backups.
         for error in [Error::new(Kind::Io, "disk I/O error"), damage()] {
-            assert!(matches!(reason(Subject::Backup, error), Reason::Warning(_)));
+            assert_eq!(reason(Subject::Backup, error).severity, Severity::Warning);
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::conditions::{Condition, Subject};
 use super::figures::Figures;
 use super::history::Sample;
-use super::verdict::{Reason, RemedyCommand};
+use super::reason::Reason;
 use crate::backup::{BackedUpDatabase, BackupState};
 use crate::error::{Error, Result};
 use crate::migrate::outlook::{MissingObject, missing_objects};
@@ -63,8 +63,6 @@ pub struct Report {
     pub at: SystemTime,
     /// What is not as expected.
     pub reasons_found: Vec<Reason>,
-    /// The commands that put some of these right.
-    pub(super) commands: Vec<(Reason, RemedyCommand)>,
     /// The expected tables that exist.
     pub tables: Vec<&'static str>,
     /// The rows of the ledger that are ours.
@@ -122,7 +120,7 @@ impl Report {
     /// The report of a database that could not be examined.
     pub fn unreachable(database: &dyn Database, error: &Error) -> Report {
         let mut report = Report::without_snapshot(&database.identity());
-        report.reasons_found.push(Reason::Critical(error.to_string()));
+        report.reasons_found.push(Reason::critical(error.to_string()));
         report
     }
 
@@ -130,7 +128,7 @@ impl Report {
     pub fn initializing(database: &dyn Database, activity: &str) -> Report {
         let mut report = Report::without_snapshot(&database.identity());
         report.initializing = true;
-        report.reasons_found.push(Reason::Warning(activity.to_string()));
+        report.reasons_found.push(Reason::warning(activity.to_string()));
         report
     }
 
@@ -162,7 +160,6 @@ impl Report {
             response_time: None,
             at: SystemTime::now(),
             reasons_found: Vec::new(),
-            commands: Vec::new(),
             tables: Vec::new(),
             applied: Vec::new(),
             pending: schema.migrations.iter().map(|m| m.name.to_string()).collect(),

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::conditions::{Condition, Subject};
+use super::reason::{Reason, RemedyCommand, Severity};
 use super::report::{DriftCounts, Report, Surroundings};
 use crate::error::{Error, Kind};
 use crate::migrate::assessment::Assessment;
@@ -77,66 +78,15 @@ impl Status {
     }
 }
 
-/// Something that is not as expected, in a sentence, and how much it matters.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reason {
-    /// The database cannot be used.
-    Critical(String),
-    /// It can be used, but this needs attention.
-    Warning(String),
-    /// It is reported and does not change the status.
-    Notice(String),
-}
-
-impl Reason {
-    /// How much it matters, as a word of the JSON: `critical`, `warning` or `notice`.
-    pub fn severity(&self) -> &'static str {
-        match self {
-            Reason::Critical(_) => "critical",
-            Reason::Warning(_) => "warning",
-            Reason::Notice(_) => "notice",
-        }
-    }
-
-    /// The sentence.
-    pub fn text(&self) -> &str {
-        match self {
-            Reason::Critical(text) | Reason::Warning(text) | Reason::Notice(text) => text,
-        }
-    }
-}
-
-/// The command that puts right what is not as expected, or says what to do about it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RemedyCommand {
-    /// It puts back what is missing.
-    Repair,
-    /// It applies what is pending.
-    Migrate,
-    /// It examines everything, and names a remedy for each finding. A person has to decide.
-    Doctor,
-}
-
-impl RemedyCommand {
-    /// What to type.
-    pub fn text(self) -> &'static str {
-        match self {
-            RemedyCommand::Repair => "cts repair",
-            RemedyCommand::Migrate => "cts migrate",
-            RemedyCommand::Doctor => "cts doctor",
-        }
-    }
-}
-
 impl Report {
     /// The status: the one decision, of which every answer is a rendering.
     pub fn status(&self) -> Status {
-        let has = |is: fn(&Reason) -> bool| self.reasons_found.iter().any(is);
+        let has = |severity| self.reasons_found.iter().any(|reason| reason.severity == severity);
         if self.initializing {
             Status::Initializing
-        } else if !self.connected || has(|reason| matches!(reason, Reason::Critical(_))) {
+        } else if !self.connected || has(Severity::Critical) {
             Status::Unhealthy
-        } else if has(|reason| matches!(reason, Reason::Warning(_))) {
+        } else if has(Severity::Warning) {
             Status::Degraded
         } else {
             Status::Healthy
@@ -145,18 +95,12 @@ impl Report {
 
     /// The reasons, by how much they matter.
     pub fn reasons(&self) -> Vec<&str> {
-        self.sorted_reasons().into_iter().map(Reason::text).collect()
+        self.sorted_reasons().into_iter().map(|reason| &*reason.text).collect()
     }
 
-    /// The command that puts a reason right; `None` where there is nothing to do.
+    /// The command that puts a reason right; `None` where there is nothing to do, or cts is at it.
     pub fn command_for(&self, reason: &Reason) -> Option<RemedyCommand> {
-        let known = self.commands.iter().find(|(found, _)| found == reason);
-        match (known, reason) {
-            _ if self.initializing => None,
-            (Some((_, command)), _) => Some(*command),
-            (None, Reason::Notice(_)) => None,
-            (None, Reason::Critical(_) | Reason::Warning(_)) => Some(RemedyCommand::Doctor),
-        }
+        reason.command.filter(|_| !self.initializing)
     }
 
     /// The command for the reason that matters most.
@@ -164,21 +108,10 @@ impl Report {
         self.sorted_reasons().into_iter().find_map(|reason| self.command_for(reason))
     }
 
-    /// Adds a reason that this command puts right.
-    fn add_remediable(&mut self, reason: Reason, command: RemedyCommand) {
-        self.commands.push((reason.clone(), command));
-        self.reasons_found.push(reason);
-    }
-
     /// The reasons, by how much they matter.
     pub fn sorted_reasons(&self) -> Vec<&Reason> {
-        let rank = |reason: &&Reason| match reason {
-            Reason::Critical(_) => 0,
-            Reason::Warning(_) => 1,
-            Reason::Notice(_) => 2,
-        };
         let mut reasons: Vec<&Reason> = self.reasons_found.iter().collect();
-        reasons.sort_by_key(rank);
+        reasons.sort_by_key(|reason| reason.severity);
         reasons
     }
 
@@ -191,43 +124,32 @@ impl Report {
     ) {
         let has_any = !self.tables.is_empty();
         if !has_any {
-            self.add_remediable(Reason::Critical(NO_TABLE.into()), RemedyCommand::Migrate);
+            let reason = Reason::critical(NO_TABLE).with_command(RemedyCommand::Migrate);
+            self.reasons_found.push(reason);
         }
         let drift = self.judge_ledger(schema, snapshot);
         self.accepted = drift.accepted.clone();
         self.drift = Some(DriftCounts::of(&drift));
         let missing = missing_objects_now(&drift, surroundings);
-        let existing = self.tables.clone();
-        for table in CRITICAL.iter().filter(|table| has_any && !existing.contains(table)) {
-            let text = format!("critical table {table} is missing");
+        for table in CRITICAL.iter().filter(|table| has_any && !self.tables.contains(table)) {
             let is_it = |found: &&MissingObject| found.object == Object::Table((*table).into());
-            match missing.iter().find(is_it).map(|found| &found.outlook) {
-                Some(Outlook::Blocked(error)) => {
-                    let text = format!("{text} and cannot be put back: {error}");
-                    self.reasons_found.push(Reason::Critical(text));
-                }
-                Some(Outlook::Repairable(_)) => {
-                    self.add_remediable(Reason::Critical(text), RemedyCommand::Repair);
-                }
-                Some(Outlook::NotNow) | None => self.reasons_found.push(Reason::Critical(text)),
-            }
+            let outlook = missing.iter().find(is_it).map(|found| &found.outlook);
+            self.reasons_found.push(missing_table_reason(table, outlook));
         }
         for found in missing {
             if has_any && !is_critical(&found.object) {
-                let reason = Reason::Warning(found.to_string());
-                match found.outlook {
-                    Outlook::Repairable(_) => self.add_remediable(reason, RemedyCommand::Repair),
-                    Outlook::Blocked(_) | Outlook::NotNow => self.reasons_found.push(reason),
-                }
+                let reason = Reason::warning(found.to_string());
+                self.reasons_found.push(with_remedy(reason, Some(&found.outlook)));
             }
             self.pending.push(found.object.to_string());
         }
         let altered = drift.altered.iter().map(Alteration::with_remedy);
-        self.reasons_found.extend(altered.map(Reason::Warning));
-        let counters = drift.counters.iter();
-        for text in counters.map(|fault| format!("{fault}; `cts repair` advances them")) {
-            self.add_remediable(Reason::Warning(text), RemedyCommand::Repair);
-        }
+        self.reasons_found.extend(altered.map(Reason::warning));
+        let counters = drift.counters.iter().map(|fault| {
+            let reason = Reason::warning(format!("{fault}; `cts repair` advances them"));
+            reason.with_command(RemedyCommand::Repair)
+        });
+        self.reasons_found.extend(counters);
     }
 
     /// Adds which migrations are pending, or why the ledger is refused. Returns the drift.
@@ -238,16 +160,16 @@ impl Report {
         match Assessment::of(schema, snapshot) {
             Ok(assessment) => {
                 self.pending = assessment.pending.iter().map(|m| m.name.to_string()).collect();
-                for migration in &assessment.pending {
-                    let reason =
-                        Reason::Warning(format!("migration {} is pending", migration.name));
-                    self.add_remediable(reason, RemedyCommand::Migrate);
-                }
+                let pending = self.pending.iter().map(|name| {
+                    let reason = Reason::warning(format!("migration {name} is pending"));
+                    reason.with_command(RemedyCommand::Migrate)
+                });
+                self.reasons_found.extend(pending);
                 assessment.drift
             }
             Err(error) => {
                 self.pending = vec![error.message()];
-                self.reasons_found.push(Reason::Warning(error.to_string()));
+                self.reasons_found.push(Reason::warning(error.to_string()));
                 snapshot.drift(schema)
             }
         }
@@ -257,10 +179,10 @@ impl Report {
     pub(super) fn judge_surroundings(&mut self, schema: &Schema, surroundings: &Surroundings) {
         let Surroundings { storage, conditions, damage, unknown, missing: _ } = surroundings;
         let unwritable = storage.unwritable();
-        self.reasons_found.extend(storage.replaced.clone().map(Reason::Critical));
+        self.reasons_found.extend(storage.replaced.clone().map(Reason::critical));
         let remedy = storage.write_remedy.as_ref().map(|remedy| format!(". Try: {remedy}"));
         let remedy = remedy.unwrap_or_default();
-        self.reasons_found.extend(unwritable.map(|why| Reason::Critical(format!("{why}{remedy}"))));
+        self.reasons_found.extend(unwritable.map(|why| Reason::critical(format!("{why}{remedy}"))));
         self.reasons_found.extend(storage.unanswered.as_ref().map(unanswered_reason));
         let is_shown = |condition: &&Condition| match condition.subject {
             // Why the storage cannot be written says more than the write that failed for it.
@@ -271,7 +193,7 @@ impl Report {
         self.note_backup_conditions(conditions);
         self.judge_damage(schema, damage);
         self.reasons_found.extend(storage.missing_rights.as_ref().map(rights_reason));
-        self.reasons_found.extend(unknown.iter().cloned().map(Reason::Notice));
+        self.reasons_found.extend(unknown.iter().cloned().map(Reason::notice));
         self.reasons_found.extend(disk_reason(storage));
         self.reasons_found.extend(inode_reason(storage));
     }
@@ -302,15 +224,15 @@ impl Report {
             .orphans
             .iter()
             .filter(judged)
-            .map(|orphans| Reason::Warning(orphans.to_string()))
+            .map(|orphans| Reason::warning(orphans.to_string()))
             .collect();
-        self.reasons_found.extend(critical.into_iter().map(Reason::Critical));
+        self.reasons_found.extend(critical.into_iter().map(Reason::critical));
         self.reasons_found.extend(orphans);
         // What is not ours is named, and judged by its own program.
         let unchecked = damage.unchecked.iter().map(|unchecked| {
             match schema.expected.table(&unchecked.table) {
-                Some(_) => Reason::Warning(unchecked.to_string()),
-                None => Reason::Notice(unchecked.to_string()),
+                Some(_) => Reason::warning(unchecked.to_string()),
+                None => Reason::notice(unchecked.to_string()),
             }
         });
         self.reasons_found.extend(unchecked);
@@ -353,6 +275,25 @@ fn missing_objects_now(drift: &Drift, surroundings: &Surroundings) -> Vec<Missin
         .collect()
 }
 
+/// What a missing critical table gives reason for; `outlook` says whether it can be put back.
+fn missing_table_reason(table: &str, outlook: Option<&Outlook>) -> Reason {
+    let text = match outlook {
+        Some(Outlook::Blocked(error)) => {
+            format!("critical table {table} is missing and cannot be put back: {error}")
+        }
+        _ => format!("critical table {table} is missing"),
+    };
+    with_remedy(Reason::critical(text), outlook)
+}
+
+/// The reason with the command that puts back what is missing, where that is possible.
+fn with_remedy(reason: Reason, outlook: Option<&Outlook>) -> Reason {
+    match outlook {
+        Some(Outlook::Repairable(_)) => reason.with_command(RemedyCommand::Repair),
+        Some(Outlook::Blocked(_) | Outlook::NotNow) | None => reason,
+    }
+}
+
 fn is_critical(object: &Object) -> bool {
     matches!(object, Object::Table(table) if CRITICAL.contains(&table.as_str()))
 }
@@ -361,8 +302,8 @@ fn is_critical(object: &Object) -> bool {
 /// database; otherwise its state is unknown.
 pub fn unanswered_reason(error: &Error) -> Reason {
     match error.kind {
-        Kind::Io => Reason::Critical(error.to_string()),
-        _ => Reason::Warning(error.to_string()),
+        Kind::Io => Reason::critical(error.to_string()),
+        _ => Reason::warning(error.to_string()),
     }
 }
 
@@ -370,12 +311,12 @@ pub fn unanswered_reason(error: &Error) -> Reason {
 /// only, needs no more than it has, and sees nothing of the rights of the others.
 fn rights_reason(rights: &MissingRights) -> Reason {
     if !rights.is_writer {
-        return Reason::Notice(rights.to_string());
+        return Reason::notice(rights.to_string());
     }
     let text = format!("{rights}. Try: {}", rights.remedy());
     match rights.tables.iter().any(|missing| CRITICAL.contains(&missing.table.as_str())) {
-        true => Reason::Critical(text),
-        false => Reason::Warning(text),
+        true => Reason::critical(text),
+        false => Reason::warning(text),
     }
 }
 
@@ -384,8 +325,8 @@ pub fn disk_reason(storage: &StorageStatus) -> Option<Reason> {
     let (free, total) = (storage.free_bytes?, storage.total_bytes?);
     let text = format!("{} are free on the disk of the database", Bytes(free));
     match free {
-        _ if free < DISK_FULL_BYTES => Some(Reason::Critical(text)),
-        _ if free < DISK_LOW_BYTES && free < total / 20 => Some(Reason::Warning(text)),
+        _ if free < DISK_FULL_BYTES => Some(Reason::critical(text)),
+        _ if free < DISK_LOW_BYTES && free < total / 20 => Some(Reason::warning(text)),
         _ => None,
     }
 }
@@ -399,9 +340,9 @@ pub fn inode_reason(storage: &StorageStatus) -> Option<Reason> {
         "{free} of {total} inodes are free on the file system of the database: files that are not needed can be removed (`df -i`)"
     );
     match free {
-        _ if free < storage.inodes_needed => Some(Reason::Critical(text)),
-        0 => Some(Reason::Warning(text)),
-        _ if free < INODES_LOW && free < total / 20 => Some(Reason::Warning(text)),
+        _ if free < storage.inodes_needed => Some(Reason::critical(text)),
+        0 => Some(Reason::warning(text)),
+        _ if free < INODES_LOW && free < total / 20 => Some(Reason::warning(text)),
         _ => None,
     }
 }

@@ -7,8 +7,8 @@ mod policy;
 
 use sha2::{Digest, Sha256};
 
-use crate::health::Report;
 use crate::health::render::stored_timestamp;
+use crate::health::{Report, Severity};
 use crate::system::version::VERSION;
 use cts_schema::catalog::{CATEGORIES, Category, core_tables};
 use markup::{escaped, isolated};
@@ -96,12 +96,12 @@ fn reasons(report: &Report) -> String {
             "<li class=\"reason\" data-severity=\"{severity}\"><span class=\"severity\">{shown}</span> {text}</li>"
         )
     };
-    let shown = |severity: &str| match report.initializing && severity == "warning" {
+    let shown = |severity: Severity| match report.initializing && severity == Severity::Warning {
         true => "Now".to_string(),
-        false => word(severity),
+        false => word(severity.name()),
     };
     let reasons = report.sorted_reasons().into_iter();
-    reasons.map(|r| item(r.severity(), &shown(r.severity()), r.text())).collect()
+    reasons.map(|r| item(r.severity.name(), &shown(r.severity), &r.text)).collect()
 }
 
 fn tables_note(report: &Report) -> String {

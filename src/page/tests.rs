@@ -48,7 +48,7 @@ fn nothing_inline_violates_the_policy() {
 #[test]
 fn what_the_report_says_is_shown_as_text() {
     let mut report = report("<script>alert(1)</script> \u{202e}");
-    report.reasons_found.push(Reason::Critical("a & b".into()));
+    report.reasons_found.push(Reason::critical("a & b"));
     let page = of_report(&report);
     assert!(page.contains("data-status=\"initializing\"") && page.contains("Initializing · cts"));
     assert!(page.contains("&lt;script&gt;alert(1)&lt;/script&gt; \\u{202e}"), "{page}");

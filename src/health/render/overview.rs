@@ -12,7 +12,7 @@ use super::format::{json_text, stored_timestamp, timestamp};
 use super::health::PoolJson;
 use crate::health::history::HistoryPoints;
 use crate::health::report::TableCount;
-use crate::health::{Figures, Overview, Reason, Report, Status};
+use crate::health::{Figures, Overview, Reason, Report, Severity, Status};
 use crate::store::TableFigures;
 use crate::store::journal::{DayStatistics, LoggedEvent, LoggedText};
 use crate::system::version::{COMMIT, VERSION};
@@ -54,7 +54,7 @@ impl Overview {
 
 fn reason<'r>(report: &Report, reason: &'r Reason) -> ReasonJson<'r> {
     let command = report.command_for(reason).map(|command| command.text());
-    ReasonJson { severity: reason.severity(), text: reason.text(), command }
+    ReasonJson { severity: reason.severity, text: &reason.text, command }
 }
 
 fn database<'r>(report: &'r Report, figures: &Figures) -> OverviewDatabase<'r> {
@@ -178,7 +178,7 @@ struct OverviewJson<'r> {
 
 #[derive(Serialize)]
 struct ReasonJson<'r> {
-    severity: &'static str,
+    severity: Severity,
     text: &'r str,
     command: Option<&'static str>,
 }
