@@ -1,5 +1,9 @@
 //! The body of `/api/admin/overview`. What is not known is `null`.
 
+mod history;
+mod journal;
+mod tables;
+
 use std::borrow::Cow;
 use std::time::Duration;
 
@@ -10,15 +14,13 @@ use super::backups::BackupsJson;
 use super::drift::exception_json;
 use super::format::{json_text, stored_timestamp, timestamp};
 use super::health::PoolJson;
-use crate::health::history::HistoryPoints;
-use crate::health::report::TableCount;
 use crate::health::{Figures, Overview, Reason, Report, Severity, Status};
-use crate::store::TableFigures;
-use crate::store::journal::{DayStatistics, LoggedEvent, LoggedText};
 use crate::system::version::{COMMIT, VERSION};
 use crate::system::visible::visible;
-use cts_schema::catalog::{CATEGORIES, CRITICAL, core_tables};
 use cts_schema::migration::AppliedMigration;
+use history::HistoryJson;
+use journal::{EventJson, StatisticsJson};
+use tables::{OverviewTables, tables};
 
 /// How many characters of a text of `site_logs` are shown.
 const TEXT_CHARS_SHOWN: usize = 500;
@@ -43,7 +45,10 @@ impl Overview {
             backups: report.backups_json_with_list(),
             archive: None,
             statistics: journal.statistics.as_ref().map(StatisticsJson::of),
-            events: journal.events.as_ref().map(|events| events.iter().map(event).collect()),
+            events: journal
+                .events
+                .as_ref()
+                .map(|events| events.iter().map(EventJson::of).collect()),
             version: VERSION,
             commit: COMMIT,
             started_at: timestamp(*started_at),
@@ -71,63 +76,12 @@ fn database<'r>(report: &'r Report, figures: &Figures) -> OverviewDatabase<'r> {
     }
 }
 
-fn tables(report: &Report, figures: &Figures) -> OverviewTables {
-    let TableCount { expected, existing, .. } = report.count(core_tables());
-    let table = |name: &'static str| {
-        let exists = report.connected.then(|| report.tables.contains(&name));
-        // One that was dropped since it was measured has no rows.
-        let measured = figures.tables.iter().find(|table| table.is_ours && table.name == name);
-        let measured = measured.filter(|_| exists != Some(false));
-        OverviewTable {
-            name,
-            exists,
-            is_critical: CRITICAL.contains(&name),
-            rows: measured.and_then(|table| table.rows),
-            is_exact: measured.and_then(is_exact),
-            size_bytes: measured.and_then(|table| table.size_bytes),
-        }
-    };
-    let categories = CATEGORIES.map(|category| {
-        let TableCount { expected, existing, .. } = report.count(category.tables.iter().copied());
-        OverviewCategory {
-            name: category.key,
-            complete: report.connected.then_some(expected == existing),
-            tables: category.tables.iter().copied().map(table).collect(),
-        }
-    });
-    OverviewTables {
-        expected,
-        existing: report.connected.then_some(existing),
-        measured_at: figures.measured_at.map(timestamp),
-        categories: categories.into(),
-        others: figures.tables.iter().filter(|table| !table.is_ours).map(OtherTable::of).collect(),
-        others_omitted: figures.tables_omitted,
-    }
-}
-
-/// Whether the rows were counted; `None` where their number is not known.
-fn is_exact(table: &TableFigures) -> Option<bool> {
-    table.rows.map(|_| table.is_exact)
-}
-
 fn migrations(report: &Report) -> OverviewMigrations<'_> {
     OverviewMigrations {
         status: report.migration_status(),
         expected: report.expected_migrations,
         applied: report.applied.iter().map(AppliedJson::of).collect(),
         pending: &report.pending,
-    }
-}
-
-fn event(event: &LoggedEvent) -> EventJson {
-    let message = match &event.message {
-        LoggedText::Read(text) => shown(text),
-        LoggedText::TooLong(bytes) => format!("(a text of {bytes} bytes, which is not shown)"),
-    };
-    EventJson {
-        at: event.at.as_deref().map(|at| stored_timestamp(&shown(at))),
-        level: event.level.as_deref().map(shown),
-        message,
     }
 }
 
@@ -199,56 +153,6 @@ struct OverviewDatabase<'r> {
 }
 
 #[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct OverviewTables {
-    expected: usize,
-    existing: Option<usize>,
-    measured_at: Option<String>,
-    categories: Vec<OverviewCategory>,
-    others: Vec<OtherTable>,
-    others_omitted: usize,
-}
-
-#[derive(Serialize)]
-struct OverviewCategory {
-    name: &'static str,
-    complete: Option<bool>,
-    tables: Vec<OverviewTable>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct OverviewTable {
-    name: &'static str,
-    exists: Option<bool>,
-    is_critical: bool,
-    rows: Option<u64>,
-    is_exact: Option<bool>,
-    size_bytes: Option<u64>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct OtherTable {
-    name: String,
-    rows: Option<u64>,
-    is_exact: Option<bool>,
-    size_bytes: Option<u64>,
-}
-
-impl OtherTable {
-    /// A name in SQLite may be as long as a text.
-    fn of(table: &TableFigures) -> OtherTable {
-        OtherTable {
-            name: shown(&table.name),
-            rows: table.rows,
-            is_exact: is_exact(table),
-            size_bytes: table.size_bytes,
-        }
-    }
-}
-
-#[derive(Serialize)]
 struct OverviewMigrations<'r> {
     status: &'static str,
     expected: usize,
@@ -280,79 +184,15 @@ impl<'r> AppliedJson<'r> {
     }
 }
 
-/// Each list has one value a point, the oldest first; the last one is that of `endsAt`.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct HistoryJson {
-    interval_seconds: u64,
-    ends_at: String,
-    size_bytes: Vec<Option<u64>>,
-    wal_size_bytes: Vec<Option<u64>>,
-    disk_free_bytes: Vec<Option<u64>>,
-    response_seconds: Vec<Option<f64>>,
-    status: Vec<Option<Status>>,
-}
-
-impl HistoryJson {
-    fn of(history: &HistoryPoints, ends_at: String) -> HistoryJson {
-        let points = &history.points;
-        let micro = |value: f32| (f64::from(value) * 1e6).round() / 1e6;
-        HistoryJson {
-            interval_seconds: history.interval.as_secs(),
-            ends_at,
-            size_bytes: points.iter().map(|point| point.size_bytes).collect(),
-            wal_size_bytes: points.iter().map(|point| point.wal_size_bytes).collect(),
-            disk_free_bytes: points.iter().map(|point| point.disk_free_bytes).collect(),
-            response_seconds: points.iter().map(|p| p.response_seconds.map(micro)).collect(),
-            status: points.iter().map(|point| point.status).collect(),
-        }
-    }
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct StatisticsJson<'r> {
-    day: &'r str,
-    trades: Option<i64>,
-    wins: Option<i64>,
-    losses: Option<i64>,
-    profit: Option<f64>,
-    win_rate: Option<f64>,
-}
-
-impl<'r> StatisticsJson<'r> {
-    fn of(day: &'r DayStatistics) -> StatisticsJson<'r> {
-        let DayStatistics { day, trades, wins, losses, profit } = day;
-        let trades_known = trades.and_then(|trades| u32::try_from(trades).ok()).filter(|n| *n > 0);
-        let rate = wins.and_then(|wins| u32::try_from(wins).ok()).zip(trades_known);
-        let win_rate = rate.map(|(wins, trades)| f64::from(wins) / f64::from(trades));
-        let win_rate = win_rate.map(|rate| (rate * 1e6).round() / 1e6);
-        StatisticsJson {
-            day,
-            trades: *trades,
-            wins: *wins,
-            losses: *losses,
-            profit: *profit,
-            win_rate,
-        }
-    }
-}
-
-#[derive(Serialize)]
-struct EventJson {
-    at: Option<String>,
-    level: Option<String>,
-    message: String,
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
     use std::time::UNIX_EPOCH;
 
     use super::*;
+    use crate::health::history::HistoryPoints;
     use crate::health::history::tests::full;
-    use crate::store::journal::{EVENTS_MAX, Journal, TEXT_CHARS_MAX};
+    use crate::store::journal::{EVENTS_MAX, Journal, LoggedEvent, LoggedText, TEXT_CHARS_MAX};
     use crate::store::sqlite::{DatabaseFile, FileAccess};
 
     fn overview(history: Option<HistoryPoints>, message: LoggedText) -> Overview {
