@@ -173,6 +173,25 @@ impl Client {
         self.requests.as_ref().is_none_or(tokio_postgres::Client::is_closed)
     }
 
+    /// Ends the connection. The server is told, if it can be.
+    pub fn close(&mut self) {
+        if self.requests.take().is_some() {
+            let drive = &mut self.drive;
+            let ended = poll_fn(|context| {
+                loop {
+                    match drive(context) {
+                        Poll::Ready(Some(Ok(_))) => {}
+                        Poll::Ready(_) => return Poll::Ready(()),
+                        Poll::Pending => return Poll::Pending,
+                    }
+                }
+            });
+            let _ = self.runtime.block_on(async { timeout(CLOSE_TIMEOUT, ended).await });
+        }
+        // The socket goes with what reads and writes it.
+        self.drive = Box::new(|_| Poll::Ready(None));
+    }
+
     /// Cancels from another thread what runs on this connection.
     pub fn cancel_token(&self) -> Option<CancelRequest> {
         let token = self.requests.as_ref()?.cancel_token();
@@ -199,22 +218,8 @@ impl CancelRequest {
 }
 
 impl Drop for Client {
-    /// Tells the server that the connection ends.
     fn drop(&mut self) {
-        if self.requests.take().is_none() {
-            return;
-        }
-        let drive = &mut self.drive;
-        let ended = poll_fn(|context| {
-            loop {
-                match drive(context) {
-                    Poll::Ready(Some(Ok(_))) => {}
-                    Poll::Ready(_) => return Poll::Ready(()),
-                    Poll::Pending => return Poll::Pending,
-                }
-            }
-        });
-        let _ = self.runtime.block_on(async { timeout(CLOSE_TIMEOUT, ended).await });
+        self.close();
     }
 }
 

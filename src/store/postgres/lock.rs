@@ -88,10 +88,10 @@ impl LockedSession {
     /// more and another does not hold it. Limits the time of statements to `limit`.
     ///
     /// # Errors
-    /// Those of [`SessionPool::get`], or if a query fails.
+    /// Those of [`SessionPool::reopen`], or if a query fails.
     pub fn hold(&mut self, pool: &SessionPool, limit: Duration) -> Result<()> {
         if !self.session.is_alive() {
-            self.session = pool.get(limit)?;
+            pool.reopen(&mut self.session, limit)?;
         }
         if !self.is_in_transaction() {
             self.try_lock(KEY)?;

@@ -179,6 +179,18 @@ impl SessionPool {
         Ok(session)
     }
 
+    /// Opens a new connection in the place that a lost one has in the pool, within `limit` and the limit of the
+    /// pool. The lost one is closed first: neither the pool nor the server has to have room for both.
+    ///
+    /// # Errors
+    /// As [`SessionPool::get`]. The place then still has the lost one, closed.
+    pub fn reopen(&self, lost: &mut PooledSession, limit: Duration) -> Result<()> {
+        lost.close();
+        **lost = self.open_replacement(limit.min(self.connect_timeout))?;
+        *lost.bounds() = AnswerBounds::of_statements(&self.stop);
+        Ok(())
+    }
+
     /// Opens a connection in place of one that was just closed, and that the server may still
     /// count against its connection limit.
     fn open_replacement(&self, limit: Duration) -> Result<Session> {

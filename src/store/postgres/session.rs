@@ -240,6 +240,11 @@ impl Session {
         self.is_broken = true;
     }
 
+    /// Ends the connection, and with it what its transaction holds.
+    pub fn close(&mut self) {
+        self.client.close();
+    }
+
     /// Whether it can be used again.
     pub fn is_usable(&self) -> bool {
         self.is_alive() && !self.is_in_transaction()

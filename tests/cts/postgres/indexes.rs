@@ -46,6 +46,14 @@ fn trader(database: &Database, sql: &str) -> (Client, String) {
     (client, format!("trader (pid {pid}"))
 }
 
+/// The processes of the server that hold a migration lock of the database.
+fn lock_holders(database: &Database) -> Vec<String> {
+    database.texts(
+        "SELECT l.pid FROM pg_locks l JOIN pg_database d ON d.oid = l.database \
+         WHERE d.datname = current_database() AND l.locktype = 'advisory' AND l.granted",
+    )
+}
+
 /// Leaves an invalid index, as an interrupted build does.
 fn cut_off(database: &Database, name: &str, table: &str, columns: &str) {
     let (mut writer, _) = trader(database, &format!("LOCK TABLE {table} IN ROW EXCLUSIVE MODE"));
@@ -156,6 +164,28 @@ fn a_transaction_that_a_build_waits_for_is_named() {
         assert_eq!(command.end().0, Some(0), "{held}");
         assert_whole(&database);
     }
+}
+
+/// The pool has no room for a second connection.
+#[test]
+fn a_lock_that_is_lost_during_a_build_is_taken_again() {
+    let database = filled();
+    database.sql("DROP INDEX idx_pseudo_positions_status");
+    let (mut client, named) = trader(&database, WRITE);
+    let run = database.cts("migrate").env("CTS_POOL_MAX", "1").env("CTS_LOCK_TIMEOUT", "8s");
+    let command = run.start();
+    command.until("waiting for ").until(&named);
+    let lost = lock_holders(&database);
+    assert_eq!(lost.len(), 1, "{lost:?}");
+    database.sql(&format!("SELECT pg_terminate_backend({})", lost[0]));
+    let is_held_again = || matches!(&lock_holders(&database)[..], [new] if *new != lost[0]);
+    await_within(Duration::from_secs(5), "the lock is held again", is_held_again);
+    // What blocks the build is still seen.
+    let (code, log) = command.end();
+    assert_eq!(code, Some(75), "{log}");
+    client.batch_execute("ROLLBACK").unwrap();
+    database.cts("migrate").success();
+    assert_whole(&database);
 }
 
 #[test]
