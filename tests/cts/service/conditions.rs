@@ -2,12 +2,12 @@
 //! with the first success.
 
 use std::fs;
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::support::harness::{Machine, Service, await_within};
+use crate::support::strace::AttachedStrace;
 
 const HEALTH: &str = "/api/health/database";
 
@@ -19,45 +19,6 @@ fn reasons(service: &Service) -> Vec<String> {
     let json = service.get(HEALTH).json();
     let reasons = json["reasons"].as_array().cloned().unwrap_or_default();
     reasons.iter().filter_map(Value::as_str).map(String::from).collect()
-}
-
-/// The id of a thread of the service, by its name. Waits until the thread has been started.
-pub fn thread_id(service: &Service, name: &str) -> String {
-    let mut id = None;
-    await_within(Duration::from_secs(60), "the thread is started", || {
-        let tasks = fs::read_dir(format!("/proc/{}/task", service.child.id())).unwrap();
-        let is_it = |path: &std::path::PathBuf| {
-            fs::read_to_string(path.join("comm")).is_ok_and(|comm| comm.trim() == name)
-        };
-        id = tasks.map(|task| task.unwrap().path()).find(is_it);
-        id.is_some()
-    });
-    id.unwrap().file_name().unwrap().to_str().unwrap().to_string()
-}
-
-/// `strace`, attached to one thread; these system calls of it fail with EIO until it is dropped.
-struct FailingCalls(Child);
-
-impl FailingCalls {
-    fn of(service: &Service, thread: &str, calls: &str, when: &str) -> FailingCalls {
-        let strace = Command::new("strace")
-            .args(["-o", "/dev/null", "-e", &format!("trace={calls}")])
-            .args(["-e", &format!("inject={calls}:error=EIO{when}")])
-            .args(["-p", &thread_id(service, thread)])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn();
-        FailingCalls(strace.expect("strace (Debian package strace)"))
-    }
-}
-
-impl Drop for FailingCalls {
-    fn drop(&mut self) {
-        let pid = rustix::process::Pid::from_child(&self.0);
-        // Terminated, it detaches from the thread, which goes on.
-        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-        let _ = self.0.wait();
-    }
 }
 
 /// Gives the service something to checkpoint.
@@ -72,7 +33,7 @@ fn a_failed_checkpoint_makes_the_service_unhealthy_until_one_succeeds() {
         let machine = Machine::new();
         let service = machine.serve().start();
         service.until_ready().until_status("healthy");
-        let failing = FailingCalls::of(&service, "upkeep", calls, "");
+        let failing = AttachedStrace::inject(&service, "upkeep", calls, "error=EIO");
         await_within(Duration::from_secs(60), "the failed checkpoint is reported", || {
             write_row(&machine);
             service.get(HEALTH).json()["status"] == "unhealthy"
@@ -104,7 +65,7 @@ fn a_momentary_failure_of_upkeep_is_logged_and_changes_no_status() {
     let machine = Machine::new();
     let service = machine.serve().start();
     service.until_ready().until_status("healthy");
-    let failing = FailingCalls::of(&service, "upkeep", "fsync,fdatasync", ":when=1");
+    let failing = AttachedStrace::inject(&service, "upkeep", "fsync,fdatasync", "error=EIO:when=1");
     await_within(Duration::from_secs(60), "the failure is logged", || {
         write_row(&machine);
         assert_eq!(service.get(HEALTH).json()["status"], "healthy");
@@ -143,7 +104,7 @@ fn a_file_system_that_does_not_answer_makes_the_service_unhealthy() {
     service.until_ready().until_status("healthy");
     // The first for its free space, the others for the file at the path.
     for calls in ["statfs,fstatfs", "stat,statx,newfstatat"] {
-        let failing = FailingCalls::of(&service, "database", calls, "");
+        let failing = AttachedStrace::inject(&service, "database", calls, "error=EIO");
         let reason = service.until_status("unhealthy").json()["reasons"][0].clone();
         let reason = reason.as_str().unwrap();
         let expected = format!("{}: its file system does not answer: ", machine.db().display());
@@ -310,10 +271,7 @@ fn two_services_on_one_database_are_said_in_log_health_and_doctor() {
 
 #[test]
 fn a_wait_names_the_holder_and_since_when_and_a_check_no_setting_that_it_does_not_read() {
-    let machine = Machine::migrated();
-    machine.sql("DROP INDEX idx_site_logs_time");
-    let holder = machine.open();
-    holder.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let (machine, holder) = Machine::locked();
     let service = machine.serve().start();
     service.until("waiting for the write lock");
     let pid = format!("(pid {}), which has run for ", std::process::id());

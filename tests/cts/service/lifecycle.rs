@@ -140,10 +140,7 @@ fn a_service_manager_that_takes_no_notification_does_not_hold_up_the_stop() {
 
 #[test]
 fn systemd_is_not_notified_of_ready_while_the_lock_is_held() {
-    let machine = Machine::migrated();
-    machine.sql("DROP INDEX idx_site_logs_time");
-    let holder = machine.open();
-    holder.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let (machine, holder) = Machine::locked();
     let manager = Manager::new(&machine);
     let service = machine.serve().env("NOTIFY_SOCKET", machine.path("notify")).start();
     let notified = manager.notification();

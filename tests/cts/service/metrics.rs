@@ -1,11 +1,11 @@
 //! `/metrics`: what `promtool` says of it, its samples against the truth, and who may read it.
 
 use std::fs;
-use std::io::Write;
-use std::process::{Command, Stdio};
+use std::path::Path;
 use std::time::Duration;
 
 use crate::support::harness::{Machine, Service, await_within};
+use crate::support::prometheus::{is_installed, promtool};
 
 /// The names of all metrics of a SQLite database with a backup, and their types.
 const METRICS: [(&str, &str); 36] = [
@@ -69,19 +69,10 @@ fn until_tables_are_measured(service: &Service) -> String {
     found
 }
 
-/// Needs the Debian package `prometheus`.
 fn check_by_promtool(metrics: &str) {
-    let mut promtool = Command::new("promtool")
-        .args(["check", "metrics"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    promtool.stdin.take().unwrap().write_all(metrics.as_bytes()).unwrap();
-    let done = promtool.wait_with_output().unwrap();
-    let said = String::from_utf8_lossy(&done.stderr).to_string();
-    assert!(done.status.success() && said.is_empty(), "{said}{metrics}");
+    if is_installed().is_some() {
+        assert_eq!(promtool(Path::new("."), &["check", "metrics"], metrics), "", "{metrics}");
+    }
 }
 
 #[test]

@@ -1,13 +1,11 @@
 //! The overview of a service that starts, of one whose database hangs, and who may ask for it.
 
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-use super::conditions::thread_id;
 use crate::support::harness::{Machine, await_that};
+use crate::support::strace::AttachedStrace;
 
 const OVERVIEW: &str = "/api/admin/overview";
 
@@ -34,18 +32,17 @@ fn the_overview_needs_the_token_where_there_is_one_and_loopback_where_there_is_n
 
 #[test]
 fn while_the_lock_is_waited_for_the_overview_says_so() {
-    let machine = Machine::migrated();
-    machine.sql("DROP INDEX idx_site_logs_time");
-    let holder = machine.open();
-    holder.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let (machine, holder) = Machine::locked();
     let service = machine.serve().start();
-    service.until("waiting for the write lock");
-    let json = service.get(OVERVIEW).json();
+    let mut json = Value::Null;
+    await_that("the overview names the lock", || {
+        json = service.get(OVERVIEW).json();
+        json["reasons"][0]["text"].as_str().is_some_and(|text| text.contains("lock"))
+    });
     assert_eq!((&json["success"], &json["status"]), (&false.into(), &"initializing".into()));
     assert_eq!((&json["command"], &json["events"]), (&Value::Null, &Value::Null));
     assert_eq!(json["tables"]["existing"], Value::Null);
     assert_eq!(json["history"]["status"], json!(["initializing"]));
-    assert!(json["reasons"][0]["text"].as_str().unwrap().contains("lock"), "{json}");
     drop(holder);
     service.until_ready().until_status("healthy");
 }
@@ -55,13 +52,7 @@ fn a_database_that_hangs_has_an_overview_that_says_so_with_its_history() {
     let machine = Machine::new();
     let service = machine.serve().start();
     service.until_ready().until_status("healthy");
-    let mut strace = Command::new("strace")
-        .args(["-o", "/dev/null", "-e", "trace=fcntl", "-e", "inject=fcntl:delay_enter=60000000"])
-        .args(["-p", &thread_id(&service, "database")])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("strace (Debian package strace)");
+    let _strace = AttachedStrace::inject(&service, "database", "fcntl", "delay_enter=60000000");
     await_that("the overview says that the database hangs", || {
         service.get(OVERVIEW).json()["status"] == "unhealthy"
     });
@@ -75,8 +66,6 @@ fn a_database_that_hangs_has_an_overview_that_says_so_with_its_history() {
     let history = &json["history"];
     assert_eq!(history["status"].as_array().unwrap().last(), Some(&"unhealthy".into()));
     assert!(history["responseSeconds"][0].is_number(), "{history}");
-    kill_process(Pid::from_child(&strace), Signal::TERM).unwrap();
-    strace.wait().unwrap();
 }
 
 #[test]

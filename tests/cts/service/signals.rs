@@ -180,10 +180,7 @@ fn a_service_that_cannot_close_its_database_is_ended_by_a_second_request_and_say
 fn a_signal_in_the_middle_of_a_migration_rolls_it_back() {
     for signal in [Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT] {
         for signals in [1, 2] {
-            let machine = Machine::migrated();
-            machine.sql("DROP INDEX idx_site_logs_time");
-            let holder = machine.open();
-            holder.execute_batch("BEGIN IMMEDIATE").unwrap();
+            let (machine, holder) = Machine::locked();
             let migrate =
                 without_terminal(&machine, "migrate").env("CTS_LOCK_TIMEOUT", "60s").start();
             migrate.until("waiting for the write lock");
@@ -202,10 +199,7 @@ fn a_signal_in_the_middle_of_a_migration_rolls_it_back() {
 
 #[test]
 fn a_migration_under_nohup_outlives_its_terminal() {
-    let machine = Machine::migrated();
-    machine.sql("DROP INDEX idx_site_logs_time");
-    let holder = machine.open();
-    holder.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let (machine, holder) = Machine::locked();
     let migrate = within(&machine, &["setsid", "nohup"], "migrate").start();
     migrate.until("waiting for the write lock");
     migrate.signal(Signal::HUP);

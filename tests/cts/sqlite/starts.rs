@@ -37,10 +37,7 @@ fn concurrent_starts_on_an_empty_path_all_succeed() {
 
 #[test]
 fn a_held_lock_ends_with_75_and_names_its_holder() {
-    let machine = Machine::migrated();
-    machine.sql("DROP INDEX idx_site_logs_time");
-    let holder = machine.open();
-    holder.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let (machine, holder) = Machine::locked();
     let pid = format!("(pid {})", std::process::id());
     machine.cts("migrate").env("CTS_LOCK_TIMEOUT", "300ms").status(75).says(&[
         "the lock is held by",
@@ -54,10 +51,7 @@ fn a_held_lock_ends_with_75_and_names_its_holder() {
 
 #[test]
 fn the_service_reports_the_lock_it_waits_for_and_then_starts() {
-    let machine = Machine::migrated();
-    machine.sql("DROP INDEX idx_site_logs_time");
-    let holder = machine.open();
-    holder.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let (machine, holder) = Machine::locked();
     let service = machine.serve().env("CTS_LOCK_TIMEOUT", "1ms").start();
     service.until(&format!("(pid {})", std::process::id()));
     let answer = service.get("/api/health/database");
@@ -71,10 +65,7 @@ fn the_service_reports_the_lock_it_waits_for_and_then_starts() {
 
 #[test]
 fn a_signal_ends_the_wait_for_the_lock_at_once() {
-    let machine = Machine::migrated();
-    machine.sql("DROP INDEX idx_site_logs_time");
-    let holder = machine.open();
-    holder.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let (machine, _holder) = Machine::locked();
     let command = machine.cts("migrate").start();
     command.until("waiting for the write lock").signal(Signal::TERM);
     assert_eq!(command.end().0, Some(75));

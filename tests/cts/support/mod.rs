@@ -20,6 +20,7 @@ pub mod prometheus;
 pub mod random;
 pub mod scenario;
 pub mod statements;
+pub mod strace;
 
 use std::io::Write;
 

@@ -3,11 +3,10 @@
 use serde_json::{Value, json};
 
 use super::stand_in::{StandIn, degraded, healthy};
-use super::{DESK, PHONE, address};
+use super::{DESK, PHONE, UPDATED, address};
 use crate::support::browser::Browser;
 use crate::support::harness::Machine;
 
-const UPDATED: &str = "document.getElementById('fresh').textContent.startsWith('Updated')";
 const IS_WIDER: &str = "document.documentElement.scrollWidth > innerWidth";
 
 /// The overview with 200 tables of the user's own, one with a name of 200 characters, and texts that try to be more.

@@ -12,6 +12,8 @@ use crate::support::harness::{Machine, Service};
 
 const DESK: View = View { width: 1280, height: 900, is_dark: false };
 const PHONE: View = View { width: 360, height: 740, is_dark: false };
+/// Whether the script has shown an answer of its own.
+const UPDATED: &str = "document.getElementById('fresh').textContent.startsWith('Updated')";
 
 fn address(service: &Service) -> String {
     format!("http://{}/", service.address())
@@ -28,7 +30,7 @@ fn the_page_shows_each_verdict_with_the_command_to_type() {
     let service = machine.serve().start();
     service.until_ready();
     browser.look(DESK).open(&address(&service)).until_word("Healthy");
-    browser.until("document.getElementById('fresh').textContent.startsWith('Updated')");
+    browser.until(UPDATED);
     assert_eq!(browser.value("document.getElementById('type').hidden"), true);
     assert_eq!(browser.value("document.documentElement.dataset.status"), "healthy");
     assert!(browser.text("#facts").contains("22 of 22"), "{}", browser.text("#facts"));
@@ -56,7 +58,7 @@ fn the_page_says_since_when_cts_does_not_answer_and_goes_on_when_it_is_back() {
     service.until_ready();
     let port = service.address().port();
     browser.open(&address(&service)).until_word("Healthy");
-    browser.until("document.getElementById('fresh').textContent.startsWith('Updated')");
+    browser.until(UPDATED);
     service.stop();
     browser.until_word("No answer");
     browser.until("/has not answered since \\d\\d:\\d\\d:\\d\\d, for \\d+ s/.test(document.getElementById('sentence').textContent)");
@@ -76,7 +78,7 @@ fn a_frozen_cts_is_shown_as_one_that_does_not_answer() {
     let service = machine.serve().start();
     service.until_ready();
     browser.open(&address(&service)).until_word("Healthy");
-    browser.until("document.getElementById('fresh').textContent.startsWith('Updated')");
+    browser.until(UPDATED);
     service.signal(Signal::STOP);
     browser.until_word("No answer");
     service.signal(Signal::CONT);
@@ -86,14 +88,11 @@ fn a_frozen_cts_is_shown_as_one_that_does_not_answer() {
 #[test]
 fn the_page_shows_what_a_start_is_waiting_for() {
     let Some(browser) = Browser::start() else { return };
-    let machine = Machine::migrated();
-    machine.sql("DROP INDEX idx_site_logs_time");
-    let other = machine.open();
-    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let (machine, other) = Machine::locked();
     let service = machine.serve().env("CTS_LOCK_TIMEOUT", "1ms").start();
     service.until(&format!("(pid {})", std::process::id()));
     browser.open(&address(&service)).until_word("Initializing");
-    browser.until("document.getElementById('fresh').textContent.startsWith('Updated')");
+    browser.until(UPDATED);
     assert!(browser.text("#reasons").starts_with("Now"), "{}", browser.text("#reasons"));
     other.execute_batch("COMMIT").unwrap();
     browser.until_word("Healthy");

@@ -5,12 +5,11 @@ use std::fs;
 use std::path::PathBuf;
 
 use super::stand_in::{StandIn, degraded, healthy};
-use super::{DESK, PHONE, address};
+use super::{DESK, PHONE, UPDATED, address};
 use crate::support::browser::{Browser, View};
 use crate::support::harness::Machine;
 use crate::support::project::source;
 
-const UPDATED: &str = "document.getElementById('fresh').textContent.startsWith('Updated')";
 /// The keys Tab and Enter, as WebDriver writes them.
 const TAB: &str = "\u{e004}";
 const ENTER: &str = "\u{e007}";

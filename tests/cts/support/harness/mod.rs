@@ -43,6 +43,16 @@ impl Machine {
         machine
     }
 
+    /// A machine whose database lacks an index, and a program that holds the write lock: what would put the index
+    /// back waits for it.
+    pub fn locked() -> (Machine, Connection) {
+        let machine = Machine::migrated();
+        machine.sql("DROP INDEX idx_site_logs_time");
+        let holder = machine.open();
+        holder.execute_batch("BEGIN IMMEDIATE").unwrap();
+        (machine, holder)
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
