@@ -23,9 +23,38 @@ pub fn isolated(text: &str) -> String {
     format!("<bdi>{}</bdi>", escaped(text))
 }
 
+/// The same, with what stands between backticks as something to type.
+pub fn isolated_with_commands(text: &str) -> String {
+    let pieces: Vec<&str> = text.split('`').collect();
+    let html = pieces.iter().enumerate().map(|(at, piece)| {
+        let piece = escaped(piece);
+        match (at % 2 == 1, at + 1 < pieces.len()) {
+            (false, _) => piece,
+            (true, true) => format!("<code>{piece}</code>"),
+            (true, false) => format!("`{piece}"),
+        }
+    });
+    format!("<bdi>{}</bdi>", html.collect::<String>())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_stands_between_backticks_is_something_to_type() {
+        for (text, html) in [
+            (
+                "a is missing; `cts repair` makes it",
+                "a is missing; <code>cts repair</code> makes it",
+            ),
+            ("`<b>`", "<code>&lt;b&gt;</code>"),
+            ("one ` only", "one ` only"),
+            ("", ""),
+        ] {
+            assert_eq!(isolated_with_commands(text), format!("<bdi>{html}</bdi>"));
+        }
+    }
 
     #[test]
     fn markup_and_invisible_characters_are_shown() {

@@ -11,7 +11,7 @@ use crate::health::render::stored_timestamp;
 use crate::health::{Report, Severity};
 use crate::system::version::VERSION;
 use cts_schema::catalog::{CATEGORIES, Category, core_tables};
-use markup::{escaped, isolated};
+use markup::{escaped, isolated, isolated_with_commands};
 
 pub use policy::security_policy;
 
@@ -91,7 +91,7 @@ fn word(status: &str) -> String {
 
 fn reasons(report: &Report) -> String {
     let item = |severity: &str, shown: &str, text: &str| {
-        let text = isolated(text);
+        let text = isolated_with_commands(text);
         format!(
             "<li class=\"reason\" data-severity=\"{severity}\"><span class=\"severity\">{shown}</span> {text}</li>"
         )
