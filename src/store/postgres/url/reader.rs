@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::parameters::Parameters;
-use super::startup_options::with_search_path;
+use super::startup_options::{search_path_of, with_search_path};
 use super::target::{ChannelBinding, Endpoint, Host, Keepalives, Password, SessionAttrs, Target};
 use super::tls_settings::tls_settings;
 use super::{DEFAULT_SOCKET, config_error, environment, passfile};
@@ -162,7 +162,7 @@ fn application_name(parameters: &Parameters) -> Result<String> {
 fn options(parameters: &Parameters) -> Result<Option<String>> {
     let options = parameters.text("options")?.map(str::to_string);
     let Some(schema) = parameters.text("schema")? else { return Ok(options) };
-    if options.as_ref().is_some_and(|options| options.contains("search_path")) {
+    if options.as_deref().and_then(search_path_of).is_some() {
         return Err(config_error("schema and options both set the search path")
             .remedy("leave one of them out"));
     }

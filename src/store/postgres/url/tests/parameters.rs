@@ -226,6 +226,8 @@ fn the_schema_of_prisma_is_the_search_path() {
         options("schema=a%20b%5C%22&options=-cx.y%3Dz").as_deref(),
         Some(r#"-cx.y=z -csearch_path="a\ b\\""""#)
     );
-    let text = error_text("postgresql://u@h/d?schema=a&options=-csearch_path%3Db");
-    assert!(text.contains("both set the search path"), "{text}");
+    for options in ["-csearch_path%3Db", "--search-path%3Db", "-c%20Search_Path%3Db"] {
+        let text = error_text(&format!("postgresql://u@h/d?schema=a&options={options}"));
+        assert!(text.contains("both set the search path"), "{text}");
+    }
 }
