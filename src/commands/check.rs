@@ -155,12 +155,13 @@ fn parse_answer(body: &str) -> Option<(u8, String)> {
         migrations: number(&json["migrations"]["expected"])?,
         seconds: response_time.map(|milliseconds| milliseconds / 1000.0),
     };
-    let reasons = json["reasons"].as_array().into_iter().flatten().filter_map(|r| r.as_str());
+    let texts = |key: &str| json[key].as_array();
+    let reasons = texts("summary").or_else(|| texts("reasons")).into_iter().flatten();
+    let reasons: Vec<String> = reasons.filter_map(|text| text.as_str()).map(String::from).collect();
     let counts = (database["connected"] == true).then_some(counts);
     let backups = &json["backups"];
     let age_max = backups["ageMaxSeconds"].as_u64();
     let backups = BackupFigures::new(backups["last"]["ageSeconds"].as_u64(), age_max);
-    let reasons: Vec<&str> = reasons.collect();
     let line = check_line(status, database["type"].as_str()?, counts, backups, &reasons);
     Some((status.exit_code(), line))
 }

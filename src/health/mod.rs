@@ -6,6 +6,7 @@ mod backups;
 mod conditions;
 mod figures;
 mod history;
+mod missing;
 mod overview;
 mod probe_times;
 mod reason;

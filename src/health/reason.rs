@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::migrate::outlook::MissingObject;
+
 /// How much a reason matters, the most first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -56,6 +58,8 @@ pub struct Reason {
     pub text: String,
     /// What to type; `None` where there is nothing to do.
     pub command: Option<RemedyCommand>,
+    /// The missing object that it is about, if it is about one.
+    pub missing: Option<MissingObject>,
 }
 
 impl Reason {
@@ -75,7 +79,7 @@ impl Reason {
     }
 
     fn new(severity: Severity, text: String, command: Option<RemedyCommand>) -> Reason {
-        Reason { severity, text, command }
+        Reason { severity, text, command, missing: None }
     }
 
     /// The same reason, which this command puts right.

@@ -3,15 +3,15 @@
 use serde::Serialize;
 
 use super::conditions::{Condition, Subject};
+use super::missing::{missing_objects_now, missing_reasons};
 use super::reason::{Reason, RemedyCommand, Severity};
 use super::report::{DriftCounts, Report, Surroundings};
 use crate::error::{Error, Kind};
 use crate::migrate::assessment::Assessment;
-use crate::migrate::outlook::{MissingObject, Outlook};
 use crate::store::schema::Schema;
 use crate::store::{Damage, MissingRights, Orphans, Snapshot, StorageStatus};
 use crate::system::size::Bytes;
-use cts_schema::catalog::{Alteration, CRITICAL, Drift, Object};
+use cts_schema::catalog::{Alteration, CRITICAL, Drift};
 use cts_schema::constraint_exception::{ConstraintException, Rule};
 
 /// With fewer free bytes the database cannot be used: the WAL and the shared memory of a busy database
@@ -131,17 +131,9 @@ impl Report {
         self.accepted = drift.accepted.clone();
         self.drift = Some(DriftCounts::of(&drift));
         let missing = missing_objects_now(&drift, surroundings);
-        for table in CRITICAL.iter().filter(|table| has_any && !self.tables.contains(table)) {
-            let is_it = |found: &&MissingObject| found.object == Object::Table((*table).into());
-            let outlook = missing.iter().find(is_it).map(|found| &found.outlook);
-            self.reasons_found.push(missing_table_reason(table, outlook));
-        }
-        for found in missing {
-            if has_any && !is_critical(&found.object) {
-                let reason = Reason::warning(found.to_string());
-                self.reasons_found.push(with_remedy(reason, Some(&found.outlook)));
-            }
-            self.pending.push(found.object.to_string());
+        self.pending.extend(missing.iter().map(|found| found.object.to_string()));
+        if has_any {
+            self.reasons_found.extend(missing_reasons(&self.tables, missing));
         }
         let altered = drift.altered.iter().map(Alteration::with_remedy);
         self.reasons_found.extend(altered.map(Reason::warning));
@@ -237,65 +229,6 @@ impl Report {
         });
         self.reasons_found.extend(unchecked);
     }
-}
-
-/// The missing objects, each with whether it can be put back: what was attempted and refused, and what
-/// comes first, are known beside the database's own obstacles.
-fn missing_objects_now(drift: &Drift, surroundings: &Surroundings) -> Vec<MissingObject> {
-    let Surroundings { storage, conditions, damage, missing, .. } = surroundings;
-    let comes_first = storage.unwritable().is_some()
-        || !damage.pages.is_empty()
-        || conditions.iter().any(|condition| condition.subject == Subject::Write);
-    let refused = |object: &Object| {
-        let mut refused = conditions.iter().flat_map(|condition| &condition.refused);
-        refused.find(|(known, _)| known == object).map(|(_, error)| error.clone())
-    };
-    // The condition itself says why.
-    let is_first = |object: &Object| {
-        let mut first = conditions.iter().filter_map(|condition| condition.refused.first());
-        first.any(|(known, _)| known == object)
-    };
-    let outlook = |object: &Object| {
-        if is_first(object) {
-            return Outlook::NotNow;
-        }
-        let found = missing.iter().find(|found| found.object == *object);
-        match found.map(|found| found.outlook.clone()) {
-            Some(Outlook::Blocked(error)) => Outlook::Blocked(error),
-            _ if comes_first => Outlook::NotNow,
-            found => match refused(object) {
-                Some(error) => Outlook::Blocked(Box::new(error)),
-                None => found.unwrap_or(Outlook::NotNow),
-            },
-        }
-    };
-    let missing = drift.missing.iter();
-    missing
-        .map(|object| MissingObject { object: object.clone(), outlook: outlook(object) })
-        .collect()
-}
-
-/// What a missing critical table gives reason for; `outlook` says whether it can be put back.
-fn missing_table_reason(table: &str, outlook: Option<&Outlook>) -> Reason {
-    let text = match outlook {
-        Some(Outlook::Blocked(error)) => {
-            format!("critical table {table} is missing and cannot be put back: {error}")
-        }
-        _ => format!("critical table {table} is missing"),
-    };
-    with_remedy(Reason::critical(text), outlook)
-}
-
-/// The reason with the command that puts back what is missing, where that is possible.
-fn with_remedy(reason: Reason, outlook: Option<&Outlook>) -> Reason {
-    match outlook {
-        Some(Outlook::Repairable(_)) => reason.with_command(RemedyCommand::Repair),
-        Some(Outlook::Blocked(_) | Outlook::NotNow) | None => reason,
-    }
-}
-
-fn is_critical(object: &Object) -> bool {
-    matches!(object, Object::Table(table) if CRITICAL.contains(&table.as_str()))
 }
 
 /// What a file system that does not answer gives reason for: an I/O error is one of the disk of the

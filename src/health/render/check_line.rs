@@ -61,7 +61,7 @@ impl Report {
             seconds: self.response_time.map(|time| time.as_secs_f64()),
         });
         let backups = self.backups.as_ref().and_then(BackupFigures::of);
-        check_line(self.status(), self.backend.name(), counts, backups, &self.reasons())
+        check_line(self.status(), self.backend.name(), counts, backups, &self.summary())
     }
 }
 
@@ -72,7 +72,7 @@ pub fn check_line(
     backend: &str,
     counts: Option<Counts>,
     backups: Option<BackupFigures>,
-    reasons: &[&str],
+    reasons: &[String],
 ) -> String {
     let word = match status {
         Status::Healthy => "OK",
@@ -85,7 +85,7 @@ pub fn check_line(
         line += &format!(", {tables}/{expected} core tables, {applied}/{migrations} migrations");
     }
     if !reasons.is_empty() {
-        let shown: Vec<&str> = reasons.iter().take(REASONS_SHOWN).copied().collect();
+        let shown: Vec<&str> = reasons.iter().take(REASONS_SHOWN).map(String::as_str).collect();
         line += &format!(": {}", shown.join("; "));
     }
     if reasons.len() > REASONS_SHOWN {

@@ -31,6 +31,7 @@ impl Report {
             },
             backups: self.backups_json(),
             reasons: self.reasons(),
+            summary: if self.missing().next().is_none() { Vec::new() } else { self.summary() },
             version: VERSION,
             timestamp: timestamp(self.at),
         })
@@ -47,6 +48,9 @@ struct Health<'r> {
     backups: Option<BackupsJson<'r>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     reasons: Vec<&'r str>,
+    /// Only where it is not the same as the reasons.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    summary: Vec<String>,
     version: &'static str,
     timestamp: String,
 }

@@ -6,9 +6,11 @@ use super::super::conditions::{Condition, Subject};
 use super::*;
 use crate::error::Error;
 use crate::error::Kind;
+use crate::migrate::outlook::{MissingObject, Outlook};
 use crate::store::Database;
 use crate::store::schema::SQLITE;
 use crate::store::sqlite::{DatabaseFile, FileAccess};
+use cts_schema::catalog::Object;
 use cts_schema::migration::AppliedMigration;
 
 type CaseSetup = fn(&mut Snapshot, &mut Surroundings);
@@ -181,6 +183,59 @@ fn the_check_line_has_the_form_that_monitoring_reads() {
     let error = Error::new(Kind::Io, "a | b\nc");
     let line = Report::unreachable(&database(), &error).check_line();
     assert_eq!(line, "CTS CRITICAL - sqlite: a / b\\nc");
+}
+
+/// The summary where these tables are missing and have this outlook.
+fn summary_without(tables: &[&str], outlook: &Outlook, change: CaseSetup) -> Vec<String> {
+    let (mut snapshot, mut surroundings) = (whole(), Surroundings::default());
+    for table in tables {
+        without(&mut snapshot, table);
+        let object = Object::Table((*table).into());
+        surroundings.missing.push(MissingObject { object, outlook: outlook.clone() });
+    }
+    change(&mut snapshot, &mut surroundings);
+    report(&snapshot, &surroundings).summary()
+}
+
+#[test]
+fn a_summary_names_what_is_missing_in_one_reason_after_what_matters_more() {
+    let repairable = Outlook::Repairable(None);
+    let of = |tables: &[&str], outlook: &Outlook| summary_without(tables, outlook, |_, _| {});
+    let four = ["exchange_positions", "indications_auto", "site_logs", "statistics_daily"];
+    assert_eq!(
+        of(&four, &repairable),
+        ["missing: tables site_logs (critical), exchange_positions; 2 more. Run: cts repair"]
+    );
+    assert_eq!(
+        of(&four[1..], &repairable),
+        [
+            "missing: tables site_logs (critical), indications_auto, statistics_daily. Run: cts repair"
+        ]
+    );
+    // No command where it cannot help.
+    assert_eq!(of(&four[3..], &Outlook::NotNow), ["missing: table statistics_daily"]);
+    let damaged = |_: &mut Snapshot, surroundings: &mut Surroundings| {
+        surroundings.damage.pages = vec!["page 7".into()];
+    };
+    let summary = summary_without(&four[3..], &repairable, damaged);
+    assert_eq!(summary[0], "damaged: page 7");
+    assert_eq!(summary[2], "missing: table statistics_daily");
+}
+
+#[test]
+fn a_summary_keeps_the_reason_why_an_object_cannot_be_put_back() {
+    let blocked = Outlook::Blocked(Box::new(Error::new(Kind::Data, "its name is taken")));
+    let of = |tables: &[&str]| summary_without(tables, &blocked, |_, _| {});
+    let why = |what: &str| format!("{what} is missing and cannot be put back: its name is taken");
+    assert_eq!(of(&["statistics_daily"]), [why("table statistics_daily")]);
+    assert_eq!(
+        of(&["statistics_daily", "users"]),
+        [
+            "missing: tables users (critical), statistics_daily".into(),
+            why("critical table users"),
+            why("table statistics_daily"),
+        ]
+    );
 }
 
 #[test]

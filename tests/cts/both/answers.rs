@@ -12,6 +12,7 @@ on_both! {
     the_status_answer_has_its_exact_shape,
     a_check_prints_one_line_for_monitoring,
     the_three_health_answers_agree_as_objects_are_dropped,
+    a_check_names_what_is_missing_first,
 }
 
 /// The keys of an object, and of those in it, each with the type of its value.
@@ -195,4 +196,36 @@ fn the_three_health_answers_agree_as_objects_are_dropped(store: &dyn AnyStore) {
     assert_eq!(answer.json()["database"]["criticalTables"]["missing"][0], "users");
     checks_are(2);
     assert_eq!((service.get("/readyz").code, service.get("/livez").code), (503, 200));
+}
+
+fn a_check_names_what_is_missing_first(store: &dyn AnyStore) {
+    let service = store.serve();
+    service.until_ready();
+    let address = service.address();
+    // The drops come after the inspection at the start; the next one that puts back is a minute later.
+    store.sql("DROP TABLE exchange_positions; DROP INDEX idx_users_username");
+    let says = |code: i32, reason: &str| {
+        let local = store.cts("--check").status(code).out();
+        let remote = store.cts(&format!("check --url http://{address}")).status(code).out();
+        for line in [local, remote] {
+            let (text, _) = line.split_once(" | ").unwrap();
+            let reasons = text.split_once("migrations: ").unwrap().1;
+            assert!(reasons.starts_with(reason), "{reason:?}: {line}");
+            assert_eq!(reasons.matches("missing").count(), 1, "{line}");
+        }
+    };
+    let condition = "Run: cts repair (unless rows share a key)";
+    let both = "missing: table exchange_positions, index idx_users_username on users";
+    says(1, &format!("{both}. {condition}"));
+    store.sql(
+        "ALTER TABLE users DROP COLUMN role; DROP INDEX idx_site_logs_time; DROP TABLE site_logs",
+    );
+    let named = "missing: tables site_logs (critical), exchange_positions; 2 more";
+    says(2, &format!("{named}. {condition}"));
+    let json = store.cts("--check --json").status(2).json();
+    assert_eq!(json["reasons"][0], "critical table site_logs is missing", "{json}");
+    assert_eq!(json["reasons"].as_array().unwrap().len(), 4, "{json}");
+    assert_eq!(json["summary"], json!([format!("{named}. {condition}")]));
+    store.cts("repair").success();
+    assert!(store.cts("--check --json").run().json().get("summary").is_none());
 }

@@ -82,7 +82,9 @@ fn lose_things(store: &dyn AnyStore) {
         "missing: index idx_pseudo_positions_live on pseudo_positions\n",
         "drift: 4 missing; ",
     ]);
-    store.cts("--check").status(2).says(&["critical table system_settings is missing"]);
+    store.cts("--check").status(2).says(&[
+        "missing: tables system_settings (critical), indications_auto; 2 more. Run: cts repair",
+    ]);
 }
 
 fn is_put_back(store: &dyn AnyStore, log: &str) {

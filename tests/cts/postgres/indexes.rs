@@ -203,7 +203,10 @@ fn an_invalid_index_counts_as_missing_and_is_rebuilt() {
                 .cts("verify")
                 .status(1)
                 .says(&[&format!("missing: {missing}\n"), "drift: 1 missing"]);
-            database.cts("--check").status(1).says(&[&format!("{missing} is missing")]);
+            database
+                .cts("--check")
+                .status(1)
+                .says(&[&format!("missing: {missing}. Run: cts repair")]);
             if words == "serve" {
                 let service = database.serve().start();
                 service.until_ready().until_status("healthy");

@@ -103,7 +103,7 @@ fn an_event_trigger_that_refuses_is_named_before_and_after() {
         $$ BEGIN RAISE EXCEPTION 'no changes today'; END $$; \
         CREATE EVENT TRIGGER guard ON ddl_command_start EXECUTE FUNCTION refuse()";
     database.admin().batch_execute(refuse).unwrap();
-    let unless = "puts it back, unless event trigger guard refuses it";
+    let unless = "Run: cts repair (unless event trigger guard refuses it)";
     database.cts("--check").status(1).says(&[unless]);
     is_degraded(
         &database,

@@ -10,7 +10,10 @@ fn a_dropped_ledger_is_recreated_without_touching_a_row() {
     machine.sql(
         "INSERT INTO users (username, password_hash) VALUES ('kept', 'x'); DROP TABLE migrations",
     );
-    machine.cts("--check").status(2).says(&["critical table migrations is missing"]);
+    machine
+        .cts("--check")
+        .status(2)
+        .says(&["missing: table migrations (critical). Run: cts repair"]);
     machine.cts("migrate").success();
     assert_eq!(machine.number("SELECT count(*) FROM migrations"), 4);
     assert_eq!(machine.texts("SELECT username FROM users"), ["kept"]);
@@ -24,7 +27,7 @@ fn a_column_that_cannot_be_added_is_restored_by_a_rebuild_after_a_backup() {
         "INSERT INTO users (username, password_hash) VALUES ('kept', 'x'); \
          ALTER TABLE users DROP COLUMN created_at",
     );
-    machine.cts("--check").status(1).says(&["column users.created_at is missing"]);
+    machine.cts("--check").status(1).says(&["missing: column users.created_at. Run: cts repair"]);
     machine.cts("repair").success().says(&[
         "✓ The database as it was: ",
         "cts.db.before-3.1.0-",
@@ -208,7 +211,7 @@ fn the_running_service_repairs_what_takes_a_moment() {
         let said = log.lines().any(|line| line.contains(object) && line.contains("put back"));
         assert!(said, "{object}: {log}");
     }
-    machine.cts("--check").status(1).says(&["index idx_site_logs_time on site_logs is missing"]);
+    machine.cts("--check").status(1).says(&["missing: index idx_site_logs_time on site_logs"]);
     machine.cts("repair").success();
     machine.cts("--check").success();
 }

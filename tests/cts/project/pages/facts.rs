@@ -204,8 +204,19 @@ fn shown_output_is_that_of_the_program() {
     let passwd = fs::read_to_string("/etc/passwd").unwrap();
     let is_user = |line: &&str| line.split(':').nth(2) == Some(&user.to_string());
     let user = passwd.lines().find(is_user).and_then(|line| line.split(':').next()).unwrap();
-    let printed =
-        ["status", "--check", "doctor --port 0"].map(|words| machine.cts(words).run().out());
+    let incomplete = Machine::migrated();
+    incomplete.cts("backup").success();
+    incomplete.sql(
+        "DROP TABLE site_logs; DROP TABLE exchange_positions; DROP TABLE statistics_daily; \
+         DROP INDEX idx_pseudo_positions_live; ALTER TABLE users DROP COLUMN role",
+    );
+    let printed = [
+        (&machine, "status"),
+        (&machine, "--check"),
+        (&machine, "doctor --port 0"),
+        (&incomplete, "--check"),
+    ]
+    .map(|(machine, words)| machine.cts(words).run().out());
     let printed =
         printed.concat().replace(folder, "/data").replace(&format!("owner {user}"), "owner cts");
     let printed: Vec<String> = printed.lines().map(without_numbers).collect();
