@@ -9,7 +9,7 @@ use crate::commands::{BackupsReading, open_read_only};
 use crate::config::{Config, notices};
 use crate::error::{Error, Kind, Result};
 use crate::health::render::{BackupFigures, Counts, check_line};
-use crate::health::{Reason, Report, Status, Surroundings, examine};
+use crate::health::{DeepCheck, Reason, Report, Status, Surroundings, examine};
 use crate::http::client::{HttpResponse, get_from_any};
 use crate::store::{AS_ITS_OWNER, DamageScope};
 use crate::system::address::resolve;
@@ -71,10 +71,12 @@ fn examine_once(config: &Config, deep: bool) -> Result<Report> {
         // This user cannot see whether the owner can write it.
         return Err(Error::new(Kind::Permission, why).remedy(AS_ITS_OWNER));
     }
+    let start = Instant::now();
     let damage =
         if deep { store.find_damage(DamageScope::Everything)? } else { Default::default() };
+    let deep_check = deep.then(|| DeepCheck { read: damage.read, time: start.elapsed() });
     let surroundings = Surroundings { damage, ..Surroundings::of_command(&mut *store) };
-    let report = examine(&mut *store, surroundings)?;
+    let report = Report { deep_check, ..examine(&mut *store, surroundings)? };
     if report.is_complete() {
         return Ok(report);
     }
@@ -154,6 +156,7 @@ fn parse_answer(body: &str) -> Option<(u8, String)> {
         applied: number(&json["migrations"]["applied"])?,
         migrations: number(&json["migrations"]["expected"])?,
         seconds: response_time.map(|milliseconds| milliseconds / 1000.0),
+        deep_check: None,
     };
     let texts = |key: &str| json[key].as_array();
     let reasons = texts("summary").or_else(|| texts("reasons")).into_iter().flatten();

@@ -20,5 +20,5 @@ pub use history::History;
 pub use overview::Overview;
 pub use probe_times::{BUCKETS, ProbeTimes, RecordedProbes};
 pub use reason::{Reason, Severity};
-pub use report::{Report, Surroundings, examine};
+pub use report::{DeepCheck, Report, Surroundings, examine};
 pub use verdict::{Status, disk_reason, inode_reason, unanswered_reason};

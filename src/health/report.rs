@@ -10,7 +10,7 @@ use crate::backup::{BackedUpDatabase, BackupState};
 use crate::error::{Error, Result};
 use crate::migrate::outlook::{MissingObject, missing_objects};
 use crate::store::{
-    Backend, Damage, Database, DatabaseIdentity, OpenDatabase, Snapshot, StorageStatus,
+    Backend, Damage, Database, DatabaseIdentity, OpenDatabase, ReadExtent, Snapshot, StorageStatus,
 };
 use cts_schema::catalog::{Alteration, Drift, Object};
 use cts_schema::constraint_exception::ConstraintException;
@@ -87,6 +87,17 @@ pub struct Report {
     pub backup_conditions: Vec<Condition>,
     /// What is not as it should be with the backups, in a sentence that is one of the reasons.
     pub backup_problem: Option<String>,
+    /// The check of everything for damage, where it was made.
+    pub deep_check: Option<DeepCheck>,
+}
+
+/// A check of everything for damage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeepCheck {
+    /// What it has read; `None` where damage ended it early.
+    pub read: Option<ReadExtent>,
+    /// How long it took.
+    pub time: Duration,
 }
 
 impl Report {
@@ -172,6 +183,7 @@ impl Report {
             backups: None,
             backup_conditions: Vec::new(),
             backup_problem: None,
+            deep_check: None,
         }
     }
 

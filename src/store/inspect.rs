@@ -118,6 +118,18 @@ pub struct Damage {
     pub orphans: Vec<Orphans>,
     /// What could not be checked, which does not mean that it is damaged.
     pub unchecked: Vec<Unchecked>,
+    /// What a check of everything has read, outside of a transaction of its caller. `None` where damage ended it early.
+    pub read: Option<ReadExtent>,
+}
+
+/// What a check has read to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadExtent {
+    /// The number of tables: on SQLite all of the file but SQLite's own, on a server those of ours.
+    pub tables: usize,
+    /// The bytes that these tables and the indexes that were checked take; `None` where a table that could not be checked
+    /// shares the file with them.
+    pub bytes: Option<u64>,
 }
 
 /// A table, perhaps of another program, that cannot be checked here: it needs a function or a collation

@@ -33,7 +33,7 @@ pub use database::{
 };
 pub use inspect::{
     Damage, DamageScope, Forecast, Inspect, Obstacle, OpenDatabase, Origin, Orphans, PoolState,
-    ServerInstance, Snapshot, StorageStatus, Unchecked,
+    ReadExtent, ServerInstance, Snapshot, StorageStatus, Unchecked,
 };
 pub use maintain::{
     Settled, Store, UPKEEP_THREAD, Upkeep, UpkeepOpener, UpkeepTurn, write_site_log,

@@ -1,8 +1,12 @@
 //! The line of `cts --check`, in the form of the Monitoring Plugins guidelines: one line for people and
 //! machines, with the performance data behind a bar.
 
+use std::fmt;
+
 use crate::backup::BackupState;
-use crate::health::{Report, Status};
+use crate::health::{DeepCheck, Report, Status};
+use crate::store::ReadExtent;
+use crate::system::size::Bytes;
 use crate::system::visible::visible;
 use cts_schema::catalog::core_tables;
 
@@ -20,6 +24,23 @@ pub struct Counts {
     pub migrations: usize,
     /// How long the database took to answer; `None` if that is unknown.
     pub seconds: Option<f64>,
+    /// The check of everything for damage, where it was made.
+    pub deep_check: Option<DeepCheck>,
+}
+
+impl fmt::Display for DeepCheck {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.time.as_secs_f64();
+        match self.read {
+            Some(ReadExtent { tables, bytes: Some(bytes) }) => {
+                write!(f, "read {} of {tables} tables in {seconds:.3} s", Bytes(bytes))
+            }
+            Some(ReadExtent { tables, bytes: None }) => {
+                write!(f, "read {tables} tables in {seconds:.3} s")
+            }
+            None => write!(f, "ended early by damage after {seconds:.3} s"),
+        }
+    }
 }
 
 /// The age of the newest good backup.
@@ -59,6 +80,7 @@ impl Report {
             applied: self.applied.len(),
             migrations: self.expected_migrations,
             seconds: self.response_time.map(|time| time.as_secs_f64()),
+            deep_check: self.deep_check,
         });
         let backups = self.backups.as_ref().and_then(BackupFigures::of);
         check_line(self.status(), self.backend.name(), counts, backups, &self.summary())
@@ -80,9 +102,10 @@ pub fn check_line(
         Status::Unhealthy => "CRITICAL",
     };
     let mut line = format!("CTS {word} - {backend}");
-    if let Some(Counts { tables, applied, migrations, .. }) = counts {
+    if let Some(Counts { tables, applied, migrations, deep_check, .. }) = counts {
         let expected = core_tables().count();
         line += &format!(", {tables}/{expected} core tables, {applied}/{migrations} migrations");
+        line += &deep_check.map_or(String::new(), |check| format!(", {check}"));
     }
     if !reasons.is_empty() {
         let shown: Vec<&str> = reasons.iter().take(REASONS_SHOWN).map(String::as_str).collect();

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::backups::BackupsJson;
 use super::format::{json_text, milliseconds, timestamp};
 use crate::health::report::TableCount;
-use crate::health::{Report, Status};
+use crate::health::{DeepCheck, Report, Status};
 use crate::store::PoolState;
 use crate::system::version::VERSION;
 use cts_schema::catalog::{CRITICAL, core_tables};
@@ -29,6 +29,7 @@ impl Report {
                 applied: self.applied.len(),
                 expected: self.expected_migrations,
             },
+            deep_check: self.deep_check.map(DeepCheckJson::of),
             backups: self.backups_json(),
             reasons: self.reasons(),
             summary: if self.missing().next().is_none() { Vec::new() } else { self.summary() },
@@ -44,6 +45,8 @@ struct Health<'r> {
     status: Status,
     database: HealthDatabase,
     migrations: MigrationCount,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deep_check: Option<DeepCheckJson>,
     #[serde(skip_serializing_if = "Option::is_none")]
     backups: Option<BackupsJson<'r>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -80,6 +83,26 @@ impl PoolJson {
     pub fn of(pool: PoolState) -> PoolJson {
         let PoolState { connections, idle, max } = pool;
         PoolJson { connections, idle, max }
+    }
+}
+
+/// A check of everything for damage; what it has read is `null` where that is not known.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct DeepCheckJson {
+    tables: Option<usize>,
+    bytes: Option<u64>,
+    seconds: f64,
+}
+
+impl DeepCheckJson {
+    fn of(check: DeepCheck) -> DeepCheckJson {
+        let DeepCheck { read, time } = check;
+        DeepCheckJson {
+            tables: read.map(|read| read.tables),
+            bytes: read.and_then(|read| read.bytes),
+            seconds: time.as_secs_f64(),
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use super::row::Row;
 use super::session::Session;
 use crate::error::{Cause, Error, Kind, Result};
 use crate::store::sql::{literal, quoted};
-use crate::store::{Damage, Orphans, Unchecked};
+use crate::store::{Damage, Orphans, ReadExtent, Unchecked};
 use cts_schema::catalog::{ForeignKey, Table};
 
 /// The least number of bytes of a row: its header and its line pointer. (PostgreSQL documentation,
@@ -25,6 +25,7 @@ pub fn find_damage(session: &mut Session) -> Result<Damage> {
     let found = inspect::inspect(session)?.snapshot;
     let tables: Vec<&str> = found.catalog.tables.iter().map(|table| &*table.name).collect();
     ForeignCode::refuse_read(session, &tables)?;
+    let mut read: Vec<&str> = Vec::new();
     for table in found.catalog.tables.iter() {
         let name = session.qualified(&table.name);
         // A cast of a row could be one that the owner of the table has created.
@@ -35,10 +36,14 @@ pub fn find_damage(session: &mut Session) -> Result<Damage> {
             Err(error) if error.kind == Kind::Data => {
                 damage.pages.push(format!("table {}: {}", table.name, error.message()));
             }
-            other => other?,
+            other => {
+                other?;
+                read.push(&table.name);
+            }
         }
     }
-    check_indexes(session, &mut damage, false)?;
+    let indexes = check_indexes(session, &mut damage, false)?;
+    damage.read = Some(read_extent(session, &read, &indexes)?);
     for table in found.catalog.tables.iter() {
         match orphans(session, table) {
             // A column whose type its owner has changed cannot be compared with its parent's.
@@ -49,6 +54,21 @@ pub fn find_damage(session: &mut Session) -> Result<Damage> {
         }
     }
     Ok(damage)
+}
+
+/// The size of the tables that were read, with their oversized values, and of the indexes that were checked.
+fn read_extent(session: &mut Session, tables: &[&str], indexes: &[u32]) -> Result<ReadExtent> {
+    let names: Vec<String> = tables.iter().map(|name| literal(name)).collect();
+    let oids: Vec<String> = indexes.iter().map(u32::to_string).collect();
+    let bytes = session.number(&format!(
+        "SELECT CAST(coalesce(sum(pg_table_size(c.oid)), 0) AS bigint) FROM pg_class c \
+         WHERE (c.relnamespace = {} AND c.relname = ANY (ARRAY[{}]::text[])) \
+         OR c.oid = ANY (ARRAY[{}]::oid[])",
+        schema_oid(&session.server.schema),
+        names.join(", "),
+        oids.join(", ")
+    ))?;
+    Ok(ReadExtent { tables: tables.len(), bytes: Some(bytes) })
 }
 
 /// Whether the check itself failed on what somebody has made, and not on a page: an error of another
@@ -109,8 +129,13 @@ fn checked_indexes(session: &mut Session) -> Result<Vec<CheckedIndex>> {
     session.rows(&sql)?.iter().map(CheckedIndex::read).collect()
 }
 
-/// In a transaction, which an error would abort, each index is checked after a savepoint.
-fn check_indexes(session: &mut Session, damage: &mut Damage, in_transaction: bool) -> Result<()> {
+/// In a transaction, which an error would abort, each index is checked after a savepoint. Returns those that were read to
+/// their end.
+fn check_indexes(
+    session: &mut Session,
+    damage: &mut Damage,
+    in_transaction: bool,
+) -> Result<Vec<u32>> {
     let (before, after) = match in_transaction {
         true => ("SAVEPOINT cts_check; ", "; RELEASE cts_check"),
         false => ("", ""),
@@ -119,6 +144,7 @@ fn check_indexes(session: &mut Session, damage: &mut Damage, in_transaction: boo
         true => session.run("ROLLBACK TO cts_check"),
         false => Ok(()),
     };
+    let mut checked = Vec::new();
     for CheckedIndex { name, table, amcheck_schema, oid } in checked_indexes(session)? {
         let function = format!("{}.bt_index_check", quoted(&amcheck_schema));
         match session.run(&format!("{before}SELECT {function}({oid}::regclass, true){after}")) {
@@ -132,13 +158,16 @@ fn check_indexes(session: &mut Session, damage: &mut Damage, in_transaction: boo
                 damage.pages.push(format!("index {name}: {}", error.message()));
                 damage.indexes.push(name);
             }
-            other => other?,
+            other => {
+                other?;
+                checked.push(oid);
+            }
         }
     }
     if damage.indexes.len() < damage.pages.len() {
         damage.indexes.clear();
     }
-    Ok(())
+    Ok(checked)
 }
 
 fn orphans(session: &mut Session, table: &Table) -> Result<Vec<Orphans>> {

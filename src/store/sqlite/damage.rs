@@ -9,7 +9,7 @@ use super::error::{from_sqlite, is_damage, is_uncheckable};
 use crate::error::Result;
 use crate::store::schema::SQLITE;
 use crate::store::sql::quoted;
-use crate::store::{Damage, DamageScope, Orphans, Unchecked};
+use crate::store::{Damage, DamageScope, Orphans, ReadExtent, Unchecked};
 
 /// Lines that a check returns at most.
 const LINES_MAX: usize = 20;
@@ -27,6 +27,11 @@ const ORPHANS_OF_TABLE: &str =
 /// The tables that have pages in this file, the schema among them.
 const TABLES: &str = "SELECT 'sqlite_schema' UNION ALL \
     SELECT name FROM sqlite_schema WHERE type = 'table' AND rootpage > 0";
+/// The number of tables that have pages in this file, without those that SQLite makes for itself.
+const OWN_TABLES: &str = "SELECT count(*) FROM sqlite_schema \
+    WHERE type = 'table' AND rootpage > 0 AND name NOT GLOB 'sqlite_*'";
+/// The bytes of the file, with what is only in the WAL.
+const FILE_BYTES: &str = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size";
 
 /// Checks the pages (`quick_check`), those of one table and of the schema, or every page, index
 /// entry (`integrity_check`) and foreign key. That SQLite cannot read a damaged file is damage, not
@@ -40,7 +45,12 @@ pub fn find_damage(conn: &Connection, path: &Path, scope: DamageScope<'_>) -> Re
         DamageScope::Everything => check_all(conn, "integrity_check", LINES_MAX),
         DamageScope::Table(table) => check_table(conn, table),
     };
-    let Checked { lines, mut unchecked } = checked.map_err(|e| from_sqlite(path, &e))?;
+    let checked = checked.map_err(|e| from_sqlite(path, &e))?;
+    let read = match scope {
+        DamageScope::Everything => read_extent(conn, &checked),
+        DamageScope::Pages | DamageScope::Table(_) => None,
+    };
+    let Checked { lines, mut unchecked, .. } = checked;
     let indexes = damaged_indexes(&lines);
     let pages = lines.into_iter().map(|line| with_object(conn, line)).collect();
     let orphans = match scope {
@@ -48,10 +58,23 @@ pub fn find_damage(conn: &Connection, path: &Path, scope: DamageScope<'_>) -> Re
         DamageScope::Pages | DamageScope::Table(_) => Ok(Vec::new()),
     };
     match orphans {
-        Ok(orphans) => Ok(Damage { pages, indexes, orphans, unchecked }),
-        Err(e) if is_damage(&e) => Ok(Damage { pages, indexes, orphans: Vec::new(), unchecked }),
+        Ok(orphans) => Ok(Damage { pages, indexes, orphans, unchecked, read }),
+        Err(e) if is_damage(&e) => {
+            Ok(Damage { pages, indexes, orphans: Vec::new(), unchecked, read: None })
+        }
         Err(e) => Err(from_sqlite(path, &e)),
     }
+}
+
+/// What a check of the whole file has read; `None` where damage ended it early.
+fn read_extent(conn: &Connection, checked: &Checked) -> Option<ReadExtent> {
+    if checked.is_cut_short || checked.lines.len() >= LINES_MAX {
+        return None;
+    }
+    let number = |sql| conn.query_row(sql, [], |row| row.get::<_, u64>(0)).ok();
+    let tables = usize::try_from(number(OWN_TABLES)?).ok()?;
+    let bytes = number(FILE_BYTES).filter(|_| checked.unchecked.is_empty());
+    Some(ReadExtent { tables: tables.saturating_sub(checked.unchecked.len()), bytes })
 }
 
 /// What a check of pages found.
@@ -60,6 +83,16 @@ struct Checked {
     /// The lines that report damage.
     lines: Vec<String>,
     unchecked: Vec<Unchecked>,
+    /// Whether damage ended the check early.
+    is_cut_short: bool,
+}
+
+impl Checked {
+    fn add(&mut self, other: Checked) {
+        self.lines.extend(other.lines);
+        self.unchecked.extend(other.unchecked);
+        self.is_cut_short |= other.is_cut_short;
+    }
 }
 
 /// Checks the whole file; table by table where SQLite refuses to check all of it because of one. Pages
@@ -67,13 +100,13 @@ struct Checked {
 fn check_all(conn: &Connection, pragma: &str, lines_max: usize) -> rusqlite::Result<Checked> {
     match check(conn, &format!("{pragma}({lines_max})")) {
         Err(e) if is_uncheckable(&e) => {}
-        lines => return Ok(Checked { lines: lines?, unchecked: Vec::new() }),
+        checked => return checked,
     }
     let mut checked = Checked::default();
     for table in rows(conn, TABLES, [], |row| row.get::<_, String>(0))? {
         match check(conn, &format!("{pragma}({})", quoted(&table))) {
             Err(e) if is_uncheckable(&e) => checked.unchecked.push(unchecked(&table, &e)),
-            lines => checked.lines.extend(lines?),
+            of_table => checked.add(of_table?),
         }
     }
     checked.lines.truncate(lines_max);
@@ -129,14 +162,17 @@ pub fn find_all_orphans(conn: &Connection) -> rusqlite::Result<Vec<Orphans>> {
     find_orphans(conn, &mut Vec::new())
 }
 
-/// The lines of a check that report damage.
-fn check(conn: &Connection, pragma: &str) -> rusqlite::Result<Vec<String>> {
+/// What one check found.
+fn check(conn: &Connection, pragma: &str) -> rusqlite::Result<Checked> {
+    let of_lines = |lines| Checked { lines, ..Checked::default() };
     match rows(conn, &format!("PRAGMA {pragma}"), [], |row| row.get(0)) {
         Ok(lines) => match lines.iter().find_map(|line: &String| read_fault(line)) {
             Some(code) => Err(rusqlite::Error::SqliteFailure(ffi::Error::new(code), None)),
-            None => Ok(lines.into_iter().filter(|line| line != "ok").collect()),
+            None => Ok(of_lines(lines.into_iter().filter(|line| line != "ok").collect())),
         },
-        Err(e) if is_damage(&e) => Ok(vec![e.to_string()]),
+        Err(e) if is_damage(&e) => {
+            Ok(Checked { is_cut_short: true, ..of_lines(vec![e.to_string()]) })
+        }
         Err(e) => Err(e),
     }
 }
@@ -169,17 +205,15 @@ pub fn structural_damage(conn: &Connection) -> rusqlite::Result<Vec<String>> {
 
 /// Checks the schema and, if it exists, one table.
 fn check_table(conn: &Connection, table: &str) -> rusqlite::Result<Checked> {
-    let lines = check(conn, "quick_check(sqlite_schema)")?;
-    let mut checked = Checked { lines, unchecked: Vec::new() };
-    if !checked.lines.is_empty() {
-        return Ok(checked);
+    let schema = check(conn, "quick_check(sqlite_schema)")?;
+    if !schema.lines.is_empty() {
+        return Ok(schema);
     }
     match check(conn, &format!("quick_check({})", quoted(table))) {
         // The table does not exist, or cannot be checked.
-        Err(e) if is_uncheckable(&e) => {}
-        lines => checked.lines = lines?,
+        Err(e) if is_uncheckable(&e) => Ok(schema),
+        checked => checked,
     }
-    Ok(checked)
 }
 
 /// The indexes that are damaged, if nothing else is: they can be created again from their tables.

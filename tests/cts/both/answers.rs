@@ -13,6 +13,7 @@ on_both! {
     a_check_prints_one_line_for_monitoring,
     the_three_health_answers_agree_as_objects_are_dropped,
     a_check_names_what_is_missing_first,
+    a_deep_check_says_what_it_read_and_how_long_it_took,
 }
 
 /// The keys of an object, and of those in it, each with the type of its value.
@@ -228,4 +229,34 @@ fn a_check_names_what_is_missing_first(store: &dyn AnyStore) {
     assert_eq!(json["summary"], json!([format!("{named}. {condition}")]));
     store.cts("repair").success();
     assert!(store.cts("--check --json").run().json().get("summary").is_none());
+}
+
+fn a_deep_check_says_what_it_read_and_how_long_it_took(store: &dyn AnyStore) {
+    store.migrate();
+    let read = || -> u64 {
+        let start = Instant::now();
+        let line = store.cts("--check --deep").success().out();
+        let took = start.elapsed().as_secs_f64();
+        let words: Vec<&str> = line.split(", ").last().unwrap().split(' ').collect();
+        let ["read", size, unit, "of", "24", "tables", "in", seconds, "s", "|", ..] = words[..]
+        else {
+            panic!("{line}")
+        };
+        assert!((0.0..took).contains(&seconds.parse().unwrap()), "{line} in {took} s");
+        let json = store.cts("--check --deep --json").success().json();
+        let check = &json["deepCheck"];
+        assert_eq!(check["tables"], 24, "{json}");
+        assert!(check["seconds"].as_f64().is_some_and(|seconds| seconds > 0.0), "{json}");
+        let bytes = check["bytes"].as_u64().unwrap();
+        assert_eq!((size.parse(), unit), (Ok(bytes >> 10), "KiB"), "{line} {json}");
+        bytes
+    };
+    let before = read();
+    let row = format!("'info', 'test', '{}'", "x".repeat(1000));
+    let rows = vec![format!("({row})"); 1000].join(", ");
+    store.sql(&format!("INSERT INTO site_logs (level, category, message) VALUES {rows}"));
+    assert!(read() > before + 1_000_000);
+    let quick = store.cts("--check").success().out();
+    assert!(!quick.contains("read "), "{quick}");
+    assert!(store.cts("--check --json").success().json().get("deepCheck").is_none());
 }
