@@ -88,6 +88,8 @@ impl Drop for ServerTrial {
         session.finish_within(DROP_TIMEOUT);
         // Where this fails, the next trial drops it.
         let _ = session.run_outside_transaction(&drop_sql(&self.name));
+        // A server goes on creating the database of a process that was killed, which only shows afterwards.
+        let _ = drop_abandoned(session);
     }
 }
 
