@@ -52,7 +52,7 @@ pub fn database(config: &Config, as_json: bool, deep: bool) -> Result<u8> {
         Err(error) => Report::unreachable(&*config.database, &error),
     };
     let mut report = report.with_backups(backups.end(config));
-    report.reasons_found.extend(notices.into_iter().map(|notice| Reason::notice(notice.text)));
+    report.reasons_found.extend(notices.into_iter().map(Reason::notice));
     print_result(report.check_line(), as_json.then(|| report.health_json()))?;
     Ok(report.status().exit_code())
 }

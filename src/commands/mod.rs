@@ -68,12 +68,7 @@ impl BackupsReading {
 
 /// Logs what an operator should know of the settings of this run.
 pub fn log_notices(config: &Config, log: Log) {
-    for notice in notices(config) {
-        match notice.is_warning {
-            true => log.warn(notice.text),
-            false => log.info(notice.text),
-        }
-    }
+    notices(config).into_iter().for_each(|notice| log.warn(notice));
 }
 
 /// Runs `work` with a wait policy that is cancelled by the first request to stop.

@@ -33,8 +33,8 @@ use environment::EnvironmentReader;
 pub use flags::Flags;
 pub use http::Listen;
 pub use known::unknown_variables;
-pub use notice::{notices, service_database, warn_of_other_databases};
-pub use service::SERVICE_FILE;
+pub use notice::{notices, warn_of_other_databases};
+pub use service::{SERVICE_FILE, ServiceDatabase, service_database};
 pub use setting::{SecretLocation, Setting, SettingSource};
 #[cfg(not(feature = "postgres"))]
 use without_postgresql as postgresql;

@@ -2,8 +2,8 @@
 //! were written, variables that are not read at all, and another database that the service uses.
 
 use super::known::unknown_variables;
-use super::service::{SERVICE_FILE, database_named_by, is_same_database, service_settings};
-use super::{Config, SettingSource};
+use super::service::{ServiceDatabase, is_same_database, service_database};
+use super::{Config, Setting, SettingSource};
 use crate::backup::BackupFolder;
 use crate::store::sqlite::{RunningDatabase, running_databases};
 use crate::system::environment;
@@ -12,49 +12,40 @@ use crate::system::log::Log;
 /// How many other databases are named.
 const WARNINGS_MAX: usize = 5;
 
-/// A sentence about the settings of a run.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Notice {
-    /// The sentence.
-    pub text: String,
-    /// Whether an operator should attend to it.
-    pub is_warning: bool,
-}
-
-impl Notice {
-    fn warning(text: String) -> Notice {
-        Notice { text, is_warning: true }
-    }
-}
-
-/// The notices of this run. systemd gives the service its settings, so that it is not compared with the file.
-pub fn notices(config: &Config) -> Vec<Notice> {
-    let is_service = environment::is_set("NOTIFY_SOCKET");
-    let mut all: Vec<Notice> = config.value_notices.iter().cloned().map(Notice::warning).collect();
-    all.extend(unknown_variables(&environment::all()).into_iter().map(Notice::warning));
-    all.extend(config.database.interrupted_restore().map(Notice::warning));
-    all.extend(other_database(config).filter(|_| !is_service));
+/// What an operator should know of the settings of this run, as sentences.
+pub fn notices(config: &Config) -> Vec<String> {
+    let mut all = config.value_notices.clone();
+    all.extend(unknown_variables(&environment::all()));
+    all.extend(config.database.interrupted_restore());
+    all.extend(other_database(config));
     all
 }
 
-/// That the file of the service names another database than this run uses.
-fn other_database(config: &Config) -> Option<Notice> {
-    let (here, there) = (config.database.identity().location, service_database()?);
-    if is_same_database(&here, &there) {
-        return None;
-    }
-    let named_by_flag = |setting: &super::Setting| {
+/// The database of the service, where a run has not been told which database is meant: by a flag, or by systemd.
+fn database_of_service(config: &Config) -> Option<ServiceDatabase> {
+    let names_database = |setting: &Setting| {
         matches!(setting.source, SettingSource::Flag("--db" | "--database-url-file"))
     };
-    let text = format!(
-        "this run uses {here}, and the service on this machine uses {there} ({SERVICE_FILE})"
-    );
-    Some(Notice { text, is_warning: !config.settings.iter().any(named_by_flag) })
+    let is_meant =
+        environment::is_set("NOTIFY_SOCKET") || config.settings.iter().any(names_database);
+    if is_meant { None } else { service_database() }
 }
 
-/// The database that the file of the service names.
-pub fn service_database() -> Option<String> {
-    database_named_by(&service_settings()?)
+/// That the service uses another database than this run. Nothing is known of a URL that cannot be read.
+fn other_database(config: &Config) -> Option<String> {
+    let (here, service) = (config.database.identity(), database_of_service(config)?);
+    let is_same = match &service.location {
+        Some(there) => is_same_database(&here.location, there),
+        None => here.backend == service.backend,
+    };
+    (!is_same).then(|| {
+        format!(
+            "this run uses {}, and the service on this machine uses {} ({})",
+            here.location,
+            service.shown(),
+            service.source()
+        )
+    })
 }
 
 /// Warns that there are backups of a database that was at the place of one that has just been created: the disk may have
@@ -73,11 +64,17 @@ fn warn_of_backups(config: &Config, log: Log) {
 }
 
 /// Warns of each other database that is known on this machine, where one has just been created: of the one
-/// that the file of the service names, and of those that other cts processes have open.
+/// of the service, unless a flag says which is meant, and of those that other cts processes have open.
 pub fn warn_of_other_databases(config: &Config, log: Log) {
     warn_of_backups(config, log);
     let here = config.database.identity().location;
-    let named = service_database().map(|there| (there, format!("{SERVICE_FILE} names")));
+    let named = database_of_service(config).map(|service| {
+        let who = match &service.named_by {
+            Some(file) => format!("{} names", file.display()),
+            None => "the service on this machine uses".into(),
+        };
+        (service.shown().to_string(), who)
+    });
     let open = running_databases().into_iter().map(|RunningDatabase { pid, path }| {
         (path.display().to_string(), format!("a running cts (pid {pid}) uses"))
     });

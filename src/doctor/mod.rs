@@ -20,7 +20,7 @@ mod unit;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use crate::config::{Config, service_database};
+use crate::config::{Config, ServiceDatabase, service_database};
 use crate::error::{Error, Kind, Result};
 use crate::store::Backend;
 use crate::store::finding::{Finding, Group};
@@ -64,7 +64,7 @@ pub fn run(config: &Config, as_json: bool) -> Result<u8> {
     findings.extend(backups.until(deadline, config, &database.backed_up, &unit));
     findings.extend(unit.findings);
     findings.extend(unit.sandbox.and_then(|sandbox| {
-        let path = service_path(config, unit.database_path.as_deref())?;
+        let path = service_path(config)?;
         Some(sandbox.examine(&path))
     }));
     findings
@@ -90,13 +90,14 @@ pub fn misconfigured(error: &Error, verbosity: Verbosity, as_json: bool) -> Resu
     Ok(Kind::Config.exit_code())
 }
 
-/// The path of the service's SQLite database: that of its file of settings, which precedes `Environment=` of the
-/// unit, or else that of this run. `None` if it is on a server.
-fn service_path(config: &Config, of_unit: Option<&str>) -> Option<PathBuf> {
-    let named = service_database().or(of_unit.map(str::to_string));
+/// The path of the service's SQLite database, or else that of this run. `None` if it is on a server.
+fn service_path(config: &Config) -> Option<PathBuf> {
     let identity = config.database.identity();
-    let own = (identity.backend == Backend::Sqlite).then_some(identity.location);
-    named.or(own).map(PathBuf::from).filter(|path| path.is_absolute())
+    let (backend, location) = match service_database() {
+        Some(ServiceDatabase { backend, location, .. }) => (backend, location),
+        None => (identity.backend, Some(identity.location)),
+    };
+    location.filter(|_| backend == Backend::Sqlite).map(PathBuf::from)
 }
 
 fn unanswered(config: &Config) -> Finding {

@@ -24,7 +24,7 @@ pub fn examine(config: &Config, shows_defaults: bool) -> Vec<Finding> {
     let mut findings = vec![run()];
     findings.extend(config.settings.iter().filter(is_shown).map(setting));
     findings.extend(notices(config).into_iter().map(|notice| {
-        Finding::attention(Group::Configuration, "settings", notice.text)
+        Finding::attention(Group::Configuration, "settings", notice)
             .remedy("correct the setting, if this is not meant so")
     }));
     findings.extend(service_file(Path::new(SERVICE_FILE)));

@@ -13,7 +13,7 @@ const UNIT: &str = "cts.service";
 /// The exposure level (`systemd-analyze security`) that the shipped unit does not exceed.
 const EXPOSURE_MAX: f32 = 2.0;
 const PROPERTIES: &str = "--property=LoadState,FragmentPath,UnitFileState,ActiveState,Result,\
-NRestarts,User,NeedDaemonReload,ProtectSystem,ProtectHome,PrivateTmp,ReadWritePaths,Environment";
+NRestarts,User,NeedDaemonReload,ProtectSystem,ProtectHome,PrivateTmp,ReadWritePaths";
 
 /// What the examination of the unit found.
 #[derive(Default)]
@@ -24,8 +24,6 @@ pub struct UnitExamination {
     pub user: Option<String>,
     /// What it can write; `None` if it is not installed.
     pub sandbox: Option<Sandbox>,
-    /// The path of the SQLite database that `Environment=` of the unit names.
-    pub database_path: Option<String>,
 }
 
 impl UnitExamination {
@@ -120,25 +118,7 @@ fn judge(output: &str) -> UnitExamination {
         private_tmp: property("PrivateTmp"),
         read_write_paths: property("ReadWritePaths"),
     };
-    let database_path = service.get("Environment").and_then(database_path);
-    UnitExamination {
-        findings,
-        user: user.map(String::from),
-        sandbox: Some(sandbox),
-        database_path,
-    }
-}
-
-/// The value of SQLITE_DB_PATH in the assignments of `Environment=`; one in quotes may contain blanks.
-fn database_path(environment: &str) -> Option<String> {
-    let start = environment.find("SQLITE_DB_PATH=")?;
-    let quote = environment.get(..start).and_then(|before| before.chars().last());
-    let value = environment.get(start..)?.split_once('=')?.1;
-    let end = match quote {
-        Some(quote @ ('"' | '\'')) => value.find(quote),
-        _ => value.find(' '),
-    };
-    Some(value.get(..end.unwrap_or(value.len()))?.to_string()).filter(|value| !value.is_empty())
+    UnitExamination { findings, user: user.map(String::from), sandbox: Some(sandbox) }
 }
 
 fn not_loaded(state: &str) -> Finding {

@@ -19,11 +19,6 @@ impl EnvironmentFile {
         parser.finish();
         Some(parser.file)
     }
-
-    /// The value of a variable.
-    pub fn get(&self, name: &str) -> Option<&str> {
-        self.assignments.iter().rfind(|(known, _)| known == name).map(|(_, value)| value.as_str())
-    }
 }
 
 /// Where in an assignment the parser is.
@@ -193,6 +188,10 @@ mod tests {
         EnvironmentFile::parse(text.as_bytes()).unwrap()
     }
 
+    fn value_of_a(text: &str) -> Option<String> {
+        parsed(text).assignments.into_iter().rfind(|(name, _)| name == "A").map(|(_, value)| value)
+    }
+
     #[test]
     fn values_are_read_as_systemd_reads_them() {
         for (text, value) in [
@@ -215,7 +214,7 @@ mod tests {
             ("odd\nA=b", "b"),
             ("A=$HOME/x", "$HOME/x"),
         ] {
-            assert_eq!(parsed(text).get("A"), Some(value), "{text:?}");
+            assert_eq!(value_of_a(text).as_deref(), Some(value), "{text:?}");
         }
         assert_eq!(parsed("odd\n").assignments, []);
     }

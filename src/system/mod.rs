@@ -27,6 +27,7 @@ pub mod signals;
 pub mod size;
 pub mod small_file;
 pub mod systemd;
+pub mod unit_file;
 pub mod users;
 pub mod value;
 pub mod version;

@@ -151,41 +151,131 @@ fn a_variable_that_is_not_read_is_named_with_the_one_that_is_meant() {
     assert!(machine.cts("migrate").success().err().lines().all(|line| !line.contains('⚠')));
 }
 
-/// Runs cts where `/etc/default/cts` has this content. `None` where this machine cannot.
-fn beside_service_file(machine: &Machine, content: &[u8], words: &str) -> Option<Done> {
+/// Runs cts where `/etc/default` and `/etc/systemd/system` have these files alone. `None` where this machine cannot.
+fn beside_service(machine: &Machine, files: &[(&str, &[u8])], words: &str) -> Option<Done> {
     if !is_root() {
         return None;
     }
-    let folder = machine.path("default");
-    fs::create_dir_all(&folder).unwrap();
-    fs::write(folder.join("cts"), content).unwrap();
+    let etc = machine.path("etc");
+    let _ = fs::remove_dir_all(&etc);
+    for folder in ["default", "systemd/system"] {
+        fs::create_dir_all(etc.join(folder)).unwrap();
+    }
+    for (name, content) in files {
+        let file = etc.join(name);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file, content).unwrap();
+    }
     let mut run = Command::new("unshare");
-    let script = format!("mount --bind \"$0\" /etc/default && exec \"$1\" {words}");
-    run.args(["-m", "sh", "-c", &script]).arg(&folder).arg(env!("CARGO_BIN_EXE_cts"));
+    let script = format!(
+        "set -e; mount --bind \"$0\"/default /etc/default; mkdir -p /etc/systemd/system; \
+         mount --bind \"$0\"/systemd/system /etc/systemd/system; exec \"$1\" {words}"
+    );
+    run.args(["-m", "sh", "-c", &script]).arg(&etc);
     run.env_clear().env("PATH", "/usr/bin:/bin:/usr/sbin").env("SQLITE_DB_PATH", machine.db());
+    run.arg(env!("CARGO_BIN_EXE_cts"));
     let done = Done(run.output().unwrap());
     (!done.err().contains("unshare failed")).then_some(done)
 }
 
+const FILE: &str = "default/cts";
+const UNIT: &str = "systemd/system/cts.service";
+const DROP_IN: &str = "systemd/system/cts.service.d/db.conf";
+/// The unit that is shipped.
+const SHIPPED: &[u8] = include_bytes!("../../../systemd/cts.service");
+
 #[test]
 fn a_command_says_that_the_service_uses_another_database() {
     let machine = Machine::migrated();
-    let file = b"# of this box\r\nSQLITE_DB_PATH=\"/srv/other.db\"\r\n";
+    let file: &[u8] = b"# of this box\r\nSQLITE_DB_PATH=\"/srv/other.db\"\r\n";
     let both = [machine.db().display().to_string(), "/srv/other.db (/etc/default/cts)".into()];
     for words in ["status", "verify", "migrate", "--check", "migrate --dry-run", "doctor --port 0"]
     {
-        let Some(done) = beside_service_file(&machine, file, words) else { return };
+        let Some(done) = beside_service(&machine, &[(FILE, file)], words) else { return };
         let all = done.out() + &done.err();
         assert!(both.iter().all(|part| all.contains(part.as_str())), "{words}: {all}");
     }
     for name in ["cts.db", "cts.db-wal", "cts.db-shm"] {
         let _ = fs::remove_file(machine.path(name));
     }
-    let done = beside_service_file(&machine, file, "migrate").unwrap();
+    let done = beside_service(&machine, &[(FILE, file)], "migrate").unwrap();
     done.says(&["is a new, empty database, and /etc/default/cts names another one: /srv/other.db"]);
     let same = format!("SQLITE_DB_PATH={}\n", machine.db().display());
     for file in [same.as_bytes(), b"PORT=1\n", b"SQLITE_DB_PATH=\xff\n"] {
-        let done = beside_service_file(&machine, file, "migrate").unwrap();
+        let done = beside_service(&machine, &[(FILE, file)], "migrate").unwrap();
         assert!(!done.err().contains('⚠'), "{}", done.err());
+    }
+}
+
+#[test]
+fn a_command_says_so_where_the_unit_names_the_database_or_nothing_does() {
+    let machine = Machine::migrated();
+    let here = machine.db().display().to_string();
+    let none: &[u8] = b"PORT=3100\n";
+    let other: &[u8] =
+        b"[Service]\nEnvironment=\"CTS_ADMIN_TOKEN=hush\" SQLITE_DB_PATH=/srv/other.db\n";
+    let unit = [SHIPPED, b"\n", other].concat();
+    let flag: &[u8] = b"[Service]\nExecStart=\nExecStart=/usr/bin/cts serve --db /srv/flag.db\n";
+    let cases: &[(&[(&str, &[u8])], &str)] = &[
+        (&[(UNIT, SHIPPED), (FILE, none)], "/data/cts.db (the default)"),
+        (&[(UNIT, SHIPPED)], "/data/cts.db (the default)"),
+        (&[(UNIT, &unit)], "/srv/other.db (/etc/systemd/system/cts.service)"),
+        (
+            &[(UNIT, SHIPPED), (DROP_IN, other), (FILE, none)],
+            "/srv/other.db (/etc/systemd/system/cts.service.d/db.conf)",
+        ),
+        (
+            &[(UNIT, SHIPPED), (DROP_IN, flag)],
+            "/srv/flag.db (/etc/systemd/system/cts.service.d/db.conf)",
+        ),
+        // The file overrides what the unit says.
+        (
+            &[(UNIT, &unit), (FILE, b"SQLITE_DB_PATH=/srv/file.db\n")],
+            "/srv/file.db (/etc/default/cts)",
+        ),
+        (
+            &[(UNIT, SHIPPED), (FILE, b"DATABASE_URL=postgresql://cts:hush@db.example/cts\n")],
+            if cfg!(feature = "postgres") { "db.example" } else { "a PostgreSQL database" },
+        ),
+    ];
+    for (files, there) in cases {
+        for words in ["status", "migrate", "--check"] {
+            let Some(done) = beside_service(&machine, files, words) else { return };
+            let all = done.out() + &done.err();
+            let warning = format!("this run uses {here}, and the service on this machine uses ");
+            let (_, named) = all.split_once(&warning).unwrap_or_else(|| panic!("{there}: {all}"));
+            assert!(named.contains(there), "{there} is not in {named}");
+            assert!(!all.contains("hush"), "{all}");
+        }
+        // A flag says which database is meant.
+        for words in ["status", "migrate", "--check"] {
+            let words = format!("{words} --db {here}");
+            let done = beside_service(&machine, files, &words).unwrap();
+            let all = done.out() + &done.err();
+            assert!(!all.contains("this run uses"), "{words}: {all}");
+        }
+    }
+}
+
+#[test]
+fn a_command_is_not_told_of_another_database_where_there_is_none_or_none_is_known() {
+    let machine = Machine::migrated();
+    let here = machine.db();
+    let variable = format!("[Service]\nEnvironment=SQLITE_DB_PATH={}\n", here.display());
+    let folder = format!(
+        "[Service]\nWorkingDirectory={}\nEnvironment=SQLITE_DB_PATH=cts.db\n",
+        here.parent().unwrap().display()
+    );
+    let cases: &[&[(&str, &[u8])]] = &[
+        &[(UNIT, SHIPPED), (DROP_IN, variable.as_bytes())],
+        &[(UNIT, SHIPPED), (DROP_IN, folder.as_bytes())],
+        &[(UNIT, SHIPPED), (DROP_IN, b"[Service]\nEnvironment=SQLITE_DB_PATH=/srv/%H.db\n")],
+        // An empty unit is masked.
+        &[(UNIT, b""), (DROP_IN, b"[Service]\nEnvironment=SQLITE_DB_PATH=/srv/other.db\n")],
+        &[(DROP_IN, b"[Service]\nEnvironment=SQLITE_DB_PATH=/srv/other.db\n")],
+    ];
+    for files in cases {
+        let Some(done) = beside_service(&machine, files, "migrate") else { return };
+        assert!(!done.err().contains('⚠'), "{files:?}: {}", done.err());
     }
 }
