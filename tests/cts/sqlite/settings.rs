@@ -151,8 +151,11 @@ fn a_variable_that_is_not_read_is_named_with_the_one_that_is_meant() {
     assert!(machine.cts("migrate").success().err().lines().all(|line| !line.contains('⚠')));
 }
 
+/// Names below `/etc`, and contents.
+type Files<'f> = &'f [(&'f str, &'f [u8])];
+
 /// Runs cts where `/etc/default` and `/etc/systemd/system` have these files alone. `None` where this machine cannot.
-fn beside_service(machine: &Machine, files: &[(&str, &[u8])], words: &str) -> Option<Done> {
+fn beside_service(machine: &Machine, files: Files<'_>, words: &str) -> Option<Done> {
     if !is_root() {
         return None;
     }
@@ -216,7 +219,7 @@ fn a_command_says_so_where_the_unit_names_the_database_or_nothing_does() {
         b"[Service]\nEnvironment=\"CTS_ADMIN_TOKEN=hush\" SQLITE_DB_PATH=/srv/other.db\n";
     let unit = [SHIPPED, b"\n", other].concat();
     let flag: &[u8] = b"[Service]\nExecStart=\nExecStart=/usr/bin/cts serve --db /srv/flag.db\n";
-    let cases: &[(&[(&str, &[u8])], &str)] = &[
+    let cases: &[(Files<'_>, &str)] = &[
         (&[(UNIT, SHIPPED), (FILE, none)], "/data/cts.db (the default)"),
         (&[(UNIT, SHIPPED)], "/data/cts.db (the default)"),
         (&[(UNIT, &unit)], "/srv/other.db (/etc/systemd/system/cts.service)"),
@@ -266,7 +269,7 @@ fn a_command_is_not_told_of_another_database_where_there_is_none_or_none_is_know
         "[Service]\nWorkingDirectory={}\nEnvironment=SQLITE_DB_PATH=cts.db\n",
         here.parent().unwrap().display()
     );
-    let cases: &[&[(&str, &[u8])]] = &[
+    let cases: &[Files<'_>] = &[
         &[(UNIT, SHIPPED), (DROP_IN, variable.as_bytes())],
         &[(UNIT, SHIPPED), (DROP_IN, folder.as_bytes())],
         &[(UNIT, SHIPPED), (DROP_IN, b"[Service]\nEnvironment=SQLITE_DB_PATH=/srv/%H.db\n")],
