@@ -12,9 +12,10 @@ use super::database::DatabaseServer;
 use super::foreign_code::{ForeignCode, Use};
 use super::pool::{PoolSettings, SessionPool};
 use super::row::Row;
+use super::server_record::SERVER_TABLE;
 use super::session::Session;
 use crate::error::Result;
-use crate::store::sql::literal;
+use crate::store::sql::{EXCEPTIONS_TABLE, literal};
 use crate::store::{DatabaseSizes, Measure, MeasuredTables, OTHER_TABLES_MAX, TableFigures};
 
 /// The server looks at each file of the database.
@@ -80,14 +81,16 @@ fn measure(session: &mut Session) -> Result<MeasuredTables> {
     Ok(MeasuredTables { tables, omitted: others.saturating_sub(OTHER_TABLES_MAX) })
 }
 
-/// Name, whether it is ours, two estimates, and the number of other tables; of the others the largest.
+/// Name, whether it is ours, two estimates, and the number of other tables; of the others the largest. The tables in
+/// which cts keeps its own records are none of either.
 fn estimates_sql(schema: &str) -> String {
     format!(
         "SELECT t.relname, t.is_ours, t.reltuples::bigint, pg_stat_get_live_tuples(t.oid), t.others FROM ( \
              SELECT c.oid, c.relname, c.relname IN ({ours}) AS is_ours, c.reltuples, \
                  count(*) FILTER (WHERE c.relname NOT IN ({ours})) OVER () AS others, \
                  row_number() OVER (PARTITION BY c.relname IN ({ours}) ORDER BY c.relpages DESC, c.relname) AS place \
-             FROM pg_class c WHERE c.relnamespace = {schema} AND c.relkind IN ('r', 'p')) t \
+             FROM pg_class c WHERE c.relnamespace = {schema} AND c.relkind IN ('r', 'p') \
+                 AND c.relname NOT IN ('{EXCEPTIONS_TABLE}', '{SERVER_TABLE}')) t \
          WHERE t.is_ours OR t.place <= {OTHER_TABLES_MAX}",
         ours = table_names(),
         schema = schema_oid(schema)

@@ -21,7 +21,7 @@ use super::file_error::unreadable;
 use super::open_here::is_open_here;
 use crate::error::{Error, Kind, Result};
 use crate::store::schema::SQLITE;
-use crate::store::sql::quoted;
+use crate::store::sql::{EXCEPTIONS_TABLE, quoted};
 use crate::store::{
     Database, DatabaseSizes, Measure, MeasuredTables, OTHER_TABLES_MAX, TableFigures, WaitPolicy,
 };
@@ -119,6 +119,8 @@ fn tables(conn: &Connection) -> rusqlite::Result<(Vec<CountedTable>, usize)> {
     )?;
     let found = statement.query_map([], |row| Ok((name(row)?, row.get(1)?)))?;
     let mut found: Vec<(String, bool)> = found.collect::<rusqlite::Result<_>>()?;
+    // The table in which cts keeps its own records is neither of its 24 nor another program's.
+    found.retain(|(name, _)| !name.eq_ignore_ascii_case(EXCEPTIONS_TABLE));
     let all = found.len();
     found.dedup_by(|a, b| a.0 == b.0);
     found.retain(|(name, _)| name.len() <= NAME_BYTES_MAX);
