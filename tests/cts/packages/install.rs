@@ -16,6 +16,11 @@ const LIVE: &str =
 
 /// A container with the packages in `/mnt`.
 pub fn machine() -> Option<Container> {
+    machine_of(ContainerPlan::bare())
+}
+
+/// A container made by this plan, with the packages in `/mnt`.
+pub fn machine_of(plan: ContainerPlan) -> Option<Container> {
     static PACKAGES: OnceLock<Option<PathBuf>> = OnceLock::new();
     let packages = PACKAGES.get_or_init(|| {
         let has_cargo_deb = Command::new(env!("CARGO")).args(["deb", "--version"]).output();
@@ -28,7 +33,7 @@ pub fn machine() -> Option<Container> {
         Some(folder)
     });
     match packages {
-        Some(packages) => ContainerPlan::bare().with(packages.clone(), "/mnt").boot(),
+        Some(packages) => plan.with(packages.clone(), "/mnt").boot(),
         None => ContainerPlan::impossible("cargo-deb is not installed (tests/run.sh installs it)"),
     }
 }

@@ -1,3 +1,4 @@
 //! The packages in which cts is installed.
 
+pub mod first_minutes;
 pub mod install;

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 
-use crate::support::container::{Container, ContainerPlan, SUDO};
+use crate::support::container::{Container, ContainerPlan};
 use crate::support::harness::{Machine, Service, await_that};
 use crate::support::project::source;
 use crate::support::random::Random;
@@ -320,7 +320,7 @@ fn blocks() -> [&'static str; 3] {
 }
 
 fn run_block(machine: &Container, block: &str) -> String {
-    machine.ok(&format!("{SUDO}PATH=$PATH:/usr/local/bin\n{block}"))
+    machine.ok(&format!("PATH=$PATH:/usr/local/bin\n{block}"))
 }
 
 /// A container with cts running, and with Litestream and the files of the package.

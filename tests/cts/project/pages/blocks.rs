@@ -147,7 +147,7 @@ fn postgres_shell_blocks_run_on_a_server() {
 mod container {
     use super::*;
     use crate::packages::install as packages;
-    use crate::support::container::{Container, ContainerPlan, SUDO};
+    use crate::support::container::{Container, ContainerPlan};
     use crate::support::project::source;
 
     /// A container with what the comment names.
@@ -182,7 +182,7 @@ mod container {
                 let machine = if is_build { boot_to_build() } else { boot(&things) };
                 let Some(machine) = machine else { return };
                 let folder = if is_build { "/mnt" } else { "/root" };
-                let done = machine.sh(&format!("cd {folder}\n{SUDO}{}", block.text));
+                let done = machine.sh(&format!("cd {folder}\n{}", block.text));
                 expect(&page, &block, &codes, &done);
             }
         }

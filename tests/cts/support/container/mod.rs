@@ -17,11 +17,36 @@ use tempfile::TempDir;
 use crate::support::harness::{Done, TIMEOUT, is_root};
 use crate::support::project::source;
 
-/// `sudo` of root, who has none.
-pub const SUDO: &str = r#"sudo() {
-    if [ "$1" = -u ]; then user=$2; shift 2; runuser -u "$user" -- "$@"; else "$@"; fi
+/// A release of Debian on which cts is tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Debian {
+    Bookworm,
+    Trixie,
 }
-"#;
+
+impl Debian {
+    /// Every release, the oldest first.
+    pub const ALL: [Debian; 2] = [Debian::Bookworm, Debian::Trixie];
+
+    /// The name of the release in the archive of Debian.
+    fn codename(self) -> &'static str {
+        match self {
+            Debian::Bookworm => "bookworm",
+            Debian::Trixie => "trixie",
+        }
+    }
+
+    /// The release of this machine. The binary under test is linked with its C library, and
+    /// therefore runs on it and on later ones. The oldest on a machine without one of them.
+    fn of_this_machine() -> Debian {
+        let about = fs::read_to_string("/etc/os-release").unwrap_or_default();
+        let is_this = |release: &Debian| {
+            let line = format!("VERSION_CODENAME={}", release.codename());
+            about.lines().any(|have| have == line)
+        };
+        Debian::ALL.into_iter().find(is_this).unwrap_or(Debian::Bookworm)
+    }
+}
 
 pub struct Container {
     name: String,
@@ -34,13 +59,20 @@ pub struct Container {
 
 /// How a container is made.
 pub struct ContainerPlan {
+    debian: Debian,
     binds: Vec<(PathBuf, String)>,
 }
 
 impl ContainerPlan {
-    /// A Debian without cts.
+    /// A Debian without cts, of the release of this machine.
     pub fn bare() -> ContainerPlan {
-        ContainerPlan { binds: Vec::new() }
+        ContainerPlan { debian: Debian::of_this_machine(), binds: Vec::new() }
+    }
+
+    /// Takes this release of Debian.
+    pub fn on(mut self, debian: Debian) -> ContainerPlan {
+        self.debian = debian;
+        self
     }
 
     /// Binds a file or folder of the host into the container, read-only.
@@ -52,6 +84,12 @@ impl ContainerPlan {
     /// Boots it. Returns `None` and prints why, also where output is captured, if this machine
     /// cannot.
     pub fn boot(self) -> Option<Container> {
+        let here = Debian::of_this_machine();
+        if self.debian < here {
+            let needs = "the binary under test is linked with the C library of Debian";
+            crate::support::not_tried(&format!("on {:?}: {needs} {here:?}", self.debian));
+            return None;
+        }
         match self.try_boot() {
             Ok(booted) => Some(booted),
             Err(why) => ContainerPlan::impossible(&why),
@@ -67,9 +105,10 @@ impl ContainerPlan {
     }
 
     fn try_boot(self) -> Result<Container, String> {
-        static ROOT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+        static ROOTS: [OnceLock<Result<PathBuf, String>>; Debian::ALL.len()] =
+            [const { OnceLock::new() }; Debian::ALL.len()];
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let root = ROOT.get_or_init(root).clone()?;
+        let root = ROOTS[self.debian as usize].get_or_init(|| root(self.debian)).clone()?;
         let name = format!("cts-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let folder = TempDir::new().unwrap();
         let notify = folder.path().join("notify");
@@ -112,8 +151,8 @@ impl ContainerPlan {
     }
 }
 
-/// The cached root file system, built if it does not exist.
-fn root() -> Result<PathBuf, String> {
+/// The cached root file system of a release, built if it does not exist.
+fn root(debian: Debian) -> Result<PathBuf, String> {
     if !is_root() {
         return Err("only root can boot a container".into());
     }
@@ -123,7 +162,7 @@ fn root() -> Result<PathBuf, String> {
         }
     }
     let script = source("tests/cts/support/container/root.sh");
-    let output = Command::new(script).output().map_err(|e| e.to_string())?;
+    let output = Command::new(script).arg(debian.codename()).output().map_err(|e| e.to_string())?;
     if output.status.success() {
         return Ok(PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()));
     }
