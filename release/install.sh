@@ -78,13 +78,16 @@ put() {
 
 install_all() {
     check_for_install
+    start=
     if [ -e /usr/bin/cts ]; then
         say "Upgrading $(/usr/bin/cts -V) to $version:"
     else
         say "Installing $version:"
+        start=--start
     fi
-    put 755 "$here/cts" /usr/bin/cts
+    put 755 "$here/upgrade.sh" /usr/lib/cts/upgrade
     put 644 "$here/systemd/cts.service" $units/cts.service
+    put 644 "$here/systemd/cts-recover.service" $units/cts-recover.service
     put 644 "$here/systemd/cts.socket" $units/cts.socket
     put 644 "$here/systemd/cts-backup.service" $units/cts-backup.service
     put 644 "$here/systemd/cts-backup.timer" $units/cts-backup.timer
@@ -108,34 +111,27 @@ install_all() {
     systemd-sysusers cts.conf
     systemd-tmpfiles --create cts.conf
     systemctl daemon-reload
-    systemctl --quiet enable cts.service
-    if ! systemctl restart cts.service; then
-        journalctl --no-pager -n 20 -o cat -u cts.service >&2
-        fail "cts is installed, but does not start"
-    fi
-    address=$(systemctl show -P StatusText cts.service)
-    address=${address#serving on }
-    port=${address##*:}
-    case $address in 0.0.0.0:* | "[::]":*) address=127.0.0.1:$port ;; esac
-    # 1 is degraded: it works, and the line says what needs attention.
-    /usr/bin/cts --check --url "http://$address" || [ $? -eq 1 ] ||
-        fail "cts runs, but is not healthy; journalctl -u cts says more"
-    say "cts runs now and at every boot. Settings: /etc/default/cts. Log: journalctl -u cts"
+    # What the operator has disabled or stopped stays so.
+    [ -z "$start" ] || systemctl --quiet enable cts.service
+    say "  /usr/bin/cts"
+    /usr/lib/cts/upgrade try $start "$here/cts" || exit
+    say "Settings: /etc/default/cts. Log: journalctl -u cts"
 }
 
 uninstall() {
     systemctl --quiet disable --now cts-backup.timer cts.socket cts.service 2>/dev/null || true
     say "Removing cts:"
     for file in /usr/bin/cts $units/cts.service $units/cts.socket \
-        $units/cts-backup.service $units/cts-backup.timer /usr/lib/sysusers.d/cts.conf \
+        $units/cts-recover.service $units/cts-backup.service $units/cts-backup.timer /usr/lib/sysusers.d/cts.conf \
         /usr/lib/tmpfiles.d/cts.conf /usr/share/man/man1/cts.1 \
         /usr/share/bash-completion/completions/cts /usr/share/fish/vendor_completions.d/cts.fish \
         /usr/share/zsh/vendor-completions/_cts; do
         [ ! -e "$file" ] || say "  $file"
         rm -f "$file"
     done
+    say "  /usr/lib/cts"
     say "  $doc"
-    rm -rf "$doc"
+    rm -rf /usr/lib/cts "$doc"
     systemctl daemon-reload
     systemctl --quiet reset-failed cts.service cts.socket cts-backup.service cts-backup.timer 2>/dev/null || true
     say "Kept: the databases in /data, /etc/default/cts, drop-ins, and the user cts."

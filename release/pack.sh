@@ -23,7 +23,7 @@ CARGO_TARGET_DIR=$work cargo deb --quiet --no-build --no-strip --deb-version "$v
 
 name=cts-$version-linux-$(uname -m)
 mkdir -p "$work/$name/completions"
-cd release && cp install.sh default "$work/$name/" && cd ..
+cd release && cp install.sh upgrade.sh default "$work/$name/" && cd ..
 cp -r systemd docs release/monitoring ./*.md LICENSE "$work/release/pages/cts.1" "$work/$name/"
 cp "$work"/release/pages/{cts.bash,cts.fish,_cts} "$work/$name/completions/"
 strip -o "$work/$name/cts" "$for_tar"

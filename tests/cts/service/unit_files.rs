@@ -15,8 +15,9 @@ use tempfile::TempDir;
 const EXPOSURE_LIMIT: f32 = 1.3;
 
 /// The units that are shipped.
-const UNITS: [&str; 6] = [
+const UNITS: [&str; 7] = [
     "cts.service",
+    "cts-recover.service",
     "cts.socket",
     "cts-backup.service",
     "cts-backup.timer",
@@ -219,13 +220,12 @@ impl StagedRoot {
             fs::create_dir_all(root.path(folder)).expect("make a folder");
         }
         fs::copy(env!("CARGO_BIN_EXE_cts"), root.path("usr/bin/cts")).expect("copy the binary");
-        // Named by the drop-in for a disk; systemd requires only that it is executable.
-        root.write("usr/bin/systemctl", "#!/bin/sh\n");
-        fs::set_permissions(root.path("usr/bin/systemctl"), fs::Permissions::from_mode(0o755))
-            .expect("chmod");
-        root.write("usr/bin/restic", "#!/bin/sh\n");
-        fs::set_permissions(root.path("usr/bin/restic"), fs::Permissions::from_mode(0o755))
-            .expect("chmod");
+        // The programs that the units name; systemd requires only that they are executable.
+        for program in ["usr/bin/systemctl", "usr/bin/restic", "usr/lib/cts/upgrade"] {
+            root.write(program, "#!/bin/sh\n");
+            fs::set_permissions(root.path(program), fs::Permissions::from_mode(0o755))
+                .expect("chmod");
+        }
         for unit in UNITS {
             root.copy(unit, &format!("usr/lib/systemd/system/{unit}"));
         }
