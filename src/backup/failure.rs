@@ -7,6 +7,7 @@ use rustix::io::Errno;
 
 use crate::error::{Cause, Error, Kind};
 use crate::system::errno::{errno_of, meaning};
+use crate::system::users;
 
 /// What to do where a disk has no room for a backup.
 pub const NO_ROOM: &str =
@@ -24,6 +25,11 @@ pub fn failed(path: &Path, what: &str, cause: &io::Error) -> Error {
         Kind::Io,
         "check the disk and its mount (`dmesg`, `findmnt`), then run it again",
     ));
+    let as_owner = match errno_of(cause) {
+        Some(Errno::ACCESS) => users::as_owner_of(path).map(|run| format!("{remedy}, or {run}")),
+        _ => None,
+    };
+    let remedy = as_owner.unwrap_or_else(|| remedy.to_string());
     Error::new(kind, what).at(path.display()).caused_by(cause).remedy(remedy)
 }
 

@@ -1,6 +1,7 @@
 //! `cts --check`: one check for monitoring, of the database itself or of a running cts, in the form
 //! and with the exit codes of the Monitoring Plugins guidelines.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -11,7 +12,7 @@ use crate::error::{Error, Kind, Result};
 use crate::health::render::{BackupFigures, Counts, check_line};
 use crate::health::{DeepCheck, Reason, Report, Status, Surroundings, examine};
 use crate::http::client::{HttpResponse, get_from_any};
-use crate::store::{AS_ITS_OWNER, DamageScope};
+use crate::store::{DamageScope, as_its_owner};
 use crate::system::address::resolve;
 use crate::system::deadline::BackgroundTask;
 use crate::system::output::{print_json, print_lines};
@@ -69,7 +70,8 @@ fn examine_once(config: &Config, deep: bool) -> Result<Report> {
     };
     if let Some(why) = store.storage_status().not_ours {
         // This user cannot see whether the owner can write it.
-        return Err(Error::new(Kind::Permission, why).remedy(AS_ITS_OWNER));
+        return Err(Error::new(Kind::Permission, why)
+            .remedy(as_its_owner(Path::new(&database.identity().location))));
     }
     let start = Instant::now();
     let damage =

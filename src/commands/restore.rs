@@ -11,6 +11,7 @@ use crate::backup::{
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::store::{Backend, Database, WaitPolicy};
+use crate::system::invocation;
 use crate::system::log::{Log, Verbosity};
 use crate::system::output::print_lines;
 use crate::system::shell::word;
@@ -116,7 +117,8 @@ fn add_advice(lines: &mut Lines, plan: &RestorePlan, backend: Backend, is_elsewh
     if is_elsewhere {
         let path = word(Path::new(&plan.place.location));
         lines.add(format_args!(
-            "Look at it with `cts --db {path} status`; the database in use is as it was."
+            "Look at it with `{} --db {path} status`; the database in use is as it was.",
+            invocation::command()
         ));
         return;
     }

@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::unit;
 use crate::config::Config;
 use crate::health::Status;
-use crate::http::client::get;
+use crate::http::client::{get, is_alive};
 use crate::store::finding::{Finding, Group};
 use crate::system::address::{of_own_listener, resolve};
 use crate::system::version::VERSION;
@@ -88,10 +88,7 @@ fn can_listen(address: &SocketAddr) -> Result<(), Errno> {
 }
 
 fn is_cts(alive: &Answer) -> bool {
-    let is_alive = |body: &str| {
-        serde_json::from_str::<Value>(body).is_ok_and(|json| json["status"] == "alive")
-    };
-    matches!(alive, Ok((200, body)) if is_alive(body))
+    matches!(alive, Ok((status_code, body)) if is_alive(*status_code, body))
 }
 
 /// Judges an address at which no cts answers.

@@ -19,6 +19,12 @@ pub struct HttpResponse {
     pub body: String,
 }
 
+/// Whether this is the response of a cts to `GET /livez`.
+pub fn is_alive(status_code: u16, body: &str) -> bool {
+    let json = serde_json::from_str::<serde_json::Value>(body);
+    status_code == 200 && json.is_ok_and(|json| json["status"] == "alive")
+}
+
 /// Sends `GET path` to a server and reads the response, both within `timeout`. The request is HTTP/1.0,
 /// so that the response is not sent in chunks.
 ///

@@ -8,10 +8,14 @@ use std::time::Duration;
 
 use crate::config::Listen;
 use crate::error::{Error, Kind, Result};
-use crate::system::address::resolve;
+use crate::http::client::{get, is_alive};
+use crate::system::address::{of_own_listener, resolve};
 
 /// How long the resolver may take; longer than its own limit for two name servers (resolv.conf(5)).
 const RESOLVER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a cts that has the port may take to answer.
+const OTHER_CTS_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The socket that systemd passes to the service, or else one bound to the configured address.
 ///
@@ -82,15 +86,36 @@ fn cannot_listen(host: &str, port: u16, failures: &[(SocketAddr, io::Error)]) ->
     };
     let what = format!("{host}:{port}: cannot listen: {cause}");
     match decisive.map(io::Error::kind) {
-        Some(ErrorKind::AddrInUse) => Error::new(Kind::Unavailable, what).remedy(format!(
-            "find the program that uses the port (`ss -ltnp 'sport = :{port}'`), or set PORT (or --port) to another"
-        )),
+        Some(ErrorKind::AddrInUse) => {
+            let in_use = failures.iter().filter(|(_, error)| error.kind() == ErrorKind::AddrInUse);
+            let served =
+                in_use.map(|(address, _)| of_own_listener(*address)).find(is_served_by_cts);
+            Error::new(Kind::Unavailable, what).remedy(remedy_in_use(port, served))
+        }
         Some(ErrorKind::PermissionDenied) => {
             Error::new(Kind::Permission, what).remedy("set PORT (or --port) to 1024 or higher")
         }
         Some(ErrorKind::AddrNotAvailable) => Error::new(Kind::Config, what)
             .remedy("set HOST (or --host) to an address of this machine"),
         _ => Error::new(Kind::Unavailable, what),
+    }
+}
+
+/// Whether a cts answers there.
+fn is_served_by_cts(address: &SocketAddr) -> bool {
+    get(*address, &address.to_string(), "/livez", OTHER_CTS_TIMEOUT)
+        .is_ok_and(|response| is_alive(response.status_code, &response.body))
+}
+
+/// What to do where the port is in use, by the cts that serves at this address or by another program.
+fn remedy_in_use(port: u16, served: Option<SocketAddr>) -> String {
+    match served {
+        Some(address) => format!(
+            "a cts serves there already: ask it with `cts --check --url http://{address}`, or stop it first (`systemctl stop cts`, if it is the service), or set PORT (or --port) to another"
+        ),
+        None => format!(
+            "find the program that uses the port (`ss -ltnp 'sport = :{port}'`), or set PORT (or --port) to another"
+        ),
     }
 }
 

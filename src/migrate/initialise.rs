@@ -9,6 +9,7 @@ use super::event::Outcome;
 use super::{Task, render, run};
 use crate::error::Result;
 use crate::store::{Backend, Database, DatabaseIdentity, Store, UpkeepOpener, WaitPolicy};
+use crate::system::invocation;
 use crate::system::log::Log;
 use crate::system::shell::word;
 use crate::system::version::VERSION;
@@ -85,9 +86,12 @@ fn created(identity: &DatabaseIdentity) -> String {
 
 /// The command that shows it.
 fn look(identity: &DatabaseIdentity) -> String {
+    let command = invocation::command();
     match identity.backend {
-        Backend::Sqlite => format!("cts --db {} status", word(Path::new(&identity.location))),
-        Backend::Postgresql => "cts status".into(),
+        Backend::Sqlite => {
+            format!("{command} --db {} status", word(Path::new(&identity.location)))
+        }
+        Backend::Postgresql => format!("{command} status"),
     }
 }
 

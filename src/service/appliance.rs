@@ -12,8 +12,10 @@ use crate::health::{Conditions, Subject};
 use crate::http::server::HttpServer;
 use crate::service::backups::BackupThread;
 use crate::service::figures::FigureThread;
+use crate::service::first_start::FirstStart;
 use crate::service::prober::Prober;
 use crate::store::Database;
+use crate::system::invocation;
 use crate::system::log::Log;
 use crate::system::signals::StopSignal;
 use crate::system::systemd::Notifier;
@@ -33,8 +35,8 @@ const HANG_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What happens to the service.
 pub enum ServiceEvent {
-    /// The database is ready.
-    Ready,
+    /// The database is ready; `is_new` if there was none before.
+    Ready { is_new: bool },
     /// The database cannot be made ready.
     Failed(Error),
     /// A signal asks to stop.
@@ -66,7 +68,6 @@ impl Appliance {
         if let Some(signal) = self.until_ready(events)? {
             return self.stop(signal, None);
         }
-        self.log.info("✓ Application Ready for Production");
         // Without the thread figures are unknown, and nothing else is worse.
         let (database, figures) = (Arc::clone(&self.database), self.prober.figures().clone());
         let figures = FigureThread::start(database, figures);
@@ -82,7 +83,12 @@ impl Appliance {
         let (mut received, mut interval) = (None, EXTENSION_INTERVAL);
         loop {
             match events.recv_timeout(interval) {
-                Ok(ServiceEvent::Ready) => return Ok(received),
+                Ok(ServiceEvent::Ready { is_new }) => {
+                    if received.is_none() {
+                        self.log_ready(is_new);
+                    }
+                    return Ok(received);
+                }
                 Ok(ServiceEvent::Signal(signal)) => {
                     (received, interval) = (Some(signal), CLOSE_TIMEOUT);
                     self.cancelled.store(true, Ordering::Relaxed);
@@ -104,6 +110,19 @@ impl Appliance {
                 Err(RecvTimeoutError::Disconnected) => return Err(thread_ended()),
             }
         }
+    }
+
+    fn log_ready(&self, is_new: bool) {
+        if is_new {
+            let first_start = FirstStart {
+                command: invocation::command(),
+                address: self.server.address(),
+                identity: self.database.identity(),
+                backups: &self.backups,
+            };
+            first_start.lines().iter().for_each(|line| self.log.info(line));
+        }
+        self.log.info("✓ Application Ready for Production");
     }
 
     /// The error of a start that does not end when it is cancelled: a call of the operating system hangs. What

@@ -6,6 +6,7 @@ mod backup_watch;
 mod backups;
 mod database_thread;
 mod figures;
+mod first_start;
 mod prober;
 mod start;
 mod upkeep;

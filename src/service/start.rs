@@ -33,13 +33,22 @@ pub fn open_database(
 ) -> Result<()> {
     let (config, prober, cancelled) = (config.clone(), prober.clone(), Arc::clone(cancelled));
     let own = move || match prepare(&config, log, &prober, &cancelled) {
-        Ok((store, upkeep)) => {
-            prober.run(store, upkeep, log, || drop(events.send(ServiceEvent::Ready)));
+        Ok(Prepared { store, upkeep, is_new }) => {
+            let is_ready = || drop(events.send(ServiceEvent::Ready { is_new }));
+            prober.run(store, upkeep, log, is_ready);
         }
         Err(error) => drop(events.send(ServiceEvent::Failed(error))),
     };
     let thread = thread::Builder::new().name("database".into()).spawn(own);
     thread.map(|_| ()).map_err(|e| cannot_start_thread(&e))
+}
+
+/// A database that is ready for service.
+struct Prepared {
+    store: Box<dyn Store>,
+    upkeep: Option<UpkeepThread>,
+    /// Whether there was no database before.
+    is_new: bool,
 }
 
 /// Everything that must succeed before the service is ready.
@@ -48,7 +57,7 @@ fn prepare(
     log: Log,
     prober: &Prober,
     cancelled: &Arc<AtomicBool>,
-) -> Result<(Box<dyn Store>, Option<UpkeepThread>)> {
+) -> Result<Prepared> {
     prober.set_activity("opening the database and reading its ledger");
     let on_wait = |reason: &WaitReason, waited| prober.set_activity(log_wait(log, reason, waited));
     let reporter = ProgressReporter::new(log);
@@ -77,7 +86,7 @@ fn prepare(
         .transpose()?
         .map(|upkeep| UpkeepThread::start(upkeep, conditions.clone()))
         .transpose()?;
-    Ok((store, upkeep))
+    Ok(Prepared { store, upkeep, is_new })
 }
 
 /// The entry of `site_logs` that records the start.

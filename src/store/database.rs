@@ -1,12 +1,13 @@
 //! A database as it is configured: what it is, how messages name it, and the ways to open it.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::finding::Finding;
 use super::schema::Schema;
 use super::{BackUp, Measure, OpenDatabase, Restore, Snapshot, StorageStatus, Store, WaitPolicy};
 use crate::error::{Error, Kind, Result};
+use crate::system::users;
 use cts_schema::catalog::{Column, Table};
 
 /// The two kinds of database.
@@ -65,8 +66,12 @@ impl Backend {
     }
 }
 
-/// What a user can do who may not read a file of another user.
-pub const AS_ITS_OWNER: &str = "run as the owner of the file, or ask the running cts with `cts --check --url http://127.0.0.1:3000`";
+/// What a user can do who may not read this file of another user.
+pub fn as_its_owner(path: &Path) -> String {
+    let as_owner =
+        users::as_owner_of(path).unwrap_or_else(|| "run as the owner of the file".into());
+    format!("{as_owner}, or ask the running cts with `cts --check --url http://127.0.0.1:3000`")
+}
 
 /// Which database it is, and the texts that messages about it need.
 #[derive(Clone)]

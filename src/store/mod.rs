@@ -28,8 +28,8 @@ pub use change::{
     StatementCounts,
 };
 pub use database::{
-    AS_ITS_OWNER, Backend, Database, DatabaseIdentity, Examination, FileOwner, Holder, Opened,
-    OpenedReadOnly,
+    Backend, Database, DatabaseIdentity, Examination, FileOwner, Holder, Opened, OpenedReadOnly,
+    as_its_owner,
 };
 pub use inspect::{
     Damage, DamageScope, Forecast, Inspect, Obstacle, OpenDatabase, Origin, Orphans, PoolState,

@@ -1,5 +1,5 @@
 //! What the operating system offers: log, output and the text that is fit for it, files, secrets, users,
-//! processes, progress, errors, signals, deadlines, the clock, addresses, systemd.
+//! processes, how this one was called, progress, errors, signals, deadlines, the clock, addresses, systemd.
 //! Nothing here knows a database.
 
 pub mod address;
@@ -13,6 +13,7 @@ pub mod environment;
 pub mod environment_file;
 pub mod errno;
 pub mod file_handle;
+pub mod invocation;
 pub mod log;
 mod log_queue;
 mod log_writer;

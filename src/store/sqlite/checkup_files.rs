@@ -128,12 +128,7 @@ impl FileState {
 
     /// The command that examines the database as another user.
     fn as_user(&self, uid: u32) -> String {
-        let user = match users::name(uid) {
-            _ if uid == 0 => String::new(),
-            user if user.starts_with('#') => format!("-u '{user}' "),
-            user => format!("-u {user} "),
-        };
-        format!("sudo {user}cts doctor --db {}", word(&self.path))
+        format!("{} cts doctor --db {}", users::sudo(uid), word(&self.path))
     }
 
     fn file(&self, group: bool) -> Option<Finding> {

@@ -23,7 +23,7 @@ use super::wal_match::refuse_mismatched_wal;
 use super::write_access::{refuse_obstacle, write_obstacle};
 use super::{FileAccess, Sqlite};
 use crate::error::{Error, Kind, Result};
-use crate::store::{AS_ITS_OWNER, WaitPolicy};
+use crate::store::{WaitPolicy, as_its_owner};
 
 /// How long SQLite itself waits for a lock before it reports SQLITE_BUSY; what is longer is left to
 /// [`WaitPolicy`].
@@ -272,7 +272,7 @@ fn connect_without_side_files(path: &Path, cause: &rusqlite::Error) -> Result<Co
         obstacle.reason()
     );
     let (kind, remedy) = if obstacle.is_of_other_user {
-        (Kind::Permission, AS_ITS_OWNER.to_string())
+        (Kind::Permission, as_its_owner(path))
     } else {
         (Kind::Io, obstacle.remedy())
     };

@@ -10,7 +10,7 @@ use rustix::process::geteuid;
 
 use super::storage::{NEW_DATABASE_BYTES, file_size_limit, free_bytes, has_no_inode, needed_bytes};
 use crate::error::{Cause, Error, Kind};
-use crate::store::AS_ITS_OWNER;
+use crate::store::as_its_owner;
 use crate::system::errno::{self, errno_of};
 use crate::system::size::Bytes;
 
@@ -40,11 +40,15 @@ pub fn unreadable(path: &Path, cause: &io::Error) -> Error {
     let is_own = |metadata: Metadata| metadata.uid() == geteuid().as_raw();
     let (kind, remedy) = match errno_of(cause) {
         Some(Errno::ACCESS) if fs::metadata(path).is_ok_and(is_own) => {
-            (Kind::Permission, "give its owner the right to read and write it (`chmod u+rw`)")
+            let remedy = "give its owner the right to read and write it (`chmod u+rw`)";
+            (Kind::Permission, remedy.to_string())
         }
-        Some(Errno::ACCESS | Errno::PERM) => (Kind::Permission, AS_ITS_OWNER),
+        Some(Errno::ACCESS | Errno::PERM) => (Kind::Permission, as_its_owner(path)),
         errno => {
-            errno.and_then(meaning).unwrap_or((Kind::Io, "check the disk (`dmesg`, `smartctl`)"))
+            let known = errno.and_then(meaning);
+            let (kind, remedy) =
+                known.unwrap_or((Kind::Io, "check the disk (`dmesg`, `smartctl`)"));
+            (kind, remedy.to_string())
         }
     };
     Error::new(kind, "cannot be read").at(path.display()).caused_by(cause).remedy(remedy)

@@ -106,14 +106,14 @@ impl DatabaseFile {
         if own.is_root() || self.access.group || found.uid() == own.as_raw() {
             return Ok(());
         }
-        let owner = users::name(found.uid());
+        let (owner, sudo) = (users::name(found.uid()), users::sudo(found.uid()));
         Err(Error::new(
             Kind::Permission,
             format!("belongs to {owner}, who could not open the restored file"),
         )
         .at(path.display())
         .leaving(StateLeft::Unchanged)
-        .remedy(format!("run it as that user: sudo -u '{owner}' cts restore …")))
+        .remedy(format!("run it as that user: {sudo} cts restore …")))
     }
 }
 

@@ -13,6 +13,7 @@ use super::file::{FileIdentity, folder_of, side_file};
 use super::write_access::write_obstacle_on;
 use crate::error::{Error, Kind};
 use crate::store::StorageStatus;
+use crate::system::users;
 
 /// Bytes on the disk that a new database needs, its journal included: twice its measured size.
 pub const NEW_DATABASE_BYTES: u64 = 2 << 20;
@@ -82,10 +83,13 @@ pub fn disk(path: &Path) -> rustix::io::Result<StatVfs> {
 /// The error of a file system that does not say what is at the path, or what its disk has left.
 fn unanswered(path: &Path, cause: &io::Error) -> Error {
     let (kind, remedy) = match cause.kind() {
-        ErrorKind::PermissionDenied => {
-            (Kind::Permission, "check the permissions of its folders (`namei -l` on the path)")
-        }
-        _ => (Kind::Io, "check the disk (`dmesg`, `smartctl`)"),
+        ErrorKind::PermissionDenied => (
+            Kind::Permission,
+            users::as_owner_of(path).unwrap_or_else(|| {
+                "check the permissions of its folders (`namei -l` on the path)".into()
+            }),
+        ),
+        _ => (Kind::Io, "check the disk (`dmesg`, `smartctl`)".into()),
     };
     let what = "its file system does not answer";
     Error::new(kind, what).at(path.display()).caused_by(cause).remedy(remedy)

@@ -61,13 +61,14 @@ impl WriteObstacle {
     pub fn remedy(&self) -> String {
         let (user, own) = (geteuid().as_raw(), word(&self.path));
         let name = users::name(user);
-        let owner = self.owner.map(users::name);
-        match (self.fault, owner) {
+        match (self.fault, self.owner) {
             (WriteFault::ReadOnlyMount, _) => {
                 "mount the disk so that it can be written (`findmnt`)".into()
             }
             (_, Some(owner)) if self.is_of_other_user => format!(
-                "run as the owner of the file and its folder, {owner} (`sudo -u '{owner}' cts …`)"
+                "run as the owner of the file and its folder, {} (`{} cts …`)",
+                users::name(owner),
+                users::sudo(owner)
             ),
             _ if self.errno != Errno::ACCESS => {
                 format!(
@@ -113,7 +114,7 @@ pub fn write_obstacle_on(disk: Option<&StatVfs>, path: &Path) -> Option<WriteObs
     let obstacle = |fault, existing: &Path, errno| WriteObstacle {
         fault,
         path: existing.to_path_buf(),
-        owner: owner(existing),
+        owner: owner(existing).or(owner_of_database),
         errno,
         is_of_other_user: is_of_other && errno == Errno::ACCESS,
     };

@@ -60,7 +60,7 @@ fn no_backup_is_made_where_none_are_wanted() {
     service.until_ready();
     assert_eq!(service.get("/readyz").code, 200);
     let (_, log) = service.stop();
-    assert!(!log.contains("Backup") && !machine.path("backups").exists(), "{log}");
+    assert!(!log.contains("✓ Backup") && !machine.path("backups").exists(), "{log}");
 }
 
 #[test]

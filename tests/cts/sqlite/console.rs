@@ -1,5 +1,6 @@
 //! What a person at a terminal sees: colour, what was made, sums instead of lists, and quiet.
 
+use std::fs;
 use std::path::Path;
 
 use crate::support::harness::{Done, Machine, Run};
@@ -54,12 +55,67 @@ fn a_first_start_says_what_was_made_and_a_command_that_shows_it() {
     let path = machine.db();
     let path = path.display();
     assert!(said.contains(&format!("✓ Created {path} (24 tables, mode 0600)\n")), "{said}");
-    let look = format!("Look at it with `cts --db {path} status`\n");
+    // The folder of the build is not on PATH.
+    let look = format!("Look at it with `{} --db {path} status`\n", env!("CARGO_BIN_EXE_cts"));
     assert!(said.contains(&look), "{said}");
     machine.cts("status").success();
     let shared = Machine::new();
     let said = shared.cts("migrate").env("CTS_GROUP_ACCESS", "1").success();
     said.says(&["(24 tables, mode 0660)"]);
+}
+
+#[test]
+fn the_first_start_of_the_service_says_how_to_ask_it_and_its_commands_can_be_typed() {
+    let machine = Machine::new();
+    let service = machine.serve().start();
+    service.until_ready();
+    let log = service.log();
+    let (_, after) = log.split_once("tables verified\n").unwrap();
+    let lines: Vec<&str> = after.lines().filter(|line| !line.contains('⚠')).take(3).collect();
+    for (line, start) in
+        lines.iter().zip(["Ask it: ", "Backups: in ", "Next: trading programs open "])
+    {
+        assert!(line.starts_with(&format!("[v0] {start}")), "{log}");
+    }
+    // Every second part of a line is between backquotes.
+    let commands = lines.iter().flat_map(|line| line.split('`').skip(1).step_by(2));
+    let commands: Vec<&str> = commands.collect();
+    assert_eq!(commands.len(), 3, "{log}");
+    for command in commands {
+        let mut run = Run::of(Path::new("/bin/sh"), "-c");
+        run.command.arg(command).env_remove("PATH");
+        run.success();
+    }
+    assert_eq!(
+        fs::read_dir(machine.path("backups"))
+            .unwrap()
+            .flatten()
+            .filter(|entry| { entry.path().extension().is_some_and(|kind| kind == "db") })
+            .count(),
+        1
+    );
+    service.stop();
+    let service = machine.serve().start();
+    service.until_ready();
+    assert!(!service.stop().1.contains("Ask it"));
+    let unscheduled = Machine::new();
+    let service = unscheduled.serve().env("CTS_BACKUP_EVERY", "0").start();
+    service.until("backup` only (CTS_BACKUP_EVERY is 0)");
+}
+
+#[test]
+fn a_second_service_is_told_that_one_serves_already() {
+    let (machine, other) = (Machine::new(), Machine::new());
+    let service = machine.serve().start();
+    let address = service.address();
+    service.until_ready();
+    let run = other.cts(&format!("serve --port {}", address.port())).status(69);
+    run.says(&[
+        "cannot listen",
+        &format!("`cts --check --url http://{address}`"),
+        "systemctl stop cts",
+    ]);
+    assert!(other.files().is_empty());
 }
 
 #[test]
@@ -115,6 +171,6 @@ fn quiet_leaves_nothing_but_warnings_errors_and_results() {
     let restore = format!("restore {} --to {}", backup.display(), to.display());
     let text = quiet(&format!("{restore} -q"));
     assert!(text.contains("24 tables, ") && !text.contains("Look at it"), "{text}");
-    std::fs::remove_file(&to).unwrap();
+    fs::remove_file(&to).unwrap();
     machine.cts(&restore).success().says(&["24 tables, ", "Look at it with"]);
 }

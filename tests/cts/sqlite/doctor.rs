@@ -371,6 +371,20 @@ fn a_user_who_may_only_read_the_file_cannot_say_that_it_is_unhealthy() {
     set_mode(&closed, 0o700);
     let done = machine.cts_as_nobody("--check").db(&closed.join("cts.db")).status(3);
     done.says(&["CTS UNKNOWN", "--url http://127.0.0.1:3000"]);
+    // Every command names the user who can run it, and none advises to give the file away.
+    let owner = format!("run as root, who owns {} (`sudo cts …`)", closed.display());
+    for (words, code) in [
+        ("status", 77),
+        ("migrate", 77),
+        ("verify", 77),
+        ("backup", 77),
+        ("backups", 77),
+        ("doctor", 3),
+    ] {
+        let done = machine.cts_as_nobody(words).db(&closed.join("cts.db")).status(code);
+        let said = done.out() + &done.err();
+        assert!(said.contains(&owner) && !said.contains("chown"), "{words}: {said}");
+    }
     // A file that its own user cannot write is unhealthy.
     std::os::unix::fs::chown(closed.join("cts.db"), Some(65534), Some(65534)).unwrap();
     set_mode(&closed, 0o755);
