@@ -1,12 +1,19 @@
-//! Writes the man page and the shell completions into a directory, from the definition of the
-//! command line: `cargo run --example pages -- DIRECTORY`.
+//! Writes the documents of a release that are made from its source into a directory: the man page and the shell
+//! completions from the definition of the command line, Debian's changelog from CHANGELOG.md, and the file of copyrights
+//! and licences. Run it in the folder of the source:
+//!   cargo run --example pages -- DIRECTORY [VERSION [SECONDS]]
+//! SECONDS is the time of what CHANGELOG.md has not released yet, since 1970 (`SOURCE_DATE_EPOCH` without it). The maintainer
+//! is that of Cargo.toml, or `DEBFULLNAME` and `DEBEMAIL`, as Debian's own tools have it.
 
 #![allow(dead_code, reason = "only the definition of the command line is used")]
 
+mod changelog;
 #[path = "../src/cli/definition.rs"]
 mod cli;
 #[path = "../src/config/defaults.rs"]
 mod config;
+mod copyright;
+mod crates;
 mod manual;
 #[path = "../src/system/version.rs"]
 mod version;
@@ -18,12 +25,17 @@ mod system {
 use std::fs;
 use std::io;
 use std::path::PathBuf;
+use std::time::{Duration, UNIX_EPOCH};
 
 use clap_complete::{Shell, generate_to};
 use clap_mangen::Man;
 
 fn main() -> io::Result<()> {
-    let folder = PathBuf::from(std::env::args_os().nth(1).unwrap_or("target/pages".into()));
+    let mut arguments = std::env::args().skip(1);
+    let folder = PathBuf::from(arguments.next().unwrap_or("target/pages".into()));
+    let version = arguments.next().unwrap_or(env!("CARGO_PKG_VERSION").into());
+    let seconds = arguments.next().or(std::env::var("SOURCE_DATE_EPOCH").ok());
+    let seconds = seconds.unwrap_or_default().parse().unwrap_or_default();
     fs::create_dir_all(&folder)?;
     for shell in [Shell::Bash, Shell::Fish, Shell::Zsh] {
         generate_to(shell, &mut cli::definition(), "cts", &folder)?;
@@ -37,7 +49,26 @@ fn main() -> io::Result<()> {
     man.render_options_section(&mut page)?;
     commands(&mut page)?;
     manual::write(&mut page)?;
-    fs::write(folder.join("cts.1"), page)
+    fs::write(folder.join("cts.1"), page)?;
+
+    let maintainer = maintainer()?;
+    let time = UNIX_EPOCH + Duration::from_secs(seconds);
+    let entry = changelog::Entry { version: &version, time, maintainer: &maintainer };
+    let changes = changelog::debian(&fs::read_to_string("CHANGELOG.md")?, &entry)?;
+    fs::write(folder.join("changelog"), changes)?;
+    fs::write(folder.join("copyright"), copyright::file(&maintainer)?)
+}
+
+/// Name and address of the maintainer of the package.
+fn maintainer() -> io::Result<String> {
+    let manifest = fs::read_to_string("Cargo.toml")?;
+    let field =
+        manifest.lines().find_map(|line| line.strip_prefix("maintainer = \"")?.strip_suffix('"'));
+    let field = field.ok_or_else(|| io::Error::other("Cargo.toml names no maintainer"))?;
+    let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let Some(address) = set("DEBEMAIL") else { return Ok(field.into()) };
+    let name = set("DEBFULLNAME").or(field.split_once(" <").map(|(name, _)| name.into()));
+    Ok(format!("{} <{address}>", name.unwrap_or_default()))
 }
 
 /// The commands with their own options, since there is one page for all of them.
