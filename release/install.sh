@@ -97,9 +97,11 @@ install_all() {
     put 644 "$here/completions/cts.bash" /usr/share/bash-completion/completions/cts
     put 644 "$here/completions/cts.fish" /usr/share/fish/vendor_completions.d/cts.fish
     put 644 "$here/completions/_cts" /usr/share/zsh/vendor-completions/_cts
-    mkdir -p "$doc/docs" "$doc/examples" "$doc/monitoring"
+    mkdir -p "$doc/docs" "$doc/examples" "$doc/litestream" "$doc/monitoring" "$doc/licenses"
     install -m 644 "$here"/systemd/cts-offsite.* "$doc/examples"
-    install -m 644 "$here"/*.md "$doc"
+    install -m 644 "$here"/systemd/litestream.* "$doc/litestream"
+    install -m 644 "$here"/*.md "$here/copyright" "$doc"
+    install -m 644 "$here"/licenses/* "$doc/licenses"
     install -m 644 "$here"/docs/*.md "$here"/docs/*.png "$doc/docs"
     install -m 644 "$here"/monitoring/* "$doc/monitoring"
     say "  $doc"

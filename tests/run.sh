@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 needed=(cc:gcc strace:strace sqlite3:sqlite3 systemd-analyze:systemd systemd-sysusers:systemd
     systemd-tmpfiles:systemd mount:mount mkfifo:coreutils python3:python3 pip3:python3-pip script:bsdutils
     openssl:openssl ipcrm:util-linux setpriv:util-linux systemd-nspawn:systemd-container
-    debootstrap:debootstrap strip:binutils dpkg-deb:dpkg dpkg-shlibdeps:dpkg-dev shellcheck:shellcheck mandoc:mandoc
+    debootstrap:debootstrap strip:binutils dpkg-deb:dpkg dpkg-shlibdeps:dpkg-dev shellcheck:shellcheck lintian:lintian mandoc:mandoc
     curl:curl faketime:faketime restic:restic haproxy:haproxy pgbouncer:pgbouncer node:nodejs
     prometheus:prometheus promtool:prometheus chromium:chromium chromedriver:chromium-driver)
 packages=()

@@ -21,6 +21,11 @@ pub fn machine() -> Option<Container> {
 
 /// A container made by this plan, with the packages in `/mnt`.
 pub fn machine_of(plan: ContainerPlan) -> Option<Container> {
+    plan.with(packages()?, "/mnt").boot()
+}
+
+/// The folder of the packages, made once in a run, or `None`, and it is printed why.
+pub fn packages() -> Option<PathBuf> {
     static PACKAGES: OnceLock<Option<PathBuf>> = OnceLock::new();
     let packages = PACKAGES.get_or_init(|| {
         let has_cargo_deb = Command::new(env!("CARGO")).args(["deb", "--version"]).output();
@@ -32,10 +37,10 @@ pub fn machine_of(plan: ContainerPlan) -> Option<Container> {
         pack(&folder, Path::new(env!("CARGO_BIN_EXE_cts")), VERSION);
         Some(folder)
     });
-    match packages {
-        Some(packages) => plan.with(packages.clone(), "/mnt").boot(),
-        None => ContainerPlan::impossible("cargo-deb is not installed (tests/run.sh installs it)"),
+    if packages.is_none() {
+        ContainerPlan::impossible("cargo-deb is not installed (tests/run.sh installs it)");
     }
+    packages.clone()
 }
 
 fn pack(folder: &Path, cts: &Path, version: &str) {

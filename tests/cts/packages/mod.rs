@@ -2,3 +2,4 @@
 
 pub mod first_minutes;
 pub mod install;
+pub mod lintian;

@@ -166,6 +166,28 @@ fn every_setting_has_its_reason() {
 }
 
 #[test]
+fn every_unit_names_pages_that_are_installed() {
+    let folder = source("");
+    let entries = fs::read_dir(&folder).expect("systemd/").map(|entry| entry.expect("a file"));
+    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let is_unit = |name: &String| {
+        ["service", "socket", "timer", "path"]
+            .iter()
+            .any(|kind| name.ends_with(&format!(".{kind}")))
+    };
+    for name in names.filter(is_unit) {
+        let text = read(&name);
+        let pages = values(&text, "Documentation").join(" ");
+        assert!(!pages.is_empty(), "{name} has no Documentation=");
+        for page in pages.split(' ').filter(|page| !page.starts_with("man:")) {
+            let page =
+                page.strip_prefix("file:///usr/share/doc/cts/").expect("a page of the package");
+            assert!(folder.join("..").join(page).is_file(), "{name}: {page} is not installed");
+        }
+    }
+}
+
+#[test]
 fn sysusers_and_tmpfiles_make_the_user_and_folder() {
     let root = StagedRoot::new();
     root.copy("sysusers.d/cts.conf", "usr/lib/sysusers.d/cts.conf");
