@@ -13,6 +13,7 @@ mod endpoints;
 mod owner;
 mod program;
 mod sandbox;
+mod secrets;
 mod settings;
 mod summary;
 mod unit;
@@ -52,6 +53,7 @@ pub fn run(config: &Config, as_json: bool) -> Result<u8> {
     let backups = BackupExamination::start(config)?;
 
     let mut findings = settings::examine(config, as_json || config.verbosity == Verbosity::Verbose);
+    findings.extend(secrets::of_units());
     let database = database
         .until(deadline)
         .unwrap_or_else(|_| DatabaseExamination::unanswered(&*config.database, unanswered(config)));

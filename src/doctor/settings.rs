@@ -1,12 +1,11 @@
 //! The configuration: each setting with its source, the settings of the service's own file, and who can read
-//! the secrets. No secret is shown, and none is read here.
+//! the secrets of this run. No secret is shown, and none is read here.
 
 use std::env;
 use std::ffi::OsString;
-use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use super::secrets::{FilePermissions, secret_file};
 use crate::config::{
     Config, SERVICE_FILE, SecretLocation, Setting, SettingSource, notices, unknown_variables,
 };
@@ -68,38 +67,6 @@ fn secret(setting: &Setting) -> Option<Finding> {
     }
 }
 
-/// Who may read and write a file.
-struct FilePermissions {
-    mode: u32,
-    owner: String,
-}
-
-impl FilePermissions {
-    /// `None` if the file system does not report them.
-    fn read(path: &Path) -> Option<FilePermissions> {
-        let meta = fs::metadata(path).ok()?;
-        Some(FilePermissions { mode: meta.mode() & 0o777, owner: users::name(meta.uid()) })
-    }
-}
-
-/// Judges a file with a secret. One that systemd passes (LoadCredential=) has mode 0440.
-fn secret_file(name: &str, path: &Path, permissions: Option<&FilePermissions>) -> Finding {
-    let Some(FilePermissions { mode, owner }) = permissions else {
-        let what = format!("not examined: the mode of {} cannot be read", path.display());
-        return Finding::skipped(Group::Credentials, name, what);
-    };
-    let what = format!("{}, mode {mode:04o}, of {owner}", path.display());
-    if mode & 0o027 == 0 {
-        return Finding::good(Group::Credentials, name, what);
-    }
-    Finding::attention(
-        Group::Credentials,
-        name,
-        format!("{what}: other users may read or change it"),
-    )
-    .remedy(format!("chmod 600 {}", word(path)))
-}
-
 /// Compares the settings of the service's file with those of this run.
 fn service_file(path: &Path) -> Vec<Finding> {
     let name = path.display().to_string();
@@ -118,9 +85,7 @@ fn service_file(path: &Path) -> Vec<Finding> {
         return vec![finding.remedy(format!("find the bytes: grep -naxv '.*' {}", word(path)))];
     };
     let mut all = ignored_names(&name, &file);
-    all.extend(judge_service_file(path, &file, FilePermissions::read(path), &|name| {
-        env::var_os(name)
-    }));
+    all.push(judge_service_file(path, &file, &|name| env::var_os(name)));
     all
 }
 
@@ -141,27 +106,21 @@ fn ignored_names(name: &str, file: &EnvironmentFile) -> Vec<Finding> {
 fn judge_service_file(
     path: &Path,
     file: &EnvironmentFile,
-    permissions: Option<FilePermissions>,
     here: &dyn Fn(&str) -> Option<OsString>,
-) -> Vec<Finding> {
+) -> Finding {
     let name = path.display().to_string();
     let settings = &file.assignments;
     let differs =
         |(name, value): &&(String, String)| here(name).is_none_or(|given| given != **value);
     let others: Vec<&str> = settings.iter().filter(differs).map(|(name, _)| &**name).collect();
-    let mut all = vec![if others.is_empty() {
+    if others.is_empty() {
         let what = format!("{} settings of the service, the same as in this run", settings.len());
         Finding::good(Group::Configuration, &name, what)
     } else {
         let what =
             format!("these settings of the service differ from this run's: {}", others.join(", "));
         Finding::attention(Group::Configuration, &name, what).remedy(as_the_service(path))
-    }];
-    let is_secret = |name: &str| matches!(name, "CTS_ADMIN_TOKEN" | "DATABASE_URL");
-    if settings.iter().any(|(name, _)| is_secret(name)) {
-        all.push(secret_file("secrets of the service", path, permissions.as_ref()));
     }
-    all
 }
 
 fn as_the_service(path: &Path) -> String {
@@ -177,23 +136,22 @@ mod tests {
     const FILE: &str =
         "# of this box\nPORT=4000\n; no\nCTS_ADMIN_TOKEN=\"not to be shown\"\n\nodd\n";
 
-    fn judged(mode: u32, here: &[(&str, &str)]) -> Vec<Finding> {
-        let permissions = FilePermissions { mode, owner: "root".into() };
+    fn judged(here: &[(&str, &str)]) -> Finding {
         let file = EnvironmentFile::parse(FILE.as_bytes()).unwrap();
-        judge_service_file(Path::new("/etc/default/cts"), &file, Some(permissions), &|name| {
+        judge_service_file(Path::new("/etc/default/cts"), &file, &|name| {
             here.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into())
         })
     }
 
     #[test]
     fn settings_of_the_service_that_differ_are_named_without_their_values() {
-        let all = judged(0o600, &[("PORT", "3000")]);
-        assert_eq!(all[0].grade, Grade::Attention);
-        assert!(all[0].what.ends_with("PORT, CTS_ADMIN_TOKEN"), "{}", all[0].what);
-        assert!(all[0].remedy.as_ref().unwrap().contains("EnvironmentFile=/etc/default/cts"));
-        assert!(!format!("{all:?}").contains("not to be shown"));
-        let all = judged(0o600, &[("PORT", "4000"), ("CTS_ADMIN_TOKEN", "not to be shown")]);
-        assert_eq!((all[0].grade, all[1].grade), (Grade::Good, Grade::Good));
+        let found = judged(&[("PORT", "3000")]);
+        assert_eq!(found.grade, Grade::Attention);
+        assert!(found.what.ends_with("PORT, CTS_ADMIN_TOKEN"), "{}", found.what);
+        assert!(found.remedy.as_ref().unwrap().contains("EnvironmentFile=/etc/default/cts"));
+        assert!(!format!("{found:?}").contains("not to be shown"));
+        let same = [("PORT", "4000"), ("CTS_ADMIN_TOKEN", "not to be shown")];
+        assert_eq!(judged(&same).grade, Grade::Good);
     }
 
     #[test]
@@ -204,29 +162,6 @@ mod tests {
         assert!(what[0].contains("ignores \"export PORT\""), "{what:?}");
         assert!(what[1].contains("is CTS_GROUP_ACCESS meant?"), "{what:?}");
         assert_eq!((all.len(), all[0].grade), (2, Grade::Attention));
-    }
-
-    #[test]
-    fn a_secret_that_other_users_can_read_needs_attention() {
-        for (mode, grade) in [
-            (0o600, Grade::Good),
-            (0o440, Grade::Good),
-            (0o640, Grade::Good),
-            (0o644, Grade::Attention),
-            (0o660, Grade::Attention),
-        ] {
-            let path = Path::new("/etc/cts/token");
-            let permissions = FilePermissions { mode, owner: "cts".into() };
-            let found = secret_file("CTS_ADMIN_TOKEN_FILE", path, Some(&permissions));
-            assert_eq!(found.grade, grade, "{mode:o}");
-            assert_eq!(judged(mode, &[])[1].grade, grade, "{mode:o}");
-        }
-    }
-
-    #[test]
-    fn a_secret_whose_mode_is_unknown_is_not_taken_for_a_safe_one() {
-        let found = secret_file("CTS_ADMIN_TOKEN_FILE", Path::new("/run/token"), None);
-        assert_eq!(found.grade, Grade::Skipped);
     }
 
     #[test]

@@ -510,7 +510,7 @@ fn settings_of_the_service_alone_are_reported() {
     let at = ["configuration", "/etc/default/cts", "attention"];
     let what = "CTS_ADMIN_TOKEN, CTS_LOCK_TIMEOUT";
     says(&machine, run(), 1, at, what, "EnvironmentFile=/etc/default/cts");
-    let at = ["credentials", "secrets of the service", "attention"];
+    let at = ["credentials", "secrets of cts.service", "attention"];
     says(&machine, run(), 1, at, "mode 0644", "chmod 600 /etc/default/cts");
     let done = run().within(WITHIN);
     assert!(!(done.out() + &done.err()).contains("tell-nobody"));
