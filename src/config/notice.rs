@@ -2,7 +2,7 @@
 //! were written, variables that are not read at all, and another database that the service uses.
 
 use super::known::unknown_variables;
-use super::service::{ServiceDatabase, is_same_database, service_database};
+use super::service::{ServiceDatabase, is_of_second_service, is_same_database, service_database};
 use super::{Config, Setting, SettingSource};
 use crate::backup::BackupFolder;
 use crate::store::sqlite::{RunningDatabase, running_databases};
@@ -38,7 +38,7 @@ fn other_database(config: &Config) -> Option<String> {
         Some(there) => is_same_database(&here.location, there),
         None => here.backend == service.backend,
     };
-    (!is_same).then(|| {
+    (!is_same && !is_of_second_service(&here.location)).then(|| {
         format!(
             "this run uses {}, and the service on this machine uses {} ({})",
             here.location,

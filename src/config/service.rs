@@ -46,7 +46,7 @@ impl ServiceDatabase {
 /// The database of the service; `None` if no service is installed, or what it uses cannot be found out.
 pub fn service_database() -> Option<ServiceDatabase> {
     match UnitFiles::read(UNIT).ok()? {
-        Some(unit) => ServiceSettings::of_unit(&unit)?.database(),
+        Some(files) => ServiceSettings::of_unit(UNIT, &files)?.database(),
         None => {
             // Without the unit, the file tells what another manager of services starts, if it names a database.
             let mut settings = ServiceSettings::default();
@@ -54,6 +54,18 @@ pub fn service_database() -> Option<ServiceDatabase> {
             settings.database().filter(|database| database.named_by.is_some())
         }
     }
+}
+
+/// Whether a second service of this machine, a copy of the unit under another name (`cts-paper.service`), uses this database.
+pub fn is_of_second_service(location: &str) -> bool {
+    let database = |unit: String| {
+        let files = UnitFiles::read(&unit).ok()??;
+        let command = words(&files.values("ExecStart").last()?.value)?;
+        let serves = command.iter().any(|word| word == "serve");
+        ServiceSettings::of_unit(&unit, &files).filter(|_| serves)?.database()?.location
+    };
+    let units = UnitFiles::services("cts-").into_iter();
+    units.filter_map(database).any(|there| is_same_database(location, &there))
 }
 
 /// The settings of the service that name its database.
@@ -70,33 +82,33 @@ struct ServiceSettings {
 
 impl ServiceSettings {
     /// `None` if a value depends on what is not known here.
-    fn of_unit(unit: &UnitFiles) -> Option<ServiceSettings> {
+    fn of_unit(unit: &str, files: &UnitFiles) -> Option<ServiceSettings> {
         let mut settings = ServiceSettings::default();
-        for setting in unit.values("Environment") {
+        for setting in files.values("Environment") {
             for word in words(&setting.value)? {
-                settings.add_assignment(&word, &setting.file)?;
+                settings.add_assignment(unit, &word, &setting.file)?;
             }
         }
         // They override `Environment=`. (systemd.exec(5))
-        for setting in unit.values("EnvironmentFile") {
+        for setting in files.values("EnvironmentFile") {
             let path = setting.value.trim_start_matches('-');
-            settings.add_file(Path::new(&without_specifiers(UNIT, path)?))?;
+            settings.add_file(Path::new(&without_specifiers(unit, path)?))?;
         }
-        if let Some(setting) = unit.values("ExecStart").last() {
+        if let Some(setting) = files.values("ExecStart").last() {
             let command = words(&setting.value)?.into_iter();
             let command: Option<Vec<String>> =
-                command.map(|word| without_specifiers(UNIT, &word)).collect();
+                command.map(|word| without_specifiers(unit, &word)).collect();
             settings.add_flags(&command?, &setting.file)?;
         }
-        let folder = unit.values("WorkingDirectory").last();
+        let folder = files.values("WorkingDirectory").last();
         settings.folder = folder.map(|setting| setting.value.trim_start_matches('-').into());
         Some(settings)
     }
 
     /// Adds an assignment of `Environment=`. `None` if it names the database by what is not known here.
-    fn add_assignment(&mut self, word: &str, file: &Path) -> Option<()> {
+    fn add_assignment(&mut self, unit: &str, word: &str, file: &Path) -> Option<()> {
         let Some((name, value)) = word.split_once('=') else { return Some(()) };
-        match without_specifiers(UNIT, value) {
+        match without_specifiers(unit, value) {
             Some(value) => self.variables.push((name.into(), value, file.to_path_buf())),
             None if DATABASE_SETTINGS.contains(&name) => return None,
             None => {}
@@ -202,7 +214,7 @@ mod tests {
     fn named(lines: &str) -> Option<(String, String)> {
         let mut unit = UnitFiles::default();
         unit.add("cts.service".into(), format!("[Service]\n{lines}").as_bytes());
-        let database = ServiceSettings::of_unit(&unit)?.database()?;
+        let database = ServiceSettings::of_unit(UNIT, &unit)?.database()?;
         Some((database.shown().to_string(), database.source()))
     }
 

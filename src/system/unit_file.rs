@@ -1,7 +1,7 @@
 //! The files of a systemd service, merged as systemd merges them: the unit file and its drop-ins (systemd.unit(5),
 //! systemd.syntax(7)). systemd itself is not asked, which would take longer than a command takes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs;
 use std::io;
@@ -53,6 +53,13 @@ impl UnitFiles {
             }
         }
         Ok(None)
+    }
+
+    /// The names of the services that begin with `prefix`.
+    pub fn services(prefix: &str) -> BTreeSet<String> {
+        let entries = FOLDERS.iter().filter_map(|folder| fs::read_dir(folder).ok()).flatten();
+        let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+        names.filter(|name| name.starts_with(prefix) && name.ends_with(".service")).collect()
     }
 
     fn with_drop_ins(unit: &str, file: PathBuf, text: &[u8]) -> io::Result<UnitFiles> {

@@ -7,7 +7,12 @@ use crate::support::harness::await_that;
 use crate::support::project::source;
 
 /// A container with cts installed and not started.
-fn installed() -> Option<Container> {
+pub fn installed() -> Option<Container> {
+    installed_with(|plan| plan)
+}
+
+/// The same, with more in it.
+pub fn installed_with(more: impl FnOnce(ContainerPlan) -> ContainerPlan) -> Option<Container> {
     let units = "/usr/lib/systemd/system";
     let plan = ContainerPlan::bare()
         .with(env!("CARGO_BIN_EXE_cts").into(), "/usr/bin/cts")
@@ -15,7 +20,7 @@ fn installed() -> Option<Container> {
         .with(source("systemd/cts.socket"), &format!("{units}/cts.socket"))
         .with(source("systemd/sysusers.d/cts.conf"), "/usr/lib/sysusers.d/cts.conf")
         .with(source("systemd/tmpfiles.d/cts.conf"), "/usr/lib/tmpfiles.d/cts.conf");
-    let machine = plan.boot()?;
+    let machine = more(plan).boot()?;
     machine.ok("systemd-sysusers; systemd-tmpfiles --create cts.conf");
     Some(machine)
 }

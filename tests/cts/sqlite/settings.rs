@@ -258,6 +258,17 @@ fn a_command_says_so_where_the_unit_names_the_database_or_nothing_does() {
             assert!(!all.contains("this run uses"), "{words}: {all}");
         }
     }
+    // The database of a second service is not a wrong one; what a unit that does not serve uses does not count.
+    for (command, is_warned) in [("serve", false), ("backup", true)] {
+        let copy = "systemd/system/cts-paper.service";
+        let unit = format!(
+            "[Service]\nExecStart=/usr/bin/cts {command}\nEnvironment=SQLITE_DB_PATH={here}\n"
+        );
+        let files = [(UNIT, SHIPPED), (copy, unit.as_bytes())];
+        let done = beside_service(&machine, &files, "status").unwrap();
+        let all = done.out() + &done.err();
+        assert_eq!(all.contains("this run uses"), is_warned, "{command}: {all}");
+    }
 }
 
 #[test]
