@@ -78,9 +78,10 @@ fn list(changes: &str) -> String {
     text
 }
 
-/// An item in lines that are not too long, without the addresses of its links.
+/// An item in lines that are not too long, without the addresses of its links, and with quotation marks around what is
+/// to be typed.
 fn wrapped(indent: &str, words: &str) -> String {
-    let words = without_addresses(words);
+    let words = without_addresses(words).replace('`', "\"");
     let mut text = String::new();
     let mut line = indent.trim_end().to_string();
     for word in words.split_whitespace() {

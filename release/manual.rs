@@ -24,6 +24,29 @@ fn entry(term: impl Into<String>, text: impl Into<String>) -> Entry {
     Entry { term: term.into(), text: text.into() }
 }
 
+/// Writes the synopsis.
+///
+/// # Errors
+///
+/// Those of `page`; a part may have been written.
+pub fn synopsis(page: &mut impl Write) -> io::Result<()> {
+    let mut text = Roff::new();
+    text.control("SH", ["SYNOPSIS"]);
+    text.text([bold("cts"), roman(" ["), italic("OPTION"), roman("]... [serve]")]);
+    text.control("br", []);
+    text.text([
+        bold("cts"),
+        roman(" ["),
+        italic("OPTION"),
+        roman("]... "),
+        italic("COMMAND"),
+        roman(" ["),
+        italic("ARGUMENT"),
+        roman("]..."),
+    ]);
+    text.to_writer(page)
+}
+
 /// Writes the description.
 ///
 /// # Errors
@@ -240,13 +263,20 @@ fn files() -> Vec<Entry> {
             "The SQLite database, its write-ahead log and its shared memory. Mode 0600, owned by the user cts.",
         ),
         entry(copy, "A copy of the database from before an adoption or a rebuild of its tables."),
+        entry("/data/backups/", "The backups, where CTS_BACKUP_DIR names no other directory."),
         entry(
             "/etc/default/cts",
             "Settings of this machine, one NAME=value to a line, read by the service.",
         ),
         entry(
-            "/usr/lib/systemd/system/cts.service, cts.socket",
-            "The units. Change them with systemctl edit cts.",
+            "/usr/lib/systemd/system/cts.service, cts.socket, cts-backup.service, cts-backup.timer, cts-recover.service",
+            "The service, its port (optional), a daily backup (optional), and the end of an upgrade that a power cut interrupted. \
+             Change them with systemctl edit cts.",
+        ),
+        entry(
+            "/usr/lib/cts/",
+            "What an upgrade runs (upgrade), the binary from before the last one (previous), and, until an upgrade has \
+             succeeded, the new binary (candidate) and a mark (unfinished).",
         ),
         entry(
             "/usr/lib/sysusers.d/cts.conf, /usr/lib/tmpfiles.d/cts.conf",
@@ -254,7 +284,8 @@ fn files() -> Vec<Entry> {
         ),
         entry(
             "/usr/share/doc/cts/",
-            "README.md and the pages of docs/: installation, configuration, commands, HTTP, client settings, troubleshooting, schema.",
+            "README.md and the pages of docs/: installation, configuration, commands, HTTP, client settings, troubleshooting, schema; \
+             examples; copyright, with the licences of all libraries in the binary.",
         ),
     ]
 }

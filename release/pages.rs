@@ -44,7 +44,7 @@ fn main() -> io::Result<()> {
     let man = Man::new(cli::definition()).title("CTS").manual("CTS").date(manual::DATE);
     man.render_title(&mut page)?;
     man.render_name_section(&mut page)?;
-    man.render_synopsis_section(&mut page)?;
+    manual::synopsis(&mut page)?;
     manual::description(&mut page)?;
     man.render_options_section(&mut page)?;
     commands(&mut page)?;
