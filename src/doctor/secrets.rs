@@ -15,9 +15,8 @@ use crate::system::unit_file::{UnitFiles, UnitSetting, without_specifiers, words
 use crate::system::users;
 
 const SERVICE: &str = "cts.service";
-/// The units that may be given secrets.
-const UNITS: [&str; 4] =
-    [SERVICE, "cts-backup.service", "cts-offsite.service", "litestream.service"];
+/// Replication beside cts, which may be given keys.
+const REPLICATION: &str = "litestream.service";
 /// Where systemd passes credentials, readable for the user of the unit only.
 const CREDENTIALS: &str = "/run/credentials";
 const ELSEWHERE: &str =
@@ -26,7 +25,9 @@ const ELSEWHERE: &str =
 /// Examines what the settings of the units hold and name.
 pub fn of_units() -> Vec<Finding> {
     let mut seen = SecretFiles::default();
-    for unit in UNITS {
+    // Backups, copies off the machine, and second services.
+    let others = UnitFiles::services("cts-");
+    for unit in [SERVICE, REPLICATION].into_iter().chain(others.iter().map(String::as_str)) {
         match UnitFiles::read(unit) {
             Ok(Some(files)) => seen.add_unit(unit, &files),
             // Another manager of services may start cts with this file.

@@ -1,8 +1,15 @@
 //! The sandbox of the unit, seen by somebody who has taken over the process: a shell with the settings of
 //! `cts.service` tries what must be refused, and what cts needs.
 
+use std::collections::BTreeSet;
+use std::fs;
+use std::process::Command;
+
+use rustix::process::{Pid, Signal, kill_process};
+
 use super::under_systemd::{installed, installed_with};
 use crate::support::container::{Container, Debian};
+use crate::support::harness::{Machine, await_that, is_root};
 use crate::support::project::source;
 
 /// Makes a unit that runs a script in the sandbox of another one.
@@ -192,4 +199,98 @@ fn who_has_taken_over_the_process_can_write_the_database_and_nothing_else() {
         let tcp = bound("AF_INET, SOCK_STREAM", "0");
         assert!(succeeds_inside(&machine, &tcp), "{debian:?}");
     }
+}
+
+/// The system calls that a filter of systemd has: names, and groups of them with a `@`.
+fn expanded(filter: &str) -> BTreeSet<String> {
+    let mut calls = BTreeSet::new();
+    for word in filter.split_whitespace() {
+        if !word.starts_with('@') {
+            calls.insert(word.to_string());
+            continue;
+        }
+        let output =
+            Command::new("systemd-analyze").args(["syscall-filter", word]).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let inside = text.lines().skip(1).map(str::trim).filter(|line| !line.starts_with('#'));
+        calls.extend(expanded(&inside.collect::<Vec<_>>().join(" ")));
+    }
+    calls
+}
+
+/// What the filters of the unit permit.
+fn permitted() -> BTreeSet<String> {
+    let unit = fs::read_to_string(source("systemd/cts.service")).unwrap();
+    let mut permitted = BTreeSet::new();
+    for filter in unit.lines().filter_map(|line| line.strip_prefix("SystemCallFilter=")) {
+        match filter.strip_prefix('~') {
+            Some(refused) => permitted = &permitted - &expanded(refused),
+            None => permitted.extend(expanded(filter)),
+        }
+    }
+    permitted
+}
+
+/// The system calls of a service that starts, makes a backup, answers and stops.
+fn made(machine: &Machine, settings: &[(&str, &str)]) -> BTreeSet<String> {
+    let (trace, backups) = (machine.path("trace"), machine.path("backups"));
+    fs::create_dir(&backups).unwrap();
+    let mut strace = Command::new("strace")
+        .args(["--follow-forks", "--quiet=all", "--output"])
+        .arg(&trace)
+        .args([env!("CARGO_BIN_EXE_cts"), "--port", "0"])
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin")
+        .env("CTS_BACKUP_EVERY", "1s")
+        .env("CTS_BACKUP_DIR", &backups)
+        .envs(settings.iter().copied())
+        .stderr(fs::File::create(machine.path("log")).unwrap())
+        .spawn()
+        .expect("strace (Debian package strace)");
+    await_that("a backup", || backups.join("last-success").exists());
+    let log = fs::read_to_string(machine.path("log")).unwrap();
+    let (_, address) = log.split_once("Listening on http://").unwrap();
+    let address = address.split('/').next().unwrap();
+    for path in ["readyz", "metrics", "api/admin/overview"] {
+        let url = format!("http://{address}/{path}");
+        assert!(
+            Command::new("curl").args(["-s", "-o", "/dev/null", &url]).status().unwrap().success()
+        );
+    }
+    // strace passes the signal on, or ends with its program.
+    let first = fs::read_to_string(&trace).unwrap();
+    let pid = first.split_whitespace().next().unwrap().parse().unwrap();
+    kill_process(Pid::from_raw(pid).unwrap(), Signal::TERM).unwrap();
+    assert_eq!(strace.wait().unwrap().code(), Some(0), "{log}");
+    let text = fs::read_to_string(&trace).unwrap();
+    let calls = text.lines().filter_map(|line| line.split_whitespace().nth(1)?.split_once('('));
+    let is_name = |name: &&str| {
+        name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+    };
+    calls.map(|(name, _)| name).filter(is_name).map(str::to_string).collect()
+}
+
+fn assert_permitted(mut made: BTreeSet<String>) {
+    assert!(made.len() > 40 && made.contains("execve"), "{made:?}");
+    if is_root() {
+        // SQLite gives the files that root creates to the owner of the database.
+        made.remove("fchown");
+    }
+    let refused: Vec<_> = made.difference(&permitted()).cloned().collect();
+    assert!(refused.is_empty(), "the unit refuses {refused:?}");
+}
+
+#[test]
+fn the_unit_permits_every_system_call_of_the_service() {
+    let machine = Machine::new();
+    let database = machine.db();
+    assert_permitted(made(&machine, &[("SQLITE_DB_PATH", database.to_str().unwrap())]));
+}
+
+/// `pg_dump` and `pg_restore` run under the same filter.
+#[cfg(feature = "postgres")]
+#[test]
+fn the_unit_permits_every_system_call_of_the_service_on_postgresql() {
+    let database = crate::support::cluster::Cluster::shared().one_schema();
+    assert_permitted(made(&Machine::new(), &[("DATABASE_URL", &database.url())]));
 }

@@ -49,6 +49,9 @@ fn a_second_database_has_a_service_a_port_and_backups_of_its_own() {
     }
     let doctor = as_cts("cts doctor");
     assert!(!doctor.out().contains("another database"), "{}", doctor.out());
+    machine.ok("echo CTS_ADMIN_TOKEN=sesame >>/etc/default/cts-paper");
+    let doctor = as_cts("cts doctor").out();
+    assert!(doctor.contains("CTS_ADMIN_TOKEN in /etc/default/cts-paper, mode 0644"), "{doctor}");
 
     // Each is restarted and stopped by itself.
     machine.ok("systemctl kill -s KILL cts-paper; curl -sf http://127.0.0.1:3000/readyz");
