@@ -120,6 +120,8 @@ show_log() {
 
 # Restarts it and waits until it is ready. 1: it is not. 2: it still starts, and waits for something.
 restart() {
+    # A service that ended at once at each request has taken its socket along.
+    [ "$(property ActiveState cts.socket)" != failed ] || systemctl restart cts.socket
     timeout "${CTS_UPGRADE_START_SECONDS:-900}" systemctl restart cts.service 2>/dev/null && return 0
     [ "$(property ActiveState)/$(property SubState)" != activating/start ] || return 2
     return 1
@@ -329,9 +331,21 @@ upgrade() {
     sync "$(dirname "$live")"
 }
 
+# Whether the machine forbids that an installation starts services, as Debian's do by this program.
+is_forbidden() {
+    [ -x /usr/sbin/policy-rc.d ] || return 1
+    /usr/sbin/policy-rc.d cts.service restart
+    [ $? -eq 101 ]
+}
+
 activate() {
     was=$(cat "$run/state")
+    case $was in stopped | masked) ;; *) ! is_forbidden || was=forbidden ;; esac
     case $was in
+    forbidden)
+        finish && say "policy-rc.d forbids starting services here, so the service was left as it is; systemctl restart cts starts the new cts."
+        return
+        ;;
     stopped | masked) finish && say "The service is $was and was left so; systemctl start cts starts it." && return ;;
     waiting)
         systemctl --no-block restart cts.service

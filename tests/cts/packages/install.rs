@@ -75,7 +75,7 @@ fn the_package_is_installed_upgraded_removed_and_purged() {
     assert_eq!(machine.ok("systemctl is-enabled cts; systemctl is-active cts"), "enabled\nactive");
     assert_eq!(machine.sh("systemctl is-enabled cts.socket").out(), "disabled\n");
     machine.ok("cts --check --url http://127.0.0.1:3000");
-    machine.ok("cd /usr/share; test -s man/man1/cts.1; test -s bash-completion/completions/cts");
+    machine.ok("cd /usr/share; test -s man/man1/cts.1.gz; test -s bash-completion/completions/cts");
     machine.ok("cd /usr/share/doc/cts; test -s README.md; test -s docs/install.md; \
          test -s monitoring/alerts.yml; test -s monitoring/alerts_test.yml; test -s monitoring/dashboard.json");
     assert_eq!(machine.ok("stat -c '%a %U' /data"), "700 cts");
@@ -97,12 +97,24 @@ fn the_package_is_installed_upgraded_removed_and_purged() {
     assert_eq!(ledger, "072_nickname.sql\n0");
     assert_eq!(machine.ok(KEPT), "1");
 
-    // The older version refuses the newer database and reports it; dpkg succeeds.
-    let done = machine.sh(&format!("dpkg -i /mnt/cts_{VERSION}_*.deb"));
-    assert!(done.0.status.success() && done.err().contains("does not start"), "{}", done.err());
-    assert_eq!(machine.show("ExecMainStatus"), "65");
-    machine.ok("dpkg -i /root/next.deb");
+    // The older version refuses the newer database: the newer one goes on running, and can be installed again.
+    let before = machine.show("MainPID");
+    for attempt in [&format!("dpkg -i /mnt/cts_{VERSION}_*.deb"), "dpkg --configure -a"] {
+        let done = machine.sh(attempt);
+        assert!(
+            !done.0.status.success() && done.err().contains("072_nickname.sql"),
+            "{}",
+            done.err()
+        );
+        assert_eq!(machine.ok("cts -V"), format!("cts {NEXT}"));
+        assert_eq!(
+            (machine.show("MainPID"), &*machine.show("ActiveState")),
+            (before.clone(), "active")
+        );
+    }
+    machine.ok("dpkg -i /root/next.deb; dpkg --audit");
     assert_eq!(machine.show("ActiveState"), "active");
+    assert_eq!(machine.ok(KEPT), "1");
 
     machine.ok("dpkg -r cts");
     // A folder of backups is beside it where the service ran for a minute.

@@ -3,3 +3,5 @@
 pub mod first_minutes;
 pub mod install;
 pub mod lintian;
+pub mod transitions;
+mod variants;
