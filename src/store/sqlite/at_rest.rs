@@ -19,6 +19,7 @@ use super::connect::with_common_flags;
 use super::error::from_sqlite;
 use super::file::{attributes, journal_pages, path_to_open, side_file};
 use super::lock::ROLLBACK_LOCKS;
+use super::temporary;
 use crate::error::Result;
 use crate::store::WaitPolicy;
 use crate::system::file_handle::open_regular;
@@ -159,6 +160,7 @@ fn open_with(path: &Path, parameter: &str, access: OpenFlags) -> rusqlite::Resul
     let flags = with_common_flags(access | OpenFlags::SQLITE_OPEN_URI);
     let conn = Connection::open_with_flags(uri(path) + "?" + parameter, flags)?;
     conn.execute_batch("PRAGMA trusted_schema = OFF")?;
+    temporary::ensure_folder(&conn, path);
     Ok(conn)
 }
 

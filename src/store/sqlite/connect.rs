@@ -19,6 +19,7 @@ use super::lock::until_unlocked;
 use super::open_here::OpenHere;
 use super::permissions;
 use super::recognition::{refuse_foreign, refuse_foreign_id, refuse_foreign_interrupted};
+use super::temporary;
 use super::wal_match::refuse_mismatched_wal;
 use super::write_access::{refuse_obstacle, write_obstacle};
 use super::{FileAccess, Sqlite};
@@ -238,6 +239,7 @@ pub fn connect(path: &Path, flags: OpenFlags, wait: &WaitPolicy<'_>) -> Result<C
     let prepared = |conn: Connection| {
         conn.busy_timeout(BUSY_TIMEOUT)?;
         conn.execute_batch("PRAGMA foreign_keys = OFF; PRAGMA trusted_schema = OFF;")?;
+        temporary::ensure_folder(&conn, path);
         // The first statement that reads the file, and so the first to meet an error of it.
         conn.query_row("PRAGMA schema_version", [], |_| Ok(()))?;
         Ok(conn)

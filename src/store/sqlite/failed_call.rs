@@ -38,6 +38,11 @@ pub fn explain(path: &Path, cause: &rusqlite::Error) -> Option<Error> {
     if code == ErrorCode::OutOfMemory || extended_code(cause) == Some(ffi::SQLITE_IOERR_NOMEM) {
         return Some(failed("cannot be used", path, Errno::NOMEM));
     }
+    if extended_code(cause) == Some(ffi::SQLITE_IOERR_GETTEMPPATH) {
+        let what = "SQLite needs a temporary file, and can write none of the folders for these: SQLITE_TMPDIR, TMPDIR, /var/tmp, /usr/tmp, /tmp";
+        let remedy = "set SQLITE_TMPDIR to a folder that this user may write, on a disk with room for a copy of the largest table";
+        return Some(Error::new(Kind::Io, what).at(path.display()).remedy(remedy));
+    }
     let is_opening = code == ErrorCode::CannotOpen;
     if !is_opening && code != ErrorCode::SystemIoFailure {
         return None;

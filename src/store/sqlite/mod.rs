@@ -13,7 +13,7 @@
 //! - Changing: `rebuild` with `existing_table`, `create_table`, `row_copy` and `violations`; `index`,
 //!   `rebuild_copy`.
 //! - While it is open: `storage`, `measure`, `checkpoint` with `wal_reset` and `litestream`; `overwrite` with `watched_wal` and
-//!   `wal_index`; `wal_length`. Errors: `error`, `failed_call`, `file_error`.
+//!   `wal_index`; `wal_length`; `temporary`. Errors: `error`, `failed_call`, `file_error`.
 
 mod at_rest;
 mod backup;
@@ -62,6 +62,7 @@ mod running;
 mod running_copy;
 mod storage;
 mod store;
+mod temporary;
 mod transaction;
 mod violations;
 mod wal_evidence;

@@ -35,6 +35,7 @@ use super::restore_intent::{
     KEPT_SIDE_FILES, RestoreIntent, move_side_files_back, prepared_path, record_path,
     remove_copies_of_prepared, remove_if_there, remove_prepared, remove_record, sync_folder,
 };
+use super::temporary;
 use super::wal_match::refuse_mismatched_wal;
 use super::{DatabaseFile, FileAccess};
 use crate::error::{Error, Kind, Result, StateLeft};
@@ -314,6 +315,7 @@ fn copy_wal(path: &Path, wait: &WaitPolicy<'_>) -> rusqlite::Result<bool> {
     let mut conn =
         Connection::open_with_flags(to_open, with_common_flags(OpenFlags::SQLITE_OPEN_READ_WRITE))?;
     interrupt_when(&mut conn, wait.cancelled)?;
+    temporary::ensure_folder(&conn, path);
     // In this mode the first read locks the file as a whole, and no shared memory is used.
     // (sqlite.org/pragma.html, "locking_mode")
     conn.query_row("PRAGMA locking_mode = EXCLUSIVE", [], |_| Ok(()))?;
