@@ -1,5 +1,5 @@
 //! The users of this machine, from `/etc/passwd` (passwd(5)). A user of another directory (LDAP, for
-//! example) is known by number only, which `chown` and `sudo -u` accept as well.
+//! example) or of a container is known by number only, which `chown` and `sudo -u` accept as well.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -12,6 +12,11 @@ use crate::system::shell::word;
 /// The name of a user, or `#` and the number, as `sudo -u` accepts it.
 pub fn name(uid: u32) -> String {
     known_name(uid).unwrap_or_else(|| format!("#{uid}"))
+}
+
+/// A user as `chown` accepts it: the name or the number, for a shell.
+pub fn owner_argument(uid: u32) -> String {
+    word(Path::new(&known_name(uid).unwrap_or_else(|| uid.to_string())))
 }
 
 /// The name of a user; `None` if `/etc/passwd` does not have it or cannot be read.

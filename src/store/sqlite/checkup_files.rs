@@ -153,7 +153,11 @@ impl FileState {
                 let what =
                     format!("{} is owned by {owner}, the database by {wanted}", path.display());
                 let finding = Finding::attention(Group::Files, suffix, what);
-                return Some(finding.remedy(format!("chown {wanted}: {}", word(&path))));
+                return Some(finding.remedy(format!(
+                    "chown --reference={} {}",
+                    word(&self.path),
+                    word(&path)
+                )));
             }
             let finding = mode(suffix, &path, *found, group);
             finding.remedy.is_some().then_some(finding)

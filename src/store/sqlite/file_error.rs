@@ -8,11 +8,18 @@ use std::path::Path;
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
+use super::file::folder_of;
 use super::storage::{NEW_DATABASE_BYTES, file_size_limit, free_bytes, has_no_inode, needed_bytes};
 use crate::error::{Cause, Error, Kind};
 use crate::store::as_its_owner;
 use crate::system::errno::{self, errno_of};
+use crate::system::shell::word;
 use crate::system::size::Bytes;
+use crate::system::users;
+
+/// What to do if a database cannot be created at a path.
+const ELSEWHERE: &str =
+    "set SQLITE_DB_PATH (or --db) to a file that this user may write, such as $HOME/cts.db";
 
 /// What an error number of the operating system means for a database, whatever call failed with it: the kind of the
 /// error, and what to do. `None` if that depends on the call.
@@ -56,21 +63,46 @@ pub fn unreadable(path: &Path, cause: &io::Error) -> Error {
 
 /// The error of an `object`, such as "the file", that cannot be created at the path.
 pub fn cannot_create(path: &Path, object: &str, cause: &io::Error) -> Error {
-    const ELSEWHERE: &str = "set SQLITE_DB_PATH (or --db) to a file that this user may write, such as $HOME/cts.db, or run as a user who may write there";
     if is_out_of_space(cause) || cause.kind() == ErrorKind::FileTooLarge {
         return cannot_write(path, Some(NEW_DATABASE_BYTES), cause);
     }
+    let elsewhere = || format!("{ELSEWHERE}, or run as a user who may write there");
     let (kind, remedy) = match errno_of(cause).and_then(meaning) {
-        Some((Kind::Io, remedy)) => (Kind::Io, remedy),
+        Some((Kind::Io, remedy)) => (Kind::Io, remedy.to_string()),
         Some((Kind::Permission, _)) if cause.kind() == ErrorKind::PermissionDenied => {
-            (Kind::Permission, ELSEWHERE)
+            let remedy = taking_the_folder(path).unwrap_or_else(elsewhere);
+            (Kind::Permission, remedy)
         }
-        _ => (Kind::CannotCreate, ELSEWHERE),
+        _ => (Kind::CannotCreate, elsewhere()),
     };
     Error::new(kind, format!("cannot create {object}"))
         .at(path.display())
         .caused_by(cause)
         .remedy(remedy)
+}
+
+/// How this user can get to write the folder of the database, if it exists and belongs to another user.
+fn taking_the_folder(path: &Path) -> Option<String> {
+    let (folder, user) = (folder_of(path), geteuid().as_raw());
+    let owner = fs::metadata(folder).ok()?.uid();
+    let by = users::name(user);
+    if owner == user || folder == Path::new("/") {
+        return None;
+    }
+    Some(if owner == 0 {
+        let (argument, shown) = (users::owner_argument(user), word(folder));
+        format!(
+            "{} belongs to root and is to belong to {by}: sudo chown {argument} {shown} (in a container: the folder of the host that is mounted there); or {ELSEWHERE}",
+            folder.display()
+        )
+    } else {
+        format!(
+            "{} belongs to {}, and this is {by}: run as its owner (`{} cts …`, in a container --user {owner}), or {ELSEWHERE}",
+            folder.display(),
+            users::name(owner),
+            users::sudo(owner)
+        )
+    })
 }
 
 fn is_out_of_space(cause: &io::Error) -> bool {

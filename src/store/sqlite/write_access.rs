@@ -60,7 +60,7 @@ impl WriteObstacle {
     /// What the operator can do about it.
     pub fn remedy(&self) -> String {
         let (user, own) = (geteuid().as_raw(), word(&self.path));
-        let name = users::name(user);
+        let (name, argument) = (users::name(user), users::owner_argument(user));
         match (self.fault, self.owner) {
             (WriteFault::ReadOnlyMount, _) => {
                 "mount the disk so that it can be written (`findmnt`)".into()
@@ -79,10 +79,10 @@ impl WriteObstacle {
             (_, _) if self.owner == Some(user) => format!("chmod u+rw {own}"),
             (WriteFault::Folder, _) => {
                 format!(
-                    "give the folder to {name}, whose database is in it: sudo chown '{name}' {own}"
+                    "give the folder to {name}, whose database is in it: sudo chown {argument} {own}"
                 )
             }
-            _ => format!("give it to {name}: sudo chown '{name}' {own}"),
+            _ => format!("give it to {name}: sudo chown {argument} {own}"),
         }
     }
 }

@@ -33,7 +33,7 @@ fn the_owner_of_a_file_in_the_folder_of_root_is_told_to_take_the_folder() {
     let db = folder.join("cts.db");
     machine.cts("migrate").db(&db).success();
     give(&db, NOBODY);
-    let remedy = format!("sudo chown 'nobody' {}", folder.display());
+    let remedy = format!("sudo chown nobody {}", folder.display());
     for (words, code) in [
         ("migrate", 77),
         ("serve --port 0", 77),
@@ -50,6 +50,29 @@ fn the_owner_of_a_file_in_the_folder_of_root_is_told_to_take_the_folder() {
     for words in ["migrate --dry-run", "migrate", "--check"] {
         machine.cts_as_nobody(words).db(&db).success();
     }
+}
+
+#[test]
+fn who_may_not_create_a_database_learns_whose_the_folder_is() {
+    if !is_root() {
+        crate::support::not_tried("only root can run cts as another user");
+        return;
+    }
+    let machine = Machine::new();
+    let folder = folder_of_root(&machine, "box");
+    let says = |remedy: &str| {
+        let done = machine.cts_as_nobody("migrate").db(&folder.join("cts.db")).status(77);
+        assert!(done.err().contains(remedy), "{}", done.err());
+    };
+    let shown = folder.display();
+    says(&format!("{shown} belongs to root and is to belong to nobody: sudo chown nobody {shown}"));
+    give(&folder, 12345);
+    says(&format!(
+        "{shown} belongs to #12345, and this is nobody: run as its owner (`sudo -u '#12345'"
+    ));
+    // Nothing is said of a folder further up, which is not for the database.
+    let done = machine.cts_as_nobody("migrate").db(&folder.join("new/cts.db")).status(77);
+    assert!(!done.err().contains("chown"), "{}", done.err());
 }
 
 #[test]
