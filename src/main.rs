@@ -52,10 +52,13 @@ fn main() -> ExitCode {
 /// Runs a command; returns its exit code.
 fn run(Invocation { command, flags }: &Invocation) -> Result<u8> {
     system::signals::ignore_file_size_signal()?;
-    if let Command::Check { url: Some(url), json, .. } = command {
-        return commands::check::at_url(url, *json);
+    let environment = |name: &str| env::var_os(name);
+    match command {
+        Command::Check { url: Some(url), json, .. } => return commands::check::at_url(url, *json),
+        Command::Check { ready: true, .. } => return commands::ready::run(flags, &environment),
+        _ => {}
     }
-    let config = match (Config::load(flags, &|name| env::var_os(name)), command) {
+    let config = match (Config::load(flags, &environment), command) {
         (Err(error), Command::Doctor { json }) => {
             return doctor::misconfigured(&error, flags.verbosity, *json);
         }

@@ -27,6 +27,8 @@ pub enum Command {
         deep: bool,
         /// Ask the cts that serves this URL instead of opening the database.
         url: Option<String>,
+        /// Only ask the cts at HOST and PORT whether it is ready.
+        ready: bool,
     },
     /// `cts migrate`: bring the schema up to date.
     Migrate {
@@ -189,6 +191,7 @@ fn command(matches: &ArgMatches) -> Result<Command, clap::Error> {
         json: of.get_flag("json"),
         deep: of.get_flag("deep"),
         url: of.get_one("url").cloned(),
+        ready: of.get_flag("ready"),
     };
     let Some((name, own)) = matches.subcommand() else {
         return Ok(if is_check { check(matches) } else { Command::Serve });

@@ -75,11 +75,13 @@ fn listen_flags() -> [Arg; 2] {
     [value("host", "ADDRESS", host), value("port", "PORT", port)]
 }
 
-fn check_flags() -> [Arg; 3] {
+fn check_flags() -> [Arg; 4] {
     [
         switch("json", "Print JSON"),
         switch("deep", "Also check every page, index entry and foreign key"),
         value("url", "URL", "Ask the cts that serves this URL, over HTTP").conflicts_with("deep"),
+        switch("ready", "Ask the cts at HOST and PORT; exit code 0 if it is ready, else 1")
+            .conflicts_with_all(["deep", "json", "url"]),
     ]
 }
 

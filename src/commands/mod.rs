@@ -6,6 +6,7 @@ pub mod backups;
 pub mod check;
 mod drift;
 pub mod migrate;
+pub mod ready;
 pub mod repair;
 pub mod restore;
 pub mod status;

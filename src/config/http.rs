@@ -5,6 +5,7 @@ use crate::config::environment::{EnvironmentReader, invalid};
 use crate::config::setting::{SecretLocation, SettingSource, Sourced};
 use crate::config::{DEFAULT_CONNECTIONS, DEFAULT_HOST, DEFAULT_PORT, Flags};
 use crate::error::Result;
+use crate::system::environment::Environment;
 use crate::system::secret::{Secret, read_secret};
 use crate::system::value::may_contain_password;
 
@@ -17,6 +18,17 @@ pub struct Listen {
     pub port: u16,
     /// Maximum number of connections at once.
     pub connections_max: usize,
+}
+
+impl Listen {
+    /// Reads these settings alone.
+    ///
+    /// # Errors
+    ///
+    /// [`Kind::Config`](crate::error::Kind::Config), with the name of the variable or the flag.
+    pub fn load(flags: &Flags, environment: Environment<'_>) -> Result<Listen> {
+        listen(flags, &EnvironmentReader::new(environment))
+    }
 }
 
 /// HOST, PORT and CTS_HTTP_CONNECTIONS.

@@ -19,9 +19,16 @@ fn no_command_is_serve() {
 
 #[test]
 fn check_takes_its_own_flags() {
-    let check =
-        |json, deep, url: Option<&str>| Command::Check { json, deep, url: url.map(Into::into) };
+    let check = |json, deep, url: Option<&str>| Command::Check {
+        json,
+        deep,
+        url: url.map(Into::into),
+        ready: false,
+    };
     assert_eq!(parsed_command("--check"), check(false, false, None));
+    let ready = Command::Check { json: false, deep: false, url: None, ready: true };
+    assert_eq!(parsed_command("--check --ready"), ready);
+    assert_eq!(parsed_command("check --ready"), ready);
     assert_eq!(parsed_command("--check --json --deep"), check(true, true, None));
     assert_eq!(parsed_command("--check --url http://h"), check(false, false, Some("http://h")));
     assert_eq!(parsed_command("check"), check(false, false, None));

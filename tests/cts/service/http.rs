@@ -85,6 +85,35 @@ fn a_check_creates_nothing_and_changes_no_byte() {
 }
 
 #[test]
+fn a_check_for_a_container_says_only_whether_the_service_is_ready() {
+    let machine = Machine::new();
+    let service = machine.serve().env("HOST", "0.0.0.0").start();
+    let port = service.until_ready().address().port().to_string();
+    let ready = |words: &str| machine.cts(words).env("HOST", "0.0.0.0").env("PORT", &port);
+    let said = ready("--check --ready").success().out();
+    assert_eq!(said, "CTS OK - ready: healthy\n");
+    assert_eq!(ready("check --ready").success().out(), said);
+    // It needs none of the other settings.
+    ready("--check --ready").env("CTS_ADMIN_TOKEN_FILE", "/missing").success();
+
+    machine.sql("DROP TABLE statistics_daily");
+    service.until_status("degraded");
+    ready("--check --ready").success().says(&["CTS OK - ready: degraded: ", "statistics_daily"]);
+    fs::rename(machine.db(), machine.path("away")).unwrap();
+    service.until_status("unhealthy");
+    ready("--check --ready").status(1).says(&["CTS CRITICAL - not ready: unhealthy: "]);
+    fs::rename(machine.path("away"), machine.db()).unwrap();
+    assert_eq!(service.stop().0, Some(0));
+
+    // No fault has the exit code 2, which Docker reserves.
+    ready("--check --ready").status(1).says(&["not ready: 127.0.0.1:", "does not answer"]);
+    for (port, reason) in [("many", "PORT"), ("0", "a free port")] {
+        machine.cts("--check --ready").env("PORT", port).status(1).says(&[reason]);
+    }
+    machine.cts("--check --ready --deep").status(3);
+}
+
+#[test]
 fn orphans_are_found_by_a_deep_check() {
     let machine = Machine::migrated();
     machine.sql(
