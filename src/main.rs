@@ -52,6 +52,7 @@ fn main() -> ExitCode {
 /// Runs a command; returns its exit code.
 fn run(Invocation { command, flags }: &Invocation) -> Result<u8> {
     system::signals::ignore_file_size_signal()?;
+    system::signals::end_first_process()?;
     let environment = |name: &str| env::var_os(name);
     match command {
         Command::Check { url: Some(url), json, .. } => return commands::check::at_url(url, *json),

@@ -4,8 +4,9 @@
 
 use std::fs;
 use std::io;
-use std::sync::Arc;
+use std::process;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -29,6 +30,13 @@ const THIRD_STOP_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Whether the process has nothing left to do but to write its log.
 static IS_WORK_DONE: AtomicBool = AtomicBool::new(false);
+
+/// The id of the first process of a container.
+const FIRST_PROCESS: u32 = 1;
+/// Added to the number of a signal, the exit code that shells and container runtimes give for it.
+const FATAL_SIGNAL: i32 = 128;
+/// Whether a request to stop ends the first process of a container at once.
+static ENDS_FIRST_PROCESS: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 
 /// Announces that the database is closed, and that nothing is left to do but to write the log.
 pub fn announce_work_done() {
@@ -109,6 +117,24 @@ pub fn ignore_file_size_signal() -> Result<()> {
     flag::register(SIGXFSZ, received).map(drop).map_err(cannot_handle)
 }
 
+/// Makes the requests to stop end the process if it is the first one of a container, for which no signal has a
+/// default action (pid_namespaces(7)), until [`watch_signals`] handles them.
+///
+/// # Errors
+///
+/// [`Kind::Io`] if the signals cannot be handled.
+pub fn end_first_process() -> Result<()> {
+    if process::id() != FIRST_PROCESS {
+        return Ok(());
+    }
+    let ends = ENDS_FIRST_PROCESS.get_or_init(|| Arc::new(AtomicBool::new(true)));
+    for signal in STOP_SIGNALS {
+        flag::register_conditional_shutdown(signal, FATAL_SIGNAL + signal, Arc::clone(ends))
+            .map_err(cannot_handle)?;
+    }
+    Ok(())
+}
+
 /// A flag that becomes true at the first request to stop. Further ones are treated as
 /// [`watch_signals`] says.
 ///
@@ -137,6 +163,7 @@ pub fn watch_signals(
     let handled = STOP_SIGNALS.iter().chain(&UNUSED_SIGNALS);
     let hangup_signal = (hangup != HangupMeaning::Ignored).then_some(&SIGHUP);
     let mut signals = Signals::new(handled.chain(hangup_signal)).map_err(cannot_handle)?;
+    ENDS_FIRST_PROCESS.get().iter().for_each(|ends| ends.store(false, Ordering::SeqCst));
     let is_stop = move |signal| {
         STOP_SIGNALS.contains(&signal) || (signal == SIGHUP && hangup == HangupMeaning::Stop)
     };
@@ -191,8 +218,15 @@ fn end_soon(log: Log, second: i32, signals: &mut Signals, is_stop: impl Fn(i32) 
     }
     flush_last_words();
     // The default action of SIGQUIT writes a core file, which would contain passwords.
-    let ends = third.unwrap_or(second);
-    let _ = low_level::emulate_default_handler(if ends == SIGQUIT { SIGTERM } else { ends });
+    let ends = match third.unwrap_or(second) {
+        SIGQUIT => SIGTERM,
+        other => other,
+    };
+    if process::id() == FIRST_PROCESS {
+        // As in `end_first_process`.
+        low_level::exit(FATAL_SIGNAL + ends);
+    }
+    let _ = low_level::emulate_default_handler(ends);
 }
 
 fn cannot_handle(cause: io::Error) -> Error {
