@@ -55,6 +55,13 @@ mkdir "$work/$name/licenses"
 cp /usr/share/common-licenses/{Apache-2.0,LGPL-2.1} "$work/$name/licenses/"
 strip_binary "$for_tar" "$work/$name/cts"
 uname -m >"$work/$name/architecture"
+# What builds an image of the folder as it is: docker looks for a Dockerfile, podman and buildah for a Containerfile.
+cp release/compose.yaml release/cts.container "$work/$name/"
+sed "s/^\(LABEL org.opencontainers.image.version=\).*/\1\"$version\"/" release/Containerfile >"$work/$name/Containerfile"
+ln -s Containerfile "$work/$name/Dockerfile"
+mkdir "$work/release/data"
+tar -C "$work/release" --mtime="@$SOURCE_DATE_EPOCH" --owner=10001 --group=10001 --numeric-owner --mode=0700 \
+    -cf "$work/$name/data.tar" data
 chmod -R u=rwX,go=rX "$work/$name"
 tar -C "$work" --sort=name --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner \
     -cf - "$name" | gzip -9n >"$out/$name.tar.gz"

@@ -10,7 +10,7 @@ needed=(cc:gcc strace:strace sqlite3:sqlite3 systemd-analyze:systemd systemd-sys
     openssl:openssl ipcrm:util-linux setpriv:util-linux systemd-nspawn:systemd-container
     debootstrap:debootstrap strip:binutils dpkg-deb:dpkg dpkg-shlibdeps:dpkg-dev shellcheck:shellcheck lintian:lintian mandoc:mandoc
     curl:curl faketime:faketime restic:restic haproxy:haproxy pgbouncer:pgbouncer node:nodejs
-    prometheus:prometheus promtool:prometheus chromium:chromium chromedriver:chromium-driver)
+    buildah:buildah ip:iproute2 prometheus:prometheus promtool:prometheus chromium:chromium chromedriver:chromium-driver)
 packages=()
 for pair in "${needed[@]}"; do
     PATH="$PATH:/usr/sbin:/sbin" command -v "${pair%%:*}" >/dev/null ||

@@ -34,7 +34,8 @@ pub fn packages() -> Option<PathBuf> {
         }
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("packages");
         let _ = fs::remove_dir_all(&folder);
-        pack(&folder, Path::new(env!("CARGO_BIN_EXE_cts")), VERSION);
+        let for_archive = ProjectCopy::make("cts-static", VERSION).build_static().unwrap();
+        pack(&folder, Path::new(env!("CARGO_BIN_EXE_cts")), &for_archive, VERSION);
         Some(folder)
     });
     if packages.is_none() {
@@ -43,9 +44,10 @@ pub fn packages() -> Option<PathBuf> {
     packages.clone()
 }
 
-fn pack(folder: &Path, cts: &Path, version: &str) {
+fn pack(folder: &Path, for_package: &Path, for_archive: &Path, version: &str) {
     let mut command = Command::new(source("release/pack.sh"));
-    let output = command.arg(folder).args([cts, cts]).arg(version).output().unwrap();
+    let output =
+        command.arg(folder).args([for_package, for_archive]).arg(version).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
@@ -84,7 +86,8 @@ fn the_package_is_installed_upgraded_removed_and_purged() {
     machine.write("/etc/default/cts", "PORT=3100\n");
     machine.ok("systemctl restart cts");
 
-    pack(later.path(), &next(), NEXT);
+    let next = next();
+    pack(later.path(), &next, &next, NEXT);
     let package = fs::read_dir(later.path()).unwrap().map(|entry| entry.unwrap().path());
     let package = package.filter(|path| path.extension().is_some_and(|kind| kind == "deb"));
     machine.put(&package.last().unwrap(), "/root/next.deb");

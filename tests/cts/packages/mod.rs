@@ -1,5 +1,6 @@
 //! The packages in which cts is installed.
 
+pub mod container_image;
 pub mod first_minutes;
 pub mod install;
 pub mod lintian;

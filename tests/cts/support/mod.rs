@@ -8,6 +8,7 @@ pub mod cluster;
 pub mod container;
 pub mod disk;
 pub mod harness;
+pub mod image;
 pub mod kills;
 pub mod manifest;
 pub mod older_databases;

@@ -58,14 +58,24 @@ impl ProjectCopy {
 
     /// Builds the copy with the features of this build. Returns the binary, or cargo's output.
     pub fn build(&self) -> Result<PathBuf, String> {
+        self.build_with(&[])
+    }
+
+    /// Builds the copy as a static binary. The dependencies are those of this build, which the linker takes as well.
+    pub fn build_static(&self) -> Result<PathBuf, String> {
+        self.build_with(&["--", "-C", "target-feature=+crt-static"])
+    }
+
+    /// Builds the copy with these arguments of `cargo rustc`, which reach the compiler for the binary alone.
+    fn build_with(&self, arguments: &[&str]) -> Result<PathBuf, String> {
         let target = Path::new(env!("CARGO_BIN_EXE_cts")).ancestors().nth(2).unwrap();
         let mut command = Command::new(env!("CARGO"));
-        command.args(["build", "--offline", "--locked", "--bin", self.name, "--target-dir"]);
+        command.args(["rustc", "--offline", "--locked", "--bin", self.name, "--target-dir"]);
         command.arg(target).current_dir(&self.folder);
         if cfg!(feature = "postgres") {
             command.args(["--features", "postgres"]);
         }
-        let output = command.output().unwrap();
+        let output = command.args(arguments).output().unwrap();
         if output.status.success() {
             Ok(target.join("debug").join(self.name))
         } else {
