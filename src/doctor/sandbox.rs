@@ -16,6 +16,8 @@ pub struct Sandbox {
     pub private_tmp: String,
     /// `ReadWritePaths=`.
     pub read_write_paths: String,
+    /// `InaccessiblePaths=`.
+    pub inaccessible_paths: String,
 }
 
 /// What keeps the service from writing below a folder.
@@ -25,6 +27,8 @@ enum Barrier {
     PrivateTmp,
     /// It may not enter homes.
     ProtectHome,
+    /// The folder is hidden from it.
+    InaccessiblePaths,
     /// The folder is read-only for it.
     ProtectSystem,
 }
@@ -46,6 +50,10 @@ impl Sandbox {
             Some(Barrier::ProtectHome) => bad(
                 format!("cts.service may not enter {folder} (ProtectHome=)"),
                 "move the database, or set ProtectHome=no: systemctl edit cts".into(),
+            ),
+            Some(Barrier::InaccessiblePaths) => bad(
+                format!("cts.service may not enter {folder} (InaccessiblePaths=)"),
+                "move the database, or systemctl edit cts: [Service] InaccessiblePaths=".into(),
             ),
             Some(Barrier::ProtectSystem) => bad(
                 format!("cts.service may not write {folder} ({})", self.protection()),
@@ -69,6 +77,10 @@ impl Sandbox {
             Barrier::ProtectHome => {
                 (format!("cts.service may not enter {folder} (ProtectHome=)"), elsewhere.into())
             }
+            Barrier::InaccessiblePaths => (
+                format!("cts.service may not enter {folder} (InaccessiblePaths=)"),
+                elsewhere.into(),
+            ),
             Barrier::ProtectSystem => (
                 format!("cts.service may not write {folder} ({})", self.protection()),
                 format!("systemctl edit cts: [Service] ReadWritePaths=-{folder}"),
@@ -84,10 +96,11 @@ impl Sandbox {
 
     fn barrier(&self, path: &Path) -> Option<Barrier> {
         let below = |folders: &[&str]| folders.iter().any(|folder| path.starts_with(folder));
-        let paths = self.read_write_paths.split_whitespace();
-        let is_named = paths
-            .map(|given| given.trim_start_matches(['-', '+']))
-            .any(|given| path.starts_with(given));
+        let is_in = |paths: &str| {
+            let mut paths = paths.split_whitespace();
+            paths.any(|given| path.starts_with(given.trim_start_matches(['-', '+'])))
+        };
+        let is_named = is_in(&self.read_write_paths);
         if !matches!(self.private_tmp.as_str(), "" | "no") && below(&["/tmp", "/var/tmp"]) {
             return Some(Barrier::PrivateTmp);
         }
@@ -95,6 +108,9 @@ impl Sandbox {
         let is_home_readable = matches!(self.protect_home.as_str(), "" | "no");
         if is_home && !is_home_readable && !(self.protect_home == "read-only" && is_named) {
             return Some(Barrier::ProtectHome);
+        }
+        if is_in(&self.inaccessible_paths) {
+            return Some(Barrier::InaccessiblePaths);
         }
         let is_protected = match self.protect_system.as_str() {
             "strict" => !below(&["/dev", "/proc", "/sys"]),
@@ -118,6 +134,7 @@ mod tests {
             protect_home: "yes".into(),
             private_tmp: "yes".into(),
             read_write_paths: "-/data".into(),
+            inaccessible_paths: "-/dev/shm -/run/dbus".into(),
         };
         let remedy = |sandbox: &Sandbox, path: &str| sandbox.examine(Path::new(path)).remedy;
         assert_eq!(remedy(&shipped, "/data/cts.db"), None);
@@ -126,6 +143,7 @@ mod tests {
             ("/data2/cts.db", "ReadWritePaths=-/data2"),
             ("/home/u/cts.db", "ProtectHome=no"),
             ("/tmp/cts.db", "another folder"),
+            ("/dev/shm/cts.db", "InaccessiblePaths="),
         ] {
             assert!(remedy(&shipped, path).is_some_and(|remedy| remedy.contains(part)), "{path}");
         }
@@ -134,6 +152,7 @@ mod tests {
             ("/mnt/usb", "ReadWritePaths=-/mnt/usb"),
             ("/home/u/backups", "CTS_BACKUP_DIR"),
             ("/tmp/backups", "CTS_BACKUP_DIR"),
+            ("/dev/shm/backups", "CTS_BACKUP_DIR"),
         ] {
             let found = shipped.examine_backups(Path::new(folder)).unwrap();
             assert_eq!(found.grade, Grade::Attention);

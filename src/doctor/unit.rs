@@ -13,7 +13,7 @@ const UNIT: &str = "cts.service";
 /// The exposure level (`systemd-analyze security`) that the shipped unit does not exceed.
 const EXPOSURE_MAX: f32 = 2.0;
 const PROPERTIES: &str = "--property=LoadState,FragmentPath,UnitFileState,ActiveState,Result,\
-NRestarts,User,NeedDaemonReload,ProtectSystem,ProtectHome,PrivateTmp,ReadWritePaths";
+NRestarts,User,NeedDaemonReload,ProtectSystem,ProtectHome,PrivateTmp,ReadWritePaths,InaccessiblePaths";
 
 /// What the examination of the unit found.
 #[derive(Default)]
@@ -117,6 +117,7 @@ fn judge(output: &str) -> UnitExamination {
         protect_home: property("ProtectHome"),
         private_tmp: property("PrivateTmp"),
         read_write_paths: property("ReadWritePaths"),
+        inaccessible_paths: property("InaccessiblePaths"),
     };
     UnitExamination { findings, user: user.map(String::from), sandbox: Some(sandbox) }
 }

@@ -8,6 +8,7 @@ use std::process::Command;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::under_systemd::{installed, installed_with};
+use super::unit_files::documented_drop_ins;
 use crate::support::container::{Container, Debian};
 use crate::support::harness::{Machine, await_that, is_root};
 use crate::support::project::source;
@@ -198,6 +199,56 @@ fn who_has_taken_over_the_process_can_write_the_database_and_nothing_else() {
         // Any port may be listened on. That no other kind is bound is not tried: a container has no BPF.
         let tcp = bound("AF_INET, SOCK_STREAM", "0");
         assert!(succeeds_inside(&machine, &tcp), "{debian:?}");
+    }
+}
+
+/// The sandbox does not stand in the way of what the pages tell an operator to set.
+#[test]
+#[ignore = "sweep"]
+fn another_port_disk_or_folder_of_backups_works_in_the_sandbox() {
+    let unit = fs::read_to_string(source("systemd/cts.service")).unwrap();
+    let drop_ins = documented_drop_ins(&unit);
+    for debian in Debian::ALL {
+        let Some(machine) = installed_with(|plan| plan.on(debian)) else { continue };
+        for (port, shown) in [("8123", "serving on 127.0.0.1:8123"), ("0", "serving on 127.0.0.1:")]
+        {
+            machine.write("/etc/default/cts", &format!("PORT={port}\n"));
+            machine.ok("systemctl restart cts");
+            assert!(
+                machine.show("StatusText").starts_with(shown),
+                "{}",
+                machine.show("StatusText")
+            );
+        }
+        machine.ok("systemctl stop cts; rm /etc/default/cts");
+        // Drop-ins 3 and 6, with disks of memory. Without its disk, cts does not start.
+        machine.drop_in(&drop_ins[2]);
+        assert!(!machine.sh("systemctl start cts").0.status.success());
+        for (folder, name) in [("/data", "data.mount"), ("/mnt/backup", "mnt-backup.mount")] {
+            let mount = format!(
+                "[Mount]\nWhat=tmpfs\nWhere={folder}\nType=tmpfs\nOptions=mode=700,uid=cts,gid=cts\n"
+            );
+            machine.write(&format!("/etc/systemd/system/{name}"), &mount);
+        }
+        machine.write("/etc/systemd/system/cts.service.d/backups.conf", &drop_ins[5]);
+        machine.ok("systemctl daemon-reload; systemctl start cts mnt-backup.mount");
+        machine.ok("install -d -o cts -g cts /mnt/backup/cts");
+        machine.drop_in(&format!("{}[Service]\nEnvironment=CTS_BACKUP_EVERY=1s\n", drop_ins[2]));
+        machine.ok("systemctl restart cts");
+        await_that("a backup on the other disk", || {
+            machine.sh("test -e /mnt/backup/cts/last-success").0.status.success()
+        });
+        machine.ok("systemctl stop cts; rm -r /etc/systemd/system/cts.service.d");
+        // What the sandbox does not permit is said, with what to do.
+        machine.write("/etc/default/cts", "SQLITE_DB_PATH=/dev/shm/cts.db\n");
+        machine.ok("systemctl daemon-reload");
+        assert!(!machine.sh("systemctl start cts").0.status.success());
+        assert_eq!(machine.show("ExecMainStatus"), "77", "{}", machine.journal(""));
+        let found = machine.sh("runuser -u cts -- cts doctor").out();
+        assert!(
+            found.contains("cts.service may not enter /dev/shm (InaccessiblePaths=)"),
+            "{found}"
+        );
     }
 }
 

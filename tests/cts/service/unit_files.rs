@@ -356,7 +356,7 @@ impl StagedRoot {
 
 /// The drop-ins in the last comment of the unit, each as the text of a file. Their lines are
 /// indented by six spaces.
-fn documented_drop_ins(unit: &str) -> Vec<String> {
+pub fn documented_drop_ins(unit: &str) -> Vec<String> {
     let (_, comment) = unit.split_once("\n# Drop-ins").expect("a comment on drop-ins");
     let mut drop_ins: Vec<String> = Vec::new();
     let mut inside = false;
