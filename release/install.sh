@@ -73,19 +73,19 @@ put() {
     mkdir -p "$(dirname "$3")"
     install -m "$1" "$2" "$3.new"
     mv -f "$3.new" "$3"
-    say "  $3"
 }
 
 install_all() {
     check_for_install
     start=
     if [ -e /usr/bin/cts ]; then
-        say "Upgrading $(/usr/bin/cts -V) to $version:"
+        say "Upgrading $(/usr/bin/cts -V) to $version"
     else
-        say "Installing $version:"
+        say "Installing $version"
         start=--start
     fi
     put 755 "$here/upgrade.sh" /usr/lib/cts/upgrade
+    put 755 "$here/summary.sh" /usr/lib/cts/summary
     put 644 "$here/systemd/cts.service" $units/cts.service
     put 644 "$here/systemd/cts-recover.service" $units/cts-recover.service
     put 644 "$here/systemd/cts.socket" $units/cts.socket
@@ -104,20 +104,13 @@ install_all() {
     install -m 644 "$here"/licenses/* "$doc/licenses"
     install -m 644 "$here"/docs/*.md "$here"/docs/*.png "$doc/docs"
     install -m 644 "$here"/monitoring/* "$doc/monitoring"
-    say "  $doc"
-    if [ -e /etc/default/cts ]; then
-        say "  /etc/default/cts is kept as it is"
-    else
-        put 644 "$here/default" /etc/default/cts
-    fi
+    [ -e /etc/default/cts ] || put 644 "$here/default" /etc/default/cts
     systemd-sysusers cts.conf
     systemd-tmpfiles --create cts.conf
     systemctl daemon-reload
     # What the operator has disabled or stopped stays so.
     [ -z "$start" ] || systemctl --quiet enable cts.service
-    say "  /usr/bin/cts"
-    /usr/lib/cts/upgrade try $start "$here/cts" || exit
-    say "Settings: /etc/default/cts. Log: journalctl -u cts"
+    /usr/lib/cts/upgrade try $start "$here/cts"
 }
 
 uninstall() {

@@ -48,7 +48,7 @@ mv "$work/deb"/*.deb "$out/"
 
 name=cts-$version-linux-$(uname -m)
 mkdir -p "$work/$name/completions"
-cd release && cp install.sh upgrade.sh default "$work/$name/" && cd ..
+cd release && cp install.sh upgrade.sh summary.sh default "$work/$name/" && cd ..
 cp -r systemd docs release/monitoring ./*.md LICENSE "$pages"/{copyright,cts.1} "$work/$name/"
 cp "$pages"/{cts.bash,cts.fish,_cts} "$work/$name/completions/"
 mkdir "$work/$name/licenses"

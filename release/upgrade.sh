@@ -109,7 +109,7 @@ is_healthy() {
     address=${address#serving on }
     port=${address##*:}
     case $address in 0.0.0.0:* | "[::]":*) address=127.0.0.1:$port ;; esac
-    health=$("$live" --check --url "http://$address" 2>&1) || [ $? -eq 1 ]
+    "$live" --check --url "http://$address" >/dev/null 2>&1 || [ $? -eq 1 ]
 }
 
 # The log lines of one run of the service, and of no other.
@@ -284,7 +284,7 @@ try() {
     [ -z "${1:-}" ] || [ -e "$live" ] || copy "$1" "$live" || exit 1
     if ! has_systemd; then
         [ -z "${1:-}" ] || copy "$1" "$live" || exit 1
-        finish
+        conclude
         return
     fi
     sweep
@@ -338,26 +338,35 @@ is_forbidden() {
     [ $? -eq 101 ]
 }
 
+# Ends an upgrade, or a first installation, and says what there is now.
+conclude() {
+    before='' backup=
+    [ ! -e "$unfinished" ] || { before=$("$previous" -V) && backup=$(noted backup); }
+    finish
+    "$lib/summary" "$before" "$backup" || warn "$live is in place, but the state of the service cannot be summed up"
+    return 0
+}
+
 activate() {
     was=$(cat "$run/state")
     case $was in stopped | masked) ;; *) ! is_forbidden || was=forbidden ;; esac
     case $was in
     forbidden)
-        finish && say "policy-rc.d forbids starting services here, so the service was left as it is; systemctl restart cts starts the new cts."
+        say "policy-rc.d forbids starting services here, so the service was left as it is; systemctl restart cts starts the new cts."
+        conclude
         return
         ;;
-    stopped | masked) finish && say "The service is $was and was left so; systemctl start cts starts it." && return ;;
+    stopped | masked) conclude && return ;;
     waiting)
         systemctl --no-block restart cts.service
-        finish
-        say "cts was waiting for something and is started anew; journalctl -u cts says what it waits for."
+        conclude
         return
         ;;
     esac
     restart
     case $? in
-    0) if is_healthy || [ -e "$run/unwell" ]; then say "$health" && finish && return 0; fi ;;
-    2) finish && say "cts still waits for something; journalctl -u cts says for what." && return 0 ;;
+    0) if is_healthy || [ -e "$run/unwell" ]; then conclude && return 0; fi ;;
+    2) conclude && return 0 ;;
     esac
     show_log "$(property InvocationID)"
     if [ "$was" = running ] && [ -e "$unfinished" ]; then go_back; fi

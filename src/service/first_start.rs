@@ -29,7 +29,7 @@ impl FirstStart<'_> {
         let user = users::name(geteuid().as_raw());
         let location = &identity.location;
         let open = match identity.backend {
-            Backend::Sqlite => format!("open {location} as the user {user}, as cts does"),
+            Backend::Sqlite => format!("open {location} as the user {user}"),
             Backend::Postgresql => format!("connect to {location}, each with a login of its own"),
         };
         [

@@ -92,7 +92,12 @@ fn the_package_is_installed_upgraded_removed_and_purged() {
     let package = package.filter(|path| path.extension().is_some_and(|kind| kind == "deb"));
     machine.put(&package.last().unwrap(), "/root/next.deb");
     let before = machine.show("MainPID");
-    machine.ok("dpkg -i /root/next.deb");
+    let said = machine.ok("dpkg -i /root/next.deb");
+    let was = format!("cts {VERSION} was replaced by cts {NEXT}. It runs now and at every boot.");
+    assert!(said.contains(&was) && said.contains("072_nickname.sql applied"), "{said}");
+    let backup = said.lines().find_map(|line| line.trim().strip_prefix("Backup "));
+    let backup = backup.and_then(|rest| rest.trim().strip_suffix(", made before")).unwrap();
+    machine.ok(&format!("sudo -u cts cts backup --verify {backup}"));
     assert_ne!(machine.show("MainPID"), before);
     assert_eq!(machine.show("StatusText"), "serving on 127.0.0.1:3100");
     assert_eq!(machine.ok("cts -V"), format!("cts {NEXT}"));
@@ -161,14 +166,20 @@ fn the_script_installs_upgrades_and_uninstalls() {
     machine.ok("mv /root/right /root/cts/architecture");
 
     let said = machine.ok(install);
-    assert!(said.starts_with("Installing cts ") && said.contains("CTS OK"), "{said}");
+    assert!(
+        said.starts_with("Installing cts ") && said.contains("It runs now and at every boot."),
+        "{said}"
+    );
     assert_eq!(machine.ok("systemctl is-enabled cts; systemctl is-active cts"), "enabled\nactive");
     machine.ok(ADD_USER);
     machine.write("/etc/default/cts", "PORT=3100\n");
     machine.ok("cd /usr/share/doc/cts; test -s README.md; test -s docs/install.md; \
          test -s monitoring/alerts.yml; test -s monitoring/alerts_test.yml; test -s monitoring/dashboard.json");
     let said = machine.ok(install);
-    assert!(said.starts_with("Upgrading cts ") && said.contains("CTS OK"), "{said}");
+    assert!(
+        said.starts_with("Upgrading cts ") && said.contains("It runs now and at every boot."),
+        "{said}"
+    );
     assert_eq!(machine.ok(LIVE), "200");
     // A service that runs is not restarted with settings that it would refuse.
     machine.write("/etc/default/cts", "PORT=much\n");
@@ -183,6 +194,6 @@ fn the_script_installs_upgrades_and_uninstalls() {
     assert!(!machine.sh("test -e /usr/share/doc/cts").0.status.success());
     assert_eq!(machine.ok("systemctl list-units --all --plain --no-legend 'cts*' || true"), "");
     let again = machine.ok(&format!("rm /etc/default/cts; {install}"));
-    assert!(again.contains("CTS OK"), "{again}");
+    assert!(again.contains("It runs now"), "{again}");
     assert_eq!(machine.ok(KEPT), "1");
 }
