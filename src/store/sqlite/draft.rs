@@ -21,7 +21,7 @@ use super::error::from_sqlite;
 use super::file::{self, FileContent, folder_of};
 use super::file_error::{cannot_create, cannot_write};
 use super::file_system::refuse_network;
-use super::storage::{NEW_DATABASE_BYTES, SIDE_FILES_BYTES};
+use super::storage::{NEW_DATABASE_BYTES, side_files_bytes};
 use super::{FileAccess, Sqlite, permissions};
 use crate::error::{Result, StateLeft};
 use crate::store::{Store, WaitPolicy};
@@ -81,7 +81,7 @@ pub fn prove_creatable(path: &Path, access: FileAccess) -> Result<()> {
         let refuse = |e: Errno| cannot_create(path, "the file", &e.into());
         return rustix::fs::access(folder, wanted).map_err(refuse);
     };
-    let needed = NEW_DATABASE_BYTES / 2 + SIDE_FILES_BYTES;
+    let needed = NEW_DATABASE_BYTES / 2 + side_files_bytes();
     match fallocate(&file, FallocateFlags::empty(), 0, needed) {
         Ok(()) | Err(Errno::OPNOTSUPP) => Ok(()),
         Err(e) => Err(cannot_write(path, Some(needed), &e.into())),
@@ -120,7 +120,7 @@ fn publish(store: &mut Sqlite, mut file: File) -> Result<bool> {
     let data = store.conn.serialize(MAIN_DB).map_err(|e| from_sqlite(path, &e))?;
     let mut bytes = data.to_vec();
     file::set_wal(&mut bytes);
-    let needed = bytes.len() as u64 + SIDE_FILES_BYTES;
+    let needed = bytes.len() as u64 + side_files_bytes();
     file.write_all(&bytes)
         .and_then(|()| file.sync_all())
         .map_err(|e| cannot_write(path, Some(needed), &e))?;

@@ -18,8 +18,12 @@ use crate::system::users;
 /// Bytes on the disk that a new database needs, its journal included: twice its measured size.
 pub const NEW_DATABASE_BYTES: u64 = 2 << 20;
 
-/// Bytes on the disk that the shared memory and one page of the WAL need.
-pub const SIDE_FILES_BYTES: u64 = 64 << 10;
+/// Bytes on the disk that the first frames of the WAL need.
+const WAL_START_BYTES: u64 = 32 << 10;
+
+/// Bytes of the shared memory as it is created. Where a page of memory is larger, as in some kernels for ARM, it is one
+/// page: no less can be mapped. (`unixShmRegionPerMap` in os_unix.c)
+const SHARED_MEMORY_BYTES: u64 = 32 << 10;
 
 /// A disk with more free bytes than this many times those that a run needs was not full.
 const PLENTY_FACTOR: u64 = 8;
@@ -142,9 +146,14 @@ pub fn has_no_inode(path: &Path) -> bool {
     storage_status(path, None).free_inodes == Some(0)
 }
 
+/// Bytes on the disk that the shared memory and the first frames of the WAL need.
+pub fn side_files_bytes() -> u64 {
+    SHARED_MEMORY_BYTES.max(rustix::param::page_size() as u64) + WAL_START_BYTES
+}
+
 /// Whether the disk has no space left for the side files of a database.
 pub fn is_full(path: &Path) -> bool {
-    free_bytes(path).is_some_and(|free| free < SIDE_FILES_BYTES)
+    free_bytes(path).is_some_and(|free| free < side_files_bytes())
 }
 
 /// Whether there are far more bytes free than a run may need.

@@ -290,7 +290,7 @@ fn read_frame_headers(
 ) -> io::Result<Frames> {
     let mut frame = vec![0; FRAME_HEADER_BYTES + page_bytes];
     let frame_bytes = frame.len();
-    let offset_of = |position: usize| HEADER_BYTES + (position * frame_bytes) as u64;
+    let offset_of = |position: usize| HEADER_BYTES + position as u64 * frame_bytes as u64;
     let mut headers: Vec<FrameHeader> = Vec::new();
     let mut bytes = [0; FRAME_HEADER_BYTES];
     while let Some(header) = read_at(file, &mut bytes, offset_of(headers.len()))?
