@@ -22,8 +22,11 @@ check() {
 
 check_for_install() {
     machine=$(uname -m)
-    [ "$machine" = "$(cat "$here/architecture")" ] ||
-        fail "this cts is for $(cat "$here/architecture") machines, and this machine is $machine"
+    built_for=$(cat "$here/architecture")
+    case " $built_for " in
+    *" $machine "*) ;;
+    *) fail "this cts is for $built_for machines, and this machine is $machine" ;;
+    esac
     version=$("$here/cts" -V) || fail "$here/cts does not run on this machine"
     for folder in /usr /data; do
         [ -e "$folder" ] || folder=/
@@ -100,7 +103,7 @@ install_all() {
     mkdir -p "$doc/docs" "$doc/examples" "$doc/litestream" "$doc/monitoring" "$doc/licenses"
     install -m 644 "$here"/systemd/cts-offsite.* "$doc/examples"
     install -m 644 "$here"/systemd/litestream.* "$doc/litestream"
-    install -m 644 "$here"/*.md "$here/copyright" "$doc"
+    install -m 644 "$here"/*.md "$here/copyright" "$here/sbom.cdx.json" "$doc"
     install -m 644 "$here"/licenses/* "$doc/licenses"
     install -m 644 "$here"/docs/*.md "$here"/docs/*.png "$doc/docs"
     install -m 644 "$here"/monitoring/* "$doc/monitoring"

@@ -17,6 +17,12 @@ for pair in "${needed[@]}"; do
         [[ " ${packages[*]} " == *" ${pair##*:} "* ]] || packages+=("${pair##*:}")
 done
 [ -e /usr/include/stdio.h ] || packages+=(libc6-dev)
+# The release for arm64, and the emulation of such a machine in which it runs. (On such a machine, nothing is emulated.)
+if [ "$(uname -m)" != aarch64 ]; then
+    command -v aarch64-linux-gnu-gcc >/dev/null || packages+=(gcc-aarch64-linux-gnu)
+    [ -e /usr/aarch64-linux-gnu/lib/libc.a ] || packages+=(libc6-dev-arm64-cross)
+fi
+command -v qemu-aarch64-static >/dev/null || packages+=(qemu-user-static)
 compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || command -v initdb >/dev/null ||
     packages+=(postgresql)
 as_root=()
@@ -71,6 +77,11 @@ not_tried() {
 # The packages are tried where they can be made.
 cargo deb --version >/dev/null 2>&1 || cargo install --quiet --locked cargo-deb ||
     not_tried "cargo-deb cannot be installed"
+
+# The release for arm64 is tried where Rust's library for it is there.
+arm64=$(rustc --print sysroot)/lib/rustlib/aarch64-unknown-linux-gnu
+[ -d "$arm64" ] || rustup --quiet target add "${arm64##*/}" ||
+    not_tried "Rust's library for arm64 cannot be installed"
 
 # The trading program in Node is tried where npm is installed. Its SQLite is compiled for it, once for this machine.
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/cts
