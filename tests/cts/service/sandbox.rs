@@ -180,26 +180,63 @@ fn restic_works_in_the_sandbox_of_its_unit() {
     assert!(found.contains("RESTIC_PASSWORD in /etc/cts/offsite, mode 0644"), "{found}");
 }
 
+/// Machines with cts and another program of its user, whose secrets somebody may want.
+fn beside_a_trader(debian: Debian) -> Option<Container> {
+    let machine = installed_with(|plan| {
+        let unit = "cts-offsite.service";
+        let from = source(&format!("systemd/{unit}"));
+        plan.on(debian).with(from, &format!("/usr/lib/systemd/system/{unit}"))
+    })?;
+    machine.ok("systemctl start cts; mkdir -p /srv/trader /home/u /etc/cts; echo x >/home/u/x");
+    machine.ok("echo secret >/srv/trader/key; echo x >/dev/shm/prices; chown -R cts: /srv/trader /dev/shm/prices");
+    machine.ok("systemd-run -q --unit=trader -p User=cts --setenv=KEY=secret sleep 600");
+    machine.ok("systemctl show -P MainPID trader >/run/trader.pid; touch /etc/cts/offsite");
+    Some(machine)
+}
+
+/// The tries that succeed though they must be refused.
+fn possible(machine: &Container) -> Vec<String> {
+    refused().into_iter().filter(|tried| succeeds_inside(machine, tried)).collect()
+}
+
 #[test]
 #[ignore = "sweep"]
 fn who_has_taken_over_the_process_can_write_the_database_and_nothing_else() {
     for debian in Debian::ALL {
-        let Some(machine) = installed_with(|plan| plan.on(debian)) else { continue };
-        machine.ok("systemctl start cts; mkdir -p /srv/trader /home/u; echo x >/home/u/x");
-        machine.ok("echo secret >/srv/trader/key; echo x >/dev/shm/prices; chown -R cts: /srv/trader /dev/shm/prices");
-        machine.ok("systemd-run -q --unit=trader -p User=cts --setenv=KEY=secret sleep 600");
-        machine.ok("systemctl show -P MainPID trader >/run/trader.pid");
+        let Some(machine) = beside_a_trader(debian) else { continue };
         make_intruder(&machine, "cts.service");
         for needed in NEEDED {
             assert!(succeeds_inside(&machine, needed), "{needed}\n{}", machine.journal(""));
         }
-        let possible: Vec<String> =
-            refused().into_iter().filter(|tried| succeeds_inside(&machine, tried)).collect();
-        assert!(possible.is_empty(), "{debian:?}: {possible:#?}");
+        assert_eq!(possible(&machine), [""; 0], "{debian:?}");
         // Any port may be listened on. That no other kind is bound is not tried: a container has no BPF.
         let tcp = bound("AF_INET, SOCK_STREAM", "0");
         assert!(succeeds_inside(&machine, &tcp), "{debian:?}");
     }
+}
+
+#[test]
+#[ignore = "sweep"]
+fn who_has_taken_over_the_copy_off_the_machine_can_read_the_backups_and_write_nothing() {
+    let Some(machine) = beside_a_trader(Debian::Bookworm) else { return };
+    machine.ok("runuser -u cts -- cts backup");
+    make_intruder(&machine, "cts-offsite.service");
+    assert!(succeeds_inside(
+        &machine,
+        "cat /data/backups/* >/dev/null; echo x >/var/cache/cts-offsite/x"
+    ));
+    let mut possible = possible(&machine);
+    let more = [
+        "echo x >/data/x",
+        "echo x >>/data/cts.db",
+        "cat /proc/1/comm",
+        "cat /proc/locks",
+        "kill -0 $(cat /run/trader.pid)",
+    ];
+    possible.extend(
+        more.into_iter().filter(|tried| succeeds_inside(&machine, tried)).map(str::to_string),
+    );
+    assert_eq!(possible, [""; 0]);
 }
 
 /// The sandbox does not stand in the way of what the pages tell an operator to set.
