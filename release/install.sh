@@ -33,11 +33,7 @@ check_for_install() {
         free=$(df -Pk "$folder" | { read -r _; read -r _ _ _ free _; echo "$free"; })
         [ "$free" -ge 65536 ] || fail "less than 64 MiB are free in $folder"
     done
-    if [ -z "${CTS_ANY_DATA:-}" ] && [ -d /data ] && [ ! -e /data/cts.db ] && [ -n "$(ls -A /data)" ]; then
-        owner=$(stat -c %U /data)
-        [ "$owner" = cts ] ||
-            fail "/data is in use by $owner, and its owner would become the user cts. Set another directory in /etc/tmpfiles.d/cts.conf, SQLITE_DB_PATH and a drop-in with ReadWritePaths=, then run this with CTS_ANY_DATA=1"
-    fi
+    [ -e /usr/bin/cts ] || "$here/folder.sh" --check || exit
     if ! is_ours_running; then
         port=$(setting PORT 3000)
         ! is_taken "$port" || fail "another program listens on port $port; set PORT in /etc/default/cts"
@@ -88,6 +84,7 @@ install_all() {
         start=--start
     fi
     put 755 "$here/upgrade.sh" /usr/lib/cts/upgrade
+    put 755 "$here/folder.sh" /usr/lib/cts/folder
     put 755 "$here/summary.sh" /usr/lib/cts/summary
     put 644 "$here/systemd/cts.service" $units/cts.service
     put 644 "$here/systemd/cts-recover.service" $units/cts-recover.service
@@ -108,8 +105,7 @@ install_all() {
     install -m 644 "$here"/docs/*.md "$here"/docs/*.png "$doc/docs"
     install -m 644 "$here"/monitoring/* "$doc/monitoring"
     [ -e /etc/default/cts ] || put 644 "$here/default" /etc/default/cts
-    systemd-sysusers cts.conf
-    systemd-tmpfiles --create cts.conf
+    /usr/lib/cts/folder ${start:+--new}
     systemctl daemon-reload
     # What the operator has disabled or stopped stays so.
     [ -z "$start" ] || systemctl --quiet enable cts.service

@@ -91,7 +91,7 @@ mv "$work/deb/$deb" "$out/"
 
 name=cts-$version-linux-$machine
 mkdir -p "$work/$name/completions"
-cd release && cp install.sh upgrade.sh summary.sh default "$work/$name/" && cd ..
+cd release && cp install.sh upgrade.sh summary.sh folder.sh default "$work/$name/" && cd ..
 cp -r systemd docs release/monitoring ./*.md LICENSE "$pages"/{copyright,cts.1} "$work/sbom.cdx.json" "$work/$name/"
 cp "$pages"/{cts.bash,cts.fish,_cts} "$work/$name/completions/"
 mkdir "$work/$name/licenses"

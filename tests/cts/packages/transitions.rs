@@ -237,7 +237,7 @@ const TRANSITIONS: &[Transition] = &[
 
 /// A machine with the variants in `/variants`.
 fn machine(variants: &Variants) -> Option<Container> {
-    ContainerPlan::bare().with(variants.folder.path().to_path_buf(), "/variants").boot()
+    ContainerPlan::bare().with(variants.folder.clone(), "/variants").boot()
 }
 
 fn expect(machine: &Container, transition: &Transition) {

@@ -5,29 +5,35 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Once;
 
 use tempfile::TempDir;
 
 use super::install::packages;
 
-/// What `Variants::folder` has after `Variants::make`: `present.deb` of version 3.1.0, and others.
+/// The variants, in `Variants::folder`: each a `NAME.deb`.
 pub struct Variants {
     base: PathBuf,
-    pub folder: TempDir,
+    pub folder: PathBuf,
 }
 
 impl Variants {
-    /// The present version, and an older and a later one with the same schema. `None` where no
-    /// package can be made.
+    /// `present.deb` of version 3.1.0, `older.deb` and `later.deb` with the same schema; made once in a
+    /// run. `None` where no package can be made.
     pub fn make() -> Option<Variants> {
-        let packages = packages()?;
-        let package = fs::read_dir(packages).unwrap().map(|entry| entry.unwrap().path());
+        static MADE: Once = Once::new();
+        let package = fs::read_dir(packages()?).unwrap().map(|entry| entry.unwrap().path());
         let base = package.filter(|path| path.extension().is_some_and(|kind| kind == "deb"));
         let base = base.last().expect("the packed .deb");
-        let variants = Variants { base, folder: TempDir::new().unwrap() };
-        for (name, version) in [("older", "3.0.9"), ("present", "3.1.0"), ("later", "3.1.1")] {
-            variants.add(name, version, |_| ());
-        }
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("variants");
+        let variants = Variants { base, folder };
+        MADE.call_once(|| {
+            let _ = fs::remove_dir_all(&variants.folder);
+            fs::create_dir(&variants.folder).unwrap();
+            for (name, version) in [("older", "3.0.9"), ("present", "3.1.0"), ("later", "3.1.1")] {
+                variants.add(name, version, |_| ());
+            }
+        });
         Some(variants)
     }
 
@@ -63,7 +69,7 @@ impl Variants {
         };
         fs::write(&control, text.lines().map(line).collect::<String>()).unwrap();
         fs::set_permissions(tree.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        let to = self.folder.path().join(format!("{name}.deb"));
+        let to = self.folder.join(format!("{name}.deb"));
         let mut build = Command::new("dpkg-deb");
         run(build.args(["--root-owner-group", "-Zgzip", "-z1", "-b"]).args([tree.path(), &to]));
     }
