@@ -28,6 +28,11 @@ impl HttpAccess {
         host::is_address_or_localhost(host) || host::name(host).is_some_and(is_allowed)
     }
 
+    /// Whether administrative paths answer nobody before a token is set: other machines can reach the listener.
+    pub fn lacks_token(&self) -> bool {
+        self.admin_token.is_none() && !self.is_loopback
+    }
+
     /// Why a request for an administrative path is refused; `None` if it is allowed. `authorization` is
     /// the header of that name.
     pub fn refuse_admin(&self, authorization: Option<&str>) -> Option<Reply> {

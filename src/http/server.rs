@@ -24,6 +24,8 @@ use crate::system::log::Log;
 pub struct HttpServer {
     gate: Gate,
     address: SocketAddr,
+    /// Whether the status page answers nobody before a token is set.
+    pub lacks_token: bool,
 }
 
 impl HttpServer {
@@ -49,10 +51,11 @@ impl HttpServer {
             allowed_hosts: config.allowed_hosts.clone(),
             is_loopback: address.ip().is_loopback(),
         };
+        let lacks_token = access.lacks_token();
         let responder =
             SourceResponder { access, source, refusals: RefusalLog::new(log), counters };
         let gate = Gate::open(listener, config.listen.connections_max, Box::new(responder))?;
-        Ok(HttpServer { gate, address })
+        Ok(HttpServer { gate, address, lacks_token })
     }
 
     /// The address that the server listens on.

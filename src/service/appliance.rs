@@ -117,6 +117,7 @@ impl Appliance {
             let first_start = FirstStart {
                 command: invocation::command(),
                 address: self.server.address(),
+                lacks_token: self.server.lacks_token,
                 identity: self.database.identity(),
                 backups: &self.backups,
             };

@@ -17,6 +17,8 @@ pub struct FirstStart<'s> {
     pub command: String,
     /// Where the service listens.
     pub address: SocketAddr,
+    /// Whether the status page answers nobody before a token is set.
+    pub lacks_token: bool,
     pub identity: DatabaseIdentity,
     pub backups: &'s BackupSettings,
 }
@@ -32,10 +34,12 @@ impl FirstStart<'_> {
             Backend::Sqlite => format!("open {location} as the user {user}"),
             Backend::Postgresql => format!("connect to {location}, each with a login of its own"),
         };
+        let page = match self.lacks_token {
+            true => format!("; set CTS_ADMIN_TOKEN for the status page, http://{address}/"),
+            false => format!(", or http://{address}/ in a browser"),
+        };
         [
-            format!(
-                "Ask it: `{command} --check --url http://{address}`, or http://{address}/ in a browser"
-            ),
+            format!("Ask it: `{command} --check --url http://{address}`{page}"),
             self.backups(),
             format!("Next: trading programs {open}; `{command} --help` lists the settings"),
         ]

@@ -54,7 +54,13 @@ pub fn serve(config: &Config, log: Log) -> Result<()> {
         config.database.identity().backend.name().to_uppercase()
     ));
     let server = HttpServer::start(config, log, prober.clone(), prober.counters().clone())?;
-    log.info(format_args!("Listening on http://{}/ (status page)", server.address()));
+    let page = match server.lacks_token {
+        true => {
+            "the status page needs CTS_ADMIN_TOKEN, since other machines can reach this address"
+        }
+        false => "status page",
+    };
+    log.info(format_args!("Listening on http://{}/ ({page})", server.address()));
     open_database(config, log, &prober, &cancelled, events)?;
 
     let appliance = Appliance {

@@ -131,6 +131,26 @@ fn the_service_names_the_address_of_the_status_page_in_its_first_lines() {
 }
 
 #[test]
+fn a_service_that_other_machines_can_reach_says_that_its_page_needs_a_token() {
+    let start = |token: Option<&str>| {
+        let machine = Machine::new();
+        let run = machine.serve().env("HOST", "0.0.0.0");
+        let run = token.into_iter().fold(run, |run, token| run.env("CTS_ADMIN_TOKEN", token));
+        let service = run.start();
+        service.until_ready();
+        (service.stop().1, machine)
+    };
+    let (log, _) = start(None);
+    assert!(
+        log.contains("/ (the status page needs CTS_ADMIN_TOKEN, since other machines"),
+        "{log}"
+    );
+    assert!(log.contains("`; set CTS_ADMIN_TOKEN for the status page, http://127.0.0.1:"), "{log}");
+    let (log, _) = start(Some("correct-horse-battery-staple"));
+    assert!(log.contains("/ (status page)") && log.contains("/ in a browser"), "{log}");
+}
+
+#[test]
 fn an_adoption_sums_up_and_lists_with_verbose() {
     let (machine, listed) = (Machine::new(), Machine::new());
     for place in [&machine, &listed] {
