@@ -81,8 +81,8 @@ is_on_server() {
         [ -n "$(setting DATABASE_URL "")$(setting DATABASE_URL_FILE "")$(flag --database-url-file)" ]
 }
 
-# Where this machine reaches the service.
-address() {
+# Where the service listens.
+listener() {
     address=$(property StatusText)
     case $address in
     "serving on "*) address=${address#serving on } ;;
@@ -94,7 +94,6 @@ address() {
         fi
         ;;
     esac
-    case $address in 0.0.0.0:* | "[::]":* | :::*) address=127.0.0.1:${address##*:} ;; esac
     say "$address"
 }
 
@@ -102,7 +101,11 @@ read_configuration() {
     user=$(property User)
     user=${user:-cts}
     if command -v sudo >/dev/null; then sudo="sudo " as_user="sudo -u $user"; else sudo='' as_user="runuser -u $user --"; fi
-    url=http://$(address)
+    listener=$(listener)
+    case $listener in
+    0.0.0.0:* | "[::]":* | :::*) url=http://127.0.0.1:${listener##*:} ;;
+    *) url=http://$listener ;;
+    esac
     database=$(flag --db)
     database=${database:-$(setting SQLITE_DB_PATH /data/cts.db)}
     backups=$(setting CTS_BACKUP_DIR "")
@@ -164,7 +167,14 @@ ask_lines() {
     else
         line Ask "\`cts --check --url $url\`" ", \`$command status\`"
     fi
-    line Page "$url/"
+    if [ -n "$(setting CTS_ADMIN_TOKEN "")$(setting CTS_ADMIN_TOKEN_FILE "")" ]; then
+        line Page "$url/, which asks for the token"
+    else
+        case $listener in
+        127.* | localhost:* | "[::1]":*) line Page "$url/" ;;
+        *) line Page "$url/, once CTS_ADMIN_TOKEN or CTS_ADMIN_TOKEN_FILE is set" ;;
+        esac
+    fi
 }
 
 backup_lines() {

@@ -110,6 +110,14 @@ fn what_is_printed_is_true_in_every_state_of_the_service() {
     }
     machine.ok("ls '/data/my backups'/cts-*.db");
 
+    // Where other machines can reach it, the page answers with a token only.
+    settings("HOST=0.0.0.0\n");
+    let lines = said();
+    let page = "http://127.0.0.1:3000/, once CTS_ADMIN_TOKEN or CTS_ADMIN_TOKEN_FILE is set";
+    assert!(lines.iter().any(|line| line.ends_with(page)), "{lines:#?}");
+    settings("CTS_ADMIN_TOKEN=0123456789abcdef0123456789abcdef\n");
+    assert!(said().iter().any(|line| line.ends_with("/, which asks for the token")));
+
     // A secret of the settings is not printed.
     machine.ok("systemctl stop cts");
     machine.write("/etc/default/cts", "DATABASE_URL=postgresql://u:hunter2@db.example/cts\n");
