@@ -149,6 +149,11 @@ fn a_mounted_folder_of_root_is_refused_with_the_command_that_gives_it() {
     let done = image.on(folder.path()).cts(&[]);
     assert_eq!(done.0.status.code(), Some(77), "{}", done.err());
     assert!(done.err().contains("sudo chown 10001 /data"), "{}", done.err());
+    // Kubernetes gives a volume to the group (fsGroup) and leaves it to root.
+    chown(folder.path(), Some(0), Some(USER)).unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o2775)).unwrap();
+    assert!(image.on(folder.path()).cts(&["migrate"]).0.status.success());
+    assert!(image.on(folder.path()).cts(&["check"]).0.status.success());
     // The files of a container that ran as root.
     chown(folder.path(), Some(USER), Some(USER)).unwrap();
     assert!(image.on(folder.path()).cts(&["migrate"]).0.status.success());
@@ -178,4 +183,16 @@ fn the_first_process_is_ended_by_the_signals_that_end_any_other() {
         container.signal(signal);
         assert_eq!(container.service.end().0, Some(code));
     }
+    drop(holder);
+    // The third request ends the service, though a program keeps it from closing the database.
+    let container = image.on(volume.path()).start(&[]);
+    container.service.until_ready();
+    let holder = Connection::open(volume.path().join("cts.db")).unwrap();
+    holder.execute_batch("BEGIN IMMEDIATE").unwrap();
+    for said in ["Stopping (SIGTERM)", "Asked to stop again"] {
+        container.signal(Signal::TERM);
+        container.service.until(said);
+    }
+    container.signal(Signal::TERM);
+    assert_eq!(container.service.end().0, Some(143));
 }
