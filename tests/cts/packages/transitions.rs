@@ -1,6 +1,9 @@
 //! What dpkg does with a package, from every state that the service may be in: which binary is in
 //! place afterwards, which one runs, and what the operator has chosen.
 
+use std::fs;
+use std::path::Path;
+
 use super::variants::Variants;
 use crate::support::container::{Container, ContainerPlan};
 
@@ -360,4 +363,51 @@ fn a_version_that_does_not_work_is_refused_and_the_one_before_goes_on() {
     machine.ok("dpkg -r cts; ! pgrep -x cts; [ ! -e /usr/lib/cts ] && [ ! -e /usr/bin/cts ]");
     machine.ok("dpkg -i /variants/later.deb");
     assert_eq!(machine.ok(PROBE), "active enabled, later, runs later, ii");
+}
+
+/// What was chosen before a boot holds after it, and a power cut leaves a machine that works.
+#[test]
+#[ignore = "sweep"]
+fn a_boot_starts_what_is_enabled_and_puts_the_old_binary_in_the_place_of_an_untried_one() {
+    let Some(variants) = Variants::make() else { return };
+    let disk = Path::new(env!("CARGO_TARGET_TMPDIR")).join("disk");
+    let _ = fs::remove_dir_all(&disk);
+    // Ends without being shut down, as by a power cut, when it is dropped.
+    let boot = || {
+        let folder = variants.folder.clone();
+        ContainerPlan::bare().with(folder, "/variants").on_disk(disk.clone()).boot()
+    };
+    let Some(mut machine) = boot() else { return };
+    let boots: &[(&str, &str)] = &[
+        (
+            "dpkg -i /variants/present.deb; chmod 2770 /data",
+            "active enabled, present, runs present, ii",
+        ),
+        (
+            "systemctl disable --now cts; dpkg -i /variants/later.deb",
+            "inactive disabled, later, runs nothing, ii",
+        ),
+        (
+            "systemctl mask cts; dpkg -i /variants/older.deb",
+            "inactive masked, older, runs nothing, ii",
+        ),
+        (
+            "systemctl unmask cts; systemctl enable cts; dpkg -i /variants/later.deb",
+            "active enabled, later, runs later, ii",
+        ),
+        ("dpkg --unpack /variants/present.deb", "active enabled, later, runs later, iU"),
+        ("dpkg --configure -a", "active enabled, present, runs present, ii"),
+        ("dpkg -r cts; dpkg -i /variants/later.deb", "active enabled, later, runs later, ii"),
+    ];
+    for (change, after) in boots {
+        machine.ok(change);
+        // What a killed machine has not written is not what is tried here.
+        machine.ok("sync");
+        drop(machine);
+        machine = boot().expect("it was booted before");
+        assert_eq!(machine.ok(PROBE), *after, "{change}\n{}", machine.journal(""));
+        assert_eq!(machine.ok("stat -c '%U %a' /data"), "cts 2770", "{change}");
+    }
+    drop(machine);
+    fs::remove_dir_all(&disk).unwrap();
 }

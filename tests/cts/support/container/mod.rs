@@ -61,12 +61,13 @@ pub struct Container {
 pub struct ContainerPlan {
     debian: Debian,
     binds: Vec<(PathBuf, String)>,
+    disk: Option<PathBuf>,
 }
 
 impl ContainerPlan {
     /// A Debian without cts, of the release of this machine.
     pub fn bare() -> ContainerPlan {
-        ContainerPlan { debian: Debian::of_this_machine(), binds: Vec::new() }
+        ContainerPlan { debian: Debian::of_this_machine(), binds: Vec::new(), disk: None }
     }
 
     /// Takes this release of Debian.
@@ -78,6 +79,13 @@ impl ContainerPlan {
     /// Binds a file or folder of the host into the container, read-only.
     pub fn with(mut self, from: PathBuf, to: &str) -> ContainerPlan {
         self.binds.push((from, to.to_string()));
+        self
+    }
+
+    /// Keeps the root file system in this folder, which is made if it does not exist: the next
+    /// container with the same folder is the same machine after a boot.
+    pub fn on_disk(mut self, folder: PathBuf) -> ContainerPlan {
+        self.disk = Some(folder);
         self
     }
 
@@ -122,9 +130,8 @@ impl ContainerPlan {
             .arg(cgroup.as_deref().unwrap_or(Path::new("")))
             // The container shuts down if the test is killed.
             .args(["setpriv", "--pdeathsig", "TERM", "systemd-nspawn", "--boot", "--quiet"])
-            .arg("--directory")
-            .arg(root)
-            .args(["--volatile=overlay", "--register=no", "--private-network"])
+            .args(root_arguments(&root, self.disk.as_deref())?)
+            .args(["--register=no", "--private-network"])
             .args(["--console=pipe", "--notify-ready=yes"])
             .arg(format!("--machine={name}"))
             .args(cgroup.as_ref().map(|_| "--keep-unit"))
@@ -149,6 +156,21 @@ impl ContainerPlan {
             }
         }
     }
+}
+
+/// The arguments that name the root file system: under an overlay in memory, or a copy on disk.
+fn root_arguments(root: &Path, disk: Option<&Path>) -> Result<Vec<String>, String> {
+    let Some(disk) = disk else {
+        let root = root.display();
+        return Ok(vec![format!("--directory={root}"), "--volatile=overlay".into()]);
+    };
+    if !disk.exists() {
+        let copied = Command::new("cp").arg("-a").args([root, disk]).status();
+        if !copied.map_err(|e| e.to_string())?.success() {
+            return Err(format!("the Debian to boot cannot be copied to {}", disk.display()));
+        }
+    }
+    Ok(vec![format!("--directory={}", disk.display())])
 }
 
 /// The cached root file system of a release, built if it does not exist.
