@@ -33,7 +33,10 @@ fail() {
 
 # --- files: each is complete or not there, also after a power cut ---
 
-is_same() { [ -e "$1" ] && [ -e "$2" ] && [ "$(sha256sum <"$1")" = "$(sha256sum <"$2")" ]; }
+is_same() {
+    [ -e "$1" ] && [ -e "$2" ] || return 1
+    [ "$(stat -Lc %s "$1")" = "$(stat -Lc %s "$2")" ] && [ "$(sha256sum <"$1")" = "$(sha256sum <"$2")" ]
+}
 
 # Puts FILE at PATH in one step. A hard link needs no room, so that going back works on a full disk.
 place() {
@@ -69,9 +72,9 @@ boot_id() { cat /proc/sys/kernel/random/boot_id; }
 
 finish() {
     sweep
+    rm -rf "$run"
     rm -f "$unfinished" "$unfinished.new" "$candidate.new" "$previous.new" "$live.new"
     sync "$lib"
-    rm -rf "$run"
 }
 
 # --- the service ---
@@ -122,7 +125,7 @@ show_log() {
 restart() {
     # A service that ended at once at each request has taken its socket along.
     [ "$(property ActiveState cts.socket)" != failed ] || systemctl restart cts.socket
-    timeout "${CTS_UPGRADE_START_SECONDS:-900}" systemctl restart cts.service 2>/dev/null && return 0
+    timeout --foreground "${CTS_UPGRADE_START_SECONDS:-900}" systemctl restart cts.service 2>/dev/null && return 0
     [ "$(property ActiveState)/$(property SubState)" != activating/start ] || return 2
     return 1
 }
@@ -241,20 +244,26 @@ back_up() {
 
 # --- the steps ---
 
+# Ends before anything was changed.
+give_up() {
+    [ -e "$unfinished" ] || rm -rf "$run"
+    fail "$1; nothing was changed"
+}
+
 keep() {
     [ -e "$unfinished" ] || rm -f "$run/state"
-    note_state || exit 1
+    note_state || give_up "$run cannot be written"
     [ -e "$live" ] || return 0
     # An upgrade that was not finished has left an untried binary there: the one before stays `previous`.
     if [ ! -e "$unfinished" ] || [ ! -e "$previous" ] || { [ "$(noted step)" = started ] && [ "$(state)" = running ]; }; then
-        copy "$live" "$previous" || fail "$live cannot be kept as $previous; nothing was changed"
+        copy "$live" "$previous" || give_up "$live cannot be kept as $previous"
         rm -f "$unfinished"
     fi
     {
         say "boot=$(boot_id)" && say "step=$1" && say "backup=$(noted backup)" && say "changes=$(noted changes)"
     } >"$unfinished.new" && sync "$unfinished.new" && mv -f "$unfinished.new" "$unfinished" && sync "$lib" && return 0
     rm -f "$unfinished.new"
-    fail "$unfinished cannot be written; nothing was changed"
+    give_up "$unfinished cannot be written"
 }
 
 # The new binary becomes the candidate, and the previous one is in place while it is tried: a restart or a boot uses that.
@@ -288,7 +297,9 @@ try() {
         return
     fi
     sweep
-    [ -s "$run/state" ] || note_state || exit 1
+    # What was noted without an upgrade under way is out of date, but for that of an installation.
+    [ -e "$unfinished" ] || [ "$(cat "$run/state" 2>/dev/null)" = start ] || rm -f "$run/state"
+    [ -s "$run/state" ] || note_state || give_up "$run cannot be written"
     [ $start = no ] || [ "$(cat "$run/state")" = running ] || say start >"$run/state"
     case $(noted step) in
     "")
@@ -303,7 +314,10 @@ try() {
         fi
         keep staged
         ;;
-    back) go_back ;;
+    back)
+        if [ -z "${1:-}" ] || is_same "$candidate" "$1"; then go_back; fi
+        keep staged
+        ;;
     esac
     trap 'refuse "was interrupted"' INT TERM HUP
     [ ! -e "$unfinished" ] || stage "${1:-}" || refuse "cannot be put on trial"
@@ -381,25 +395,37 @@ go_back() {
     note step back
     is_same "$live" "$previous" || place "$live" "$candidate"
     place "$previous" "$live"
-    backup=$(noted backup)
-    if [ "$(noted changes)" != no ] && ! plan "$previous" && [ "$result" = exit-code/65 ] && [ -n "$backup" ]; then
-        systemctl stop cts.service
-        if as_service TimeoutStartSec=6h "$previous restore $backup$(database_flags)"; then
-            warn "the database is again that of the backup before the upgrade; what was written since is in the file named here:"
-            cat "$run/err" >&2
-        else
-            warn "the new cts has changed the database, and the backup $backup could not be put back. The new cts stays in place:"
-            cat "$run/err" >&2
-            place "$candidate" "$live"
-            systemctl --no-block restart cts.service
-            finish
-            exit 1
-        fi
-    fi
+    if [ "$(noted changes)" != no ] && ! plan "$previous" && [ "$result" = exit-code/65 ]; then put_database_back; fi
     restart || show_log "$(property InvocationID)"
     finish
     warn "$("$live" -V) is in place again, and the service is $(property ActiveState); the new one is kept as $candidate"
     exit 1
+}
+
+# Puts the backup from before the upgrade in place of the database, which is kept beside it.
+restore() {
+    backup=$(noted backup)
+    [ -n "$backup" ] && as_service TimeoutStartSec=6h "$previous restore $backup$(database_flags)" || return 1
+    warn "the database is that of the backup $backup again. $(tail -n 1 "$run/out")"
+}
+
+# The previous binary does not accept what the new one has made of the database: the backup from before takes its place, if no
+# program has it open.
+put_database_back() {
+    # A request would start the previous binary, which refuses the database, until systemd closes the socket.
+    listening=$(property ActiveState cts.socket)
+    systemctl stop cts.socket cts.service
+    : >"$run/err"
+    restore
+    restored=$?
+    [ "$listening" != active ] || systemctl start cts.socket
+    [ $restored -ne 0 ] || return 0
+    warn "the new cts has changed the database, and the backup from before (${backup:-none}) could not be put back:"
+    cat "$run/err" >&2
+    place "$candidate" "$live"
+    systemctl --no-block restart cts.service
+    sweep
+    fail "the new cts stays in place. '$lib/upgrade try' goes back as soon as no program has the database open"
 }
 
 # An upgrade that ended with the machine: the previous binary is put back, if it accepts the database.
@@ -409,7 +435,9 @@ recover() {
     case $(noted step)/$(noted changes) in
     kept/* | staged/* | */no) place "$previous" "$live" ;;
     *)
-        if plan "$previous"; then
+        if plan "$previous" && [ "$exists" = yes ]; then
+            place "$previous" "$live"
+        elif [ "$(noted step)" = back ] && [ "$result" = exit-code/65 ] && restore; then
             place "$previous" "$live"
         elif [ -e "$candidate" ]; then
             mv -f "$candidate" "$live.new" && mv -f "$live.new" "$live"
@@ -429,5 +457,5 @@ keep) keep kept ;;
 try) shift && try "$@" ;;
 recover) recover ;;
 cancel) finish ;;
-*) warn "use: upgrade keep | try [--start] [FILE] | recover" && exit 64 ;;
+*) warn "use: upgrade keep | try [--start] [FILE] | recover | cancel" && exit 64 ;;
 esac

@@ -17,6 +17,7 @@ mod secrets;
 mod settings;
 mod summary;
 mod unit;
+mod upgrade;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};

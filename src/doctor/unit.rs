@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::program;
 use super::sandbox::Sandbox;
+use super::upgrade;
 use crate::store::finding::{Finding, Group};
 
 /// Exists if systemd is the init system (sd_booted(3)).
@@ -48,6 +49,7 @@ pub fn examine() -> UnitExamination {
     if unit.user.is_some() {
         let output = program::output("systemd-analyze", &["security", "--no-pager", UNIT]);
         unit.findings.push(exposure(output.as_deref()));
+        unit.findings.extend(upgrade::examine());
     }
     unit
 }

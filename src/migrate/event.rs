@@ -6,6 +6,7 @@ use crate::error::{Error, Kind, Result, StateLeft};
 use crate::store::Unchecked;
 use cts_schema::catalog::{Correction, CounterFault, Drift, Object};
 use cts_schema::constraint_exception::ConstraintException;
+use cts_schema::migration::UNIFIED;
 
 /// A migration that was applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,15 +87,17 @@ impl Outcome {
 }
 
 impl Outcome {
-    /// Whether the tables were created in a database that had none of them: the first migration found no
-    /// object in place.
+    /// Whether the tables were created in a database that had none of them: the first migration was applied, and
+    /// found no object in place.
     pub fn created_schema(&self) -> bool {
         let first = self.events.iter().find_map(|event| match event {
             Event::Applied(run) => Some(run),
             _ => None,
         });
         let has_copied = self.events.iter().any(|event| matches!(event, Event::BackedUp(_)));
-        first.is_some_and(|run| run.applied > 0 && run.skipped == 0) && !has_copied
+        let is_all_new =
+            |run: &MigrationRun| run.name == UNIFIED && run.applied > 0 && run.skipped == 0;
+        first.is_some_and(is_all_new) && !has_copied
     }
 
     /// The missing objects that were created.

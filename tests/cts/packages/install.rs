@@ -52,7 +52,7 @@ fn pack(folder: &Path, for_package: &Path, for_archive: &Path, version: &str) {
 }
 
 /// The binary of a later version, with one more migration.
-fn next() -> PathBuf {
+pub fn next() -> PathBuf {
     let copy = ProjectCopy::make("cts-next", NEXT);
     let sql = "ALTER TABLE users ADD COLUMN";
     fs::write(copy.path("schema/sqlite/072_nickname.sql"), format!("{sql} nickname TEXT;\n"))

@@ -4,6 +4,10 @@ pub mod container_image;
 pub mod first_minutes;
 pub mod folder;
 pub mod install;
+pub mod interrupted_upgrades;
 pub mod lintian;
 pub mod transitions;
+pub mod upgrades;
+#[cfg(feature = "postgres")]
+pub mod upgrades_on_postgresql;
 mod variants;
