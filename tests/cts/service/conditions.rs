@@ -2,11 +2,13 @@
 //! with the first success.
 
 use std::fs;
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::support::harness::{Machine, Service, await_within};
+use crate::support::harness::{Machine, Run, Service, await_within, is_root};
 use crate::support::strace::AttachedStrace;
 
 const HEALTH: &str = "/api/health/database";
@@ -267,6 +269,41 @@ fn two_services_on_one_database_are_said_in_log_health_and_doctor() {
     first.until("✓ no other cts serves the database");
     assert!(!machine.cts("doctor --port 0").run().out().contains("services have it open"));
     assert_eq!(first.stop().0, Some(0));
+}
+
+/// Starts the service where the folder `seen` is at the path of `other`, for it alone, as in a container.
+fn in_own_mounts(seen: &Machine, other: &Machine) -> Service {
+    let mut run = Run::of(Path::new("unshare"), "-m sh -c");
+    run.command.arg("mount --bind \"$0\" \"$1\" && exec \"$2\" serve --port 0");
+    run.command.args([seen.path(""), other.path("")]).arg(env!("CARGO_BIN_EXE_cts"));
+    run.env("PATH", "/usr/bin:/bin:/usr/sbin").db(&other.db()).start()
+}
+
+#[test]
+fn a_service_in_a_container_is_told_by_the_file_that_it_has_open_and_not_by_its_path() {
+    let can_unshare = || Command::new("unshare").args(["-m", "true"]).status();
+    if !is_root() || !can_unshare().is_ok_and(|status| status.success()) {
+        crate::support::not_tried("only root can mount a folder elsewhere");
+        return;
+    }
+    let (here, inside, unused) = (Machine::migrated(), Machine::new(), Machine::new());
+    // Another file at the same path.
+    let contained = in_own_mounts(&inside, &here);
+    contained.until_ready();
+    let service = here.serve().start();
+    service.until_ready();
+    let other = Machine::new();
+    let said = other.cts("migrate").success().err();
+    assert!(!said.contains(&format!("(pid {})", contained.child.id())), "{said}");
+    assert!(!here.cts("doctor --port 0").run().out().contains("services have it open"));
+    // The same file at another path.
+    let same = in_own_mounts(&here, &unused);
+    same.until_ready();
+    here.cts("doctor --port 0").run().says(&["services: 2 services have it open"]);
+    service.until(&format!(
+        "another service has this database open too: cts (pid {})",
+        same.child.id()
+    ));
 }
 
 #[test]
