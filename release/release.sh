@@ -110,5 +110,10 @@ for architecture in "${architectures[@]}"; do
     build_architecture "$architecture"
 done
 cd target/release-files
+if command -v lintian >/dev/null; then
+    lintian --fail-on error,warning --allow-root ./*.deb
+else
+    echo "The packages were not examined by lintian, which is not installed."
+fi
 sha256sum --check SHA256SUMS
 ls -l
