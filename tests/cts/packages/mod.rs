@@ -1,11 +1,13 @@
 //! The packages in which cts is installed.
 
+pub mod arm;
 pub mod container_image;
 pub mod first_minutes;
 pub mod folder;
 pub mod install;
 pub mod interrupted_upgrades;
 pub mod lintian;
+pub mod release;
 pub mod transitions;
 pub mod upgrades;
 #[cfg(feature = "postgres")]
