@@ -4,7 +4,8 @@
 # of (SBOM, CycloneDX). Last, the checksums of all. One commit gives the same bytes in every folder, at any time.
 #   release.sh [ARCHITECTURE...]    as Debian names them; without any: amd64 arm64 armhf
 set -euo pipefail
-cd "$(dirname "$0")/.."
+# Compilers know a folder by its own name, not by that of a link to it.
+cd -P "$(dirname "$0")/.."
 
 fail() {
     printf 'release.sh: %s\n' "$*" >&2
@@ -100,9 +101,11 @@ CARGO_TARGET_DIR=$PWD/target/release-build
 RUSTC_WRAPPER=$PWD/release/rustc.sh
 RELEASE_FOLDER=$PWD
 RELEASE_CARGO_HOME=${CARGO_HOME:-$HOME/.cargo}
+RELEASE_REGISTRY=$(realpath -m "$RELEASE_CARGO_HOME/registry")
 RELEASE_RUST_SOURCES=$sysroot/lib/rustlib/src/rust
 RELEASE_RUST_COMMIT=$(rustc -vV | sed -n 's/^commit-hash: //p')
-export SOURCE_DATE_EPOCH CFLAGS CARGO_TARGET_DIR RUSTC_WRAPPER RELEASE_FOLDER RELEASE_CARGO_HOME RELEASE_RUST_SOURCES RELEASE_RUST_COMMIT
+export SOURCE_DATE_EPOCH CFLAGS CARGO_TARGET_DIR RUSTC_WRAPPER
+export RELEASE_FOLDER RELEASE_CARGO_HOME RELEASE_REGISTRY RELEASE_RUST_SOURCES RELEASE_RUST_COMMIT
 
 cargo build --locked --release --example pages --example sbom
 rm -rf target/release-files

@@ -5,4 +5,5 @@
 rustc=$1
 shift
 exec "$rustc" "$@" --remap-path-prefix="$RELEASE_FOLDER=." --remap-path-prefix="$RELEASE_CARGO_HOME=cargo" \
+    --remap-path-prefix="$RELEASE_REGISTRY=cargo/registry" \
     --remap-path-prefix="$RELEASE_RUST_SOURCES=/rustc/$RELEASE_RUST_COMMIT"
