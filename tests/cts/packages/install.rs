@@ -53,6 +53,12 @@ fn pack(folder: &Path, for_package: &Path, for_archive: &Path, version: &str) {
 
 /// The binary of a later version, with one more migration.
 pub fn next() -> PathBuf {
+    // Built once: the tests that need it run at the same time.
+    static NEXT_BINARY: OnceLock<PathBuf> = OnceLock::new();
+    NEXT_BINARY.get_or_init(build_next).clone()
+}
+
+fn build_next() -> PathBuf {
     let copy = ProjectCopy::make("cts-next", NEXT);
     let sql = "ALTER TABLE users ADD COLUMN";
     fs::write(copy.path("schema/sqlite/072_nickname.sql"), format!("{sql} nickname TEXT;\n"))
