@@ -19,10 +19,16 @@ fn an_upgrade_that_would_change_a_database_on_a_server_needs_pg_dump() {
     put_next(&machine);
     let migrations = || database.number("SELECT count(*) FROM migrations");
 
-    let done = machine.sh(&format!("{UPGRADE} try /opt/next"));
-    assert_eq!(done.0.status.code(), Some(1), "{}", done.err());
-    assert!(done.err().contains("pg_dump"), "{}", done.err());
-    assert_eq!(migrations(), 4);
+    let refused = |why: &str| {
+        let done = machine.sh(&format!("{UPGRADE} try /opt/next"));
+        assert_eq!(done.0.status.code(), Some(1), "{}", done.err());
+        assert!(done.err().contains(why), "{}", done.err());
+        assert_eq!(migrations(), 4);
+    };
+    refused("no folder of backups is set");
+    let settings = format!("DATABASE_URL={url}\nCTS_BACKUP_DIR=/data/backups\n");
+    machine.write("/etc/default/cts", &settings);
+    refused("pg_dump");
     machine.ok("cts --check --url http://127.0.0.1:3000; cmp /usr/bin/cts /root/cts/cts");
 
     machine.ok(&format!("CTS_UPGRADE_WITHOUT_BACKUP=1 {UPGRADE} try /opt/next"));
