@@ -428,7 +428,14 @@ put_database_back() {
     fail "the new cts stays in place. '$lib/upgrade try' goes back as soon as no program has the database open"
 }
 
-# An upgrade that ended with the machine: the previous binary is put back, if it accepts the database.
+# Starts BINARY on the database of the service, until it is ready.
+serves() {
+    as_service "Type=notify
+TimeoutStartSec=${CTS_UPGRADE_START_SECONDS:-300}" "$1 serve$(database_flags) --host 127.0.0.1 --port 0"
+}
+
+# An upgrade that ended with the machine: the previous binary is put back, if it accepts the database, or if the new one, which has
+# changed it, does not become ready; then the backup takes the place of the database too.
 recover() {
     [ -e "$unfinished" ] && [ -e "$previous" ] && [ "$(noted boot)" != "$(boot_id)" ] || exit 0
     is_same "$live" "$previous" || place "$live" "$candidate"
@@ -437,7 +444,7 @@ recover() {
     *)
         if plan "$previous" && [ "$exists" = yes ]; then
             place "$previous" "$live"
-        elif [ "$(noted step)" = back ] && [ "$result" = exit-code/65 ] && restore; then
+        elif [ "$result" = exit-code/65 ] && { [ "$(noted step)" = back ] || ! serves "$candidate"; } && restore; then
             place "$previous" "$live"
         elif [ -e "$candidate" ]; then
             mv -f "$candidate" "$live.new" && mv -f "$live.new" "$live"

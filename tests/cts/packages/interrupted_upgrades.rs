@@ -93,11 +93,12 @@ fn interrupt(machine: &Container, before: &str, attempt: &str, then: &str, versi
 
 #[test]
 #[ignore = "sweep"]
-fn an_upgrade_that_is_killed_at_any_step_is_completed_by_running_it_again() {
+fn going_back_that_a_power_cut_ends_at_any_step_leaves_a_cts_that_runs_after_the_boot() {
     let Some(machine) = installed() else { return };
     put_next(&machine);
-    let attempt = format!("{UPGRADE} try /opt/next");
-    interrupt(&machine, ":", &attempt, &attempt, "cts 99.0.0");
+    program(&machine, "/opt/fails", FAILS);
+    let attempt = format!("{UPGRADE} try");
+    interrupt(&machine, &unpack("/opt/fails"), &attempt, REBOOT, "cts 3.1.0");
 }
 
 #[test]
