@@ -47,17 +47,18 @@ setting() {
     say "${found:-$2}"
 }
 
-# The value of a flag in the command of the service.
+# The value of a flag in the command of the service, which systemd shows without its quotes: it goes on to the next flag.
 flag() {
     command=$(property ExecStart)
     command=${command#*argv\[\]=}
     value='' wanted=
     set -f
     for word in ${command%% ; *}; do
-        case $wanted:$word in
-        yes:*) value=$word wanted= ;;
-        *:"$1="*) value=${word#*=} ;;
-        *:"$1") wanted=yes ;;
+        case $word in
+        "$1="*) value=${word#*=} wanted=yes ;;
+        "$1") value='' wanted=yes ;;
+        -*) wanted='' ;;
+        *) [ -z "$wanted" ] || value=${value:+$value }$word ;;
         esac
     done
     set +f

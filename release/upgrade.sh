@@ -13,6 +13,8 @@
 set -u
 umask 022
 export LC_ALL=C
+# A terminal or a pipe that is gone (the connection of the administrator was lost) must not end this between two steps.
+trap '' PIPE
 
 live=/usr/bin/cts
 lib=/usr/lib/cts
@@ -25,7 +27,7 @@ run=/run/cts-upgrade
 unit=/run/systemd/system/cts-trial.service
 
 say() { printf '%s\n' "$*"; }
-warn() { printf 'cts upgrade: %s\n' "$*" >&2; }
+warn() { printf 'cts upgrade: %s\n' "$*" >&2 || true; }
 fail() {
     warn "$*"
     exit 1
@@ -68,6 +70,11 @@ noted() {
     printf '%s' "$value"
 }
 
+# Removes notes that are unreadable: a fault of the disk, for they are written in one step.
+check_notes() {
+    case $(noted step) in kept | staged | started | back) ;; *) rm -f "$unfinished" ;; esac
+}
+
 boot_id() { cat /proc/sys/kernel/random/boot_id; }
 
 finish() {
@@ -106,10 +113,19 @@ note_state() {
     if [ ! -s "$run/state" ] || [ "$now" = running ]; then say "$now" >"$run/state"; fi
 }
 
-# Asks the service that runs now; 1 is degraded: it works.
+# Whether this is a cts that can be executed here.
+runs() {
+    case $(timeout 60 "$1" -V 2>/dev/null) in "cts "*) ;; *) return 1 ;; esac
+}
+
+# Asks the service that runs now; 1 is degraded: it works. Where its unit is not of Type=notify, systemd does not know the
+# address, and its settings say it.
 is_healthy() {
     address=$(property StatusText)
-    address=${address#serving on }
+    case $address in
+    "serving on "*) address=${address#serving on } ;;
+    *) as_service TimeoutStartSec=1min "$live check --ready"; return ;;
+    esac
     port=${address##*:}
     case $address in 0.0.0.0:* | "[::]":*) address=127.0.0.1:$port ;; esac
     "$live" --check --url "http://$address" >/dev/null 2>&1 || [ $? -eq 1 ]
@@ -121,45 +137,93 @@ show_log() {
     journalctl --no-pager -q -n 20 -o cat "_SYSTEMD_INVOCATION_ID=$1" + "INVOCATION_ID=$1" >&2
 }
 
+# A unit that is not of Type=notify counts as started at once: waits until the service answers. Where it did not answer before
+# the upgrade either, it is enough that it runs for half a minute. 1: its process has ended.
+await_answer() {
+    case $(property Type) in notify*) return 0 ;; esac
+    left=${CTS_UPGRADE_START_SECONDS:-900} pid=$(property MainPID)
+    [ ! -e "$run/unwell" ] || left=30
+    until is_healthy; do
+        [ "$(property ActiveState)/$(property MainPID)" = "active/$pid" ] || return 1
+        [ "$left" -gt 0 ] || break
+        sleep 1
+        left=$((left - 1))
+    done
+}
+
 # Restarts it and waits until it is ready. 1: it is not. 2: it still starts, and waits for something.
 restart() {
     # A service that ended at once at each request has taken its socket along.
     [ "$(property ActiveState cts.socket)" != failed ] || systemctl restart cts.socket
-    timeout --foreground "${CTS_UPGRADE_START_SECONDS:-900}" systemctl restart cts.service 2>/dev/null && return 0
+    if timeout --foreground "${CTS_UPGRADE_START_SECONDS:-900}" systemctl restart cts.service 2>/dev/null; then
+        await_answer
+        return
+    fi
     [ "$(property ActiveState)/$(property SubState)" != activating/start ] || return 2
     return 1
 }
 
 # --- running a binary as the service would be run, beside it ---
 
-# The lines of the section [Service] of a unit file, without what would tie the trial to other units.
+# The lines of the section [Service] of the unit and its drop-ins, without what would tie the trial to other units.
 service_lines() {
     inside=no
-    while read -r line || [ -n "$line" ]; do
-        case $line in
-        "[Service]") inside=yes ;;
-        "["*) inside=no ;;
-        Sockets=* | BusName=* | "#"*) ;;
-        *) [ $inside = no ] || printf '%s\n' "$line" ;;
-        esac
-    done <"$1"
+    systemctl cat cts.service 2>/dev/null |
+        while read -r line || [ -n "$line" ]; do
+            case $line in
+            "[Service]") inside=yes ;;
+            "["*) inside=no ;;
+            Sockets=* | BusName=* | "#"*) ;;
+            *) [ $inside = no ] || printf '%s\n' "$line" ;;
+            esac
+        done
 }
 
-# The flags of the service's command that say which database is meant.
+# A text as one word of a command in a unit file; before it a PREFIX with a specifier of systemd.
+quoted() {
+    text=$1 word=${2:-}
+    while [ -n "$text" ]; do
+        rest=${text#?}
+        case ${text%"$rest"} in
+        % | \\) word=$word${text%"$rest"}${text%"$rest"} ;;
+        \") word=$word\\\" ;;
+        *) word=$word${text%"$rest"} ;;
+        esac
+        text=$rest
+    done
+    printf '"%s"' "$word"
+}
+
+# The flags of the service's command that say which database is meant, as words of a unit file. systemd shows the command
+# without its quotes: a value goes on to the next flag.
 database_flags() {
     line=$(property ExecStart)
     line=${line#*argv\[\]=}
-    wanted='' flag=''
+    flag='' value='' wanted=''
     set -f
-    for word in ${line%% ; *}; do
-        case $word in /run/credentials/cts.service/*) word=%d/${word#/run/credentials/cts.service/} ;; esac
-        case $flag:$word in
-        --*:* | *:--db=* | *:--database-url-file=*) wanted="$wanted $word" flag='' ;;
-        *:--db | *:--database-url-file) wanted="$wanted $word" flag=$word ;;
+    for part in ${line%% ; *} --; do
+        case $part in
+        -*)
+            [ -z "$flag" ] || wanted="$wanted $flag $(database_value)"
+            flag='' value=''
+            ;;
+        esac
+        case $part in
+        --db | --database-url-file) flag=$part ;;
+        --db=* | --database-url-file=*) flag=${part%%=*} value=${part#*=} ;;
+        *) value=${value:+$value }$part ;;
         esac
     done
     set +f
     printf '%s' "$wanted"
+}
+
+# The credentials of the trial have a folder of their own.
+database_value() {
+    case $value in
+    /run/credentials/cts.service/*) quoted "${value#/run/credentials/cts.service/}" %d/ ;;
+    *) quoted "$value" ;;
+    esac
 }
 
 # Runs COMMAND as the user of the service, with its settings; further lines of the unit come first. Leaves what it printed in
@@ -167,9 +231,9 @@ database_flags() {
 as_service() {
     result=unknown
     {
-        say "[Service]"
-        service_lines "$(property FragmentPath)"
-        for file in $(property DropInPaths); do service_lines "$file"; done
+        # A trial is several starts in a few seconds.
+        printf '%s\n' "[Unit]" StartLimitIntervalSec=0 "[Service]"
+        service_lines
         printf '%s\n' Type=oneshot ExecCondition= ExecStartPre= ExecStartPost= ExecReload= ExecStop= ExecStopPost= \
             Restart=no WatchdogSec=0 TimeoutStopSec=10 RuntimeDirectory= PrivateTmp=yes ExecPaths=$lib SuccessExitStatus= \
             "StandardOutput=truncate:$run/out" "StandardError=truncate:$run/err" "$1" ExecStart= "ExecStart=$2"
@@ -212,7 +276,7 @@ UnsetEnvironment=DATABASE_TYPE DATABASE_URL DATABASE_URL_FILE CTS_BACKUP_DIR CTS
 plan() {
     what="does not accept the database or the settings"
     changes=unknown exists=unknown
-    as_service TimeoutStartSec=1h "$1 migrate --dry-run --json$(database_flags)" || return 1
+    as_service "TimeoutStartSec=${plan_limit:-1h}" "$1 migrate --dry-run --json$(database_flags)" || return 1
     text=$(cat "$run/out")
     case $text in *'"success":true'*) ;; *) say "it printed no plan" >>"$run/err" && return 1 ;; esac
     case $text in *'"steps":[]'*) changes=no ;; *) changes=yes ;; esac
@@ -288,6 +352,10 @@ refuse() {
 try() {
     start=no
     if [ "${1:-}" = --start ]; then start=yes && shift; fi
+    # The shell would end with code 2 where the file cannot be opened.
+    if ! touch /run/cts-upgrade.lock || [ ! -f /run/cts-upgrade.lock ]; then
+        fail "/run/cts-upgrade.lock cannot be written; nothing was changed"
+    fi
     exec 9>/run/cts-upgrade.lock
     flock --nonblock 9 || fail "another upgrade is under way"
     [ -z "${1:-}" ] || [ -e "$live" ] || copy "$1" "$live" || exit 1
@@ -383,7 +451,7 @@ activate() {
     2) conclude && return 0 ;;
     esac
     show_log "$(property InvocationID)"
-    if [ "$was" = running ] && [ -e "$unfinished" ]; then go_back; fi
+    if [ "$was" = running ] && [ -e "$unfinished" ] && runs "$previous"; then go_back; fi
     finish
     warn "cts is installed, but does not start"
     exit 2
@@ -402,11 +470,22 @@ go_back() {
     exit 1
 }
 
-# Puts the backup from before the upgrade in place of the database, which is kept beside it.
+# Puts the backup from before the upgrade in place of the database, which is kept beside it. A program of any user that has just
+# opened the database must be seen, or it would write to the one that is kept: by its open files, which the user namespace
+# of the service hides. The capabilities serve to look at them.
 restore() {
-    backup=$(noted backup)
-    [ -n "$backup" ] && as_service TimeoutStartSec=6h "$previous restore $backup$(database_flags)" || return 1
-    warn "the database is that of the backup $backup again. $(tail -n 1 "$run/out")"
+    backup=$(noted backup) tries=10 to_look="CAP_SYS_PTRACE CAP_DAC_READ_SEARCH"
+    [ -n "$backup" ] || return 1
+    until as_service "TimeoutStartSec=6h
+PrivateUsers=no
+CapabilityBoundingSet=$to_look
+AmbientCapabilities=$to_look" "$previous restore $(quoted "$backup")$(database_flags)"; do
+        # One that opens and closes it for each row is met again and again.
+        tries=$((tries - 1))
+        [ "$result" = exit-code/75 ] && [ $tries -gt 0 ] || return 1
+        sleep 1
+    done
+    warn "the database is that of the backup $backup again, without what was written after it. $(tail -n 1 "$run/out")"
 }
 
 # The previous binary does not accept what the new one has made of the database: the backup from before takes its place, if no
@@ -437,7 +516,18 @@ TimeoutStartSec=${CTS_UPGRADE_START_SECONDS:-300}" "$1 serve$(database_flags) --
 # An upgrade that ended with the machine: the previous binary is put back, if it accepts the database, or if the new one, which has
 # changed it, does not become ready; then the backup takes the place of the database too.
 recover() {
-    [ -e "$unfinished" ] && [ -e "$previous" ] && [ "$(noted boot)" != "$(boot_id)" ] || exit 0
+    if [ ! -e "$unfinished" ] || [ ! -e "$previous" ] || [ "$(noted boot)" = "$(boot_id)" ]; then
+        rmdir "$run" 2>/dev/null
+        exit 0
+    fi
+    # cts starts after this; its unit has time for a large backup that is put back.
+    plan_limit=5min
+    if ! runs "$previous"; then
+        runs "$live" || ! runs "$candidate" || place "$candidate" "$live"
+        finish
+        say "An upgrade was interrupted, and $previous cannot be executed; $("$live" -V) is in place."
+        exit 0
+    fi
     is_same "$live" "$previous" || place "$live" "$candidate"
     case $(noted step)/$(noted changes) in
     kept/* | staged/* | */no) place "$previous" "$live" ;;
@@ -459,6 +549,7 @@ recover() {
 case ${1:-} in
 keep | try | recover | cancel) make_folders || fail "$lib or $run cannot be made; nothing was changed" ;;
 esac
+check_notes
 case ${1:-} in
 keep) keep kept ;;
 try) shift && try "$@" ;;

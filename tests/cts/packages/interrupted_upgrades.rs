@@ -119,3 +119,37 @@ fn going_back_that_is_killed_at_any_step_is_completed_by_running_it_again() {
     let attempt = format!("{UPGRADE} try");
     interrupt(&machine, &unpack("/opt/fails"), &attempt, &attempt, "cts 3.1.0");
 }
+
+#[test]
+#[ignore = "sweep"]
+fn an_upgrade_whose_connection_is_lost_goes_back_all_the_same() {
+    let Some(machine) = installed() else { return };
+    put_next(&machine);
+    program(&machine, "/opt/fails", FAILS);
+    for reads in ["true", "head -n 1"] {
+        machine.ok(&format!("{UPGRADE} try /opt/fails 2>&1 | {reads}"));
+        is_well(&machine, reads);
+        assert_eq!(machine.ok("cts -V"), "cts 3.1.0", "{reads}");
+    }
+}
+
+#[test]
+#[ignore = "sweep"]
+fn what_a_fault_of_the_disk_has_damaged_is_not_put_in_place() {
+    let Some(machine) = installed() else { return };
+    let boot = "systemctl restart cts";
+    machine.ok("printf 'boot=before\\nstep=staged\\n' >/usr/lib/cts/unfinished; install /dev/null /usr/lib/cts/previous");
+    machine.ok(boot);
+    is_well(&machine, "an empty binary");
+    // The binary of an upgrade of long ago, which the database would stop, and notes without a step.
+    program(&machine, "/usr/lib/cts/previous", "echo cts 0.1.0; exit 65");
+    for notes in [": >", "head -c 400 /dev/urandom >"] {
+        machine.ok(&format!("{notes}/usr/lib/cts/unfinished; {boot}"));
+        is_well(&machine, notes);
+        machine.ok(&format!("{notes}/usr/lib/cts/unfinished; ! {UPGRADE} try /bin/false; {boot}"));
+        is_well(&machine, notes);
+        machine.ok("cmp /usr/bin/cts /root/cts/cts");
+    }
+    // A boot waits until a large backup is put back.
+    machine.ok("[ $(systemctl show -P TimeoutStartUSec cts-recover) = 7h ]; grep -q TimeoutStartSec=6h /usr/lib/cts/upgrade");
+}

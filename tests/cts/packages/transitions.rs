@@ -93,6 +93,12 @@ const TRANSITIONS: &[Transition] = &[
         after: "active enabled, later, runs later, ii",
     },
     Transition {
+        name: "the upgrade cannot begin, as its lock cannot be made: dpkg says so",
+        before: "rm -f /run/cts-upgrade.lock; mkdir /run/cts-upgrade.lock",
+        change: "! dpkg -i /variants/later.deb; rmdir /run/cts-upgrade.lock",
+        after: "active enabled, present, runs present, iF",
+    },
+    Transition {
         name: "until it is configured, the old binary is in place and survives a crash",
         before: "dpkg --unpack /variants/later.deb",
         change: "kill -9 $(systemctl show -P MainPID cts); await NRestarts 1; await ActiveState active",

@@ -224,3 +224,69 @@ fn a_trial_has_the_settings_of_the_service_and_does_nothing_else() {
     assert_eq!(machine.ok(migrations), "5\n1");
     assert_eq!(machine.ok(KEPT), "1");
 }
+
+#[test]
+#[ignore = "sweep"]
+fn paths_with_spaces_and_signs_of_systemd_are_those_of_the_service() {
+    let Some(machine) = installed() else { return };
+    put_next(&machine);
+    program(&machine, "/opt/fails", FAILS);
+    let folder = "/srv/my 50% \\\"data\\\"";
+    machine.ok(&format!("systemctl stop cts; mv /data \"{folder}\""));
+    let drop_in = "/etc/systemd/system/cts.service.d/of this machine.conf";
+    machine.ok("mkdir /etc/systemd/system/cts.service.d");
+    machine.ok(&format!("printf '[Service]\\nReadWritePaths=/srv\\n' >'{drop_in}'"));
+    machine.write("/etc/default/cts", "SQLITE_DB_PATH='/srv/my 50% \"data\"/cts.db'\n");
+    machine.ok("systemctl daemon-reload; systemctl start cts");
+    let done = machine.sh(&format!("{UPGRADE} try /opt/fails"));
+    for part in ["without what was written after it", "the service is active"] {
+        assert!(done.err().contains(part), "{part}: {}", done.err());
+    }
+
+    machine.ok("rm /etc/default/cts");
+    let command = "ExecStart=\nExecStart=/usr/bin/cts serve \\\n --db '/srv/my 50%% \"data\"/cts.db' --port 3000\n";
+    machine.drop_in(&format!("[Service]\n{command}"));
+    machine.ok("systemctl restart cts");
+    let said = machine.ok(&format!("{UPGRADE} try /opt/next; /usr/lib/cts/summary"));
+    for part in ["Backup    /srv/my 50% \"data\"/backups/", "Database  /srv/my 50% \"data\"/cts.db"]
+    {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    let look = "SELECT count(*) FROM migrations' \"SELECT count(*) FROM site_logs WHERE message = 'kept'\"";
+    assert_eq!(machine.ok(&format!("sqlite3 \"{folder}/cts.db\" '{look}")), "5\n1");
+    machine.ok("cts --check --url http://127.0.0.1:3000");
+}
+
+#[test]
+#[ignore = "sweep"]
+fn a_unit_of_the_operator_that_systemd_calls_started_at_once_is_asked_whether_it_works() {
+    let Some(machine) = installed() else { return };
+    put_next(&machine);
+    program(&machine, "/opt/fails", FAILS);
+    let unit = "[Service]\nUser=cts\nExecStart=/usr/bin/cts serve\nRestart=always\n";
+    machine.write("/etc/systemd/system/cts.service", unit);
+    machine.ok("systemctl daemon-reload; systemctl restart cts; until cts --check --url http://127.0.0.1:3000; do :; done");
+    let done = machine.sh(&format!("{UPGRADE} try /opt/fails"));
+    assert!(done.err().contains("is in place again, and the service is active"), "{}", done.err());
+    is_well(&machine, "after going back");
+    machine.ok(&format!("{UPGRADE} try /opt/next"));
+    is_well(&machine, "after the upgrade");
+    assert_eq!(machine.ok("cts -V"), "cts 99.0.0");
+}
+
+#[test]
+#[ignore = "sweep"]
+fn a_program_of_another_user_that_has_only_opened_the_database_keeps_it_from_being_replaced() {
+    let Some(machine) = installed() else { return };
+    put_next(&machine);
+    program(&machine, "/opt/fails", FAILS);
+    // It holds no lock, as one that waits for the lock of the restore; it would write to the database that is kept.
+    machine.ok("systemd-run -q --unit=opener sh -c 'exec 3<>/data/cts.db; exec sleep 1000'; until pgrep -x sleep; do :; done");
+    let done = machine.sh(&format!("{UPGRADE} try /opt/fails"));
+    assert!(done.err().contains("it is open in sleep"), "{}", done.err());
+    assert!(done.err().contains("the new cts stays in place"), "{}", done.err());
+    machine.ok("systemctl stop opener");
+    let done = machine.sh(&format!("{UPGRADE} try"));
+    assert!(done.err().contains("is in place again, and the service is active"), "{}", done.err());
+    is_well(&machine, "after going back");
+}
