@@ -34,7 +34,7 @@ pub use flags::Flags;
 pub use http::Listen;
 pub use known::unknown_variables;
 pub use notice::{notices, warn_of_other_databases};
-pub use service::{SERVICE_FILE, ServiceDatabase, service_database};
+pub use service::{SERVICE_FILE, SERVICE_UNIT, ServiceDatabase, service_database};
 pub use setting::{SecretLocation, Setting, SettingSource};
 #[cfg(not(feature = "postgres"))]
 use without_postgresql as postgresql;

@@ -15,7 +15,8 @@ use crate::system::unit_file::{UnitFiles, without_specifiers, words};
 
 /// The file that the unit reads (`EnvironmentFile=`).
 pub const SERVICE_FILE: &str = "/etc/default/cts";
-const UNIT: &str = "cts.service";
+/// The unit of the service.
+pub const SERVICE_UNIT: &str = "cts.service";
 /// The settings that name a database.
 const DATABASE_SETTINGS: [&str; 4] =
     ["DATABASE_TYPE", "SQLITE_DB_PATH", "DATABASE_URL", "DATABASE_URL_FILE"];
@@ -45,8 +46,8 @@ impl ServiceDatabase {
 
 /// The database of the service; `None` if no service is installed, or what it uses cannot be found out.
 pub fn service_database() -> Option<ServiceDatabase> {
-    match UnitFiles::read(UNIT).ok()? {
-        Some(files) => ServiceSettings::of_unit(UNIT, &files)?.database(),
+    match UnitFiles::read(SERVICE_UNIT).ok()? {
+        Some(files) => ServiceSettings::of_unit(SERVICE_UNIT, &files)?.database(),
         None => {
             // Without the unit, the file tells what another manager of services starts, if it names a database.
             let mut settings = ServiceSettings::default();
@@ -214,7 +215,7 @@ mod tests {
     fn named(lines: &str) -> Option<(String, String)> {
         let mut unit = UnitFiles::default();
         unit.add("cts.service".into(), format!("[Service]\n{lines}").as_bytes());
-        let database = ServiceSettings::of_unit(UNIT, &unit)?.database()?;
+        let database = ServiceSettings::of_unit(SERVICE_UNIT, &unit)?.database()?;
         Some((database.shown().to_string(), database.source()))
     }
 

@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::config::SERVICE_FILE;
+use crate::config::{SERVICE_FILE, SERVICE_UNIT};
 use crate::store::finding::{Finding, Group};
 use crate::system::environment_file::EnvironmentFile;
 use crate::system::shell::word;
@@ -14,7 +14,6 @@ use crate::system::small_file::{self, SETTINGS_BYTES_MAX};
 use crate::system::unit_file::{UnitFiles, UnitSetting, without_specifiers, words};
 use crate::system::users;
 
-const SERVICE: &str = "cts.service";
 /// Replication beside cts, which may be given keys.
 const REPLICATION: &str = "litestream.service";
 /// Where systemd passes credentials, readable for the user of the unit only.
@@ -27,11 +26,13 @@ pub fn of_units() -> Vec<Finding> {
     let mut seen = SecretFiles::default();
     // Backups, copies off the machine, and second services.
     let others = UnitFiles::services("cts-");
-    for unit in [SERVICE, REPLICATION].into_iter().chain(others.iter().map(String::as_str)) {
+    for unit in [SERVICE_UNIT, REPLICATION].into_iter().chain(others.iter().map(String::as_str)) {
         match UnitFiles::read(unit) {
             Ok(Some(files)) => seen.add_unit(unit, &files),
             // Another manager of services may start cts with this file.
-            Ok(None) if unit == SERVICE => seen.add_environment_file(unit, Path::new(SERVICE_FILE)),
+            Ok(None) if unit == SERVICE_UNIT => {
+                seen.add_environment_file(unit, Path::new(SERVICE_FILE))
+            }
             // What this user cannot read is not readable for all.
             _ => {}
         }
@@ -191,7 +192,7 @@ mod tests {
         let mut unit = UnitFiles::default();
         unit.add("local.conf".into(), format!("[Service]\n{lines}").as_bytes());
         let mut seen = SecretFiles::default();
-        seen.add_unit(SERVICE, &unit);
+        seen.add_unit(SERVICE_UNIT, &unit);
         let shown = format!("{:?}", seen.findings);
         assert!(!shown.contains("not-to-be-shown"), "{shown}");
         seen.findings

@@ -6,11 +6,11 @@ use std::path::Path;
 use super::program;
 use super::sandbox::Sandbox;
 use super::upgrade;
+use crate::config::SERVICE_UNIT;
 use crate::store::finding::{Finding, Group};
 
 /// Exists if systemd is the init system (sd_booted(3)).
 pub const BOOTED: &str = "/run/systemd/system";
-const UNIT: &str = "cts.service";
 /// The exposure level (`systemd-analyze security`) of the shipped unit.
 const EXPOSURE_SHIPPED: f32 = 1.2;
 /// The one that it does not exceed with the drop-ins that it has in its comments, on any version of systemd.
@@ -31,7 +31,8 @@ pub struct UnitExamination {
 
 impl UnitExamination {
     fn not_examined(reason: &str) -> UnitExamination {
-        let finding = Finding::skipped(Group::Service, UNIT, format!("not examined: {reason}"));
+        let finding =
+            Finding::skipped(Group::Service, SERVICE_UNIT, format!("not examined: {reason}"));
         UnitExamination { findings: vec![finding], ..UnitExamination::default() }
     }
 }
@@ -41,13 +42,14 @@ pub fn examine() -> UnitExamination {
     if !Path::new(BOOTED).exists() {
         return UnitExamination::not_examined("systemd is not the init system of this machine");
     }
-    let Some(output) = program::output("systemctl", &["show", PROPERTIES, UNIT, "cts.socket"])
+    let Some(output) =
+        program::output("systemctl", &["show", PROPERTIES, SERVICE_UNIT, "cts.socket"])
     else {
         return UnitExamination::not_examined("systemctl does not answer");
     };
     let mut unit = judge(&output);
     if unit.user.is_some() {
-        let output = program::output("systemd-analyze", &["security", "--no-pager", UNIT]);
+        let output = program::output("systemd-analyze", &["security", "--no-pager", SERVICE_UNIT]);
         unit.findings.push(exposure(output.as_deref()));
         unit.findings.extend(upgrade::examine());
     }
@@ -56,7 +58,7 @@ pub fn examine() -> UnitExamination {
 
 /// Whether a connection to the port would start the service: systemd listens for it, and it is not active.
 pub fn is_socket_activated() -> bool {
-    let arguments = ["show", "--property=ActiveState", "cts.socket", UNIT];
+    let arguments = ["show", "--property=ActiveState", "cts.socket", SERVICE_UNIT];
     Path::new(BOOTED).exists()
         && program::output("systemctl", &arguments).is_some_and(|output| socket_waits(&output))
 }
@@ -103,7 +105,7 @@ fn judge(output: &str) -> UnitExamination {
     let waits_for_socket = socket.value("ActiveState") == Some("active")
         && service.value("ActiveState") == Some("inactive");
     let findings = vec![
-        Finding::good(Group::Service, UNIT, format!("installed, {path}")),
+        Finding::good(Group::Service, SERVICE_UNIT, format!("installed, {path}")),
         reloaded(service.value("NeedDaemonReload")),
         enabled(service.value("UnitFileState"), has_enabled_socket),
         if waits_for_socket {
@@ -131,7 +133,7 @@ fn not_loaded(state: &str) -> Finding {
         "not-found" => "not installed, so that nothing starts cts at boot".to_string(),
         state => format!("cannot be started: its load state is {state}"),
     };
-    Finding::attention(Group::Service, UNIT, what).remedy(
+    Finding::attention(Group::Service, SERVICE_UNIT, what).remedy(
         "install systemd/cts.service to /usr/lib/systemd/system (docs/install.md), \
          then systemctl daemon-reload",
     )

@@ -38,8 +38,8 @@ fn a_unit_that_is_installed_enabled_and_active_is_good() {
 #[test]
 fn each_fault_of_a_unit_is_found() {
     for (name, value, says, grade) in [
-        ("LoadState", "not-found", UNIT, Grade::Attention),
-        ("LoadState", "bad-setting", UNIT, Grade::Attention),
+        ("LoadState", "not-found", SERVICE_UNIT, Grade::Attention),
+        ("LoadState", "bad-setting", SERVICE_UNIT, Grade::Attention),
         ("NeedDaemonReload", "yes", "loaded", Grade::Attention),
         ("UnitFileState", "disabled", "enabled", Grade::Attention),
         ("UnitFileState", "masked", "enabled", Grade::Bad),
