@@ -194,36 +194,35 @@ quoted() {
     printf '"%s"' "$word"
 }
 
-# The flags of the service's command that say which database is meant, as words of a unit file. systemd shows the command
-# without its quotes: a value goes on to the next flag.
-database_flags() {
-    line=$(property ExecStart)
-    line=${line#*argv\[\]=}
-    flag='' value='' wanted=''
+# The value of a flag in the command of the service, which systemd shows without its quotes: it goes on to the next flag.
+flag() {
+    command=$(property ExecStart)
+    command=${command#*argv\[\]=}
+    value='' wanted=
     set -f
-    for part in ${line%% ; *} --; do
-        case $part in
-        -*)
-            [ -z "$flag" ] || wanted="$wanted $flag $(database_value)"
-            flag='' value=''
-            ;;
-        esac
-        case $part in
-        --db | --database-url-file) flag=$part ;;
-        --db=* | --database-url-file=*) flag=${part%%=*} value=${part#*=} ;;
-        *) value=${value:+$value }$part ;;
+    for word in ${command%% ; *}; do
+        case $word in
+        "$1="*) value=${word#*=} wanted=yes ;;
+        "$1") value='' wanted=yes ;;
+        -*) wanted='' ;;
+        *) [ -z "$wanted" ] || value=${value:+$value }$word ;;
         esac
     done
     set +f
-    printf '%s' "$wanted"
+    say "$value"
 }
 
-# The credentials of the trial have a folder of their own.
-database_value() {
-    case $value in
-    /run/credentials/cts.service/*) quoted "${value#/run/credentials/cts.service/}" %d/ ;;
-    *) quoted "$value" ;;
-    esac
+# The flags of the service's command that say which database is meant, as words of a unit file. The credentials of a trial
+# have a folder of their own.
+database_flags() {
+    for name in --db --database-url-file; do
+        value=$(flag $name)
+        case $value in
+        "") ;;
+        /run/credentials/cts.service/*) printf ' %s ' "$name" && quoted "${value#/run/credentials/cts.service/}" %d/ ;;
+        *) printf ' %s ' "$name" && quoted "$value" ;;
+        esac
+    done
 }
 
 # Runs COMMAND as the user of the service, with its settings; further lines of the unit come first. Leaves what it printed in

@@ -31,6 +31,17 @@ fn the_package_and_the_script_have_the_same_rule() {
     assert_eq!(rule("release/folder.sh"), rule("release/debian/preinst"));
 }
 
+/// `upgrade` is one file, so that a boot finds it whole after an unpack that was cut off.
+#[test]
+fn the_upgrade_and_the_summary_read_the_flags_of_the_service_alike() {
+    let function = |file: &str| {
+        let text = fs::read_to_string(source(file)).unwrap();
+        let (_, from) = text.split_once("\nflag() {\n").expect(file);
+        from.split_once("\n}\n").expect(file).0.to_string()
+    };
+    assert_eq!(function("release/upgrade.sh"), function("release/summary.sh"));
+}
+
 /// How `/data` is made, and what the refusal contains.
 const REFUSED: &[(&str, &str)] = &[
     ("mkdir -m 750 /data; touch /data/photo; chown -R alice: /data", "/data is in use by alice,"),
