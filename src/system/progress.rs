@@ -22,6 +22,8 @@ const PICTURES_PER_SECOND: u8 = 20;
 /// Columns of a terminal that does not tell its size.
 const COLUMNS_DEFAULT: u16 = 80;
 const BAR: &str = "{msg} {wide_bar} {percent} %, {eta} left";
+/// How long work has to be under way before its pace is reported.
+const PACE_AFTER: Duration = Duration::from_secs(1);
 
 /// What an amount of work is counted in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,23 +69,55 @@ pub fn log_wait(log: Log, wait: &dyn Display, waited: Duration) -> String {
     text
 }
 
+/// How fast a piece of work on rows goes on.
+struct Pace {
+    work: String,
+    began_at: Instant,
+    done_before: u64,
+}
+
+impl Pace {
+    /// ` (210000 rows/s, 3 s left)`, once that can be told.
+    fn text(&self, WorkDone { done, total, .. }: WorkDone) -> String {
+        let elapsed = self.began_at.elapsed();
+        let rows = done.saturating_sub(self.done_before);
+        let per_second = u128::from(rows) * 1000 / elapsed.as_millis().max(1);
+        if elapsed < PACE_AFTER || per_second == 0 {
+            return String::new();
+        }
+        let left = u128::from(total.saturating_sub(done)).div_ceil(per_second);
+        let left = Duration::from_secs(u64::try_from(left).unwrap_or(u64::MAX));
+        format!(" ({per_second} rows/s, {} left)", humantime::format_duration(left))
+    }
+}
+
 /// Reports progress to a terminal or the log.
 pub struct ProgressReporter {
     log: Log,
     bar: RefCell<Option<ProgressBar>>,
     reported_at: Cell<Instant>,
+    pace: RefCell<Option<Pace>>,
 }
 
 impl ProgressReporter {
     /// One that has reported nothing yet.
     pub fn new(log: Log) -> ProgressReporter {
-        ProgressReporter { log, bar: RefCell::new(None), reported_at: Cell::new(Instant::now()) }
+        ProgressReporter {
+            log,
+            bar: RefCell::new(None),
+            reported_at: Cell::new(Instant::now()),
+            pace: RefCell::new(None),
+        }
     }
 
     /// Reports the progress of `work`, such as "copying the database", where that is due. Returns the sentence then.
     pub fn report(&self, work: &dyn Display, progress: WorkDone) -> Option<String> {
+        let pace = match progress.unit {
+            WorkUnit::Rows => self.pace(work, progress),
+            WorkUnit::Bytes => String::new(),
+        };
         if self.log.is_watched() {
-            self.draw(work, progress);
+            self.draw(&format!("{work}{pace}"), progress);
             return None;
         }
         let is_beginning = progress.done == 0 && progress.is_long();
@@ -91,12 +125,28 @@ impl ProgressReporter {
             return None;
         }
         self.reported_at.set(Instant::now());
-        let text = format!("{work}: {}", progress.text());
+        let text = format!("{work}: {}{pace}", progress.text());
         self.log.info(&text);
         Some(text)
     }
 
-    fn draw(&self, work: &dyn Display, WorkDone { done, total, .. }: WorkDone) {
+    /// The pace of work, as text. It begins with the first report of the work.
+    fn pace(&self, work: &dyn Display, progress: WorkDone) -> String {
+        let work = work.to_string();
+        let mut pace = self.pace.borrow_mut();
+        match &*pace {
+            Some(known) if known.work == work && known.done_before <= progress.done => {
+                known.text(progress)
+            }
+            _ => {
+                let (began_at, done_before) = (Instant::now(), progress.done);
+                *pace = Some(Pace { work, began_at, done_before });
+                String::new()
+            }
+        }
+    }
+
+    fn draw(&self, work: &str, WorkDone { done, total, .. }: WorkDone) {
         let mut bar = self.bar.borrow_mut();
         let bar = bar.get_or_insert_with(|| {
             let terminal = Box::new(LogTerminal { log: self.log, picture: Mutex::default() });
@@ -107,7 +157,7 @@ impl ProgressReporter {
                 Err(_) => bar,
             }
         });
-        bar.set_message(visible(&work.to_string()).into_owned());
+        bar.set_message(visible(work).into_owned());
         bar.set_length(total);
         bar.set_position(done);
         if done >= total {
@@ -188,6 +238,16 @@ impl TermLike for LogTerminal {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_pace_is_told_after_a_second() {
+        let amount = WorkDone { done: 5_000, total: 9_999, unit: WorkUnit::Rows };
+        let pace = |began_at| Pace { work: String::new(), began_at, done_before: 1_000 };
+        assert_eq!(pace(Instant::now()).text(amount), "");
+        let earlier = Instant::now().checked_sub(Duration::from_secs(4)).unwrap();
+        let text = pace(earlier).text(amount);
+        assert!([" (1000 rows/s, 5s left)", " (999 rows/s, 6s left)"].contains(&&*text), "{text}");
+    }
 
     #[test]
     fn progress_is_told_in_rows_and_in_mebibytes() {
