@@ -7,6 +7,7 @@ mod backup;
 mod cli;
 mod commands;
 mod config;
+mod copy;
 mod doctor;
 mod error;
 mod health;
@@ -54,41 +55,48 @@ fn run(Invocation { command, flags }: &Invocation) -> Result<u8> {
     system::signals::ignore_file_size_signal()?;
     system::signals::end_first_process()?;
     let environment = |name: &str| env::var_os(name);
-    match command {
-        Command::Check { url: Some(url), json, .. } => return commands::check::at_url(url, *json),
-        Command::Check { ready: true, .. } => return commands::ready::run(flags, &environment),
-        _ => {}
-    }
-    let config = match (Config::load(flags, &environment), command) {
-        (Err(error), Command::Doctor { json }) => {
-            return doctor::misconfigured(&error, flags.verbosity, *json);
+    let configured = |work: &dyn Fn(&Config, Log) -> Result<u8>| {
+        let config = Config::load(flags, &environment)?;
+        let log = Log::new(config.verbosity);
+        log.report_panics();
+        if !matches!(command, Command::Check { .. } | Command::Doctor { .. }) {
+            commands::log_notices(&config, log);
         }
-        (loaded, _) => loaded?,
+        work(&config, log)
     };
-    let log = Log::new(config.verbosity);
-    log.report_panics();
-    if !matches!(command, Command::Check { .. } | Command::Doctor { .. }) {
-        commands::log_notices(&config, log);
-    }
     match command {
-        Command::Serve => service::serve(&config, log).map(|()| 0),
-        Command::Check { json, deep, .. } => commands::check::database(&config, *json, *deep),
-        Command::Migrate { dry_run: true, json } => commands::migrate::dry_run(&config, *json),
-        Command::Migrate { dry_run: false, .. } => commands::migrate::run(&config, log),
-        Command::Status { json } => commands::status::run(&config, *json),
-        Command::Verify { json } => commands::verify::run(&config, *json),
-        Command::Repair => commands::repair::run(&config, log),
+        Command::Serve => configured(&|config, log| service::serve(config, log).map(|()| 0)),
+        Command::Check { url: Some(url), json, .. } => commands::check::at_url(url, *json),
+        Command::Check { ready: true, .. } => commands::ready::run(flags, &environment),
+        Command::Check { json, deep, .. } => {
+            configured(&|config, _| commands::check::database(config, *json, *deep))
+        }
+        Command::Migrate { dry_run: true, json } => {
+            configured(&|config, _| commands::migrate::dry_run(config, *json))
+        }
+        Command::Migrate { dry_run: false, .. } => configured(&commands::migrate::run),
+        Command::Status { json } => configured(&|config, _| commands::status::run(config, *json)),
+        Command::Verify { json } => configured(&|config, _| commands::verify::run(config, *json)),
+        Command::Repair => configured(&commands::repair::run),
         Command::Accept { object, withdraw } => {
-            commands::accept::run(&config, log, object, *withdraw)
+            configured(&|config, log| commands::accept::run(config, log, object, *withdraw))
         }
-        Command::Backup { file, compress } => {
-            commands::backup::run(&config, log, file.as_deref(), *compress)
+        Command::Backup { file, compress } => configured(&|config, log| {
+            commands::backup::run(config, log, file.as_deref(), *compress)
+        }),
+        Command::VerifyBackup { file } => {
+            configured(&|config, log| commands::verify_backup::run(config, log, file))
         }
-        Command::VerifyBackup { file } => commands::verify_backup::run(&config, log, file),
-        Command::Backups { json } => commands::backups::run(&config, *json),
-        Command::Restore { backup, to, dry_run } => {
-            commands::restore::run(&config, log, backup, to.as_deref(), *dry_run)
-        }
-        Command::Doctor { json } => doctor::run(&config, *json),
+        Command::Backups { json } => configured(&|config, _| commands::backups::run(config, *json)),
+        Command::Restore { backup, to, dry_run } => configured(&|config, log| {
+            commands::restore::run(config, log, backup, to.as_deref(), *dry_run)
+        }),
+        Command::Copy(options) => commands::copy::run(flags, &environment, options),
+        Command::Doctor { json } => match Config::load(flags, &environment) {
+            Err(error) => doctor::misconfigured(&error, flags.verbosity, *json),
+            Ok(_) => configured(&|config, _| {
+                doctor::run(config, config::other_store(flags, &environment), *json)
+            }),
+        },
     }
 }

@@ -9,8 +9,10 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use crate::backup::BackupChoice;
 use crate::cli::definition::definition;
 use crate::cli::secrets::refuse_database_url;
+use crate::commands::copy::CopyOptions;
 use crate::config::Flags;
 use crate::error::Error;
+use crate::store::Backend;
 use crate::system::log::Verbosity;
 use crate::system::visible::{is_unsafe, visible};
 
@@ -82,6 +84,8 @@ pub enum Command {
         /// Print what would be done and change nothing.
         dry_run: bool,
     },
+    /// `cts copy`: copy all rows from one store to the other.
+    Copy(CopyOptions),
     /// `cts doctor`: examine everything that cts needs.
     Doctor {
         /// Print JSON.
@@ -226,6 +230,16 @@ fn command(matches: &ArgMatches) -> Result<Command, clap::Error> {
             to: own.get_one("to").cloned(),
             dry_run: own.get_flag("dry-run"),
         },
+        "copy" => Command::Copy(CopyOptions {
+            to: match own.get_one::<String>("to").map(String::as_str) {
+                Some("sqlite") => Backend::Sqlite,
+                _ => Backend::Postgresql,
+            },
+            dry_run: own.get_flag("dry-run"),
+            with_extra: own.get_flag("with-extra"),
+            skip_bad: own.get_one("skip-bad").cloned(),
+            json: own.get_flag("json"),
+        }),
         "doctor" => Command::Doctor { json: own.get_flag("json") },
         _ => Command::Serve,
     })

@@ -37,6 +37,13 @@ The backup is proved first. Every program that has the database open must be end
 cts.db.before-restore-TIME. The restored one is brought up to date, checked as a whole, and takes the place in
 one step: a run that is killed leaves the one database or the other, and the next start says which.";
 
+const COPY_HELP: &str = "\
+The SQLite database is that of SQLITE_DB_PATH (or --db), the PostgreSQL one that of DATABASE_URL or
+DATABASE_URL_FILE (or --database-url-file); DATABASE_TYPE plays no part. The source may be in use: what it held at
+the beginning is copied. The target must have no rows. All is written in one transaction, read back and compared,
+and only then committed: rows and a digest of each table are printed. Exit code 65: a value cannot be copied, or
+the target has rows.";
+
 /// All flags and commands.
 pub fn definition() -> clap::Command {
     clap::Command::new("cts")
@@ -85,7 +92,7 @@ fn check_flags() -> [Arg; 4] {
     ]
 }
 
-fn commands() -> [clap::Command; 11] {
+fn commands() -> [clap::Command; 12] {
     let command = |name: &'static str, about| clap::Command::new(name).about(about);
     let dry_run = switch("dry-run", "Print what would be done and change nothing");
     [
@@ -134,6 +141,25 @@ fn commands() -> [clap::Command; 11] {
                     .value_parser(value_parser!(PathBuf)),
             )
             .arg(switch("dry-run", "Prove the backup, print what would be done, change nothing")),
+        command("copy", "Copy the whole database from SQLite to PostgreSQL or back, proved equal")
+            .after_help(COPY_HELP)
+            .arg(
+                value("to", "TYPE", "The database that is written: sqlite or postgresql")
+                    .required(true)
+                    .value_parser(["postgresql", "sqlite"])
+                    .hide_possible_values(true),
+            )
+            .arg(switch("dry-run", "Examine every value, print what would be done, change nothing"))
+            .arg(switch("with-extra", "Copy your own columns and tables too"))
+            .arg(
+                value(
+                    "skip-bad",
+                    "FILE",
+                    "Leave out rows that cannot be copied: into this new file",
+                )
+                .value_parser(value_parser!(PathBuf)),
+            )
+            .arg(json()),
         command("doctor", "Examine everything that cts needs and print remedies; changes nothing")
             .after_help(DOCTOR_HELP)
             .args(listen_flags())

@@ -18,7 +18,7 @@ pub fn run(config: &Config, log: Log, object: &str, withdraw: bool) -> Result<u8
     if open_read_only(config, Duration::ZERO).is_ok_and(|database| database.is_none()) {
         return Err(config.database.identity().absent_error());
     }
-    let lines = interruptible(config, log, |wait| {
+    let lines = interruptible(config.lock_timeout, log, |wait| {
         let mut store = config.database.open(wait, &mut |_| Ok(()))?.store;
         let lines = accept(&mut *store, wait, object, withdraw)?;
         store.close()?;

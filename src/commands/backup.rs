@@ -22,7 +22,7 @@ pub fn run(config: &Config, log: Log, file: Option<&Path>, compress: bool) -> Re
     };
     // The setting is that of the folder.
     let compress = compress || (file.is_none() && config.backups.compress);
-    interruptible(config, log, |wait| {
+    interruptible(config.lock_timeout, log, |wait| {
         let lock = lock(&*config.database, wait)?;
         let subject = config.database.backup_subject(wait)?;
         let MadeBackup { backup, copy_time, proof_time, notes } =

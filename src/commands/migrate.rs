@@ -19,7 +19,7 @@ use crate::system::output::{print_json, print_lines};
 pub fn run(config: &Config, log: Log) -> Result<u8> {
     let backend = config.database.identity().backend;
     log.info(format_args!("Database Type: {}", backend.name().to_uppercase()));
-    interruptible(config, log, |wait| {
+    interruptible(config.lock_timeout, log, |wait| {
         let ready = initialise(&*config.database, log, wait, Task::Migrate)?;
         ready.store.close()?;
         if ready.is_new {

@@ -4,6 +4,7 @@ pub mod accept;
 pub mod backup;
 pub mod backups;
 pub mod check;
+pub mod copy;
 mod drift;
 pub mod migrate;
 pub mod ready;
@@ -72,9 +73,10 @@ pub fn log_notices(config: &Config, log: Log) {
     notices(config).into_iter().for_each(|notice| log.warn(notice));
 }
 
-/// Runs `work` with a wait policy that is cancelled by the first request to stop.
+/// Runs `work` with a wait policy that waits so long for the migration lock, and is cancelled by the first request to
+/// stop.
 fn interruptible<T>(
-    config: &Config,
+    lock_timeout: Duration,
     log: Log,
     work: impl FnOnce(&WaitPolicy<'_>) -> Result<T>,
 ) -> Result<T> {
@@ -84,7 +86,7 @@ fn interruptible<T>(
     let on_progress =
         |Progress { work, amount }: Progress<'_>| drop(reporter.report(&work, amount));
     work(&WaitPolicy {
-        timeout: Some(config.lock_timeout),
+        timeout: Some(lock_timeout),
         is_configured: true,
         cancelled: &cancelled,
         on_wait: &on_wait,

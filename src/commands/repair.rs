@@ -20,7 +20,7 @@ pub fn run(config: &Config, log: Log) -> Result<u8> {
     if open_read_only(config, Duration::ZERO).is_ok_and(|database| database.is_none()) {
         return Err(config.database.identity().absent_error());
     }
-    interruptible(config, log, |wait| {
+    interruptible(config.lock_timeout, log, |wait| {
         let ready = initialise(&*config.database, log, wait, Task::Repair)?;
         let Initialised { mut store, outcome, .. } = ready;
         let (exceptions, schema) = (store.inspect()?.exceptions, store.identity().schema);

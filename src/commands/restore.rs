@@ -32,7 +32,7 @@ pub fn run(
     let own = &*config.database;
     let elsewhere = to.map(|path| elsewhere(own, path)).transpose()?;
     let target = elsewhere.as_deref().unwrap_or(own);
-    interruptible(config, log, |wait| {
+    interruptible(config.lock_timeout, log, |wait| {
         let folder = config.backups.folder.as_deref().map(BackupFolder::at);
         let id = database_id(own, choice, wait);
         let chosen = find_backup(choice, folder.as_ref(), &own.identity(), id.as_deref())?;

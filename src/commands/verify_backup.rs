@@ -17,7 +17,7 @@ use crate::system::visible::Lines;
 pub fn run(config: &Config, log: Log, file: &Path) -> Result<u8> {
     let folder = config.backups.folder.as_deref();
     let file = find(file, folder);
-    interruptible(config, log, |wait| {
+    interruptible(config.lock_timeout, log, |wait| {
         let verified = verify(&*config.database, &file, folder, wait)?;
         print_lines(&text(&verified))?;
         let VerifiedBackup { examined, trial, not_recorded } = &verified;

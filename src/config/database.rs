@@ -22,15 +22,63 @@ pub fn database(flags: &Flags, env: &EnvironmentReader<'_>) -> Result<Arc<dyn Da
     })
 }
 
+/// The two databases of a copy: the SQLite file, and the PostgreSQL database. DATABASE_TYPE plays no part.
+///
+/// # Errors
+///
+/// [`Kind::Config`], with the name of the variable or the flag.
+pub fn both_databases(
+    flags: &Flags,
+    env: &EnvironmentReader<'_>,
+) -> Result<[Arc<dyn Database>; 2]> {
+    if !has_url(flags, env) {
+        let what = "a copy is made between the SQLite database and a PostgreSQL database, and no database URL is set";
+        return Err(Error::new(Kind::Config, what).remedy(
+            "set DATABASE_URL, or DATABASE_URL_FILE (or --database-url-file) to a file that contains it",
+        ));
+    }
+    Ok([Arc::new(sqlite_file(flags, env)?), postgresql::database(flags, env)?])
+}
+
+/// The database of the other kind, which `cts copy` would copy this one to.
+#[derive(Clone, Debug)]
+pub struct OtherStore {
+    /// The database. One that is not configured is not to be opened: it only says which values it can have.
+    pub database: Arc<dyn Database>,
+    /// Whether it is configured.
+    pub is_configured: bool,
+}
+
+/// The database of the other kind. `None` in a build that has no other.
+///
+/// # Errors
+///
+/// [`Kind::Config`], with the name of the variable or the flag.
+pub fn other_store(flags: &Flags, env: &EnvironmentReader<'_>) -> Result<Option<OtherStore>> {
+    let (database, is_configured) = match backend(flags, env)? {
+        Backend::Sqlite if has_url(flags, env) => (Some(postgresql::database(flags, env)?), true),
+        Backend::Sqlite => (postgresql::any_database(env)?, false),
+        Backend::Postgresql => {
+            let file: Arc<dyn Database> = Arc::new(sqlite_file(flags, env)?);
+            (Some(file), flags.db.is_some() || env.is_set("SQLITE_DB_PATH"))
+        }
+    };
+    Ok(database.map(|database| OtherStore { database, is_configured }))
+}
+
+/// Whether a database URL is configured.
+fn has_url(flags: &Flags, env: &EnvironmentReader<'_>) -> bool {
+    flags.database_url_file.is_some()
+        || env.is_set("DATABASE_URL")
+        || env.is_set("DATABASE_URL_FILE")
+}
+
 /// DATABASE_TYPE. If it is not set, a flag decides, and else whether a database URL is set.
 ///
 /// # Errors
 ///
 /// [`Kind::Config`], with the name of the variable.
 pub fn backend(flags: &Flags, env: &EnvironmentReader<'_>) -> Result<Backend> {
-    let has_url = flags.database_url_file.is_some()
-        || env.is_set("DATABASE_URL")
-        || env.is_set("DATABASE_URL_FILE");
     let named = env.text("DATABASE_TYPE")?;
     let source = if named.is_some() { SettingSource::Environment } else { SettingSource::Default };
     let backend = match named.as_deref().map(str::to_ascii_lowercase).as_deref() {
@@ -46,7 +94,7 @@ pub fn backend(flags: &Flags, env: &EnvironmentReader<'_>) -> Result<Backend> {
             named.as_deref().unwrap_or_default(),
             "sqlite or postgresql",
         )),
-        None if flags.db.is_none() && has_url => Ok(Backend::Postgresql),
+        None if flags.db.is_none() && has_url(flags, env) => Ok(Backend::Postgresql),
         None => Ok(Backend::Sqlite),
     }?;
     env.record("DATABASE_TYPE", source, backend.name());

@@ -28,6 +28,7 @@ use crate::store::Database;
 use crate::system::environment::Environment;
 use crate::system::log::Verbosity;
 use crate::system::secret::Secret;
+pub use database::OtherStore;
 pub use defaults::*;
 use environment::EnvironmentReader;
 pub use flags::Flags;
@@ -60,6 +61,47 @@ pub struct Config {
     pub settings: Vec<Setting>,
     /// What an operator should know of how values were read, as sentences.
     pub value_notices: Vec<String>,
+}
+
+/// The configuration of a copy from one database to the other.
+#[derive(Clone, Debug)]
+pub struct CopyConfig {
+    /// The SQLite database.
+    pub sqlite: Arc<dyn Database>,
+    /// The PostgreSQL database.
+    pub postgresql: Arc<dyn Database>,
+    /// How long a command waits for the migration lock.
+    pub lock_timeout: Duration,
+    /// Which events are logged.
+    pub verbosity: Verbosity,
+    /// What an operator should know of how values were read, as sentences.
+    pub value_notices: Vec<String>,
+}
+
+impl CopyConfig {
+    /// Reads the configuration of both databases. Files with secrets are read, nothing is opened or created.
+    ///
+    /// # Errors
+    ///
+    /// As [`Config::load`], and if one of the databases is not configured.
+    pub fn load(flags: &Flags, environment: Environment<'_>) -> Result<CopyConfig> {
+        let env = EnvironmentReader::new(environment);
+        let [sqlite, postgresql] = database::both_databases(flags, &env)?;
+        let lock_timeout = env.duration("CTS_LOCK_TIMEOUT", DEFAULT_LOCK_TIMEOUT)?;
+        let (_, value_notices) = env.into_records();
+        let verbosity = flags.verbosity;
+        Ok(CopyConfig { sqlite, postgresql, lock_timeout, verbosity, value_notices })
+    }
+}
+
+/// The database of the other kind, which `cts copy` would copy the configured one to. `None` in a build that has no other.
+/// Nothing is opened or created.
+///
+/// # Errors
+///
+/// As [`Config::load`].
+pub fn other_store(flags: &Flags, environment: Environment<'_>) -> Result<Option<OtherStore>> {
+    database::other_store(flags, &EnvironmentReader::new(environment))
 }
 
 impl Config {

@@ -32,6 +32,20 @@ pub fn database(flags: &Flags, env: &EnvironmentReader<'_>) -> Result<Arc<dyn Da
         SecretLocation::File(_) => "DATABASE_URL_FILE",
     };
     env.record_secret(name, url.source, &target.location(), url.location);
+    server(target, env)
+}
+
+/// A database on any server, which is not to be opened.
+///
+/// # Errors
+///
+/// As [`database`].
+pub fn any_database(env: &EnvironmentReader<'_>) -> Result<Option<Arc<dyn Database>>> {
+    let target = Target::read("the default", "postgresql://localhost/cts", &|_| None)?;
+    server(target, env).map(Some)
+}
+
+fn server(target: Target, env: &EnvironmentReader<'_>) -> Result<Arc<dyn Database>> {
     let wait = env.duration("CTS_WAIT", DEFAULT_WAIT)?;
     let pool = PoolSettings {
         max: env.number("CTS_POOL_MAX", DEFAULT_POOL_MAX, 1..=1000)?,

@@ -15,7 +15,8 @@ use crate::store::url_kind::after_scheme;
 ///
 /// [`Kind::Config`], always.
 pub fn database(flags: &Flags, env: &EnvironmentReader<'_>) -> Result<Arc<dyn Database>> {
-    let because = if env.is_set("DATABASE_TYPE") {
+    let is_postgresql = |named: String| named.to_ascii_lowercase().starts_with("postgres");
+    let because = if env.text("DATABASE_TYPE")?.is_some_and(is_postgresql) {
         "DATABASE_TYPE is postgresql".to_string()
     } else {
         let url = DatabaseUrl::read(flags, env)?;
@@ -27,4 +28,13 @@ pub fn database(flags: &Flags, env: &EnvironmentReader<'_>) -> Result<Arc<dyn Da
     Err(Error::new(Kind::Config, what).remedy(
         "use a build with PostgreSQL, or set DATABASE_TYPE=sqlite to use a SQLite database",
     ))
+}
+
+/// None: this build has no other store.
+///
+/// # Errors
+///
+/// None.
+pub fn any_database(_: &EnvironmentReader<'_>) -> Result<Option<Arc<dyn Database>>> {
+    Ok(None)
 }

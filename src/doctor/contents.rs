@@ -30,13 +30,15 @@ pub struct DatabaseExamination {
     pub owner: Option<FileOwner>,
     /// Which database backups must be of.
     pub backed_up: BackedUpDatabase,
+    /// Whether its ledger and catalogue were read.
+    pub is_readable: bool,
 }
 
 impl DatabaseExamination {
     /// The one of a database that did not answer.
     pub fn unanswered(database: &dyn Database, finding: Finding) -> DatabaseExamination {
         let backed_up = unread(database);
-        DatabaseExamination { findings: vec![finding], owner: None, backed_up }
+        DatabaseExamination { findings: vec![finding], owner: None, backed_up, is_readable: false }
     }
 }
 
@@ -61,7 +63,8 @@ pub fn examine(database: &dyn Database) -> DatabaseExamination {
         backed_up = BackedUpDatabase::of(&database.identity(), snapshot);
         findings.extend(contents(database.identity().schema, snapshot, &missing));
     }
-    DatabaseExamination { findings, owner: found.owner, backed_up }
+    let is_readable = found.snapshot.is_some();
+    DatabaseExamination { findings, owner: found.owner, backed_up, is_readable }
 }
 
 fn disk(storage: &StorageStatus) -> Option<Finding> {

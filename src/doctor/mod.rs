@@ -10,6 +10,7 @@ mod backups;
 mod clock;
 mod contents;
 mod endpoints;
+mod moving;
 mod owner;
 mod program;
 mod sandbox;
@@ -22,7 +23,7 @@ mod upgrade;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use crate::config::{Config, ServiceDatabase, service_database};
+use crate::config::{Config, OtherStore, ServiceDatabase, service_database};
 use crate::error::{Error, Kind, Result};
 use crate::store::Backend;
 use crate::store::finding::{Finding, Group};
@@ -36,13 +37,13 @@ use unit::UnitExamination;
 /// Time limit for all examinations together.
 const EXAMINATION_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// `cts doctor`. Returns the exit code.
+/// `cts doctor`. `other` is the database that a copy of the configured one would be made into. Returns the exit code.
 ///
 /// # Errors
 ///
 /// [`Kind::Io`] if a thread cannot be started or standard output cannot be written. What is wrong with
 /// the machine or the database is a finding, not an error.
-pub fn run(config: &Config, as_json: bool) -> Result<u8> {
+pub fn run(config: &Config, other: Result<Option<OtherStore>>, as_json: bool) -> Result<u8> {
     let deadline = Instant::now() + EXAMINATION_TIMEOUT;
     let examined = config.clone();
     let database =
@@ -59,6 +60,9 @@ pub fn run(config: &Config, as_json: bool) -> Result<u8> {
         .until(deadline)
         .unwrap_or_else(|_| DatabaseExamination::unanswered(&*config.database, unanswered(config)));
     findings.extend(database.findings);
+    if database.is_readable {
+        findings.extend(move_to(other, config, deadline)?);
+    }
     findings.extend(endpoints.until(deadline).unwrap_or_else(|_| vec![overdue(Group::Endpoints)]));
     let unit = unit.until(deadline).unwrap_or_else(|_| UnitExamination {
         findings: vec![overdue(Group::Service)],
@@ -91,6 +95,26 @@ pub fn misconfigured(error: &Error, verbosity: Verbosity, as_json: bool) -> Resu
     findings.extend(clock.until(deadline).unwrap_or_default());
     print_findings(findings, verbosity, as_json)?;
     Ok(Kind::Config.exit_code())
+}
+
+/// Examines what would not survive a move, once nothing else reads the database.
+fn move_to(
+    other: Result<Option<OtherStore>>,
+    config: &Config,
+    deadline: Instant,
+) -> Result<Option<Finding>> {
+    let other = match other {
+        Ok(None) => return Ok(None),
+        Ok(Some(other)) => other,
+        Err(error) => {
+            return Ok(Some(moving::not_examined(config.database.identity().backend, error)));
+        }
+    };
+    let examined = config.clone();
+    let backend = config.database.identity().backend;
+    let task = BackgroundTask::start("move", move || moving::examine(&*examined.database, &other))?;
+    let finding = task.until(deadline);
+    Ok(Some(finding.unwrap_or_else(|_| moving::overdue(backend))))
 }
 
 /// The path of the service's SQLite database, or else that of this run. `None` if it is on a server.

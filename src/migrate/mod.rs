@@ -86,6 +86,28 @@ pub fn run(store: &mut dyn Store, wait: &WaitPolicy<'_>, task: Task) -> Result<O
     Ok(outcome)
 }
 
+/// Brings the database up to date inside a transaction that goes on afterwards. Nothing is left for later: a database
+/// without rows needs no online index build.
+///
+/// # Errors
+/// Where that fails, or not all of it can be done. The transaction has to be rolled back.
+pub fn migrate_in(
+    tx: &mut dyn Change,
+    identity: &DatabaseIdentity,
+    wait: &WaitPolicy<'_>,
+) -> Result<()> {
+    let snapshot = tx.inspect_with_counters()?;
+    let mut execution = Execution::new(identity, wait, &snapshot);
+    let mut refusals = Refusals::default();
+    run_locked(tx, identity, &snapshot, Task::Migrate, &mut execution, &mut refusals)?;
+    for event in std::mem::take(&mut execution.events) {
+        if let Event::NotRestored(object, error) = event {
+            return Err(error.at(object));
+        }
+    }
+    Ok(())
+}
+
 /// What was refused so that the transaction could not go on; the next one leaves it out.
 #[derive(Default)]
 struct Refusals {

@@ -22,6 +22,12 @@ pub enum LongWork<'p> {
     Building(&'p Object),
     /// The database is copied. Counted in bytes.
     Copying,
+    /// The rows of a database that is to be copied are examined.
+    ExaminingRows,
+    /// Rows are copied into another database.
+    CopyingRows,
+    /// Rows of a copy are read back and compared.
+    ComparingRows,
 }
 
 impl fmt::Display for LongWork<'_> {
@@ -29,6 +35,9 @@ impl fmt::Display for LongWork<'_> {
         match self {
             LongWork::Building(object) => write!(f, "making {object}"),
             LongWork::Copying => f.write_str("copying the database"),
+            LongWork::ExaminingRows => f.write_str("examining the rows"),
+            LongWork::CopyingRows => f.write_str("copying the rows"),
+            LongWork::ComparingRows => f.write_str("comparing the copy"),
         }
     }
 }

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 
 use super::finding::Finding;
 use super::schema::Schema;
-use super::{BackUp, Measure, OpenDatabase, Restore, Snapshot, StorageStatus, Store, WaitPolicy};
+use super::{
+    BackUp, CopyEnd, Measure, OpenDatabase, Restore, Snapshot, StorageStatus, Store, WaitPolicy,
+};
 use crate::error::{Error, Kind, Result};
 use crate::system::users;
 use cts_schema::catalog::{Column, Table};
@@ -173,7 +175,7 @@ impl fmt::Display for Holder {
 }
 
 /// A database as it is configured. It need not exist, nor be reachable.
-pub trait Database: BackUp + Restore + Measure + fmt::Debug + Send + Sync {
+pub trait Database: BackUp + Restore + CopyEnd + Measure + fmt::Debug + Send + Sync {
     /// Which database it is.
     fn identity(&self) -> DatabaseIdentity;
 

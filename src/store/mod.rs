@@ -4,6 +4,7 @@
 
 mod backup;
 mod change;
+mod copy;
 mod database;
 #[cfg(test)]
 pub mod failing;
@@ -26,6 +27,10 @@ pub use backup::{BackUp, BackupContent, BackupLock, BackupSubject, TableRows, Tr
 pub use change::{
     Change, FailedStatement, LongWork, Progress, RebuildCopy, Rebuilt, SiteLogEntry,
     StatementCounts,
+};
+pub use copy::{
+    CopiedColumn, CopiedTable, CopyDraft, CopyEnd, CopySource, CopyTarget, Day, Field,
+    Incompatibility, IncompatibleValue, Moment, ReadRows, RowSink, StoredValue, Value, ValueType,
 };
 pub use database::{
     Backend, Database, DatabaseIdentity, Examination, FileOwner, Holder, Opened, OpenedReadOnly,

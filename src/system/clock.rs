@@ -121,7 +121,7 @@ impl UtcTime {
 
 /// Year, month and day of a day counted from 1970-01-01. (Howard Hinnant, "chrono-Compatible Low-Level Date
 /// Algorithms", `civil_from_days`)
-fn civil_from_days(days: i64) -> (i64, i64, i64) {
+pub fn civil_from_days(days: i64) -> (i64, i64, i64) {
     let shifted = days + 719_468;
     let era = shifted.div_euclid(146_097);
     let day_of_era = shifted.rem_euclid(146_097);

@@ -12,7 +12,8 @@
 //! `table_xinfo`
 //! - `cid`: not compared. A column that is put back is the last one, and programs name the columns that they use.
 //! - `name`, `type`, `notnull`, `dflt_value`, `pk`: read. A default of NULL is that of a column without one.
-//! - `hidden`: read. A generated column (2, 3) refuses the values that programs write; 1 is of virtual tables.
+//! - `hidden`: read. A generated column (2, 3) refuses the values that programs write; 1, of virtual tables, is left
+//!   out: it holds no data.
 //!
 //! `index_list`
 //! - `seq`: the order in which the indexes were created, which changes no result.
@@ -164,7 +165,7 @@ fn columns<C: SqliteConnection>(
     table: &str,
     clauses: &TableClauses<'_>,
 ) -> Result<Vec<Column>, C::Error> {
-    let sql = "SELECT name, upper(type), \"notnull\", dflt_value, pk, hidden FROM pragma_table_xinfo(?1) ORDER BY cid";
+    let sql = "SELECT name, upper(type), \"notnull\", dflt_value, pk, hidden FROM pragma_table_xinfo(?1) WHERE hidden <> 1 ORDER BY cid";
     let column = |row: &TextRow| {
         let malformed = |_| conn.malformed("pragma_table_xinfo: pk is not a number");
         let default = row.get(3).map(fold).filter(|sql| !sql.eq_ignore_ascii_case("NULL"));

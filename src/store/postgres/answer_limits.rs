@@ -4,6 +4,8 @@
 //! anything. (PostgreSQL documentation, "Message Formats", "Message Flow")
 
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::reported_settings::ReportedSettings;
 
@@ -21,10 +23,54 @@ const ANSWER_BYTES_MAX: u64 = 16 << 20;
 /// PostgreSQL reports 15 of them, and later those that change.
 const SETTINGS_BYTES_MAX: u64 = 256 << 10;
 
+/// The longest message with rows of a COPY, in bytes: the server makes one for each row, in a buffer of at most 1 GiB.
+/// (PostgreSQL source, MaxAllocSize)
+pub const COPIED_ROW_BYTES_MAX: u64 = (1 << 30) + 16;
+
 /// The letter of a message that says that the server is ready for a query.
 const READY_FOR_QUERY: u8 = b'Z';
 /// The letter of a message with the value of a setting.
 const PARAMETER_STATUS: u8 = b'S';
+/// The letter of a message with rows of a COPY.
+const COPY_DATA: u8 = b'd';
+/// The letter of a message with an error.
+const ERROR: u8 = b'E';
+/// The length of what a message begins with.
+const HEAD_BYTES: u64 = 5;
+
+/// Whether a COPY is under way on a connection: then its rows are read however long they are, and however many.
+#[derive(Debug, Default)]
+pub struct CopyState {
+    is_under_way: AtomicBool,
+    is_refused: AtomicBool,
+}
+
+impl CopyState {
+    /// One begins.
+    pub fn begin(&self) {
+        self.is_refused.store(false, Ordering::Relaxed);
+        self.is_under_way.store(true, Ordering::Relaxed);
+    }
+
+    /// It has ended.
+    pub fn end(&self) {
+        self.is_under_way.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether the server has sent an error since it began.
+    pub fn is_refused(&self) -> bool {
+        self.is_refused.load(Ordering::Relaxed)
+    }
+
+    /// A message of this letter begins. Returns whether it is one with rows.
+    fn see(&self, letter: u8) -> bool {
+        let is_under_way = self.is_under_way.load(Ordering::Relaxed);
+        if is_under_way && letter == ERROR {
+            self.is_refused.store(true, Ordering::Relaxed);
+        }
+        is_under_way && letter == COPY_DATA
+    }
+}
 
 /// A server has sent more than cts reads of any.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,14 +191,22 @@ impl MessageHeads {
 #[derive(Default)]
 pub struct MessageMeter {
     heads: MessageHeads,
-    /// Bytes since the last request, or of the whole login.
+    /// Bytes since the last request, or of the whole login, without the rows of a COPY.
     answer_bytes: u64,
+    copy: Arc<CopyState>,
+    /// Whether the present message is one with rows of a COPY.
+    is_copied_row: bool,
     settings: ReportedSettings,
     /// Whether the server has been ready for a query.
     is_login_over: bool,
 }
 
 impl MessageMeter {
+    /// Of a connection on which a COPY may come to be under way.
+    pub fn new(copy: Arc<CopyState>) -> MessageMeter {
+        MessageMeter { copy, ..MessageMeter::default() }
+    }
+
     /// A request begins. Those of the login belong to it.
     pub fn wrote(&mut self) {
         if self.is_login_over {
@@ -169,18 +223,30 @@ impl MessageMeter {
         mut bytes: &[u8],
         mut see: impl FnMut(MessageHead) -> Result<(), E>,
     ) -> Result<(), E> {
-        self.answer_bytes += bytes.len() as u64;
-        self.check_sum()?;
         while let Some(part) = self.heads.next(&mut bytes) {
             match part {
                 MessagePart::Head(head) => {
+                    self.is_copied_row = self.is_login_over && self.copy.see(head.letter);
+                    self.count(HEAD_BYTES)?;
                     self.check_head(head)?;
                     see(head)?;
                 }
-                MessagePart::Content(content) => self.settings.read(content),
+                MessagePart::Content(content) => {
+                    self.count(content.len() as u64)?;
+                    self.settings.read(content);
+                }
             }
         }
         Ok(())
+    }
+
+    /// Counts bytes of the present message.
+    fn count(&mut self, bytes: u64) -> Result<(), AnswerTooLong> {
+        if self.is_copied_row {
+            return Ok(());
+        }
+        self.answer_bytes += bytes;
+        self.check_sum()
     }
 
     fn check_sum(&self) -> Result<(), AnswerTooLong> {
@@ -198,6 +264,7 @@ impl MessageMeter {
     fn check_head(&mut self, head: MessageHead) -> Result<(), AnswerTooLong> {
         let length = u64::from(head.length);
         let limit = match self.is_login_over {
+            true if self.is_copied_row => COPIED_ROW_BYTES_MAX,
             true => MESSAGE_BYTES_MAX,
             false => LOGIN_MESSAGE_BYTES_MAX,
         };
@@ -316,6 +383,41 @@ mod tests {
             let too_long = Err(AnswerTooLong::Settings(SETTINGS_BYTES_MAX));
             assert_eq!(read(&mut meter, &setting("TimeZone", 300 << 10)), too_long);
         }
+    }
+
+    #[test]
+    fn the_rows_of_a_copy_have_another_limit_while_it_is_under_way() {
+        let copy = Arc::<CopyState>::default();
+        let mut meter = MessageMeter::new(Arc::clone(&copy));
+        read(&mut meter, &message(b'Z', 5)).unwrap();
+        copy.begin();
+        meter.wrote();
+        let rows = message(COPY_DATA, 1 << 20);
+        for _ in 0..40 {
+            assert_eq!(read(&mut meter, &rows), Ok(()));
+        }
+        assert!(!copy.is_refused());
+        read(&mut meter, &message(ERROR, 40)).unwrap();
+        assert!(copy.is_refused());
+        let head = |length: u64| [&[COPY_DATA][..], &(length as u32).to_be_bytes()].concat();
+        let mut longer = MessageMeter::new(Arc::clone(&copy));
+        read(&mut longer, &message(b'Z', 5)).unwrap();
+        assert_eq!(read(&mut longer, &head(COPIED_ROW_BYTES_MAX)), Ok(()));
+        let too_long = |length, limit| Err(AnswerTooLong::Message(length, limit));
+        let length = COPIED_ROW_BYTES_MAX + 1;
+        let mut longer = MessageMeter::new(Arc::clone(&copy));
+        read(&mut longer, &message(b'Z', 5)).unwrap();
+        assert_eq!(read(&mut longer, &head(length)), too_long(length, COPIED_ROW_BYTES_MAX));
+        // Other messages, and what comes before the login is over.
+        let other = message(b'T', 3 << 20);
+        assert_eq!(read(&mut meter, &other[..5]), too_long(3 << 20, MESSAGE_BYTES_MAX));
+        let mut early = MessageMeter::new(Arc::clone(&copy));
+        assert_eq!(read(&mut early, &rows), too_long(1 << 20, LOGIN_MESSAGE_BYTES_MAX));
+        copy.end();
+        let mut meter = MessageMeter::new(copy);
+        read(&mut meter, &message(b'Z', 5)).unwrap();
+        let done = (0..40).try_for_each(|_| read(&mut meter, &rows));
+        assert_eq!(done, Err(AnswerTooLong::Answer(ANSWER_BYTES_MAX)));
     }
 
     #[test]

@@ -17,6 +17,7 @@ use super::inspect;
 use super::lock::{self, LockedSession};
 use super::pool::SessionPool;
 use super::pooler;
+use super::privileges::refuse_unreadable_tables;
 use super::session::Session;
 use super::store::INSPECTION_TIMEOUT;
 use super::trial::ServerTrial;
@@ -292,44 +293,18 @@ fn estimated_bytes(session: &mut Session) -> Result<u64> {
 /// Refuses tables and sequences that `pg_dump` cannot read completely with the rights of our role, and rows that are outside
 /// of our schema.
 fn refuse_unreadable(session: &mut Session) -> Result<()> {
-    let schema = session.server.schema.clone();
-    let names = |condition: &str| {
-        format!(
-            "(SELECT string_agg(c.relname, ', ' ORDER BY c.relname) FROM pg_class c WHERE c.relnamespace = {} \
-             AND NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e') \
-             AND {condition})",
-            schema_oid(&schema)
-        )
-    };
-    let row = session.row(&format!(
-        "SELECT current_user, {}, {}, {}",
-        names("c.relkind IN ('r', 'p', 'S') AND NOT has_table_privilege(c.oid, 'SELECT')"),
-        names("c.relkind IN ('r', 'p') AND c.relrowsecurity AND row_security_active(c.oid)"),
-        names(
-            "c.relkind = 'p' AND EXISTS (SELECT 1 FROM pg_partition_tree(c.oid) p JOIN pg_class o ON o.oid = p.relid \
-             WHERE o.relnamespace <> c.relnamespace)"
-        ),
+    let is_dumped = format!(
+        "c.relnamespace = {} \
+         AND NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')",
+        schema_oid(&session.server.schema)
+    );
+    refuse_unreadable_tables(session, &is_dumped)?;
+    let outside = session.row(&format!(
+        "SELECT string_agg(c.relname, ', ' ORDER BY c.relname) FROM pg_class c WHERE {is_dumped} \
+         AND c.relkind = 'p' AND EXISTS (SELECT 1 FROM pg_partition_tree(c.oid) p JOIN pg_class o ON o.oid = p.relid \
+         WHERE o.relnamespace <> c.relnamespace)"
     ))?;
-    let role = quoted(row.text(0)?);
-    let refused =
-        |what: String, remedy: String| Err(Error::new(Kind::Permission, what).remedy(remedy));
-    if let Some(tables) = row.get(1) {
-        let (schema, what) = (quoted(&schema), format!("role {role} may not read: {tables}"));
-        return refused(
-            what,
-            format!(
-                "`GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO {role}; GRANT SELECT ON ALL SEQUENCES IN SCHEMA {schema} TO {role}`"
-            ),
-        );
-    }
-    if let Some(tables) = row.get(2) {
-        let what = format!("row-level security hides rows from role {role}: {tables}");
-        return refused(
-            what,
-            format!("`ALTER TABLE … DISABLE ROW LEVEL SECURITY`, or `ALTER ROLE {role} BYPASSRLS`"),
-        );
-    }
-    match row.get(3) {
+    match outside.get(0) {
         None => Ok(()),
         Some(tables) => {
             let what = format!(

@@ -71,7 +71,8 @@ pub fn read(session: &mut Session, fingerprint: &str) -> Result<FoundCatalog> {
         Some(cached) if cached.fingerprint == fingerprint => return Ok(cached.found.clone()),
         _ => {}
     }
-    let sql = catalog_sql(&session.server.schema);
+    let schema = &session.server.schema;
+    let sql = format!("{}; {}", catalog_sql(&is_our_table(schema)), attributes::of_tables(schema));
     let [columns, constraints, indexes, table_attributes] = session.results_of(&sql)?;
     let mut found = found_catalog(&columns, &constraints, &indexes)?;
     attributes::add_to(&mut found.catalog, &table_attributes)?;
@@ -80,27 +81,35 @@ pub fn read(session: &mut Session, fingerprint: &str) -> Result<FoundCatalog> {
     Ok(found)
 }
 
-/// Columns, constraints, indexes and attributes of our tables, as four queries. What of the
-/// server's catalogue they leave out, and why, is told in [`attributes`].
-fn catalog_sql(schema: &str) -> String {
+/// Reads a table that is not one of ours, without attributes. The condition is that its row of `pg_class`, named `c`, is it.
+///
+/// # Errors
+/// If a query fails; an open transaction is aborted then.
+pub fn read_table(session: &mut Session, is_table: &str) -> Result<Option<Table>> {
+    let [columns, constraints, indexes] = session.results_of(&catalog_sql(is_table))?;
+    let tables = found_catalog(&columns, &constraints, &indexes)?.catalog.tables;
+    Ok(tables.into_owned().into_iter().next())
+}
+
+/// Columns, constraints and indexes of the tables that meet a condition on `c`, as three queries. What of the server's
+/// catalogue they leave out, and why, is told in [`attributes`].
+fn catalog_sql(is_table: &str) -> String {
     format!(
         "SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, \
              a.attidentity, a.attgenerated, pg_get_expr(d.adbin, d.adrelid), {COLLATION} \
          FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid JOIN pg_type t ON t.oid = a.atttypid \
              LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum \
-         WHERE {is_our_table} AND a.attnum > 0 AND NOT a.attisdropped ORDER BY c.relname, a.attnum; \
+         WHERE {is_table} AND a.attnum > 0 AND NOT a.attisdropped ORDER BY c.relname, a.attnum; \
          SELECT {CONSTRAINT_COLUMNS} \
          FROM pg_class c JOIN pg_constraint k ON k.conrelid = c.oid LEFT JOIN pg_class p ON p.oid = k.confrelid \
-         WHERE {is_our_table} AND (k.contype <> 'n' OR NOT k.convalidated) ORDER BY c.relname, k.conname; \
+         WHERE {is_table} AND (k.contype <> 'n' OR NOT k.convalidated) ORDER BY c.relname, k.conname; \
          SELECT c.relname, i.relname, x.indisunique, x.indisvalid AND x.indisready AND x.indislive, \
              pg_get_expr(x.indpred, x.indrelid), m.amname, \
              (SELECT string_agg({INDEX_KEY}, chr(10) ORDER BY place) FROM generate_series(1, x.indnkeyatts) place), {INDEX_ATTRIBUTES} \
          FROM pg_class c JOIN pg_index x ON x.indrelid = c.oid JOIN pg_class i ON i.oid = x.indexrelid \
              JOIN pg_am m ON m.oid = i.relam \
-         WHERE {is_our_table} AND NOT EXISTS (SELECT 1 FROM pg_constraint k WHERE k.conindid = x.indexrelid AND k.contype IN ('p', 'u', 'x')) \
-         ORDER BY c.relname, i.relname; {attributes}",
-        is_our_table = is_our_table(schema),
-        attributes = attributes::of_tables(schema)
+         WHERE {is_table} AND NOT EXISTS (SELECT 1 FROM pg_constraint k WHERE k.conindid = x.indexrelid AND k.contype IN ('p', 'u', 'x')) \
+         ORDER BY c.relname, i.relname"
     )
 }
 

@@ -2,9 +2,12 @@
 //! crate `tokio-postgres`; here is what bounds it: how long an answer is waited for ([`AnswerBounds`]), and how
 //! much memory it may take.
 
+mod copy_stream;
+
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -15,9 +18,11 @@ use tokio::time::timeout;
 use tokio_postgres::error::DbError;
 use tokio_postgres::{AsyncMessage, CancelToken, Connection, SimpleQueryMessage};
 
-use super::answer_limits::AnswerTooLong;
+use super::answer_limits::{AnswerTooLong, CopyState};
 use super::answer_watch::{AnswerBounds, AnswerWatch, AnsweringServer, watched};
 use super::server_address::ServerAddress;
+
+pub use copy_stream::{CopyIn, CopyMessage};
 
 /// How much memory the rows of an answer may take, in bytes.
 const ROWS_BYTES_MAX: usize = 6 << 20;
@@ -74,6 +79,16 @@ where
     Box::new(move |context| connection.poll_message(context))
 }
 
+/// A connection that was just opened.
+pub struct OpenedConnection {
+    /// Takes its requests.
+    pub requests: tokio_postgres::Client,
+    /// Its reading and writing.
+    pub drive: Drive,
+    /// Whether a COPY is under way on it.
+    pub copy: Arc<CopyState>,
+}
+
 /// A connection.
 pub struct Client {
     /// `None` once it was given up.
@@ -81,6 +96,7 @@ pub struct Client {
     // Dropped before the runtime that it is registered with.
     drive: Drive,
     runtime: Runtime,
+    copy: Arc<CopyState>,
     server: ServerAddress,
     on_notice: NoticeHandler,
     bounds: AnswerBounds,
@@ -98,8 +114,9 @@ impl Client {
     ) -> Result<Client, ClientError> {
         let runtime = runtime()?;
         let watch = AnswerWatch::of_connecting(&bounds);
-        let (requests, drive) = runtime.block_on(watched(server.open(), watch))??;
-        Ok(Client { requests: Some(requests), drive, runtime, server, on_notice, bounds })
+        let opened = runtime.block_on(watched(server.open(), watch))??;
+        let OpenedConnection { requests, drive, copy } = opened;
+        Ok(Client { requests: Some(requests), drive, runtime, copy, server, on_notice, bounds })
     }
 
     /// The bounds of the answers to come.

@@ -38,7 +38,7 @@ impl DumpFile {
     /// [`Kind::Data`] where it is no complete dump of a database of CTS, or was made by a newer cts; or where it cannot be
     /// read, or `wait` was cancelled.
     pub fn read(path: &Path, programs: &ClientPrograms, wait: &WaitPolicy<'_>) -> Result<DumpFile> {
-        let mut reader = RowReader::default();
+        let mut reader = DumpRows::default();
         let mut take = |bytes: &[u8]| reader.take(bytes);
         let arguments = ["--data-only", "--file=-"];
         run(path, programs, &arguments, &mut take, wait)
@@ -94,11 +94,11 @@ fn refused(what: impl Into<String>) -> Error {
 /// Reads the statements that `pg_restore --data-only` prints: `COPY schema.table (columns) FROM stdin;`, then a line for each
 /// row, and the end. Only the rows of the ledger are kept.
 #[derive(Default)]
-struct RowReader {
+struct DumpRows {
     /// The line as far as it was read, and is needed.
     line: Vec<u8>,
     /// The table whose rows are being read.
-    table: Option<CopiedTable>,
+    table: Option<DumpedTable>,
     /// The rows of each table of ours, by schema.
     rows: BTreeMap<String, BTreeMap<String, u64>>,
     /// The ledger, by schema.
@@ -106,14 +106,14 @@ struct RowReader {
 }
 
 /// A table whose rows follow.
-struct CopiedTable {
+struct DumpedTable {
     schema: String,
     name: String,
     columns: Vec<String>,
     rows: u64,
 }
 
-impl RowReader {
+impl DumpRows {
     fn take(&mut self, mut bytes: &[u8]) -> Result<()> {
         while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
             let (part, rest) = bytes.split_at(end);
@@ -143,7 +143,7 @@ impl RowReader {
 
     fn read_line(&mut self, line: &[u8]) {
         match &mut self.table {
-            None => self.table = CopiedTable::read(line),
+            None => self.table = DumpedTable::read(line),
             Some(_) if line == END_OF_ROWS => self.end_table(),
             Some(table) => {
                 table.rows += 1;
@@ -200,9 +200,9 @@ fn refuse_newer(migrations: &[String]) -> Result<()> {
     })
 }
 
-impl CopiedTable {
+impl DumpedTable {
     /// Reads `COPY schema.table (columns) FROM stdin;`.
-    fn read(line: &[u8]) -> Option<CopiedTable> {
+    fn read(line: &[u8]) -> Option<DumpedTable> {
         let line = String::from_utf8_lossy(line);
         let names = line.strip_prefix("COPY ")?.strip_suffix(" FROM stdin;")?;
         let (schema, rest) = identifier(names)?;
@@ -213,7 +213,7 @@ impl CopiedTable {
             columns.push(column);
             rest = after.strip_prefix(", ").unwrap_or_default();
         }
-        Some(CopiedTable { schema, name, columns, rows: 0 })
+        Some(DumpedTable { schema, name, columns, rows: 0 })
     }
 
     /// A row of the ledger. What an older CTS has written may hold anything.
@@ -264,7 +264,7 @@ mod tests {
     const SUM: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
     fn read(text: &str, step: usize) -> Result<DumpFile> {
-        let mut reader = RowReader::default();
+        let mut reader = DumpRows::default();
         for part in text.as_bytes().chunks(step) {
             reader.take(part)?;
         }

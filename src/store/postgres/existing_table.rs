@@ -39,9 +39,31 @@ pub struct Sequence {
 }
 
 /// The type of a column, for conversions.
-struct ColumnType {
-    column: String,
-    source: SourceType,
+pub struct ColumnType {
+    /// The column.
+    pub column: String,
+    /// Its type.
+    pub source: SourceType,
+}
+
+/// The types of the columns of a table of our schema.
+///
+/// # Errors
+/// If the query fails, or there is no such table; an open transaction is aborted then.
+pub fn column_types(session: &mut Session, table: &str) -> Result<Vec<ColumnType>> {
+    let oid = format!("{}::regclass", session.qualified_literal(table));
+    session.rows(&column_types_sql(&oid))?.iter().map(column_type).collect()
+}
+
+/// The query for the types of the columns of a table, for [`column_type`]. A type that is not the server's has no name,
+/// so that it is not taken for the one of that name.
+fn column_types_sql(oid: &str) -> String {
+    format!(
+        "SELECT a.attname, CASE b.typnamespace WHEN 'pg_catalog'::regnamespace THEN b.typname ELSE '' END, b.typcategory, format_type(a.atttypid, a.atttypmod) \
+         FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid \
+             JOIN pg_type b ON b.oid = CASE t.typtype WHEN 'd' THEN t.typbasetype ELSE t.oid END \
+         WHERE a.attrelid = {oid} AND a.attnum > 0 AND NOT a.attisdropped"
+    )
 }
 
 /// A table as it is.
@@ -127,16 +149,13 @@ pub fn has_column(table: &Table, name: &str) -> bool {
 
 /// Five queries: kind and storage parameters, column types, constraints, the foreign keys that
 /// reference the table, and its sequences. The table is a literal. A sequence is exclusive where nothing depends on it
-/// but the default of the column and, before PostgreSQL 15, its own row type. A type that is not the server's has
-/// no name, so that it is not taken for the one of that name.
+/// but the default of the column and, before PostgreSQL 15, its own row type.
 fn details_sql(table: &str) -> String {
     let oid = format!("{table}::regclass");
+    let types = column_types_sql(&oid);
     format!(
         "SELECT relkind = 'p', reloptions IS NOT NULL FROM pg_class WHERE oid = {oid}; \
-         SELECT a.attname, CASE b.typnamespace WHEN 'pg_catalog'::regnamespace THEN b.typname ELSE '' END, b.typcategory, format_type(a.atttypid, a.atttypmod) \
-         FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid \
-             JOIN pg_type b ON b.oid = CASE t.typtype WHEN 'd' THEN t.typbasetype ELSE t.oid END \
-         WHERE a.attrelid = {oid} AND a.attnum > 0 AND NOT a.attisdropped; \
+         {types}; \
          SELECT {CONSTRAINT_COLUMNS} FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid LEFT JOIN pg_class p ON p.oid = k.confrelid \
          WHERE k.conrelid = {oid} ORDER BY k.conname; \
          SELECT {CONSTRAINT_COLUMNS}, k.conrelid::regclass, c.relnamespace = p.relnamespace, k.conrelid = k.confrelid \

@@ -9,11 +9,13 @@
 //! - [`lock`]: the migration lock; [`obstacles`]: what prevents the creation of missing objects
 //! - [`existing_table`], [`violations`], [`rebuild_plan`], [`refusals`], [`rebuild`], [`conversion`],
 //!   [`sequences`], [`rebuild_copy`]: the adoption of an older CTS
+//! - [`copy_rows`] with [`copy_columns`] and [`copy_format`]: the rows of a table, read and written by binary COPY
 //! - [`correction`]: altered tables that are put right
 //! - [`index`], [`online_index`] with [`index_builds`] and [`standalone`]: indexes, in a transaction and while programs write
 //! - [`foreign_code`]: code of other roles that would run with the rights of ours
 //! - [`backup`], with [`client_program`], [`client_environment`], [`client_run`], [`client_watch`] and [`dump_file`], [`restore`],
 //!   [`trial`]: backups, by `pg_dump` and `pg_restore`
+//! - [`copy_end`], [`copy_source`], [`copy_target`] with [`copy_shape`], [`copy_objects`], [`copy_keys`] and [`copy_completion`]: both ends of a copy
 //! - [`checkup`], [`role`]: `cts doctor`; [`measure`]: sizes and rows, taken now and then
 
 mod answer_limits;
@@ -32,6 +34,16 @@ mod cluster;
 mod connect;
 mod constraint;
 mod conversion;
+mod copy_columns;
+mod copy_completion;
+mod copy_end;
+mod copy_format;
+mod copy_keys;
+mod copy_objects;
+mod copy_rows;
+mod copy_shape;
+mod copy_source;
+mod copy_target;
 mod correction;
 mod counters;
 mod damage;

@@ -3,7 +3,8 @@
 
 use super::catalog::is_our_table;
 use super::row::Row;
-use crate::error::Result;
+use super::session::Session;
+use crate::error::{Error, Kind, Result};
 use crate::store::sql::quoted;
 use crate::store::{MissingRights, MissingTableRights};
 
@@ -22,6 +23,43 @@ pub fn missing_rights(row: &Row, schema: &str) -> Result<Option<MissingRights>> 
     }
     let (role, is_writer) = (row.text(0)?.to_string(), row.flag(1)?);
     Ok(Some(MissingRights { role, schema: quoted(schema), is_writer, tables }))
+}
+
+/// Refuses tables and sequences of our schema that the role cannot read completely. The condition on `c`, their row of
+/// `pg_class`, says which.
+///
+/// # Errors
+/// `Kind::Permission` if there is one, by name, or the error of the query.
+pub fn refuse_unreadable_tables(session: &mut Session, which: &str) -> Result<()> {
+    let names = |condition: &str| {
+        format!(
+            "(SELECT string_agg(c.relname, ', ' ORDER BY c.relname) FROM pg_class c WHERE {which} AND {condition})"
+        )
+    };
+    let row = session.row(&format!(
+        "SELECT current_user, {}, {}",
+        names("c.relkind IN ('r', 'p', 'S') AND NOT has_table_privilege(c.oid, 'SELECT')"),
+        names("c.relkind IN ('r', 'p') AND c.relrowsecurity AND row_security_active(c.oid)"),
+    ))?;
+    let role = quoted(row.text(0)?);
+    let refused =
+        |what: String, remedy: String| Err(Error::new(Kind::Permission, what).remedy(remedy));
+    if let Some(tables) = row.get(1) {
+        let schema = quoted(&session.server.schema);
+        return refused(
+            format!("role {role} may not read: {tables}"),
+            format!(
+                "`GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO {role}; GRANT SELECT ON ALL SEQUENCES IN SCHEMA {schema} TO {role}`"
+            ),
+        );
+    }
+    match row.get(2) {
+        None => Ok(()),
+        Some(tables) => refused(
+            format!("row-level security hides rows from role {role}: {tables}"),
+            format!("`ALTER TABLE … DISABLE ROW LEVEL SECURITY`, or `ALTER ROLE {role} BYPASSRLS`"),
+        ),
+    }
 }
 
 /// The query for the role, whether it writes the ledger or owns a table, and a line for each table with what it lacks. An identity

@@ -233,7 +233,7 @@ fn attribute_changes(target: &Column, expected: &Column, found: &Column) -> Vec<
 }
 
 /// A default as SQL, cast to the type that the column keeps.
-fn default_sql(sql: &str, target: &Column, expected: &Column) -> String {
+pub fn default_sql(sql: &str, target: &Column, expected: &Column) -> String {
     let data_type = &target.data_type;
     match &*expected.data_type {
         _ if sql == RANDOM_ID_TEXT => RANDOM_ID_EXPRESSION.into(),

@@ -9,6 +9,17 @@ use crate::store::sql::{literal, quoted};
 use cts_schema::catalog::{Column, Table};
 use cts_schema::sql::ddl::IDENTITY;
 
+/// What became of a sequence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Advanced {
+    /// It was past the ids already, or there is none.
+    No,
+    /// It is now.
+    Yes,
+    /// No id is left after this one.
+    Exhausted(i64),
+}
+
 /// Makes the identity column of a rebuilt table continue after its ids and after the sequences of
 /// the older CTS, which are dropped or detached.
 ///
@@ -33,7 +44,7 @@ pub fn reclaim_sequence(session: &mut Session, plan: &RebuildPlan<'_>) -> Result
     if !plan.old.column(&column.name).is_none_or(is_identity) {
         session.run(&format!("ALTER TABLE {table} ALTER COLUMN {name} ADD {IDENTITY}"))?;
     }
-    advance_sequence(session, &plan.expected.name, &column.name, last_id).map(|_| ())
+    advance_or_refuse(session, &plan.expected.name, &column.name, last_id).map(drop)
 }
 
 /// Advances the sequence of every identity column of our tables past its ids. Returns the tables
@@ -45,7 +56,7 @@ pub fn advance_sequences(session: &mut Session) -> Result<Vec<String>> {
     let mut advanced = Vec::new();
     for table in POSTGRES.expected.tables.iter() {
         if let Some(column) = identity(table)
-            && advance_sequence(session, &table.name, &column.name, 0)?
+            && advance_or_refuse(session, &table.name, &column.name, 0)?
         {
             advanced.push(table.name.to_string());
         }
@@ -53,33 +64,73 @@ pub fn advance_sequences(session: &mut Session) -> Result<Vec<String>> {
     Ok(advanced)
 }
 
+/// The same for rows that were copied with their ids. A table without an id left is so in the source too, and stays so.
+///
+/// # Errors
+/// If a statement fails; the transaction has to be rolled back.
+pub fn advance_where_left(session: &mut Session) -> Result<()> {
+    for table in POSTGRES.expected.tables.iter() {
+        if let Some(column) = identity(table) {
+            advance_where_left_of(session, &table.name, &column.name)?;
+        }
+    }
+    Ok(())
+}
+
+/// The same for one column of a table.
+///
+/// # Errors
+/// If a statement fails; the transaction has to be rolled back.
+pub fn advance_where_left_of(session: &mut Session, table: &str, column: &str) -> Result<()> {
+    advance_sequence(session, table, column, 0).map(drop)
+}
+
 fn identity(table: &Table) -> Option<&Column> {
     table.columns.iter().find(|column| column.default.as_deref() == Some(IDENTITY))
 }
 
-/// Advances the column's own sequence past `last_id` and past every id of the table, and checks it.
-/// Returns whether it had to be advanced.
-fn advance_sequence(
+/// Advances the column's own sequence. Returns whether it had to be advanced.
+///
+/// # Errors
+/// If a statement fails, or `Kind::Data` if no id is left.
+fn advance_or_refuse(
     session: &mut Session,
     table: &str,
     column: &str,
     last_id: i64,
 ) -> Result<bool> {
-    let Some(sequence) = own_sequence(session, table, column)? else { return Ok(false) };
+    match advance_sequence(session, table, column, last_id)? {
+        Advanced::No => Ok(false),
+        Advanced::Yes => Ok(true),
+        Advanced::Exhausted(last_id) => {
+            let what = format!("{table}.{column}: no id is left after {last_id} for a new row");
+            Err(Error::new(Kind::Data, what)
+                .remedy("give the row with the highest id a smaller one"))
+        }
+    }
+}
+
+/// Advances the column's own sequence past `last_id` and past every id of the table, and checks it.
+fn advance_sequence(
+    session: &mut Session,
+    table: &str,
+    column: &str,
+    last_id: i64,
+) -> Result<Advanced> {
+    let Some(sequence) = own_sequence(session, table, column)? else { return Ok(Advanced::No) };
     let (name, rows) = (quoted(column), session.qualified(table));
     let highest = format!("SELECT coalesce(max({name}), 0) FROM {rows}");
     let last_id = last_id.max(session.number(&highest)?);
     if last_id == 0 || is_past(session, &sequence, last_id)? {
-        return Ok(false);
+        return Ok(Advanced::No);
     }
     // Unlike setval(), this is rolled back with the transaction.
     let first = last_id.saturating_add(1);
     session.run(&format!("ALTER SEQUENCE {sequence} INCREMENT 1 RESTART WITH {first}"))?;
-    if is_past(session, &sequence, last_id)? {
-        return Ok(true);
+    match is_past(session, &sequence, last_id)? {
+        true => Ok(Advanced::Yes),
+        false => Ok(Advanced::Exhausted(last_id)),
     }
-    let what = format!("{table}.{column}: no id is left after {last_id} for a new row");
-    Err(Error::new(Kind::Data, what).remedy("give the row with the highest id a smaller one"))
 }
 
 /// Whether the next value of a sequence, as SQL, is past an id. One that counts down never is.

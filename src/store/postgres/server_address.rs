@@ -5,14 +5,17 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, ToSocketAddrs};
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use tokio::net::UnixStream;
+use tokio::time::timeout;
 use tokio_postgres::{CancelToken, Config};
 
+use super::answer_limits::CopyState;
 use super::answer_watch::{AnswerBounds, LOOK_INTERVAL};
-use super::client::{ClientError, Drive, drive};
+use super::client::{ClientError, OpenedConnection, drive};
 use super::tls::LoginWatch;
 use super::url::{Endpoint, Host};
 use crate::system::deadline::{BackgroundTask, NoResult};
@@ -20,6 +23,9 @@ use crate::system::deadline::{BackgroundTask, NoResult};
 /// Lookups of one name that may be under way at the same time. The library of the operating system ends one
 /// that is not answered after up to half a minute, and it cannot be interrupted.
 const LOOKUPS_MAX: usize = 4;
+
+/// How long a cancel request may take. A server that is frozen does not end its connection.
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A server whose address is known.
 #[derive(Clone)]
@@ -66,15 +72,16 @@ impl ServerAddress {
     ///
     /// # Errors
     /// [`ClientError::System`] or [`ClientError::Server`]; no connection is left.
-    pub async fn open(&self) -> Result<(tokio_postgres::Client, Drive), ClientError> {
+    pub async fn open(&self) -> Result<OpenedConnection, ClientError> {
+        let copy = Arc::<CopyState>::default();
+        let login = LoginWatch { copy: Arc::clone(&copy), ..self.login.clone() };
         let Some(file) = &self.socket else {
-            let (requests, connection) = self.config.connect(self.login.clone()).await?;
-            return Ok((requests, drive(connection)));
+            let (requests, connection) = self.config.connect(login).await?;
+            return Ok(OpenedConnection { requests, drive: drive(connection), copy });
         };
         let socket = UnixStream::connect(file).await.map_err(ClientError::System)?;
-        let (requests, connection) =
-            self.config.connect_raw(socket, self.login.of_host("")).await?;
-        Ok((requests, drive(connection)))
+        let (requests, connection) = self.config.connect_raw(socket, login.of_host("")).await?;
+        Ok(OpenedConnection { requests, drive: drive(connection), copy })
     }
 
     /// Whether the server answers a connection of its own: with a login, or with a refusal.
@@ -86,11 +93,17 @@ impl ServerAddress {
         }
     }
 
-    /// Asks the server to cancel what runs on a connection.
+    /// Asks the server to cancel what runs on a connection, and waits a moment until it has ended the connection of the
+    /// request.
     ///
     /// # Errors
     /// As [`ServerAddress::open`]. Whether it was cancelled is not known otherwise either.
     pub async fn cancel(&self, token: &CancelToken) -> Result<(), ClientError> {
+        let sent = timeout(CANCEL_TIMEOUT, self.send_cancel(token)).await;
+        sent.unwrap_or(Ok(()))
+    }
+
+    async fn send_cancel(&self, token: &CancelToken) -> Result<(), ClientError> {
         let Some(file) = &self.socket else {
             return Ok(token.cancel_query(self.login.clone()).await?);
         };
@@ -163,8 +176,7 @@ impl Drop for Lookup {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, mpsc};
-    use std::time::Duration;
+    use std::sync::mpsc;
 
     use super::*;
 

@@ -1,10 +1,11 @@
 //! Statements on one connection, and their results as text; [`transactions`] begins and ends the transactions
-//! that they run in.
+//! that they run in, and [`copying`] hands on the rows of a COPY.
 //!
-//! No statement changes a setting of the session, and none is prepared: behind a pooler in transaction
+//! No statement changes a setting of the session, and none but a COPY is prepared: behind a pooler in transaction
 //! mode, each transaction may run on another connection of the server, which other programs use next.
 //! What cts needs set is set for one transaction, by the [`super::settings`] before its first statement.
 
+mod copying;
 mod transactions;
 
 use std::str::FromStr;
@@ -25,6 +26,8 @@ use super::settings::TimeLimits;
 use super::url::Password;
 use crate::error::{Error, Result};
 use crate::store::sql::{literal, qualified};
+
+pub use copying::CopyFeed;
 
 /// Age at which a connection is replaced. A fault of new connections (a login that is refused, a
 /// setting that forbids writing) is found so within this time, as a trading program would meet it.

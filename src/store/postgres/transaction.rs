@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::cancel_watch::CancelWatch;
 use super::catalog::InvalidIndex;
+use super::copy_target::PreparedTables;
 use super::error::is_lost;
 use super::foreign_code::{ForeignCode, Use};
 use super::lock::{self, LockedSession};
@@ -40,6 +41,8 @@ pub struct PostgresTx {
     cancelled: Arc<AtomicBool>,
     /// Code of other roles on our tables.
     foreign_code: Vec<ForeignCode>,
+    /// The tables of a copy.
+    prepared: PreparedTables,
     _watch: CancelWatch,
 }
 
@@ -59,24 +62,36 @@ impl PostgresTx {
             pool: pool.clone(),
             cancelled: Arc::clone(wait.cancelled),
             foreign_code: Vec::new(),
+            prepared: PreparedTables::default(),
             _watch: watch,
         };
         tx.session().run("SET LOCAL synchronous_commit = on")?;
-        tx.foreign_code = ForeignCode::find(tx.session())?;
+        tx.find_foreign_code()?;
         Ok(tx)
     }
 
-    fn session(&mut self) -> &mut Session {
+    pub(super) fn session(&mut self) -> &mut Session {
         self.locked.session()
     }
 
+    /// The tables of a copy.
+    pub(super) fn prepared(&mut self) -> &mut PreparedTables {
+        &mut self.prepared
+    }
+
+    /// Looks for code of other roles on our tables.
+    pub(super) fn find_foreign_code(&mut self) -> Result<()> {
+        self.foreign_code = ForeignCode::find(self.session())?;
+        Ok(())
+    }
+
     /// Refuses to write rows of a table, or to alter it, where that would run code of another role.
-    fn refuse_foreign_code(&self, table: &str) -> Result<()> {
+    pub(super) fn refuse_foreign_code(&self, table: &str) -> Result<()> {
         ForeignCode::refuse_found(&self.foreign_code, &[table], Use::Write)
     }
 
     /// Rolls back after an error of a lock, and adds which transaction holds it.
-    fn with_lock_holder(&mut self, error: Error) -> Error {
+    pub(super) fn with_lock_holder(&mut self, error: Error) -> Error {
         if error.kind != Kind::Blocked {
             return error;
         }
@@ -126,7 +141,7 @@ impl PostgresTx {
     }
 
     /// Runs work whose time grows with the tables.
-    fn without_statement_timeout<T>(
+    pub(super) fn without_statement_timeout<T>(
         &mut self,
         work: impl FnOnce(&mut Session) -> Result<T>,
     ) -> Result<T> {

@@ -106,7 +106,10 @@ fn rules_of_existing(old: &ExistingTable, expected: &Column, found: &Column) -> 
 }
 
 /// The exception for the default of a column that keeps its type, if that type has no such default.
-fn default_exception(expected: &Table, kept: &ConstraintException) -> Option<ConstraintException> {
+pub fn default_exception(
+    expected: &Table,
+    kept: &ConstraintException,
+) -> Option<ConstraintException> {
     let Rule::Type(name, data_type) = &kept.rule else { return None };
     let column = expected.columns.iter().find(|column| column.name == *name)?;
     let default = column.default.as_deref()?;

@@ -55,7 +55,7 @@ pub struct Copy<'c> {
 }
 
 /// How the database is read.
-struct CopySource {
+struct CopyOrigin {
     conn: Connection,
     /// Its state, if it was opened without locks because no process had it open.
     at_rest: Option<RestingState>,
@@ -81,7 +81,7 @@ impl Copy<'_> {
         self.copy(&self.open(None)?)
     }
 
-    fn open(&self, at_rest: Option<RestingState>) -> Result<CopySource> {
+    fn open(&self, at_rest: Option<RestingState>) -> Result<CopyOrigin> {
         let mut conn = match at_rest {
             Some(state) => connect_at_rest(self.path, state)?,
             None => connect(self.path, OpenFlags::SQLITE_OPEN_READ_ONLY, self.wait)?,
@@ -92,10 +92,10 @@ impl Copy<'_> {
         let page_bytes = conn.query_row("PRAGMA page_size", [], |row| row.get::<_, u32>(0));
         let (journal_mode, page_bytes) =
             (journal_mode.map_err(failed)?, page_bytes.map_err(failed)?);
-        Ok(CopySource { conn, at_rest, journal_mode, page_bytes: page_bytes.into() })
+        Ok(CopyOrigin { conn, at_rest, journal_mode, page_bytes: page_bytes.into() })
     }
 
-    fn copy(&self, source: &CopySource) -> Result<()> {
+    fn copy(&self, source: &CopyOrigin) -> Result<()> {
         let holds_up_writers = source.at_rest.is_none() && source.journal_mode != "wal";
         let mut running = None;
         if !holds_up_writers {
@@ -137,7 +137,7 @@ impl Copy<'_> {
 /// The steps of a copy.
 struct Steps<'s> {
     copy: &'s Copy<'s>,
-    source: &'s CopySource,
+    source: &'s CopyOrigin,
     backup: &'s Backup<'s, 's>,
     holds_up_writers: bool,
 }

@@ -154,7 +154,11 @@ impl Sqlite {
         read(self)
     }
 
-    fn open_with(
+    /// Opens the database at a resolved path, of which nothing is proved.
+    ///
+    /// # Errors
+    /// SQLite cannot open it; or what ends the waiting for a lock.
+    pub(super) fn open_with(
         path: PathBuf,
         access: FileAccess,
         flags: OpenFlags,
@@ -168,7 +172,10 @@ impl Sqlite {
 }
 
 /// The resolved path of a database that can be opened to read it. `None` if there is no database.
-fn find_database(
+///
+/// # Errors
+/// What is at the path is not a database of CTS, or cannot be read.
+pub fn find_database(
     path: &Path,
     access: FileAccess,
     wait: &WaitPolicy<'_>,

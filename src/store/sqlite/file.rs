@@ -27,6 +27,9 @@ const READ_VERSION_AT: usize = 19;
 /// The highest file format version that is known: WAL.
 const WAL_VERSION: u8 = 2;
 
+/// Bytes from the start of the header to the end of both versions.
+pub const HEADER_START_BYTES: usize = READ_VERSION_AT + 1;
+
 /// What SQLite puts behind the name of a database to name the files that it keeps beside it.
 pub const SIDE_FILES: [&str; 3] = ["-wal", "-shm", "-journal"];
 

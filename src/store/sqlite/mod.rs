@@ -10,6 +10,8 @@
 //! - `backup` with `backup_copy`, `running_copy` and `open_here`: copies of the database while programs write.
 //! - `restore` with `restore_draft`, `restore_intent` and `openers`:
 //!   a copy in the place of the database.
+//! - `copy`: an end of a copy of all rows, with `copy_reader`, `copy_values` and `time_text`; as the source `copy_source`,
+//!   as the target `copy_draft`, `copy_target` and `copy_shape`.
 //! - Changing: `rebuild` with `existing_table`, `create_table`, `row_copy` and `violations`; `index`,
 //!   `rebuild_copy`.
 //! - While it is open: `storage`, `measure`, `checkpoint` with `wal_reset` and `litestream`; `overwrite` with `watched_wal` and
@@ -23,6 +25,13 @@ mod checkpoint;
 mod checkup;
 mod checkup_files;
 mod connect;
+mod copy;
+mod copy_draft;
+mod copy_reader;
+mod copy_shape;
+mod copy_source;
+mod copy_target;
+mod copy_values;
 mod counters;
 mod create_table;
 mod damage;
@@ -63,6 +72,7 @@ mod running_copy;
 mod storage;
 mod store;
 mod temporary;
+mod time_text;
 mod transaction;
 mod violations;
 mod wal_evidence;

@@ -24,7 +24,7 @@ pub struct RowCopy<'t> {
 }
 
 /// A column of the new table, and the expression of the value it gets, both as SQL.
-struct CopiedColumn {
+struct ColumnCopy {
     column: String,
     value: String,
 }
@@ -77,9 +77,9 @@ impl RowCopy<'_> {
     /// The columns that get a value: those of the old table, those whose default would make one up
     /// (the present time, for example) and that get NULL instead, and the rowid. A column that is left
     /// out gets its default.
-    fn columns(&self) -> Vec<CopiedColumn> {
+    fn columns(&self) -> Vec<ColumnCopy> {
         let copied =
-            |column: &str, value: &str| CopiedColumn { column: column.into(), value: value.into() };
+            |column: &str, value: &str| ColumnCopy { column: column.into(), value: value.into() };
         let stored = self.source.stored_columns.iter().map(|name| quoted(name));
         let mut columns: Vec<_> = stored.map(|name| copied(&name, &name)).collect();
         let is_new = |name: &str| self.source.column(name).is_none();

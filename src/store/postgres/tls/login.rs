@@ -7,7 +7,8 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio_postgres::config::SslMode as Negotiation;
@@ -15,7 +16,7 @@ use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream}
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::store::postgres::answer_limits::{
-    AUTHENTICATION, AnswerTooLong, MessageHead, MessageMeter,
+    AUTHENTICATION, AnswerTooLong, CopyState, MessageHead, MessageMeter,
 };
 use crate::store::postgres::url::{AuthMethod, AuthMethods, TlsStart};
 
@@ -58,6 +59,8 @@ pub struct LoginWatch {
     pub with_tls: AuthMethods,
     /// The accepted logins of a connection without TLS.
     pub without_tls: AuthMethods,
+    /// Whether a COPY is under way on the connection.
+    pub copy: Arc<CopyState>,
 }
 
 impl LoginWatch {
@@ -100,7 +103,10 @@ impl<S: Socket> TlsConnect<S> for HostLogin {
 
 impl HostLogin {
     async fn negotiate<S: Socket>(mut self, mut socket: S) -> Result<WatchedStream<S>, Failure> {
-        let plain = |socket, accepted| WatchedStream::new(ByteStream::Plain(socket), accepted);
+        let copy = self.watch.copy;
+        let plain = |socket, accepted| {
+            WatchedStream::new(ByteStream::Plain(socket), accepted, Arc::clone(&copy))
+        };
         if self.watch.negotiation == Negotiation::Disable {
             return Ok(plain(socket, self.watch.without_tls));
         }
@@ -114,7 +120,7 @@ impl HostLogin {
         }
         let tls = MakeTlsConnect::<S>::make_tls_connect(&mut self.watch.tls, &self.host)?;
         let stream = ByteStream::Tls(Box::new(tls.connect(socket).await?));
-        Ok(WatchedStream::new(stream, self.watch.with_tls))
+        Ok(WatchedStream::new(stream, self.watch.with_tls, copy))
     }
 }
 
@@ -138,8 +144,9 @@ pub struct WatchedStream<S: Socket> {
 
 impl<S: Socket> WatchedStream<S> {
     /// Watches a connection whose next byte is the first of a message.
-    fn new(stream: ByteStream<S>, accepted: AuthMethods) -> WatchedStream<S> {
-        WatchedStream { stream, meter: MessageMeter::default(), login: Some(Login::new(accepted)) }
+    fn new(stream: ByteStream<S>, accepted: AuthMethods, copy: Arc<CopyState>) -> WatchedStream<S> {
+        let meter = MessageMeter::new(copy);
+        WatchedStream { stream, meter, login: Some(Login::new(accepted)) }
     }
 
     fn stream(&mut self) -> Pin<&mut (dyn Duplex + Send)> {
@@ -222,7 +229,19 @@ impl<S: Socket> AsyncWrite for WatchedStream<S> {
         self.stream().poll_flush(context)
     }
 
+    /// A connection without a login is that of a cancel request, which the server ends once it has passed the request on.
+    /// PgBouncer 1.18 may crash where the client ends it before (its log: "bad client state: 0"); libpq waits too.
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.login.is_some() {
+            let mut bytes = [0; 64];
+            let mut buffer = ReadBuf::new(&mut bytes);
+            while let Ok(()) = ready!(self.stream().poll_read(context, &mut buffer)) {
+                if buffer.filled().is_empty() {
+                    break;
+                }
+                buffer.clear();
+            }
+        }
         self.stream().poll_shutdown(context)
     }
 }

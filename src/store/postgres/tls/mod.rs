@@ -115,6 +115,7 @@ impl Tls {
             start: settings.start,
             with_tls: settings.accepted_logins.unwrap_or(proved),
             without_tls: settings.accepted_logins.unwrap_or(AuthMethods::UNPROVED),
+            copy: Arc::default(),
         };
         let has_accepted_logins = settings.accepted_logins.is_some();
         Ok(Tls { connector, mode: settings.mode, demand, has_accepted_logins, certificate_ends_at })

@@ -12,6 +12,9 @@ use super::reader;
 use crate::error::Result;
 use crate::system::environment::Environment;
 
+/// How long a server that many rows are sent to may take none of them.
+const WRITING_TCP_USER_TIMEOUT: Duration = Duration::from_secs(15 * 60);
+
 /// A database on one or several servers, and how to connect to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
@@ -250,6 +253,13 @@ impl Target {
         Parameters::read(url)
             .and_then(|parameters| reader::target(&parameters, environment))
             .map_err(|e| e.at(source))
+    }
+
+    /// The same for a connection that many rows are sent on. A server that has no room for the next ones, while it waits
+    /// for its disk, counts as one that acknowledges nothing; whether it is gone is asked on connections of their own.
+    pub fn for_writing_rows(&self) -> Target {
+        let limit = self.tcp_user_timeout.unwrap_or(WRITING_TCP_USER_TIMEOUT);
+        Target { tcp_user_timeout: Some(limit), ..self.clone() }
     }
 
     /// The URL as it may be shown: the password masked, without parameters.

@@ -23,7 +23,7 @@ const FOLDERS: [&[&str]; 15] = [
     &["page"],
     &["health"],
     &["config"],
-    &["backup"],
+    &["backup", "copy"],
     &["migrate"],
     &["store/sqlite", "store/postgres"],
     &["store"],
@@ -32,9 +32,11 @@ const FOLDERS: [&[&str]; 15] = [
 ];
 
 /// Foreign crates that have one place, and that place.
-const PLACES: [(&str, &[&str]); 18] = [
+const PLACES: [(&str, &[&str]); 20] = [
+    ("bytes", &["src/store/postgres/client/"]),
     ("clap", &["src/cli/"]),
-    ("futures_core", &["src/store/postgres/client.rs"]),
+    ("futures_core", &["src/store/postgres/client.rs", "src/store/postgres/client/"]),
+    ("futures_sink", &["src/store/postgres/client/"]),
     ("include_dir", &["src/store/schema.rs"]),
     ("indicatif", &["src/system/progress.rs"]),
     ("listenfd", &["src/http/listener.rs"]),
