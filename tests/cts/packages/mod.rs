@@ -7,6 +7,8 @@ pub mod folder;
 pub mod install;
 pub mod interrupted_upgrades;
 pub mod lintian;
+#[cfg(feature = "postgres")]
+pub mod moving;
 pub mod release;
 pub mod transitions;
 pub mod upgrades;

@@ -3,5 +3,5 @@
 mod architecture;
 mod build;
 mod built_from;
-mod pages;
+pub mod pages;
 mod schema_reference;

@@ -8,6 +8,8 @@ mod damage;
 mod definitions;
 mod doctor;
 mod doctor_backups;
+#[cfg(feature = "postgres")]
+mod doctor_moving;
 mod failed_calls;
 mod faults;
 mod files;

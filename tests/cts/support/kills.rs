@@ -13,19 +13,28 @@ use crate::support::harness::Run;
 /// Moments at which a run is killed. More follow until enough runs were killed and enough have
 /// completed, because a run may take longer or shorter than when its duration was measured.
 const MOMENTS: u32 = 60;
-const KILLED_AT_LEAST: u32 = MOMENTS / 3;
 const COMPLETED_AT_LEAST: u32 = 6;
 
 /// Counts runs by whether they were killed, and by what was found afterwards.
 pub struct KillSweep<K> {
     duration: Duration,
+    moments: u32,
     seen: Mutex<BTreeMap<(bool, K), u32>>,
 }
 
 impl<K: Copy + Debug + Ord + Send> KillSweep<K> {
     /// `duration` is that of an undisturbed run.
     pub fn over(duration: Duration) -> KillSweep<K> {
-        KillSweep { duration, seen: Mutex::new(BTreeMap::new()) }
+        KillSweep::at(MOMENTS, duration)
+    }
+
+    /// At so many moments at least.
+    pub fn at(moments: u32, duration: Duration) -> KillSweep<K> {
+        KillSweep { duration, moments, seen: Mutex::new(BTreeMap::new()) }
+    }
+
+    fn killed_at_least(&self) -> u32 {
+        self.moments / 3
     }
 
     /// The moments, each with the time from the start of the run to the kill.
@@ -34,12 +43,12 @@ impl<K: Copy + Debug + Ord + Send> KillSweep<K> {
     }
 
     fn delay(&self, moment: u32) -> Option<Duration> {
-        let share = f64::from(moment) / f64::from(MOMENTS);
-        let whole_runs = if moment < MOMENTS {
+        let share = f64::from(moment) / f64::from(self.moments);
+        let whole_runs = if moment < self.moments {
             share
         } else if self.count(false) < COMPLETED_AT_LEAST {
             share * share
-        } else if self.count(true) < KILLED_AT_LEAST {
+        } else if self.count(true) < self.killed_at_least() {
             share.fract() / 4.0
         } else {
             return None;
@@ -60,9 +69,10 @@ impl<K: Copy + Debug + Ord + Send> KillSweep<K> {
     /// Prints the counts, and returns what was found after any run.
     pub fn found(self, name: &str) -> Vec<K> {
         let (killed, completed) = (self.count(true), self.count(false));
+        let killed_at_least = self.killed_at_least();
         let seen = self.seen.into_inner().unwrap();
         eprintln!("{name}, {:?}: {seen:?}", self.duration);
-        assert!(killed >= KILLED_AT_LEAST && completed > 0, "{name}: {seen:?}");
+        assert!(killed >= killed_at_least && completed > 0, "{name}: {seen:?}");
         seen.into_keys().map(|(_, found)| found).collect()
     }
 }

@@ -8,6 +8,8 @@ pub mod cluster;
 pub mod container;
 pub mod disk;
 pub mod harness;
+#[cfg(feature = "postgres")]
+pub mod hostile;
 pub mod image;
 pub mod kills;
 pub mod manifest;

@@ -10,6 +10,9 @@ use crate::support::harness::{Done, Machine};
 
 /// The address in the pages, in whose place the service under test listens.
 const SHOWN: &str = "127.0.0.1:3000";
+/// The comment above blocks that `packages/moving.rs` runs.
+pub const TYPED_IN_ORDER: &str =
+    "run in order with a PostgreSQL server, in a container with: service";
 
 /// Where a block runs.
 #[derive(Debug, PartialEq)]
@@ -20,6 +23,8 @@ enum Place {
     Container(Vec<String>),
     /// With a database on a PostgreSQL server.
     Postgres,
+    /// In a booted container, all of the page one after the other (`packages/moving.rs`).
+    InOrder,
     /// Nowhere, for this reason.
     Nowhere(String),
 }
@@ -40,6 +45,8 @@ fn place(page: &Page, block: &Block) -> (Place, Vec<i32>) {
         Place::Container(things.split(", ").map(str::to_string).collect())
     } else if comment == "run with a PostgreSQL server" {
         Place::Postgres
+    } else if comment == TYPED_IN_ORDER {
+        Place::InOrder
     } else {
         panic!("{}:{}: {comment:?} says nothing to the tests", page.name, block.line);
     };
@@ -101,7 +108,7 @@ fn every_shell_block_is_run_or_says_why_not() {
         for block in blocks {
             match place(&page, &block).0 {
                 Place::Here => here += 1,
-                Place::Container(_) | Place::Postgres => elsewhere += 1,
+                Place::Container(_) | Place::Postgres | Place::InOrder => elsewhere += 1,
                 Place::Nowhere(_) => nowhere += 1,
             }
         }

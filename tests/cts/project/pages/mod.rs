@@ -1,7 +1,7 @@
 //! The pages that people read: their links lead somewhere, their shell blocks run, and what they
 //! say of versions, variables, exit codes and messages is what the program and the source say.
 
-mod blocks;
+pub mod blocks;
 mod facts;
 mod links;
 mod manual;
@@ -13,10 +13,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A page in Markdown.
-struct Page {
+pub struct Page {
     /// Path from the project's root, such as `docs/http.md`.
-    name: String,
-    text: String,
+    pub name: String,
+    pub text: String,
 }
 
 /// README.md and its neighbours, and every page of `docs`.
@@ -27,7 +27,7 @@ fn pages() -> Vec<Page> {
     paths.into_iter().map(|path| page(&path)).collect()
 }
 
-fn page(name: &str) -> Page {
+pub fn page(name: &str) -> Page {
     Page { name: name.into(), text: read(name) }
 }
 
@@ -69,13 +69,13 @@ fn files_below(folder: &str) -> Vec<PathBuf> {
 }
 
 /// A fenced block.
-struct Block {
+pub struct Block {
     /// The line of its fence, from 1.
-    line: usize,
-    language: String,
-    text: String,
+    pub line: usize,
+    pub language: String,
+    pub text: String,
     /// The HTML comment on the line above it, if there is one.
-    comment: Option<String>,
+    pub comment: Option<String>,
 }
 
 impl Page {
@@ -100,7 +100,7 @@ impl Page {
         headings.map(|line| line.trim_start_matches('#').trim()).collect()
     }
 
-    fn blocks(&self) -> Vec<Block> {
+    pub fn blocks(&self) -> Vec<Block> {
         let lines: Vec<&str> = self.text.lines().collect();
         let mut blocks = Vec::new();
         let mut open: Option<Block> = None;

@@ -91,6 +91,11 @@ impl<'a> Database<'a> {
         self.on(cluster)
     }
 
+    /// How to reach its server by the socket: the folder, and the port.
+    pub fn socket(&self) -> (&Path, u16) {
+        (&self.cluster.folder, self.cluster.port)
+    }
+
     /// Over TCP, with the password and without TLS.
     pub fn url(&self) -> String {
         self.url_to(&format!("127.0.0.1:{}", self.cluster.port), "sslmode=disable")
