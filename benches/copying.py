@@ -212,8 +212,10 @@ def compare(sides: Sides, folder: Path, runs: int) -> tuple[list[Row], dict[str,
                     figures[name].append(run)
                 else:
                     print(f"{name}: {run.milliseconds:.0f} ms (not counted)", flush=True)
-        if not turn and len({digest(sides.on, f"by_{name}") for name in ("cts", "psql", "pgloader")}) > 1:
-            raise Failed("the three did not make the same rows, indexes and constraints")
+        if not turn:
+            made_by = {name: digest(sides.on, f"by_{name}") for name in ("cts", "psql", "pgloader")}
+            if len(set(made_by.values())) > 1:
+                raise Failed(f"the three did not make the same rows, indexes and constraints: {made_by}")
     times = {name: [run.milliseconds for run in all_runs] for name, all_runs in figures.items()}
     peaks = {name: Spread.of([run.peak_mib for run in all_runs]) for name, all_runs in figures.items()}
     ratio = lambda ours, theirs: Spread.of([a / b for a, b in zip(times[ours], times[theirs])])

@@ -8,7 +8,7 @@ pub mod install;
 pub mod interrupted_upgrades;
 pub mod lintian;
 #[cfg(feature = "postgres")]
-pub mod moving;
+pub mod moving_to_postgresql;
 pub mod release;
 pub mod transitions;
 pub mod upgrades;

@@ -10,7 +10,7 @@ use crate::support::harness::{Done, Machine};
 
 /// The address in the pages, in whose place the service under test listens.
 const SHOWN: &str = "127.0.0.1:3000";
-/// The comment above blocks that `packages/moving.rs` runs.
+/// The comment above blocks that `packages/moving_to_postgresql.rs` runs.
 pub const TYPED_IN_ORDER: &str =
     "run in order with a PostgreSQL server, in a container with: service";
 
@@ -23,7 +23,7 @@ enum Place {
     Container(Vec<String>),
     /// With a database on a PostgreSQL server.
     Postgres,
-    /// In a booted container, all of the page one after the other (`packages/moving.rs`).
+    /// In a booted container, all of the page one after the other (`packages/moving_to_postgresql.rs`).
     InOrder,
     /// Nowhere, for this reason.
     Nowhere(String),
