@@ -193,7 +193,7 @@ def digest(on: Server, database: str) -> str:
     return on.sql(
         "SET timezone = 'UTC'",
         "SELECT count(*), sum(hashtextextended(i::text, 0)::numeric) FROM indications_direction i",
-        f"SELECT indexrelid::regclass FROM pg_index WHERE indrelid IN ({names}) ORDER BY 1::text",
+        f"SELECT indexrelid::regclass::text COLLATE \"C\" FROM pg_index WHERE indrelid IN ({names}) ORDER BY 1",
         f"SELECT conname FROM pg_constraint WHERE conrelid IN ({names}) ORDER BY 1",
         database=database,
     )
