@@ -55,8 +55,7 @@ fn run(Invocation { command, flags }: &Invocation) -> Result<u8> {
     system::signals::ignore_file_size_signal()?;
     system::signals::end_first_process()?;
     let environment = |name: &str| env::var_os(name);
-    let configured = |work: &dyn Fn(&Config, Log) -> Result<u8>| {
-        let config = Config::load(flags, &environment)?;
+    let with = |config: Config, work: &dyn Fn(&Config, Log) -> Result<u8>| {
         let log = Log::new(config.verbosity);
         log.report_panics();
         if !matches!(command, Command::Check { .. } | Command::Doctor { .. }) {
@@ -64,6 +63,8 @@ fn run(Invocation { command, flags }: &Invocation) -> Result<u8> {
         }
         work(&config, log)
     };
+    let configured =
+        |work: &dyn Fn(&Config, Log) -> Result<u8>| with(Config::load(flags, &environment)?, work);
     match command {
         Command::Serve => configured(&|config, log| service::serve(config, log).map(|()| 0)),
         Command::Check { url: Some(url), json, .. } => commands::check::at_url(url, *json),
@@ -94,7 +95,7 @@ fn run(Invocation { command, flags }: &Invocation) -> Result<u8> {
         Command::Copy(options) => commands::copy::run(flags, &environment, options),
         Command::Doctor { json } => match Config::load(flags, &environment) {
             Err(error) => doctor::misconfigured(&error, flags.verbosity, *json),
-            Ok(_) => configured(&|config, _| {
+            Ok(config) => with(config, &|config, _| {
                 doctor::run(config, config::other_store(flags, &environment), *json)
             }),
         },
