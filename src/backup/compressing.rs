@@ -7,12 +7,12 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 
 use super::compress::{Decompressed, compress};
-use super::digest::hexadecimal;
 use super::failure::failed;
 use super::name::folder_of;
 use super::room::has_reserve;
 use crate::error::{Error, Kind, Result};
 use crate::store::WaitPolicy;
+use crate::system::visible::hexadecimal;
 
 /// Bytes that are read between two looks at the room on the disk.
 const BYTES_BETWEEN_LOOKS: u64 = 4 << 20;

@@ -10,6 +10,7 @@ use super::failure::failed;
 use super::name::{DIGEST, beside};
 use crate::error::{Error, Kind, Result};
 use crate::system::file_handle::open_regular;
+use crate::system::visible::hexadecimal;
 
 /// Bytes that are read at a time.
 const CHUNK_BYTES: usize = 256 << 10;
@@ -33,11 +34,6 @@ pub fn sha256(path: &Path) -> Result<String> {
         Ok(hexadecimal(&hash.finalize()))
     };
     read().map_err(|e| failed(path, "cannot be read", &e))
-}
-
-/// Bytes as hexadecimal digits.
-pub fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The line of a file for `sha256sum --check`. A line with a name that has a backslash or a line break begins with a

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use super::compress::{Decompressed, is_compressed};
-use super::digest::{self, compare_with_digest_file};
+use super::digest::compare_with_digest_file;
 use super::failure::failed;
 use super::folder::read_manifest;
 use super::manifest::Manifest;
@@ -19,6 +19,7 @@ use crate::error::{Error, Kind, Result};
 use crate::store::{Backend, BackupContent, BackupSource, Database, TableRows, WaitPolicy};
 use crate::system::file_handle::{open_regular, type_name};
 use crate::system::new_file::create_file;
+use crate::system::visible::hexadecimal;
 
 /// The mode of the plain file: it holds keys of exchanges.
 const FILE_MODE: u32 = 0o600;
@@ -238,7 +239,7 @@ impl ExaminedBackup {
             hash.update(bytes);
             write(bytes)
         })?;
-        match digest::hexadecimal(&hash.finalize()) == self.sha256 {
+        match hexadecimal(&hash.finalize()) == self.sha256 {
             true => Ok(()),
             false => Err(changed(&self.path)),
         }
@@ -311,7 +312,7 @@ pub fn hash(path: &Path, file: &mut File, wait: &WaitPolicy<'_>) -> Result<Strin
         hash.update(bytes);
         Ok(())
     })?;
-    Ok(digest::hexadecimal(&hash.finalize()))
+    Ok(hexadecimal(&hash.finalize()))
 }
 
 /// Reads to the end.

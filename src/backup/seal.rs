@@ -1,9 +1,8 @@
 //! A checksum at the end of a JSON object, of the text before it, so that a changed byte is found. Readers of JSON see one
 //! more key.
 
+use crate::system::visible::hexadecimal;
 use sha2::{Digest, Sha256};
-
-use super::digest::hexadecimal;
 
 /// What stands between the text and its checksum.
 const KEY: &str = ",\n  \"checksum\": \"";

@@ -75,7 +75,8 @@ mod tests {
         let faults = |target, kind, names: &[&'static str]| {
             name_faults(target, kind, names.iter().map(|name| (*name, true)))
         };
-        let long = "n".repeat(64).leak();
+        // 64 bytes, and 32 characters.
+        let long = "é".repeat(32).leak();
         for (target, kind, names, found) in [
             (Backend::Sqlite, "table", ["Case", "case"], 1),
             (Backend::Sqlite, "table", ["a", "SQLITE_x"], 1),

@@ -1,10 +1,8 @@
 //! The ledger in a copy: each side has the rows of its own migrations. Only those of an older CTS are copied.
 
+use crate::store::sql::LEDGER_TABLE;
 use crate::store::{CopiedTable, Field, Value};
 use cts_schema::migration::AppliedMigration;
-
-/// The name of the ledger.
-pub const LEDGER: &str = "migrations";
 
 /// Tells which rows of a table are copied.
 pub struct RowSelection {
@@ -16,7 +14,7 @@ impl RowSelection {
     /// That of a table.
     pub fn of(table: &CopiedTable) -> RowSelection {
         let position = |name| table.columns.iter().position(|column| column.name == name);
-        let ledger = (table.name == LEDGER && !table.is_extra)
+        let ledger = (table.name == LEDGER_TABLE && !table.is_extra)
             .then(|| Some((position("name")?, position("checksum")?)));
         RowSelection { ledger: ledger.flatten() }
     }
@@ -59,7 +57,7 @@ mod tests {
     fn of_the_ledger_only_rows_of_an_older_cts_are_copied() {
         let ours = [Ok(Value::Text("a".repeat(64).into())), Ok(Value::Text("a.sql".into()))];
         let older = [Ok(Value::Null), Ok(Value::Text("017_add_settings".into()))];
-        let ledger = RowSelection::of(&table(LEDGER));
+        let ledger = RowSelection::of(&table(LEDGER_TABLE));
         assert!(!ledger.includes(&ours) && ledger.includes(&older));
         assert!(RowSelection::of(&table("users")).includes(&ours));
     }

@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 
 use super::extra_names::refuse_names;
-use super::ledger::LEDGER;
 use crate::error::{Error, Kind, Result, StateLeft};
 use crate::migrate::assessment::Assessment;
+use crate::store::sql::LEDGER_TABLE;
 use crate::store::{
     Backend, CopiedColumn, CopiedTable, CopySource, DatabaseIdentity, Origin, Snapshot, ValueType,
 };
@@ -96,7 +96,7 @@ impl CopyPlanner<'_> {
                 Rule::Type(name, data_type) => {
                     let value_type = self.type_of(&exception.table, name, data_type)?;
                     self.replaced_types.insert(place(name), value_type);
-                    let there = type_name(self.to.backend, value_type);
+                    let there = value_type.data_type(self.to.backend);
                     match self.has_type_in_target(&exception.table, name, there) {
                         true => continue,
                         false => Rule::Type(name.clone(), there.into()),
@@ -140,7 +140,7 @@ impl CopyPlanner<'_> {
         let mut tables = Vec::new();
         for expected in self.value_types.tables.iter() {
             let found = self.snapshot.catalog.table(&expected.name);
-            let is_copied = |column: &&Column| expected.name != LEDGER || column.name != "id";
+            let is_copied = |column: &&Column| expected.name != LEDGER_TABLE || column.name != "id";
             let columns = expected.columns.iter().filter(is_copied).map(|column| {
                 let place = (expected.name.to_string(), column.name.to_string());
                 let replaced = self.replaced_types.get(&place).copied();
@@ -242,23 +242,6 @@ fn value_type(data_type: &str) -> ValueType {
     }
 }
 
-/// The type of a column that holds such values.
-fn type_name(backend: Backend, value_type: ValueType) -> &'static str {
-    match (backend, value_type) {
-        (Backend::Sqlite, ValueType::Real) => "REAL",
-        (Backend::Sqlite, ValueType::Bytes) => "BLOB",
-        (Backend::Sqlite, ValueType::Text | ValueType::Time | ValueType::Day) => "TEXT",
-        (Backend::Sqlite, _) | (Backend::Postgresql, ValueType::ShortInteger) => "INTEGER",
-        (Backend::Postgresql, ValueType::Boolean) => "BOOLEAN",
-        (Backend::Postgresql, ValueType::Integer) => "BIGINT",
-        (Backend::Postgresql, ValueType::Real) => "DOUBLE PRECISION",
-        (Backend::Postgresql, ValueType::Text) => "TEXT",
-        (Backend::Postgresql, ValueType::Time) => "TIMESTAMPTZ",
-        (Backend::Postgresql, ValueType::Day) => "DATE",
-        (Backend::Postgresql, ValueType::Bytes) => "BYTEA",
-    }
-}
-
 #[cfg(all(test, feature = "postgres"))]
 mod tests {
     use super::*;
@@ -267,7 +250,7 @@ mod tests {
     #[test]
     fn every_type_of_the_schema_is_known() {
         for column in POSTGRES.expected.tables.iter().flat_map(|table| table.columns.iter()) {
-            let known = type_name(Backend::Postgresql, value_type(&column.data_type));
+            let known = value_type(&column.data_type).data_type(Backend::Postgresql);
             assert_eq!(known, column.data_type, "{}", column.name);
         }
     }

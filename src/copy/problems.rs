@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::store::{CopiedTable, Field, Incompatibility, IncompatibleValue, StoredValue, Value};
+use crate::system::visible::hexadecimal;
 
 /// How many rows a problem names.
 const EXAMPLES_MAX: usize = 5;
@@ -115,11 +116,11 @@ fn shown(field: &Field<'_>) -> String {
         Ok(Value::Time(time)) => time.to_string(),
         Ok(Value::Day(day)) => day.to_string(),
         Ok(Value::Text(text)) => quoted(text),
-        Ok(Value::Bytes(bytes)) => hexadecimal(bytes),
+        Ok(Value::Bytes(bytes)) => quoted_bytes(bytes),
         Err(IncompatibleValue { stored: StoredValue::Text(bytes), .. }) => {
             quoted(&String::from_utf8_lossy(bytes.get(..SHOWN_CHARS * 4).unwrap_or(bytes)))
         }
-        Err(IncompatibleValue { stored: StoredValue::Bytes(bytes), .. }) => hexadecimal(bytes),
+        Err(IncompatibleValue { stored: StoredValue::Bytes(bytes), .. }) => quoted_bytes(bytes),
     }
 }
 
@@ -130,8 +131,8 @@ fn quoted(text: &str) -> String {
     format!("'{shown}{more}'")
 }
 
-fn hexadecimal(bytes: &[u8]) -> String {
-    let shown = bytes.iter().take(SHOWN_CHARS / 2).map(|byte| format!("{byte:02x}"));
-    let more = if bytes.len() > SHOWN_CHARS / 2 { "…" } else { "" };
-    format!("x'{}{more}'", shown.collect::<String>())
+fn quoted_bytes(bytes: &[u8]) -> String {
+    let shown = bytes.get(..SHOWN_CHARS / 2);
+    let more = if shown.is_some_and(|shown| shown.len() < bytes.len()) { "…" } else { "" };
+    format!("x'{}{more}'", hexadecimal(shown.unwrap_or(bytes)))
 }

@@ -11,6 +11,7 @@ use super::problems::RowProblem;
 use crate::error::{Error, Kind, Result};
 use crate::store::{CopiedTable, Field, StoredValue, Value};
 use crate::system::new_file::create_file;
+use crate::system::visible::hexadecimal;
 
 /// The mode of the file: rows hold keys of exchanges.
 const FILE_MODE: u32 = 0o600;
@@ -139,7 +140,7 @@ fn real_json(value: f64) -> Json {
 }
 
 fn bytes_json(bytes: &[u8]) -> Json {
-    json!({ "hex": bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>() })
+    json!({ "hex": hexadecimal(bytes) })
 }
 
 #[cfg(test)]

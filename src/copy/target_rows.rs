@@ -3,8 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use super::ledger::LEDGER;
 use crate::error::{Error, Kind, Result};
+use crate::store::sql::{LEDGER_TABLE, literal};
 use crate::store::{
     Backend, CopiedColumn, CopiedTable, CopyTarget, DatabaseIdentity, Field, OpenDatabase, Origin,
     Value, ValueType,
@@ -25,7 +25,7 @@ pub fn refuse_rows(target: &mut dyn CopyTarget, identity: &DatabaseIdentity) -> 
     let snapshot = target.inspect()?;
     let tables: BTreeSet<String> =
         snapshot.catalog.tables.iter().map(|table| table.name.to_string()).collect();
-    for table in tables.iter().filter(|table| *table != LEDGER) {
+    for table in tables.iter().filter(|table| *table != LEDGER_TABLE) {
         if !target.has_more_rows(table, 0)? {
             continue;
         }
@@ -52,7 +52,7 @@ pub fn refuse_rows_beforehand(
     identity: &DatabaseIdentity,
 ) -> Result<()> {
     for table in target.inspect()?.catalog.tables.iter() {
-        let may_be_new = [LEDGER, SETTINGS, LOG].contains(&&*table.name);
+        let may_be_new = [LEDGER_TABLE, SETTINGS, LOG].contains(&&*table.name);
         if !may_be_new && target.has_more_rows(&table.name, 0)? {
             return Err(occupied(identity, &table.name).at(&identity.location));
         }
@@ -79,7 +79,6 @@ fn has_default_settings(target: &mut dyn CopyTarget, identity: &DatabaseIdentity
         .filter(|statement| statement.creates() == Created::Rows(SETTINGS.into()))
         .map(|statement| fold(statement.sql));
     let defaults = inserts.collect::<Vec<_>>().join(" ");
-    let literal = |text: &str| format!("'{}'", text.replace('\'', "''"));
     all_rows(target, SETTINGS, ["key", "value"], &mut |key, value| {
         defaults.contains(&format!("({}, {},", literal(key), literal(value)))
     })

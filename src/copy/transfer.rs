@@ -2,16 +2,15 @@
 
 use super::compare::RowComparison;
 use super::digest::{TableDigest, TableHasher};
-use super::ledger::LEDGER;
 use super::plan::CopyPlan;
 use super::rows::{RowProgress, read_checked, read_selected};
 use super::survey::{Survey, SurveyedTable};
 use super::target_rows::refuse_rows;
 use crate::error::{Error, Kind, Result, StateLeft};
 use crate::migrate::migrate_in;
+use crate::store::sql::LEDGER_TABLE;
 use crate::store::{
-    CopiedTable, CopySource, CopyTarget, Database, DatabaseIdentity, LongWork, ReadRows, Snapshot,
-    WaitPolicy,
+    CopySource, CopyTarget, Database, DatabaseIdentity, LongWork, ReadRows, Snapshot, WaitPolicy,
 };
 use cts_schema::constraint_exception::ConstraintException;
 
@@ -90,7 +89,7 @@ impl Transfer<'_> {
         let mut writing = RowProgress::of(LongWork::CopyingRows, rows, self.wait);
         let mut copies = Vec::new();
         for surveyed in &self.survey.tables {
-            let before = match surveyed.table.name == LEDGER {
+            let before = match surveyed.table.name == LEDGER_TABLE {
                 true => self.digest(tx, surveyed)?,
                 false => TableDigest::default(),
             };
@@ -133,9 +132,7 @@ impl Transfer<'_> {
         let mut hasher = TableHasher::default();
         let rows = surveyed.digest.rows;
         let mut progress = RowProgress::of(LongWork::ComparingRows, rows, self.wait);
-        // A digest does not depend on the order, and the keys that could give one are not made yet: rows would be sorted.
-        let table = &CopiedTable { key: Vec::new(), ..surveyed.table.clone() };
-        read_selected(tx, table, &mut progress, &mut |_, row| {
+        read_selected(tx, &surveyed.table, &mut progress, &mut |_, row| {
             hasher.add(row);
             Ok(())
         })?;

@@ -99,13 +99,12 @@ pub fn migrate_in(
     let snapshot = tx.inspect_with_counters()?;
     let mut execution = Execution::new(identity, wait, &snapshot);
     let mut refusals = Refusals::default();
-    run_locked(tx, identity, &snapshot, Task::Migrate, &mut execution, &mut refusals)?;
-    for event in std::mem::take(&mut execution.events) {
-        if let Event::NotRestored(object, error) = event {
-            return Err(error.at(object));
-        }
+    let drift = run_locked(tx, identity, &snapshot, Task::Migrate, &mut execution, &mut refusals)?;
+    let outcome = Outcome { events: std::mem::take(&mut execution.events), drift };
+    match outcome.not_restored().into_iter().next() {
+        Some((object, error)) => Err(error.at(object)),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// What was refused so that the transaction could not go on; the next one leaves it out.

@@ -5,13 +5,10 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use super::{Change, Inspect, WaitPolicy};
+use super::{Backend, Change, Inspect, WaitPolicy};
 use crate::error::Result;
-use crate::system::clock::civil_from_days;
 use cts_schema::catalog::{Column, Table};
 use cts_schema::constraint_exception::ConstraintException;
-
-const MICROSECONDS_PER_DAY: i64 = 24 * 3600 * 1_000_000;
 
 /// What a column holds, whichever store it is in. A store reads each value of the column as one of this type, or says
 /// why it is none.
@@ -33,6 +30,26 @@ pub enum ValueType {
     Day,
     /// Bytes: `BYTEA` on PostgreSQL, a BLOB on SQLite.
     Bytes,
+}
+
+impl ValueType {
+    /// The type of a column that holds such values, as the catalogue of the store names it.
+    pub fn data_type(self, backend: Backend) -> &'static str {
+        let (sqlite, postgresql) = match self {
+            ValueType::Boolean => ("INTEGER", "BOOLEAN"),
+            ValueType::Integer => ("INTEGER", "BIGINT"),
+            ValueType::ShortInteger => ("INTEGER", "INTEGER"),
+            ValueType::Real => ("REAL", "DOUBLE PRECISION"),
+            ValueType::Text => ("TEXT", "TEXT"),
+            ValueType::Time => ("TEXT", "TIMESTAMPTZ"),
+            ValueType::Day => ("TEXT", "DATE"),
+            ValueType::Bytes => ("BLOB", "BYTEA"),
+        };
+        match backend {
+            Backend::Sqlite => sqlite,
+            Backend::Postgresql => postgresql,
+        }
+    }
 }
 
 impl fmt::Display for ValueType {
@@ -80,42 +97,6 @@ pub struct Moment(pub i64);
 /// `-infinity` and `infinity`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Day(pub i32);
-
-impl fmt::Display for Moment {
-    /// As on SQLite: `2026-11-27 20:30:45.123`, and with six digits where the microseconds are no whole milliseconds.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            i64::MIN => return f.write_str("-infinity"),
-            i64::MAX => return f.write_str("infinity"),
-            _ => {}
-        }
-        let (days, of_day) =
-            (self.0.div_euclid(MICROSECONDS_PER_DAY), self.0.rem_euclid(MICROSECONDS_PER_DAY));
-        let (seconds, fraction) = (of_day / 1_000_000, of_day % 1_000_000);
-        write_day(f, days)?;
-        write!(f, " {:02}:{:02}:{:02}.", seconds / 3600, seconds / 60 % 60, seconds % 60)?;
-        match fraction % 1000 {
-            0 => write!(f, "{:03}", fraction / 1000),
-            _ => write!(f, "{fraction:06}"),
-        }
-    }
-}
-
-impl fmt::Display for Day {
-    /// As on SQLite: `2026-11-27`.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            i32::MIN => f.write_str("-infinity"),
-            i32::MAX => f.write_str("infinity"),
-            days => write_day(f, days.into()),
-        }
-    }
-}
-
-fn write_day(f: &mut fmt::Formatter<'_>, days: i64) -> fmt::Result {
-    let (year, month, day) = civil_from_days(days);
-    write!(f, "{year:04}-{month:02}-{day:02}")
-}
 
 /// Why a value cannot be copied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -20,6 +20,7 @@ mod rights;
 pub mod schema;
 pub mod sql;
 pub mod sqlite;
+mod time_text;
 pub mod url_kind;
 mod wait;
 

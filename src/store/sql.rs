@@ -13,6 +13,9 @@ use cts_schema::migration::Migration;
 /// The table of the constraint exceptions. It is created with the first one.
 pub const EXCEPTIONS_TABLE: &str = "cts_relaxations";
 
+/// The ledger.
+pub const LEDGER_TABLE: &str = "migrations";
+
 /// The columns of the ledger that cts reads, in the order in which it reads them.
 pub const LEDGER_COLUMNS: [&str; 6] =
     ["id", "name", "checksum", "executed_at", "execution_time_ms", "version"];

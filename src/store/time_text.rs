@@ -2,8 +2,10 @@
 //! `DAY` and `CLOCK` in the folder of PostgreSQL, what an adoption accepts), and one form is written. No database is used
 //! here, and nothing is allocated: a copy reads and writes some of these texts in each row.
 
-use crate::store::{Day, Incompatibility, Moment};
-use crate::system::clock::civil_from_days;
+use std::fmt;
+
+use super::{Day, Incompatibility, Moment};
+use crate::system::clock::{civil_from_days, days_from_civil};
 
 const MICROSECONDS_PER_SECOND: i64 = 1_000_000;
 const MICROSECONDS_PER_MINUTE: i64 = 60 * MICROSECONDS_PER_SECOND;
@@ -159,16 +161,6 @@ fn days_of_month(year: i64, month: i64) -> i64 {
     }
 }
 
-/// The day counted from 1970-01-01. (Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", `days_from_civil`)
-fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
-    let year = if month <= 2 { year - 1 } else { year };
-    let era = year.div_euclid(400);
-    let year_of_era = year.rem_euclid(400);
-    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
-    era * 146_097 + day_of_era - 719_468
-}
-
 /// The text of a time or of a day. Of a time `YYYY-MM-DD HH:MM:SS.SSS`, and with six digits where the microseconds are no
 /// whole milliseconds.
 pub struct TimeText {
@@ -215,6 +207,12 @@ impl TimeText {
         self.bytes.get(..self.length).unwrap_or_default()
     }
 
+    /// Writes the text from this byte on.
+    fn write(&self, f: &mut fmt::Formatter<'_>, from: usize) -> fmt::Result {
+        let bytes = self.as_bytes().get(from..).unwrap_or_default();
+        f.write_str(std::str::from_utf8(bytes).unwrap_or_default())
+    }
+
     fn begin(days: i64) -> TimeText {
         let (year, month, day) = civil_from_days(days);
         let mut text = TimeText { bytes: *b"0000-00-00 00:00:00.000000", length: 0 };
@@ -244,6 +242,47 @@ impl TimeText {
         }
         self.length = end;
     }
+}
+
+impl fmt::Display for Moment {
+    /// As on SQLite. One that SQLite has no text for is shown as PostgreSQL does, in UTC.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (TimeText::of_moment(*self), self.0) {
+            (Ok(text), _) => text.write(f, 0),
+            (_, i64::MIN) => f.write_str("-infinity"),
+            (_, i64::MAX) => f.write_str("infinity"),
+            (_, microseconds) => {
+                let era = write_far_day(f, microseconds.div_euclid(MICROSECONDS_PER_DAY))?;
+                let of_day = Moment(microseconds.rem_euclid(MICROSECONDS_PER_DAY));
+                if let Ok(text) = TimeText::of_moment(of_day) {
+                    text.write(f, DAY_BYTES)?;
+                }
+                f.write_str(era)
+            }
+        }
+    }
+}
+
+impl fmt::Display for Day {
+    /// As that of [`Moment`].
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (TimeText::of_day(*self), self.0) {
+            (Ok(text), _) => text.write(f, 0),
+            (_, i32::MIN) => f.write_str("-infinity"),
+            (_, i32::MAX) => f.write_str("infinity"),
+            (_, days) => {
+                let era = write_far_day(f, days.into())?;
+                f.write_str(era)
+            }
+        }
+    }
+}
+
+/// Writes a day outside of the years 1 to 9999. Returns what its era adds at the end: the year before 1 is 1 BC.
+fn write_far_day(f: &mut fmt::Formatter<'_>, days: i64) -> Result<&'static str, fmt::Error> {
+    let (year, month, day) = civil_from_days(days);
+    let (year, era) = if year > 0 { (year, "") } else { (1 - year, " BC") };
+    write!(f, "{year:04}-{month:02}-{day:02}").map(|()| era)
 }
 
 #[cfg(test)]
@@ -350,6 +389,22 @@ mod tests {
             assert_eq!(Moment(microseconds).to_string(), written);
             assert_eq!(parse_moment(written.as_bytes()), Ok(Moment(microseconds)));
         }
+    }
+
+    #[test]
+    fn a_time_without_text_is_shown_as_postgresql_does() {
+        let midnight = |days: i64| Moment(days * MICROSECONDS_PER_DAY);
+        for (moment, shown) in [
+            (midnight(FIRST_DAY - 1), "0001-12-31 00:00:00.000 BC"),
+            (midnight(days_from_civil(-43, 3, 15)), "0044-03-15 00:00:00.000 BC"),
+            (midnight(LAST_DAY + 1), "10000-01-01 00:00:00.000"),
+            (Moment(i64::MAX), "infinity"),
+            (Moment(i64::MIN), "-infinity"),
+        ] {
+            assert_eq!(moment.to_string(), shown);
+        }
+        assert_eq!(Day(i32::try_from(FIRST_DAY).unwrap() - 1).to_string(), "0001-12-31 BC");
+        assert_eq!(Day(2_932_897).to_string(), "10000-01-01");
     }
 
     #[test]

@@ -119,6 +119,16 @@ impl UtcTime {
     }
 }
 
+/// The day counted from 1970-01-01. (Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", `days_from_civil`)
+pub fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
+    let year = if month <= 2 { year - 1 } else { year };
+    let era = year.div_euclid(400);
+    let year_of_era = year.rem_euclid(400);
+    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    era * 146_097 + day_of_era - 719_468
+}
+
 /// Year, month and day of a day counted from 1970-01-01. (Howard Hinnant, "chrono-Compatible Low-Level Date
 /// Algorithms", `civil_from_days`)
 pub fn civil_from_days(days: i64) -> (i64, i64, i64) {

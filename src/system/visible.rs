@@ -60,6 +60,11 @@ pub fn is_unsafe(c: char) -> bool {
             | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
+/// Bytes as hexadecimal digits.
+pub fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 fn escaped(text: &str, must_escape: impl Fn(char) -> bool) -> Cow<'_, str> {
     if !text.contains(&must_escape) {
         return Cow::Borrowed(text);

@@ -120,6 +120,20 @@ impl Catalog {
 }
 
 impl Table {
+    /// A table of this name, without columns.
+    pub fn named(name: impl Into<Text>) -> Table {
+        Table {
+            name: name.into(),
+            columns: List::default(),
+            unique: List::default(),
+            foreign_keys: List::default(),
+            checks: List::default(),
+            attributes: List::default(),
+            indexes: List::default(),
+            definition: Text::default(),
+        }
+    }
+
     /// The index of that name.
     pub fn index(&self, name: &str) -> Option<&Index> {
         self.indexes.iter().find(|index| index.name == name)

@@ -5,8 +5,8 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::copy_state::CopyState;
 use super::reported_settings::ReportedSettings;
 
 /// The longest message up to the end of the login, in bytes. As in libpq (fe-connect.c, `MAX_ERRLEN`).
@@ -31,46 +31,8 @@ pub const COPIED_ROW_BYTES_MAX: u64 = (1 << 30) + 16;
 const READY_FOR_QUERY: u8 = b'Z';
 /// The letter of a message with the value of a setting.
 const PARAMETER_STATUS: u8 = b'S';
-/// The letter of a message with rows of a COPY.
-const COPY_DATA: u8 = b'd';
-/// The letter of a message with an error.
-const ERROR: u8 = b'E';
 /// The length of what a message begins with.
 const HEAD_BYTES: u64 = 5;
-
-/// Whether a COPY is under way on a connection: then its rows are read however long they are, and however many.
-#[derive(Debug, Default)]
-pub struct CopyState {
-    is_under_way: AtomicBool,
-    is_refused: AtomicBool,
-}
-
-impl CopyState {
-    /// One begins.
-    pub fn begin(&self) {
-        self.is_refused.store(false, Ordering::Relaxed);
-        self.is_under_way.store(true, Ordering::Relaxed);
-    }
-
-    /// It has ended.
-    pub fn end(&self) {
-        self.is_under_way.store(false, Ordering::Relaxed);
-    }
-
-    /// Whether the server has sent an error since it began.
-    pub fn is_refused(&self) -> bool {
-        self.is_refused.load(Ordering::Relaxed)
-    }
-
-    /// A message of this letter begins. Returns whether it is one with rows.
-    fn see(&self, letter: u8) -> bool {
-        let is_under_way = self.is_under_way.load(Ordering::Relaxed);
-        if is_under_way && letter == ERROR {
-            self.is_refused.store(true, Ordering::Relaxed);
-        }
-        is_under_way && letter == COPY_DATA
-    }
-}
 
 /// A server has sent more than cts reads of any.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -288,6 +250,7 @@ impl MessageMeter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::postgres::copy_state::{COPY_DATA, ERROR};
 
     fn message(letter: u8, length: usize) -> Vec<u8> {
         let mut bytes = vec![letter];

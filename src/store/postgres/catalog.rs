@@ -117,7 +117,7 @@ fn found_catalog(columns: &[Row], constraints: &[Row], indexes: &[Row]) -> Resul
     let mut tables: BTreeMap<&str, Table> = BTreeMap::new();
     for row in columns {
         let name = row.text(0)?;
-        let table = tables.entry(name).or_insert_with(|| empty_table(name));
+        let table = tables.entry(name).or_insert_with(|| Table::named(name.to_string()));
         table.columns.to_mut().push(column(row)?);
     }
     for row in constraints {
@@ -141,20 +141,6 @@ fn found_catalog(columns: &[Row], constraints: &[Row], indexes: &[Row]) -> Resul
     let tables: Vec<Table> = tables.into_values().collect();
     let catalog = Catalog { tables: tables.into(), other_tables: List::default() };
     Ok(FoundCatalog { catalog, invalid_indexes })
-}
-
-/// A table without columns.
-pub fn empty_table(name: &str) -> Table {
-    Table {
-        name: name.to_string().into(),
-        columns: List::default(),
-        unique: List::default(),
-        foreign_keys: List::default(),
-        checks: List::default(),
-        attributes: List::default(),
-        indexes: List::default(),
-        definition: Text::default(),
-    }
 }
 
 fn column(row: &Row) -> Result<Column> {

@@ -18,8 +18,9 @@ use tokio::time::timeout;
 use tokio_postgres::error::DbError;
 use tokio_postgres::{AsyncMessage, CancelToken, Connection, SimpleQueryMessage};
 
-use super::answer_limits::{AnswerTooLong, CopyState};
+use super::answer_limits::AnswerTooLong;
 use super::answer_watch::{AnswerBounds, AnswerWatch, AnsweringServer, watched};
+use super::copy_state::CopyState;
 use super::server_address::ServerAddress;
 
 pub use copy_stream::{CopyIn, CopyMessage};

@@ -4,13 +4,13 @@
 use super::copy_keys::{CopyForeignKey, CopyTrigger};
 use super::copy_objects::CopyIndex;
 use super::copy_shape::id_column;
-use super::copy_target::{LEDGER, PreparedTables, is_of_type, run_all};
+use super::copy_target::{PreparedTables, is_of_type, run_all};
 use super::foreign_code::ForeignCode;
 use super::session::Session;
 use super::{exceptions, inspect, sequences, violations};
 use crate::error::{Error, Kind, Result};
 use crate::store::schema::POSTGRES;
-use crate::store::sql::{EXCEPTIONS_TABLE, delete_exception, quoted};
+use crate::store::sql::{EXCEPTIONS_TABLE, LEDGER_TABLE, delete_exception, quoted};
 use crate::store::{CopiedTable, Progress, WaitPolicy};
 use cts_schema::catalog::{Object, Table};
 use cts_schema::constraint_exception::{ConstraintException, Rule};
@@ -161,7 +161,9 @@ impl<'c> Completion<'c> {
     fn record(&mut self) -> Result<()> {
         let recorded = inspect::inspect_in_transaction(self.session)?.snapshot.exceptions;
         let is_copied = |exception: &&ConstraintException| {
-            self.tables.iter().any(|table| table.name == exception.table && table.name != LEDGER)
+            self.tables
+                .iter()
+                .any(|table| table.name == exception.table && table.name != LEDGER_TABLE)
         };
         let is_over = |recorded: &&ConstraintException| {
             let mut kept = self.exceptions.iter();

@@ -5,12 +5,9 @@ use super::conversion::as_text;
 use super::rebuild::default_sql;
 use crate::error::{Error, Kind, Result};
 use crate::store::sql::quoted;
-use crate::store::{CopiedColumn, CopiedTable, ValueType};
+use crate::store::{Backend, CopiedColumn, CopiedTable, ValueType};
 use cts_schema::catalog::{Column, Table};
 use cts_schema::sql::ddl::IDENTITY;
-
-/// The longest name, in bytes. The server would cut a longer one. (PostgreSQL documentation, "Identifiers and Key Words")
-const NAME_BYTES_MAX: usize = 63;
 
 /// A table whose columns get another shape.
 pub struct ShapedTable<'t> {
@@ -83,32 +80,18 @@ fn drop_default(default: &str) -> &'static str {
     }
 }
 
-/// The type of a column that the schema does not have, as the catalogue names it.
-pub fn type_name(value_type: ValueType) -> &'static str {
-    match value_type {
-        ValueType::Boolean => "BOOLEAN",
-        ValueType::Integer => "BIGINT",
-        ValueType::ShortInteger => "INTEGER",
-        ValueType::Real => "DOUBLE PRECISION",
-        ValueType::Text => "TEXT",
-        ValueType::Time => "TIMESTAMPTZ",
-        ValueType::Day => "DATE",
-        ValueType::Bytes => "BYTEA",
-    }
-}
-
 /// The statements that add to a table, whose name is given as SQL, the columns that the source has beyond the schema. One
 /// that is there already stays, if it has the type that values are written as.
 ///
 /// # Errors
-/// `Kind::Data` if it has another, or if a name is too long.
+/// `Kind::Data` if it has another.
 pub fn added_columns(name: &str, found: &Table, table: &CopiedTable) -> Result<Vec<String>> {
     let mut statements = Vec::new();
     for column in table.columns.iter().filter(|column| column.is_extra) {
-        let data_type = type_name(column.value_type);
+        let data_type = column.value_type.data_type(Backend::Postgresql);
         match found.columns.iter().find(|found| found.name == column.name) {
             None => {
-                let definition = definition(&table.name, column)?;
+                let definition = definition(column);
                 statements.push(format!("ALTER TABLE {name} ADD COLUMN {definition}"));
             }
             Some(existing) if existing.data_type == data_type => {}
@@ -137,35 +120,17 @@ pub fn id_column(table: &CopiedTable) -> Option<&CopiedColumn> {
 }
 
 /// The statement that creates a table, whose name is given as SQL, which the schema does not have.
-///
-/// # Errors
-/// `Kind::Data` if a name is too long.
-pub fn added_table(name: &str, table: &CopiedTable) -> Result<String> {
-    refuse_long(&table.name, || format!("table {}", table.name))?;
+pub fn added_table(name: &str, table: &CopiedTable) -> String {
     let id = id_column(table);
     let columns = table.columns.iter().map(|column| {
         let identity = if id == Some(column) { format!(" {IDENTITY}") } else { String::new() };
-        Ok(definition(&table.name, column)? + &identity)
+        definition(column) + &identity
     });
-    let columns: Vec<String> = columns.collect::<Result<_>>()?;
-    Ok(format!("CREATE TABLE {name} ({})", columns.join(", ")))
+    format!("CREATE TABLE {name} ({})", columns.collect::<Vec<_>>().join(", "))
 }
 
-fn definition(table: &str, column: &CopiedColumn) -> Result<String> {
-    refuse_long(&column.name, || format!("column {table}.{}", column.name))?;
-    Ok(format!("{} {}", quoted(&column.name), type_name(column.value_type)))
-}
-
-fn refuse_long(name: &str, object: impl Fn() -> String) -> Result<()> {
-    if name.len() <= NAME_BYTES_MAX {
-        return Ok(());
-    }
-    let what = format!(
-        "{}: the name has {} bytes, and PostgreSQL keeps {NAME_BYTES_MAX}",
-        object(),
-        name.len()
-    );
-    Err(Error::new(Kind::Data, what).remedy("give it a shorter name in the source"))
+fn definition(column: &CopiedColumn) -> String {
+    format!("{} {}", quoted(&column.name), column.value_type.data_type(Backend::Postgresql))
 }
 
 #[cfg(test)]
@@ -238,13 +203,9 @@ mod tests {
         let columns = vec![column("a \"b\"", ValueType::Bytes), column("email", ValueType::Text)];
         let added = added_columns("t", found, &table(columns)).unwrap();
         assert_eq!(added, [r#"ALTER TABLE t ADD COLUMN "a ""b""" BYTEA"#]);
-        for (name, value_type) in
-            [("email", ValueType::Integer), (&*"é".repeat(32), ValueType::Text)]
-        {
-            let refused = added_columns("t", found, &table(vec![column(name, value_type)]));
-            let error = refused.unwrap_err();
-            assert!(error.what.contains(&format!("column users.{name}")), "{error}");
-            assert!(error.remedy.is_some());
-        }
+        let refused = added_columns("t", found, &table(vec![column("email", ValueType::Integer)]));
+        let error = refused.unwrap_err();
+        assert!(error.what.contains("column users.email"), "{error}");
+        assert!(error.remedy.is_some());
     }
 }

@@ -15,13 +15,10 @@ use super::transaction::PostgresTx;
 use super::violations::default_exception;
 use crate::error::{Error, Kind, Result};
 use crate::store::schema::POSTGRES;
-use crate::store::sql::{literal, table_with_exceptions};
+use crate::store::sql::{LEDGER_TABLE, literal, table_with_exceptions};
 use crate::store::{CopiedTable, CopyTarget, Field, ReadRows, RowSink, WaitPolicy};
 use cts_schema::catalog::Catalog;
 use cts_schema::constraint_exception::{ConstraintException, Rule};
-
-/// The ledger. Its own rows stay, so it is not emptied.
-pub(super) const LEDGER: &str = "migrations";
 
 /// What was taken away from the tables of a copy, and what is known of them.
 #[derive(Debug, Default)]
@@ -52,7 +49,7 @@ pub fn lock_tables(session: &mut Session) -> Result<Vec<String>> {
     let sql = format!(
         "SELECT c.relname FROM pg_class c WHERE {} AND c.relname <> {} ORDER BY 1",
         is_our_table(&session.server.schema),
-        literal(LEDGER)
+        literal(LEDGER_TABLE)
     );
     let rows = session.rows(&sql)?;
     let names: Vec<String> =
@@ -85,10 +82,12 @@ impl PreparedTables {
             tables.iter().filter(|table| !table.is_extra).map(|table| &*table.name).collect();
         // Without an exception, the few rows of the ledger are written with its indexes in place.
         let is_changed = |name: &&&str| {
-            **name != LEDGER || prepared.exceptions.iter().any(|kept| kept.table == LEDGER)
+            **name != LEDGER_TABLE
+                || prepared.exceptions.iter().any(|kept| kept.table == LEDGER_TABLE)
         };
         let changed = literals(ours.iter().filter(is_changed));
-        let emptied: Vec<&str> = ours.iter().copied().filter(|name| *name != LEDGER).collect();
+        let emptied: Vec<&str> =
+            ours.iter().copied().filter(|name| *name != LEDGER_TABLE).collect();
         prepared.take_keys(session, &changed, &literals(&ours))?;
         prepared.empty(session, &emptied)?;
         prepared.emptied.extend(emptied.into_iter().map(str::to_string));
@@ -177,7 +176,7 @@ impl PreparedTables {
         let of_table: Vec<ConstraintException> =
             self.exceptions.iter().filter(|kept| kept.table == table.name).cloned().collect();
         let target = &table_with_exceptions(expected, &of_table);
-        let has_rows = table.name == LEDGER;
+        let has_rows = table.name == LEDGER_TABLE;
         let shaped = ShapedTable { name: name.clone(), found, target, expected, has_rows };
         let mut statements = shaped.statements();
         statements.extend(added_columns(&name, found, table)?);
@@ -197,7 +196,7 @@ impl PreparedTables {
 
     fn create_table(&mut self, session: &mut Session, table: &CopiedTable) -> Result<()> {
         let name = session.qualified(&table.name);
-        let sql = added_table(&name, table)?;
+        let sql = added_table(&name, table);
         session.run(&sql).map_err(|error| match error.kind {
             Kind::Data => error.remedy("rename or drop what has that name in the target"),
             _ => error,

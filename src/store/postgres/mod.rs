@@ -3,7 +3,8 @@
 //!
 //! - [`database`], [`store`], [`transaction`] with [`statements`] and [`cancel_watch`]: the traits of the seam
 //! - [`url`], [`tls`], [`connect`], [`session`], [`settings`], [`row`], [`pool`], [`pooler`], [`error`]: connections, which [`client`] opens with
-//!   [`server_address`], within the bounds of [`answer_watch`] and [`answer_limits`] with [`reported_settings`]
+//!   [`server_address`], within the bounds of [`answer_watch`] and [`answer_limits`] with [`reported_settings`] and
+//!   [`copy_state`]
 //! - [`cluster`], [`survey`], [`server_identity`], [`server_record`]: which host of the URL is used
 //! - [`inspect`], [`journal`], [`catalog`], [`constraint`], [`attributes`], [`ledger`], [`exceptions`], [`damage`], [`counters`]: what is in the database
 //! - [`lock`]: the migration lock; [`obstacles`]: what prevents the creation of missing objects
@@ -43,6 +44,7 @@ mod copy_objects;
 mod copy_rows;
 mod copy_shape;
 mod copy_source;
+mod copy_state;
 mod copy_target;
 mod correction;
 mod counters;

@@ -13,9 +13,9 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 use tokio_postgres::{CancelToken, Config};
 
-use super::answer_limits::CopyState;
 use super::answer_watch::{AnswerBounds, LOOK_INTERVAL};
 use super::client::{ClientError, OpenedConnection, drive};
+use super::copy_state::CopyState;
 use super::tls::LoginWatch;
 use super::url::{Endpoint, Host};
 use crate::system::deadline::{BackgroundTask, NoResult};

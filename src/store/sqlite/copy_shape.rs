@@ -5,19 +5,15 @@
 use rusqlite::Connection;
 
 use super::catalog::number;
-use super::copy_values::declared_type;
 use super::create_table::create_table;
 use super::error::{Result, SqliteError};
 use super::existing_table::SourceTable;
 use super::{index, violations};
 use crate::store::schema::SQLITE;
-use crate::store::sql::{quoted, table_with_exceptions};
-use crate::store::{CopiedColumn, CopiedTable, ValueType, WaitPolicy, interrupted};
+use crate::store::sql::{LEDGER_TABLE, quoted, table_with_exceptions};
+use crate::store::{Backend, CopiedColumn, CopiedTable, ValueType, WaitPolicy, interrupted};
 use cts_schema::catalog::{ForeignKey, Table};
 use cts_schema::constraint_exception::{ConstraintException, Rule};
-
-/// The table whose rows the migrations have written, which stay.
-const LEDGER: &str = "migrations";
 
 /// A table of the schema that is copied, with the rules that it leaves out here.
 pub struct Shape<'t> {
@@ -54,7 +50,7 @@ impl<'t> Shape<'t> {
         let table = quoted(&self.expected.name);
         if !self.left_out.is_empty() {
             self.create_again(conn)?;
-        } else if self.expected.name != LEDGER {
+        } else if self.expected.name != LEDGER_TABLE {
             conn.execute_batch(&format!("DELETE FROM {table}"))?;
         }
         for index in self.expected.indexes.iter() {
@@ -72,7 +68,7 @@ impl<'t> Shape<'t> {
         let create = create_table(&source, &self.expected.name, &target);
         let table = quoted(&self.expected.name);
         let replace = format!("DROP TABLE main.{table}; {create}");
-        if self.expected.name != LEDGER {
+        if self.expected.name != LEDGER_TABLE {
             return Ok(conn.execute_batch(&replace)?);
         }
         Ok(conn.execute_batch(&format!(
@@ -152,7 +148,7 @@ fn rule_here(copied: &CopiedTable, expected: &Table, rule: &Rule) -> Option<Rule
             holds_texts.then_some(Rule::IntegerKey(name))
         }
         Rule::Type(..) => {
-            let declared = declared_type(value_type?);
+            let declared = value_type?.data_type(Backend::Sqlite);
             (declared != column.data_type).then(|| Rule::Type(name, declared.into()))
         }
         Rule::PrimaryKey(_) => (column.primary_key_position > 0).then_some(Rule::PrimaryKey(name)),
@@ -187,5 +183,5 @@ pub fn create_extra_table(table: &CopiedTable) -> String {
 }
 
 fn column_sql(column: &CopiedColumn) -> String {
-    format!("{} {}", quoted(&column.name), declared_type(column.value_type))
+    format!("{} {}", quoted(&column.name), column.value_type.data_type(Backend::Sqlite))
 }

@@ -37,7 +37,7 @@ use crate::store::{
     CopiedTable, CopySource, Damage, DamageScope, Field, Forecast, Inspect, Obstacle, OpenDatabase,
     ReadRows, Snapshot, ValueType, WaitPolicy,
 };
-use cts_schema::catalog::{Catalog, Column, CounterFault, List, Object, Table};
+use cts_schema::catalog::{Catalog, Column, CounterFault, Object, Table};
 
 /// The tables of the owner: neither those of SQLite, nor those in which a virtual table keeps its rows, nor those of
 /// Litestream.
@@ -310,16 +310,7 @@ impl CopySource for FileSource {
     }
 
     fn other_table(&mut self, name: &str) -> Result<Table> {
-        let named = Table {
-            name: name.to_string().into(),
-            columns: List::default(),
-            unique: List::default(),
-            foreign_keys: List::default(),
-            checks: List::default(),
-            attributes: List::default(),
-            indexes: List::default(),
-            definition: "".into(),
-        };
+        let named = Table::named(name.to_string());
         catalog::read_table(&self.store.conn, &named)
             .map_err(|e| self.explained(e.at(&self.store.path)))
     }

@@ -10,12 +10,12 @@ use super::copy_reader;
 use super::copy_shape::{Shape, create_extra_table};
 use super::copy_values::canonical_integer;
 use super::error::from_sqlite;
-use super::time_text::TimeText;
 use super::transaction::SqliteTx;
 use super::{counters, exceptions};
 use crate::error::{Error, Kind, Result};
 use crate::store::schema::SQLITE;
 use crate::store::sql::quoted;
+use crate::store::time_text::TimeText;
 use crate::store::{
     CopiedTable, CopyTarget, Field, Incompatibility, ReadRows, RowSink, Value, ValueType,
     WaitPolicy,

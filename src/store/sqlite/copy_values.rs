@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use rusqlite::types::ValueRef;
 
-use super::time_text::{parse_day, parse_moment, prove_day, prove_moment};
+use crate::store::time_text::{parse_day, parse_moment, prove_day, prove_moment};
 use crate::store::{Field, Incompatibility, IncompatibleValue, StoredValue, Value, ValueType};
 
 /// The longest text or BLOB, in bytes (`SQLITE_MAX_LENGTH`, sqlite.org/limits.html, 1).
@@ -150,16 +150,6 @@ pub fn prove_storable(value: &Value<'_>) -> Result<(), Incompatibility> {
         Value::Text(text) if is_too_long(text.len()) => Err(Incompatibility::TooLong),
         Value::Bytes(bytes) if is_too_long(bytes.len()) => Err(Incompatibility::TooLong),
         _ => Ok(()),
-    }
-}
-
-/// The declared type of a column that holds values of this type.
-pub fn declared_type(value_type: ValueType) -> &'static str {
-    match value_type {
-        ValueType::Boolean | ValueType::Integer | ValueType::ShortInteger => "INTEGER",
-        ValueType::Real => "REAL",
-        ValueType::Text | ValueType::Time | ValueType::Day => "TEXT",
-        ValueType::Bytes => "BLOB",
     }
 }
 

@@ -19,16 +19,7 @@ pub(super) fn create_table(
         cursor.group()?;
     }
     cursor.end()?;
-    let mut table = Table {
-        name: name.clone().into(),
-        columns: List::default(),
-        unique: List::default(),
-        foreign_keys: List::default(),
-        checks: List::default(),
-        attributes: List::default(),
-        indexes: List::default(),
-        definition: "".into(),
-    };
+    let mut table = Table::named(name.clone());
     for item in table_items(sql) {
         let tokens = postgres_tokens(item.text);
         let cursor = Cursor::new(&tokens);

@@ -16,8 +16,9 @@ use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream}
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::store::postgres::answer_limits::{
-    AUTHENTICATION, AnswerTooLong, CopyState, MessageHead, MessageMeter,
+    AUTHENTICATION, AnswerTooLong, MessageHead, MessageMeter,
 };
+use crate::store::postgres::copy_state::CopyState;
 use crate::store::postgres::url::{AuthMethod, AuthMethods, TlsStart};
 
 /// The request for TLS: its length and its code. (PostgreSQL documentation, "Message Formats")

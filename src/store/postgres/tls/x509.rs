@@ -1,6 +1,7 @@
 //! Reads fields of certificates and revocation lists (RFC 5280) that `rustls` does not pass on. It
 //! verifies nothing.
 
+use crate::system::clock::days_from_civil;
 use rustls::pki_types::UnixTime;
 
 /// What is read of a certificate of any version (RFC 5280, section 4.1). Each field is in DER, with its
@@ -108,21 +109,10 @@ impl<'d> Element<'d> {
             _ => return None,
         };
         let number = |at: usize| rest.get(at..at + 2)?.parse::<i64>().ok();
-        let days = days_since_1970(century + number(0)?, number(2)?, number(4)?);
+        let days = days_from_civil(century + number(0)?, number(2)?, number(4)?);
         let seconds = number(6)? * 3600 + number(8)? * 60 + number(10)?;
         Some(u64::try_from(days * 86_400 + seconds).unwrap_or_default())
     }
-}
-
-/// Days from 1970-01-01 to a date of the Gregorian calendar. (H. Hinnant, "chrono-Compatible Low-Level
-/// Date Algorithms", `days_from_civil`)
-fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
-    let year = if month <= 2 { year - 1 } else { year };
-    let era = year.div_euclid(400);
-    let year_of_era = year.rem_euclid(400);
-    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
-    era * 146_097 + day_of_era - 719_468
 }
 
 #[cfg(test)]
