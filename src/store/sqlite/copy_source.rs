@@ -17,7 +17,6 @@ use super::at_rest::{RestingState, connect_at_rest};
 use super::catalog::{self, text};
 use super::connect::{connect, find_database, interrupt_when};
 use super::copy_reader;
-use super::copy_values::Affinity;
 use super::damage::find_damage;
 use super::database::identity;
 use super::error::from_sqlite;
@@ -29,10 +28,10 @@ use super::recognition::refuse_foreign;
 use super::restore::refuse_running;
 use super::storage::overwritten;
 use super::write_access::write_obstacle;
-use super::{DatabaseFile, Sqlite, counters, hot_journal, rebuild};
+use super::{DatabaseFile, Sqlite, copy_types, counters, hot_journal, rebuild};
 use crate::error::{Error, Kind, Result, StateLeft};
 use crate::store::schema::SQLITE;
-use crate::store::sql::{EXCEPTIONS_TABLE, quoted};
+use crate::store::sql::EXCEPTIONS_TABLE;
 use crate::store::{
     CopiedTable, CopySource, Damage, DamageScope, Field, Forecast, Inspect, Obstacle, OpenDatabase,
     ReadRows, Snapshot, ValueType, WaitPolicy,
@@ -316,16 +315,7 @@ impl CopySource for FileSource {
     }
 
     fn value_type(&mut self, table: &str, column: &Column) -> Result<ValueType> {
-        match Affinity::of(&column.data_type) {
-            Affinity::Integer => Ok(ValueType::Integer),
-            Affinity::Text => Ok(ValueType::Text),
-            Affinity::Real => Ok(ValueType::Real),
-            Affinity::Blob => Ok(ValueType::Bytes),
-            Affinity::Numeric | Affinity::None => {
-                let found = ValueCounts::of(&self.store.conn, table, &column.name);
-                found.map(|found| found.value_type(&column.data_type)).map_err(|e| self.error(&e))
-            }
-        }
+        copy_types::value_type(&self.store.conn, table, column).map_err(|e| self.error(&e))
     }
 
     fn prove_in_place(&mut self) -> Result<()> {
@@ -346,82 +336,6 @@ impl CopySource for FileSource {
                 // What cannot be told is no proof of the opposite: the copy is compared with what was read.
                 Ok(None) | Err(_) => Ok(()),
             },
-        }
-    }
-}
-
-/// The values of a column whose declared type does not decide what it holds.
-struct ValueCounts {
-    all: u64,
-    integers: u64,
-    numbers: u64,
-    booleans: u64,
-    blobs: u64,
-}
-
-impl ValueCounts {
-    fn of(conn: &Connection, table: &str, column: &str) -> rusqlite::Result<ValueCounts> {
-        let sql = format!(
-            "SELECT count(v), count(*) FILTER (WHERE k = 'integer'), count(*) FILTER (WHERE k IN ('integer', 'real')), \
-             count(*) FILTER (WHERE v IN (0, 1)), count(*) FILTER (WHERE k = 'blob') FROM (SELECT t.{0} AS v, typeof(t.{0}) AS k FROM {1} AS t)",
-            quoted(column),
-            quoted(table)
-        );
-        conn.query_row(&sql, [], |row| {
-            let (all, integers, numbers) = (row.get(0)?, row.get(1)?, row.get(2)?);
-            Ok(ValueCounts { all, integers, numbers, booleans: row.get(3)?, blobs: row.get(4)? })
-        })
-    }
-
-    /// The type that holds all values, and those that programs write later: a column that is declared for numbers, whose
-    /// values happen to be whole so far, is one of numbers. `declared` decides where there is no value.
-    fn value_type(&self, declared: &str) -> ValueType {
-        let is_declared = |words: &[&str]| words.iter().any(|word| declared.contains(word));
-        if is_declared(&["BOOL"]) && self.booleans == self.all {
-            ValueType::Boolean
-        } else if is_declared(&["NUM", "DEC"]) && self.numbers == self.all {
-            ValueType::Real
-        } else if self.all == 0 {
-            ValueType::Text
-        } else if self.integers == self.all {
-            ValueType::Integer
-        } else if self.numbers == self.all {
-            ValueType::Real
-        } else if self.blobs == self.all {
-            ValueType::Bytes
-        } else {
-            ValueType::Text
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_type_of_a_column_of_numbers_does_not_depend_on_which_numbers_are_there() {
-        let counts = |all, integers, numbers, booleans, blobs| ValueCounts {
-            all,
-            integers,
-            numbers,
-            booleans,
-            blobs,
-        };
-        for (declared, found, expected) in [
-            ("DECIMAL(20,8)", counts(0, 0, 0, 0, 0), ValueType::Real),
-            ("DECIMAL(20,8)", counts(2, 2, 2, 1, 0), ValueType::Real),
-            ("NUMERIC", counts(2, 0, 1, 0, 0), ValueType::Text),
-            ("BOOLEAN", counts(0, 0, 0, 0, 0), ValueType::Boolean),
-            ("BOOLEAN", counts(2, 2, 2, 2, 0), ValueType::Boolean),
-            ("BOOLEAN", counts(2, 2, 2, 1, 0), ValueType::Integer),
-            ("DATETIME", counts(0, 0, 0, 0, 0), ValueType::Text),
-            ("DATETIME", counts(3, 0, 0, 0, 0), ValueType::Text),
-            ("DATETIME", counts(3, 3, 3, 0, 0), ValueType::Integer),
-            ("", counts(3, 0, 0, 0, 3), ValueType::Bytes),
-            ("", counts(3, 2, 3, 1, 0), ValueType::Real),
-        ] {
-            assert_eq!(found.value_type(declared), expected, "{declared}");
         }
     }
 }

@@ -153,38 +153,6 @@ pub fn prove_storable(value: &Value<'_>) -> Result<(), Incompatibility> {
     }
 }
 
-/// The affinity of a column, by its declared type in upper case (sqlite.org/datatype3.html, 3.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Affinity {
-    /// Of integers.
-    Integer,
-    /// Of texts.
-    Text,
-    /// Of BLOBs.
-    Blob,
-    /// Of doubles.
-    Real,
-    /// Of any numbers.
-    Numeric,
-    /// There is no declared type.
-    None,
-}
-
-impl Affinity {
-    /// That of a column with this declared type.
-    pub fn of(declared: &str) -> Affinity {
-        let has = |words: &[&str]| words.iter().any(|word| declared.contains(word));
-        match declared {
-            "" => Affinity::None,
-            _ if has(&["INT"]) => Affinity::Integer,
-            _ if has(&["CHAR", "CLOB", "TEXT"]) => Affinity::Text,
-            _ if has(&["BLOB"]) => Affinity::Blob,
-            _ if has(&["REAL", "FLOA", "DOUB"]) => Affinity::Real,
-            _ => Affinity::Numeric,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -295,40 +263,6 @@ mod tests {
             (Value::Text("a\0".into()), Ok(())),
         ] {
             assert_eq!(prove_storable(&value), expected, "{value:?}");
-        }
-    }
-
-    #[test]
-    fn affinities_are_those_of_sqlite() {
-        let conn = rusqlite::Connection::open_in_memory().unwrap();
-        for (declared, affinity) in [
-            ("", Affinity::None),
-            ("BIGINT", Affinity::Integer),
-            ("CHARINT", Affinity::Integer),
-            ("FLOATING POINT", Affinity::Integer),
-            ("VARCHAR(5)", Affinity::Text),
-            ("CLOB", Affinity::Text),
-            ("BLOB", Affinity::Blob),
-            ("DOUBLE PRECISION", Affinity::Real),
-            ("DECIMAL(10,2)", Affinity::Numeric),
-            ("DATETIME", Affinity::Numeric),
-            ("BOOLEAN", Affinity::Numeric),
-            ("STRING", Affinity::Numeric),
-        ] {
-            assert_eq!(Affinity::of(declared), affinity, "{declared}");
-            let stored = "SELECT group_concat(typeof(c), ' ') FROM t";
-            let sql = format!(
-                "DROP TABLE IF EXISTS t; CREATE TABLE t (c {declared}); INSERT INTO t VALUES ('1'), (1), (1.5)"
-            );
-            conn.execute_batch(&sql).unwrap();
-            let stored: String = conn.query_row(stored, [], |row| row.get(0)).unwrap();
-            let expected = match affinity {
-                Affinity::Integer | Affinity::Numeric => "integer integer real",
-                Affinity::Text => "text text text",
-                Affinity::Blob | Affinity::None => "text integer real",
-                Affinity::Real => "real real real",
-            };
-            assert_eq!(stored, expected, "{declared}");
         }
     }
 }

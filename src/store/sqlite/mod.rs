@@ -10,7 +10,7 @@
 //! - `backup` with `backup_copy`, `running_copy` and `open_here`: copies of the database while programs write.
 //! - `restore` with `restore_draft`, `restore_intent` and `openers`:
 //!   a copy in the place of the database.
-//! - `copy`: an end of a copy of all rows, with `copy_reader`, `copy_values` and ; as the source `copy_source`,
+//! - `copy`: an end of a copy of all rows, with `copy_reader`, `copy_values` and `copy_types`; as the source `copy_source`,
 //!   as the target `copy_draft`, `copy_target` and `copy_shape`.
 //! - Changing: `rebuild` with `existing_table`, `create_table`, `row_copy` and `violations`; `index`,
 //!   `rebuild_copy`.
@@ -31,6 +31,7 @@ mod copy_reader;
 mod copy_shape;
 mod copy_source;
 mod copy_target;
+mod copy_types;
 mod copy_values;
 mod counters;
 mod create_table;
