@@ -232,3 +232,30 @@ fn of_two_copies_at_once_one_is_refused() {
         .collect();
     assert!(left.is_empty(), "{left:?}");
 }
+
+/// The server alters a row as it is written: what turns triggers on again as soon as the copy has turned them off.
+const ALTERS_ROWS: &str = "CREATE FUNCTION public.enable() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN \
+        IF EXISTS (SELECT FROM pg_catalog.pg_trigger WHERE tgname = 'alters' AND tgenabled = 'D') THEN \
+            ALTER TABLE public.users ENABLE TRIGGER alters; \
+        END IF; END $$; \
+    CREATE EVENT TRIGGER enables ON ddl_command_end WHEN TAG IN ('ALTER TABLE') EXECUTE FUNCTION public.enable()";
+
+#[test]
+fn a_copy_that_is_not_equal_is_rolled_back_and_its_rows_are_named() {
+    let ends = prepared();
+    ends.machine.sql("INSERT INTO users (username, password_hash) VALUES ('b', 'x'), ('c', 'x')");
+    ends.database.sql(
+        "CREATE FUNCTION alter_row() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+             new.role = 'admin'; RETURN new; END $$; \
+         CREATE TRIGGER alters BEFORE INSERT ON users FOR EACH ROW WHEN (new.username = 'b') EXECUTE FUNCTION alter_row()",
+    );
+    ends.database.admin().batch_execute(ALTERS_ROWS).unwrap();
+    let says = [
+        "table users is not equal on both sides: 3 rows",
+        "by id: 2 differs",
+        "nothing was changed",
+    ];
+    ends.changes_nothing(ends.to_postgresql(""), 65, &says);
+    ends.database.admin().batch_execute("DROP EVENT TRIGGER enables").unwrap();
+    proved(&ends.to_postgresql("--json").success().json());
+}

@@ -1,6 +1,9 @@
 //! Rows as they are written are rows as they are read, and nothing that a server could send is taken for one.
 
+use super::reading::{field, unconverted};
+use super::writing::{END_DAY, END_MICROSECOND};
 use super::*;
+use crate::store::{Day, Field, Moment, Value};
 
 const ALL: [ValueType; 8] = [
     ValueType::Boolean,
