@@ -61,8 +61,9 @@ impl CopyRun<'_> {
     fn copy(&self, wait: &WaitPolicy<'_>) -> Result<()> {
         let options = self.options;
         let mut skipped = options.skip_bad.as_deref().map(SkippedRows::at).transpose()?;
-        self.target.prove_copy_target(wait)?;
-        self.refuse_occupied(wait)?;
+        if let Some(mut target) = self.target.open_copy_target(wait)? {
+            refuse_rows_beforehand(&mut *target, &self.target.identity())?;
+        }
         let mut source = self.source.open_copy_source(wait)?;
         let (from, to) = (self.source.identity(), self.target.identity());
         let plan = plan(&mut *source, &from, &to, options.with_extra)?;
@@ -103,14 +104,6 @@ impl CopyRun<'_> {
         let (rows, to) = (surveyed.rows(), self.target.identity().location);
         self.log.info(format_args!("✓ Copied {rows} rows to {to}, equal on both sides"));
         self.print(plan, surveyed, Some(&report))
-    }
-
-    /// Refuses a target with rows before all of the source is read.
-    fn refuse_occupied(&self, wait: &WaitPolicy<'_>) -> Result<()> {
-        match self.target.open_read_only(wait)?.database {
-            Some(mut target) => refuse_rows_beforehand(&mut *target, &self.target.identity()),
-            None => Ok(()),
-        }
     }
 
     fn print(&self, plan: &CopyPlan, surveyed: &Survey, report: Option<&CopyReport>) -> Result<()> {

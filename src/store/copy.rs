@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use super::{Backend, Change, Inspect, WaitPolicy};
+use super::{Backend, Change, Inspect, OpenDatabase, WaitPolicy};
 use crate::error::Result;
 use cts_schema::catalog::{Column, Table};
 use cts_schema::constraint_exception::ConstraintException;
@@ -354,16 +354,17 @@ pub trait CopyEnd {
     }
 
     /// Refuses a target that a copy cannot be written to, as far as that shows beforehand: where it cannot be reached or
-    /// written, or a file is in its place. Changes nothing.
+    /// written, or a file is in its place. Returns the database that the copy will be written into, whose tables may have
+    /// rows; `None` where the copy creates it. Changes nothing.
     ///
     /// # Errors
     /// Why it cannot be the target.
-    fn prove_copy_target(&self, wait: &WaitPolicy<'_>) -> Result<()>;
+    fn open_copy_target(&self, wait: &WaitPolicy<'_>) -> Result<Option<Box<dyn OpenDatabase>>>;
 
     /// Begins a copy into it.
     ///
     /// # Errors
-    /// As [`CopyEnd::prove_copy_target`].
+    /// As [`CopyEnd::open_copy_target`].
     fn begin_copy(&self, wait: &WaitPolicy<'_>) -> Result<Box<dyn CopyDraft + '_>>;
 
     /// Whether a value can be stored in a column of this type, so that it is read back the same.

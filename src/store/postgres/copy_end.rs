@@ -13,7 +13,8 @@ use super::store::{INSPECTION_TIMEOUT, Postgres};
 use super::transaction::PostgresTx;
 use crate::error::{Error, Kind, Result, StateLeft};
 use crate::store::{
-    CopyDraft, CopyEnd, CopySource, CopyTarget, Incompatibility, Value, ValueType, WaitPolicy,
+    CopyDraft, CopyEnd, CopySource, CopyTarget, Incompatibility, OpenDatabase, Value, ValueType,
+    WaitPolicy,
 };
 
 impl CopyEnd for DatabaseServer {
@@ -22,8 +23,8 @@ impl CopyEnd for DatabaseServer {
         Ok(Box::new(ServerSnapshot::open(store, wait)?))
     }
 
-    fn prove_copy_target(&self, wait: &WaitPolicy<'_>) -> Result<()> {
-        self.copy_target(wait).map(drop)
+    fn open_copy_target(&self, wait: &WaitPolicy<'_>) -> Result<Option<Box<dyn OpenDatabase>>> {
+        Ok(Some(Box::new(self.copy_target(wait)?)))
     }
 
     fn begin_copy(&self, wait: &WaitPolicy<'_>) -> Result<Box<dyn CopyDraft + '_>> {

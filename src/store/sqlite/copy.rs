@@ -5,7 +5,9 @@ use super::copy_draft::{PreparedCopy, prove_free};
 use super::copy_source::{FileSource, Locking};
 use super::copy_values::{VALUE_BYTES_MAX, prove_storable};
 use crate::error::Result;
-use crate::store::{CopyDraft, CopyEnd, CopySource, Incompatibility, Value, ValueType, WaitPolicy};
+use crate::store::{
+    CopyDraft, CopyEnd, CopySource, Incompatibility, OpenDatabase, Value, ValueType, WaitPolicy,
+};
 
 /// Bytes that the types and lengths of the values of a row take at most: 9 for each of 2000 columns
 /// (sqlite.org/fileformat2.html, 2.1; sqlite.org/limits.html, 2).
@@ -20,8 +22,8 @@ impl CopyEnd for DatabaseFile {
         Ok(Box::new(FileSource::open(self, Locking::NoneAtRest, wait)?))
     }
 
-    fn prove_copy_target(&self, _: &WaitPolicy<'_>) -> Result<()> {
-        prove_free(self).map(drop)
+    fn open_copy_target(&self, _: &WaitPolicy<'_>) -> Result<Option<Box<dyn OpenDatabase>>> {
+        prove_free(self).map(|_| None)
     }
 
     fn begin_copy(&self, _: &WaitPolicy<'_>) -> Result<Box<dyn CopyDraft + '_>> {

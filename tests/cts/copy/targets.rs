@@ -179,6 +179,10 @@ fn a_file_that_exists_is_refused_and_kept() {
     fs::write(ends.machine.path("back.db-wal"), "x".repeat(5000)).unwrap();
     refused(73);
     fs::remove_file(ends.machine.path("back.db-wal")).unwrap();
+    // The database from before the move to the server is beside the path, as docs/moving.md has it.
+    fs::write(ends.machine.path("back.db.before-postgresql"), "x".repeat(5000)).unwrap();
+    ends.to_sqlite("").success();
+    ends.machine.cts("--check").db(&back).success();
     // A folder that is not there is made, as for a first start.
     let deep = ends.machine.path("a/b/back.db");
     ends.to_sqlite("").db(&deep).success();

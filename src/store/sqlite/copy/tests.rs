@@ -80,7 +80,7 @@ impl Trial {
         let (from, to, wait) =
             (self.database("source.db"), self.database("target.db"), self.wait());
         let mut source = from.open_copy_source(&wait)?;
-        to.prove_copy_target(&wait)?;
+        assert!(to.open_copy_target(&wait)?.is_none());
         let mut draft = to.begin_copy(&wait)?;
         let mut tx = draft.begin(&wait)?;
         migrate(&mut *tx, &wait);
@@ -445,13 +445,13 @@ fn a_place_that_is_not_free_is_refused() {
         let path = trial.path(&format!("target.db{suffix}"));
         fs::write(&path, "").unwrap();
         let database = trial.database("target.db");
-        let error = database.prove_copy_target(&trial.wait()).unwrap_err();
+        let error = database.open_copy_target(&trial.wait()).err().unwrap();
         assert_eq!(error.kind, Kind::CannotCreate, "{error}");
         assert_eq!(database.begin_copy(&trial.wait()).err().unwrap(), error);
         fs::remove_file(path).unwrap();
     }
     let missing = DatabaseFile { path: trial.path("a/b/target.db"), ..trial.database("") };
-    missing.prove_copy_target(&trial.wait()).unwrap();
+    missing.open_copy_target(&trial.wait()).unwrap();
     drop(missing.begin_copy(&trial.wait()).unwrap());
     assert_eq!(trial.names(), ["source.db"]);
 }
