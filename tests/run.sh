@@ -141,9 +141,11 @@ done <"$output"
 [[ " $* " == *" -- "* ]] || set -- "$@" --
 asked=("$@")
 failed=()
+# Many tests wait for a server or a time: one more than there are processors at once.
+threads=$(($(nproc) + 1))
 run() { # what, arguments of cargo test
     echo "== $1"
-    cargo test --locked --no-fail-fast "${@:2}" 2>&1 | tee "$output" || failed+=("$1")
+    cargo test --locked --no-fail-fast "${@:2}" "--test-threads=$threads" 2>&1 | tee "$output" || failed+=("$1")
     grep --text --only-matching 'NOT TRIED: .*' "$output" >>"$left_out" || true
 }
 run "the tests of the default build" "${asked[@]}" --include-ignored
@@ -151,16 +153,19 @@ run "the tests of the default build" "${asked[@]}" --include-ignored
 [ "${asked[0]}" != -- ] || asked=(postgres "${asked[@]}" copy::)
 run "the tests of the build with PostgreSQL" --features postgres "${asked[@]}" --include-ignored
 
-# On other major versions, if all tests were asked for, run what both stores pass, and on the oldest and the newest all
-# that is about PostgreSQL but the sweeps, the clusters of Patroni and PGlite.
+# On other major versions, if all tests were asked for, run what both stores pass, and on the oldest and the newest also what
+# depends on the server's catalogue and on its own programs.
 servers=$cache/postgresql
+of_the_catalogue=(postgres::adoption postgres::attributes postgres::counters postgres::foreign_code postgres::indexes
+    postgres::refused_healing postgres::rights postgres::schema copy::follow_up copy::kept copy::targets)
+of_programs=(postgres::backup:: postgres::drill postgres::restore)
 on_version() { # major version, filters
     if [ ! -d "$servers/$1" ]; then
         not_tried "the tests of ${*:2} on PostgreSQL $1: it is not installed"
         return
     fi
     CTS_TEST_POSTGRESQL=$1 run "the tests of ${*:2} on PostgreSQL $1" --features postgres --test cts -- "${@:2}" \
-        --skip ::sqlite:: --skip patroni --skip pglite --skip timescaledb
+        --skip ::sqlite:: --skip timescaledb
 }
 if [ "${asked[*]}" = "postgres -- copy::" ]; then
     for major in 14 16 17; do
@@ -168,10 +173,10 @@ if [ "${asked[*]}" = "postgres -- copy::" ]; then
     done
     for major in 13 18; do
         if [ -d "$servers/clients" ]; then
-            on_version "$major" postgres:: copy::follow_up copy::kept copy::targets
+            on_version "$major" both:: "${of_the_catalogue[@]}" "${of_programs[@]}"
         else
-            not_tried "the tests of PostgreSQL $major beyond both:: and copy::, without its pg_dump and pg_restore"
-            on_version "$major" both:: copy::follow_up copy::kept copy::targets
+            not_tried "the tests of ${of_programs[*]} on PostgreSQL $major, without its pg_dump and pg_restore"
+            on_version "$major" both:: "${of_the_catalogue[@]}"
         fi
     done
 fi

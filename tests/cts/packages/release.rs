@@ -1,6 +1,6 @@
 //! What `release/release.sh` makes: the packages of each architecture, the same bytes from any folder.
 //!
-//! The copies of the project that are released here are built without optimisation; all else is as in a release.
+//! The copies of the project that are released here are hardly optimised; all else is as in a release.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -17,9 +17,10 @@ use crate::support::project::source;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// A quick build: what matters here is where things go, not how fast they are.
-const QUICK: &str = "[profile.release]\nopt-level = 0\nlto = \"off\"\ncodegen-units = 16\n\
-                     [profile.release.package.libsqlite3-sys]\nopt-level = 0\n";
+/// A quick build: what matters here is where things go. An emulated processor runs code without any optimisation for
+/// minutes.
+const QUICK: &str = "[profile.release]\nopt-level = 1\nlto = \"off\"\ncodegen-units = 16\n\
+                     [profile.release.package.libsqlite3-sys]\nopt-level = 1\n";
 
 /// The packages of a copy of the project.
 pub struct Release {
