@@ -17,10 +17,13 @@ use crate::support::project::source;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// A quick build: what matters here is where things go. An emulated processor runs code without any optimisation for
+/// A quick build: what matters here is where things go. Optimised is only what an emulated processor would run for
 /// minutes.
-const QUICK: &str = "[profile.release]\nopt-level = 1\nlto = \"off\"\ncodegen-units = 16\n\
-                     [profile.release.package.libsqlite3-sys]\nopt-level = 1\n";
+const QUICK: &str = "[profile.release]\nopt-level = 0\nlto = \"off\"\ncodegen-units = 16\n\
+                     [profile.release.package.libsqlite3-sys]\nopt-level = 1\n\
+                     [profile.release.package.zstd-sys]\nopt-level = 1\n\
+                     [profile.release.package.cts-schema]\nopt-level = 1\n\
+                     [profile.release.package.sha2]\nopt-level = 1\n";
 
 /// The packages of a copy of the project.
 pub struct Release {
