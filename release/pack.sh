@@ -39,8 +39,8 @@ trap 'rm -rf "$work"' EXIT
 release=$work/$triple/release
 pages=$release/pages
 mkdir -p "$release"
-run() { # example, arguments
-    cargo run --quiet --locked --profile "${PROFILE:-dev}" --example "$1" -- "${@:2}"
+run() { # program, arguments
+    cargo run --quiet --locked --profile "${PROFILE:-dev}" --package cts-release --bin "$1" -- "${@:2}"
 }
 run pages "$pages" "$version" "$seconds"
 run sbom "$seconds" "$triple" postgres >"$release/sbom.cdx.json"

@@ -1,7 +1,7 @@
 //! Writes the documents of a release that are made from its source into a directory: the man page and the shell
 //! completions from the definition of the command line, Debian's changelog from CHANGELOG.md, and the file of copyrights
 //! and licences. Run it in the folder of the source:
-//!   cargo run --example pages -- DIRECTORY [VERSION [SECONDS]]
+//!   cargo run --package cts-release --bin pages -- DIRECTORY [VERSION [SECONDS]]
 //! SECONDS is the time of what CHANGELOG.md has not released yet, since 1970 (`SOURCE_DATE_EPOCH` without it). The maintainer
 //! is that of Cargo.toml, or `DEBFULLNAME` and `DEBEMAIL`, as Debian's own tools have it.
 
@@ -15,11 +15,14 @@ mod config;
 mod copyright;
 mod crates;
 mod manual;
-#[path = "../src/system/version.rs"]
-mod version;
 
+/// What the definition of the command line takes from the program that it is of.
 mod system {
-    pub(crate) use crate::version;
+    pub(crate) mod version {
+        pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
+        /// No page has the lines about the build.
+        pub(crate) const LONG_VERSION: &str = VERSION;
+    }
 }
 
 use std::fs;

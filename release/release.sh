@@ -107,7 +107,7 @@ RELEASE_RUST_COMMIT=$(rustc -vV | sed -n 's/^commit-hash: //p')
 export SOURCE_DATE_EPOCH CFLAGS CARGO_TARGET_DIR RUSTC_WRAPPER
 export RELEASE_FOLDER RELEASE_CARGO_HOME RELEASE_REGISTRY RELEASE_RUST_SOURCES RELEASE_RUST_COMMIT
 
-cargo build --locked --release --example pages --example sbom
+cargo build --locked --release --package cts-release
 rm -rf target/release-files
 for architecture in "${architectures[@]}"; do
     build_architecture "$architecture"

@@ -1,9 +1,13 @@
 //! Prints the list of what a binary of cts is made of (SBOM), in the format CycloneDX 1.5:
-//! `cargo run --example sbom -- SECONDS TARGET [FEATURES]`.
+//! `cargo run --package cts-release --bin sbom -- SECONDS TARGET [FEATURES]`.
 //!
 //! The crates and their relations are those that `cargo tree` names for the target and the features; the checksums are
 //! those of `Cargo.lock`. The libraries in C that are compiled in are named too, with the names that the lists of
 //! vulnerabilities use. The time is that of the sources, in seconds since 1970, so that these give the same bytes.
+
+#![allow(dead_code, reason = "only the list of the crates is used")]
+
+mod crates;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
@@ -12,6 +16,11 @@ use std::time::{Duration, UNIX_EPOCH};
 use std::{env, fs};
 
 use serde_json::{Value, json};
+
+/// The package whose binary the list is of.
+const PACKAGE: &str = "cts";
+/// The crate that has SQLite's source.
+const SQLITE: &str = "libsqlite3-sys";
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -57,11 +66,11 @@ fn main() -> Result<()> {
     let tree = read_tree(&target, &arguments.next().unwrap_or_default())?;
     let checksums = checksums(&fs::read_to_string("Cargo.lock")?);
     let (cts, others): (Vec<&Crate>, Vec<&Crate>) =
-        tree.keys().partition(|found| found.name == env!("CARGO_PKG_NAME"));
+        tree.keys().partition(|found| found.name == PACKAGE);
     let cts = cts.first().ok_or("cargo tree does not name cts")?;
     let key = |found: &Crate| (found.name.clone(), found.version.clone());
     let component = |found: &&Crate| found.component(checksums.get(&key(found)));
-    let libraries = libraries_in_c(&tree);
+    let libraries = libraries_in_c(&tree, &bundled_sqlite()?);
     let mut components: Vec<Value> = others.iter().map(component).collect();
     components.extend(libraries.iter().map(|(_, library)| library.clone()));
     let dependencies = tree.iter().map(|(found, used)| {
@@ -85,7 +94,7 @@ fn main() -> Result<()> {
 /// What becomes part of the binary: no build scripts, procedural macros and tests.
 fn read_tree(target: &str, features: &str) -> Result<Tree> {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or("cargo".into()));
-    command.args(["tree", "--locked", "--package", env!("CARGO_PKG_NAME")]);
+    command.args(["tree", "--locked", "--package", PACKAGE]);
     command.args(["--edges", "normal,no-proc-macro", "--prefix", "depth", "--format", "|{p}|{l}|"]);
     let output = command.args(["--target", target, "--features", features]).output()?;
     if !output.status.success() {
@@ -125,8 +134,20 @@ fn checksums(lock: &str) -> BTreeMap<(String, String), String> {
     packages.collect()
 }
 
+/// The version of the SQLite that is compiled in, as its header has it.
+fn bundled_sqlite() -> Result<String> {
+    let linked = crates::linked()?;
+    let found = linked.iter().find(|found| found.name == SQLITE);
+    let header = found.ok_or("cargo metadata names no crate of SQLite")?;
+    let header = header.folder.join("sqlite3/sqlite3.h");
+    let text = fs::read_to_string(&header)?;
+    let version = text.lines().find_map(|line| line.strip_prefix("#define SQLITE_VERSION "));
+    let version = version.map(|version| version.trim().trim_matches('"').to_string());
+    version.ok_or_else(|| format!("{}: there is no SQLITE_VERSION", header.display()).into())
+}
+
 /// The libraries in C that a crate of the tree compiles in, each with the name of that crate.
-fn libraries_in_c(tree: &Tree) -> Vec<(&'static str, Value)> {
+fn libraries_in_c(tree: &Tree, sqlite: &str) -> Vec<(&'static str, Value)> {
     let library = |name: &str, maker: &str, product: &str, version: &str, license: &str| {
         let url = format!("pkg:generic/{name}@{version}");
         json!({
@@ -135,8 +156,8 @@ fn libraries_in_c(tree: &Tree) -> Vec<(&'static str, Value)> {
             "licenses": [{"license": {"id": license}}],
         })
     };
-    let sqlite = library("sqlite", "sqlite", "sqlite", env!("BUNDLED_SQLITE"), "blessing");
-    let mut libraries = vec![("libsqlite3-sys", sqlite)];
+    let sqlite = library("sqlite", "sqlite", "sqlite", sqlite, "blessing");
+    let mut libraries = vec![(SQLITE, sqlite)];
     // Its version names that of the library: 2.0.16+zstd.1.5.7.
     let zstd = tree.keys().find(|found| found.name == "zstd-sys");
     if let Some((_, version)) = zstd.and_then(|found| found.version.split_once("+zstd.")) {

@@ -26,7 +26,7 @@ impl ProjectCopy {
     pub fn make(name: &'static str, version: &str) -> ProjectCopy {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
         let _ = fs::remove_dir_all(&folder);
-        for part in ["src", "build", "schema", "tests/cts"] {
+        for part in ["src", "build", "schema", "release", "tests/cts"] {
             copy_folder(&source(part), &folder.join(part));
         }
         fs::copy(source("build.rs"), folder.join("build.rs")).unwrap();

@@ -11,7 +11,7 @@ use super::{page, quoted, root};
 fn manual() -> (TempDir, String) {
     let folder = TempDir::new().unwrap();
     let output = Command::new(env!("CARGO"))
-        .args(["run", "--quiet", "--locked", "--example", "pages", "--"])
+        .args(["run", "--quiet", "--locked", "--package", "cts-release", "--bin", "pages", "--"])
         .arg(folder.path())
         .current_dir(root())
         .output()
