@@ -83,7 +83,7 @@ fn every_metric_is_there_with_its_type_and_promtool_accepts_them() {
     service.until_ready();
     let mut found = until_tables_are_measured(&service);
     // The first backup is drilled by the service some time after its start.
-    await_within(Duration::from_secs(60), "a drilled backup", || {
+    await_within(Duration::from_secs(120), "a drilled backup", || {
         found = metrics(&service);
         found.contains("\ncts_backup_restore_seconds ")
     });
