@@ -171,8 +171,18 @@ run() { # what, arguments of cargo test
     grep --text --only-matching 'NOT TRIED: .*' "$output" >>"$left_out" || true
 }
 if [ "${asked[0]}" = -- ]; then
-    # What has to answer within a second is tried while nothing else is.
-    threads=1 run "the attacks on the default build" service::attacks "${asked[@]}" --include-ignored
+    # What has to answer within a second is tried while nothing else is; the other build is compiled by what the processors have
+    # left, which is nearly all.
+    run_attacks() {
+        local tests
+        tests=$(cargo test --locked --no-run --test cts 2>&1 | sed -n 's/^ *Executable .*(\(.*\))$/\1/p')
+        chrt --idle 0 cargo test --locked --no-run --features postgres >/dev/null 2>&1 &
+        "$tests" service::attacks "${asked[@]:1}" --include-ignored --test-threads=1 2>&1 | tee "$output" || failed+=("the attacks")
+        grep --text --only-matching 'NOT TRIED: .*' "$output" >>"$left_out" || true
+        wait $! || true
+    }
+    echo "== the attacks on the default build"
+    run_attacks
     run "the tests of the default build" "${asked[@]}" --include-ignored --skip service::attacks
 else
     run "the tests of the default build" "${asked[@]}" --include-ignored

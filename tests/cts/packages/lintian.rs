@@ -80,7 +80,8 @@ fn the_copyright_file_names_every_library_and_has_every_licence() {
     let Some((_folder, root)) = unpacked() else { return };
     let copyright = read(root.join("usr/share/doc/cts/copyright"));
     let mut tree = Command::new(env!("CARGO"));
-    tree.args(["tree", "--locked", "--edges=normal,no-proc-macro", "--features=postgres"]);
+    tree.args(["tree", "--locked", "--package=cts", "--edges=normal,no-proc-macro"]);
+    tree.arg("--features=postgres");
     let tree =
         output(tree.args(["--target=x86_64-unknown-linux-gnu", "--prefix=none", "--format={p}"]));
     let mut count = 0;

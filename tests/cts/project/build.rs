@@ -64,7 +64,7 @@ fn the_build_proves_the_schema() {
 /// The crates that a build depends on.
 fn packages(features: &[&str]) -> Vec<String> {
     let output = Command::new(env!("CARGO"))
-        .args(["tree", "-e", "normal", "--locked", "--offline", "--prefix", "none"])
+        .args(["tree", "--package=cts", "-e", "normal", "--locked", "--offline", "--prefix=none"])
         .args(["--format", "{p}"])
         .args(features)
         .current_dir(env!("CARGO_MANIFEST_DIR"))

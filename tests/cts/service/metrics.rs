@@ -8,7 +8,7 @@ use crate::support::harness::{Machine, Service, await_within};
 use crate::support::prometheus::{is_installed, promtool};
 
 /// The names of all metrics of a SQLite database with a backup, and their types.
-const METRICS: [(&str, &str); 38] = [
+const METRICS: [(&str, &str); 39] = [
     ("cts_backup_age_max_seconds", "gauge"),
     ("cts_backup_drill_failed", "gauge"),
     ("cts_backup_last_success_timestamp_seconds", "gauge"),
@@ -26,6 +26,7 @@ const METRICS: [(&str, &str); 38] = [
     ("cts_migrations_expected", "gauge"),
     ("cts_probe_duration_seconds", "histogram"),
     ("cts_retention_deleted_rows_total", "counter"),
+    ("cts_retention_last_success_timestamp_seconds", "gauge"),
     ("cts_schema_drift_objects", "gauge"),
     ("cts_statistics_last_success_timestamp_seconds", "gauge"),
     ("cts_table_rows", "gauge"),
@@ -85,7 +86,7 @@ fn every_metric_is_there_with_its_type_and_promtool_accepts_them() {
     service.until_ready();
     let mut found = until_tables_are_measured(&service);
     // The first backup is drilled by the service some time after its start.
-    await_within(Duration::from_secs(60), "a drilled backup", || {
+    await_within(Duration::from_secs(120), "a drilled backup", || {
         found = metrics(&service);
         found.contains("\ncts_backup_restore_seconds ")
     });
