@@ -171,12 +171,12 @@ run() { # what, arguments of cargo test
     grep --text --only-matching 'NOT TRIED: .*' "$output" >>"$left_out" || true
 }
 if [ "${asked[0]}" = -- ]; then
-    # What has to answer within a second is tried while nothing else is; the other build is compiled by what the processors have
-    # left, which is nearly all.
+    # What has to answer within a second is tried while nothing else is; what the processors have left, which is nearly all,
+    # compiles the other build, but for its binary, which would take the place of the one under test.
     run_attacks() {
         local tests
         tests=$(cargo test --locked --no-run --test cts 2>&1 | sed -n 's/^ *Executable .*(\(.*\))$/\1/p')
-        chrt --idle 0 cargo test --locked --no-run --features postgres >/dev/null 2>&1 &
+        chrt --idle 0 cargo test --locked --no-run --features postgres --bin cts >/dev/null 2>&1 &
         "$tests" service::attacks "${asked[@]:1}" --include-ignored --test-threads=1 2>&1 | tee "$output" || failed+=("the attacks")
         grep --text --only-matching 'NOT TRIED: .*' "$output" >>"$left_out" || true
         wait $! || true
