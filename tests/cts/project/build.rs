@@ -4,6 +4,8 @@
 use std::fs;
 use std::process::Command;
 
+use serde_json::Value;
+
 use crate::support::harness::Machine;
 use crate::support::project::{ProjectCopy, source};
 
@@ -90,6 +92,23 @@ fn only_the_build_with_postgresql_depends_on_its_crates() {
             assert!(all.iter().any(|found| found == name), "{name} is not in {all:?}");
         }
     }
+}
+
+/// The README's first command names no program.
+#[test]
+fn cargo_run_is_about_cts() {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--no-deps", "--locked", "--offline", "--format-version=1"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let default = metadata["workspace_default_members"].as_array().unwrap();
+    let packages = metadata["packages"].as_array().unwrap();
+    let packages = packages.iter().filter(|package| default.contains(&package["id"]));
+    let targets = packages.flat_map(|package| package["targets"].as_array().unwrap());
+    let programs = targets.filter(|target| target["kind"][0] == "bin");
+    assert_eq!(programs.map(|target| &target["name"]).collect::<Vec<_>>(), ["cts"]);
 }
 
 /// `cargo run` passes what the build script sets to the program.
