@@ -7,7 +7,7 @@ use std::fmt::Write;
 use std::fs;
 use std::io;
 
-use crate::crates::{Crate, linked};
+use crate::crates::{Crate, SQLITE_CRATE, linked};
 
 /// The licences that are known here, by name, and how their texts begin. Where a library may be had under several, the
 /// first of them is chosen.
@@ -126,7 +126,7 @@ fn library_paragraph(library: &Crate, texts: &mut Texts) -> io::Result<String> {
 
 fn taken_in_paragraphs(library: &Crate, texts: &mut Texts) -> io::Result<String> {
     let mut text = String::new();
-    if library.name == "libsqlite3-sys" {
+    if library.name == SQLITE_CRATE {
         let _ = write!(text, "\nFiles: {}/sqlite3/*\n{SQLITE}", library.vendored());
     }
     for (_, folder, file, licence) in TAKEN_IN.into_iter().filter(|taken| taken.0 == library.name) {

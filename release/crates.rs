@@ -12,6 +12,9 @@ use serde_json::Value;
 const TARGETS: [&str; 3] =
     ["x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu", "armv7-unknown-linux-gnueabihf"];
 
+/// The crate that has SQLite's source.
+pub const SQLITE_CRATE: &str = "libsqlite3-sys";
+
 /// A library.
 pub struct Crate {
     /// Its name in the registry.

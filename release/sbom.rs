@@ -5,8 +5,7 @@
 //! those of `Cargo.lock`. The libraries in C that are compiled in are named too, with the names that the lists of
 //! vulnerabilities use. The time is that of the sources, in seconds since 1970, so that these give the same bytes.
 
-#![allow(dead_code, reason = "only the list of the crates is used")]
-
+#[allow(dead_code, reason = "only their names and folders are used")]
 mod crates;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,8 +18,6 @@ use serde_json::{Value, json};
 
 /// The package whose binary the list is of.
 const PACKAGE: &str = "cts";
-/// The crate that has SQLite's source.
-const SQLITE: &str = "libsqlite3-sys";
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -137,7 +134,7 @@ fn checksums(lock: &str) -> BTreeMap<(String, String), String> {
 /// The version of the SQLite that is compiled in, as its header has it.
 fn bundled_sqlite() -> Result<String> {
     let linked = crates::linked()?;
-    let found = linked.iter().find(|found| found.name == SQLITE);
+    let found = linked.iter().find(|found| found.name == crates::SQLITE_CRATE);
     let header = found.ok_or("cargo metadata names no crate of SQLite")?;
     let header = header.folder.join("sqlite3/sqlite3.h");
     let text = fs::read_to_string(&header)?;
@@ -157,7 +154,7 @@ fn libraries_in_c(tree: &Tree, sqlite: &str) -> Vec<(&'static str, Value)> {
         })
     };
     let sqlite = library("sqlite", "sqlite", "sqlite", sqlite, "blessing");
-    let mut libraries = vec![(SQLITE, sqlite)];
+    let mut libraries = vec![(crates::SQLITE_CRATE, sqlite)];
     // Its version names that of the library: 2.0.16+zstd.1.5.7.
     let zstd = tree.keys().find(|found| found.name == "zstd-sys");
     if let Some((_, version)) = zstd.and_then(|found| found.version.split_once("+zstd.")) {
