@@ -149,28 +149,26 @@ asked=("$@")
 failed=()
 # Many tests wait for a server or a time: one more than there are processors at once.
 threads=$(($(nproc) + 1))
-run() { # what, arguments of cargo test
+run_command() { # what, command
     echo "== $1"
-    cargo test --locked --no-fail-fast "${@:2}" "--test-threads=$threads" 2>&1 | tee "$output" || failed+=("$1")
+    "${@:2}" 2>&1 | tee "$output" || failed+=("$1")
     grep --text --only-matching 'NOT TRIED: .*' "$output" >>"$left_out" || true
 }
+run() { # what, arguments of cargo test
+    run_command "$1" cargo test --locked --no-fail-fast "${@:2}" "--test-threads=$threads"
+}
+apart=()
 if [ "${asked[0]}" = -- ]; then
     # What has to answer within a second is tried while nothing else is; what the processors have left, which is nearly all,
     # compiles the other build, but for its binary, which would take the place of the one under test.
-    run_attacks() {
-        local tests
-        tests=$(cargo test --locked --no-run --test cts 2>&1 | sed -n 's/^ *Executable .*(\(.*\))$/\1/p')
-        chrt --idle 0 cargo test --locked --no-run --features postgres --bin cts >/dev/null 2>&1 &
-        "$tests" service::attacks "${asked[@]:1}" --include-ignored --test-threads=1 2>&1 | tee "$output" || failed+=("the attacks")
-        grep --text --only-matching 'NOT TRIED: .*' "$output" >>"$left_out" || true
-        wait $! || true
-    }
-    echo "== the attacks on the default build"
-    run_attacks
-    run "the tests of the default build" "${asked[@]}" --include-ignored --skip service::attacks
-else
-    run "the tests of the default build" "${asked[@]}" --include-ignored
+    tests=$(cargo test --locked --no-run --test cts 2>&1 | sed -n 's/^ *Executable .*(\(.*\))$/\1/p')
+    chrt --idle 0 cargo test --locked --no-run --features postgres --bin cts >/dev/null 2>&1 &
+    compiling=$!
+    run_command "the attacks on the default build" "$tests" service::attacks "${asked[@]:1}" --include-ignored --test-threads=1
+    wait "$compiling" || true
+    apart=(--skip service::attacks)
 fi
+run "the tests of the default build" "${asked[@]}" --include-ignored "${apart[@]}"
 # The build with the PostgreSQL store: what is about PostgreSQL, or what was asked for.
 [ "${asked[0]}" != -- ] || asked=(postgres "${asked[@]}" copy::)
 run "the tests of the build with PostgreSQL" --features postgres "${asked[@]}" --include-ignored
