@@ -89,10 +89,10 @@ fn a_kill_at_any_moment_leaves_an_empty_schema_or_a_complete_one() {
         let target = if relations(&database) == 0 { Target::Empty } else { Target::Complete };
         assert!(is_killed || target == Target::Complete);
         sweep.record(is_killed, target);
-        if target == Target::Empty && moment % 8 == 0 {
+        if target == Target::Empty && moment % 16 == 0 {
             to_server(&source, &database).success();
         }
-        if target == Target::Complete || moment % 8 == 0 {
+        if target == Target::Complete || moment % 16 == 0 {
             assert_eq!(database.shape(), complete, "after {delay:?}");
             assert_eq!(database.texts("SELECT users::text FROM users ORDER BY id"), users);
             database.cts("verify").success();
@@ -141,7 +141,7 @@ fn a_kill_at_any_moment_leaves_no_file_or_a_complete_one() {
         sweep.record(is_killed, target);
         if target == Target::Empty {
             *leftovers.lock().unwrap() += usize::from(!names(folder.path("").as_path()).is_empty());
-            if moment % 4 == 0 {
+            if moment % 16 == 0 {
                 run(&folder).success();
             }
         }
@@ -153,7 +153,7 @@ fn a_kill_at_any_moment_leaves_no_file_or_a_complete_one() {
             folder.cts("verify").success();
             folder.cts("--check --deep").success();
         }
-        if target == Target::Empty && moment % 4 == 0 {
+        if target == Target::Empty && moment % 16 == 0 {
             assert_eq!(names(folder.path("").as_path()), ["cts.db"], "after {delay:?}");
         }
     });
