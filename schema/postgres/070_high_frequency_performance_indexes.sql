@@ -16,12 +16,19 @@ CREATE INDEX IF NOT EXISTS idx_pseudo_positions_symbol
 CREATE INDEX IF NOT EXISTS idx_real_pseudo_positions_main_config
     ON real_pseudo_positions (main_config_id);
 
+CREATE INDEX IF NOT EXISTS idx_real_pseudo_positions_main_position
+    ON real_pseudo_positions (main_position_id);
+
 CREATE INDEX IF NOT EXISTS idx_exchange_positions_real
     ON exchange_positions (real_pseudo_position_id);
 
 CREATE INDEX IF NOT EXISTS idx_pseudo_positions_closed
-    ON pseudo_positions (closed_at, profit_loss_percent)
-    WHERE status = 'closed' AND closed_at IS NOT NULL;
+    ON pseudo_positions (closed_at, status, profit_loss_percent)
+    WHERE closed_at IS NOT NULL;
+
+CREATE INDEX IF NOT EXISTS idx_pseudo_positions_changed
+    ON pseudo_positions (updated_at)
+    WHERE closed_at IS NOT NULL;
 
 CREATE INDEX IF NOT EXISTS idx_pseudo_positions_base
     ON pseudo_positions (base_position_id, position_level, created_at)

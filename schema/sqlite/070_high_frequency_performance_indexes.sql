@@ -22,15 +22,26 @@ CREATE INDEX IF NOT EXISTS idx_pseudo_positions_symbol
 CREATE INDEX IF NOT EXISTS idx_real_pseudo_positions_main_config
     ON real_pseudo_positions (main_config_id);
 
+-- Serves deleting old positions: whether one is referred to.
+CREATE INDEX IF NOT EXISTS idx_real_pseudo_positions_main_position
+    ON real_pseudo_positions (main_position_id);
+
 -- Serves the search for validated positions without a position at the exchange, together with
 -- idx_real_pseudo_positions_status.
 CREATE INDEX IF NOT EXISTS idx_exchange_positions_real
     ON exchange_positions (real_pseudo_position_id);
 
--- Serves the average result of the positions closed last. It contains the result, so that no position has to be read.
+-- Serves the average result of the positions closed last, for which no position has to be read, the statistics of a day,
+-- and deleting old positions.
 CREATE INDEX IF NOT EXISTS idx_pseudo_positions_closed
-    ON pseudo_positions (closed_at, profit_loss_percent)
-    WHERE status = 'closed' AND closed_at IS NOT NULL;
+    ON pseudo_positions (closed_at, status, profit_loss_percent)
+    WHERE closed_at IS NOT NULL;
+
+-- Serves finding the days whose statistics are to be calculated anew: closed positions that were changed since a given
+-- time. A tick writes it for none, since it changes live positions.
+CREATE INDEX IF NOT EXISTS idx_pseudo_positions_changed
+    ON pseudo_positions (updated_at)
+    WHERE closed_at IS NOT NULL;
 
 -- Serves the newest positions of a base configuration at a level.
 CREATE INDEX IF NOT EXISTS idx_pseudo_positions_base

@@ -871,112 +871,193 @@ CREATE TABLE IF NOT EXISTS exchange_positions (
     closed_at               TEXT
 );
 
--- Statistics: results by period. No program is known that uses these tables.
+-- Statistics: results by day, which cts calculates from the closed rows of pseudo_positions. No other program is known
+-- that uses these tables.
 
 -- The results of the positions that followed one type of indication, by connection, symbol and period.
 --
---   id                  row id; integer; not written; not read
---   connection_id       connection the statistics belong to; text, exchange_connections.id; not written; not read
---   symbol              trading pair; text, as the exchange writes it; not written; not read
---   indication_type     type of indication that the positions followed; text, usually direction, move, active,
---                       active_advanced, optimal or auto; not written; not read
---   period_start        midnight at which the period begins; UTC time; not written; not read
---   period_end          midnight at which the period ends; UTC time; not written; not read
---   total_positions     closed positions; count; not written; not read
---   winning_positions   closed positions with a profit above 0; count; not written; not read
---   losing_positions    closed positions with a loss; count; not written; not read
---   total_pnl           sum of profits and losses; quote currency; not written; not read
---   total_fees          sum of fees; quote currency; not written; not read
---   win_rate            winning positions divided by all positions; fraction, 0 to 1; not written; not read
---   profit_factor       sum of profits divided by the absolute sum of losses; number, NULL where there is no loss; not
---                       written; not read
---   max_drawdown        largest fall of the running sum of profits from its highest point; quote currency; not
---                       written; not read
---   last_calculated_at  when the row was last calculated; UTC time; not written; not read
+--   id                         row id; integer; written by database; read by cts
+--   connection_id              connection the statistics belong to; text, exchange_connections.id; written by cts; read
+--                              by cts
+--   symbol                     trading pair; text, as the exchange writes it; written by cts; read by cts
+--   indication_type            type of indication that the positions followed; text, usually direction, move, active,
+--                              active_advanced, optimal or auto, empty where a position has none; written by cts; read
+--                              by cts
+--   period_start               midnight at which the day of closing begins; UTC time; written by cts; read by cts
+--   period_end                 midnight at which the day of closing ends; UTC time; written by cts; read by cts
+--   total_positions            closed positions; count; written by cts; read by cts
+--   winning_positions          closed positions with a profit above 0; count; written by cts; read by cts
+--   losing_positions           closed positions with a loss; count; written by cts; read by cts
+--   total_pnl                  sum of profits and losses; quote currency; written by cts; read by cts
+--   total_profit               sum of the profits above 0; quote currency; written by cts; read by cts
+--   total_loss                 sum of the losses; quote currency, 0 or less; written by cts; read by cts
+--   total_fees                 sum of fees; quote currency, NULL since pseudo_positions has no column of fees; written
+--                              by cts; read by cts
+--   win_rate                   winning divided by all; fraction, 0 to 1; written by cts; read by cts
+--   profit_factor              sum of profits divided by the absolute sum of losses; number, NULL where there is no
+--                              loss; written by cts; read by cts
+--   best_trade_pnl             largest result of one position; quote currency; written by cts; read by cts
+--   worst_trade_pnl            smallest result of one position; quote currency; written by cts; read by cts
+--   max_drawdown               largest fall of the running sum of profits, in order of closing, from its highest point,
+--                              which is 0 at the start; quote currency; written by cts; read by cts
+--   avg_hold_duration_seconds  mean time from opening to closing; seconds, NULL where no opening is known; written by
+--                              cts; read by cts
+--   highest_sum                highest point of the running sum of profits; quote currency, 0 or more; written by cts;
+--                              read by cts
+--   lowest_sum                 lowest point of the running sum of profits; quote currency, 0 or less; written by cts;
+--                              read by cts
+--   source_rows                rows of pseudo_positions that were counted; count; written by cts; read by cts
+--   source_digest              digest of the rows that were counted: the sum of their SHA-256 hashes modulo 2^256; 64
+--                              hexadecimal digits; written by cts; read by cts
+--   last_calculated_at         when the row was last calculated; UTC time; written by cts; read by cts
 CREATE TABLE IF NOT EXISTS statistics_indication (
-    id                 INTEGER PRIMARY KEY,
-    connection_id      TEXT NOT NULL REFERENCES exchange_connections (id) ON DELETE CASCADE,
-    symbol             TEXT NOT NULL,
-    indication_type    TEXT NOT NULL,
-    period_start       TEXT NOT NULL,
-    period_end         TEXT NOT NULL,
-    total_positions    INTEGER DEFAULT 0,
-    winning_positions  INTEGER DEFAULT 0,
-    losing_positions   INTEGER DEFAULT 0,
-    total_pnl          REAL DEFAULT 0,
-    total_fees         REAL DEFAULT 0,
-    win_rate           REAL DEFAULT 0,
-    profit_factor      REAL DEFAULT 0,
-    max_drawdown       REAL DEFAULT 0,
-    last_calculated_at TEXT DEFAULT (strftime('%Y-%m-%d %H:%M:%f', 'now'))
+    id                        INTEGER PRIMARY KEY,
+    connection_id             TEXT NOT NULL REFERENCES exchange_connections (id) ON DELETE CASCADE,
+    symbol                    TEXT NOT NULL,
+    indication_type           TEXT NOT NULL,
+    period_start              TEXT NOT NULL,
+    period_end                TEXT NOT NULL,
+    total_positions           INTEGER DEFAULT 0,
+    winning_positions         INTEGER DEFAULT 0,
+    losing_positions          INTEGER DEFAULT 0,
+    total_pnl                 REAL DEFAULT 0,
+    total_profit              REAL DEFAULT 0,
+    total_loss                REAL DEFAULT 0,
+    total_fees                REAL,
+    win_rate                  REAL DEFAULT 0,
+    profit_factor             REAL,
+    best_trade_pnl            REAL,
+    worst_trade_pnl           REAL,
+    max_drawdown              REAL DEFAULT 0,
+    avg_hold_duration_seconds REAL,
+    highest_sum               REAL DEFAULT 0,
+    lowest_sum                REAL DEFAULT 0,
+    source_rows               INTEGER DEFAULT 0,
+    source_digest             TEXT,
+    last_calculated_at        TEXT DEFAULT (strftime('%Y-%m-%d %H:%M:%f', 'now'))
 );
 
 -- The results of the positions of one type of strategy, by connection, symbol and period.
 --
---   id                  row id; integer; not written; not read
---   connection_id       connection the statistics belong to; text, exchange_connections.id; not written; not read
---   symbol              trading pair; text, as the exchange writes it; not written; not read
---   strategy_type       type of strategy that the positions followed; text, usually base, main or preset; not written;
---                       not read
---   period_start        midnight at which the period begins; UTC time; not written; not read
---   period_end          midnight at which the period ends; UTC time; not written; not read
---   total_positions     closed positions; count; not written; not read
---   winning_positions   closed positions with a profit above 0; count; not written; not read
---   losing_positions    closed positions with a loss; count; not written; not read
---   total_pnl           sum of profits and losses; quote currency; not written; not read
---   total_fees          sum of fees; quote currency; not written; not read
---   win_rate            winning positions divided by all positions; fraction, 0 to 1; not written; not read
---   profit_factor       sum of profits divided by the absolute sum of losses; number, NULL where there is no loss; not
---                       written; not read
---   max_drawdown        largest fall of the running sum of profits from its highest point; quote currency; not
---                       written; not read
---   last_calculated_at  when the row was last calculated; UTC time; not written; not read
+--   id                         row id; integer; written by database; read by cts
+--   connection_id              connection the statistics belong to; text, exchange_connections.id; written by cts; read
+--                              by cts
+--   symbol                     trading pair; text, as the exchange writes it; written by cts; read by cts
+--   strategy_type              type of strategy that the positions followed; text, usually base, main or preset, empty
+--                              where a position has none; written by cts; read by cts
+--   period_start               midnight at which the day of closing begins; UTC time; written by cts; read by cts
+--   period_end                 midnight at which the day of closing ends; UTC time; written by cts; read by cts
+--   total_positions            closed positions; count; written by cts; read by cts
+--   winning_positions          closed positions with a profit above 0; count; written by cts; read by cts
+--   losing_positions           closed positions with a loss; count; written by cts; read by cts
+--   total_pnl                  sum of profits and losses; quote currency; written by cts; read by cts
+--   total_profit               sum of the profits above 0; quote currency; written by cts; read by cts
+--   total_loss                 sum of the losses; quote currency, 0 or less; written by cts; read by cts
+--   total_fees                 sum of fees; quote currency, NULL since pseudo_positions has no column of fees; written
+--                              by cts; read by cts
+--   win_rate                   winning divided by all; fraction, 0 to 1; written by cts; read by cts
+--   profit_factor              sum of profits divided by the absolute sum of losses; number, NULL where there is no
+--                              loss; written by cts; read by cts
+--   best_trade_pnl             largest result of one position; quote currency; written by cts; read by cts
+--   worst_trade_pnl            smallest result of one position; quote currency; written by cts; read by cts
+--   max_drawdown               largest fall of the running sum of profits, in order of closing, from its highest point,
+--                              which is 0 at the start; quote currency; written by cts; read by cts
+--   avg_hold_duration_seconds  mean time from opening to closing; seconds, NULL where no opening is known; written by
+--                              cts; read by cts
+--   highest_sum                highest point of the running sum of profits; quote currency, 0 or more; written by cts;
+--                              read by cts
+--   lowest_sum                 lowest point of the running sum of profits; quote currency, 0 or less; written by cts;
+--                              read by cts
+--   source_rows                rows of pseudo_positions that were counted; count; written by cts; read by cts
+--   source_digest              digest of the rows that were counted: the sum of their SHA-256 hashes modulo 2^256; 64
+--                              hexadecimal digits; written by cts; read by cts
+--   last_calculated_at         when the row was last calculated; UTC time; written by cts; read by cts
 CREATE TABLE IF NOT EXISTS statistics_strategy (
-    id                 INTEGER PRIMARY KEY,
-    connection_id      TEXT NOT NULL REFERENCES exchange_connections (id) ON DELETE CASCADE,
-    symbol             TEXT NOT NULL,
-    strategy_type      TEXT NOT NULL,
-    period_start       TEXT NOT NULL,
-    period_end         TEXT NOT NULL,
-    total_positions    INTEGER DEFAULT 0,
-    winning_positions  INTEGER DEFAULT 0,
-    losing_positions   INTEGER DEFAULT 0,
-    total_pnl          REAL DEFAULT 0,
-    total_fees         REAL DEFAULT 0,
-    win_rate           REAL DEFAULT 0,
-    profit_factor      REAL DEFAULT 0,
-    max_drawdown       REAL DEFAULT 0,
-    last_calculated_at TEXT DEFAULT (strftime('%Y-%m-%d %H:%M:%f', 'now'))
+    id                        INTEGER PRIMARY KEY,
+    connection_id             TEXT NOT NULL REFERENCES exchange_connections (id) ON DELETE CASCADE,
+    symbol                    TEXT NOT NULL,
+    strategy_type             TEXT NOT NULL,
+    period_start              TEXT NOT NULL,
+    period_end                TEXT NOT NULL,
+    total_positions           INTEGER DEFAULT 0,
+    winning_positions         INTEGER DEFAULT 0,
+    losing_positions          INTEGER DEFAULT 0,
+    total_pnl                 REAL DEFAULT 0,
+    total_profit              REAL DEFAULT 0,
+    total_loss                REAL DEFAULT 0,
+    total_fees                REAL,
+    win_rate                  REAL DEFAULT 0,
+    profit_factor             REAL,
+    best_trade_pnl            REAL,
+    worst_trade_pnl           REAL,
+    max_drawdown              REAL DEFAULT 0,
+    avg_hold_duration_seconds REAL,
+    highest_sum               REAL DEFAULT 0,
+    lowest_sum                REAL DEFAULT 0,
+    source_rows               INTEGER DEFAULT 0,
+    source_digest             TEXT,
+    last_calculated_at        TEXT DEFAULT (strftime('%Y-%m-%d %H:%M:%f', 'now'))
 );
 
 -- The results of one day of a connection.
 --
---   id                  row id; integer; not written; not read
---   connection_id       connection the statistics belong to; text, exchange_connections.id; not written; not read
---   trade_date          day on which the trades were closed; UTC date; not written; not read
---   total_trades        closed trades; count; not written; not read
---   winning_trades      closed trades with a profit above 0; count; not written; not read
---   losing_trades       closed trades with a loss; count; not written; not read
---   total_pnl           sum of profits and losses; quote currency; not written; not read
---   total_fees          sum of fees; quote currency; not written; not read
---   max_profit          largest profit of one trade; quote currency; not written; not read
---   max_loss            largest loss of one trade; quote currency; not written; not read
---   max_drawdown        largest fall of the running sum of profits from its highest point; quote currency; not
---                       written; not read
---   last_calculated_at  when the row was last calculated; UTC time; not written; not read
+--   id                         row id; integer; written by database; read by cts
+--   connection_id              connection the statistics belong to; text, exchange_connections.id; written by cts; read
+--                              by cts
+--   trade_date                 day on which the trades were closed; UTC date; written by cts; read by cts
+--   total_trades               closed trades; count; written by cts; read by cts
+--   winning_trades             closed trades with a profit above 0; count; written by cts; read by cts
+--   losing_trades              closed trades with a loss; count; written by cts; read by cts
+--   total_pnl                  sum of profits and losses; quote currency; written by cts; read by cts
+--   total_profit               sum of the profits above 0; quote currency; written by cts; read by cts
+--   total_loss                 sum of the losses; quote currency, 0 or less; written by cts; read by cts
+--   total_fees                 sum of fees; quote currency, NULL since pseudo_positions has no column of fees; written
+--                              by cts; read by cts
+--   win_rate                   winning divided by all; fraction, 0 to 1; written by cts; read by cts
+--   profit_factor              sum of profits divided by the absolute sum of losses; number, NULL where there is no
+--                              loss; written by cts; read by cts
+--   max_profit                 largest result of one trade; quote currency; written by cts; read by cts
+--   max_loss                   smallest result of one trade; quote currency; written by cts; read by cts
+--   max_drawdown               largest fall of the running sum of profits, in order of closing, from its highest point,
+--                              which is 0 at the start; quote currency; written by cts; read by cts
+--   avg_hold_duration_seconds  mean time from opening to closing; seconds, NULL where no opening is known; written by
+--                              cts; read by cts
+--   highest_sum                highest point of the running sum of profits; quote currency, 0 or more; written by cts;
+--                              read by cts
+--   lowest_sum                 lowest point of the running sum of profits; quote currency, 0 or less; written by cts;
+--                              read by cts
+--   source_rows                rows of pseudo_positions that were counted; count; written by cts; read by cts
+--   source_digest              digest of the rows that were counted: the sum of their SHA-256 hashes modulo 2^256; 64
+--                              hexadecimal digits; written by cts; read by cts
+--   source_rows_left           rows that were counted and that retention has not deleted yet; count, NULL until it
+--                              deletes the first one; written by cts; read by cts
+--   source_digest_left         digest of the rows that were counted and are left; 64 hexadecimal digits, NULL until the
+--                              first one is deleted; written by cts; read by cts
+--   last_calculated_at         when the row was last calculated; UTC time; written by cts; read by cts
 CREATE TABLE IF NOT EXISTS statistics_daily (
-    id                 INTEGER PRIMARY KEY,
-    connection_id      TEXT NOT NULL REFERENCES exchange_connections (id) ON DELETE CASCADE,
-    trade_date         TEXT NOT NULL,
-    total_trades       INTEGER DEFAULT 0,
-    winning_trades     INTEGER DEFAULT 0,
-    losing_trades      INTEGER DEFAULT 0,
-    total_pnl          REAL DEFAULT 0,
-    total_fees         REAL DEFAULT 0,
-    max_profit         REAL DEFAULT 0,
-    max_loss           REAL DEFAULT 0,
-    max_drawdown       REAL DEFAULT 0,
-    last_calculated_at TEXT DEFAULT (strftime('%Y-%m-%d %H:%M:%f', 'now'))
+    id                        INTEGER PRIMARY KEY,
+    connection_id             TEXT NOT NULL REFERENCES exchange_connections (id) ON DELETE CASCADE,
+    trade_date                TEXT NOT NULL,
+    total_trades              INTEGER DEFAULT 0,
+    winning_trades            INTEGER DEFAULT 0,
+    losing_trades             INTEGER DEFAULT 0,
+    total_pnl                 REAL DEFAULT 0,
+    total_profit              REAL DEFAULT 0,
+    total_loss                REAL DEFAULT 0,
+    total_fees                REAL,
+    win_rate                  REAL DEFAULT 0,
+    profit_factor             REAL,
+    max_profit                REAL,
+    max_loss                  REAL,
+    max_drawdown              REAL DEFAULT 0,
+    avg_hold_duration_seconds REAL,
+    highest_sum               REAL DEFAULT 0,
+    lowest_sum                REAL DEFAULT 0,
+    source_rows               INTEGER DEFAULT 0,
+    source_digest             TEXT,
+    source_rows_left          INTEGER,
+    source_digest_left        TEXT,
+    last_calculated_at        TEXT DEFAULT (strftime('%Y-%m-%d %H:%M:%f', 'now'))
 );
 
 -- Unique indexes
@@ -1079,7 +1160,11 @@ INSERT OR IGNORE INTO system_settings (key, value, category, subcategory, value_
     ('healthCheckIntervalMs', '5000', 'performance', 'engine', 'number', 'Pause between two looks at the running connections, in milliseconds'),
     ('statisticsCacheMs', '5000', 'performance', 'cache', 'number', 'How long totals may be shown before they are counted again, in milliseconds'),
     ('minimumConnectIntervalMs', '200', 'general', 'connection', 'number', 'Least time between two requests to one exchange, in milliseconds'),
-    ('logRetentionDays', '30', 'general', 'logs', 'number', 'How many days log lines are kept'),
+    ('site_logs_days', '30', 'retention', 'logs', 'number', 'Days that log lines are kept; 0 keeps them'),
+    ('indications_expired_days', '7', 'retention', 'indications', 'number', 'Days that expired indications are kept; 0 keeps them'),
+    ('positions_closed_days', '0', 'retention', 'positions', 'number', 'Days that closed positions are kept; 0 keeps them'),
+    ('statistics_days', '0', 'retention', 'statistics', 'number', 'Days that statistics are kept; 0 keeps them'),
+    ('database_max_bytes', '0', 'retention', 'size', 'number', 'Size of the database above which the oldest rows are deleted that may be deleted, in bytes; 0 is no limit'),
     ('indicationDirectionEnabled', 'true', 'indication', 'direction', 'boolean', 'Calculate direction indications'),
     ('indicationMoveEnabled', 'true', 'indication', 'move', 'boolean', 'Calculate move indications'),
     ('indicationActiveEnabled', 'true', 'indication', 'active', 'boolean', 'Calculate active indications'),
