@@ -15,6 +15,8 @@ mod http;
 mod migrate;
 mod page;
 mod service;
+#[allow(dead_code)]
+mod statistics;
 mod store;
 mod system;
 

@@ -23,7 +23,7 @@ const FOLDERS: [&[&str]; 15] = [
     &["page"],
     &["health"],
     &["config"],
-    &["backup", "copy"],
+    &["backup", "copy", "statistics"],
     &["migrate"],
     &["store/sqlite", "store/postgres"],
     &["store"],
