@@ -26,10 +26,6 @@ CREATE INDEX IF NOT EXISTS idx_pseudo_positions_closed
     ON pseudo_positions (closed_at, status, profit_loss_percent)
     WHERE closed_at IS NOT NULL;
 
-CREATE INDEX IF NOT EXISTS idx_pseudo_positions_changed
-    ON pseudo_positions (updated_at)
-    WHERE closed_at IS NOT NULL;
-
 CREATE INDEX IF NOT EXISTS idx_pseudo_positions_base
     ON pseudo_positions (base_position_id, position_level, created_at)
     WHERE base_position_id IS NOT NULL;

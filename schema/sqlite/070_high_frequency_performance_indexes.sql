@@ -37,12 +37,6 @@ CREATE INDEX IF NOT EXISTS idx_pseudo_positions_closed
     ON pseudo_positions (closed_at, status, profit_loss_percent)
     WHERE closed_at IS NOT NULL;
 
--- Serves finding the days whose statistics are to be calculated anew: closed positions that were changed since a given
--- time. A tick writes it for none, since it changes live positions.
-CREATE INDEX IF NOT EXISTS idx_pseudo_positions_changed
-    ON pseudo_positions (updated_at)
-    WHERE closed_at IS NOT NULL;
-
 -- Serves the newest positions of a base configuration at a level.
 CREATE INDEX IF NOT EXISTS idx_pseudo_positions_base
     ON pseudo_positions (base_position_id, position_level, created_at)

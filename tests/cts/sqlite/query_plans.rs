@@ -103,6 +103,7 @@ const OTHERS: &[(&str, &str)] = &[
     ("idx_indication_states_key", "unique; the conflict target of H31"),
     ("idx_indication_states_connection", "the foreign key"),
     ("idx_exchange_positions_connection", "the foreign key"),
+    ("idx_real_pseudo_positions_main_position", "deleting old positions: whether one is referred to"),
 ];
 
 /// The expected plan of a statement.
