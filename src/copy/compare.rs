@@ -5,11 +5,11 @@
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use super::digest::{RowHash, RowHasher, TableDigest};
 use super::problems::row_key;
 use super::rows::{RowProgress, read_checked, read_selected};
 use crate::error::Result;
 use crate::store::{CopiedTable, Database, LongWork, ReadRows, WaitPolicy};
+use crate::store::{RowHash, RowHasher, TableDigest};
 
 /// The number of buckets, each of which is a digest.
 const BUCKETS: usize = 4096;

@@ -4,7 +4,6 @@
 //! their seam.
 
 mod compare;
-mod digest;
 mod extra_names;
 mod ledger;
 mod plan;

@@ -2,12 +2,12 @@
 
 use serde_json::{Value as Json, json};
 
-use super::digest::TableDigest;
 use super::plan::CopyPlan;
 use super::problems::{Problem, Problems};
 use super::survey::Survey;
 use super::transfer::CopyReport;
 use crate::error::{Error, Kind, StateLeft};
+use crate::store::TableDigest;
 use crate::store::{Backend, DatabaseIdentity};
 use crate::system::visible::Lines;
 

@@ -1,13 +1,13 @@
 //! Examines every value of the source before anything is written: which rows can be copied, their digest, and what is in
 //! the way of the others.
 
-use super::digest::{TableDigest, TableHasher};
 use super::plan::CopyPlan;
 use super::problems::Problems;
 use super::rows::{RowProgress, read_checked};
 use super::skipped_rows::SkippedRows;
 use crate::error::Result;
 use crate::store::{CopiedTable, CopySource, Database, LongWork, WaitPolicy};
+use crate::store::{TableDigest, TableHasher};
 
 /// What the source holds.
 #[derive(Debug)]

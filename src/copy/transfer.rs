@@ -1,7 +1,6 @@
 //! Writes the copy in one transaction of the target, and proves that it is equal before that is committed.
 
 use super::compare::RowComparison;
-use super::digest::{TableDigest, TableHasher};
 use super::plan::CopyPlan;
 use super::rows::{RowProgress, read_checked, read_selected};
 use super::survey::{Survey, SurveyedTable};
@@ -12,6 +11,7 @@ use crate::store::sql::LEDGER_TABLE;
 use crate::store::{
     CopySource, CopyTarget, Database, DatabaseIdentity, LongWork, ReadRows, Snapshot, WaitPolicy,
 };
+use crate::store::{TableDigest, TableHasher};
 use cts_schema::constraint_exception::ConstraintException;
 
 /// What a copy has come to.

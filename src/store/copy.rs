@@ -90,12 +90,12 @@ pub enum Value<'v> {
 
 /// A moment: microseconds since 1970-01-01 00:00:00 UTC, in the proleptic Gregorian calendar. The least and the greatest
 /// `i64` are PostgreSQL's `-infinity` and `infinity`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Moment(pub i64);
 
 /// A day: days since 1970-01-01, in the proleptic Gregorian calendar. The least and the greatest `i32` are PostgreSQL's
 /// `-infinity` and `infinity`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Day(pub i32);
 
 /// Why a value cannot be copied.

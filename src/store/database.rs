@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use super::finding::Finding;
 use super::schema::Schema;
 use super::{
-    BackUp, CopyEnd, Measure, OpenDatabase, Restore, Snapshot, StorageStatus, Store, WaitPolicy,
+    BackUp, CopyEnd, Measure, OpenDatabase, OpenStatistics, Restore, Snapshot, StorageStatus,
+    Store, WaitPolicy,
 };
 use crate::error::{Error, Kind, Result};
 use crate::system::users;
@@ -175,7 +176,9 @@ impl fmt::Display for Holder {
 }
 
 /// A database as it is configured. It need not exist, nor be reachable.
-pub trait Database: BackUp + Restore + CopyEnd + Measure + fmt::Debug + Send + Sync {
+pub trait Database:
+    BackUp + Restore + CopyEnd + Measure + OpenStatistics + fmt::Debug + Send + Sync
+{
     /// Which database it is.
     fn identity(&self) -> DatabaseIdentity;
 

@@ -6,6 +6,7 @@ mod backup;
 mod change;
 mod copy;
 mod database;
+mod digest;
 #[cfg(test)]
 pub mod failing;
 pub mod finding;
@@ -20,6 +21,7 @@ mod rights;
 pub mod schema;
 pub mod sql;
 pub mod sqlite;
+mod statistics;
 mod time_text;
 pub mod url_kind;
 mod wait;
@@ -37,6 +39,7 @@ pub use database::{
     Backend, Database, DatabaseIdentity, Examination, FileOwner, Holder, Opened, OpenedReadOnly,
     as_its_owner,
 };
+pub use digest::{RowHash, RowHasher, TableDigest, TableHasher};
 pub use inspect::{
     Damage, DamageScope, Forecast, Inspect, Obstacle, OpenDatabase, Origin, Orphans, PoolState,
     ReadExtent, ServerInstance, Snapshot, StorageStatus, Unchecked,
@@ -49,6 +52,13 @@ pub use restore::{BackupSource, Restore, RestoreDraft, RestoreOrigin, RestorePla
 pub use rights::MissingRights;
 #[cfg(feature = "postgres")]
 pub use rights::MissingTableRights;
+pub use statistics::{
+    CLOSED_STATUSES, ChangedDays, ChangesSince, ClosedPosition, CountedRow, DayRange, DeletedRows,
+    Omission, OpenStatistics, POSITION_COLUMNS, PositionRow, ReadStatistics, SourceLeft,
+    StatisticsChange, StatisticsKey, StatisticsRow, StatisticsStore, StatisticsTable,
+    StatisticsValues, StatisticsWritten, StoredStatistics, closed_statuses, days_of, read_position,
+    start_of,
+};
 pub use wait::{WaitPolicy, WaitReason, interrupted};
 
 /// Rows up to which an index is built in a transaction. Together with the check of its table for

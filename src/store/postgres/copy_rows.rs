@@ -46,20 +46,37 @@ pub fn read_rows(
     table: &CopiedTable,
     on_row: &mut dyn FnMut(&[Field<'_>]) -> Result<()>,
 ) -> Result<()> {
-    let types = column_types(session, &table.name)?;
+    let columns: Vec<(&str, ValueType)> =
+        table.columns.iter().map(|column| (&*column.name, column.value_type)).collect();
+    read_selected(session, &table.name, &columns, &order_by(&table.key), on_row)
+}
+
+/// Calls `on_row` with these columns of rows of a table. What stands behind the table, which is `t` there, is SQL.
+///
+/// # Errors
+/// As [`read_rows`].
+pub fn read_selected(
+    session: &mut Session,
+    table: &str,
+    columns: &[(&str, ValueType)],
+    rest: &str,
+    on_row: &mut dyn FnMut(&[Field<'_>]) -> Result<()>,
+) -> Result<()> {
+    let types = column_types(session, table)?;
     let unknown = SourceType::default();
-    let columns = table.columns.iter().map(|column| {
-        let found = types.iter().find(|found| found.column == column.name);
+    let selected_columns = columns.iter().map(|(name, value_type)| {
+        let found = types.iter().find(|found| found.column == *name);
         let source = found.map_or(&unknown, |found| &found.source);
-        selected(source, column.value_type, &format!("t.{}", quoted(&column.name)))
+        selected(source, *value_type, &format!("t.{}", quoted(name)))
     });
     let (expressions, forms): (Vec<_>, Vec<_>) =
-        columns.map(|column| (column.sql, column.form)).unzip();
-    let query = select_rows(&own_rows(session, &table.name)?, &expressions, &table.key);
+        selected_columns.map(|column| (column.sql, column.form)).unzip();
+    let own_rows = own_rows(session, table)?;
+    let query = format!("SELECT {} FROM {own_rows} t{rest}", expressions.join(", "));
     let copy = format!("COPY ({query}) TO STDOUT (FORMAT binary)");
     let mut reader = RowReader::new(forms);
     session.copy_out(&copy, &mut |messages| {
-        let mut fields = Vec::with_capacity(table.columns.len());
+        let mut fields = Vec::with_capacity(columns.len());
         let mut on_row = |row: &[Field<'_>]| on_row(row).map_err(ReadFault::Row);
         for message in messages {
             let read = reader.read(message, &mut fields, &mut on_row);
@@ -84,14 +101,13 @@ pub fn own_rows(session: &mut Session, table: &str) -> Result<String> {
     Ok(format!("{only}{}", session.qualified(table)))
 }
 
-/// The query for the rows of a table.
-fn select_rows(table: &str, expressions: &[String], key: &[String]) -> String {
+/// The order of the rows of a table with this key.
+fn order_by(key: &[String]) -> String {
     let order: Vec<String> = key.iter().map(|column| format!("t.{}", quoted(column))).collect();
-    let order = match order.is_empty() {
+    match order.is_empty() {
         true => String::new(),
         false => format!(" ORDER BY {}", order.join(", ")),
-    };
-    format!("SELECT {} FROM {table} t{order}", expressions.join(", "))
+    }
 }
 
 /// Why no more rows are read.
@@ -239,11 +255,8 @@ mod tests {
     }
 
     #[test]
-    fn rows_are_selected_in_the_order_of_the_columns_of_the_table_and_not_of_expressions() {
-        let columns = [r#"t."id""#.to_string(), "concat(t.\"a\")".to_string()];
-        let query = select_rows("s.x", &columns, &["id".into(), "a".into()]);
-        assert_eq!(query, r#"SELECT t."id", concat(t."a") FROM s.x t ORDER BY t."id", t."a""#);
-        let query = select_rows("s.x", &columns[..1], &[]);
-        assert_eq!(query, r#"SELECT t."id" FROM s.x t"#);
+    fn rows_are_ordered_by_the_columns_of_the_table_and_not_by_expressions() {
+        assert_eq!(order_by(&["id".into(), "a".into()]), r#" ORDER BY t."id", t."a""#);
+        assert_eq!(order_by(&[]), "");
     }
 }

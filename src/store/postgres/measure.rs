@@ -27,7 +27,7 @@ const COUNTED_BYTES_MAX: u64 = 1 << 20;
 
 impl DatabaseServer {
     /// A pool of one connection, of which no other thread waits for a place.
-    fn measuring_pool(&self, stopping: &Arc<AtomicBool>) -> Result<SessionPool> {
+    pub(super) fn measuring_pool(&self, stopping: &Arc<AtomicBool>) -> Result<SessionPool> {
         let settings = PoolSettings { max: 1, ..self.pool };
         let (target, cluster) = (Arc::clone(&self.target), Arc::clone(&self.cluster));
         Ok(SessionPool::new(target, cluster, settings)?.stopped_by(stopping))

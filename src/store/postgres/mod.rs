@@ -17,7 +17,7 @@
 //! - [`backup`], with [`client_program`], [`client_environment`], [`client_run`], [`client_watch`] and [`dump_file`], [`restore`],
 //!   [`trial`]: backups, by `pg_dump` and `pg_restore`
 //! - [`copy_end`], [`copy_source`], [`copy_target`] with [`copy_shape`], [`copy_objects`], [`copy_keys`] and [`copy_completion`]: both ends of a copy
-//! - [`checkup`], [`role`]: `cts doctor`; [`measure`]: sizes and rows, taken now and then
+//! - [`checkup`], [`role`]: `cts doctor`; [`measure`]: sizes and rows, taken now and then; [`statistics`]: those of positions
 
 mod answer_limits;
 mod answer_watch;
@@ -85,6 +85,7 @@ mod settings;
 mod space;
 mod standalone;
 mod statements;
+mod statistics;
 mod store;
 mod survey;
 mod tls;

@@ -15,7 +15,7 @@
 //! - Changing: `rebuild` with `existing_table`, `create_table`, `row_copy` and `violations`; `index`,
 //!   `rebuild_copy`.
 //! - While it is open: `storage`, `measure`, `checkpoint` with `wal_reset` and `litestream`; `overwrite` with `watched_wal` and
-//!   `wal_index`; `wal_length`; `temporary`. Errors: `error`, `failed_call`, `file_error`.
+//!   `wal_index`; `wal_length`; `temporary`; `statistics`. Errors: `error`, `failed_call`, `file_error`.
 
 mod at_rest;
 mod backup;
@@ -70,6 +70,7 @@ mod restore_intent;
 mod row_copy;
 mod running;
 mod running_copy;
+mod statistics;
 mod storage;
 mod store;
 mod temporary;

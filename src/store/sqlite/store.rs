@@ -91,7 +91,7 @@ impl Sqlite {
     ///
     /// # Errors
     /// If the file was deleted, replaced or emptied. Nothing is changed.
-    fn refuse_replaced(&self) -> Result<()> {
+    pub(super) fn refuse_replaced(&self) -> Result<()> {
         match self.storage_status().replaced {
             None => Ok(()),
             Some(why) => Err(Error::new(Kind::Io, why)),

@@ -1,4 +1,4 @@
-//! The digest of a table: it does not depend on the order of the rows, nor on the store that they are in. Each row is
+//! The digest of rows: it does not depend on the order of the rows, nor on the store that they are in. Each row is
 //! written in a canonical form; the SHA-256 of these are added modulo 2^256, so that a row that is missing, altered or there
 //! twice shows, as does a value that has changed its column. (A sum by XOR would not see a row that is there twice more.)
 
@@ -8,8 +8,8 @@ use std::thread::{self, JoinHandle};
 
 use sha2::{Digest, Sha256};
 
+use super::{Day, Field, Moment, Value, interrupted};
 use crate::error::Result;
-use crate::store::{Day, Field, Moment, Value, interrupted};
 
 /// Bytes of a SHA-256.
 const HASH_BYTES: usize = 32;
@@ -32,6 +32,24 @@ impl TableDigest {
     /// Adds the rows of another digest.
     pub fn add_all(&mut self, other: &TableDigest) {
         self.add_sum(other.rows, other.sum);
+    }
+
+    /// Takes a row away, given as its hash, which is among these.
+    pub fn remove(&mut self, hash: &RowHash) {
+        self.remove_all(&TableDigest { rows: 1, sum: hash.words() });
+    }
+
+    /// The digest of so many rows, read from its 64 hexadecimal digits. `None` where the text is something else.
+    pub fn from_text(rows: u64, text: &str) -> Option<TableDigest> {
+        let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+        if text.len() != 2 * HASH_BYTES || !text.bytes().all(is_digit) {
+            return None;
+        }
+        let mut sum = [0; 4];
+        for (at, word) in sum.iter_mut().rev().enumerate() {
+            *word = u64::from_str_radix(text.get(16 * at..16 * at + 16)?, 16).ok()?;
+        }
+        Some(TableDigest { rows, sum })
     }
 
     /// Takes the rows of another digest away, which are among these.
@@ -294,6 +312,17 @@ mod tests {
         assert_eq!((twice.rows, twice.to_string()), (6, format!("{:064x}", 2)));
         twice.remove_all(&sum);
         assert_eq!(twice, sum);
+        let read = TableDigest::from_text(3, &sum.to_string());
+        assert_eq!(read, Some(sum));
+        for no_digest in
+            ["", "0", &"G".repeat(64), &"F".repeat(64), &"0".repeat(65), &"+".repeat(64)]
+        {
+            assert_eq!(TableDigest::from_text(0, no_digest), None);
+        }
+        let mut without = sum;
+        without.remove(&RowHash(one));
+        without.add(&RowHash(one));
+        assert_eq!(without, sum);
         let mut first = TableDigest::default();
         first.add(&RowHash([0xff; HASH_BYTES]));
         sum.remove_all(&first);

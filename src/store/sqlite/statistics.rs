@@ -1,0 +1,291 @@
+//! The statistics of a SQLite database, on a connection of their own.
+//!
+//! A text of a time sorts by the day that it begins with. Where it has an offset, its UTC day may be the one before or
+//! after: of these two, the index alone is searched for texts with an offset.
+
+mod write;
+
+use std::collections::BTreeSet;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rusqlite::types::ValueRef;
+use rusqlite::{OpenFlags, OptionalExtension};
+
+use super::catalog::text;
+use super::copy_values::read_value;
+use super::open_here::is_open_here;
+use super::restore::refuse_running;
+use super::{DatabaseFile, Sqlite, file};
+use crate::error::{Error, Kind, Result};
+use crate::store::sql::literal;
+use crate::store::time_text::{TimeText, parse_day, parse_moment};
+use crate::store::{
+    ChangedDays, ChangesSince, Database, Day, DayRange, Field, Moment, OpenStatistics,
+    POSITION_COLUMNS, PositionRow, ReadStatistics, StatisticsStore, StatisticsTable,
+    StoredStatistics, ValueType, WaitPolicy, closed_statuses, days_of, read_position,
+};
+
+/// Rows that are looked at for each reason to find changed days.
+const CHANGED_ROWS_MAX: usize = 1_000_000;
+/// Bytes of a day at the beginning of the text of a time.
+const DAY_BYTES: usize = 10;
+
+impl OpenStatistics for DatabaseFile {
+    fn open_statistics(&self, wait: &WaitPolicy<'_>) -> Result<Box<dyn StatisticsStore>> {
+        let path = file::resolve(&self.path)?;
+        let is_in_service = is_open_here(&path);
+        let store = match is_in_service {
+            true => {
+                let flags = OpenFlags::SQLITE_OPEN_READ_WRITE;
+                let mut store = Sqlite::open_with(path, self.access, flags, wait)?;
+                store.link = Some(self.path.clone());
+                // The upkeep alone checkpoints: it compares the file first.
+                store.leave_checkpoints_to_upkeep()?;
+                store
+            }
+            false => {
+                refuse_running(self)?;
+                if !path.exists() {
+                    return Err(self.identity().absent_error());
+                }
+                Sqlite::open(&self.path, self.access, wait)?
+            }
+        };
+        // Statistics that a power cut takes away are calculated again.
+        let settings = "PRAGMA foreign_keys = ON; PRAGMA synchronous = NORMAL;";
+        store.conn.execute_batch(settings).map_err(|e| store.error(&e))?;
+        Ok(Box::new(FileStatistics { store }))
+    }
+
+    fn open_statistics_to_read(&self, wait: &WaitPolicy<'_>) -> Result<Box<dyn ReadStatistics>> {
+        refuse_running(self)?;
+        let store = Sqlite::open_read_only(&self.path, self.access, wait)?;
+        let store = store.ok_or_else(|| self.identity().absent_error())?;
+        Ok(Box::new(FileStatistics { store }))
+    }
+}
+
+/// The statistics of an open file.
+struct FileStatistics {
+    store: Sqlite,
+}
+
+impl FileStatistics {
+    fn error(&self, cause: &rusqlite::Error) -> Error {
+        self.store.error(cause)
+    }
+
+    /// Calls `on_row` with the fields of each row of a query, and with the first `with_raw` value as it is stored.
+    fn read_rows(
+        &self,
+        sql: &str,
+        types: &[ValueType],
+        on_row: &mut dyn FnMut(&[Field<'_>], &rusqlite::Row<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let failed = |e: rusqlite::Error| self.error(&e);
+        let mut statement = self.store.conn.prepare(sql).map_err(failed)?;
+        let mut rows = statement.query([]).map_err(failed)?;
+        while let Some(row) = rows.next().map_err(failed)? {
+            let mut fields = Vec::with_capacity(types.len());
+            for (at, value_type) in types.iter().enumerate() {
+                fields.push(read_value(row.get_ref(at).map_err(failed)?, *value_type));
+            }
+            on_row(&fields, row)?;
+        }
+        self.prove_at_rest()
+    }
+
+    /// Refuses what was read without locks, where another program has opened the file meanwhile.
+    fn prove_at_rest(&self) -> Result<()> {
+        match &self.store.at_rest {
+            Some(at_rest) if !at_rest.holds(&self.store.path) => {
+                let what = "was opened by another program while it was read without locks";
+                Err(Error::new(Kind::TryAgain, what)
+                    .at(self.store.path.display())
+                    .remedy("run it again"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Adds the days of closing of the rows of a query for `closed_at`.
+    fn add_days(&self, sql: &str, found: &mut ChangedDays) -> Result<()> {
+        let failed = |e: rusqlite::Error| self.error(&e);
+        let sql = format!("{sql} LIMIT {}", CHANGED_ROWS_MAX + 1);
+        let mut statement = self.store.conn.prepare(&sql).map_err(failed)?;
+        let mut rows = statement.query([]).map_err(failed)?;
+        let mut count = 0;
+        while let Some(row) = rows.next().map_err(failed)? {
+            count += 1;
+            if let ValueRef::Text(text) = row.get_ref(0).map_err(failed)?
+                && let Ok(moment) = parse_moment(text)
+            {
+                found.days.extend(days_of(moment));
+            }
+        }
+        found.is_complete &= count <= CHANGED_ROWS_MAX;
+        Ok(())
+    }
+}
+
+impl ReadStatistics for FileStatistics {
+    fn now(&mut self) -> Result<Moment> {
+        Ok(now())
+    }
+
+    fn connections(&mut self) -> Result<BTreeSet<String>> {
+        let mut ids = BTreeSet::new();
+        let sql = "SELECT id FROM exchange_connections";
+        self.read_rows(sql, &[], &mut |_, row| {
+            ids.extend(row.get_ref(0).ok().and_then(text));
+            Ok(())
+        })?;
+        Ok(ids)
+    }
+
+    fn setting(&mut self, key: &str) -> Result<Option<String>> {
+        let sql = "SELECT value FROM system_settings WHERE key = ?1";
+        let found = self.store.conn.query_row(sql, [key], |row| row.get_ref(0).map(text));
+        found.optional().map(Option::flatten).map_err(|e| self.error(&e))
+    }
+
+    fn day_after(&mut self, from: Option<Day>, rows: u64) -> Result<Option<Day>> {
+        let condition = positions_condition(DayRange { from, until: None });
+        let sql = format!(
+            "SELECT closed_at FROM pseudo_positions WHERE {condition} ORDER BY closed_at LIMIT 1 OFFSET {rows}"
+        );
+        let day = |value: ValueRef<'_>| match value {
+            ValueRef::Text(text) => text.get(..DAY_BYTES).and_then(|day| parse_day(day).ok()),
+            _ => None,
+        };
+        let found = self.store.conn.query_row(&sql, [], |row| row.get_ref(0).map(day));
+        found.optional().map(Option::flatten).map_err(|e| self.error(&e))
+    }
+
+    fn read_positions(
+        &mut self,
+        range: DayRange,
+        on_row: &mut dyn FnMut(PositionRow<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let (names, types): (Vec<_>, Vec<_>) = POSITION_COLUMNS.into_iter().unzip();
+        let sql = format!(
+            "SELECT {} FROM pseudo_positions WHERE {} ORDER BY closed_at",
+            names.join(", "),
+            positions_condition(range)
+        );
+        let closed_at = names.iter().position(|name| *name == "closed_at").unwrap_or_default();
+        let mut horizon = None;
+        self.read_rows(&sql, &types, &mut |fields, row| {
+            if let Ok(ValueRef::Text(text)) = row.get_ref(closed_at)
+                && let Some(Ok(Day(day))) = text.get(..DAY_BYTES).map(parse_day)
+            {
+                // Behind the last text of a day there may be one of the next day whose offset makes it this one's.
+                horizon = Some(Day(day - 1));
+            }
+            let position = read_position(fields);
+            match &position {
+                Ok(position) if !range.contains(position.day) => Ok(()),
+                _ => on_row(PositionRow { position, horizon }),
+            }
+        })
+    }
+
+    fn read_statistics(
+        &mut self,
+        range: DayRange,
+        on_row: &mut dyn FnMut(StoredStatistics) -> Result<()>,
+    ) -> Result<()> {
+        for table in StatisticsTable::ALL {
+            let (names, types): (Vec<_>, Vec<_>) = table.read_columns().into_iter().unzip();
+            let day = table.day_column();
+            let mut condition = "1".to_string();
+            if let Some(from) = range.from {
+                condition += &bound(&format!("{day} >="), from);
+            }
+            if let Some(until) = range.until {
+                condition += &bound(&format!("{day} <"), Day(until.0 + 1));
+            }
+            let sql = format!(
+                "SELECT {} FROM {} WHERE {condition} ORDER BY id",
+                names.join(", "),
+                table.name()
+            );
+            self.read_rows(&sql, &types, &mut |fields, _| {
+                StoredStatistics::read(table, fields).map_or(Ok(()), &mut *on_row)
+            })?;
+        }
+        Ok(())
+    }
+
+    fn changed_days(&mut self, since: ChangesSince) -> Result<ChangedDays> {
+        let mut found = ChangedDays { is_complete: true, ..ChangedDays::default() };
+        let highest = "SELECT max(id) FROM pseudo_positions";
+        let highest = self.store.conn.query_row(highest, [], |row| row.get(0));
+        found.highest_id = highest.map_err(|e| self.error(&e))?;
+        let select = "SELECT closed_at FROM pseudo_positions";
+        let new =
+            format!("{select} NOT INDEXED WHERE id > {} AND closed_at IS NOT NULL", since.above_id);
+        self.add_days(&new, &mut found)?;
+        for column in ["updated_at", "closed_at"] {
+            for condition in since_conditions(column, since.moment) {
+                let sql = format!("{select} WHERE {condition} AND closed_at IS NOT NULL");
+                self.add_days(&sql, &mut found)?;
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// The condition of the closed positions of some days.
+fn positions_condition(range: DayRange) -> String {
+    let mut condition = format!("closed_at IS NOT NULL AND status IN ({})", closed_statuses());
+    let mut of_these_days = Vec::new();
+    if let Some(Day(from)) = range.from {
+        condition += &bound("closed_at >=", Day(from - 1));
+        of_these_days.push(bound("+closed_at >=", Day(from)));
+    }
+    if let Some(Day(until)) = range.until {
+        condition += &bound("closed_at <", Day(until + 2));
+        of_these_days.push(bound("+closed_at <", Day(until + 1)));
+    }
+    if !of_these_days.is_empty() {
+        // An offset stands behind YYYY-MM-DD HH:MM.
+        let of_these_days = of_these_days.concat();
+        condition += &format!(" AND ((1{of_these_days}) OR substr(closed_at, 17) GLOB '*[-+]*')");
+    }
+    condition
+}
+
+/// A condition that compares with a day. A day that has no text is beyond all that have one.
+fn bound(comparison: &str, day: Day) -> String {
+    match TimeText::of_day(day) {
+        Ok(text) => {
+            format!(" AND {comparison} {}", literal(&String::from_utf8_lossy(text.as_bytes())))
+        }
+        Err(_) => String::new(),
+    }
+}
+
+/// The conditions of the texts of a column that are of this moment or later: those with a space before the hour and those
+/// with a T do not sort together.
+fn since_conditions(column: &str, since: Moment) -> [String; 3] {
+    // A moment that has no text is taken for the first one of all.
+    let Ok(text) = TimeText::of_moment(since) else { return ["1", "0", "0"].map(str::to_string) };
+    let text = String::from_utf8_lossy(text.as_bytes()).into_owned();
+    let (day, clock) = text.split_at(DAY_BYTES);
+    // YYYY-MM-DD HH:MM:SS
+    let clock = clock.get(1..9).unwrap_or_default();
+    let next = Day(days_of(since).map_or(0, |day| day.0) + 1);
+    let (before, after) =
+        (bound(&format!("{column} <"), next), bound(&format!("{column} >="), next));
+    [
+        format!("{column} >= '{day} {clock}' AND {column} < '{day}T'"),
+        format!("{column} >= '{day}T{clock}'{before}"),
+        format!("1{after}"),
+    ]
+}
+
+fn now() -> Moment {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Moment(i64::try_from(since.as_micros()).unwrap_or(i64::MAX - 1))
+}

@@ -1,0 +1,209 @@
+//! The statistics of closed positions, as far as they depend on the store: reading the positions of a day and the rows of
+//! the statistics tables, and writing what differs. What is calculated, and when, is decided above.
+
+mod position;
+mod row;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::{Day, Moment, RowHash, WaitPolicy};
+use crate::error::Result;
+
+pub use position::{
+    CLOSED_STATUSES, ClosedPosition, Omission, POSITION_COLUMNS, PositionRow, closed_statuses,
+    day_text, days_of, read_position, start_of,
+};
+pub use row::{
+    SourceLeft, StatisticsKey, StatisticsRow, StatisticsTable, StatisticsValues, StoredStatistics,
+};
+
+/// Days, both ends among them; `None` is no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DayRange {
+    /// The first day.
+    pub from: Option<Day>,
+    /// The last day.
+    pub until: Option<Day>,
+}
+
+impl DayRange {
+    /// One day.
+    pub fn of(day: Day) -> DayRange {
+        DayRange { from: Some(day), until: Some(day) }
+    }
+
+    /// Whether a day is one of these.
+    pub fn contains(&self, day: Day) -> bool {
+        self.from.is_none_or(|from| from <= day) && self.until.is_none_or(|until| day <= until)
+    }
+}
+
+/// The days of positions that were changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ChangedDays {
+    /// The days of closing.
+    pub days: BTreeSet<Day>,
+    /// The highest id of a position; `None` where there is none.
+    pub highest_id: Option<i64>,
+    /// Whether all of them were found: no more than a million rows are looked at.
+    pub is_complete: bool,
+}
+
+/// Since when positions are asked for that were changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChangesSince {
+    /// Positions with an id above this one are new.
+    pub above_id: i64,
+    /// Positions that were updated or closed at this moment or later.
+    pub moment: Moment,
+}
+
+/// What the statistics of a day and connection have to become.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StatisticsChange {
+    /// The day.
+    pub day: Day,
+    /// The connection.
+    pub connection_id: String,
+    /// What `statistics_daily` says of its source rows, as it was read: number and digest. `None` where there is no row.
+    pub expected: Option<(Option<i64>, Option<String>)>,
+    /// New rows.
+    pub inserted: Vec<StatisticsRow>,
+    /// Rows that there are, by their ids, and what they become.
+    pub updated: Vec<(i64, StatisticsRow)>,
+    /// Rows that are no longer wanted.
+    pub deleted: Vec<(StatisticsTable, i64)>,
+}
+
+/// What a transaction that wrote statistics has done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StatisticsWritten {
+    /// How many of the changes are done, from the first on.
+    pub changes: usize,
+    /// How many of these were left out: the statistics were changed meanwhile, or retention has begun to delete the
+    /// positions of that day.
+    pub left_out: usize,
+    /// Rows written and deleted.
+    pub rows: u64,
+    /// How long the write lock was held.
+    pub lock_held: Duration,
+}
+
+/// A position that was counted: what is left of it of a day that was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CountedRow {
+    /// Its id.
+    pub id: i64,
+    /// Its hash, as it was counted.
+    pub hash: RowHash,
+}
+
+/// What became of positions that were to be deleted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeletedRows {
+    /// Deleted.
+    pub deleted: u64,
+    /// Kept, because they are gone or not as they were counted.
+    pub changed: u64,
+    /// Kept, because another row refers to them.
+    pub referenced: u64,
+    /// How long the write lock was held.
+    pub lock_held: Duration,
+}
+
+/// Reads the positions and their statistics. Each method reads one state of the database.
+pub trait ReadStatistics {
+    /// The present time of the database: that of its server, which writes the times of rows.
+    ///
+    /// # Errors
+    /// Where it cannot be asked.
+    fn now(&mut self) -> Result<Moment>;
+
+    /// The ids of all connections.
+    ///
+    /// # Errors
+    /// Where they cannot be read.
+    fn connections(&mut self) -> Result<BTreeSet<String>>;
+
+    /// A setting of `system_settings`, as it is stored.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    fn setting(&mut self, key: &str) -> Result<Option<String>>;
+
+    /// The day on which the position was closed that follows so many others, from the first of `from` on. `None` where
+    /// there are not so many.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    fn day_after(&mut self, from: Option<Day>, rows: u64) -> Result<Option<Day>>;
+
+    /// Calls `on_row` with each closed position of these days; also with those that are left out, where they cannot be
+    /// said to be of another day. They come about in the order of closing: see [`PositionRow::horizon`].
+    ///
+    /// # Errors
+    /// Where they cannot be read, or with the error of `on_row`.
+    fn read_positions(
+        &mut self,
+        range: DayRange,
+        on_row: &mut dyn FnMut(PositionRow<'_>) -> Result<()>,
+    ) -> Result<()>;
+
+    /// Calls `on_row` with each row of the statistics tables of these days, those that cts has not written among them.
+    ///
+    /// # Errors
+    /// Where they cannot be read, or with the error of `on_row`.
+    fn read_statistics(
+        &mut self,
+        range: DayRange,
+        on_row: &mut dyn FnMut(StoredStatistics) -> Result<()>,
+    ) -> Result<()>;
+
+    /// The days of closing of the positions that were changed, by the indexes of `updated_at`, `closed_at` and the id.
+    ///
+    /// # Errors
+    /// Where they cannot be read.
+    fn changed_days(&mut self, since: ChangesSince) -> Result<ChangedDays>;
+}
+
+/// Writes the statistics, and deletes positions that were counted.
+pub trait StatisticsStore: ReadStatistics + Send {
+    /// Writes changes in one transaction, from the first on, until it has held the write lock for `limit`; one at least.
+    /// One whose statistics are not as they were read, or whose positions retention has begun to delete, is left out.
+    ///
+    /// # Errors
+    /// Where they cannot be written. Nothing is changed, unless the outcome of a commit is unknown.
+    fn write(&mut self, changes: &[StatisticsChange], limit: Duration)
+    -> Result<StatisticsWritten>;
+
+    /// Deletes positions of a day and connection in one transaction: those whose hash is as it was counted, and that no
+    /// other row refers to. They are taken away from `source_rows_left` and `source_digest_left` of that day's row of
+    /// `statistics_daily`, which begin as `source_rows` and `source_digest`; from then on the statistics of that day and
+    /// connection are never calculated again.
+    ///
+    /// # Errors
+    /// [`Kind::Data`](crate::error::Kind) where `statistics_daily` has no such row, or it does not say what was counted;
+    /// or where a row cannot be deleted. Nothing is changed.
+    fn delete_counted(
+        &mut self,
+        day: Day,
+        connection_id: &str,
+        rows: &[CountedRow],
+    ) -> Result<DeletedRows>;
+}
+
+/// A configured database whose statistics can be opened.
+pub trait OpenStatistics {
+    /// Opens them for writing, on a connection of its own. The database exists, and its schema is in place.
+    ///
+    /// # Errors
+    /// Where it cannot be opened or written.
+    fn open_statistics(&self, wait: &WaitPolicy<'_>) -> Result<Box<dyn StatisticsStore>>;
+
+    /// Opens them for reading. Nothing is changed.
+    ///
+    /// # Errors
+    /// Where there is no database, or it cannot be read.
+    fn open_statistics_to_read(&self, wait: &WaitPolicy<'_>) -> Result<Box<dyn ReadStatistics>>;
+}
