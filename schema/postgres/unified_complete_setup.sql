@@ -505,6 +505,13 @@ CREATE UNIQUE INDEX IF NOT EXISTS idx_statistics_daily_date
 
 -- Indexes for foreign keys and basic queries
 
+CREATE INDEX IF NOT EXISTS idx_statistics_indication_day
+    ON statistics_indication (period_start);
+CREATE INDEX IF NOT EXISTS idx_statistics_strategy_day
+    ON statistics_strategy (period_start);
+CREATE INDEX IF NOT EXISTS idx_statistics_daily_day
+    ON statistics_daily (trade_date);
+
 CREATE INDEX IF NOT EXISTS idx_indications_direction_conn_symbol
     ON indications_direction (connection_id, symbol, calculated_at DESC);
 CREATE INDEX IF NOT EXISTS idx_indications_move_conn_symbol

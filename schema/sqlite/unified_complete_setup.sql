@@ -1090,6 +1090,14 @@ CREATE UNIQUE INDEX IF NOT EXISTS idx_statistics_daily_date
 -- Indexes for foreign keys and basic queries. Without an index that begins with connection_id, deleting a connection
 -- would read each table that refers to it completely.
 
+-- Serves reading the statistics of some days, and deleting old ones.
+CREATE INDEX IF NOT EXISTS idx_statistics_indication_day
+    ON statistics_indication (period_start);
+CREATE INDEX IF NOT EXISTS idx_statistics_strategy_day
+    ON statistics_strategy (period_start);
+CREATE INDEX IF NOT EXISTS idx_statistics_daily_day
+    ON statistics_daily (trade_date);
+
 -- Serves the newest indications of a connection and symbol, in any status. Serves deleting the indications of a
 -- connection (foreign key).
 CREATE INDEX IF NOT EXISTS idx_indications_direction_conn_symbol

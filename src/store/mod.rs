@@ -6,6 +6,7 @@ mod backup;
 mod change;
 mod copy;
 mod database;
+#[allow(dead_code)]
 mod digest;
 #[cfg(test)]
 pub mod failing;
@@ -21,6 +22,7 @@ mod rights;
 pub mod schema;
 pub mod sql;
 pub mod sqlite;
+#[allow(dead_code)]
 mod statistics;
 mod time_text;
 pub mod url_kind;
@@ -52,6 +54,7 @@ pub use restore::{BackupSource, Restore, RestoreDraft, RestoreOrigin, RestorePla
 pub use rights::MissingRights;
 #[cfg(feature = "postgres")]
 pub use rights::MissingTableRights;
+#[allow(unused_imports)]
 pub use statistics::{
     CLOSED_STATUSES, ChangedDays, ChangesSince, ClosedPosition, CountedRow, DayRange, DeletedRows,
     Omission, OpenStatistics, POSITION_COLUMNS, PositionRow, ReadStatistics, SourceLeft,

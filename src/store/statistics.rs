@@ -7,8 +7,8 @@ mod row;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::{Day, Moment, RowHash, WaitPolicy};
-use crate::error::Result;
+use super::{Day, Moment, RowHash, TableDigest, WaitPolicy};
+use crate::error::{Error, Kind, Result};
 
 pub use position::{
     CLOSED_STATUSES, ClosedPosition, Omission, POSITION_COLUMNS, PositionRow, closed_statuses,
@@ -46,7 +46,7 @@ pub struct ChangedDays {
     pub days: BTreeSet<Day>,
     /// The highest id of a position; `None` where there is none.
     pub highest_id: Option<i64>,
-    /// Whether all of them were found: no more than a million rows are looked at.
+    /// Whether all of them were found: no more than a million rows are read for each reason.
     pub is_complete: bool,
 }
 
@@ -110,6 +110,51 @@ pub struct DeletedRows {
     pub referenced: u64,
     /// How long the write lock was held.
     pub lock_held: Duration,
+}
+
+/// What a row of `statistics_daily` says of the positions that are left of those that it was calculated from.
+pub struct CountedSource {
+    /// The id of the row.
+    pub id: i64,
+    /// Number and digest of the positions that are left.
+    pub left: TableDigest,
+}
+
+impl CountedSource {
+    /// Of a row with this number and digest.
+    ///
+    /// # Errors
+    /// [`Kind::Data`] where they are not what cts writes.
+    pub fn of(
+        found: Option<(i64, Option<u64>, Option<&str>)>,
+        day: Day,
+        connection_id: &str,
+    ) -> Result<CountedSource> {
+        let refused = |what: &str| {
+            let day = day_text(day);
+            let what = format!("statistics_daily of {day} and connection {connection_id} {what}");
+            Error::new(Kind::Data, what)
+                .remedy("wait until cts has calculated it (`cts verify --statistics`)")
+        };
+        let (id, rows, digest) = found.ok_or_else(|| refused("has no row"))?;
+        let left = rows.zip(digest).and_then(|(rows, digest)| TableDigest::from_text(rows, digest));
+        let left = left.ok_or_else(|| refused("does not say what was counted"))?;
+        Ok(CountedSource { id, left })
+    }
+
+    /// Takes a position away.
+    ///
+    /// # Errors
+    /// [`Kind::Data`] where none is left.
+    pub fn remove(&mut self, row: &CountedRow) -> Result<()> {
+        if self.left.rows == 0 {
+            let what = "statistics_daily says that fewer positions are left than there are";
+            return Err(Error::new(Kind::Data, what)
+                .remedy("find what differs with `cts verify --statistics`"));
+        }
+        self.left.remove(&row.hash);
+        Ok(())
+    }
 }
 
 /// Reads the positions and their statistics. Each method reads one state of the database.
@@ -183,7 +228,7 @@ pub trait StatisticsStore: ReadStatistics + Send {
     /// connection are never calculated again.
     ///
     /// # Errors
-    /// [`Kind::Data`](crate::error::Kind) where `statistics_daily` has no such row, or it does not say what was counted;
+    /// [`Kind::Data`] where `statistics_daily` has no such row, or it does not say what was counted;
     /// or where a row cannot be deleted. Nothing is changed.
     fn delete_counted(
         &mut self,

@@ -85,6 +85,7 @@ mod settings;
 mod space;
 mod standalone;
 mod statements;
+#[allow(dead_code)]
 mod statistics;
 mod store;
 mod survey;

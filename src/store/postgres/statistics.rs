@@ -21,7 +21,7 @@ use crate::store::{
     closed_statuses, read_position, start_of,
 };
 
-/// Rows that are looked at for each reason to find changed days.
+/// Rows that are read for each reason to find changed days.
 const CHANGED_ROWS_MAX: u64 = 1_000_000;
 /// How long a statement, a lock and a connection are waited for.
 const LIMITS: TimeLimits =

@@ -70,6 +70,7 @@ mod restore_intent;
 mod row_copy;
 mod running;
 mod running_copy;
+#[allow(dead_code)]
 mod statistics;
 mod storage;
 mod store;

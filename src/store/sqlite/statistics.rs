@@ -25,7 +25,7 @@ use crate::store::{
     StoredStatistics, ValueType, WaitPolicy, closed_statuses, days_of, read_position,
 };
 
-/// Rows that are looked at for each reason to find changed days.
+/// Rows that are read for each reason to find changed days.
 const CHANGED_ROWS_MAX: usize = 1_000_000;
 /// Bytes of a day at the beginning of the text of a time.
 const DAY_BYTES: usize = 10;

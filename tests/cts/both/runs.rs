@@ -22,7 +22,7 @@ fn a_first_start_logs_its_four_lines_and_records_them(store: &dyn AnyStore) {
     let kind = format!("[v0] Database Type: {}\n", store.kind().to_uppercase());
     let lines = [
         &kind,
-        "[v0] ✓ Unified setup complete: 89 applied, 0 skipped\n",
+        "[v0] ✓ Unified setup complete: 92 applied, 0 skipped\n",
         "[v0] ✓ All 22 critical tables verified\n",
         "[v0] ✓ Application Ready for Production\n",
     ];
@@ -41,7 +41,7 @@ fn a_first_start_logs_its_four_lines_and_records_them(store: &dyn AnyStore) {
     );
     let service = store.serve();
     service.until_ready();
-    assert!(service.stop().1.contains("Unified setup complete: 0 applied, 89 skipped"));
+    assert!(service.stop().1.contains("Unified setup complete: 0 applied, 92 skipped"));
 }
 
 fn a_killed_service_restarts_and_loses_nothing(store: &dyn AnyStore) {
@@ -52,13 +52,13 @@ fn a_killed_service_restarts_and_loses_nothing(store: &dyn AnyStore) {
     assert_eq!(service.end().0, None);
     let service = store.serve();
     service.until_ready().until_status("healthy");
-    assert!(service.log().contains("0 applied, 89 skipped"));
+    assert!(service.log().contains("0 applied, 92 skipped"));
     assert_eq!(store.number("SELECT count(*) FROM site_logs WHERE message = 'kept'"), 1);
 }
 
 fn with_nothing_to_do_nothing_is_written(store: &dyn AnyStore) {
     store.migrate();
-    store.changes_nothing("migrate", 0, &["Unified setup complete: 0 applied, 89 skipped"]);
+    store.changes_nothing("migrate", 0, &["Unified setup complete: 0 applied, 92 skipped"]);
     store.changes_nothing("migrate --dry-run", 0, &["nothing to do, 4 migrations are applied"]);
     store.changes_nothing("repair", 0, &["no drift: 24 tables"]);
     store.changes_nothing("verify", 0, &["no drift: 24 tables"]);

@@ -212,7 +212,7 @@ fn settings_that_another_program_has_left_on_a_pooled_connection_do_not_matter()
          SET idle_in_transaction_session_timeout = '1ms'",
     );
     leave("SET statement_timeout = '5ms'");
-    pooler.cts("migrate").success().says(&["89 applied, 0 skipped"]);
+    pooler.cts("migrate").success().says(&["92 applied, 0 skipped"]);
     pooler.cts("migrate").success();
     pooler.cts("--check").success();
     pooler.cts("verify").success().says(&["no drift"]);

@@ -14,7 +14,7 @@ fn first_run_makes_a_private_migrated_wal_database() {
     assert!(!done.err().contains("changed to"), "{}", done.err());
     done.says(&[
         "[v0] Database Type: SQLITE\n",
-        "[v0] ✓ Unified setup complete: 89 applied, 0 skipped\n",
+        "[v0] ✓ Unified setup complete: 92 applied, 0 skipped\n",
         "[v0] ✓ All 22 critical tables verified\n",
     ]);
     assert_eq!(mode(&db), 0o600);
@@ -128,7 +128,7 @@ fn a_link_to_the_database_is_followed() {
     let machine = Machine::migrated();
     let link = machine.path("link.db");
     std::os::unix::fs::symlink(machine.db(), &link).unwrap();
-    machine.cts("migrate").db(&link).success().says(&["0 applied, 89 skipped"]);
+    machine.cts("migrate").db(&link).success().says(&["0 applied, 92 skipped"]);
     machine.cts("--check").db(&link).success();
 }
 

@@ -100,10 +100,16 @@ const OTHERS: &[(&str, &str)] = &[
     ("idx_statistics_indication_period", "unique, and the foreign key"),
     ("idx_statistics_strategy_period", "unique, and the foreign key"),
     ("idx_statistics_daily_date", "unique, and the foreign key"),
+    ("_indication_day", "the statistics of some days"),
+    ("_strategy_day", "the statistics of some days"),
+    ("_daily_day", "the statistics of some days"),
     ("idx_indication_states_key", "unique; the conflict target of H31"),
     ("idx_indication_states_connection", "the foreign key"),
     ("idx_exchange_positions_connection", "the foreign key"),
-    ("idx_real_pseudo_positions_main_position", "deleting old positions: whether one is referred to"),
+    (
+        "idx_real_pseudo_positions_main_position",
+        "deleting old positions: whether one is referred to",
+    ),
 ];
 
 /// The expected plan of a statement.

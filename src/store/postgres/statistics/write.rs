@@ -5,17 +5,17 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::{CONNECT_LIMIT, LIMITS, ServerStatistics, TABLES};
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::store::postgres::copy_rows::read_selected;
 use crate::store::postgres::foreign_code::{ForeignCode, Use};
 use crate::store::postgres::session::Session;
 use crate::store::postgres::settings::TransactionMode;
 use crate::store::sql::escaped_literal;
-use crate::store::statistics::day_text;
+use crate::store::statistics::{CountedSource, day_text};
 use crate::store::{
     CountedRow, Day, DeletedRows, POSITION_COLUMNS, RowHash, RowHasher, StatisticsChange,
-    StatisticsRow, StatisticsStore, StatisticsTable, StatisticsWritten, TableDigest, Value,
-    closed_statuses, read_position,
+    StatisticsRow, StatisticsStore, StatisticsTable, StatisticsWritten, Value, closed_statuses,
+    read_position,
 };
 
 impl StatisticsStore for ServerStatistics {
@@ -55,7 +55,7 @@ impl StatisticsStore for ServerStatistics {
             return Ok(deleted);
         }
         deleted.lock_held = self.writing(|session, _| {
-            let mut source = Source::read(session, day, connection_id)?;
+            let mut source = read_source(session, day, connection_id)?;
             let found = locked_hashes(session, day, rows)?;
             let unchanged: BTreeMap<i64, &CountedRow> = rows
                 .iter()
@@ -70,7 +70,7 @@ impl StatisticsStore for ServerStatistics {
                 }
             }
             deleted.referenced = unchanged.len() as u64 - deleted.deleted;
-            if deleted.deleted > 0 { source.write(session) } else { Ok(()) }
+            if deleted.deleted > 0 { write_source(session, &source) } else { Ok(()) }
         })?;
         Ok(deleted)
     }
@@ -190,53 +190,34 @@ fn insert_sql(name: &str, table: StatisticsTable, rows: &[&StatisticsRow]) -> St
     )
 }
 
-/// What `statistics_daily` says of the positions of a day and connection that are left.
-struct Source {
-    id: i64,
-    left: TableDigest,
+/// Reads what `statistics_daily` says of the positions of a day and connection that are left.
+fn read_source(session: &mut Session, day: Day, connection_id: &str) -> Result<CountedSource> {
+    let sql = format!(
+        "SELECT id, coalesce(source_rows_left, source_rows), \
+             CASE WHEN source_rows_left IS NULL THEN source_digest ELSE source_digest_left END \
+         FROM {} WHERE {} ORDER BY id LIMIT 1 FOR UPDATE",
+        session.qualified("statistics_daily"),
+        daily_condition(day, connection_id)
+    );
+    let row = session.first_row(&sql)?;
+    let found = match &row {
+        Some(row) => {
+            let rows = row.get(1).and_then(|rows| rows.parse().ok());
+            Some((row.number(0)?, rows, row.get(2)))
+        }
+        None => None,
+    };
+    CountedSource::of(found, day, connection_id)
 }
 
-impl Source {
-    fn read(session: &mut Session, day: Day, connection_id: &str) -> Result<Source> {
-        let sql = format!(
-            "SELECT id, coalesce(source_rows_left, source_rows), \
-                 CASE WHEN source_rows_left IS NULL THEN source_digest ELSE source_digest_left END \
-             FROM {} WHERE {} ORDER BY id LIMIT 1 FOR UPDATE",
-            session.qualified("statistics_daily"),
-            daily_condition(day, connection_id)
-        );
-        let refused = |what: &str| {
-            let day = day_text(day);
-            let what = format!("statistics_daily of {day} and connection {connection_id} {what}");
-            Error::new(Kind::Data, what)
-        };
-        let row = session.first_row(&sql)?.ok_or_else(|| refused("has no row"))?;
-        let rows = row.get(1).and_then(|rows| rows.parse().ok());
-        let left =
-            rows.zip(row.get(2)).and_then(|(rows, digest)| TableDigest::from_text(rows, digest));
-        let left = left.ok_or_else(|| refused("does not say what was counted"))?;
-        Ok(Source { id: row.number(0)?, left })
-    }
-
-    fn remove(&mut self, row: &CountedRow) -> Result<()> {
-        if self.left.rows == 0 {
-            let what = "statistics_daily says that fewer positions are left than there are";
-            return Err(Error::new(Kind::Data, what));
-        }
-        self.left.remove(&row.hash);
-        Ok(())
-    }
-
-    fn write(&self, session: &mut Session) -> Result<()> {
-        let sql = format!(
-            "UPDATE {} SET source_rows_left = {}, source_digest_left = '{}' WHERE id = {}",
-            session.qualified("statistics_daily"),
-            self.left.rows,
-            self.left,
-            self.id
-        );
-        session.run(&sql)
-    }
+fn write_source(session: &mut Session, source: &CountedSource) -> Result<()> {
+    session.run(&format!(
+        "UPDATE {} SET source_rows_left = {}, source_digest_left = '{}' WHERE id = {}",
+        session.qualified("statistics_daily"),
+        source.left.rows,
+        source.left,
+        source.id
+    ))
 }
 
 /// Locks positions, and reads their hashes, by id.

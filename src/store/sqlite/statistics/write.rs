@@ -7,15 +7,14 @@ use rusqlite::types::{ToSqlOutput, Value as Owned, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Statement, ToSql, params_from_iter};
 
 use super::FileStatistics;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::store::sqlite::copy_values::read_value;
 use crate::store::sqlite::error::from_sqlite;
-use crate::store::statistics::day_text;
+use crate::store::statistics::{CountedSource, day_text};
 use crate::store::time_text::TimeText;
 use crate::store::{
     CountedRow, Day, DeletedRows, Field, POSITION_COLUMNS, RowHasher, StatisticsChange,
-    StatisticsRow, StatisticsStore, StatisticsWritten, TableDigest, Value, closed_statuses,
-    read_position,
+    StatisticsRow, StatisticsStore, StatisticsWritten, Value, closed_statuses, read_position,
 };
 
 impl StatisticsStore for FileStatistics {
@@ -52,31 +51,31 @@ impl StatisticsStore for FileStatistics {
     ) -> Result<DeletedRows> {
         let mut deleted = DeletedRows::default();
         deleted.lock_held = self.in_transaction(|statements, _| {
-            let mut source = Source::read(statements, day, connection_id)?;
+            let mut source = read_source(statements, day, connection_id)?;
             let mut hasher = RowHasher::default();
             for row in rows {
                 if !is_unchanged(statements, row, day, &mut hasher)? {
                     deleted.changed += 1;
                 } else if delete_unreferenced(statements, row.id)? {
                     deleted.deleted += 1;
-                    source.remove(row)?;
+                    source.remove(row).map_err(StatisticsFault::Refused)?;
                 } else {
                     deleted.referenced += 1;
                 }
             }
-            if deleted.deleted > 0 { source.write(statements) } else { Ok(()) }
+            if deleted.deleted > 0 { write_source(statements, &source) } else { Ok(()) }
         })?;
         Ok(deleted)
     }
 }
 
 /// The statements of a transaction, each prepared once.
-struct Statements<'c> {
+struct PreparedStatements<'c> {
     conn: &'c Connection,
     prepared: BTreeMap<String, Statement<'c>>,
 }
 
-impl<'c> Statements<'c> {
+impl<'c> PreparedStatements<'c> {
     fn of(&mut self, sql: &str) -> rusqlite::Result<&mut Statement<'c>> {
         if !self.prepared.contains_key(sql) {
             self.prepared.insert(sql.to_string(), self.conn.prepare(sql)?);
@@ -86,14 +85,14 @@ impl<'c> Statements<'c> {
 }
 
 /// Why a transaction of the statistics failed.
-enum Fault {
+enum StatisticsFault {
     Sqlite(rusqlite::Error),
     Refused(Error),
 }
 
-impl From<rusqlite::Error> for Fault {
-    fn from(error: rusqlite::Error) -> Fault {
-        Fault::Sqlite(error)
+impl From<rusqlite::Error> for StatisticsFault {
+    fn from(error: rusqlite::Error) -> StatisticsFault {
+        StatisticsFault::Sqlite(error)
     }
 }
 
@@ -101,19 +100,19 @@ impl FileStatistics {
     /// Runs `work` in a write transaction, with the moment at which it got the lock. Returns how long it was held.
     fn in_transaction(
         &self,
-        work: impl FnOnce(&mut Statements<'_>, Instant) -> Result<(), Fault>,
+        work: impl FnOnce(&mut PreparedStatements<'_>, Instant) -> Result<(), StatisticsFault>,
     ) -> Result<Duration> {
         self.store.refuse_replaced()?;
         let conn = &self.store.conn;
         let failed = |fault| match fault {
-            Fault::Sqlite(error) => from_sqlite(&self.store.path, &error),
-            Fault::Refused(error) => error.at(self.store.path.display()),
+            StatisticsFault::Sqlite(error) => from_sqlite(&self.store.path, &error),
+            StatisticsFault::Refused(error) => error.at(self.store.path.display()),
         };
         conn.execute_batch("BEGIN IMMEDIATE").map_err(|e| failed(e.into()))?;
         let since = Instant::now();
-        let mut statements = Statements { conn, prepared: BTreeMap::new() };
+        let mut statements = PreparedStatements { conn, prepared: BTreeMap::new() };
         let done = work(&mut statements, since)
-            .and_then(|()| conn.execute_batch("COMMIT").map_err(Fault::Sqlite))
+            .and_then(|()| conn.execute_batch("COMMIT").map_err(StatisticsFault::Sqlite))
             .map_err(failed);
         drop(statements);
         if !conn.is_autocommit() {
@@ -125,9 +124,9 @@ impl FileStatistics {
 }
 
 /// A value of a copy as a parameter.
-struct Parameter<'v>(&'v Value<'v>);
+struct BoundValue<'v>(&'v Value<'v>);
 
-impl ToSql for Parameter<'_> {
+impl ToSql for BoundValue<'_> {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
         let text = |text: TimeText| {
             let text = String::from_utf8_lossy(text.as_bytes()).into_owned();
@@ -154,9 +153,9 @@ const NOW: &str = "strftime('%Y-%m-%d %H:%M:%f', 'now')";
 
 /// Whether the statistics of the day and connection are as they were read, and may be written.
 fn is_as_expected(
-    statements: &mut Statements<'_>,
+    statements: &mut PreparedStatements<'_>,
     change: &StatisticsChange,
-) -> Result<bool, Fault> {
+) -> Result<bool, StatisticsFault> {
     let sql = "SELECT source_rows, source_digest, source_rows_left IS NOT NULL FROM statistics_daily \
          WHERE connection_id = ?1 AND trade_date = ?2 ORDER BY id LIMIT 1";
     let statement = statements.of(sql)?;
@@ -172,7 +171,10 @@ fn is_as_expected(
 }
 
 /// Makes a change. Returns how many rows were written and deleted.
-fn apply(statements: &mut Statements<'_>, change: &StatisticsChange) -> Result<u64, Fault> {
+fn apply(
+    statements: &mut PreparedStatements<'_>,
+    change: &StatisticsChange,
+) -> Result<u64, StatisticsFault> {
     let mut rows = 0;
     for (table, id) in &change.deleted {
         let sql = format!("DELETE FROM {} WHERE id = ?1", table.name());
@@ -188,7 +190,7 @@ fn apply(statements: &mut Statements<'_>, change: &StatisticsChange) -> Result<u
 }
 
 fn update(
-    statements: &mut Statements<'_>,
+    statements: &mut PreparedStatements<'_>,
     id: i64,
     row: &StatisticsRow,
 ) -> rusqlite::Result<usize> {
@@ -206,11 +208,11 @@ fn update(
     );
     let mut fields = row.values.fields();
     fields.push(Value::Integer(id));
-    statements.of(&sql)?.execute(params_from_iter(fields.iter().map(Parameter)))
+    statements.of(&sql)?.execute(params_from_iter(fields.iter().map(BoundValue)))
 }
 
 /// Inserts a row, unless another cts has inserted it meanwhile.
-fn insert(statements: &mut Statements<'_>, row: &StatisticsRow) -> rusqlite::Result<usize> {
+fn insert(statements: &mut PreparedStatements<'_>, row: &StatisticsRow) -> rusqlite::Result<usize> {
     let table = row.key.table;
     let columns: Vec<&str> = table
         .key_columns()
@@ -227,66 +229,45 @@ fn insert(statements: &mut Statements<'_>, row: &StatisticsRow) -> rusqlite::Res
         values.join(", ")
     );
     let fields: Vec<Value<'_>> = row.key_fields().into_iter().chain(row.values.fields()).collect();
-    statements.of(&sql)?.execute(params_from_iter(fields.iter().map(Parameter)))
+    statements.of(&sql)?.execute(params_from_iter(fields.iter().map(BoundValue)))
 }
 
-/// What `statistics_daily` says of the positions of a day and connection that are left.
-struct Source {
-    id: i64,
-    left: TableDigest,
+/// Reads what `statistics_daily` says of the positions of a day and connection that are left.
+fn read_source(
+    statements: &mut PreparedStatements<'_>,
+    day: Day,
+    connection_id: &str,
+) -> Result<CountedSource, StatisticsFault> {
+    let sql = "SELECT id, coalesce(source_rows_left, source_rows), \
+             CASE WHEN source_rows_left IS NULL THEN source_digest ELSE source_digest_left END \
+         FROM statistics_daily WHERE connection_id = ?1 AND trade_date = ?2 ORDER BY id LIMIT 1";
+    let found = statements.of(sql)?.query_row([connection_id, &day_text(day)], |row| {
+        let rows = row.get::<_, i64>(1).ok().and_then(|rows| u64::try_from(rows).ok());
+        Ok((row.get::<_, i64>(0)?, rows, row.get::<_, Option<String>>(2).unwrap_or(None)))
+    });
+    let found = found.optional()?;
+    let found = found.as_ref().map(|(id, rows, digest)| (*id, *rows, digest.as_deref()));
+    CountedSource::of(found, day, connection_id).map_err(StatisticsFault::Refused)
 }
 
-impl Source {
-    fn read(
-        statements: &mut Statements<'_>,
-        day: Day,
-        connection_id: &str,
-    ) -> Result<Source, Fault> {
-        let sql = "SELECT id, coalesce(source_rows_left, source_rows), \
-                 CASE WHEN source_rows_left IS NULL THEN source_digest ELSE source_digest_left END \
-             FROM statistics_daily WHERE connection_id = ?1 AND trade_date = ?2 ORDER BY id LIMIT 1";
-        let found = statements.of(sql)?.query_row([connection_id, &day_text(day)], |row| {
-            let digest: Option<String> = row.get(2).unwrap_or(None);
-            Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1).ok(), digest))
-        });
-        let refused = |what: &str| {
-            let what = format!(
-                "statistics_daily of {} and connection {connection_id} {what}",
-                day_text(day)
-            );
-            Fault::Refused(Error::new(Kind::Data, what))
-        };
-        let (id, rows, digest): (i64, Option<i64>, Option<String>) =
-            found.optional()?.ok_or_else(|| refused("has no row"))?;
-        let left = rows.and_then(|rows| u64::try_from(rows).ok()).zip(digest);
-        let left = left.and_then(|(rows, digest)| TableDigest::from_text(rows, &digest));
-        Ok(Source { id, left: left.ok_or_else(|| refused("does not say what was counted"))? })
-    }
-
-    fn remove(&mut self, row: &CountedRow) -> Result<(), Fault> {
-        if self.left.rows == 0 {
-            let what = "statistics_daily says that fewer positions are left than there are";
-            return Err(Fault::Refused(Error::new(Kind::Data, what)));
-        }
-        self.left.remove(&row.hash);
-        Ok(())
-    }
-
-    fn write(&self, statements: &mut Statements<'_>) -> Result<(), Fault> {
-        let sql = "UPDATE statistics_daily SET source_rows_left = ?1, source_digest_left = ?2 WHERE id = ?3";
-        let rows = i64::try_from(self.left.rows).unwrap_or(i64::MAX);
-        statements.of(sql)?.execute((rows, self.left.to_string(), self.id))?;
-        Ok(())
-    }
+fn write_source(
+    statements: &mut PreparedStatements<'_>,
+    source: &CountedSource,
+) -> Result<(), StatisticsFault> {
+    let sql =
+        "UPDATE statistics_daily SET source_rows_left = ?1, source_digest_left = ?2 WHERE id = ?3";
+    let rows = i64::try_from(source.left.rows).unwrap_or(i64::MAX);
+    statements.of(sql)?.execute((rows, source.left.to_string(), source.id))?;
+    Ok(())
 }
 
 /// Whether a position is as it was counted.
 fn is_unchanged(
-    statements: &mut Statements<'_>,
+    statements: &mut PreparedStatements<'_>,
     row: &CountedRow,
     day: Day,
     hasher: &mut RowHasher,
-) -> Result<bool, Fault> {
+) -> Result<bool, StatisticsFault> {
     let names = POSITION_COLUMNS.map(|(name, _)| name).join(", ");
     let sql = format!(
         "SELECT {names} FROM pseudo_positions WHERE id = ?1 AND closed_at IS NOT NULL AND status IN ({})",
@@ -305,7 +286,10 @@ fn is_unchanged(
 }
 
 /// Deletes a position that no other row refers to. Returns whether it was.
-fn delete_unreferenced(statements: &mut Statements<'_>, id: i64) -> Result<bool, Fault> {
+fn delete_unreferenced(
+    statements: &mut PreparedStatements<'_>,
+    id: i64,
+) -> Result<bool, StatisticsFault> {
     let sql = "DELETE FROM pseudo_positions WHERE id = ?1 \
          AND NOT EXISTS (SELECT 1 FROM real_pseudo_positions WHERE main_config_id = ?1) \
          AND NOT EXISTS (SELECT 1 FROM real_pseudo_positions WHERE main_position_id = ?1) \
