@@ -7,13 +7,12 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use crate::backup::BackedUpDatabase;
-use crate::error::Error;
 use crate::health::{Reason, Severity, disk_reason, inode_reason, unanswered_reason};
 use crate::migrate::assessment::Assessment;
 use crate::migrate::outlook::{MissingObject, Outlook, missing_objects};
 use crate::store::finding::{Finding, Group};
 use crate::store::schema::Schema;
-use crate::store::{Database, FileOwner, Origin, Snapshot, StorageStatus, WaitPolicy};
+use crate::store::{Database, FileOwner, KeptWal, Origin, Snapshot, StorageStatus, WaitPolicy};
 use crate::system::size::Bytes;
 use cts_schema::catalog::{CRITICAL, Drift, Object};
 
@@ -54,7 +53,7 @@ pub fn examine(database: &dyn Database) -> DatabaseExamination {
     let mut backed_up = unread(database);
     let mut findings = found.findings;
     findings.extend(unanswered(&found.storage));
-    findings.extend(found.long_wal.map(long_wal));
+    findings.extend(found.kept_wal.map(kept_wal));
     findings.extend(disk(&found.storage));
     findings.extend(inodes(&found.storage));
     findings.extend(writable(&found.storage));
@@ -104,7 +103,11 @@ fn unanswered(storage: &StorageStatus) -> Option<Finding> {
     Some(Finding { remedy: error.remedy.clone(), ..finding })
 }
 
-fn long_wal(error: Error) -> Finding {
+fn kept_wal(kept: KeptWal) -> Finding {
+    let KeptWal { error, is_by_cts } = kept;
+    if is_by_cts {
+        return Finding::good(Group::Files, "WAL", error.message());
+    }
     let finding = Finding::attention(Group::Files, "WAL", error.message());
     Finding { remedy: error.remedy, ..finding }
 }

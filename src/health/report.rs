@@ -27,6 +27,8 @@ pub struct Surroundings {
     pub damage: Damage,
     /// What matters and this user cannot see, as sentences.
     pub unknown: Vec<String>,
+    /// That cts itself keeps the WAL from being reset, as a sentence, where it does.
+    pub wal_kept_by_cts: Option<String>,
     /// The missing objects, each with whether it can be put back.
     pub missing: Vec<MissingObject>,
 }
@@ -35,14 +37,17 @@ impl Surroundings {
     /// Those of a command, which examines by itself what the threads of a service know.
     pub fn of_command(store: &mut dyn OpenDatabase) -> Surroundings {
         let condition = |subject, error| Condition { subject, error, refused: Vec::new() };
-        let long_wal = store.long_wal().map(|error| condition(Subject::WalLength, error));
+        let (wal_kept_by_cts, kept) = match store.kept_wal() {
+            Some(kept) if kept.is_by_cts => (Some(kept.error.message()), None),
+            kept => (None, kept.map(|kept| condition(Subject::WalLength, kept.error))),
+        };
         let servers = store.competing_servers().map(|error| condition(Subject::Servers, error));
         let (full, unknown) = match store.find_full_disk() {
             Ok(unknown) => (None, unknown),
             Err(error) => (Some(condition(Subject::Write, error)), Vec::new()),
         };
-        let conditions = long_wal.into_iter().chain(servers).chain(full).collect();
-        Surroundings { conditions, unknown, ..Surroundings::default() }
+        let conditions = kept.into_iter().chain(servers).chain(full).collect();
+        Surroundings { conditions, unknown, wal_kept_by_cts, ..Surroundings::default() }
     }
 }
 

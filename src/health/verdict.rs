@@ -169,7 +169,8 @@ impl Report {
 
     /// Adds what storage, conditions and damage give reason for.
     pub(super) fn judge_surroundings(&mut self, schema: &Schema, surroundings: &Surroundings) {
-        let Surroundings { storage, conditions, damage, unknown, missing: _ } = surroundings;
+        let Surroundings { storage, conditions, damage, unknown, wal_kept_by_cts, missing: _ } =
+            surroundings;
         let unwritable = storage.unwritable();
         self.reasons_found.extend(storage.replaced.clone().map(Reason::critical));
         let remedy = storage.write_remedy.as_ref().map(|remedy| format!(". Try: {remedy}"));
@@ -185,7 +186,8 @@ impl Report {
         self.note_backup_conditions(conditions);
         self.judge_damage(schema, damage);
         self.reasons_found.extend(storage.missing_rights.as_ref().map(rights_reason));
-        self.reasons_found.extend(unknown.iter().cloned().map(Reason::notice));
+        let notices = unknown.iter().chain(wal_kept_by_cts);
+        self.reasons_found.extend(notices.cloned().map(Reason::notice));
         self.reasons_found.extend(disk_reason(storage));
         self.reasons_found.extend(inode_reason(storage));
     }

@@ -48,6 +48,8 @@ pub struct DatabaseThread {
     reported_at: Instant,
     /// Since when the database cannot be used.
     unusable_since: Option<Instant>,
+    /// That cts itself keeps the WAL from being reset, where it does.
+    wal_kept_by_cts: Option<String>,
     /// Rows for `site_logs` that are not written yet.
     entries: VecDeque<SiteLogEntry>,
     next_write: Instant,
@@ -77,6 +79,7 @@ impl DatabaseThread {
             log,
             reported_at: now,
             unusable_since: None,
+            wal_kept_by_cts: None,
             entries: VecDeque::new(),
             next_write: now + WRITE_INTERVAL,
             next_healing: now + HEALING_INTERVAL,
@@ -149,8 +152,7 @@ impl DatabaseThread {
         if Instant::now() >= self.next_write {
             let written = self.store.probe_write();
             self.conditions.record(Subject::Write, &written);
-            let long_wal = self.store.long_wal();
-            self.conditions.record(Subject::WalLength, &long_wal.map_or(Ok(()), Err));
+            self.look_at_wal();
             self.look_for_other_services();
             let pause = if written.is_ok() { WRITE_INTERVAL } else { WRITE_RETRY_INTERVAL };
             // The change of the status is logged even without requests for reports.
@@ -164,6 +166,17 @@ impl DatabaseThread {
             self.heal();
             self.next_healing = Instant::now() + HEALING_INTERVAL;
         }
+    }
+
+    /// Records who keeps the WAL from being reset, where that is so for long.
+    fn look_at_wal(&mut self) {
+        let (by_cts, by_others) = match self.store.kept_wal() {
+            Some(kept) if kept.is_by_cts => (Some(kept.error.message()), Ok(())),
+            Some(kept) => (None, Err(kept.error)),
+            None => (None, Ok(())),
+        };
+        self.wal_kept_by_cts = by_cts;
+        self.conditions.record(Subject::WalLength, &by_others);
     }
 
     /// Writes what is to be in `site_logs`. What another program's lock stands in the way of is tried again in the next turn.
@@ -258,8 +271,11 @@ impl DatabaseThread {
         let competing = self.store.competing_servers();
         self.conditions.record(Subject::Servers, &competing.map_or(Ok(()), Err));
         let conditions = self.conditions.current();
-        let surroundings =
-            Surroundings { conditions: conditions.clone(), ..Surroundings::default() };
+        let surroundings = Surroundings {
+            conditions: conditions.clone(),
+            wal_kept_by_cts: self.wal_kept_by_cts.clone(),
+            ..Surroundings::default()
+        };
         let start = Instant::now();
         let examined = examine(&mut *self.store, surroundings);
         let response_time = examined.as_ref().ok().and_then(|report| report.response_time);

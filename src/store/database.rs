@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use super::finding::Finding;
 use super::schema::Schema;
 use super::{
-    BackUp, CopyEnd, Measure, OpenDatabase, OpenStatistics, Restore, Snapshot, StorageStatus,
-    Store, WaitPolicy,
+    BackUp, CopyEnd, KeptWal, Measure, OpenDatabase, OpenStatistics, Restore, Snapshot,
+    StorageStatus, Store, WaitPolicy,
 };
 use crate::error::{Error, Kind, Result};
 use crate::system::users;
@@ -132,8 +132,8 @@ pub struct Examination {
     pub snapshot: Option<Snapshot>,
     /// Its disk, and whether it can be written.
     pub storage: StorageStatus,
-    /// Why its WAL is long, where it is.
-    pub long_wal: Option<Error>,
+    /// Why its WAL cannot be reset, where that is so for long.
+    pub kept_wal: Option<KeptWal>,
     /// Its owner, where that is a user of this machine.
     pub owner: Option<FileOwner>,
 }

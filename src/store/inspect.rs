@@ -322,9 +322,18 @@ pub trait OpenDatabase: Inspect + Send {
         None
     }
 
-    /// Why its WAL is long, where it is: who keeps it from being reset. `None` also where the server
-    /// takes care of that.
-    fn long_wal(&self) -> Option<Error> {
+    /// Why its WAL is long, or was kept for longer than a minute, where that is so: who keeps it from being reset. `None`
+    /// also where the server takes care of that.
+    fn kept_wal(&self) -> Option<KeptWal> {
         None
     }
+}
+
+/// A WAL that cannot be reset.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptWal {
+    /// How long it is, who keeps it and for how long, and what to do about that.
+    pub error: Error,
+    /// Whether cts keeps it itself, for a copy that ends: that is no fault.
+    pub is_by_cts: bool,
 }

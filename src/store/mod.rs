@@ -43,8 +43,8 @@ pub use database::{
 };
 pub use digest::{RowHash, RowHasher, TableDigest, TableHasher};
 pub use inspect::{
-    Damage, DamageScope, Forecast, Inspect, Obstacle, OpenDatabase, Origin, Orphans, PoolState,
-    ReadExtent, ServerInstance, Snapshot, StorageStatus, Unchecked,
+    Damage, DamageScope, Forecast, Inspect, KeptWal, Obstacle, OpenDatabase, Origin, Orphans,
+    PoolState, ReadExtent, ServerInstance, Snapshot, StorageStatus, Unchecked,
 };
 pub use maintain::{
     Settled, Store, UPKEEP_THREAD, Upkeep, UpkeepOpener, UpkeepTurn, write_site_log,

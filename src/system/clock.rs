@@ -40,7 +40,8 @@ impl SteadyClock {
     }
 }
 
-fn since_boot() -> Duration {
+/// The time since the machine was started, with that during which it slept.
+pub fn since_boot() -> Duration {
     let time = clock_gettime(ClockId::Boottime);
     let (seconds, nanoseconds) = (u64::try_from(time.tv_sec), u32::try_from(time.tv_nsec));
     Duration::new(seconds.unwrap_or_default(), nanoseconds.unwrap_or_default())

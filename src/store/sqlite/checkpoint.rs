@@ -30,6 +30,7 @@ use super::litestream;
 use super::overwrite::OverwriteWatch;
 use super::running_copy;
 use super::storage::overwritten;
+use super::wal_hold::WalHold;
 use super::wal_reset::{REMAINDER_BYTES_MAX, RESET_BYTES, ResetPolicy, TRUNCATE_BYTES};
 use super::watched_wal::WatchError;
 use crate::error::Result;
@@ -71,6 +72,8 @@ pub struct Checkpointer {
     watch: OverwriteWatch,
     /// Shared with the store, which reports it: set where the file was overwritten in place.
     overwritten: Overwritten,
+    /// Shared with the store too: since when readers keep more of the WAL from being copied.
+    hold: WalHold,
 }
 
 /// Why the file is no longer the database that was opened, once it was overwritten in place.
@@ -87,13 +90,14 @@ struct WalFrames {
 }
 
 impl Checkpointer {
-    /// Opens its connection. Where the file is overwritten in place, `overwritten` is set.
+    /// Opens its connection. Where the file is overwritten in place, `overwritten` is set; `hold` is kept up to date.
     ///
     /// # Errors
     /// The database cannot be opened, or what ends the waiting for a lock.
     pub fn open(
         path: &Path,
         overwritten: Overwritten,
+        hold: WalHold,
         wait: &WaitPolicy<'_>,
     ) -> Result<Checkpointer> {
         let conn = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE, wait)?;
@@ -104,6 +108,7 @@ impl Checkpointer {
         Ok(Checkpointer {
             watch: watch.map_err(|e| unreadable(path, &e))?,
             overwritten,
+            hold,
             conn,
             path: path.to_path_buf(),
             identity: FileIdentity::of(path),
@@ -256,6 +261,8 @@ impl Checkpointer {
     /// # Errors
     /// The WAL cannot be written to the disk, or not be emptied.
     fn turn_beside_litestream(&mut self, stopping: &Arc<AtomicBool>) -> Result<Option<WalFrames>> {
+        // Its own read transaction keeps the WAL most of the time.
+        self.hold.note(None, Instant::now());
         let wal = side_file(&self.path, "-wal");
         litestream::sync_wal(&wal).map_err(|e| unreadable(&wal, &e))?;
         let frames = self.checkpoint("NOOP")?;
@@ -276,7 +283,9 @@ impl Checkpointer {
     /// A checkpoint fails.
     fn turn_alone(&mut self, stopping: &Arc<AtomicBool>) -> Result<Option<WalFrames>> {
         let Some((frames, is_resettable)) = self.checkpoint_passively()? else { return Ok(None) };
-        self.reset.observe(frames.copied, frames.total, Instant::now());
+        let now = Instant::now();
+        self.reset.observe(frames.copied, frames.total, now);
+        self.hold.note(self.reset.held_since(), now);
         if self.must_reset(&frames, is_resettable) {
             let is_truncated = self.wal_file_bytes() >= TRUNCATE_BYTES;
             self.reset_wal(if is_truncated { "TRUNCATE" } else { "RESTART" }, stopping)?;

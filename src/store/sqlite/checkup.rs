@@ -10,7 +10,8 @@ use std::time::Duration;
 use super::checkup_files::FileState;
 use super::file::folder_of;
 use super::running::other_services;
-use super::wal_length::long_wal;
+use super::wal_hold::announced_hold;
+use super::wal_length::kept_wal;
 use super::{DatabaseFile, Sqlite, draft, file, storage};
 use crate::error::{Error, Kind, Result};
 use crate::store::finding::{Finding, Group};
@@ -32,7 +33,7 @@ pub fn examine(database: &DatabaseFile, wait: &WaitPolicy<'_>) -> Examination {
     let mut findings = files.findings(database.access);
     let place = storage::storage_status(&path, None);
     // Before the own connection reads.
-    let long_wal = long_wal(&path);
+    let kept_wal = kept_wal(&path, announced_hold(&path));
     let mut snapshot = None;
     match read_contents(database, &path, wait) {
         Ok(Some(contents)) => {
@@ -50,7 +51,7 @@ pub fn examine(database: &DatabaseFile, wait: &WaitPolicy<'_>) -> Examination {
     }
     findings.extend(services(&other_services(&path)));
     let owner = files.owner(database.access);
-    Examination { findings, snapshot, storage: place, long_wal, owner }
+    Examination { findings, snapshot, storage: place, kept_wal, owner }
 }
 
 /// That more than one service has the database open.

@@ -79,6 +79,7 @@ mod transaction;
 mod violations;
 mod wal_evidence;
 mod wal_file;
+mod wal_hold;
 mod wal_index;
 mod wal_length;
 mod wal_match;

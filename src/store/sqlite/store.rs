@@ -20,12 +20,13 @@ use super::recognition::refuse_foreign;
 use super::running::other_services;
 use super::storage::storage_status;
 use super::transaction::SqliteTx;
-use super::wal_length::long_wal;
+use super::wal_hold::{WalHold, announced_hold};
+use super::wal_length::kept_wal;
 use super::{counters, rebuild};
 use crate::error::{Error, Kind, Result};
 use crate::store::{
-    Change, Damage, DamageScope, DatabaseIdentity, Forecast, Inspect, Obstacle, OpenDatabase,
-    Settled, Snapshot, StorageStatus, Store, Upkeep, UpkeepOpener, WaitPolicy,
+    Change, Damage, DamageScope, DatabaseIdentity, Forecast, Inspect, KeptWal, Obstacle,
+    OpenDatabase, Settled, Snapshot, StorageStatus, Store, Upkeep, UpkeepOpener, WaitPolicy,
 };
 use cts_schema::catalog::{Catalog, CounterFault, Index, Object, Table};
 use cts_schema::constraint_exception::ConstraintException;
@@ -52,6 +53,8 @@ pub struct Sqlite {
     pub(super) link: Option<PathBuf>,
     /// Set by the upkeep once the file was overwritten in place.
     pub(super) overwritten: Overwritten,
+    /// Kept up to date by the upkeep.
+    pub(super) wal_hold: WalHold,
     /// Of a database that was opened for writing.
     pub(super) open_here: Option<OpenHere>,
 }
@@ -69,6 +72,7 @@ impl Sqlite {
             at_rest: None,
             link: None,
             overwritten: Overwritten::default(),
+            wal_hold: WalHold::default(),
             open_here: None,
         }
     }
@@ -192,8 +196,9 @@ impl OpenDatabase for Sqlite {
         status
     }
 
-    fn long_wal(&self) -> Option<Error> {
-        long_wal(&self.path)
+    fn kept_wal(&self) -> Option<KeptWal> {
+        let held = if self.settled { self.wal_hold.time() } else { announced_hold(&self.path) };
+        kept_wal(&self.path, held)
     }
 
     fn other_services(&self) -> Vec<u32> {
@@ -255,8 +260,9 @@ impl Store for Sqlite {
         }
         self.settled = true;
         let (path, overwritten) = (self.path.clone(), Overwritten::clone(&self.overwritten));
+        let hold = self.wal_hold.clone();
         let upkeep: UpkeepOpener = Box::new(move |wait| {
-            Checkpointer::open(&path, overwritten, wait)
+            Checkpointer::open(&path, overwritten, hold, wait)
                 .map(|upkeep| Box::new(upkeep) as Box<dyn Upkeep>)
         });
         Ok(Settled { messages, upkeep: Some(upkeep) })

@@ -1,4 +1,5 @@
-//! Whether the WAL is longer than upkeep lets it become, and which programs keep it from being reset.
+//! Whether the WAL is longer than upkeep lets it become, or readers have kept it for longer than ordinary reads last, and
+//! which programs keep it from being reset.
 //!
 //! The `-shm` file is never opened here to read its marks: when a process closes a file, the POSIX locks
 //! that any connection of the process holds on it are gone (sqlite.org/howtocorrupt.html, 2.2). The locks
@@ -17,6 +18,7 @@ use super::litestream;
 use super::lock::{WAL_WRITE_LOCK, locks_on};
 use super::running_copy;
 use crate::error::{Error, Kind};
+use crate::store::KeptWal;
 use crate::system::clock::UtcTime;
 use crate::system::process;
 use crate::system::size::Bytes;
@@ -41,31 +43,76 @@ const NO_READER_SEEN: &str = "have cts serve run, which resets it; if it runs, l
 /// What to do where Litestream alone keeps the WAL, which it resets itself.
 const LITESTREAM_IS_BEHIND: &str = "let it run: it resets the WAL once it has copied it, at the latest at 500 MB (truncate-page-n); its log tells what it waits for (`journalctl -u litestream`)";
 
-/// Why the WAL of a database is long: who reads or writes. `None` if it is not long.
-pub fn long_wal(path: &Path) -> Option<Error> {
+/// Why the WAL of a database is long, or has not become shorter for longer than ordinary reads last: who reads or writes.
+/// `held` is for how long no more of it could be copied, if that is longer than [`HOLD_MAX`](super::wal_hold::HOLD_MAX).
+/// `None` if neither is so.
+pub fn kept_wal(path: &Path, held: Option<Duration>) -> Option<KeptWal> {
     let size_bytes = fs::metadata(side_file(path, "-wal")).ok()?.len();
-    if size_bytes < LONG_WAL_BYTES {
+    if size_bytes < LONG_WAL_BYTES && held.is_none() {
         return None;
     }
+    let size = format!("the WAL is {} long", Bytes(size_bytes));
+    let time = held.map(|held| format!(", for {} by now", rough(held))).unwrap_or_default();
     // A copy that goes on ends, or gives up.
     if size_bytes < running_copy::wal_bytes_max(path) && running_copy::is_running(path) {
-        return None;
+        let what = format!("{size}, because a copy of the database is being made{time}");
+        return Some(kept(path, what, "let it end", true));
     }
     let first = LockSample::take(path);
     thread::sleep(SAMPLE_DISTANCE);
     let locks = first.lasting(LockSample::take(path));
-    let size = format!("the WAL is {} long", Bytes(size_bytes));
-    let (what, remedy) = if let Some(readers) = LockingProcess::list(&locks.readers) {
-        let what = format!("{size}, because reads keep it from being reset: {readers}");
-        (what, end_reads(&locks.readers))
-    } else if let Some(writers) = LockingProcess::list(&locks.writers) {
-        let what = format!("{size}, because of a long write transaction: {writers}");
-        (what, "let it finish, and commit more often".into())
-    } else {
-        let what = format!("{size}, and no program that reads from it can be seen from here");
-        (what, NO_READER_SEEN.into())
-    };
-    Some(Error::new(Kind::Blocked, what).at(path.display()).remedy(remedy))
+    let readers = LockingProcess::list(&locks.readers);
+    let is_short = size_bytes < LONG_WAL_BYTES;
+    Some(match (readers, LockingProcess::list(&locks.writers)) {
+        // It checkpoints by itself, and is named once the WAL is long.
+        (Some(_), _) if is_short && are_all(&locks.readers, "litestream") => return None,
+        (Some(readers), _) => {
+            let is_by_cts = is_short && are_all(&locks.readers, "cts");
+            let what = format!("{size}, because reads keep it from being reset{time}: {readers}");
+            kept(path, what, &end_reads(&locks.readers), is_by_cts)
+        }
+        (None, _) if is_short && locks.is_own_reader => {
+            let what = format!("{size}, because this cts reads from it{time}");
+            kept(path, what, "let it end", true)
+        }
+        (None, Some(writers)) => {
+            let what = format!("{size}, because of a long write transaction: {writers}");
+            kept(path, what, "let it finish, and commit more often", false)
+        }
+        (None, None) => {
+            let what =
+                format!("{size}{time}, and no program that reads from it can be seen from here");
+            kept(path, what, NO_READER_SEEN, false)
+        }
+    })
+}
+
+fn kept(path: &Path, what: String, remedy: &str, is_by_cts: bool) -> KeptWal {
+    let error = Error::new(Kind::Blocked, what).at(path.display()).remedy(remedy);
+    KeptWal { error, is_by_cts }
+}
+
+/// Whether all these readers are processes of a program.
+fn are_all(readers: &BTreeSet<HeldLock>, program: &str) -> bool {
+    let is_program = |pid: Option<u32>| pid.and_then(process::program).as_deref() == Some(program);
+    !readers.is_empty() && readers.iter().all(|(pid, _)| is_program(*pid))
+}
+
+/// A time as a lower limit, in steps so wide that the sentence of a fault that goes on stays the same for long.
+fn rough(time: Duration) -> String {
+    let minutes = time.as_secs() / 60;
+    match minutes {
+        0..2 => "more than a minute".into(),
+        2..60 => {
+            let steps = [2, 5, 10, 20, 30, 45].into_iter();
+            format!(
+                "more than {} minutes",
+                steps.filter(|step| *step <= minutes).max().unwrap_or(2)
+            )
+        }
+        60..120 => "more than an hour".into(),
+        _ => format!("more than {} hours", minutes / 60),
+    }
 }
 
 /// What to do about readers: their commands tell a forgotten shell from a trading program.
@@ -92,6 +139,8 @@ type HeldLock = (Option<u32>, u64);
 struct LockSample {
     readers: BTreeSet<HeldLock>,
     writers: BTreeSet<HeldLock>,
+    /// Whether this process holds a reader's lock.
+    is_own_reader: bool,
 }
 
 impl LockSample {
@@ -118,7 +167,10 @@ impl LockSample {
                 })
                 .collect()
         };
-        LockSample { readers: held(WAL_READ_LOCKS, false), writers: held(WAL_WRITE_LOCK, true) }
+        let readers = locks_on(locks, file, &WAL_READ_LOCKS);
+        let is_own_reader = readers.iter().any(|line| !line.is_write && line.pid == Some(own_pid));
+        let (readers, writers) = (held(WAL_READ_LOCKS, false), held(WAL_WRITE_LOCK, true));
+        LockSample { readers, writers, is_own_reader }
     }
 
     /// The locks that a later sample has too. If no reader is in both, short reads follow one another, and
@@ -127,7 +179,8 @@ impl LockSample {
     fn lasting(self, later: LockSample) -> LockSample {
         let both: BTreeSet<HeldLock> = &self.readers & &later.readers;
         let readers = if both.is_empty() { &self.readers | &later.readers } else { both };
-        LockSample { readers, writers: &self.writers & &later.writers }
+        let is_own_reader = self.is_own_reader && later.is_own_reader;
+        LockSample { readers, writers: &self.writers & &later.writers, is_own_reader }
     }
 }
 
@@ -199,10 +252,35 @@ mod tests {
     }
 
     #[test]
+    fn a_reader_of_this_process_is_known() {
+        assert!(sample(41).is_own_reader && !sample(43).is_own_reader);
+    }
+
+    #[test]
+    fn the_time_of_a_fault_that_goes_on_changes_rarely() {
+        let shown = [60, 119, 120, 301, 3599, 3600, 7200, 90_000]
+            .map(|seconds| rough(Duration::from_secs(seconds)));
+        assert_eq!(
+            shown,
+            [
+                "more than a minute",
+                "more than a minute",
+                "more than 2 minutes",
+                "more than 5 minutes",
+                "more than 45 minutes",
+                "more than an hour",
+                "more than 2 hours",
+                "more than 25 hours"
+            ]
+        );
+    }
+
+    #[test]
     fn a_long_read_is_told_from_short_ones() {
         let held = |locks: &[HeldLock]| LockSample {
             readers: locks.iter().copied().collect(),
             writers: locks.iter().copied().collect(),
+            is_own_reader: false,
         };
         let (short, long) = ((Some(7), 124), (Some(8), 125));
         let lasting = held(&[short, long]).lasting(held(&[long]));

@@ -67,6 +67,11 @@ impl ResetPolicy {
         }
     }
 
+    /// Since when no checkpoint could copy more than the one before it, though there was more.
+    pub fn held_since(&self) -> Option<Instant> {
+        self.held_at.map(|(_, since)| since)
+    }
+
     /// Whether writers may be blocked now. Not if a reader has kept the same frames for longer than writers
     /// are ever blocked: it would most likely go on reading.
     pub fn is_due(&self, now: Instant) -> bool {

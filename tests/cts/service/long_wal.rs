@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
@@ -114,6 +114,41 @@ fn a_read_that_does_not_end_is_named_where_it_makes_the_wal_long() {
     drop(reader);
     service.until("✓ the WAL is short again").until_status("healthy");
     assert!(wal_bytes(&machine) < 64 << 20);
+    machine.cts("--check").success();
+    assert_eq!(service.stop().0, Some(0));
+}
+
+/// A minute passes.
+#[test]
+#[ignore = "sweep"]
+fn a_read_that_keeps_the_wal_for_a_minute_is_named_however_short_the_wal_is() {
+    let machine = Machine::new();
+    let service = machine.serve().start();
+    service.until_ready().until_status("healthy");
+    let reader = begin_read(&machine);
+    let program = machine.open();
+    write(&program, 100);
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(55) {
+        assert_eq!(service.get("/api/health/database").json()["status"], "healthy");
+        machine.cts("--check").success();
+        thread::sleep(Duration::from_secs(5));
+    }
+    let named = format!("(pid {}, running since 20", std::process::id());
+    let kept = " long, because reads keep it from being reset, for more than a minute by now: ";
+    let parts = [kept, &named, "end their read transactions"];
+    let answer = service.until_status("degraded");
+    for part in parts {
+        assert!(answer.body.contains(part), "{part:?} is missing in {}", answer.body);
+        service.until(part);
+    }
+    machine.cts("--check").status(1).says(&parts);
+    machine.cts("status").run().says(&parts);
+    machine.cts(&format!("--check --url http://{}", service.address())).status(1).says(&parts);
+    machine.cts("doctor").run().says(&parts);
+    assert!(service.get("/api/admin/overview").body.contains(&named));
+    drop(reader);
+    service.until("✓ the WAL is short again").until_status("healthy");
     machine.cts("--check").success();
     assert_eq!(service.stop().0, Some(0));
 }
