@@ -22,10 +22,10 @@ const THREAD_PREFIX: &str = "wal-";
 
 /// The hold that the upkeep sees; every part of the service has a clone.
 #[derive(Clone, Default)]
-pub struct WalHold(Arc<Mutex<State>>);
+pub struct WalHold(Arc<Mutex<HoldState>>);
 
 #[derive(Default)]
-struct State {
+struct HoldState {
     since: Option<Instant>,
     announcement: Option<Announcement>,
 }
@@ -38,7 +38,7 @@ impl WalHold {
     pub fn note(&self, since: Option<Instant>, now: Instant) {
         let mut state = self.state();
         if state.since != since {
-            *state = State { since, announcement: None };
+            *state = HoldState { since, announcement: None };
         }
         let is_due = since.is_some_and(|since| now.duration_since(since) >= HOLD_MAX);
         if is_due && state.announcement.is_none() {
@@ -51,7 +51,7 @@ impl WalHold {
         self.state().since.map(|since| since.elapsed()).filter(|time| *time >= HOLD_MAX)
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, HoldState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
