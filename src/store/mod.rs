@@ -57,10 +57,10 @@ pub use rights::MissingTableRights;
 #[allow(unused_imports)]
 pub use statistics::{
     CLOSED_STATUSES, ChangedDays, ChangesSince, ClosedPosition, CountedRow, DayRange, DeletedRows,
-    Omission, OpenStatistics, POSITION_COLUMNS, PositionRow, ReadStatistics, SourceLeft,
-    StatisticsChange, StatisticsKey, StatisticsRow, StatisticsStore, StatisticsTable,
-    StatisticsValues, StatisticsWritten, StoredStatistics, closed_statuses, days_of, read_position,
-    start_of,
+    EXCHANGE_POSITION_COLUMNS, ExchangePositionRow, OPEN_EXCHANGE_STATUS, Omission, OpenStatistics,
+    POSITION_COLUMNS, PositionRow, ReadStatistics, SourceLeft, StatisticsChange, StatisticsKey,
+    StatisticsRow, StatisticsStore, StatisticsTable, StatisticsValues, StatisticsWritten,
+    StoredStatistics, closed_statuses, days_of, read_position, start_of,
 };
 pub use wait::{WaitPolicy, WaitReason, interrupted};
 

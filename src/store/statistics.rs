@@ -1,6 +1,7 @@
 //! The statistics of closed positions, as far as they depend on the store: reading the positions of a day and the rows of
 //! the statistics tables, and writing what differs. What is calculated, and when, is decided above.
 
+mod exchange;
 mod position;
 mod row;
 
@@ -10,6 +11,7 @@ use std::time::Duration;
 use super::{Day, Moment, RowHash, TableDigest, WaitPolicy};
 use crate::error::{Error, Kind, Result};
 
+pub use exchange::{EXCHANGE_POSITION_COLUMNS, ExchangePositionRow, OPEN_EXCHANGE_STATUS};
 pub use position::{
     CLOSED_STATUSES, ClosedPosition, Omission, POSITION_COLUMNS, PositionRow, closed_statuses,
     day_text, days_of, read_position, start_of,
@@ -193,6 +195,16 @@ pub trait ReadStatistics {
         &mut self,
         range: DayRange,
         on_row: &mut dyn FnMut(PositionRow<'_>) -> Result<()>,
+    ) -> Result<()>;
+
+    /// The same for the closed positions at the exchange.
+    ///
+    /// # Errors
+    /// As [`ReadStatistics::read_positions`].
+    fn read_exchange_positions(
+        &mut self,
+        range: DayRange,
+        on_row: &mut dyn FnMut(ExchangePositionRow<'_>) -> Result<()>,
     ) -> Result<()>;
 
     /// Calls `on_row` with each row of the statistics tables of these days, those that cts has not written among them.

@@ -16,7 +16,8 @@ use crate::store::sql::escaped_literal;
 use crate::store::statistics::day_text;
 use crate::store::time_text::parse_day;
 use crate::store::{
-    ChangedDays, ChangesSince, Database, Day, DayRange, Moment, OpenStatistics, POSITION_COLUMNS,
+    ChangedDays, ChangesSince, Database, Day, DayRange, EXCHANGE_POSITION_COLUMNS,
+    ExchangePositionRow, Moment, OPEN_EXCHANGE_STATUS, OpenStatistics, POSITION_COLUMNS,
     PositionRow, ReadStatistics, StatisticsStore, StatisticsTable, StoredStatistics, WaitPolicy,
     closed_statuses, read_position, start_of,
 };
@@ -28,7 +29,8 @@ const LIMITS: TimeLimits =
     TimeLimits { statement: Duration::from_secs(60), lock: Duration::from_millis(300) };
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 /// The tables that are read and written.
-const TABLES: [&str; 7] = [
+const TABLES: [&str; 8] = [
+    "exchange_positions",
     "pseudo_positions",
     "real_pseudo_positions",
     "statistics_indication",
@@ -149,6 +151,30 @@ impl ReadStatistics for ServerStatistics {
         })
     }
 
+    fn read_exchange_positions(
+        &mut self,
+        range: DayRange,
+        on_row: &mut dyn FnMut(ExchangePositionRow<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let rest = format!(
+            " WHERE t.closed_at IS NOT NULL AND coalesce(t.status, '') <> '{OPEN_EXCHANGE_STATUS}'{} ORDER BY t.closed_at",
+            closed_condition(range)
+        );
+        let columns = &EXCHANGE_POSITION_COLUMNS;
+        let mut horizon = None;
+        self.reading(|session| {
+            read_selected(session, "exchange_positions", columns, &rest, &mut |fields| {
+                ExchangePositionRow::read(fields, horizon, |mut found| {
+                    if let Ok(position) = &found.row.position {
+                        horizon = Some(position.day);
+                        found.row.horizon = horizon;
+                    }
+                    on_row(found)
+                })
+            })
+        })
+    }
+
     fn read_statistics(
         &mut self,
         range: DayRange,
@@ -206,7 +232,13 @@ impl ReadStatistics for ServerStatistics {
 
 /// The condition of the closed positions of some days, of the table `t`.
 fn positions_condition(range: DayRange) -> String {
-    let mut condition = format!("t.closed_at IS NOT NULL AND t.status IN ({})", closed_statuses());
+    let statuses = closed_statuses();
+    format!("t.closed_at IS NOT NULL AND t.status IN ({statuses}){}", closed_condition(range))
+}
+
+/// The condition of positions that were closed in some days, to stand behind another one.
+fn closed_condition(range: DayRange) -> String {
+    let mut condition = String::new();
     if let Some(from) = range.from {
         condition += &format!(" AND t.closed_at >= {}", moment_literal(start_of(from)));
     }

@@ -20,9 +20,10 @@ use crate::error::{Error, Kind, Result};
 use crate::store::sql::literal;
 use crate::store::time_text::{TimeText, parse_day, parse_moment};
 use crate::store::{
-    ChangedDays, ChangesSince, Database, Day, DayRange, Field, Moment, OpenStatistics,
-    POSITION_COLUMNS, PositionRow, ReadStatistics, StatisticsStore, StatisticsTable,
-    StoredStatistics, ValueType, WaitPolicy, closed_statuses, days_of, read_position,
+    ChangedDays, ChangesSince, Database, Day, DayRange, EXCHANGE_POSITION_COLUMNS,
+    ExchangePositionRow, Field, Moment, OPEN_EXCHANGE_STATUS, OpenStatistics, POSITION_COLUMNS,
+    PositionRow, ReadStatistics, StatisticsStore, StatisticsTable, StoredStatistics, ValueType,
+    WaitPolicy, closed_statuses, days_of, read_position,
 };
 
 /// Rows that are read for each reason to find changed days.
@@ -65,6 +66,9 @@ impl OpenStatistics for DatabaseFile {
     }
 }
 
+/// What is called with the fields of a closed position, and with the day before which none comes after it.
+type OnClosed<'c> = dyn FnMut(&[Field<'_>], Option<Day>) -> Result<()> + 'c;
+
 /// The statistics of an open file.
 struct FileStatistics {
     store: Sqlite,
@@ -93,6 +97,32 @@ impl FileStatistics {
             on_row(&fields, row)?;
         }
         self.prove_at_rest()
+    }
+
+    /// Reads these columns of closed positions, about in the order of closing.
+    fn read_closed(
+        &self,
+        table: &str,
+        columns: &[(&str, ValueType)],
+        condition: &str,
+        on_row: &mut OnClosed<'_>,
+    ) -> Result<()> {
+        let (names, types): (Vec<_>, Vec<_>) = columns.iter().copied().unzip();
+        let sql = format!(
+            "SELECT {} FROM {table} WHERE {condition} ORDER BY closed_at",
+            names.join(", ")
+        );
+        let closed_at = names.iter().position(|name| *name == "closed_at").unwrap_or_default();
+        let mut horizon = None;
+        self.read_rows(&sql, &types, &mut |fields, row| {
+            if let Ok(ValueRef::Text(text)) = row.get_ref(closed_at)
+                && let Some(Ok(Day(day))) = text.get(..DAY_BYTES).map(parse_day)
+            {
+                // Behind the last text of a day there may be one of the next day whose offset makes it this one's.
+                horizon = Some(Day(day - 1));
+            }
+            on_row(fields, horizon)
+        })
     }
 
     /// Refuses what was read without locks, where another program has opened the file meanwhile.
@@ -167,26 +197,36 @@ impl ReadStatistics for FileStatistics {
         range: DayRange,
         on_row: &mut dyn FnMut(PositionRow<'_>) -> Result<()>,
     ) -> Result<()> {
-        let (names, types): (Vec<_>, Vec<_>) = POSITION_COLUMNS.into_iter().unzip();
-        let sql = format!(
-            "SELECT {} FROM pseudo_positions WHERE {} ORDER BY closed_at",
-            names.join(", "),
-            positions_condition(range)
+        let condition = positions_condition(range);
+        self.read_closed(
+            "pseudo_positions",
+            &POSITION_COLUMNS,
+            &condition,
+            &mut |fields, horizon| {
+                let position = read_position(fields);
+                match &position {
+                    Ok(position) if !range.contains(position.day) => Ok(()),
+                    _ => on_row(PositionRow { position, horizon }),
+                }
+            },
+        )
+    }
+
+    fn read_exchange_positions(
+        &mut self,
+        range: DayRange,
+        on_row: &mut dyn FnMut(ExchangePositionRow<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let condition = format!(
+            "closed_at IS NOT NULL AND coalesce(status, '') <> '{OPEN_EXCHANGE_STATUS}'{}",
+            closed_condition(range)
         );
-        let closed_at = names.iter().position(|name| *name == "closed_at").unwrap_or_default();
-        let mut horizon = None;
-        self.read_rows(&sql, &types, &mut |fields, row| {
-            if let Ok(ValueRef::Text(text)) = row.get_ref(closed_at)
-                && let Some(Ok(Day(day))) = text.get(..DAY_BYTES).map(parse_day)
-            {
-                // Behind the last text of a day there may be one of the next day whose offset makes it this one's.
-                horizon = Some(Day(day - 1));
-            }
-            let position = read_position(fields);
-            match &position {
+        let columns = &EXCHANGE_POSITION_COLUMNS;
+        self.read_closed("exchange_positions", columns, &condition, &mut |fields, horizon| {
+            ExchangePositionRow::read(fields, horizon, |found| match &found.row.position {
                 Ok(position) if !range.contains(position.day) => Ok(()),
-                _ => on_row(PositionRow { position, horizon }),
-            }
+                _ => on_row(found),
+            })
         })
     }
 
@@ -238,7 +278,13 @@ impl ReadStatistics for FileStatistics {
 
 /// The condition of the closed positions of some days.
 fn positions_condition(range: DayRange) -> String {
-    let mut condition = format!("closed_at IS NOT NULL AND status IN ({})", closed_statuses());
+    let statuses = closed_statuses();
+    format!("closed_at IS NOT NULL AND status IN ({statuses}){}", closed_condition(range))
+}
+
+/// The condition of positions that were closed in some days, to stand behind another one.
+fn closed_condition(range: DayRange) -> String {
+    let mut condition = String::new();
     let mut of_these_days = Vec::new();
     if let Some(Day(from)) = range.from {
         condition += &bound("closed_at >=", Day(from - 1));
