@@ -95,6 +95,7 @@ fn run(Invocation { command, flags }: &Invocation) -> Result<u8> {
             commands::restore::run(config, log, backup, to.as_deref(), *dry_run)
         }),
         Command::Copy(options) => commands::copy::run(flags, &environment, options),
+        Command::Stats(options) => configured(&|config, _| commands::stats::run(config, options)),
         Command::Doctor { json } => match Config::load(flags, &environment) {
             Err(error) => doctor::misconfigured(&error, flags.verbosity, *json),
             Ok(config) => with(config, &|config, _| {

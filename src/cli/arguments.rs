@@ -10,11 +10,16 @@ use crate::backup::BackupChoice;
 use crate::cli::definition::definition;
 use crate::cli::secrets::refuse_database_url;
 use crate::commands::copy::CopyOptions;
+use crate::commands::stats::{StatsOptions, TradeSource};
 use crate::config::Flags;
 use crate::error::Error;
+use crate::statistics::report::Grouping;
 use crate::store::Backend;
 use crate::system::log::Verbosity;
 use crate::system::visible::{is_unsafe, visible};
+
+/// Days that `cts stats` counts.
+const DEFAULT_STATS_DAYS: i32 = 30;
 
 /// What to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,6 +91,8 @@ pub enum Command {
     },
     /// `cts copy`: copy all rows from one store to the other.
     Copy(CopyOptions),
+    /// `cts stats`: print the measures of closed trades.
+    Stats(StatsOptions),
     /// `cts doctor`: examine everything that cts needs.
     Doctor {
         /// Print JSON.
@@ -240,9 +247,32 @@ fn command(matches: &ArgMatches) -> Result<Command, clap::Error> {
             skip_bad: own.get_one("skip-bad").cloned(),
             json: own.get_flag("json"),
         }),
+        "stats" => Command::Stats(stats(own)?),
         "doctor" => Command::Doctor { json: own.get_flag("json") },
         _ => Command::Serve,
     })
+}
+
+fn stats(own: &ArgMatches) -> Result<StatsOptions, clap::Error> {
+    let word = |name| own.get_one::<String>(name).map(String::as_str);
+    let by = match word("by") {
+        Some("symbol") => Grouping::Symbol,
+        Some("type") => Grouping::Type,
+        Some("connection") => Grouping::Connection,
+        _ => Grouping::Day,
+    };
+    let source = match word("source") {
+        Some("real") => TradeSource::Real,
+        Some("exchange") => TradeSource::Exchange,
+        _ => TradeSource::Pseudo,
+    };
+    if (by, source) == (Grouping::Type, TradeSource::Exchange) {
+        let text =
+            "--by type cannot be used with --source exchange: exchange_positions has no type";
+        return Err(definition().error(ErrorKind::ArgumentConflict, text));
+    }
+    let days = own.get_one("days").copied().unwrap_or(DEFAULT_STATS_DAYS);
+    Ok(StatsOptions { json: own.get_flag("json"), days, by, source })
 }
 
 fn flags(matches: &ArgMatches) -> Flags {

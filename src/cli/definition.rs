@@ -44,6 +44,12 @@ the beginning is copied. The target must have no rows. All is written in one tra
 and only then committed: rows and a digest of each table are printed. Exit code 65: a value cannot be copied, or
 the target has rows.";
 
+const STATS_HELP: &str = "\
+A trade is a position that was closed; it counts on the UTC day on which it was closed. A win is a profit above 0, the
+win rate the wins among all trades, the profit factor (factor) the sum of wins divided by that of losses, the
+expectancy the mean profit, the drawdown the largest fall of the running sum of profits from its highest point. Times
+held are means. Days of which retention has deleted rows come from the statistics tables. Changes nothing.";
+
 /// All flags and commands.
 pub fn definition() -> clap::Command {
     clap::Command::new("cts")
@@ -92,7 +98,7 @@ fn check_flags() -> [Arg; 4] {
     ]
 }
 
-fn commands() -> [clap::Command; 12] {
+fn commands() -> [clap::Command; 13] {
     let command = |name: &'static str, about| clap::Command::new(name).about(about);
     let dry_run = switch("dry-run", "Print what would be done and change nothing");
     [
@@ -160,10 +166,36 @@ fn commands() -> [clap::Command; 12] {
                 .value_parser(value_parser!(PathBuf)),
             )
             .arg(json()),
+        command(
+            "stats",
+            "Print trades, profit, drawdown and more of the positions that were closed",
+        )
+        .after_help(STATS_HELP)
+        .args(stats_flags())
+        .arg(json()),
         command("doctor", "Examine everything that cts needs and print remedies; changes nothing")
             .after_help(DOCTOR_HELP)
             .args(listen_flags())
             .arg(json()),
+    ]
+}
+
+fn stats_flags() -> [Arg; 3] {
+    let choice =
+        |arg: Arg, names: [&'static str; 3]| arg.value_parser(names).hide_possible_values(true);
+    let source = "Positions that are counted: pseudo (the default), real or exchange";
+    [
+        value("days", "N", "Count today and the days before it, N in all; default 30")
+            .value_parser(value_parser!(i32).range(1..=36_500)),
+        choice(
+            value(
+                "by",
+                "GROUP",
+                "Group by symbol, type (of indication) or connection; default: by day",
+            ),
+            ["symbol", "type", "connection"],
+        ),
+        choice(value("source", "SOURCE", source), ["pseudo", "real", "exchange"]),
     ]
 }
 

@@ -10,6 +10,7 @@ pub mod migrate;
 pub mod ready;
 pub mod repair;
 pub mod restore;
+pub mod stats;
 pub mod status;
 pub mod verify;
 pub mod verify_backup;

@@ -14,6 +14,7 @@ pub mod environment_file;
 pub mod errno;
 pub mod file_handle;
 pub mod invocation;
+pub mod locale;
 pub mod log;
 mod log_queue;
 mod log_writer;

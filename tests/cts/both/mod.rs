@@ -112,6 +112,7 @@ mod ledger;
 mod overview;
 mod plan;
 mod runs;
+mod stats;
 
 const FILES: [&str; 4] = [
     "unified_complete_setup.sql",

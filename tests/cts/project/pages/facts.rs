@@ -193,6 +193,31 @@ fn without_numbers(line: &str) -> String {
     shown
 }
 
+/// A machine on which positions were closed in the last days.
+fn traded() -> Machine {
+    let machine = Machine::migrated();
+    let mut sql =
+        "INSERT INTO exchange_connections (id, name, exchange) VALUES ('main', 'Main', 'x');"
+            .to_string();
+    for (symbol, profits) in [
+        ("BTCUSDT", &[12.5, -4.25, 0.0, 21.75, -6.5, 18.0, -3.25, 9.5][..]),
+        ("ETHUSDT", &[-7.5, 5.25, 8.0, -2.75, 11.25, 3.5]),
+        ("SOLUSDT", &[6.25, -9.5, 4.0, -8.75, -2.5]),
+    ] {
+        for (at, profit) in profits.iter().enumerate() {
+            let (ago, hour) = (3 - at / 3, 7 + 5 * (at % 3));
+            sql += &format!(
+                "INSERT INTO pseudo_positions (connection_id, symbol, status, opened_at, closed_at, profit_loss) \
+                 SELECT 'main', '{symbol}', 'closed', day || ' {:02}:15:00', day || ' {hour:02}:30:00', {profit} \
+                 FROM (SELECT date('now', '-{ago} days') AS day);",
+                hour - 1
+            );
+        }
+    }
+    machine.sql(&sql);
+    machine
+}
+
 #[test]
 fn shown_output_is_that_of_the_program() {
     let machine = Machine::migrated();
@@ -210,7 +235,9 @@ fn shown_output_is_that_of_the_program() {
         "DROP TABLE site_logs; DROP TABLE exchange_positions; DROP TABLE statistics_daily; \
          DROP INDEX idx_pseudo_positions_live; ALTER TABLE users DROP COLUMN role",
     );
+    let traded = traded();
     let printed = [
+        (&traded, "stats --days 7 --by symbol"),
         (&machine, "status"),
         (&machine, "--check"),
         (&machine, "doctor --port 0"),
@@ -218,7 +245,9 @@ fn shown_output_is_that_of_the_program() {
         (&machine, "--check --ready"),
     ]
     // Nothing listens on this port.
-    .map(|(machine, words)| machine.cts(words).env("PORT", "1").run().out());
+    .map(|(machine, words)| {
+        machine.cts(words).env("PORT", "1").env("LC_ALL", "C.UTF-8").run().out()
+    });
     let printed =
         printed.concat().replace(folder, "/data").replace(&format!("owner {user}"), "owner cts");
     let printed: Vec<String> = printed.lines().map(without_numbers).collect();
