@@ -8,11 +8,11 @@ use roff::{Inline, Roff, bold, italic, roman};
 use crate::config::{
     DEFAULT_BACKUP_EVERY, DEFAULT_BACKUP_KEEP, DEFAULT_CONNECTIONS, DEFAULT_DB, DEFAULT_HOST,
     DEFAULT_LOCK_TIMEOUT, DEFAULT_POOL_CONNECT, DEFAULT_POOL_IDLE, DEFAULT_POOL_MAX, DEFAULT_PORT,
-    DEFAULT_WAIT,
+    DEFAULT_RETENTION, DEFAULT_WAIT,
 };
 
 /// When these sections were last changed; the footer of the page.
-pub const DATE: &str = "2026-11-28";
+pub const DATE: &str = "2026-11-29";
 
 /// An entry of a list: its term and what it means.
 struct Entry {
@@ -193,6 +193,10 @@ fn environment() -> Vec<Entry> {
         entry(
             "CTS_BACKUP_COMPRESS",
             "1: compress the backups of the folder with zstd; pg_dump compresses by itself. Default: 0.",
+        ),
+        entry(
+            "CTS_RETENTION",
+            default(&DEFAULT_RETENTION, "0: the service deletes no old rows by itself."),
         ),
         entry(
             "CTS_PG_DUMP",

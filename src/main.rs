@@ -14,6 +14,7 @@ mod health;
 mod http;
 mod migrate;
 mod page;
+mod retention;
 mod service;
 #[allow(dead_code)]
 mod statistics;
@@ -96,6 +97,9 @@ fn run(Invocation { command, flags }: &Invocation) -> Result<u8> {
         }),
         Command::Copy(options) => commands::copy::run(flags, &environment, options),
         Command::Stats(options) => configured(&|config, _| commands::stats::run(config, options)),
+        Command::Prune(options) => {
+            configured(&|config, log| commands::prune::run(config, log, *options))
+        }
         Command::Doctor { json } => match Config::load(flags, &environment) {
             Err(error) => doctor::misconfigured(&error, flags.verbosity, *json),
             Ok(config) => with(config, &|config, _| {

@@ -11,6 +11,7 @@ use crate::cli::definition::definition;
 use crate::cli::secrets::refuse_database_url;
 use crate::commands::copy::CopyOptions;
 use crate::commands::stats::{StatsOptions, TradeSource};
+use crate::commands::prune::PruneOptions;
 use crate::config::Flags;
 use crate::error::Error;
 use crate::statistics::report::Grouping;
@@ -93,6 +94,8 @@ pub enum Command {
     Copy(CopyOptions),
     /// `cts stats`: print the measures of closed trades.
     Stats(StatsOptions),
+    /// `cts prune`: delete old rows.
+    Prune(PruneOptions),
     /// `cts doctor`: examine everything that cts needs.
     Doctor {
         /// Print JSON.
@@ -248,6 +251,11 @@ fn command(matches: &ArgMatches) -> Result<Command, clap::Error> {
             json: own.get_flag("json"),
         }),
         "stats" => Command::Stats(stats(own)?),
+        "prune" => Command::Prune(PruneOptions {
+            dry_run: own.get_flag("dry-run"),
+            trust_clock: own.get_flag("trust-clock"),
+            json: own.get_flag("json"),
+        }),
         "doctor" => Command::Doctor { json: own.get_flag("json") },
         _ => Command::Serve,
     })

@@ -8,7 +8,7 @@ use clap::{Arg, ArgAction, value_parser};
 use crate::config::{
     DEFAULT_BACKUP_EVERY, DEFAULT_BACKUP_KEEP, DEFAULT_CONNECTIONS, DEFAULT_DB, DEFAULT_HOST,
     DEFAULT_LOCK_TIMEOUT, DEFAULT_POOL_CONNECT, DEFAULT_POOL_IDLE, DEFAULT_POOL_MAX, DEFAULT_PORT,
-    DEFAULT_WAIT,
+    DEFAULT_RETENTION, DEFAULT_WAIT,
 };
 use crate::system::version::{LONG_VERSION, VERSION};
 
@@ -49,6 +49,11 @@ A trade is a position that was closed; it counts on the UTC day on which it was 
 win rate the wins among all trades, the profit factor (factor) the sum of wins divided by that of losses, the
 expectancy the mean profit, the drawdown the largest fall of the running sum of profits from its highest point. Times
 held are means. Days of which retention has deleted rows come from the statistics tables. Changes nothing.";
+const PRUNE_HELP: &str = "\
+The settings are rows of system_settings with the category retention; a running cts does the same by itself a day
+after it has announced it (CTS_RETENTION=0: never). Rows are old by the time that cts has recorded in the database:
+a clock that is set ahead deletes nothing. --trust-clock says that a clock which is a day or more ahead is right.
+Exit code 78: a setting is nonsense, and nothing was deleted by it.";
 
 /// All flags and commands.
 pub fn definition() -> clap::Command {
@@ -98,7 +103,7 @@ fn check_flags() -> [Arg; 4] {
     ]
 }
 
-fn commands() -> [clap::Command; 13] {
+fn commands() -> [clap::Command; 14] {
     let command = |name: &'static str, about| clap::Command::new(name).about(about);
     let dry_run = switch("dry-run", "Print what would be done and change nothing");
     [
@@ -173,6 +178,11 @@ fn commands() -> [clap::Command; 13] {
         .after_help(STATS_HELP)
         .args(stats_flags())
         .arg(json()),
+        command("prune", "Delete what the settings of retention say is old, while programs write")
+            .after_help(PRUNE_HELP)
+            .arg(switch("dry-run", "Print what would be deleted and change nothing"))
+            .arg(switch("trust-clock", "Take this machine's clock for right, and record that"))
+            .arg(json()),
         command("doctor", "Examine everything that cts needs and print remedies; changes nothing")
             .after_help(DOCTOR_HELP)
             .args(listen_flags())
@@ -230,6 +240,7 @@ Environment (a flag takes precedence):
   CTS_BACKUP_EVERY       how often the service makes one, 0: never; default {DEFAULT_BACKUP_EVERY}
   CTS_BACKUP_KEEP        which are kept; default {DEFAULT_BACKUP_KEEP}
   CTS_BACKUP_COMPRESS    1: compress them; default 0
+  CTS_RETENTION          0: the service deletes no old rows by itself; default {DEFAULT_RETENTION}
   CTS_PG_DUMP            path of pg_dump, for backups of PostgreSQL; default: found on PATH
   CTS_LOCK_TIMEOUT       how long a command waits for the migration lock; default {DEFAULT_LOCK_TIMEOUT}
   CTS_WAIT               how long to wait for an unreachable PostgreSQL server; default {DEFAULT_WAIT}

@@ -7,6 +7,7 @@ pub mod check;
 pub mod copy;
 mod drift;
 pub mod migrate;
+pub mod prune;
 pub mod ready;
 pub mod repair;
 pub mod restore;

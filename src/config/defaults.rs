@@ -17,6 +17,9 @@ pub const DEFAULT_BACKUP_EVERY: &str = "24h";
 /// Which backups are kept.
 pub const DEFAULT_BACKUP_KEEP: &str = "daily=7,weekly=4,monthly=6";
 
+/// Whether the service deletes old rows by itself.
+pub const DEFAULT_RETENTION: &str = "1";
+
 /// How long to wait for a PostgreSQL server that cannot be reached.
 pub const DEFAULT_WAIT: &str = "60s";
 /// Maximum number of connections in the PostgreSQL pool.

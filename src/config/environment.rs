@@ -129,7 +129,16 @@ impl<'e> EnvironmentReader<'e> {
     ///
     /// [`Kind::Config`] if the value is neither on nor off.
     pub fn switch(&self, name: &'static str) -> Result<bool> {
-        let Sourced { value, source } = self.text_or(name, "off")?;
+        self.switch_or(name, "off")
+    }
+
+    /// A switch with this default.
+    ///
+    /// # Errors
+    ///
+    /// As [`EnvironmentReader::switch`].
+    pub fn switch_or(&self, name: &'static str, default: &str) -> Result<bool> {
+        let Sourced { value, source } = self.text_or(name, default)?;
         let is_on = match value.to_ascii_lowercase().as_str() {
             "0" | "off" | "false" | "no" => false,
             "1" | "on" | "true" | "yes" => true,

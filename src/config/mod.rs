@@ -53,6 +53,8 @@ pub struct Config {
     pub admin_token: Option<Secret>,
     /// Backups: where, how often, and which are kept.
     pub backups: BackupSettings,
+    /// Whether the service deletes old rows by itself.
+    pub prunes: bool,
     /// How long a command waits for the migration lock.
     pub lock_timeout: Duration,
     /// Which events are logged.
@@ -119,6 +121,7 @@ impl Config {
         let admin_token = http::admin_token(&env)?;
         let lock_timeout = env.duration("CTS_LOCK_TIMEOUT", DEFAULT_LOCK_TIMEOUT)?;
         let backups = backup::backups(&env, &*database)?;
+        let prunes = env.switch_or("CTS_RETENTION", DEFAULT_RETENTION)?;
         let (settings, value_notices) = env.into_records();
         let verbosity = flags.verbosity;
         Ok(Config {
@@ -127,6 +130,7 @@ impl Config {
             allowed_hosts,
             admin_token,
             backups,
+            prunes,
             lock_timeout,
             verbosity,
             settings,

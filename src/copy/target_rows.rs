@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use crate::error::{Error, Kind, Result};
+use crate::store::retention::RECORD_KEYS;
 use crate::store::sql::{LEDGER_TABLE, literal};
 use crate::store::{
     Backend, CopiedColumn, CopiedTable, CopyTarget, DatabaseIdentity, Field, OpenDatabase, Origin,
@@ -80,7 +81,8 @@ fn has_default_settings(target: &mut dyn CopyTarget, identity: &DatabaseIdentity
         .map(|statement| fold(statement.sql));
     let defaults = inserts.collect::<Vec<_>>().join(" ");
     all_rows(target, SETTINGS, ["key", "value"], &mut |key, value| {
-        defaults.contains(&format!("({}, {},", literal(key), literal(value)))
+        RECORD_KEYS.contains(&key)
+            || defaults.contains(&format!("({}, {},", literal(key), literal(value)))
     })
 }
 

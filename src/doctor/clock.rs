@@ -2,14 +2,13 @@
 //! on it; a machine without a battery starts in the past.
 
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use super::program;
 use crate::health::render::timestamp;
 use crate::store::finding::{Finding, Group};
+use crate::system::clock::built_at;
 
-/// When this binary was built, in seconds since 1970.
-const BUILT_AT_SECONDS: &str = env!("BUILT_AT_SECONDS");
 /// Created by systemd-timesyncd once it has set the clock (systemd-timesyncd.service(8)).
 const SYNCHRONIZED: &str = "/run/systemd/timesync/synchronized";
 
@@ -22,12 +21,6 @@ pub fn examine() -> Vec<Finding> {
         program::output("timedatectl", &arguments).and_then(|text| yes_or_no(&text))
     };
     vec![time(SystemTime::now(), built_at()), synchronisation(is_synchronised)]
-}
-
-/// When this binary was built; `None` if the build did not know the time.
-fn built_at() -> Option<SystemTime> {
-    let seconds = BUILT_AT_SECONDS.parse().ok().filter(|seconds| *seconds > 0)?;
-    Some(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
 }
 
 /// The output of `timedatectl`.
@@ -64,6 +57,8 @@ fn synchronisation(is_synchronised: Option<bool>) -> Finding {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::store::finding::Grade;
 
@@ -81,8 +76,8 @@ mod tests {
 
     #[test]
     fn the_build_has_a_time() {
-        let built: u64 = BUILT_AT_SECONDS.parse().unwrap();
-        assert!(built > 1_600_000_000, "{built}");
+        let built = built_at().unwrap();
+        assert!(built > SystemTime::UNIX_EPOCH + Duration::from_secs(1_600_000_000));
         assert_eq!(examine()[0].grade, Grade::Good);
     }
 

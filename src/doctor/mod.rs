@@ -13,6 +13,7 @@ mod endpoints;
 mod moving;
 mod owner;
 mod program;
+mod retention;
 mod sandbox;
 mod secrets;
 mod settings;
@@ -61,6 +62,9 @@ pub fn run(config: &Config, other: Result<Option<OtherStore>>, as_json: bool) ->
         .unwrap_or_else(|_| DatabaseExamination::unanswered(&*config.database, unanswered(config)));
     findings.extend(database.findings);
     if database.is_readable {
+        let examined = config.clone();
+        let task = BackgroundTask::start("retention", move || retention::examine(&examined))?;
+        findings.extend(task.until(deadline).unwrap_or_default());
         findings.extend(move_to(other, config, deadline)?);
     }
     findings.extend(endpoints.until(deadline).unwrap_or_else(|_| vec![overdue(Group::Endpoints)]));

@@ -45,6 +45,14 @@ pub enum Subject {
     Drill,
     /// Backups that no rule keeps are deleted.
     OldBackups,
+    /// Old rows are deleted.
+    Retention,
+    /// The settings of retention can be used.
+    RetentionSettings,
+    /// The clock is believed by retention.
+    RetentionClock,
+    /// The database is not larger than it should be.
+    DatabaseSize,
 }
 
 impl Subject {
@@ -57,6 +65,9 @@ impl Subject {
             | Subject::Servers
             | Subject::HttpServer
             | Subject::OtherService
+            | Subject::RetentionSettings
+            | Subject::RetentionClock
+            | Subject::DatabaseSize
             | Subject::Damage => "",
             Subject::Upkeep => "upkeep failed and is retried: ",
             Subject::Healing => "cannot put back what is missing: ",
@@ -65,6 +76,7 @@ impl Subject {
             Subject::Backup => "the last backup failed: ",
             Subject::Drill => "the last backup was not restored for a trial: ",
             Subject::OldBackups => "old backups are not deleted: ",
+            Subject::Retention => "old rows are not deleted: ",
         }
     }
 
@@ -85,6 +97,10 @@ impl Subject {
             Subject::Backup => "backups are made again",
             Subject::Drill => "the last backup can be restored",
             Subject::OldBackups => "old backups are deleted again",
+            Subject::Retention => "old rows are deleted again",
+            Subject::RetentionSettings => "the settings of retention can be used",
+            Subject::RetentionClock => "the clock agrees with the time that has passed",
+            Subject::DatabaseSize => "the database is not above database_max_bytes",
         }
     }
 
@@ -94,7 +110,7 @@ impl Subject {
         match kind {
             Kind::Blocked if self == Subject::WalLength => true,
             Kind::TryAgain | Kind::Blocked | Kind::Stopped => false,
-            Kind::Unavailable => self != Subject::Healing,
+            Kind::Unavailable => !matches!(self, Subject::Healing | Subject::Retention),
             _ => true,
         }
     }
@@ -119,7 +135,9 @@ impl Condition {
         let text = format!("{}{}", self.subject.failure(), self.error);
         match self.subject {
             Subject::Response | Subject::Write => Reason::critical(text),
-            Subject::SiteLog | Subject::OtherService => Reason::notice(text),
+            Subject::SiteLog | Subject::OtherService | Subject::RetentionClock => {
+                Reason::notice(text)
+            }
             Subject::Backup | Subject::Drill | Subject::OldBackups => Reason::warning(text),
             _ if self.error.kind == Kind::Io || self.error.is_damage() => Reason::critical(text),
             _ => Reason::warning(text),

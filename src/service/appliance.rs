@@ -14,7 +14,8 @@ use crate::service::backups::BackupThread;
 use crate::service::figures::FigureThread;
 use crate::service::first_start::FirstStart;
 use crate::service::prober::Prober;
-use crate::store::Database;
+use crate::service::retention::RetentionThread;
+use crate::store::{Backend, Database};
 use crate::system::invocation;
 use crate::system::log::Log;
 use crate::system::signals::StopSignal;
@@ -47,6 +48,8 @@ pub enum ServiceEvent {
 pub struct Appliance {
     pub database: Arc<dyn Database>,
     pub backups: BackupSettings,
+    /// Whether old rows are deleted.
+    pub prunes: bool,
     pub log: Log,
     pub notifier: Notifier,
     pub server: HttpServer,
@@ -72,8 +75,10 @@ impl Appliance {
         let (database, figures) = (Arc::clone(&self.database), self.prober.figures().clone());
         let figures = FigureThread::start(database, figures);
         let backups = self.start_backups();
+        let retention = self.start_retention();
         let signal = self.until_signal(events)?;
-        // Its connection would keep the WAL from being emptied.
+        // Their connections would keep the WAL from being emptied.
+        drop(retention);
         drop(figures);
         self.stop(signal, backups)
     }
@@ -186,6 +191,22 @@ impl Appliance {
             Ok(thread) => thread,
             Err(error) => {
                 self.conditions.record(Subject::Backup, &Err::<(), _>(error));
+                None
+            }
+        }
+    }
+
+    /// Starts to delete old rows. A service that does not is degraded, not ended.
+    fn start_retention(&self) -> Option<RetentionThread> {
+        // On a server not yet.
+        if !self.prunes || self.database.identity().backend == Backend::Postgresql {
+            return None;
+        }
+        let database = Arc::clone(&self.database);
+        match RetentionThread::start(database, self.conditions.clone(), self.log) {
+            Ok(thread) => Some(thread),
+            Err(error) => {
+                self.conditions.record(Subject::Retention, &Err::<(), _>(error));
                 None
             }
         }

@@ -8,6 +8,7 @@ mod database_thread;
 mod figures;
 mod first_start;
 mod prober;
+mod retention;
 mod start;
 mod upkeep;
 
@@ -66,6 +67,7 @@ pub fn serve(config: &Config, log: Log) -> Result<()> {
     let appliance = Appliance {
         database: Arc::clone(&config.database),
         backups: config.backups.clone(),
+        prunes: config.prunes,
         log,
         notifier,
         server,

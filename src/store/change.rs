@@ -28,6 +28,8 @@ pub enum LongWork<'p> {
     CopyingRows,
     /// Rows of a copy are read back and compared.
     ComparingRows,
+    /// Old rows are deleted.
+    Pruning,
 }
 
 impl fmt::Display for LongWork<'_> {
@@ -38,6 +40,7 @@ impl fmt::Display for LongWork<'_> {
             LongWork::ExaminingRows => f.write_str("examining the rows"),
             LongWork::CopyingRows => f.write_str("copying the rows"),
             LongWork::ComparingRows => f.write_str("comparing the copy"),
+            LongWork::Pruning => f.write_str("deleting old rows"),
         }
     }
 }

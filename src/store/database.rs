@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::finding::Finding;
+use super::retention::OpenRetention;
 use super::schema::Schema;
 use super::{
     BackUp, CopyEnd, KeptWal, Measure, OpenDatabase, OpenStatistics, Restore, Snapshot,
@@ -177,7 +178,7 @@ impl fmt::Display for Holder {
 
 /// A database as it is configured. It need not exist, nor be reachable.
 pub trait Database:
-    BackUp + Restore + CopyEnd + Measure + OpenStatistics + fmt::Debug + Send + Sync
+    BackUp + Restore + CopyEnd + Measure + OpenStatistics + OpenRetention + fmt::Debug + Send + Sync
 {
     /// Which database it is.
     fn identity(&self) -> DatabaseIdentity;

@@ -18,6 +18,7 @@ mod measure;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 mod restore;
+pub mod retention;
 mod rights;
 pub mod schema;
 pub mod sql;

@@ -5,6 +5,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::time::{ClockId, clock_gettime};
 
+/// When this binary was built, in seconds since 1970.
+const BUILT_AT_SECONDS: &str = env!("BUILT_AT_SECONDS");
 const MILLISECONDS_PER_DAY: i64 = 24 * 3600 * 1000;
 /// 0000-01-01T00:00:00.000Z in milliseconds since 1970.
 const FIRST: i64 = -62_167_219_200_000;
@@ -45,6 +47,18 @@ pub fn since_boot() -> Duration {
     let time = clock_gettime(ClockId::Boottime);
     let (seconds, nanoseconds) = (u64::try_from(time.tv_sec), u32::try_from(time.tv_nsec));
     Duration::new(seconds.unwrap_or_default(), nanoseconds.unwrap_or_default())
+}
+
+/// The id that Linux gives to each start of the machine; `None` where it cannot be read.
+pub fn boot_id() -> Option<String> {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(id.trim().to_string()).filter(|id| !id.is_empty())
+}
+
+/// When this binary was built; `None` if the build did not know the time. No clock that shows an earlier time is right.
+pub fn built_at() -> Option<SystemTime> {
+    let seconds = BUILT_AT_SECONDS.parse().ok().filter(|seconds| *seconds > 0)?;
+    Some(UNIX_EPOCH + Duration::from_secs(seconds))
 }
 
 /// A point in time of the years 0 to 9999; one outside of them is taken for the first or the last of them.

@@ -74,6 +74,7 @@ mod rebuild_plan;
 mod refusals;
 mod reported_settings;
 mod restore;
+mod retention;
 mod role;
 mod row;
 mod sequences;

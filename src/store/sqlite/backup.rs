@@ -114,7 +114,7 @@ impl DatabaseFile {
     ///
     /// # Errors
     /// If it does not exist, or cannot be read.
-    fn open_existing(&self, wait: &WaitPolicy<'_>) -> Result<Sqlite> {
+    pub(super) fn open_existing(&self, wait: &WaitPolicy<'_>) -> Result<Sqlite> {
         let path = file::resolve(&self.path)?;
         if is_open_here(&path) {
             let mut conn = connect(&path, OpenFlags::SQLITE_OPEN_READ_ONLY, wait)?;

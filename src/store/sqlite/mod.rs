@@ -12,6 +12,7 @@
 //!   a copy in the place of the database.
 //! - `copy`: an end of a copy of all rows, with `copy_reader`, `copy_values` and `copy_types`; as the source `copy_source`,
 //!   as the target `copy_draft`, `copy_target` and `copy_shape`.
+//! - `retention`: deleting old rows in short transactions.
 //! - Changing: `rebuild` with `existing_table`, `create_table`, `row_copy` and `violations`; `index`,
 //!   `rebuild_copy`.
 //! - While it is open: `storage`, `measure`, `checkpoint` with `wal_reset` and `litestream`; `overwrite` with `watched_wal` and
@@ -67,6 +68,7 @@ mod recognition;
 mod restore;
 mod restore_draft;
 mod restore_intent;
+mod retention;
 mod row_copy;
 mod running;
 mod running_copy;

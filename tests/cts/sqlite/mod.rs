@@ -25,6 +25,7 @@ mod query_plans;
 mod refusals;
 mod refused_healing;
 mod restore;
+mod retention;
 mod rights;
 mod settings;
 mod starts;

@@ -53,7 +53,7 @@ fn every_environment_variable_is_documented() {
 
 #[test]
 fn every_flag_is_documented() {
-    let helps = ["", "serve", "migrate", "status", "verify", "repair", "copy", "doctor"]
+    let helps = ["", "serve", "migrate", "status", "verify", "repair", "copy", "prune", "doctor"]
         .map(|command| Machine::new().cts(&format!("{command} --help")).success().out());
     let helps = helps.concat();
     let words = helps.split(|c: char| !c.is_ascii_lowercase() && c != '-');

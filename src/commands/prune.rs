@@ -1,0 +1,227 @@
+//! `cts prune`: counts what the settings of retention say is old, and deletes it while programs write.
+
+use std::time::{Duration, SystemTime};
+
+use serde_json::{Value, json};
+
+use super::interruptible;
+use crate::config::Config;
+use crate::error::{Error, Kind, Result};
+use crate::retention::{
+    ClockRecord, PruneRun, RetentionSettings, SizeOutcome, TableOutcome, TrustedClock, WalkTask,
+    deleted_sentence,
+};
+use crate::store::retention::RetentionStore;
+use crate::store::{LongWork, Progress, SiteLogEntry, WaitPolicy};
+use crate::system::clock::UtcTime;
+use crate::system::log::Log;
+use crate::system::output::{print_json, print_lines};
+use crate::system::progress::{WorkDone, WorkUnit};
+use crate::system::size::Bytes;
+use crate::system::visible::Lines;
+
+/// What `cts prune` is asked to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PruneOptions {
+    /// Count only, and change nothing.
+    pub dry_run: bool,
+    /// Take the machine's clock for right.
+    pub trust_clock: bool,
+    /// Print JSON.
+    pub json: bool,
+}
+
+/// Counts what is old and, unless this is a dry run, deletes it.
+///
+/// # Errors
+/// Where the database does not exist, cannot be read or written, or is damaged; where the lock was not free in time; where
+/// the clock cannot be right. What was deleted before remains so.
+pub fn run(config: &Config, log: Log, options: PruneOptions) -> Result<u8> {
+    interruptible(config.lock_timeout, log, |wait| {
+        let database = &config.database;
+        let mut store = match options.dry_run {
+            true => database.read_retention(wait)?,
+            false => database.open_retention(wait)?,
+        };
+        let rows = store.read_settings()?;
+        let settings = RetentionSettings::of(&rows);
+        settings.faults.iter().for_each(|fault| log.warn(fault));
+        let (clock, wall) = clock(ClockRecord::find(&rows).as_ref(), options, log)?;
+        if options.trust_clock && !options.dry_run {
+            store.record(&[clock.record().row()], None)?;
+        }
+        let now = clock.now(wall);
+        let pruned = prune(&mut *store, &settings, now, options.dry_run, wait)?;
+        if !options.dry_run {
+            record(&mut *store, &clock, &pruned, log)?;
+        }
+        match options.json {
+            true => print_json(&json_of(&pruned, &settings, now, options).to_string())?,
+            false => print_lines(&text_of(&pruned, &settings, options.dry_run))?,
+        }
+        Ok(if settings.faults.is_empty() { 0 } else { Kind::Config.exit_code() })
+    })
+}
+
+/// The clock by which rows are old, and what the machine's shows.
+fn clock(
+    record: Option<&ClockRecord>,
+    options: PruneOptions,
+    log: Log,
+) -> Result<(TrustedClock, SystemTime)> {
+    let wall = SystemTime::now();
+    let record = record.filter(|_| !options.trust_clock);
+    let clock = TrustedClock::start(record, wall).ok_or_else(|| {
+        let (what, remedy) = crate::retention::ClockDoubt::BeforeBuild.sentence(wall);
+        Error::new(Kind::Config, what).remedy(remedy)
+    })?;
+    if let Some(doubt) = clock.doubt(wall) {
+        let (what, remedy) = doubt.sentence(wall);
+        log.warn(format_args!("{what}. Try: {remedy}"));
+    }
+    Ok((clock, wall))
+}
+
+/// What was counted or deleted.
+struct Pruned {
+    tables: Vec<TableOutcome>,
+    size: Option<SizeOutcome>,
+}
+
+fn prune(
+    store: &mut dyn RetentionStore,
+    settings: &RetentionSettings,
+    now: SystemTime,
+    is_dry_run: bool,
+    wait: &WaitPolicy<'_>,
+) -> Result<Pruned> {
+    let mut no_report = |_| {};
+    let mut run =
+        PruneRun { store, settings, now, wait, is_gentle: false, on_rows: &mut no_report };
+    let counted = run.by_age(WalkTask::Count, None)?;
+    if is_dry_run {
+        let size = run.by_size(WalkTask::Count)?;
+        return Ok(Pruned { tables: counted, size });
+    }
+    let total = counted.iter().map(|table| table.rows).sum();
+    let mut report = |done| {
+        let amount = WorkDone { done, total, unit: WorkUnit::Rows };
+        (wait.on_progress)(Progress { work: LongWork::Pruning, amount });
+    };
+    let mut run = PruneRun { on_rows: &mut report, ..run };
+    let tables = if total == 0 { counted } else { run.by_age(WalkTask::Delete, None)? };
+    let mut no_report = |_| {};
+    let mut run = PruneRun { on_rows: &mut no_report, ..run };
+    let size = run.by_size(WalkTask::Delete)?;
+    Ok(Pruned { tables, size })
+}
+
+/// Records the clock and, where something was deleted, that in the log and in `site_logs`.
+fn record(
+    store: &mut dyn RetentionStore,
+    clock: &TrustedClock,
+    pruned: &Pruned,
+    log: Log,
+) -> Result<()> {
+    let deleted = deleted_sentence(&pruned.tables, pruned.size.as_ref());
+    let entry = deleted.map(|message| {
+        log.info(format_args!("✓ {message}"));
+        SiteLogEntry { level: "info", message: format!("prune: {message}") }
+    });
+    match entry {
+        Some(entry) => store.record(&[clock.record().row()], Some(&entry)),
+        None => Ok(()),
+    }
+}
+
+fn text_of(pruned: &Pruned, settings: &RetentionSettings, is_dry_run: bool) -> Lines {
+    let mut lines = Lines::new();
+    let verb = if is_dry_run { "would be deleted" } else { "deleted" };
+    for table in &pruned.tables {
+        if let Some(refused) = &table.refused {
+            lines.add(format_args!("{}: nothing {verb}: {refused}", table.table));
+        } else if table.rows > 0 {
+            lines.add(format_args!("{}: {}", table.table, rows_text(table, verb)));
+        }
+    }
+    if pruned.tables.iter().all(|table| table.rows == 0) {
+        lines.add("no row is old enough to be deleted");
+    }
+    for (key, value) in settings.by_key() {
+        if value.is_none() && settings.faults.is_empty() && key.ends_with("_days") {
+            lines.add(format_args!("{key} is 0: nothing is deleted by it"));
+        }
+    }
+    if let Some(size) = &pruned.size {
+        size_text(size, is_dry_run, &mut lines);
+    }
+    lines
+}
+
+fn rows_text(table: &TableOutcome, verb: &str) -> String {
+    let times = table.oldest.zip(table.newest);
+    let times = times.map(|(oldest, newest)| format!(", from {oldest} to {newest}"));
+    format!("{} rows {verb}{}", table.rows, times.unwrap_or_default())
+}
+
+fn size_text(size: &SizeOutcome, is_dry_run: bool, lines: &mut Lines) {
+    let (before, max) = (Bytes(size.before_bytes), Bytes(size.max_bytes));
+    if is_dry_run {
+        lines.add(format_args!(
+            "rows and indexes occupy {before}, above database_max_bytes ({max}): the oldest log lines and expired indications would be deleted until they do not"
+        ));
+        return;
+    }
+    for table in size.tables.iter().filter(|table| table.rows > 0) {
+        lines.add(format_args!("{}: {} for the size", table.table, rows_text(table, "deleted")));
+    }
+    let after = Bytes(size.after_bytes);
+    let end = if size.is_exceeded() { ", and nothing more may be deleted" } else { "" };
+    lines.add(format_args!(
+        "rows and indexes occupied {before}, above database_max_bytes ({max}); now {after}{end}"
+    ));
+}
+
+fn json_of(
+    pruned: &Pruned,
+    settings: &RetentionSettings,
+    now: SystemTime,
+    options: PruneOptions,
+) -> Value {
+    let set = settings.by_key().into_iter();
+    let set: serde_json::Map<String, Value> =
+        set.map(|(key, value)| (key.to_string(), json!(value.unwrap_or_default()))).collect();
+    let faults: Vec<String> = settings.faults.iter().map(ToString::to_string).collect();
+    let size = pruned.size.as_ref().map(|size| {
+        json!({
+            "maxBytes": size.max_bytes,
+            "beforeBytes": size.before_bytes,
+            "afterBytes": size.after_bytes,
+            "exceeded": size.is_exceeded(),
+            "tables": tables_json(&size.tables),
+        })
+    });
+    json!({
+        "dryRun": options.dry_run,
+        "now": UtcTime::of(now).rfc3339(),
+        "settings": set,
+        "faults": faults,
+        "tables": tables_json(&pruned.tables),
+        "size": size,
+    })
+}
+
+fn tables_json(tables: &[TableOutcome]) -> Vec<Value> {
+    let milliseconds = |time: Duration| time.as_secs_f64() * 1000.0;
+    let table = |table: &TableOutcome| {
+        json!({
+            "table": table.table,
+            "rows": table.rows,
+            "oldest": table.oldest.map(|at| at.to_string()),
+            "newest": table.newest.map(|at| at.to_string()),
+            "longestLockMs": milliseconds(table.longest_lock),
+            "refused": table.refused.as_ref().map(ToString::to_string),
+        })
+    };
+    tables.iter().map(table).collect()
+}

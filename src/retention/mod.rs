@@ -1,0 +1,23 @@
+//! Retention: which rows are old enough to be deleted, by which clock, after which announcement, and how they are deleted
+//! while programs write.
+//!
+//! - `settings`: the settings, and what is wrong with them. `rules`: what they say of the rows.
+//! - `clock`: the clock that is trusted. `announcement`: what was announced before anything was deleted.
+//! - `batch`: how much is deleted at once. `walk`: one table from one end to the other. `size`: the limit on the size.
+//! - `run`: all of it, counted or deleted.
+
+mod announcement;
+mod batch;
+mod clock;
+mod rules;
+mod run;
+mod settings;
+mod size;
+mod walk;
+
+pub use announcement::Announcement;
+pub use clock::{ClockDoubt, ClockRecord, TrustedClock};
+pub use run::{PruneRun, announcement_sentence, deleted_sentence};
+pub use settings::RetentionSettings;
+pub use size::SizeOutcome;
+pub use walk::{TableOutcome, WalkMemory, WalkTask};

@@ -1,0 +1,267 @@
+//! The thread that deletes old rows while the service runs. It has no connection in between. Whatever fails in it is a
+//! condition and never ends the service.
+//!
+//! Its priority is that of the service: a thread that waits for the processor while it holds the write lock would have the
+//! trading programs wait for it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::time::{Duration, SystemTime};
+
+use crate::error::{Error, Kind, Result};
+use crate::health::{Conditions, Subject};
+use crate::retention::{
+    Announcement, ClockDoubt, ClockRecord, PruneRun, RetentionSettings, SizeOutcome, TableOutcome,
+    TrustedClock, WalkMemory, WalkTask, announcement_sentence, deleted_sentence,
+};
+use crate::store::retention::{RetentionStore, StoredSetting};
+use crate::store::{Database, SiteLogEntry, WaitPolicy};
+use crate::system::clock::since_boot;
+use crate::system::deadline::BackgroundTask;
+use crate::system::log::Log;
+use crate::system::size::Bytes;
+
+/// The name of the thread.
+const THREAD: &str = "retention";
+/// The time from the start to the first pass: programs connect first.
+const DELAY: Duration = Duration::from_secs(3);
+/// The interval between two passes.
+const INTERVAL: Duration = Duration::from_secs(60);
+/// The interval after damage was met, which does not pass.
+const DAMAGE_INTERVAL: Duration = Duration::from_secs(3600);
+/// How long a lock is waited for.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often the clock is recorded, and deleted rows are logged.
+const RECORD_INTERVAL: Duration = Duration::from_secs(3600);
+/// How often deleted rows become a row of `site_logs`.
+const ENTRY_INTERVAL: Duration = Duration::from_secs(86_400);
+/// How long the end of the thread is waited for when the service stops.
+const STOP_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The running thread.
+pub struct RetentionThread {
+    cancelled: Arc<AtomicBool>,
+    stop: Option<Sender<()>>,
+    task: BackgroundTask<()>,
+}
+
+impl RetentionThread {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// [`Kind::Io`] if it cannot be started; nothing is deleted then.
+    pub fn start(
+        database: Arc<dyn Database>,
+        conditions: Conditions,
+        log: Log,
+    ) -> Result<RetentionThread> {
+        let (stop, stopped) = mpsc::channel();
+        let cancelled = Arc::new(AtomicBool::new(false));
+        let mut own = AutomaticPruning {
+            database,
+            conditions,
+            log,
+            cancelled: Arc::clone(&cancelled),
+            clock: None,
+            recorded: None,
+            memory: WalkMemory::default(),
+            deleted: Vec::new(),
+            logged_at: None,
+            entered_at: None,
+        };
+        let task = BackgroundTask::start(THREAD, move || own.run(&stopped))?;
+        Ok(RetentionThread { cancelled, stop: Some(stop), task })
+    }
+
+    /// Asks the thread to end, without waiting for it.
+    pub fn cancel(&mut self) {
+        self.cancelled.store(true, Ordering::Relaxed);
+        drop(self.stop.take());
+    }
+}
+
+impl Drop for RetentionThread {
+    /// A thread that hangs in a call of the operating system is left behind; it ends with the process.
+    fn drop(&mut self) {
+        self.cancel();
+        let _ = self.task.within(STOP_TIMEOUT);
+    }
+}
+
+/// What the thread owns.
+struct AutomaticPruning {
+    database: Arc<dyn Database>,
+    conditions: Conditions,
+    log: Log,
+    cancelled: Arc<AtomicBool>,
+    clock: Option<TrustedClock>,
+    /// The record of the clock as it was read or written last, and when it was written, as the time since the machine
+    /// was started.
+    recorded: Option<(ClockRecord, Duration)>,
+    memory: WalkMemory,
+    /// What was deleted and not written into `site_logs` yet.
+    deleted: Vec<TableOutcome>,
+    logged_at: Option<Duration>,
+    entered_at: Option<Duration>,
+}
+
+impl AutomaticPruning {
+    fn run(&mut self, stopped: &Receiver<()>) {
+        let mut pause = DELAY;
+        while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(pause) {
+            let done = self.pass();
+            pause = match &done {
+                Err(error) if error.is_damage() => DAMAGE_INTERVAL,
+                _ => INTERVAL,
+            };
+            self.conditions.record(Subject::Retention, &done);
+        }
+    }
+
+    /// Deletes what is old, if that was announced a day before; else announces it.
+    fn pass(&mut self) -> Result<()> {
+        let cancelled = Arc::clone(&self.cancelled);
+        let wait = WaitPolicy::silent(LOCK_TIMEOUT, &cancelled);
+        let mut store = self.database.open_retention(&wait)?;
+        let rows = store.read_settings()?;
+        let settings = RetentionSettings::of(&rows);
+        self.conditions.record(Subject::RetentionSettings, &settings.fault().map_or(Ok(()), Err));
+        let Some(now) = self.now(&mut *store, &rows)? else { return Ok(()) };
+        let announced = Announcement::find(&rows).filter(|found| found.covers(&settings, now));
+        match announced {
+            None => self.announce(&mut *store, &settings, now, &wait),
+            Some(found) => {
+                if let Some(looser) = found.with(&settings) {
+                    store.record(&[looser.row()], None)?;
+                }
+                match now >= found.begins_at() {
+                    true => self.prune(&mut *store, &settings, now, &wait),
+                    false => Ok(()),
+                }
+            }
+        }
+    }
+
+    /// The time by which rows are old; `None` where the clock cannot be right.
+    fn now(
+        &mut self,
+        store: &mut dyn RetentionStore,
+        rows: &[StoredSetting],
+    ) -> Result<Option<SystemTime>> {
+        let (wall, found) = (SystemTime::now(), ClockRecord::find(rows));
+        // Another process may have written it: a person who says that the clock is right.
+        let is_own = self.recorded.as_ref().is_some_and(|(own, _)| Some(own) == found.as_ref());
+        if self.clock.is_none() || !is_own {
+            self.clock = TrustedClock::start(found.as_ref(), wall);
+        }
+        let doubt = match &mut self.clock {
+            None => Some(ClockDoubt::BeforeBuild),
+            Some(clock) => {
+                clock.observe(wall);
+                clock.doubt(wall)
+            }
+        };
+        let doubted = doubt.map_or(Ok(()), |doubt| {
+            let (what, remedy) = doubt.sentence(wall);
+            Err(Error::new(Kind::Config, what).remedy(remedy))
+        });
+        self.conditions.record(Subject::RetentionClock, &doubted);
+        let Some(clock) = &self.clock else { return Ok(None) };
+        let is_due =
+            self.recorded.as_ref().is_none_or(|(_, written)| is_over(*written, RECORD_INTERVAL));
+        if is_due || !is_own {
+            let record = clock.record();
+            store.record(&[record.row()], None)?;
+            // As it is read back.
+            self.recorded = ClockRecord::parse(&record.text()).map(|own| (own, since_boot()));
+        }
+        Ok(Some(clock.now(wall)))
+    }
+
+    /// Announces what will be deleted, where there is something.
+    fn announce(
+        &mut self,
+        store: &mut dyn RetentionStore,
+        settings: &RetentionSettings,
+        now: SystemTime,
+        wait: &WaitPolicy<'_>,
+    ) -> Result<()> {
+        let mut no_report = |_| {};
+        let mut run =
+            PruneRun { store, settings, now, wait, is_gentle: true, on_rows: &mut no_report };
+        let found = run.by_age(WalkTask::Count, Some(&mut self.memory))?;
+        let size = run.by_size(WalkTask::Count)?;
+        if size.is_none() && found.iter().all(|table| table.rows == 0) {
+            return Ok(());
+        }
+        let all = run.by_age(WalkTask::Count, None)?;
+        // What was counted is deleted from the beginning.
+        self.memory = WalkMemory::default();
+        let announcement = Announcement::of(settings, now);
+        let message = announcement_sentence(&all, size.as_ref(), announcement.begins_at());
+        let entry = SiteLogEntry { level: "warn", message: format!("retention: {message}") };
+        store.record(&[announcement.row()], Some(&entry))?;
+        self.log.info(format_args!("Retention: {message}"));
+        Ok(())
+    }
+
+    fn prune(
+        &mut self,
+        store: &mut dyn RetentionStore,
+        settings: &RetentionSettings,
+        now: SystemTime,
+        wait: &WaitPolicy<'_>,
+    ) -> Result<()> {
+        let mut no_report = |_| {};
+        let mut run =
+            PruneRun { store, settings, now, wait, is_gentle: true, on_rows: &mut no_report };
+        let tables = run.by_age(WalkTask::Delete, Some(&mut self.memory))?;
+        let refused = tables.iter().find_map(|table| table.refused.clone());
+        let size = run.by_size(WalkTask::Delete)?;
+        let by_size = size.iter().flat_map(|size| size.tables.clone());
+        for outcome in tables.into_iter().chain(by_size).filter(|outcome| outcome.rows > 0) {
+            match self.deleted.iter_mut().find(|known| known.table == outcome.table) {
+                Some(known) => known.join(outcome),
+                None => self.deleted.push(outcome),
+            }
+        }
+        self.conditions.record(Subject::DatabaseSize, &size.map_or(Ok(()), unless_exceeded));
+        self.report(store)?;
+        refused.map_or(Ok(()), Err)
+    }
+
+    /// Logs what was deleted, at most once an hour, and writes it into `site_logs`, at most once a day.
+    fn report(&mut self, store: &mut dyn RetentionStore) -> Result<()> {
+        let Some(message) = deleted_sentence(&self.deleted, None) else { return Ok(()) };
+        if self.logged_at.is_none_or(|at| is_over(at, RECORD_INTERVAL)) {
+            self.log.info(format_args!("✓ {message}"));
+            self.logged_at = Some(since_boot());
+        }
+        if self.entered_at.is_none_or(|at| is_over(at, ENTRY_INTERVAL)) {
+            let entry = SiteLogEntry { level: "info", message: format!("retention: {message}") };
+            store.record(&[], Some(&entry))?;
+            self.entered_at = Some(since_boot());
+            self.deleted.clear();
+        }
+        Ok(())
+    }
+}
+
+/// Whether so much time has passed since then, which is a time since the start of the machine.
+fn is_over(since: Duration, interval: Duration) -> bool {
+    since_boot().saturating_sub(since) >= interval
+}
+
+/// The fault of a database that stays larger than it should be.
+fn unless_exceeded(size: SizeOutcome) -> Result<()> {
+    if !size.is_exceeded() {
+        return Ok(());
+    }
+    let (used, max) = (Bytes(size.after_bytes), Bytes(size.max_bytes));
+    let what = format!(
+        "rows and indexes occupy {used}, above database_max_bytes ({max}), and nothing more may be deleted"
+    );
+    let remedy = "raise database_max_bytes, keep closed positions for fewer days (positions_closed_days), or delete what you do not need yourself";
+    Err(Error::new(Kind::Config, what).remedy(remedy))
+}

@@ -1,0 +1,385 @@
+//! Retention on a SQLite file: what is deleted, what never is, and by which clock.
+
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rusqlite::Connection;
+use serde_json::Value;
+
+use crate::support::disk::Disk;
+use crate::support::harness::{Machine, Run, await_within, is_root};
+use crate::support::kills::{KillSweep, kill_after};
+
+/// Of the Debian package faketime; the dynamic linker replaces `$LIB`.
+const FAKETIME: &str = "/usr/$LIB/faketime/libfaketimeMT.so.1";
+
+/// Fills `site_logs` with so many rows of programs that are old, and as many that are young.
+fn fill_logs(machine: &Machine, rows: u32) {
+    machine.sql(&format!(
+        "WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < {rows} - 1) \
+         INSERT INTO site_logs (timestamp, level, category, message) \
+         SELECT strftime('%Y-%m-%d %H:%M:%f', 'now', '-60 days', '+' || i || ' seconds'), 'info', 'engine', \
+             'a line of the engine as it is written now and then, number ' || i FROM n \
+         UNION ALL SELECT strftime('%Y-%m-%d %H:%M:%f', 'now', '-' || ({rows} - i) || ' seconds'), 'info', 'engine', 'young' FROM n"
+    ));
+}
+
+fn logs(machine: &Machine, which: &str) -> i64 {
+    machine.number(&format!("SELECT count(*) FROM site_logs WHERE category = 'engine' AND {which}"))
+}
+
+const OLD: &str = "message <> 'young'";
+const YOUNG: &str = "message = 'young'";
+
+/// Deletes are counted by table.
+fn rows_of(json: &Value, table: &str) -> i64 {
+    let tables = json["tables"].as_array().unwrap().iter();
+    tables
+        .filter(|found| found["table"] == table)
+        .map(|found| found["rows"].as_i64().unwrap())
+        .sum()
+}
+
+#[test]
+fn only_old_rows_of_the_rules_go_and_a_dry_run_says_which() {
+    let machine = Machine::migrated();
+    let before = machine.number("SELECT count(*) FROM site_logs");
+    machine.sql(
+        "INSERT INTO exchange_connections (id, name, exchange) VALUES ('c', 'c', 'x'); \
+         INSERT INTO site_logs (timestamp, level, category, message, context) VALUES \
+             (datetime('now', '-31 days'), 'info', 'engine', 'goes', NULL), \
+             (strftime('%Y-%m-%dT%H:%M:%fZ', 'now', '-32 days'), 'info', 'engine', 'goes', NULL), \
+             (datetime('now', '-400 days'), 'error', 'database', 'goes', NULL), \
+             (datetime('now', '-40 days'), 'error', 'database', 'goes', 'of a program'), \
+             (datetime('now', '-40 days'), 'error', 'database', 'stays', NULL), \
+             (datetime('now', '-29 days'), 'info', 'engine', 'stays', NULL), \
+             (datetime('now', '-30 days', '+1 hour') || '-05:00', 'info', 'engine', 'stays', NULL), \
+             (NULL, 'info', 'engine', 'stays', NULL), ('', 'info', 'engine', 'stays', NULL), \
+             ('a year ago', 'info', 'engine', 'stays', NULL), (x'32303230', 'info', 'engine', 'stays', NULL), \
+             ('20200101', 'info', 'engine', 'stays', NULL), (datetime('now', '+400 days'), 'info', 'engine', 'stays', NULL); \
+         INSERT INTO indications_move (connection_id, symbol, status, calculated_at, metadata) VALUES \
+             ('c', 'B', 'expired', datetime('now', '-8 days'), 'goes'), \
+             ('c', 'B', 'active', datetime('now', '-8 days'), 'stays'), ('c', 'B', NULL, datetime('now', '-8 days'), 'stays'), \
+             ('c', 'B', 'closed', datetime('now', '-8 days'), 'stays'), ('c', 'B', 'expired', datetime('now', '-6 days'), 'stays'); \
+         INSERT INTO statistics_daily (connection_id, trade_date) VALUES ('c', '2020-01-01');",
+    );
+    let everything = machine.files();
+    let dry = machine.cts("prune --dry-run --json").success().json();
+    assert_eq!(machine.files(), everything, "a dry run changes no byte");
+    assert_eq!((rows_of(&dry, "site_logs"), rows_of(&dry, "indications_move")), (4, 1), "{dry}");
+    let done = machine.cts("prune --json").success().json();
+    assert_eq!(done["tables"].as_array().unwrap().len(), dry["tables"].as_array().unwrap().len());
+    assert_eq!((rows_of(&done, "site_logs"), rows_of(&done, "indications_move")), (4, 1), "{done}");
+    assert_eq!(machine.number("SELECT count(*) FROM site_logs WHERE message = 'goes'"), 0);
+    assert_eq!(machine.number("SELECT count(*) FROM site_logs WHERE message = 'stays'"), 9);
+    assert_eq!(machine.number("SELECT count(*) FROM indications_move WHERE metadata = 'stays'"), 4);
+    assert_eq!(machine.number("SELECT count(*) FROM indications_move"), 4);
+    assert_eq!(machine.number("SELECT count(*) FROM statistics_daily"), 1, "statistics_days is 0");
+    // It is written down; a second run finds nothing, and writes nothing.
+    let entries = "SELECT count(*) FROM site_logs WHERE message LIKE 'prune: 5 old rows deleted%'";
+    assert_eq!(machine.number(entries), 1);
+    let everything = machine.number("SELECT count(*) FROM site_logs");
+    assert_eq!(everything, before + 9 + 1);
+    machine.cts("prune").success().says(&["no row is old enough"]);
+    assert_eq!(machine.number("SELECT count(*) FROM site_logs"), everything);
+}
+
+#[test]
+fn nonsense_deletes_nothing_by_its_rule_and_is_said() {
+    let machine = Machine::migrated();
+    fill_logs(&machine, 3);
+    machine.sql(
+        "INSERT INTO exchange_connections (id, name, exchange) VALUES ('c', 'c', 'x'); \
+         INSERT INTO statistics_daily (connection_id, trade_date) VALUES ('c', '2020-01-01'); \
+         UPDATE system_settings SET value = '30' WHERE key = 'statistics_days'",
+    );
+    for value in ["abc", "-1", "30.5", "36501", "", "1e2", "99999999999999999999"] {
+        machine.sql(&format!(
+            "UPDATE system_settings SET value = '{value}' WHERE key = 'site_logs_days'"
+        ));
+        let said = format!("setting site_logs_days is '{value}'");
+        machine.cts("prune").status(78).says(&[&said, "from 0 to 36500"]);
+        machine.cts("doctor --port 0").run().says(&[&said]);
+        assert_eq!(logs(&machine, OLD), 3);
+    }
+    assert_eq!(machine.number("SELECT count(*) FROM statistics_daily"), 0, "other rules hold");
+    // 0 keeps all, and the setting of an older CTS keeps for longer.
+    machine.sql("UPDATE system_settings SET value = '0' WHERE key = 'site_logs_days'");
+    machine.cts("prune").success();
+    machine.sql("UPDATE system_settings SET value = '30' WHERE key = 'site_logs_days'");
+    machine.sql("INSERT INTO system_settings (key, value) VALUES ('logRetentionDays', '90')");
+    machine.cts("prune").success();
+    assert_eq!(logs(&machine, OLD), 3);
+    machine.sql("UPDATE system_settings SET value = '7' WHERE key = 'logRetentionDays'");
+    machine.cts("prune").success();
+    assert_eq!((logs(&machine, OLD), logs(&machine, YOUNG)), (0, 3));
+}
+
+#[test]
+fn rows_that_another_table_refers_to_stay() {
+    let machine = Machine::migrated();
+    fill_logs(&machine, 3);
+    machine.sql("CREATE TABLE notes (line INTEGER REFERENCES site_logs (id) ON DELETE CASCADE)");
+    machine.cts("prune").success().says(&["table notes refers to rows of site_logs"]);
+    assert_eq!(logs(&machine, OLD), 3);
+}
+
+/// A run whose clock shows this time.
+fn at(time: &str, machine: &Machine, words: &str) -> Run {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cts"));
+    command.args(words.split_whitespace()).env_clear().env("SQLITE_DB_PATH", machine.db());
+    command.env("LD_PRELOAD", FAKETIME).env("FAKETIME", time).env("DONT_FAKE_MONOTONIC", "1");
+    Run { command }
+}
+
+#[test]
+fn a_clock_that_jumps_deletes_nothing() {
+    let machine = Machine::migrated();
+    // Deletes something, so that the time is recorded.
+    fill_logs(&machine, 3);
+    machine.cts("prune").success();
+    machine.sql("INSERT INTO system_settings (key, value) VALUES ('note', 'x')");
+    for (time, said) in [("+1y", "ahead of what has passed"), ("-1y", "before cts was built")] {
+        let done = at(time, &machine, "prune").run();
+        assert!(done.all_err().contains(said), "{}", done.all_err());
+        assert_eq!(logs(&machine, YOUNG), 3, "{time}");
+        at(time, &machine, "prune --dry-run").run();
+    }
+    // The machine was started anew since the record: a day is believed, and no more.
+    let record = |value: &str| {
+        machine.sql(&format!(
+            "UPDATE system_settings SET value = {value} WHERE key = 'retention_clock'"
+        ));
+    };
+    record("strftime('%Y-%m-%dT%H:%M:%SZ', 'now') || ' another-start 1000'");
+    at("+1y", &machine, "prune").success();
+    assert_eq!(logs(&machine, YOUNG), 3);
+    // A person says that it is right.
+    at("+1y", &machine, "prune --trust-clock").success();
+    assert_eq!(logs(&machine, YOUNG), 0);
+    assert!(
+        machine.texts("SELECT value FROM system_settings WHERE key = 'retention_clock'")[0]
+            > "2027".into()
+    );
+}
+
+/// Makes as if the announcement had been made two days ago.
+fn announced_before(machine: &Machine) {
+    machine.sql(
+        "UPDATE system_settings SET value = strftime('%Y-%m-%dT%H:%M:%SZ', 'now', '-2 days') || substr(value, instr(value, ' ')) \
+         WHERE key = 'retention_announced'",
+    );
+}
+
+#[test]
+fn the_service_announces_first_and_deletes_a_day_later() {
+    let machine = Machine::new();
+    // A database of an older CTS, which is adopted.
+    machine.sql(
+        "CREATE TABLE indication_states (id INTEGER PRIMARY KEY, connection_id TEXT, state_key TEXT); \
+         CREATE TABLE site_logs (id INTEGER PRIMARY KEY, timestamp TEXT, level TEXT NOT NULL, category TEXT NOT NULL, message TEXT NOT NULL); \
+         INSERT INTO site_logs (timestamp, level, category, message) VALUES ('2024-01-01 00:00:00', 'info', 'engine', 'old')",
+    );
+    let service = machine.serve().start();
+    service.until_ready().until("old rows will be deleted: site_logs 1 rows");
+    let (_, log) = service.stop();
+    assert!(log.contains("`cts prune --dry-run`"), "{log}");
+    assert_eq!(logs(&machine, OLD), 1);
+    let entry = "SELECT count(*) FROM site_logs WHERE message LIKE 'retention: from %'";
+    assert_eq!(machine.number(entry), 1);
+    // Started again before the day is over: nothing is announced or deleted.
+    machine.sql("UPDATE system_settings SET value = 'nonsense' WHERE key = 'statistics_days'");
+    let service = machine.serve().start();
+    service.until_ready().until("setting statistics_days is 'nonsense'");
+    let answer = service.until_status("degraded");
+    assert!(answer.body.contains("statistics_days"), "{}", answer.body);
+    let (_, log) = service.stop();
+    assert!(!log.contains("will be deleted") && !log.contains("rows deleted"), "{log}");
+    assert_eq!(logs(&machine, OLD), 1);
+    // A setting that deletes more is announced again, however old the announcement is.
+    announced_before(&machine);
+    machine.sql("UPDATE system_settings SET value = '29' WHERE key = 'site_logs_days'");
+    let service = machine.serve().start();
+    service.until_ready().until("old rows will be deleted");
+    service.stop();
+    assert_eq!(logs(&machine, OLD), 1);
+    announced_before(&machine);
+    let off = machine.serve().env("CTS_RETENTION", "0").start();
+    off.until_ready();
+    let service = machine.serve().start();
+    service.until_ready().until("1 old rows deleted (site_logs 1)");
+    service.stop();
+    off.stop();
+    assert_eq!(logs(&machine, OLD), 0);
+}
+
+#[test]
+fn a_database_that_stays_too_large_is_degraded() {
+    let machine = Machine::migrated();
+    machine.sql(
+        "INSERT INTO site_logs (timestamp, level, category, message) VALUES (datetime('now', '-2 days'), 'info', 'engine', printf('%.*c', 9000000, 'a')); \
+         INSERT INTO site_logs (timestamp, level, category, message) VALUES (datetime('now', '-2 minutes'), 'info', 'engine', printf('%.*c', 9000000, 'b')); \
+         CREATE TABLE own AS SELECT zeroblob(9000000) AS content; \
+         UPDATE system_settings SET value = '16777216' WHERE key = 'database_max_bytes'",
+    );
+    machine.cts("prune --dry-run").success().says(&["above database_max_bytes (16 MiB)"]);
+    let done = machine.cts("prune --json").success().json();
+    // The row of two days goes, that of two minutes stays.
+    assert_eq!(rows_of(&done["size"], "site_logs"), 1, "{done}");
+    assert_eq!(done["size"]["exceeded"], true, "{done}");
+    assert_eq!(logs(&machine, "message LIKE 'b%'"), 1);
+    machine.sql("DROP TABLE own");
+    let done = machine.cts("prune --json").success().json();
+    assert_eq!(done["size"], Value::Null, "free pages are not counted: {done}");
+}
+
+#[test]
+fn a_writer_at_full_speed_is_not_held_up() {
+    let machine = Machine::migrated();
+    fill_logs(&machine, 60_000);
+    let pruning = machine.cts("prune --json").start();
+    let conn = Connection::open(machine.db()).unwrap();
+    conn.busy_timeout(Duration::from_secs(5)).unwrap();
+    conn.execute_batch("PRAGMA synchronous = NORMAL").unwrap();
+    let (mut waits, start) = (Vec::new(), Instant::now());
+    while logs_left(&conn) > 0 {
+        for _ in 0..50 {
+            let began = Instant::now();
+            conn.execute("UPDATE system_settings SET updated_at = datetime('now') WHERE key = 'statistics_days'", [])
+                .unwrap();
+            waits.push(began.elapsed());
+        }
+        assert!(start.elapsed() < Duration::from_secs(120), "{} are left", logs_left(&conn));
+    }
+    drop(pruning);
+    waits.sort();
+    let late = waits.iter().filter(|wait| **wait > Duration::from_millis(50)).count();
+    eprintln!("{} writes, {late} above 50 ms, the longest {:?}", waits.len(), waits.last());
+    // The machine of the tests has other work, for which any program waits now and then.
+    assert!(late * 100 <= waits.len(), "{late} of {} writes waited above 50 ms", waits.len());
+    assert_eq!(logs(&machine, YOUNG), 60_000);
+}
+
+fn logs_left(conn: &Connection) -> i64 {
+    let sql =
+        "SELECT EXISTS (SELECT 1 FROM site_logs WHERE message <> 'young' AND category = 'engine')";
+    conn.query_row(sql, [], |row| row.get(0)).unwrap()
+}
+
+/// Nothing but rows that may go is gone.
+fn expect_sound(machine: &Machine, young: i64) {
+    assert_eq!(logs(machine, YOUNG), young);
+    assert_eq!(machine.texts("PRAGMA integrity_check"), ["ok"]);
+}
+
+#[test]
+fn a_full_disk_and_a_killed_run_leave_the_rest_for_the_next() {
+    if !is_root() {
+        return crate::support::not_tried("a full disk: only root can mount one");
+    }
+    let machine = Machine::new();
+    let disk = Disk::mount(&machine);
+    let db = disk.folder.join("cts.db");
+    let on_disk = |words: &str| machine.cts(words).db(&db);
+    on_disk("migrate").success();
+    let source = Machine::migrated();
+    fill_logs(&source, 20_000);
+    source.sql("PRAGMA wal_checkpoint(TRUNCATE)");
+    std::fs::copy(source.db(), &db).unwrap();
+    disk.leave(64 << 10);
+    let conn = || Connection::open(&db).unwrap();
+    let count = |which: &str| -> i64 {
+        let sql = format!("SELECT count(*) FROM site_logs WHERE category = 'engine' AND {which}");
+        conn().query_row(&sql, [], |row| row.get(0)).unwrap()
+    };
+    let done = on_disk("prune").status(74);
+    assert!(done.all_err().contains("full"), "{}", done.all_err());
+    disk.leave(16 << 20);
+    assert_eq!(count(YOUNG), 20_000);
+    assert!(kill_after(Duration::from_millis(300), on_disk("prune")) || count(OLD) == 0);
+    assert_eq!(count(YOUNG), 20_000);
+    on_disk("prune").success();
+    assert_eq!((count(OLD), count(YOUNG)), (0, 20_000));
+}
+
+#[test]
+#[ignore = "kills some sixty runs"]
+fn a_run_killed_at_any_moment_deletes_only_what_may_go() {
+    let source = Machine::migrated();
+    fill_logs(&source, 5_000);
+    source.sql("PRAGMA wal_checkpoint(TRUNCATE)");
+    let fresh = || {
+        let machine = Machine::new();
+        std::fs::copy(source.db(), machine.db()).unwrap();
+        machine
+    };
+    let began = Instant::now();
+    fresh().cts("prune").success();
+    let sweep = KillSweep::over(began.elapsed());
+    for (_, delay) in sweep.moments() {
+        let machine = fresh();
+        let is_killed = kill_after(delay, machine.cts("prune"));
+        expect_sound(&machine, 5_000);
+        let is_all = logs(&machine, OLD) == 0;
+        machine.cts("prune").success();
+        assert_eq!(logs(&machine, OLD), 0);
+        expect_sound(&machine, 5_000);
+        sweep.record(is_killed, is_all);
+    }
+    assert!(sweep.found("prune").contains(&false));
+}
+
+#[test]
+fn two_at_once_and_a_setting_that_is_changed_meanwhile_delete_no_more_than_may_go() {
+    let machine = Machine::migrated();
+    fill_logs(&machine, 20_000);
+    let runs = [machine.cts("prune --json").start(), machine.cts("prune --json").start()];
+    await_within(Duration::from_secs(60), "some rows are gone", || logs(&machine, OLD) < 20_000);
+    machine.sql("UPDATE system_settings SET value = '0' WHERE key = 'site_logs_days'");
+    for run in runs {
+        let (code, log) = run.end_within(Duration::from_secs(120));
+        assert_eq!(code, Some(0), "{log}");
+    }
+    assert_eq!((logs(&machine, OLD), logs(&machine, YOUNG)), (0, 20_000));
+}
+
+#[test]
+fn a_reader_that_holds_the_wal_ends_the_deleting_before_the_wal_is_long() {
+    let machine = Machine::migrated();
+    fill_logs(&machine, 10);
+    machine.sql("PRAGMA wal_checkpoint(TRUNCATE)");
+    let reader = machine.open();
+    reader.execute_batch("BEGIN; SELECT count(*) FROM site_logs").unwrap();
+    // Another program has written much meanwhile.
+    machine.sql("CREATE TABLE own AS SELECT zeroblob(140000000) AS content");
+    let done = machine.cts("prune").status(75);
+    assert!(done.all_err().contains("the WAL is"), "{}", done.all_err());
+    assert_eq!(logs(&machine, OLD), 10);
+    reader.execute_batch("COMMIT").unwrap();
+    drop(reader);
+    machine.sql("PRAGMA wal_checkpoint(TRUNCATE)");
+    machine.cts("prune").success();
+    assert_eq!(logs(&machine, OLD), 0);
+}
+
+#[test]
+fn a_damaged_page_in_the_middle_ends_the_run() {
+    let machine = Machine::migrated();
+    fill_logs(&machine, 20_000);
+    machine.sql("PRAGMA wal_checkpoint(TRUNCATE)");
+    // A page of rows in the middle of the old ones.
+    let page = machine.number(
+        "SELECT pageno FROM dbstat WHERE name = 'site_logs' AND pagetype = 'leaf' ORDER BY pageno LIMIT 1 OFFSET 200",
+    );
+    let size = machine.number("PRAGMA page_size");
+    let mut bytes = std::fs::read(machine.db()).unwrap();
+    let start = usize::try_from((page - 1) * size).unwrap();
+    bytes[start..start + usize::try_from(size).unwrap()].fill(0xa5);
+    std::fs::write(machine.db(), bytes).unwrap();
+    let young = machine.number("SELECT max(id) FROM site_logs");
+    let done = machine.cts("prune").status(65);
+    assert!(done.all_err().contains("damaged"), "{}", done.all_err());
+    assert_eq!(machine.number("SELECT max(id) FROM site_logs"), young);
+    thread::yield_now();
+}
