@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime};
 
 use crate::config::Config;
-use crate::retention::{Announcement, ClockDoubt, ClockRecord, RetentionSettings, TrustedClock};
+use crate::retention::{ClockDoubt, ClockRecord, RetentionNotice, RetentionSettings, TrustedClock};
 use crate::store::WaitPolicy;
 use crate::store::finding::{Finding, Group};
 use crate::system::clock::UtcTime;
@@ -21,7 +21,7 @@ pub fn examine(config: &Config) -> Vec<Finding> {
     let rows = config.database.read_retention(&wait).and_then(|mut store| store.read_settings());
     let Ok(rows) = rows else { return Vec::new() };
     let settings = RetentionSettings::of(&rows);
-    let mut findings = settings_findings(&settings, config.prunes, Announcement::find(&rows));
+    let mut findings = settings_findings(&settings, config.prunes, RetentionNotice::find(&rows));
     findings.extend(clock(ClockRecord::find(&rows).as_ref(), SystemTime::now()));
     findings
 }
@@ -30,7 +30,7 @@ pub fn examine(config: &Config) -> Vec<Finding> {
 fn settings_findings(
     settings: &RetentionSettings,
     prunes: bool,
-    announced: Option<Announcement>,
+    announced: Option<RetentionNotice>,
 ) -> Vec<Finding> {
     let faults = settings.faults.iter().map(|fault| {
         let finding = Finding::attention(Group::Database, NAME, fault.message());

@@ -12,7 +12,7 @@ const ANNOUNCED_BEFORE: Duration = Duration::from_secs(86_400);
 
 /// The record of an announcement: when, by which version, and with which settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Announcement {
+pub struct RetentionNotice {
     /// When it was made, by the clock that is trusted.
     pub at: SystemTime,
     version: String,
@@ -20,17 +20,17 @@ pub struct Announcement {
     settings: Vec<(String, u64)>,
 }
 
-impl Announcement {
+impl RetentionNotice {
     /// The one of these settings, made at a time.
-    pub fn of(settings: &RetentionSettings, at: SystemTime) -> Announcement {
+    pub fn of(settings: &RetentionSettings, at: SystemTime) -> RetentionNotice {
         let settings = settings.by_key();
         let settings =
             settings.iter().map(|(key, value)| (key.to_string(), value.unwrap_or_default()));
-        Announcement { at, version: VERSION.into(), settings: settings.collect() }
+        RetentionNotice { at, version: VERSION.into(), settings: settings.collect() }
     }
 
     /// The announcement of a text; `None` if it is none.
-    pub fn parse(text: &str) -> Option<Announcement> {
+    pub fn parse(text: &str) -> Option<RetentionNotice> {
         let mut words = text.split_whitespace();
         let at = humantime::parse_rfc3339(words.next()?).ok()?;
         let version = words.next()?.to_string();
@@ -38,13 +38,13 @@ impl Announcement {
             let (key, value) = word.split_once('=')?;
             Some((key.to_string(), value.parse().ok()?))
         };
-        Some(Announcement { at, version, settings: words.map(setting).collect::<Option<_>>()? })
+        Some(RetentionNotice { at, version, settings: words.map(setting).collect::<Option<_>>()? })
     }
 
     /// The announcement among these rows.
-    pub fn find(rows: &[StoredSetting]) -> Option<Announcement> {
+    pub fn find(rows: &[StoredSetting]) -> Option<RetentionNotice> {
         let row = rows.iter().find(|row| row.key == ANNOUNCED)?;
-        Announcement::parse(&row.value)
+        RetentionNotice::parse(&row.value)
     }
 
     /// The row that it is written as.
@@ -78,8 +78,8 @@ impl Announcement {
 
     /// The same announcement for settings that keep more; `None` if they are the announced ones. A setting that is made
     /// stricter again later is announced again.
-    pub fn with(&self, settings: &RetentionSettings) -> Option<Announcement> {
-        let now = Announcement::of(settings, self.at);
+    pub fn with(&self, settings: &RetentionSettings) -> Option<RetentionNotice> {
+        let now = RetentionNotice::of(settings, self.at);
         (now.settings != self.settings).then_some(now)
     }
 

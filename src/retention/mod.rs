@@ -15,7 +15,7 @@ mod settings;
 mod size;
 mod walk;
 
-pub use announcement::Announcement;
+pub use announcement::RetentionNotice;
 pub use clock::{ClockDoubt, ClockRecord, TrustedClock};
 pub use run::{PruneRun, announcement_sentence, deleted_sentence};
 pub use settings::RetentionSettings;

@@ -6,7 +6,7 @@ use super::batch::BatchSize;
 use super::rules::{rules_by_age, rules_by_size};
 use super::settings::RetentionSettings;
 use super::size::{SizeOutcome, ages};
-use super::walk::{TableOutcome, Walk, WalkMemory, WalkTask};
+use super::walk::{TableOutcome, TableWalk, WalkMemory, WalkTask};
 use crate::error::{Error, Kind, Result};
 use crate::store::WaitPolicy;
 use crate::store::retention::{PruneRule, RetentionStore};
@@ -102,7 +102,7 @@ impl PruneRun<'_> {
                 _ => Ok(true),
             }
         };
-        let mut walk = Walk {
+        let mut walk = TableWalk {
             store: &mut *self.store,
             rule,
             task,

@@ -132,7 +132,7 @@ pub enum WalkTask {
 }
 
 /// A walk through a table.
-pub struct Walk<'w> {
+pub struct TableWalk<'w> {
     /// The database.
     pub store: &'w mut dyn RetentionStore,
     /// Which rows go.
@@ -149,7 +149,7 @@ pub struct Walk<'w> {
     pub batch: BatchSize,
 }
 
-impl Walk<'_> {
+impl TableWalk<'_> {
     /// Walks from where the last walk ended, or through the whole table where it is time, or there is no memory.
     ///
     /// # Errors

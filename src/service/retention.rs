@@ -12,8 +12,8 @@ use std::time::{Duration, SystemTime};
 use crate::error::{Error, Kind, Result};
 use crate::health::{Conditions, Subject};
 use crate::retention::{
-    Announcement, ClockDoubt, ClockRecord, PruneRun, RetentionSettings, SizeOutcome, TableOutcome,
-    TrustedClock, WalkMemory, WalkTask, announcement_sentence, deleted_sentence,
+    ClockDoubt, ClockRecord, PruneRun, RetentionNotice, RetentionSettings, SizeOutcome,
+    TableOutcome, TrustedClock, WalkMemory, WalkTask, announcement_sentence, deleted_sentence,
 };
 use crate::store::retention::{RetentionStore, StoredSetting};
 use crate::store::{Database, SiteLogEntry, WaitPolicy};
@@ -128,7 +128,7 @@ impl AutomaticPruning {
         let settings = RetentionSettings::of(&rows);
         self.conditions.record(Subject::RetentionSettings, &settings.fault().map_or(Ok(()), Err));
         let Some(now) = self.now(&mut *store, &rows)? else { return Ok(()) };
-        let announced = Announcement::find(&rows).filter(|found| found.covers(&settings, now));
+        let announced = RetentionNotice::find(&rows).filter(|found| found.covers(&settings, now));
         match announced {
             None => self.announce(&mut *store, &settings, now, &wait),
             Some(found) => {
@@ -198,7 +198,7 @@ impl AutomaticPruning {
         let all = run.by_age(WalkTask::Count, None)?;
         // What was counted is deleted from the beginning.
         self.memory = WalkMemory::default();
-        let announcement = Announcement::of(settings, now);
+        let announcement = RetentionNotice::of(settings, now);
         let message = announcement_sentence(&all, size.as_ref(), announcement.begins_at());
         let entry = SiteLogEntry { level: "warn", message: format!("retention: {message}") };
         store.record(&[announcement.row()], Some(&entry))?;

@@ -158,10 +158,8 @@ fn a_clock_that_jumps_deletes_nothing() {
     // A person says that it is right.
     at("+1y", &machine, "prune --trust-clock").success();
     assert_eq!(logs(&machine, YOUNG), 0);
-    assert!(
-        machine.texts("SELECT value FROM system_settings WHERE key = 'retention_clock'")[0]
-            > "2027".into()
-    );
+    let clock = machine.texts("SELECT value FROM system_settings WHERE key = 'retention_clock'");
+    assert!(clock[0].starts_with("202") && clock[0].as_str() > "2027", "{clock:?}");
 }
 
 /// Makes as if the announcement had been made two days ago.
@@ -237,7 +235,7 @@ fn a_database_that_stays_too_large_is_degraded() {
 #[test]
 fn a_writer_at_full_speed_is_not_held_up() {
     let machine = Machine::migrated();
-    fill_logs(&machine, 60_000);
+    fill_logs(&machine, 12_000);
     let pruning = machine.cts("prune --json").start();
     let conn = Connection::open(machine.db()).unwrap();
     conn.busy_timeout(Duration::from_secs(5)).unwrap();
@@ -258,7 +256,7 @@ fn a_writer_at_full_speed_is_not_held_up() {
     eprintln!("{} writes, {late} above 50 ms, the longest {:?}", waits.len(), waits.last());
     // The machine of the tests has other work, for which any program waits now and then.
     assert!(late * 100 <= waits.len(), "{late} of {} writes waited above 50 ms", waits.len());
-    assert_eq!(logs(&machine, YOUNG), 60_000);
+    assert_eq!(logs(&machine, YOUNG), 12_000);
 }
 
 fn logs_left(conn: &Connection) -> i64 {
