@@ -16,7 +16,6 @@ mod migrate;
 mod page;
 mod retention;
 mod service;
-#[allow(dead_code)]
 mod statistics;
 mod store;
 mod system;
@@ -81,6 +80,9 @@ fn run(Invocation { command, flags }: &Invocation) -> Result<u8> {
         Command::Migrate { dry_run: false, .. } => configured(&commands::migrate::run),
         Command::Status { json } => configured(&|config, _| commands::status::run(config, *json)),
         Command::Verify { json } => configured(&|config, _| commands::verify::run(config, *json)),
+        Command::VerifyStatistics { json } => {
+            configured(&|config, _| commands::verify_statistics::run(config, *json))
+        }
         Command::Repair => configured(&commands::repair::run),
         Command::Accept { object, withdraw } => {
             configured(&|config, log| commands::accept::run(config, log, object, *withdraw))

@@ -55,6 +55,11 @@ pub enum Command {
         /// Print JSON.
         json: bool,
     },
+    /// `cts verify --statistics`: calculate the statistics again and compare.
+    VerifyStatistics {
+        /// Print JSON.
+        json: bool,
+    },
     /// `cts repair`: restore what is missing.
     Repair,
     /// `cts accept`: record that a difference is meant so.
@@ -220,7 +225,10 @@ fn command(matches: &ArgMatches) -> Result<Command, clap::Error> {
             Command::Migrate { dry_run: own.get_flag("dry-run"), json: own.get_flag("json") }
         }
         "status" => Command::Status { json: own.get_flag("json") },
-        "verify" => Command::Verify { json: own.get_flag("json") },
+        "verify" => match own.get_flag("statistics") {
+            true => Command::VerifyStatistics { json: own.get_flag("json") },
+            false => Command::Verify { json: own.get_flag("json") },
+        },
         "repair" => Command::Repair,
         "accept" => {
             let words = own.get_many::<String>("OBJECT").into_iter().flatten();

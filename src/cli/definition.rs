@@ -26,6 +26,11 @@ An accepted difference is listed by verify, status and doctor, is no drift, and 
 table stands for its columns and indexes too. A missing table or column cannot be accepted. Another
 difference of the same object, later, is drift again.";
 
+const VERIFY_HELP: &str = "\
+--statistics calculates the statistics of every day that still has its positions, and compares each row with what is
+stored; the schema is not compared. It changes nothing, and may run while programs write. Exit codes: 0 nothing
+differs, 1 a row differs.";
+
 const BACKUP_HELP: &str = "\
 --verify refuses what a restore would refuse, restores the backup in a temporary folder, migrates it there,
 compares it with what it was made with, and prints its tables with their rows. It changes nothing but the
@@ -115,7 +120,13 @@ fn commands() -> [clap::Command; 14] {
             .arg(dry_run)
             .arg(switch("json", "With --dry-run: print JSON").requires("dry-run")),
         command("status", "Print the migration status").arg(json()),
-        command("verify", "Compare the database with the expected catalogue").arg(json()),
+        command("verify", "Compare the database with the expected catalogue")
+            .after_help(VERIFY_HELP)
+            .arg(switch(
+                "statistics",
+                "Calculate the statistics of closed positions again, and compare",
+            ))
+            .arg(json()),
         command("repair", "Restore what is missing from the database"),
         command("accept", "Record that a difference from the expected catalogue is meant so")
             .after_help(ACCEPT_HELP)

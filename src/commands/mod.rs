@@ -15,6 +15,7 @@ pub mod stats;
 pub mod status;
 pub mod verify;
 pub mod verify_backup;
+pub mod verify_statistics;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;

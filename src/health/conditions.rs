@@ -53,6 +53,8 @@ pub enum Subject {
     RetentionClock,
     /// The database is not larger than it should be.
     DatabaseSize,
+    /// The statistics of closed positions are current.
+    Statistics,
 }
 
 impl Subject {
@@ -77,6 +79,7 @@ impl Subject {
             Subject::Drill => "the last backup was not restored for a trial: ",
             Subject::OldBackups => "old backups are not deleted: ",
             Subject::Retention => "old rows are not deleted: ",
+            Subject::Statistics => "the statistics are not kept current: ",
         }
     }
 
@@ -101,6 +104,7 @@ impl Subject {
             Subject::RetentionSettings => "the settings of retention can be used",
             Subject::RetentionClock => "the clock agrees with the time that has passed",
             Subject::DatabaseSize => "the database is not above database_max_bytes",
+            Subject::Statistics => "the statistics are kept current again",
         }
     }
 
@@ -110,7 +114,9 @@ impl Subject {
         match kind {
             Kind::Blocked if self == Subject::WalLength => true,
             Kind::TryAgain | Kind::Blocked | Kind::Stopped => false,
-            Kind::Unavailable => !matches!(self, Subject::Healing | Subject::Retention),
+            Kind::Unavailable => {
+                !matches!(self, Subject::Healing | Subject::Retention | Subject::Statistics)
+            }
             _ => true,
         }
     }

@@ -15,6 +15,7 @@ use crate::service::figures::FigureThread;
 use crate::service::first_start::FirstStart;
 use crate::service::prober::Prober;
 use crate::service::retention::RetentionThread;
+use crate::service::statistics::StatisticsThread;
 use crate::store::{Backend, Database};
 use crate::system::invocation;
 use crate::system::log::Log;
@@ -74,12 +75,12 @@ impl Appliance {
         // Without the thread figures are unknown, and nothing else is worse.
         let (database, figures) = (Arc::clone(&self.database), self.prober.figures().clone());
         let figures = FigureThread::start(database, figures);
+        let statistics = self.start_statistics();
         let backups = self.start_backups();
         let retention = self.start_retention();
         let signal = self.until_signal(events)?;
         // Their connections would keep the WAL from being emptied.
-        drop(retention);
-        drop(figures);
+        drop((retention, statistics, figures));
         self.stop(signal, backups)
     }
 
@@ -129,6 +130,14 @@ impl Appliance {
             first_start.lines().iter().for_each(|line| self.log.info(line));
         }
         self.log.info("✓ Application Ready for Production");
+    }
+
+    /// Starts to keep the statistics. Without the thread they stay as they are, which is said.
+    fn start_statistics(&self) -> Option<StatisticsThread> {
+        let database = Arc::clone(&self.database);
+        let started = StatisticsThread::start(database, self.conditions.clone(), self.log);
+        self.conditions.record(Subject::Statistics, &started);
+        started.ok()
     }
 
     /// The error of a start that does not end when it is cancelled: a call of the operating system hangs. What

@@ -10,6 +10,7 @@ mod first_start;
 mod prober;
 mod retention;
 mod start;
+mod statistics;
 mod upkeep;
 
 use std::sync::Arc;

@@ -1,9 +1,18 @@
-//! Statistics of closed positions: what is measured of trades that follow one another in time.
+//! The statistics of closed positions: the measures of trades that follow one another in time ([`measures`]), a day
+//! calculated from its positions ([`day`]), what differs from what is stored ([`difference`]), keeping it current
+//! ([`keeper`]), and the proof ([`proof`]) with its text ([`render`]).
 
 mod agreement;
+mod day;
+mod difference;
+pub mod keeper;
 pub mod measures;
+#[allow(dead_code)]
+pub mod proof;
 pub mod reading;
+pub mod render;
 pub mod report;
 pub mod report_json;
 pub mod report_table;
 pub mod running_sums;
+mod span;

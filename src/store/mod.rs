@@ -55,7 +55,6 @@ pub use restore::{BackupSource, Restore, RestoreDraft, RestoreOrigin, RestorePla
 pub use rights::MissingRights;
 #[cfg(feature = "postgres")]
 pub use rights::MissingTableRights;
-#[allow(unused_imports)]
 pub use statistics::{
     CLOSED_STATUSES, ChangedDays, ChangesSince, ClosedPosition, CountedRow, DayRange, DeletedRows,
     EXCHANGE_POSITION_COLUMNS, ExchangePositionRow, OPEN_EXCHANGE_STATUS, Omission, OpenStatistics,

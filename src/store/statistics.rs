@@ -13,8 +13,8 @@ use crate::error::{Error, Kind, Result};
 
 pub use exchange::{EXCHANGE_POSITION_COLUMNS, ExchangePositionRow, OPEN_EXCHANGE_STATUS};
 pub use position::{
-    CLOSED_STATUSES, ClosedPosition, Omission, POSITION_COLUMNS, PositionRow, closed_statuses,
-    day_text, days_of, read_position, start_of,
+    ClosedPosition, Omission, POSITION_COLUMNS, PositionRow, closed_statuses, day_text, days_of,
+    read_position, start_of,
 };
 pub use row::{
     SourceLeft, StatisticsKey, StatisticsRow, StatisticsTable, StatisticsValues, StoredStatistics,
@@ -57,7 +57,7 @@ pub struct ChangedDays {
 pub struct ChangesSince {
     /// Positions with an id above this one are new.
     pub above_id: i64,
-    /// Positions that were updated or closed at this moment or later.
+    /// Positions that were closed at this moment or later.
     pub moment: Moment,
 }
 
@@ -179,6 +179,19 @@ pub trait ReadStatistics {
     /// Where it cannot be read.
     fn setting(&mut self, key: &str) -> Result<Option<String>>;
 
+    /// The first day from `from` on of which there are positions or statistics; an earlier one from `from` on where that
+    /// cannot be told without reading them.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    fn first_day(&mut self, from: Option<Day>) -> Result<Option<Day>>;
+
+    /// The number of closed positions whose `closed_at` is no time of the years 1 to 9999. Reads the whole index.
+    ///
+    /// # Errors
+    /// Where they cannot be read.
+    fn count_unreadable_times(&mut self) -> Result<u64>;
+
     /// The day on which the position was closed that follows so many others, from the first of `from` on. `None` where
     /// there are not so many.
     ///
@@ -186,8 +199,7 @@ pub trait ReadStatistics {
     /// Where it cannot be read.
     fn day_after(&mut self, from: Option<Day>, rows: u64) -> Result<Option<Day>>;
 
-    /// Calls `on_row` with each closed position of these days; also with those that are left out, where they cannot be
-    /// said to be of another day. They come about in the order of closing: see [`PositionRow::horizon`].
+    /// Calls `on_row` with each closed position of these days; also with those that are left out. They come about in the order of closing: see [`PositionRow::horizon`].
     ///
     /// # Errors
     /// Where they cannot be read, or with the error of `on_row`.
@@ -217,7 +229,8 @@ pub trait ReadStatistics {
         on_row: &mut dyn FnMut(StoredStatistics) -> Result<()>,
     ) -> Result<()>;
 
-    /// The days of closing of the positions that were changed, by the indexes of `updated_at`, `closed_at` and the id.
+    /// The days of closing of the positions that are new or were just closed, by the id and the index of `closed_at`. No
+    /// index shows other changes.
     ///
     /// # Errors
     /// Where they cannot be read.

@@ -24,6 +24,9 @@ use crate::store::{
 
 /// Rows that are read for each reason to find changed days.
 const CHANGED_ROWS_MAX: u64 = 1_000_000;
+/// 0001-01-01 and 9999-12-31.
+const FIRST_DAY: Day = Day(-719_162);
+const LAST_DAY: Day = Day(2_932_896);
 /// How long a statement, a lock and a connection are waited for.
 const LIMITS: TimeLimits =
     TimeLimits { statement: Duration::from_secs(60), lock: Duration::from_millis(300) };
@@ -120,6 +123,52 @@ impl ReadStatistics for ServerStatistics {
         })
     }
 
+    fn first_day(&mut self, from: Option<Day>) -> Result<Option<Day>> {
+        self.reading(|session| {
+            let positions = session.qualified("pseudo_positions");
+            // A time of a year that is no text on SQLite is not one of a day.
+            let mut queries = vec![format!(
+                "SELECT (t.closed_at AT TIME ZONE 'UTC')::date::text FROM {positions} t \
+                 WHERE {} AND t.closed_at >= {} AND t.closed_at < {} ORDER BY t.closed_at LIMIT 1",
+                positions_condition(DayRange { from, until: None }),
+                moment_literal(start_of(FIRST_DAY)),
+                moment_literal(start_of(LAST_DAY))
+            )];
+            for table in StatisticsTable::ALL {
+                let conditions = day_conditions(table, DayRange { from, until: None });
+                let column = table.day_column();
+                let day = match table {
+                    StatisticsTable::Daily => format!("t.{column}::text"),
+                    _ => format!("(t.{column} AT TIME ZONE 'UTC')::date::text"),
+                };
+                queries.push(format!(
+                    "SELECT {day} FROM {} t WHERE {} ORDER BY t.{column} LIMIT 1",
+                    session.qualified(table.name()),
+                    conditions.join(" AND ")
+                ));
+            }
+            let mut first: Option<Day> = None;
+            for query in queries {
+                let row = session.first_row(&query)?;
+                let day = row.and_then(|row| parse_day(row.get(0)?.as_bytes()).ok());
+                first = first.into_iter().chain(day).min();
+            }
+            Ok(first)
+        })
+    }
+
+    fn count_unreadable_times(&mut self) -> Result<u64> {
+        self.reading(|session| {
+            session.number(&format!(
+                "SELECT count(*) FROM {} t WHERE {} AND NOT (t.closed_at >= {} AND t.closed_at < {})",
+                session.qualified("pseudo_positions"),
+                positions_condition(DayRange::default()),
+                moment_literal(start_of(FIRST_DAY)),
+                moment_literal(start_of(LAST_DAY))
+            ))
+        })
+    }
+
     fn day_after(&mut self, from: Option<Day>, rows: u64) -> Result<Option<Day>> {
         self.reading(|session| {
             let sql = format!(
@@ -209,7 +258,6 @@ impl ReadStatistics for ServerStatistics {
             let moment = moment_literal(since.moment);
             for condition in [
                 format!("id > {}", since.above_id),
-                format!("updated_at >= {moment}"),
                 format!("closed_at >= {moment}"),
             ] {
                 let sql = format!(

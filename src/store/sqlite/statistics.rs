@@ -28,6 +28,8 @@ use crate::store::{
 
 /// Rows that are read for each reason to find changed days.
 const CHANGED_ROWS_MAX: usize = 1_000_000;
+/// The beginning of the text of a time.
+const DAY_PATTERN: &str = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]*";
 /// Bytes of a day at the beginning of the text of a time.
 const DAY_BYTES: usize = 10;
 
@@ -138,6 +140,30 @@ impl FileStatistics {
         }
     }
 
+    /// The text that a query gives.
+    fn text(&self, sql: &str) -> Result<Option<String>> {
+        let found = self.store.conn.query_row(sql, [], |row| row.get_ref(0).map(text));
+        found.optional().map(Option::flatten).map_err(|e| self.error(&e))
+    }
+
+    /// The first day on which a position may have been closed.
+    fn first_position_day(&self, from: Option<Day>) -> Result<Option<Day>> {
+        let condition = positions_condition(DayRange { from, until: None });
+        let mut after = String::new();
+        loop {
+            let sql = format!(
+                "SELECT closed_at FROM pseudo_positions WHERE {condition}{after} AND closed_at GLOB '{DAY_PATTERN}' \
+                 ORDER BY closed_at LIMIT 1"
+            );
+            let Some(found) = self.text(&sql)? else { return Ok(None) };
+            match day_of(&found) {
+                // An offset may make it the day before.
+                Some(Day(day)) => return Ok(Some(Day(day - 1))),
+                None => after = format!(" AND closed_at > {}", literal(&found)),
+            }
+        }
+    }
+
     /// Adds the days of closing of the rows of a query for `closed_at`.
     fn add_days(&self, sql: &str, found: &mut ChangedDays) -> Result<()> {
         let failed = |e: rusqlite::Error| self.error(&e);
@@ -179,17 +205,47 @@ impl ReadStatistics for FileStatistics {
         found.optional().map(Option::flatten).map_err(|e| self.error(&e))
     }
 
+    fn first_day(&mut self, from: Option<Day>) -> Result<Option<Day>> {
+        let mut first = self.first_position_day(from)?;
+        for table in StatisticsTable::ALL {
+            let column = table.day_column();
+            let from = from.map_or_else(String::new, |from| bound(&format!("{column} >="), from));
+            let sql = format!(
+                "SELECT {column} FROM {} WHERE {column} GLOB '{DAY_PATTERN}'{from} ORDER BY {column} LIMIT 1",
+                table.name()
+            );
+            let day = self.text(&sql)?.and_then(|text| day_of(&text));
+            first = first.into_iter().chain(day).min();
+        }
+        Ok(first.map(|first| from.map_or(first, |from| first.max(from))))
+    }
+
+    fn count_unreadable_times(&mut self) -> Result<u64> {
+        let failed = |e: rusqlite::Error| self.error(&e);
+        let sql = format!(
+            "SELECT closed_at FROM pseudo_positions WHERE {}",
+            positions_condition(DayRange::default())
+        );
+        let mut statement = self.store.conn.prepare(&sql).map_err(failed)?;
+        let mut rows = statement.query([]).map_err(failed)?;
+        let mut count = 0;
+        while let Some(row) = rows.next().map_err(failed)? {
+            let is_time = match row.get_ref(0).map_err(failed)? {
+                ValueRef::Text(text) => parse_moment(text).is_ok(),
+                _ => false,
+            };
+            count += u64::from(!is_time);
+        }
+        Ok(count)
+    }
+
     fn day_after(&mut self, from: Option<Day>, rows: u64) -> Result<Option<Day>> {
         let condition = positions_condition(DayRange { from, until: None });
         let sql = format!(
-            "SELECT closed_at FROM pseudo_positions WHERE {condition} ORDER BY closed_at LIMIT 1 OFFSET {rows}"
+            "SELECT closed_at FROM pseudo_positions WHERE {condition} AND closed_at GLOB '{DAY_PATTERN}' \
+             ORDER BY closed_at LIMIT 1 OFFSET {rows}"
         );
-        let day = |value: ValueRef<'_>| match value {
-            ValueRef::Text(text) => text.get(..DAY_BYTES).and_then(|day| parse_day(day).ok()),
-            _ => None,
-        };
-        let found = self.store.conn.query_row(&sql, [], |row| row.get_ref(0).map(day));
-        found.optional().map(Option::flatten).map_err(|e| self.error(&e))
+        Ok(self.text(&sql)?.and_then(|text| day_of(&text)))
     }
 
     fn read_positions(
@@ -266,11 +322,9 @@ impl ReadStatistics for FileStatistics {
         let new =
             format!("{select} NOT INDEXED WHERE id > {} AND closed_at IS NOT NULL", since.above_id);
         self.add_days(&new, &mut found)?;
-        for column in ["updated_at", "closed_at"] {
-            for condition in since_conditions(column, since.moment) {
-                let sql = format!("{select} WHERE {condition} AND closed_at IS NOT NULL");
-                self.add_days(&sql, &mut found)?;
-            }
+        for condition in since_conditions("closed_at", since.moment) {
+            let sql = format!("{select} WHERE {condition} AND closed_at IS NOT NULL");
+            self.add_days(&sql, &mut found)?;
         }
         Ok(found)
     }
@@ -329,6 +383,11 @@ fn since_conditions(column: &str, since: Moment) -> [String; 3] {
         format!("{column} >= '{day}T{clock}'{before}"),
         format!("1{after}"),
     ]
+}
+
+/// The day that the text of a time begins with.
+fn day_of(text: &str) -> Option<Day> {
+    text.as_bytes().get(..DAY_BYTES).and_then(|day| parse_day(day).ok())
 }
 
 fn now() -> Moment {

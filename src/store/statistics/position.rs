@@ -9,7 +9,7 @@ use crate::store::{Day, Field, Moment, RowHash, RowHasher, Value, ValueType};
 
 /// The statuses of positions that are closed, where `closed_at` is set. A position that was archived after it was closed
 /// still counts.
-pub const CLOSED_STATUSES: [&str; 4] = ["archived", "closed", "main_closed", "stopped"];
+const CLOSED_STATUSES: [&str; 4] = ["archived", "closed", "main_closed", "stopped"];
 
 /// The columns of `pseudo_positions` that are read, in the order of [`read_position`].
 pub const POSITION_COLUMNS: [(&str, ValueType); 9] = [

@@ -1,0 +1,146 @@
+//! The proof of the statistics as text and as JSON, for `cts verify --statistics`.
+
+use serde_json::{Value, json};
+
+use super::difference::{DifferenceKind, PartlyDeleted, RestState, StatisticsDifference};
+use super::proof::StatisticsProof;
+use crate::store::StatisticsTable;
+use crate::system::visible::Lines;
+
+/// A name for what has none.
+const NONE: &str = "(none)";
+
+/// One line for each row that differs and for what does not count, and a line of totals.
+pub fn proof_text(proof: &StatisticsProof) -> Lines {
+    let mut text = Lines::new();
+    for difference in &proof.differences {
+        text.add(format_args!("{}", difference_text(difference)));
+    }
+    let more = proof.difference_count - proof.differences.len() as u64;
+    if more > 0 {
+        text.add(format_args!("… and {more} more"));
+    }
+    for PartlyDeleted { day, connection_id, rest, .. } in &proof.partly_deleted {
+        match rest {
+            RestState::Equal => {}
+            RestState::Late(count) => text.add(format_args!(
+                "late:     {day}, connection {connection_id}: {} in no statistics, since retention had begun to delete those of that day",
+                positions(*count, "is", "are")
+            )),
+            RestState::Altered => text.add(format_args!(
+                "altered:  {day}, connection {connection_id}: the positions that retention has left are not those that were counted"
+            )),
+        }
+    }
+    for day in &proof.behind {
+        text.add(format_args!("behind:   {day}: a position was closed less than 2 minutes ago"));
+    }
+    for (reason, count) in &proof.omitted {
+        text.add(format_args!("left out: {}: {reason}", positions(*count, "", "")));
+    }
+    let deleted: u64 = proof.partly_deleted.iter().map(|part| part.deleted).sum();
+    if deleted > 0 {
+        text.add(format_args!(
+            "deleted:  {} by retention; the statistics of these {} days and connections are final",
+            positions(deleted, "", ""),
+            proof.partly_deleted.iter().filter(|part| part.deleted > 0).count()
+        ));
+    }
+    let found = format!(
+        "{} days, {} positions and {} rows of statistics",
+        proof.days, proof.positions, proof.rows
+    );
+    let differing = proof.difference_count + proof.altered_rests().count() as u64;
+    match proof.is_proved() {
+        true => text.add(format_args!("no difference: {found}")),
+        false => {
+            text.add(format_args!("{differing} differences: {found}"));
+            text.add(format_args!(
+                "a running cts writes what differs: of the last 7 days within a minute, of older days as its rotation comes by"
+            ));
+        }
+    }
+    text
+}
+
+fn positions(count: u64, one: &str, many: &str) -> String {
+    let text = match count {
+        1 => format!("1 position {one}"),
+        _ => format!("{count} positions {many}"),
+    };
+    text.trim_end().to_string()
+}
+
+fn difference_text(difference: &StatisticsDifference) -> String {
+    let StatisticsDifference { key, kind, columns } = difference;
+    let word = match kind {
+        DifferenceKind::Missing => "missing: ",
+        DifferenceKind::Altered => "altered: ",
+        DifferenceKind::Surplus => "surplus: ",
+    };
+    let named = |name: &'_ str| if name.is_empty() { NONE.to_string() } else { name.to_string() };
+    let of = match key.table {
+        StatisticsTable::Daily => String::new(),
+        _ => format!(", {}, {}", named(&key.symbol), named(&key.kind)),
+    };
+    let table = key.table.name();
+    let columns = match columns.is_empty() {
+        true => String::new(),
+        false => format!(": {}", columns.join(", ")),
+    };
+    format!("{word} {table}, {}, connection {}{of}{columns}", key.day, key.connection_id)
+}
+
+/// The proof as JSON.
+pub fn proof_json(proof: &StatisticsProof) -> String {
+    json!({
+        "proved": proof.is_proved(),
+        "days": proof.days,
+        "positions": proof.positions,
+        "rows": proof.rows,
+        "difference_count": proof.difference_count,
+        "differences": proof.differences.iter().map(difference_json).collect::<Vec<_>>(),
+        "behind": proof.behind.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "left_out": proof.omitted.iter().map(|(reason, count)| {
+            json!({ "reason": reason.to_string(), "positions": count })
+        }).collect::<Vec<_>>(),
+        "partly_deleted": proof.partly_deleted.iter().map(part_json).collect::<Vec<_>>(),
+    })
+    .to_string()
+}
+
+fn difference_json(difference: &StatisticsDifference) -> Value {
+    let key = &difference.key;
+    let kind = match difference.kind {
+        DifferenceKind::Missing => "missing",
+        DifferenceKind::Altered => "altered",
+        DifferenceKind::Surplus => "surplus",
+    };
+    let mut json = json!({
+        "kind": kind,
+        "table": key.table.name(),
+        "day": key.day.to_string(),
+        "connection_id": key.connection_id,
+        "columns": difference.columns,
+    });
+    if let Some(json) = json.as_object_mut().filter(|_| key.table != StatisticsTable::Daily) {
+        json.insert("symbol".into(), key.symbol.clone().into());
+        json.insert("type".into(), key.kind.clone().into());
+    }
+    json
+}
+
+fn part_json(part: &PartlyDeleted) -> Value {
+    let (rest, late) = match part.rest {
+        RestState::Equal => ("equal", 0),
+        RestState::Late(count) => ("late", count),
+        RestState::Altered => ("altered", 0),
+    };
+    json!({
+        "day": part.day.to_string(),
+        "connection_id": part.connection_id,
+        "deleted": part.deleted,
+        "rest": rest,
+        "late": late,
+    })
+}
