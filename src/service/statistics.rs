@@ -18,7 +18,7 @@ use crate::system::log::Log;
 /// The name of the thread.
 const THREAD: &str = "statistics";
 /// The nice value of the thread: the trading programs go first.
-const NICE: i32 = 15;
+const NICE: i32 = 5;
 /// The time from the start to the first step: programs connect first.
 const DELAY: Duration = Duration::from_secs(1);
 /// The pauses after a step that failed, and after one more.

@@ -1,6 +1,6 @@
 //! The statistics of closed positions: the measures of trades that follow one another in time ([`measures`]), a day
 //! calculated from its positions ([`day`]), what differs from what is stored ([`difference`]), keeping it current
-//! ([`keeper`]), and the proof ([`proof`]) with its text ([`render`]).
+//! ([`keeper`]), and the proof ([`proof`]) with its text ([`render`]); and the report of `cts stats`: [`reading`] and [`report`].
 
 mod agreement;
 mod day;

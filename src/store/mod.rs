@@ -56,7 +56,7 @@ pub use rights::MissingRights;
 #[cfg(feature = "postgres")]
 pub use rights::MissingTableRights;
 pub use statistics::{
-    CLOSED_STATUSES, ChangedDays, ChangesSince, ClosedPosition, CountedRow, DayRange, DeletedRows,
+    ChangedDays, ChangesSince, ClosedPosition, CountedRow, DayRange, DeletedRows,
     EXCHANGE_POSITION_COLUMNS, ExchangePositionRow, OPEN_EXCHANGE_STATUS, Omission, OpenStatistics,
     POSITION_COLUMNS, PositionRow, ReadStatistics, SourceLeft, StatisticsChange, StatisticsKey,
     StatisticsRow, StatisticsStore, StatisticsTable, StatisticsValues, StatisticsWritten,

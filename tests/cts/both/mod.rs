@@ -112,6 +112,7 @@ mod ledger;
 mod overview;
 mod plan;
 mod runs;
+mod statistics;
 mod stats;
 
 const FILES: [&str; 4] = [
