@@ -4,6 +4,7 @@
 //! which says of which database it is and what it holds. A file without a manifest was not made here and is never deleted.
 
 mod choose;
+mod compact;
 mod companions;
 mod compress;
 mod compressing;
@@ -33,6 +34,7 @@ mod trial_folder;
 mod verify;
 
 pub use choose::{BackupChoice, find_backup};
+pub use compact::{Compaction, CompactionPlan, plan_compaction};
 pub use delete::{BackupOwner, Deletions, NewBackup, remove_failed};
 pub use drill::drill;
 pub use folder::{BackupFolder, StoredBackup};

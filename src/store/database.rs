@@ -7,8 +7,8 @@ use super::finding::Finding;
 use super::retention::OpenRetention;
 use super::schema::Schema;
 use super::{
-    BackUp, CopyEnd, KeptWal, Measure, OpenDatabase, OpenStatistics, Restore, Snapshot,
-    StorageStatus, Store, WaitPolicy,
+    BackUp, Compact, CopyEnd, KeptWal, Measure, OpenDatabase, OpenFreePages, OpenStatistics,
+    Restore, Snapshot, StorageStatus, Store, WaitPolicy,
 };
 use crate::error::{Error, Kind, Result};
 use crate::system::users;
@@ -178,7 +178,17 @@ impl fmt::Display for Holder {
 
 /// A database as it is configured. It need not exist, nor be reachable.
 pub trait Database:
-    BackUp + Restore + CopyEnd + Measure + OpenStatistics + OpenRetention + fmt::Debug + Send + Sync
+    BackUp
+    + Compact
+    + Restore
+    + CopyEnd
+    + Measure
+    + OpenFreePages
+    + OpenStatistics
+    + OpenRetention
+    + fmt::Debug
+    + Send
+    + Sync
 {
     /// Which database it is.
     fn identity(&self) -> DatabaseIdentity;

@@ -4,6 +4,7 @@
 
 mod backup;
 mod change;
+mod compact;
 mod copy;
 mod database;
 #[allow(dead_code)]
@@ -11,6 +12,7 @@ mod digest;
 #[cfg(test)]
 pub mod failing;
 pub mod finding;
+mod free_pages;
 mod inspect;
 pub mod journal;
 mod maintain;
@@ -34,6 +36,7 @@ pub use change::{
     Change, FailedStatement, LongWork, Progress, RebuildCopy, Rebuilt, SiteLogEntry,
     StatementCounts,
 };
+pub use compact::{Compact, CompactionPlace, RebuiltDatabase};
 pub use copy::{
     CopiedColumn, CopiedTable, CopyDraft, CopyEnd, CopySource, CopyTarget, Day, Field,
     Incompatibility, IncompatibleValue, Moment, ReadRows, RowSink, StoredValue, Value, ValueType,
@@ -43,6 +46,7 @@ pub use database::{
     as_its_owner,
 };
 pub use digest::{RowHash, RowHasher, TableDigest, TableHasher};
+pub use free_pages::{FreePages, GiveBack, GivenBack, KeptFree, OpenFreePages};
 pub use inspect::{
     Damage, DamageScope, Forecast, Inspect, KeptWal, Obstacle, OpenDatabase, Origin, Orphans,
     PoolState, ReadExtent, ServerInstance, Snapshot, StorageStatus, Unchecked,

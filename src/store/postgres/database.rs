@@ -15,8 +15,8 @@ use crate::error::{Error, Kind, Result, StateLeft};
 use crate::store::schema::POSTGRES;
 use crate::store::wait::WaitClock;
 use crate::store::{
-    Backend, Database, DatabaseIdentity, Examination, Holder, Opened, OpenedReadOnly, Store,
-    WaitPolicy, WaitReason,
+    Backend, Database, DatabaseIdentity, Examination, Holder, OpenFreePages, Opened,
+    OpenedReadOnly, Store, WaitPolicy, WaitReason,
 };
 
 /// The first and the longest pause while a server is waited for.
@@ -134,6 +134,8 @@ impl DatabaseServer {
         error.note(format!("waited {waited} (CTS_WAIT)"))
     }
 }
+
+impl OpenFreePages for DatabaseServer {}
 
 impl Database for DatabaseServer {
     fn identity(&self) -> DatabaseIdentity {

@@ -32,6 +32,7 @@ mod client_program;
 mod client_run;
 mod client_watch;
 mod cluster;
+mod compact;
 mod connect;
 mod constraint;
 mod conversion;

@@ -9,16 +9,21 @@ use std::time::Duration;
 
 use super::checkup_files::FileState;
 use super::file::folder_of;
+use super::free_pages::free_pages;
 use super::running::other_services;
 use super::wal_hold::announced_hold;
 use super::wal_length::kept_wal;
 use super::{DatabaseFile, Sqlite, draft, file, storage};
 use crate::error::{Error, Kind, Result};
 use crate::store::finding::{Finding, Group};
-use crate::store::{Damage, DamageScope, Examination, Inspect, Snapshot, WaitPolicy};
+use crate::store::{Damage, DamageScope, Examination, FreePages, Inspect, Snapshot, WaitPolicy};
+use crate::system::size::Bytes;
 
 /// How long the pages are checked; a large database is not checked to its end.
 const PAGE_CHECK_MAX: Duration = Duration::from_secs(3);
+/// From so many free bytes, and so many of a hundred, on a person is told how a file becomes smaller that does not by itself.
+const MUCH_FREE_BYTES: u64 = 16 << 20;
+const MUCH_FREE_PERCENT: u64 = 20;
 
 /// Examines the file and what is in it.
 pub fn examine(database: &DatabaseFile, wait: &WaitPolicy<'_>) -> Examination {
@@ -39,6 +44,7 @@ pub fn examine(database: &DatabaseFile, wait: &WaitPolicy<'_>) -> Examination {
         Ok(Some(contents)) => {
             findings.push(journal_mode(file::is_wal(&path)));
             findings.push(pages(contents.damage));
+            findings.extend(contents.free.map(free_space));
             snapshot = Some(contents.snapshot);
         }
         Ok(None) => findings.push(match draft::prove_creatable(&path, database.access) {
@@ -69,6 +75,8 @@ fn services(pids: &[u32]) -> Option<Finding> {
 struct Contents {
     snapshot: Snapshot,
     damage: Result<Damage>,
+    /// Its free pages; `None` where they cannot be counted.
+    free: Option<FreePages>,
 }
 
 /// `None` if there is no database.
@@ -88,8 +96,9 @@ fn inspect(mut store: Sqlite, wait: &WaitPolicy<'_>) -> Result<Contents> {
         thread::sleep(PAGE_CHECK_MAX);
         cancelled.store(true, Ordering::Relaxed);
     });
+    let free = free_pages(&store.conn).ok();
     let damage = store.find_damage(DamageScope::Pages);
-    Ok(Contents { snapshot, damage })
+    Ok(Contents { snapshot, damage, free })
 }
 
 fn no_database(path: &Path) -> Finding {
@@ -132,6 +141,20 @@ fn pages(damage: Result<Damage>) -> Finding {
     }
 }
 
+/// What is free in the file, and how it becomes smaller.
+fn free_space(found: FreePages) -> Finding {
+    let FreePages { free_bytes, total_bytes, can_be_given_back } = found;
+    let share = free_bytes * 100 / total_bytes.max(1);
+    let (free, total) = (Bytes(free_bytes), Bytes(total_bytes));
+    let mut what = format!("{free} of {total} are free ({share} %), and are used for new rows");
+    if can_be_given_back {
+        what += "; what programs do not soon need is given back to the file system";
+    } else if free_bytes >= MUCH_FREE_BYTES && share >= MUCH_FREE_PERCENT {
+        what += "; `cts prune --compact` makes the file smaller, while every program is stopped";
+    }
+    Finding::good(Group::Database, "free pages", what)
+}
+
 fn bad(group: Group, name: &str, error: Error) -> Finding {
     Finding { remedy: error.remedy.clone(), ..Finding::bad(group, name, error.message()) }
 }
@@ -140,6 +163,17 @@ fn bad(group: Group, name: &str, error: Error) -> Finding {
 mod tests {
     use super::*;
     use crate::store::finding::Grade::{self, Attention, Bad, Good};
+
+    #[test]
+    fn a_file_with_much_free_that_does_not_shrink_by_itself_is_told_how() {
+        let text = |free_mib: u64, can_be_given_back| {
+            let (free_bytes, total_bytes) = (free_mib << 20, 100 << 20);
+            free_space(FreePages { free_bytes, total_bytes, can_be_given_back }).what
+        };
+        assert!(text(50, false).contains("`cts prune --compact`"), "{}", text(50, false));
+        assert!(!text(50, true).contains("--compact") && !text(10, false).contains("--compact"));
+        assert!(text(50, true).starts_with("50 MiB of 100 MiB are free (50 %)"));
+    }
 
     #[test]
     fn pages_and_journal_have_their_grades() {

@@ -13,6 +13,7 @@ use super::at_rest::{AtRest, RestingState, connect_at_rest, connect_immutable};
 use super::error::{from_sqlite, is_busy, is_unopenable};
 use super::file::{self, APPLICATION_ID, FileContent, FileIdentity, has_wal, side_file};
 use super::file_system::refuse_network;
+use super::free_pages::MAKE_SHRINKABLE;
 use super::hot_journal;
 use super::litestream;
 use super::lock::until_unlocked;
@@ -77,6 +78,9 @@ impl Sqlite {
             return Err(Error::new(Kind::Permission, "SQLite can read the file but not write it")
                 .at(store.path.display())
                 .remedy("check the permissions of the file and its folder (`ls -ld`)"));
+        }
+        if let FileContent::Missing | FileContent::Empty = content {
+            store.conn.execute_batch(MAKE_SHRINKABLE).map_err(|e| store.error(&e))?;
         }
         refuse_foreign(&store.conn, &store.path)
             .inspect_err(|_| hot_journal::forget(&store.path))?;

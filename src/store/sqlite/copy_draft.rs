@@ -32,7 +32,7 @@ use crate::system::file_handle::open_regular;
 const PREPARED: &str = ".copying";
 /// The settings of the connection that writes it. With the journal in memory a statement or a savepoint can be rolled back;
 /// pages that are new have none in it, and all of them are new. Indexes are sorted in the memory of the cache.
-const SETTINGS: &str = "PRAGMA foreign_keys = OFF; PRAGMA journal_mode = MEMORY; PRAGMA synchronous = OFF; \
+const SETTINGS: &str = "PRAGMA auto_vacuum = INCREMENTAL; PRAGMA foreign_keys = OFF; PRAGMA journal_mode = MEMORY; PRAGMA synchronous = OFF; \
                         PRAGMA cache_size = -8192";
 
 /// A database that is prepared as the copy of another.

@@ -21,6 +21,7 @@ use super::error::from_sqlite;
 use super::file::{self, FileContent, folder_of};
 use super::file_error::{cannot_create, cannot_write};
 use super::file_system::refuse_network;
+use super::free_pages::MAKE_SHRINKABLE;
 use super::storage::{NEW_DATABASE_BYTES, side_files_bytes};
 use super::{FileAccess, Sqlite, permissions};
 use crate::error::{Result, StateLeft};
@@ -107,8 +108,10 @@ fn build_in(
     build: &mut dyn FnMut(&mut dyn Store) -> Result<()>,
 ) -> Result<bool> {
     let path = path.to_path_buf();
-    let mut conn = Connection::open_in_memory().map_err(|e| from_sqlite(&path, &e))?;
-    interrupt_when(&mut conn, wait.cancelled).map_err(|e| from_sqlite(&path, &e))?;
+    let failed = |e: rusqlite::Error| from_sqlite(&path, &e);
+    let mut conn = Connection::open_in_memory().map_err(failed)?;
+    conn.execute_batch(MAKE_SHRINKABLE).map_err(failed)?;
+    interrupt_when(&mut conn, wait.cancelled).map_err(failed)?;
     let mut store = Sqlite::new(conn, path, access);
     build(&mut store)?;
     publish(&mut store, file).map_err(|error| error.leaving(StateLeft::Unchanged))

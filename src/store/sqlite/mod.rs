@@ -10,13 +10,14 @@
 //! - `backup` with `backup_copy`, `running_copy` and `open_here`: copies of the database while programs write.
 //! - `restore` with `restore_draft`, `restore_intent` and `openers`:
 //!   a copy in the place of the database.
+//! - `compact`: a rebuilt file in the place of the database.
 //! - `copy`: an end of a copy of all rows, with `copy_reader`, `copy_values` and `copy_types`; as the source `copy_source`,
 //!   as the target `copy_draft`, `copy_target` and `copy_shape`.
 //! - `retention`: deleting old rows in short transactions.
 //! - Changing: `rebuild` with `existing_table`, `create_table`, `row_copy` and `violations`; `index`,
 //!   `rebuild_copy`.
 //! - While it is open: `storage`, `measure`, `checkpoint` with `wal_reset` and `litestream`; `overwrite` with `watched_wal` and
-//!   `wal_index`; `wal_length`; `temporary`; `statistics`. Errors: `error`, `failed_call`, `file_error`.
+//!   `wal_index`; `wal_length` with `wal_hold`; `free_pages`; `temporary`; `statistics`. Errors: `error`, `failed_call`, `file_error`.
 
 mod at_rest;
 mod backup;
@@ -25,6 +26,7 @@ mod catalog;
 mod checkpoint;
 mod checkup;
 mod checkup_files;
+mod compact;
 mod connect;
 mod copy;
 mod copy_draft;
@@ -46,6 +48,7 @@ mod failed_call;
 mod file;
 mod file_error;
 mod file_system;
+mod free_pages;
 mod hot_journal;
 mod index;
 mod inspect;

@@ -21,6 +21,10 @@ const FILE_HEADER_BYTES: usize = 100;
 /// there are pointer map pages.
 const FREE_LIST_AT: usize = 32;
 const LARGEST_ROOT_AT: usize = 52;
+/// Offset of the number of bytes at the end of each page that are not used.
+const RESERVED_AT: usize = 20;
+/// Bytes of an entry of a pointer map. (sqlite.org/fileformat2.html, 1.8 "Pointer Map or Ptrmap Pages")
+const POINTER_BYTES: usize = 5;
 /// Pages of the schema that are read at most.
 const SCHEMA_PAGES_MAX: usize = 10_000;
 /// Levels of a b-tree at most. (`BTCURSOR_MAX_DEPTH` in btreeInt.h)
@@ -122,10 +126,11 @@ pub fn walk(source: &PageSource<'_>) -> Result<()> {
         walk.tree(root)?;
     }
     walk.free_list(number(&first, FREE_LIST_AT))?;
-    match number(&first, LARGEST_ROOT_AT) {
-        0 => walk.unused(),
-        _ => Ok(()),
+    if number(&first, LARGEST_ROOT_AT) > 0 {
+        let reserved = first.get(RESERVED_AT).copied().unwrap_or_default();
+        walk.mark_pointer_maps(source.page_bytes.saturating_sub(reserved.into()));
     }
+    walk.unused()
 }
 
 impl Walk<'_> {
@@ -151,6 +156,19 @@ impl Walk<'_> {
             }
             _ => {
                 Err(Contradiction::Page(format!("{user} refers to page {page}, which is no page")))
+            }
+        }
+    }
+
+    /// Marks the pages that say for each page after them what refers to it: the second one, and then one for as many pages
+    /// as it has entries for. The page that SQLite locks is left out. (`ptrmapPageno` in btree.c)
+    fn mark_pointer_maps(&mut self, usable_bytes: usize) {
+        let lock_page = LOCK_BYTE / self.source.page_bytes as u64 + 1;
+        let distance = usable_bytes / POINTER_BYTES + 1;
+        for map in (2..=self.source.pages()).step_by(distance) {
+            let map = map + u32::from(u64::from(map) == lock_page);
+            if let Some(used) = self.used.get_mut(map as usize / 64) {
+                *used |= 1 << (map % 64);
             }
         }
     }

@@ -20,8 +20,8 @@ use super::permissions::create_folder;
 use super::recognition::refuse_foreign_interrupted;
 use super::restore_draft::{FileDraft, changed};
 use super::restore_intent::{
-    InPlace, RestoreIntent, is_recorded, move_side_files_back, record_path, remove_if_there,
-    remove_prepared, remove_record,
+    InPlace, Purpose, RestoreIntent, is_recorded, move_side_files_back, record_path,
+    remove_if_there, remove_prepared, remove_record,
 };
 use super::storage::free_bytes;
 use super::write_access::refuse_obstacle;
@@ -72,7 +72,15 @@ impl Restore for DatabaseFile {
             return Err(changed(&path));
         }
         let kept = place.kept_as.as_ref().map(PathBuf::from);
-        Ok(Box::new(FileDraft::begin(path, self.access, kept, origin, lock, wait)?))
+        Ok(Box::new(FileDraft::begin(
+            path,
+            self.access,
+            kept,
+            origin,
+            Purpose::Restore,
+            lock,
+            wait,
+        )?))
     }
 
     fn elsewhere(&self, path: &Path) -> Result<Box<dyn Database>> {
@@ -173,7 +181,17 @@ fn kept_path(path: &Path, begun_at: UtcTime) -> PathBuf {
 
 /// What a restore of which there is a record has left, as a sentence about the database; `end` says how far it came.
 fn describe(path: &Path, intent: &RestoreIntent, end: &str) -> String {
-    let RestoreIntent { backup, begun_at, .. } = intent;
+    let RestoreIntent { backup, begun_at, purpose, .. } = intent;
+    if *purpose == Purpose::Compact {
+        let state = match intent.in_place(path) {
+            InPlace::Before => "the database from before it is in place",
+            InPlace::Restored => "the rebuilt database is in place",
+            InPlace::Nothing => "no database is in place",
+        };
+        return format!(
+            "a rebuild by `cts prune --compact`, begun at {begun_at} after the backup {backup}, {end}: {state}"
+        );
+    }
     let state = match intent.in_place(path) {
         InPlace::Before => "the database from before it is in place".to_string(),
         InPlace::Restored => match &intent.kept {
@@ -259,6 +277,9 @@ pub fn clean_up(path: &Path, intent: &RestoreIntent) -> Result<()> {
         if are_back && is_same && kept.exists() {
             remove_if_there(kept).map_err(failed)?;
         }
+    }
+    if intent.in_place(path) == InPlace::Restored {
+        intent.remove_replaced().map_err(failed)?;
     }
     remove_prepared(path).map_err(failed)?;
     remove_record(path).map_err(failed)

@@ -32,7 +32,7 @@ use super::openers::{
 use super::permissions::file_mode;
 use super::restore::clean_up;
 use super::restore_intent::{
-    KEPT_SIDE_FILES, RestoreIntent, move_side_files_back, prepared_path, record_path,
+    KEPT_SIDE_FILES, Purpose, RestoreIntent, move_side_files_back, prepared_path, record_path,
     remove_copies_of_prepared, remove_if_there, remove_prepared, remove_record, sync_folder,
 };
 use super::temporary;
@@ -55,6 +55,8 @@ pub struct FileDraft {
     intent: RestoreIntent,
     /// The file in the place, locked; `None` if there is none.
     present: Option<LockedFile>,
+    /// A connection that reads it. Closed after the lock is of no more use, since that would release it.
+    reader: Option<Connection>,
     is_done: bool,
     /// Dropped last.
     _lock: BackupLock,
@@ -77,6 +79,7 @@ impl FileDraft {
         access: FileAccess,
         kept: Option<PathBuf>,
         origin: &RestoreOrigin,
+        purpose: Purpose,
         lock: BackupLock,
         wait: &WaitPolicy<'_>,
     ) -> Result<FileDraft> {
@@ -85,8 +88,8 @@ impl FileDraft {
         }
         remove_prepared(&path).map_err(|e| cannot_write(&prepared_path(&path), None, &e))?;
         let prepared = DatabaseFile { path: prepared_path(&path), access };
-        let intent =
-            RestoreIntent::new(origin.backup.clone(), origin.begun_at.rfc3339(), kept.clone());
+        let (backup, begun_at) = (origin.backup.clone(), origin.begun_at.rfc3339());
+        let intent = RestoreIntent::new(backup, begun_at, purpose, kept);
         intent.write(&path).map_err(|e| cannot_write(&record_path(&path), None, &e))?;
         let mut draft = FileDraft {
             path,
@@ -94,11 +97,22 @@ impl FileDraft {
             prepared,
             intent,
             present: None,
+            reader: None,
             is_done: false,
             _lock: lock,
         };
         draft.present = draft.lock_present(wait)?;
         Ok(draft)
+    }
+
+    /// The path of the database that is prepared.
+    pub fn prepared_path(&self) -> &Path {
+        &self.prepared.path
+    }
+
+    /// Keeps a connection that reads the file in the place for as long as the lock on that is needed.
+    pub fn read_present(&mut self, reader: Connection) -> &mut Connection {
+        self.reader.insert(reader)
     }
 
     /// Locks the file in the place, with its WAL copied into it where that is sound. Goes on trying a moment, because of programs
@@ -198,9 +212,9 @@ impl FileDraft {
 
     fn finish(&mut self) -> Result<()> {
         self.is_done = true;
-        remove_record(&self.path).map_err(|e| {
-            cannot_write(&record_path(&self.path), None, &e)
-                .note("the restored database is in place")
+        let removed = self.intent.remove_replaced().and_then(|()| remove_record(&self.path));
+        removed.map_err(|e| {
+            cannot_write(&record_path(&self.path), None, &e).note("the new database is in place")
         })
     }
 }

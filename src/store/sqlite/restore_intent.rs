@@ -40,10 +40,24 @@ pub struct RestoreIntent {
     pub begun_at: String,
     /// The process.
     pub pid: u32,
+    /// What the prepared database is for.
+    #[serde(default)]
+    pub purpose: Purpose,
     /// The path where the database before is kept; `None` if there was none.
     pub kept: Option<PathBuf>,
     /// Whether the prepared database was complete, and about to be put in the place.
     pub is_complete: bool,
+}
+
+/// What a database is prepared for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Purpose {
+    /// To restore a backup; the database before is kept.
+    #[default]
+    Restore,
+    /// To rebuild the database in a smaller file. The one before is kept only until that has taken its place.
+    Compact,
 }
 
 /// Which database is in the place after a restore was killed.
@@ -88,9 +102,14 @@ pub fn prepared_path(path: &Path) -> PathBuf {
 
 impl RestoreIntent {
     /// A record of a restore that is begun by this process.
-    pub fn new(backup: String, begun_at: String, kept: Option<PathBuf>) -> RestoreIntent {
+    pub fn new(
+        backup: String,
+        begun_at: String,
+        purpose: Purpose,
+        kept: Option<PathBuf>,
+    ) -> RestoreIntent {
         let pid = std::process::id();
-        RestoreIntent { format: FORMAT, backup, begun_at, pid, kept, is_complete: false }
+        RestoreIntent { format: FORMAT, backup, begun_at, pid, purpose, kept, is_complete: false }
     }
 
     /// The record beside a database; `None` if the file there is none that this cts understands.
@@ -115,6 +134,18 @@ impl RestoreIntent {
         });
         written.inspect_err(|_| drop(fs::remove_file(&partial)))?;
         sync_folder(path)
+    }
+
+    /// Removes the database from before, where it is not to be kept, once the other one is in the place.
+    ///
+    /// # Errors
+    /// It cannot be removed.
+    pub fn remove_replaced(&self) -> io::Result<()> {
+        let (Purpose::Compact, Some(kept)) = (self.purpose, &self.kept) else { return Ok(()) };
+        for suffix in KEPT_SIDE_FILES {
+            remove_if_there(&side_file(kept, suffix))?;
+        }
+        remove_if_there(kept)
     }
 
     /// Which database is in the place.
