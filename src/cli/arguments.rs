@@ -262,6 +262,7 @@ fn command(matches: &ArgMatches) -> Result<Command, clap::Error> {
         "prune" => Command::Prune(PruneOptions {
             dry_run: own.get_flag("dry-run"),
             trust_clock: own.get_flag("trust-clock"),
+            compact: own.get_flag("compact"),
             json: own.get_flag("json"),
         }),
         "doctor" => Command::Doctor { json: own.get_flag("json") },

@@ -193,6 +193,10 @@ fn commands() -> [clap::Command; 14] {
             .after_help(PRUNE_HELP)
             .arg(switch("dry-run", "Print what would be deleted and change nothing"))
             .arg(switch("trust-clock", "Take this machine's clock for right, and record that"))
+            .arg(switch(
+                "compact",
+                "Then rebuild the SQLite file without its free pages, after a backup; no program may have it open",
+            ))
             .arg(json()),
         command("doctor", "Examine everything that cts needs and print remedies; changes nothing")
             .after_help(DOCTOR_HELP)

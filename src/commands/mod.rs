@@ -4,6 +4,7 @@ pub mod accept;
 pub mod backup;
 pub mod backups;
 pub mod check;
+pub mod compact;
 pub mod copy;
 mod drift;
 pub mod migrate;

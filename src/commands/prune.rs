@@ -4,15 +4,16 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
-use super::interruptible;
+use super::{compact, interruptible};
+use crate::backup::{Compaction, CompactionPlan, plan_compaction};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::retention::{
     ClockRecord, PruneRun, RetentionSettings, SizeOutcome, TableOutcome, TrustedClock, WalkTask,
-    deleted_sentence,
+    deleted_sentence, give_back,
 };
 use crate::store::retention::RetentionStore;
-use crate::store::{LongWork, Progress, SiteLogEntry, WaitPolicy};
+use crate::store::{KeptFree, LongWork, Progress, SiteLogEntry, WaitPolicy};
 use crate::system::clock::UtcTime;
 use crate::system::log::Log;
 use crate::system::output::{print_json, print_lines};
@@ -27,8 +28,19 @@ pub struct PruneOptions {
     pub dry_run: bool,
     /// Take the machine's clock for right.
     pub trust_clock: bool,
+    /// Rebuild the file afterwards, without its free pages.
+    pub compact: bool,
     /// Print JSON.
     pub json: bool,
+}
+
+/// What was done so that the file becomes smaller.
+#[derive(Default)]
+struct FreedSpace {
+    given_back_bytes: u64,
+    compaction: Option<Compaction>,
+    /// What a dry run would rebuild.
+    planned: Option<CompactionPlan>,
 }
 
 /// Counts what is old and, unless this is a dry run, deletes it.
@@ -39,6 +51,11 @@ pub struct PruneOptions {
 pub fn run(config: &Config, log: Log, options: PruneOptions) -> Result<u8> {
     interruptible(config.lock_timeout, log, |wait| {
         let database = &config.database;
+        // What stands in its way is met before anything is deleted.
+        let planned = options
+            .compact
+            .then(|| plan_compaction(&**database, &config.backups, wait))
+            .transpose()?;
         let mut store = match options.dry_run {
             true => database.read_retention(wait)?,
             false => database.open_retention(wait)?,
@@ -55,12 +72,51 @@ pub fn run(config: &Config, log: Log, options: PruneOptions) -> Result<u8> {
         if !options.dry_run {
             record(&mut *store, &clock, &pruned, log)?;
         }
+        // A database that is rebuilt must not be open here.
+        drop(store);
+        let space = match options.dry_run {
+            true => FreedSpace { planned, ..FreedSpace::default() },
+            false => free_space(config, planned, log, wait)?,
+        };
         match options.json {
-            true => print_json(&json_of(&pruned, &settings, now, options).to_string())?,
-            false => print_lines(&text_of(&pruned, &settings, options.dry_run))?,
+            true => print_json(&json_of(&pruned, &space, &settings, now, options).to_string())?,
+            false => {
+                let mut lines = text_of(&pruned, &settings, options.dry_run);
+                space_text(&space, &mut lines);
+                print_lines(&lines)?;
+            }
         }
         Ok(if settings.faults.is_empty() { 0 } else { Kind::Config.exit_code() })
     })
+}
+
+/// Gives free pages back, or rebuilds the file without them.
+fn free_space(
+    config: &Config,
+    planned: Option<CompactionPlan>,
+    log: Log,
+    wait: &WaitPolicy<'_>,
+) -> Result<FreedSpace> {
+    if let Some(plan) = planned {
+        let compaction = Some(compact::execute(&plan, config, log, wait)?);
+        return Ok(FreedSpace { compaction, ..FreedSpace::default() });
+    }
+    let database = &*config.database;
+    let given_back_bytes = give_back(database, KeptFree::Nothing, Duration::MAX, wait)?;
+    Ok(FreedSpace { given_back_bytes, ..FreedSpace::default() })
+}
+
+fn space_text(space: &FreedSpace, lines: &mut Lines) {
+    if space.given_back_bytes > 0 {
+        let bytes = Bytes(space.given_back_bytes);
+        lines.add(format_args!("{bytes} given back to the file system"));
+    }
+    if let Some(done) = &space.compaction {
+        compact::add_text(done, lines);
+    }
+    if let Some(plan) = &space.planned {
+        compact::add_plan(plan, lines);
+    }
 }
 
 /// The clock by which rows are old, and what the machine's shows.
@@ -184,6 +240,7 @@ fn size_text(size: &SizeOutcome, is_dry_run: bool, lines: &mut Lines) {
 
 fn json_of(
     pruned: &Pruned,
+    space: &FreedSpace,
     settings: &RetentionSettings,
     now: SystemTime,
     options: PruneOptions,
@@ -208,6 +265,12 @@ fn json_of(
         "faults": faults,
         "tables": tables_json(&pruned.tables),
         "size": size,
+        "givenBackBytes": space.given_back_bytes,
+        "compaction": space
+            .compaction
+            .as_ref()
+            .map(compact::json_of)
+            .or_else(|| space.planned.as_ref().map(compact::plan_json)),
     })
 }
 

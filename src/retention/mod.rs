@@ -4,11 +4,12 @@
 //! - `settings`: the settings, and what is wrong with them. `rules`: what they say of the rows.
 //! - `clock`: the clock that is trusted. `announcement`: what was announced before anything was deleted.
 //! - `batch`: how much is deleted at once. `walk`: one table from one end to the other. `size`: the limit on the size.
-//! - `run`: all of it, counted or deleted.
+//! - `run`: all of it, counted or deleted. `give_back`: the pages that deleted rows leave.
 
 mod announcement;
 mod batch;
 mod clock;
+mod give_back;
 mod rules;
 mod run;
 mod settings;
@@ -17,6 +18,7 @@ mod walk;
 
 pub use announcement::RetentionNotice;
 pub use clock::{ClockDoubt, ClockRecord, TrustedClock};
+pub use give_back::give_back;
 pub use run::{PruneRun, announcement_sentence, deleted_sentence};
 pub use settings::RetentionSettings;
 pub use size::SizeOutcome;

@@ -14,9 +14,10 @@ use crate::health::{Conditions, Subject};
 use crate::retention::{
     ClockDoubt, ClockRecord, PruneRun, RetentionNotice, RetentionSettings, SizeOutcome,
     TableOutcome, TrustedClock, WalkMemory, WalkTask, announcement_sentence, deleted_sentence,
+    give_back,
 };
 use crate::store::retention::{RetentionStore, StoredSetting};
-use crate::store::{Database, SiteLogEntry, WaitPolicy};
+use crate::store::{Database, KeptFree, SiteLogEntry, WaitPolicy};
 use crate::system::clock::since_boot;
 use crate::system::deadline::BackgroundTask;
 use crate::system::log::Log;
@@ -32,6 +33,10 @@ const INTERVAL: Duration = Duration::from_secs(60);
 const DAMAGE_INTERVAL: Duration = Duration::from_secs(3600);
 /// How long a lock is waited for.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
+/// The same where free pages are given back: the next pass goes on with it.
+const SPACE_LOCK_TIMEOUT: Duration = Duration::from_millis(500);
+/// How long free pages are given back in a pass.
+const SPACE_TIME: Duration = Duration::from_secs(30);
 /// How often the clock is recorded, and deleted rows are logged.
 const RECORD_INTERVAL: Duration = Duration::from_secs(3600);
 /// How often deleted rows become a row of `site_logs`.
@@ -115,8 +120,21 @@ impl AutomaticPruning {
                 Err(error) if error.is_damage() => DAMAGE_INTERVAL,
                 _ => INTERVAL,
             };
+            let done = done.and_then(|()| self.give_back());
             self.conditions.record(Subject::Retention, &done);
         }
+    }
+
+    /// Gives back to the file system what deleted rows have left, whoever deleted them.
+    fn give_back(&self) -> Result<()> {
+        let wait = WaitPolicy::silent(SPACE_LOCK_TIMEOUT, &self.cancelled);
+        match give_back(&*self.database, KeptFree::ForReuse, SPACE_TIME, &wait)? {
+            0 => {}
+            bytes => {
+                self.log.info(format_args!("✓ {} given back to the file system", Bytes(bytes)))
+            }
+        }
+        Ok(())
     }
 
     /// Deletes what is old, if that was announced a day before; else announces it.

@@ -4,11 +4,13 @@
 //! refers to it is changed (sqlite.org/fileformat2.html, 1.8 "Pointer Map or Ptrmap Pages"). The statement yields after
 //! each page, so that a step ends when its time is over, however slow the disk is.
 
+use std::fs;
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OpenFlags};
 
 use super::error::is_busy;
+use super::file::side_file;
 use super::lock::until_unlocked;
 use super::open_here::is_open_here;
 use super::restore::refuse_running;
@@ -33,6 +35,8 @@ const MOVE_TIME_MAX: Duration = Duration::from_millis(5);
 const MOVE_TIME_MIN: Duration = Duration::from_micros(250);
 /// How long a step should hold the write lock.
 const LOCK_TIME_GOAL: Duration = Duration::from_millis(8);
+/// Length of the WAL from which on nothing is given back, in bytes. Upkeep resets it before, if it can.
+const WAL_BYTES_MAX: u64 = 96 << 20;
 /// Cache of the connection in KiB: the pages that are moved are read once.
 const CACHE_KIB: u32 = 512;
 
@@ -130,6 +134,13 @@ impl ShrinkableFile {
         Ok(())
     }
 
+    /// Whether the WAL cannot be reset, so that to write more of it would only fill the disk.
+    fn is_wal_kept(&self) -> bool {
+        let wal = fs::metadata(side_file(&self.store.path, "-wal"));
+        wal.is_ok_and(|wal| wal.len() >= WAL_BYTES_MAX)
+            || running_copy::is_running(&self.store.path)
+    }
+
     fn adapt(&mut self, lock_held: Duration) {
         let factor = LOCK_TIME_GOAL.as_secs_f64() / lock_held.as_secs_f64().max(1e-6);
         let next = self.move_time.mul_f64(factor.clamp(0.25, 1.25));
@@ -141,8 +152,7 @@ impl GiveBack for ShrinkableFile {
     fn give_back(&mut self, kept: KeptFree, wait: &WaitPolicy<'_>) -> Result<GivenBack> {
         let before = self.free_pages()?;
         let surplus = self.surplus_bytes(before, kept);
-        // The WAL cannot be reset while a copy is made.
-        if surplus == 0 || running_copy::is_running(&self.store.path) {
+        if surplus == 0 || self.is_wal_kept() {
             return Ok(GivenBack { left_bytes: surplus, ..GivenBack::default() });
         }
         self.store.refuse_replaced()?;

@@ -3,6 +3,7 @@
 mod adoption;
 mod backup;
 mod backup_proof;
+mod compact;
 mod console;
 mod damage;
 mod definitions;
