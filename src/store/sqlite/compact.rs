@@ -117,8 +117,8 @@ fn prove_equal(
 ) -> Result<()> {
     let mut target = connect_immutable(prepared)?;
     interrupt_when(&mut target, wait.cancelled).map_err(|e| from_sqlite(prepared, &e))?;
-    let before = Content::read(source).map_err(|e| from_sqlite(path, &e))?;
-    let after = Content::read(&target).map_err(|e| from_sqlite(prepared, &e))?;
+    let before = ComparedContent::read(source).map_err(|e| from_sqlite(path, &e))?;
+    let after = ComparedContent::read(&target).map_err(|e| from_sqlite(prepared, &e))?;
     let different = before.tables.iter().zip(&after.tables).find(|(one, other)| one != other);
     let what = match different {
         _ if before.definitions != after.definitions => "its definitions differ".to_string(),
@@ -134,7 +134,7 @@ fn prove_equal(
 }
 
 /// What a file holds.
-struct Content {
+struct ComparedContent {
     /// Its definitions, and the numbers in its header that are its owner's.
     definitions: Vec<String>,
     tables: Vec<TableContent>,
@@ -148,8 +148,8 @@ struct TableContent {
     digest: Vec<u8>,
 }
 
-impl Content {
-    fn read(conn: &Connection) -> rusqlite::Result<Content> {
+impl ComparedContent {
+    fn read(conn: &Connection) -> rusqlite::Result<ComparedContent> {
         let sql = "SELECT type || ' ' || name || ' ' || tbl_name || ' ' || ifnull(sql, '') FROM sqlite_schema
                    UNION ALL SELECT 'application_id ' || application_id FROM pragma_application_id
                    UNION ALL SELECT 'user_version ' || user_version FROM pragma_user_version
@@ -167,7 +167,7 @@ impl Content {
             .into_iter()
             .map(|name| TableContent::read(conn, name))
             .collect::<Result<_, _>>()?;
-        Ok(Content { definitions, tables })
+        Ok(ComparedContent { definitions, tables })
     }
 }
 

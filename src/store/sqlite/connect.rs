@@ -80,7 +80,9 @@ impl Sqlite {
                 .remedy("check the permissions of the file and its folder (`ls -ld`)"));
         }
         if let FileContent::Missing | FileContent::Empty = content {
-            store.conn.execute_batch(MAKE_SHRINKABLE).map_err(|e| store.error(&e))?;
+            // Executed, it would begin the file with a transaction of its own. What it sets for that transaction is set by
+            // preparing it. (`PragTyp_AUTO_VACUUM` in pragma.c, `newDatabase` in btree.c)
+            drop(store.conn.prepare(MAKE_SHRINKABLE).map_err(|e| store.error(&e))?);
         }
         refuse_foreign(&store.conn, &store.path)
             .inspect_err(|_| hot_journal::forget(&store.path))?;

@@ -350,3 +350,10 @@ fn every_column_that_the_trading_programs_use_exists() {
         }
     }
 }
+
+#[test]
+fn a_database_on_a_server_is_not_rebuilt_and_the_remedy_is_named() {
+    let database = migrated();
+    let parts = ["is on a PostgreSQL server", "nothing was changed", "pg_repack", "VACUUM FULL"];
+    database.cts("prune --compact").status(64).says(&parts);
+}

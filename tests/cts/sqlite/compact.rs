@@ -206,4 +206,9 @@ fn the_service_gives_free_pages_back_while_programs_write() {
 fn a_new_file_can_give_its_pages_back() {
     let machine = Machine::migrated();
     assert_eq!(machine.number("PRAGMA auto_vacuum"), 2);
+    // One that is begun in place, as on a file system without unnamed files.
+    let machine = Machine::new();
+    fs::write(machine.db(), "").unwrap();
+    machine.cts("migrate").success();
+    assert_eq!(machine.number("PRAGMA auto_vacuum"), 2);
 }
