@@ -4,13 +4,13 @@
 use std::path::Path;
 
 use rusqlite::Connection;
-use rusqlite::types::ValueRef;
+use rusqlite::types::{ToSqlOutput, ValueRef};
 use sha2::{Digest, Sha256};
 
 use super::at_rest::connect_immutable;
 use super::connect::interrupt_when;
 use super::error::from_sqlite;
-use super::file::{attributes, has_wal, resolve, side_file};
+use super::file::{attributes, has_wal, path_to_open, resolve, side_file};
 use super::file_error::{cannot_create, disk_full};
 use super::free_pages::{MAKE_SHRINKABLE, free_pages};
 use super::permissions::create_new;
@@ -97,8 +97,10 @@ fn rebuild(
     interrupt_when(source, wait.cancelled).map_err(|e| from_sqlite(path, &e))?;
     // A file that was made without gets it in the new one. One that has it keeps it, and the statement is refused here.
     let _ = source.execute_batch(MAKE_SHRINKABLE);
-    let target = prepared.display().to_string();
-    source.execute("VACUUM INTO ?1", [&target]).map_err(|e| match e.sqlite_error_code() {
+    // A path need not be UTF-8.
+    let target = path_to_open(prepared)?.into_os_string().into_encoded_bytes();
+    let target = ToSqlOutput::Borrowed(ValueRef::Text(&target));
+    source.execute("VACUUM INTO ?1", [target]).map_err(|e| match e.sqlite_error_code() {
         Some(rusqlite::ErrorCode::DiskFull) => disk_full(prepared, None, None),
         _ => from_sqlite(path, &e),
     })?;
@@ -223,4 +225,53 @@ fn record(
         written => written?,
     }
     store.close()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_value_a_row_or_a_definition_that_differs_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str, sql: &str| {
+            let path = folder.path().join(name);
+            let conn = Connection::open(&path).unwrap();
+            conn.execute_batch(
+                "CREATE TABLE a (x); CREATE TABLE b (x); INSERT INTO b VALUES (1), (NULL)",
+            )
+            .unwrap();
+            conn.execute_batch(sql).unwrap();
+            path
+        };
+        let one = file("one.db", "INSERT INTO a VALUES ('ab'), ('c')");
+        let (never, source) = (Arc::default(), Connection::open(&one).unwrap());
+        let wait = WaitPolicy::silent(Duration::ZERO, &never);
+        let found = |name: &str, sql: &str| {
+            let proved = prove_equal(&source, &one, &file(name, sql), &wait);
+            proved.map_err(|error| error.what)
+        };
+        assert_eq!(found("same.db", "INSERT INTO a VALUES ('ab'), ('c')"), Ok(()));
+        for (name, sql, what) in [
+            ("moved.db", "INSERT INTO a VALUES ('a'), ('bc')", "table a has 2 rows, or others"),
+            ("type.db", "INSERT INTO a VALUES (x'6162'), ('c')", "table a has 2 rows, or others"),
+            ("fewer.db", "INSERT INTO a VALUES ('ab')", "table a has 1 rows, or others than the 2"),
+            (
+                "index.db",
+                "INSERT INTO a VALUES ('ab'), ('c'); CREATE INDEX i ON a (x)",
+                "definitions",
+            ),
+            (
+                "id.db",
+                "INSERT INTO a VALUES ('ab'), ('c'); PRAGMA application_id = 7",
+                "definitions",
+            ),
+        ] {
+            let error = found(name, sql).unwrap_err();
+            assert!(error.contains(what), "{name}: {error}");
+        }
+    }
 }
