@@ -135,6 +135,22 @@ if [ ! -e "$duckdb/duckdb_ext/extensions" ]; then
     rm -rf "$new"
 fi
 
+# The measures of closed positions are calculated by freqtrade's file and by quantstats too, where PyPI has them and pandas for
+# this machine.
+statistics=$cache/statistics
+if [ ! -e "$statistics/freqtrade_metrics.py" ]; then
+    new=$(mktemp -d "$cache/.new.XXXXXX")
+    pip=(python3 -m pip --quiet --disable-pip-version-check)
+    { "${pip[@]}" install --root-user-action=ignore --no-deps --no-compile --only-binary :all: \
+        --target "$new/packages" numpy==2.4.6 pandas==3.1.1 python-dateutil==4.0.0 six==1.17.0 packaging==26.0 \
+        quantstats==0.0.86 && "${pip[@]}" download --no-deps --dest "$new" freqtrade==2026.5.1 &&
+        python3 -m zipfile -e "$new"/freqtrade-*.whl "$new/freqtrade" &&
+        mv "$new/freqtrade/freqtrade/data/metrics.py" "$new/packages/freqtrade_metrics.py" &&
+        rm -rf "$statistics" && mv -T "$new/packages" "$statistics"; } ||
+        not_tried "pandas, freqtrade or quantstats cannot be installed"
+    rm -rf "$new"
+fi
+
 # Other major versions of PostgreSQL, PGlite and TimescaleDB are tried where npm and PyPI have them for this machine.
 tests/postgresql_servers.sh >"$output" || not_tried "tests/postgresql_servers.sh ended with $?"
 while read -r line; do

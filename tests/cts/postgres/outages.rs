@@ -217,7 +217,7 @@ fn a_server_that_stays_down_ends_with_exit_code_69() {
         assert!(start.elapsed() < Duration::from_secs(5), "{words}: {:?}", start.elapsed());
         done.says(&[&refused, "waited 1s (CTS_WAIT)", "pg_isready"]);
     }
-    for words in ["status", "status --json", "verify", "migrate --dry-run"] {
+    for words in ["status", "status --json", "verify", "stats", "migrate --dry-run"] {
         let done = database.cts(words).within(CHECKED_WITHIN);
         assert_eq!(done.0.status.code(), Some(69), "{words}: {}", done.err());
         done.says(&[&refused]);
@@ -243,6 +243,7 @@ fn an_inspection_gives_up_on_a_server_that_never_answers() {
         ("--check --deep", 2),
         ("status", 69),
         ("verify", 69),
+        ("stats", 69),
         ("migrate", 69),
         ("serve --port 0", 69),
     ];

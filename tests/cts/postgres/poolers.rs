@@ -80,6 +80,7 @@ fn every_command_leaves_no_setting_and_no_lock_on_pooled_connections() {
         ("--check --deep", 0),
         ("status", 0),
         ("verify", 0),
+        ("stats", 0),
     ] {
         pooler.cts(words).status(code);
         pooler.assert_clean();

@@ -1,4 +1,4 @@
-//! `--check`, `status`, `verify`, `migrate --dry-run` and `doctor` change nothing, neither in the
+//! `--check`, `status`, `verify`, `stats`, `migrate --dry-run` and `doctor` change nothing, neither in the
 //! database nor beside it, and read through the WAL that a killed program has left.
 
 use std::fs;
@@ -37,6 +37,8 @@ fn look_at(machine: &Machine, misses_index: bool) {
         assert_eq!(says, misses_index, "{look}: {}{}", done.out(), done.err());
         assert!(content(&machine.path("")) == before, "{look} changed something");
     }
+    machine.cts("stats").success().says(&["No position of pseudo_positions was closed"]);
+    assert!(content(&machine.path("")) == before, "stats changed something");
 }
 
 /// A machine with the files that a program has left which was killed after it dropped an index, with
@@ -86,6 +88,7 @@ fn a_look_reads_through_a_wal_where_it_may_write_nothing() {
     }
     machine.cts_as_nobody("status").status(1).says(&["idx_site_logs_time"]);
     machine.cts_as_nobody("verify").status(1).says(&["idx_site_logs_time"]);
+    machine.cts_as_nobody("stats").success().says(&["No position of pseudo_positions was closed"]);
     assert!(fs::read(machine.path("cts.db-wal")).unwrap() == before);
     assert!(!machine.path("cts.db-shm").exists());
 }
@@ -99,4 +102,11 @@ fn a_look_at_a_database_in_use_sees_what_was_just_committed() {
     conn.execute_batch("BEGIN IMMEDIATE; DROP INDEX idx_site_logs_category").unwrap();
     let done = machine.cts("verify").status(1);
     assert!(!done.out().contains("idx_site_logs_category"), "{}", done.out());
+    conn.execute_batch(
+        "ROLLBACK; INSERT INTO exchange_connections (id, name, exchange) VALUES ('a', 'A', 'x'); \
+         INSERT INTO pseudo_positions (connection_id, symbol, status, closed_at) VALUES ('a', 'BTC', 'closed', datetime('now')); \
+         BEGIN IMMEDIATE",
+    )
+    .unwrap();
+    machine.cts("stats --by symbol").success().says(&["BTC"]);
 }

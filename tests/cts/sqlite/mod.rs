@@ -19,6 +19,7 @@ mod foreign_text;
 mod full_disk;
 mod healing;
 mod hot_journal;
+mod independent_measures;
 mod kills;
 mod looks;
 mod old_backups;
