@@ -12,9 +12,11 @@ use super::{Day, Moment, RowHash, TableDigest, WaitPolicy};
 use crate::error::{Error, Kind, Result};
 
 pub use exchange::{EXCHANGE_POSITION_COLUMNS, ExchangePositionRow, OPEN_EXCHANGE_STATUS};
+#[cfg(feature = "postgres")]
+pub use position::start_of;
 pub use position::{
     ClosedPosition, Omission, POSITION_COLUMNS, PositionRow, closed_statuses, day_text, days_of,
-    read_position, start_of,
+    read_position,
 };
 pub use row::{
     SourceLeft, StatisticsKey, StatisticsRow, StatisticsTable, StatisticsValues, StoredStatistics,

@@ -13,13 +13,13 @@ use super::session::Session;
 use super::settings::{TimeLimits, TransactionMode};
 use crate::error::{Error, Result};
 use crate::store::sql::escaped_literal;
-use crate::store::statistics::day_text;
+use crate::store::statistics::{day_text, start_of};
 use crate::store::time_text::parse_day;
 use crate::store::{
     ChangedDays, ChangesSince, Database, Day, DayRange, EXCHANGE_POSITION_COLUMNS,
     ExchangePositionRow, Moment, OPEN_EXCHANGE_STATUS, OpenStatistics, POSITION_COLUMNS,
     PositionRow, ReadStatistics, StatisticsStore, StatisticsTable, StoredStatistics, WaitPolicy,
-    closed_statuses, read_position, start_of,
+    closed_statuses, read_position,
 };
 
 /// Rows that are read for each reason to find changed days.
