@@ -9,6 +9,7 @@ mod outages;
 mod random;
 mod refused;
 mod second_proof;
+mod statistics;
 mod targets;
 mod unfit;
 

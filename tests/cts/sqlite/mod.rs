@@ -31,5 +31,6 @@ mod retention;
 mod rights;
 mod settings;
 mod starts;
+mod statistics;
 mod unchecked;
 mod wal_pairs;
