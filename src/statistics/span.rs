@@ -15,6 +15,9 @@ const SPAN_ROWS: u64 = 50_000;
 /// Days that are read at once, so that not too many statistics are in memory.
 const SPAN_DAYS: i32 = 31;
 
+/// 9999-12-31: a later day has no text, so that no condition of SQLite compares with it.
+const LAST_DAY: Day = Day(2_932_896);
+
 /// What holds for all days.
 pub struct StatisticsScope {
     /// The connections that exist.
@@ -28,6 +31,9 @@ pub struct StatisticsScope {
 /// # Errors
 /// Where they cannot be read.
 pub fn next_span(reader: &mut dyn ReadStatistics, from: Option<Day>) -> Result<Option<DayRange>> {
+    if from.is_some_and(|from| from > LAST_DAY) {
+        return Ok(None);
+    }
     let Some(first) = reader.first_day(from)? else { return Ok(None) };
     let end = reader.day_after(Some(first), SPAN_ROWS)?.unwrap_or(Day(i32::MAX));
     let until = end.min(Day(first.0.saturating_add(SPAN_DAYS - 1))).max(first);

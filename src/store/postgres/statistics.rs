@@ -13,7 +13,7 @@ use super::session::Session;
 use super::settings::{TimeLimits, TransactionMode};
 use crate::error::{Error, Result};
 use crate::store::sql::escaped_literal;
-use crate::store::statistics::{day_text, start_of};
+use crate::store::statistics::start_of;
 use crate::store::time_text::parse_day;
 use crate::store::{
     ChangedDays, ChangesSince, Database, Day, DayRange, EXCHANGE_POSITION_COLUMNS,
@@ -300,7 +300,9 @@ fn closed_condition(range: DayRange) -> String {
 fn day_conditions(table: StatisticsTable, range: DayRange) -> Vec<String> {
     let column = table.day_column();
     let start = |day: Day| match table {
-        StatisticsTable::Daily => format!("'{}'::date", day_text(day)),
+        StatisticsTable::Daily => {
+            format!("({} AT TIME ZONE 'UTC')::date", moment_literal(start_of(day)))
+        }
         _ => moment_literal(start_of(day)),
     };
     let from = range.from.map(|from| format!("t.{column} >= {}", start(from)));
