@@ -256,8 +256,8 @@ fn every_change_of_the_statistics_is_found_and_put_right(store: &dyn AnyStore) {
             "surplus:  statistics_strategy, 2026-01-05, connection c1, (none), (none)\n",
         ),
         (
-            "UPDATE statistics_strategy SET symbol = 'y' WHERE strategy_type = 'base'",
-            "connection c1, y, base\n",
+            "UPDATE statistics_strategy SET symbol = 'y' WHERE strategy_type = ''",
+            "connection c1, y, (none)\n",
         ),
     ] {
         store.sql(change);
