@@ -149,6 +149,14 @@ fn a_long_wal_is_degraded_and_named_once() {
 }
 
 #[test]
+fn a_wal_that_cts_keeps_itself_is_named_and_is_no_fault() {
+    let (status, reasons) = status_of(|_, surroundings| {
+        surroundings.wal_kept_by_cts = Some("a copy of the database is being made".into());
+    });
+    assert_eq!((status, reasons.len()), (Status::Healthy, 1), "{reasons:?}");
+}
+
+#[test]
 fn a_large_disk_may_be_fuller_in_percent_and_a_small_one_in_bytes() {
     for (free, total) in [(2_u64 << 30, 100_u64 << 30), (500 << 20, 8 << 30)] {
         let storage = StorageStatus {

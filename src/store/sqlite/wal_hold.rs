@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::file::has_wal;
 use super::running::other_services;
 use crate::system::clock::since_boot;
 
@@ -69,6 +70,10 @@ fn announce(held: Duration) -> Option<Announcement> {
 
 /// The hold that a service of the database announces.
 pub fn announced_hold(path: &Path) -> Option<Duration> {
+    // To look at all processes takes some milliseconds.
+    if !has_wal(path).unwrap_or(true) {
+        return None;
+    }
     other_services(path).into_iter().filter_map(hold_of).max()
 }
 

@@ -124,6 +124,9 @@ fn writers_are_not_blocked_while_a_copy_is_made_and_a_long_wal_is_no_fault() {
     wal.set_len(LONG_WAL_BYTES).unwrap();
     let is_fault = || kept_wal(&path, None).is_some_and(|kept| !kept.is_by_cts);
     assert!(kept_wal(&path, None).is_some_and(|kept| kept.is_by_cts));
+    wal.set_len(1).unwrap();
+    let held = kept_wal(&path, Some(Duration::from_secs(70)));
+    assert!(held.is_some_and(|kept| kept.is_by_cts), "a short one too");
     // A copy gives up before the WAL is so long, so that one which has not is stopped.
     wal.set_len(running_copy::wal_bytes_max(&path)).unwrap();
     assert!(is_fault() && running_copy::refuse_long_wal(&path).is_err());
