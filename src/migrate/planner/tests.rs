@@ -80,6 +80,7 @@ fn a_missing_table_is_created_with_its_indexes() {
     let expected = [
         "create table: table statistics_daily",
         "create index: index idx_statistics_daily_date on statistics_daily",
+        "create index: index idx_statistics_daily_day on statistics_daily",
     ];
     assert_eq!(planned, expected);
 }
