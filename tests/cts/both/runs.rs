@@ -130,7 +130,7 @@ fn changed_settings_are_kept(store: &dyn AnyStore) {
         "UPDATE system_settings SET value = 'mine' WHERE key = '{key}'; \
          DELETE FROM migrations WHERE id = 1"
     ));
-    store.cts("migrate").success().says(&["✓ unified_complete_setup.sql: 49 skipped ("]);
+    store.cts("migrate").success().says(&["✓ unified_complete_setup.sql: 52 skipped ("]);
     let value = format!("SELECT value FROM system_settings WHERE key = '{key}'");
     assert_eq!(store.texts(&value), ["mine"]);
     store.sql("DELETE FROM system_settings; DROP INDEX idx_site_logs_time");
