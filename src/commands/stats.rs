@@ -21,6 +21,10 @@ use crate::system::visible::Lines;
 /// Why real_pseudo_positions cannot be counted.
 const NOTHING_REAL: &str = "real_pseudo_positions has neither a time of closing nor a profit, so there is nothing to count; the profit of a position that was promoted is in the row of pseudo_positions that it follows";
 
+/// What to do where the tables are not those of this schema.
+const REPAIR: &str =
+    "`cts verify` says what is missing; `cts migrate` or `cts repair` puts it back";
+
 /// Which positions are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TradeSource {
@@ -77,10 +81,14 @@ pub fn run(config: &Config, options: &StatsOptions) -> Result<u8> {
         today.ok_or_else(|| Error::new(Kind::Io, "the clock shows no year from 1 to 9999"))?;
     let days = ReportDays::until(today, options.days);
     let read = match options.source {
-        TradeSource::Pseudo => read_pseudo(&mut *reader, days, options.by)?,
-        TradeSource::Real => ReadReport::empty(options.by),
-        TradeSource::Exchange => read_exchange(&mut *reader, days, options.by)?,
+        TradeSource::Pseudo => read_pseudo(&mut *reader, days, options.by),
+        TradeSource::Real => Ok(ReadReport::empty(options.by)),
+        TradeSource::Exchange => read_exchange(&mut *reader, days, options.by),
     };
+    let read = read.map_err(|error| match error.kind {
+        Kind::Data if error.remedy.is_none() => error.remedy(REPAIR),
+        _ => error,
+    })?;
     drop(reader);
     match options.json {
         true => print_json(&stats_json(&read, days, options).to_string()),

@@ -10,6 +10,7 @@ on_both! {
     trades_are_measured_by_day_symbol_type_and_connection,
     a_day_whose_rows_are_deleted_comes_from_the_statistics_tables,
     positions_at_the_exchange_are_counted_with_their_fees,
+    a_column_that_is_missing_is_named_with_the_remedy,
 }
 
 const CONNECTIONS: &str =
@@ -62,6 +63,12 @@ fn without_a_trade_the_table_is_not_drawn(store: &dyn AnyStore) {
     ] {
         store.changes_nothing(words, 64, &[says]);
     }
+}
+
+fn a_column_that_is_missing_is_named_with_the_remedy(store: &dyn AnyStore) {
+    store.migrate();
+    store.sql("ALTER TABLE statistics_daily DROP COLUMN source_rows_left");
+    store.changes_nothing("stats", 65, &["source_rows_left", "cts repair"]);
 }
 
 fn one_trade_is_a_row_and_the_totals(store: &dyn AnyStore) {
