@@ -231,7 +231,7 @@ impl ReadStatistics for FileStatistics {
         let mut count = 0;
         while let Some(row) = rows.next().map_err(failed)? {
             let is_time = match row.get_ref(0).map_err(failed)? {
-                ValueRef::Text(text) => parse_moment(text).is_ok(),
+                ValueRef::Text(text) => parse_moment(text).ok().and_then(days_of).is_some(),
                 _ => false,
             };
             count += u64::from(!is_time);

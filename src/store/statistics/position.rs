@@ -31,10 +31,14 @@ pub fn closed_statuses() -> String {
     CLOSED_STATUSES.map(|status| format!("'{status}'")).join(", ")
 }
 
-/// The UTC day of a moment of the years 1 to 9999.
+/// 9999-12-31, whose end has no text on SQLite.
+const BEYOND_DAYS: i32 = 2_932_896;
+
+/// The UTC day of a moment of the years 1 to 9999, but for the last day, which ends after them.
 pub fn days_of(moment: Moment) -> Option<Day> {
     prove_moment(moment).ok()?;
-    i32::try_from(moment.0.div_euclid(MICROSECONDS_PER_DAY)).ok().map(Day)
+    let day = i32::try_from(moment.0.div_euclid(MICROSECONDS_PER_DAY)).ok()?;
+    (day < BEYOND_DAYS).then_some(Day(day))
 }
 
 /// The midnight with which a day begins.
@@ -103,7 +107,7 @@ pub enum Omission {
     NoProfit,
     /// The profit is no finite number.
     NoFiniteProfit,
-    /// `closed_at` is no time of the years 1 to 9999.
+    /// `closed_at` is no time of the years 1 to 9999, or of their last day.
     NoClosingTime,
     /// The id, or one of the texts, is none.
     Unreadable,

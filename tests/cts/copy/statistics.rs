@@ -19,7 +19,8 @@ const HISTORY: &str = "
     FROM n;
     INSERT INTO pseudo_positions (connection_id, symbol, status, pnl, closed_at) VALUES
         ('c1', 'HUGE', 'closed', 1.7e308, '2025-01-01'), ('c1', 'HUGE', 'closed', 1.7e308, '2025-01-01'),
-        ('c1', 'TINY', 'closed', 5e-324, '0001-01-01 00:00:00'), ('c1', 'TINY', 'closed', -5e-324, '9999-12-31 23:59:59.999');";
+        ('c1', 'TINY', 'closed', 5e-324, '0001-01-01 00:00:00'), ('c1', 'TINY', 'closed', -5e-324, '9999-12-30 23:59:59.999'),
+        ('c1', 'LAST', 'closed', 1, '9999-12-31');";
 
 #[test]
 fn both_stores_calculate_the_same_bits() {
@@ -34,6 +35,7 @@ fn both_stores_calculate_the_same_bits() {
     let there = ends.database.cts("verify --statistics --json").success().json();
     let here = ends.machine.cts("verify --statistics --json").success().json();
     assert_eq!(there, here);
+    assert_eq!(here["left_out"][0]["reason"], "closed_at is not a time", "{here}");
     assert!(
         here["positions"].as_u64().unwrap() > 2000 && here["rows"].as_u64().unwrap() > 2000,
         "{here}"
