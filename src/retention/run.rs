@@ -102,6 +102,7 @@ impl PruneRun<'_> {
                 _ => Ok(true),
             }
         };
+        let batch = BatchSize::new(self.store.batch_goal());
         let mut walk = TableWalk {
             store: &mut *self.store,
             rule,
@@ -109,7 +110,7 @@ impl PruneRun<'_> {
             wait: self.wait,
             is_gentle: self.is_gentle,
             on_slice: &mut on_slice,
-            batch: BatchSize::new(),
+            batch,
         };
         match walk.run(memory) {
             Err(error) if is_of_table(&error) => Ok(refused(error)),

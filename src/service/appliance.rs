@@ -16,7 +16,7 @@ use crate::service::first_start::FirstStart;
 use crate::service::prober::Prober;
 use crate::service::retention::RetentionThread;
 use crate::service::statistics::StatisticsThread;
-use crate::store::{Backend, Database};
+use crate::store::Database;
 use crate::system::invocation;
 use crate::system::log::Log;
 use crate::system::signals::StopSignal;
@@ -207,8 +207,7 @@ impl Appliance {
 
     /// Starts to delete old rows. A service that does not is degraded, not ended.
     fn start_retention(&self) -> Option<RetentionThread> {
-        // On a server not yet.
-        if !self.prunes || self.database.identity().backend == Backend::Postgresql {
+        if !self.prunes {
             return None;
         }
         let database = Arc::clone(&self.database);

@@ -243,6 +243,9 @@ pub trait RetentionStore {
         time: Duration,
     ) -> Result<Option<DeletedBatch>>;
 
+    /// How long a transaction that deletes should take: short where all writers wait for it.
+    fn batch_goal(&self) -> Duration;
+
     /// The bytes that the rows and indexes of the database occupy, without what is free inside of it.
     ///
     /// # Errors

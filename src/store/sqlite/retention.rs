@@ -31,6 +31,8 @@ use crate::system::size::Bytes;
 
 /// How long the lock is waited for when a record is written.
 const RECORD_LOCK_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long the write lock should be held.
+const BATCH_GOAL: Duration = Duration::from_millis(5);
 /// Length of the WAL from which on nothing is deleted, in bytes. Upkeep resets it long before (`wal_reset`), if it can.
 const WAL_BYTES_MAX: u64 = 128 << 20;
 /// Length from which on it is checkpointed, where no upkeep does it: about that at which SQLite does it by itself.
@@ -227,6 +229,10 @@ impl RetentionStore for SqliteRetention {
             Ok(done) => Ok(Some(DeletedBatch { lock_held, ..done })),
             Err(e) => Err(self.sqlite.error(&e)),
         }
+    }
+
+    fn batch_goal(&self) -> Duration {
+        BATCH_GOAL
     }
 
     fn used_bytes(&mut self) -> Result<u64> {

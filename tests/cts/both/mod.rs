@@ -111,6 +111,7 @@ mod drift;
 mod ledger;
 mod overview;
 mod plan;
+mod retention;
 mod runs;
 mod statistics;
 mod stats;

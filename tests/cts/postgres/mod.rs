@@ -24,6 +24,7 @@ mod patroni;
 mod poolers;
 mod refused_healing;
 mod restore;
+mod retention;
 mod rights;
 mod schema;
 mod secrets;
