@@ -9,8 +9,8 @@ use crate::backup::{Compaction, CompactionPlan, plan_compaction};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::retention::{
-    ClockRecord, PruneRun, RetentionSettings, SizeOutcome, TableOutcome, TrustedClock, WalkTask,
-    deleted_sentence, give_back,
+    ClockRecord, PositionAccess, PruneRun, RetentionSettings, SizeOutcome, TableOutcome,
+    TrustedClock, WalkTask, deleted_sentence, give_back,
 };
 use crate::store::retention::RetentionStore;
 use crate::store::{KeptFree, LongWork, Progress, SiteLogEntry, WaitPolicy};
@@ -68,11 +68,14 @@ pub fn run(config: &Config, log: Log, options: PruneOptions) -> Result<u8> {
             store.record(&[clock.record().row()], None)?;
         }
         let now = clock.now(wall);
-        let pruned = prune(&mut *store, &settings, now, options.dry_run, wait)?;
+        let task = if options.dry_run { WalkTask::Count } else { WalkTask::Delete };
+        let mut positions = PositionAccess::open(&**database, &settings, task, wait)?;
+        let pruned = prune(&mut *store, &mut positions, &settings, now, options.dry_run, wait)?;
+        // A database that is rebuilt must not be open here.
+        drop(positions);
         if !options.dry_run {
             record(&mut *store, &clock, &pruned, log)?;
         }
-        // A database that is rebuilt must not be open here.
         drop(store);
         let space = match options.dry_run {
             true => FreedSpace { planned, ..FreedSpace::default() },
@@ -146,14 +149,22 @@ struct Pruned {
 
 fn prune(
     store: &mut dyn RetentionStore,
+    positions: &mut PositionAccess,
     settings: &RetentionSettings,
     now: SystemTime,
     is_dry_run: bool,
     wait: &WaitPolicy<'_>,
 ) -> Result<Pruned> {
     let mut no_report = |_| {};
-    let mut run =
-        PruneRun { store, settings, now, wait, is_gentle: false, on_rows: &mut no_report };
+    let mut run = PruneRun {
+        store,
+        positions,
+        settings,
+        now,
+        wait,
+        is_gentle: false,
+        on_rows: &mut no_report,
+    };
     let counted = run.by_age(WalkTask::Count, None)?;
     if is_dry_run {
         let size = run.by_size(WalkTask::Count)?;
@@ -194,10 +205,11 @@ fn text_of(pruned: &Pruned, settings: &RetentionSettings, is_dry_run: bool) -> L
     let mut lines = Lines::new();
     let verb = if is_dry_run { "would be deleted" } else { "deleted" };
     for table in &pruned.tables {
-        if let Some(refused) = &table.refused {
-            lines.add(format_args!("{}: nothing {verb}: {refused}", table.table));
-        } else if table.rows > 0 {
+        if table.rows > 0 {
             lines.add(format_args!("{}: {}", table.table, rows_text(table, verb)));
+        }
+        if let Some(refused) = &table.refused {
+            lines.add(format_args!("{}: not all {verb}: {refused}", table.table));
         }
     }
     if pruned.tables.iter().all(|table| table.rows == 0) {

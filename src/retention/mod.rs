@@ -3,6 +3,7 @@
 //!
 //! - `settings`: the settings, and what is wrong with them. `rules`: what they say of the rows.
 //! - `clock`: the clock that is trusted. `announcement`: what was announced before anything was deleted.
+//! - `positions`: closed positions, by day, once their statistics are proved.
 //! - `batch`: how much is deleted at once. `walk`: one table from one end to the other. `size`: the limit on the size.
 //! - `run`: all of it, counted or deleted. `give_back`: the pages that deleted rows leave.
 
@@ -10,6 +11,7 @@ mod announcement;
 mod batch;
 mod clock;
 mod give_back;
+mod positions;
 mod rules;
 mod run;
 mod settings;
@@ -19,6 +21,7 @@ mod walk;
 pub use announcement::RetentionNotice;
 pub use clock::{ClockDoubt, ClockRecord, TrustedClock};
 pub use give_back::give_back;
+pub use positions::PositionAccess;
 pub use run::{PruneRun, announcement_sentence, deleted_sentence};
 pub use settings::RetentionSettings;
 pub use size::SizeOutcome;

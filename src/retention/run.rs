@@ -1,8 +1,9 @@
 //! A run of retention: every rule on its table, then the limit on the size.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::batch::BatchSize;
+use super::positions::{PositionAccess, PositionRun};
 use super::rules::{rules_by_age, rules_by_size};
 use super::settings::RetentionSettings;
 use super::size::{SizeOutcome, ages};
@@ -13,12 +14,17 @@ use crate::store::retention::{PruneRule, RetentionStore};
 use crate::system::clock::UtcTime;
 use crate::system::size::Bytes;
 
+const SECONDS_PER_DAY: u64 = 86_400;
+const DAY: Duration = Duration::from_secs(SECONDS_PER_DAY);
+
 /// A run on an open database.
 pub struct PruneRun<'r> {
     /// The database.
     pub store: &'r mut dyn RetentionStore,
     /// The settings.
     pub settings: &'r RetentionSettings,
+    /// How closed positions are opened.
+    pub positions: &'r mut PositionAccess,
     /// The time by which rows are old.
     pub now: SystemTime,
     /// How long a lock is waited for, and what ends the run.
@@ -45,7 +51,32 @@ impl PruneRun<'_> {
             let done = outcomes.iter().map(|outcome| outcome.rows).sum();
             outcomes.push(self.table(rule, task, memory.as_deref_mut(), done, None)?);
         }
+        if let Some(days) = self.settings.positions_closed_days {
+            let age = Duration::from_secs(days * SECONDS_PER_DAY);
+            let done = outcomes.iter().map(|outcome| outcome.rows).sum();
+            outcomes.extend(self.positions(age, task, memory, done, None)?);
+        }
         Ok(outcomes)
+    }
+
+    /// Closed positions of this age, until the database is small enough where there is a limit.
+    fn positions(
+        &mut self,
+        age: Duration,
+        task: WalkTask,
+        memory: Option<&mut WalkMemory>,
+        done: u64,
+        max_bytes: Option<u64>,
+    ) -> Result<Option<TableOutcome>> {
+        let Some(until) = RetentionSettings::last_day(self.now, age) else { return Ok(None) };
+        let on_rows = &mut *self.on_rows;
+        let mut on_rows = |store: &mut dyn RetentionStore, rows: u64| {
+            on_rows(done + rows);
+            max_bytes.map_or(Ok(true), |max_bytes| Ok(store.used_bytes()? > max_bytes))
+        };
+        let guard = &mut *self.store;
+        let mut run = PositionRun { guard, wait: self.wait, on_rows: &mut on_rows };
+        run.run(self.positions, task, until, memory)
     }
 
     /// Deletes the oldest rows that may be deleted until the database is small enough; `None` where it is, or has no limit.
@@ -61,16 +92,24 @@ impl PruneRun<'_> {
         let (mut after_bytes, mut tables) = (before_bytes, Vec::<TableOutcome>::new());
         let is_counted = task == WalkTask::Count;
         let mut memory = WalkMemory::quick();
+        let mut add = |outcome: TableOutcome| match tables
+            .iter_mut()
+            .find(|known| known.table == outcome.table)
+        {
+            Some(known) => known.join(outcome),
+            None => tables.push(outcome),
+        };
         for age in ages().filter(|_| !is_counted) {
             for rule in rules_by_size(self.settings, self.now, age) {
                 if after_bytes <= max_bytes {
                     break;
                 }
-                let outcome = self.table(rule, task, Some(&mut memory), 0, Some(max_bytes))?;
-                match tables.iter_mut().find(|known| known.table == outcome.table) {
-                    Some(known) => known.join(outcome),
-                    None => tables.push(outcome),
-                }
+                add(self.table(rule, task, Some(&mut memory), 0, Some(max_bytes))?);
+                after_bytes = self.store.used_bytes()?;
+            }
+            if after_bytes > max_bytes && age >= DAY {
+                let outcome = self.positions(age, task, None, 0, Some(max_bytes))?;
+                outcome.into_iter().for_each(&mut add);
                 after_bytes = self.store.used_bytes()?;
             }
         }
@@ -89,7 +128,7 @@ impl PruneRun<'_> {
         let table = rule.rows.table();
         let refused =
             |error: Error| TableOutcome { refused: Some(error), ..TableOutcome::of(table) };
-        if let Some(error) = unless_of_table(self.store.refusal(rule.rows))? {
+        if let Some(error) = unless_of_table(self.store.refusal(table))? {
             return Ok(refused(error));
         }
         let mut rows = done;

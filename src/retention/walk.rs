@@ -8,17 +8,17 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::batch::{BatchSize, DELETE_TIME};
+use super::positions::PositionMemory;
 use crate::error::{Error, Kind, Result, StateLeft};
 use crate::store::retention::{PrunableRow, PrunableRows, PruneRule, RetentionStore, WalkSlice};
-use crate::store::{Moment, WaitPolicy};
+use crate::store::{Day, Moment, WaitPolicy, start_of};
 use crate::system::clock::since_boot;
 
 /// After so many young rows one behind the other, what follows is young too.
 const YOUNG_ROWS: usize = 10_000;
 /// How often a table is walked through to its end.
 const WHOLE_INTERVAL: Duration = Duration::from_secs(86_400);
-/// How long a slice should take to be read, and its rows at first, at least and at most.
-const SLICE_GOAL: Duration = Duration::from_millis(5);
+/// Rows of a slice at first, at least and at most.
 const SLICE_ROWS_FIRST: usize = 500;
 const SLICE_ROWS_MIN: usize = 50;
 const SLICE_ROWS_MAX: usize = 10_000;
@@ -60,6 +60,15 @@ impl TableOutcome {
         }
     }
 
+    /// Adds rows of a whole day.
+    pub fn add_day(&mut self, day: Day, rows: u64) {
+        if rows > 0 {
+            let (start, end) = (start_of(day), start_of(Day(day.0.saturating_add(1))));
+            let of_day = TableOutcome::of(self.table);
+            self.join(TableOutcome { rows, oldest: Some(start), newest: Some(end), ..of_day });
+        }
+    }
+
     /// Adds what was deleted later.
     pub fn join(&mut self, later: TableOutcome) {
         let least = |a: Option<Moment>, b: Option<Moment>| match (a, b) {
@@ -84,6 +93,8 @@ pub struct WalkMemory {
     tables: BTreeMap<PrunableRows, TableMemory>,
     /// Whether no walk goes through a whole table.
     is_quick: bool,
+    /// The days of positions that were gone through.
+    pub positions: Option<PositionMemory>,
 }
 
 /// Where the walk through a table is.
@@ -108,7 +119,7 @@ impl TableMemory {
 impl WalkMemory {
     /// For walks that end where only young rows follow one another.
     pub fn quick() -> WalkMemory {
-        WalkMemory { tables: BTreeMap::new(), is_quick: true }
+        WalkMemory { is_quick: true, ..WalkMemory::default() }
     }
 
     fn of(&mut self, rows: PrunableRows) -> &mut TableMemory {
@@ -185,7 +196,7 @@ impl TableWalk<'_> {
             if is_end || !goes_on || start.elapsed() >= budget {
                 return Ok(outcome);
             }
-            limit = next_limit(limit, took);
+            limit = next_limit(limit, took, self.store.batch_goal());
             if self.is_gentle {
                 self.wait.pause(took * PAUSE_FACTOR)?;
             }
@@ -242,8 +253,8 @@ impl TableWalk<'_> {
     }
 }
 
-fn next_limit(limit: usize, took: Duration) -> usize {
-    let factor = SLICE_GOAL.as_secs_f64() / took.as_secs_f64().max(1e-6);
+fn next_limit(limit: usize, took: Duration, goal: Duration) -> usize {
+    let factor = goal.as_secs_f64() / took.as_secs_f64().max(1e-6);
     let next = limit as f64 * factor.clamp(0.25, 2.0);
     (next as usize).clamp(SLICE_ROWS_MIN, SLICE_ROWS_MAX)
 }

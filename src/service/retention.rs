@@ -12,9 +12,9 @@ use std::time::{Duration, SystemTime};
 use crate::error::{Error, Kind, Result};
 use crate::health::{Conditions, Subject};
 use crate::retention::{
-    ClockDoubt, ClockRecord, PruneRun, RetentionNotice, RetentionSettings, SizeOutcome,
-    TableOutcome, TrustedClock, WalkMemory, WalkTask, announcement_sentence, deleted_sentence,
-    give_back,
+    ClockDoubt, ClockRecord, PositionAccess, PruneRun, RetentionNotice, RetentionSettings,
+    SizeOutcome, TableOutcome, TrustedClock, WalkMemory, WalkTask, announcement_sentence,
+    deleted_sentence, give_back,
 };
 use crate::store::retention::{RetentionStore, StoredSetting};
 use crate::store::{Database, KeptFree, SiteLogEntry, WaitPolicy};
@@ -147,14 +147,17 @@ impl AutomaticPruning {
         self.conditions.record(Subject::RetentionSettings, &settings.fault().map_or(Ok(()), Err));
         let Some(now) = self.now(&mut *store, &rows)? else { return Ok(()) };
         let announced = RetentionNotice::find(&rows).filter(|found| found.covers(&settings, now));
+        let task = WalkTask::Delete;
+        let mut positions = PositionAccess::open(&*self.database, &settings, task, &wait)?;
+        let positions = &mut positions;
         match announced {
-            None => self.announce(&mut *store, &settings, now, &wait),
+            None => self.announce(&mut *store, positions, &settings, now, &wait),
             Some(found) => {
                 if let Some(looser) = found.with(&settings) {
                     store.record(&[looser.row()], None)?;
                 }
                 match now >= found.begins_at() {
-                    true => self.prune(&mut *store, &settings, now, &wait),
+                    true => self.prune(&mut *store, positions, &settings, now, &wait),
                     false => Ok(()),
                 }
             }
@@ -201,13 +204,21 @@ impl AutomaticPruning {
     fn announce(
         &mut self,
         store: &mut dyn RetentionStore,
+        positions: &mut PositionAccess,
         settings: &RetentionSettings,
         now: SystemTime,
         wait: &WaitPolicy<'_>,
     ) -> Result<()> {
         let mut no_report = |_| {};
-        let mut run =
-            PruneRun { store, settings, now, wait, is_gentle: true, on_rows: &mut no_report };
+        let mut run = PruneRun {
+            store,
+            positions,
+            settings,
+            now,
+            wait,
+            is_gentle: true,
+            on_rows: &mut no_report,
+        };
         let found = run.by_age(WalkTask::Count, Some(&mut self.memory))?;
         let size = run.by_size(WalkTask::Count)?;
         if size.is_none() && found.iter().all(|table| table.rows == 0) {
@@ -227,13 +238,21 @@ impl AutomaticPruning {
     fn prune(
         &mut self,
         store: &mut dyn RetentionStore,
+        positions: &mut PositionAccess,
         settings: &RetentionSettings,
         now: SystemTime,
         wait: &WaitPolicy<'_>,
     ) -> Result<()> {
         let mut no_report = |_| {};
-        let mut run =
-            PruneRun { store, settings, now, wait, is_gentle: true, on_rows: &mut no_report };
+        let mut run = PruneRun {
+            store,
+            positions,
+            settings,
+            now,
+            wait,
+            is_gentle: true,
+            on_rows: &mut no_report,
+        };
         let tables = run.by_age(WalkTask::Delete, Some(&mut self.memory))?;
         let refused = tables.iter().find_map(|table| table.refused.clone());
         let size = run.by_size(WalkTask::Delete)?;

@@ -223,7 +223,7 @@ pub trait RetentionStore {
     ///
     /// # Errors
     /// Where the catalogue cannot be read.
-    fn refusal(&mut self, rows: PrunableRows) -> Result<Option<Error>>;
+    fn refusal(&mut self, table: &'static str) -> Result<Option<Error>>;
 
     /// Reads at most so many rows with ids above `after`, in the order of their ids.
     ///
@@ -243,7 +243,7 @@ pub trait RetentionStore {
         time: Duration,
     ) -> Result<Option<DeletedBatch>>;
 
-    /// How long a transaction that deletes should take: short where all writers wait for it.
+    /// How long a transaction that reads or deletes should take: short where all writers wait for one that deletes.
     fn batch_goal(&self) -> Duration;
 
     /// The bytes that the rows and indexes of the database occupy, without what is free inside of it.

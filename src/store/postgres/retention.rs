@@ -134,8 +134,7 @@ impl RetentionStore for ServerRetention {
         })
     }
 
-    fn refusal(&mut self, rows: PrunableRows) -> Result<Option<Error>> {
-        let table = rows.table();
+    fn refusal(&mut self, table: &'static str) -> Result<Option<Error>> {
         let other = self.reading(|session| {
             let row = session.first_row(&referring_sql(&session.server.schema, table))?;
             row.map(|row| row.text(0).map(str::to_string)).transpose()

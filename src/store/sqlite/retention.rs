@@ -161,8 +161,7 @@ impl RetentionStore for SqliteRetention {
         written
     }
 
-    fn refusal(&mut self, rows: PrunableRows) -> Result<Option<Error>> {
-        let table = rows.table();
+    fn refusal(&mut self, table: &'static str) -> Result<Option<Error>> {
         let referring = self.read(|conn| referring_tables(conn, table))?;
         Ok(referring.first().map(|other| {
             let what = format!("table {other} refers to rows of {table}, so that none is deleted");

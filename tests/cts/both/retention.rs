@@ -5,10 +5,12 @@ use std::time::{Duration, SystemTime};
 use serde_json::Value;
 
 use super::AnyStore;
+use crate::support::harness::await_that;
 
 on_both! {
     only_old_rows_of_the_rules_go_and_a_dry_run_says_which,
     the_service_announces_first_and_deletes_a_day_later,
+    closed_positions_go_once_their_statistics_are_proved,
 }
 
 /// A time as both stores read it.
@@ -129,4 +131,53 @@ fn the_service_announces_first_and_deletes_a_day_later(store: &dyn AnyStore) {
     service.until_ready().until("1 old rows deleted (site_logs 1)");
     service.stop();
     assert_eq!(messages(store, "old"), 0);
+}
+
+fn closed_positions_go_once_their_statistics_are_proved(store: &dyn AnyStore) {
+    store.migrate();
+    store.sql("INSERT INTO exchange_connections (id, name, exchange) VALUES ('c', 'c', 'x')");
+    let add = |id: i64, days: Option<u64>, status: &str, pnl: &str, base: &str| {
+        let closed = days.map_or("NULL".to_string(), |days| format!("'{}'", ago(days)));
+        store.sql(&format!(
+            "INSERT INTO pseudo_positions (id, connection_id, symbol, status, closed_at, pnl, base_position_id) \
+             VALUES ({id}, 'c', 'B', '{status}', {closed}, {pnl}, {base})"
+        ));
+    };
+    add(1, Some(40), "closed", "1", "NULL");
+    add(2, Some(40), "stopped", "-2", "NULL");
+    add(3, Some(41), "archived", "3", "NULL");
+    // The base of one that is open; without profit; open; too young; without time.
+    add(4, Some(40), "closed", "4", "NULL");
+    add(5, None, "active", "NULL", "'4'");
+    add(6, Some(40), "closed", "NULL", "NULL");
+    add(7, Some(40), "active", "7", "NULL");
+    add(8, Some(20), "closed", "8", "NULL");
+    add(9, None, "closed", "9", "NULL");
+    let ids = || store.texts("SELECT CAST(id AS TEXT) FROM pseudo_positions ORDER BY id");
+    store.sql("UPDATE system_settings SET value = '30' WHERE key = 'positions_closed_days'");
+    store.cts("prune").success().says(&["pseudo_positions: not all deleted", "are not proved"]);
+    assert_eq!(ids().len(), 9, "there are no statistics yet");
+    let service = store.serve();
+    service.until_ready();
+    await_that("the statistics are proved", || {
+        store.cts("verify --statistics").run().0.status.code() == Some(0)
+    });
+    service.stop();
+    let trades = "SELECT CAST(sum(total_trades) AS INTEGER) FROM statistics_daily";
+    let counted = store.number(trades);
+    assert_eq!(counted, 5);
+    let dry = store.cts("prune --dry-run --json").success().json();
+    assert_eq!(rows_of(&dry, "pseudo_positions"), 4, "{dry}");
+    let done = store.cts("prune --json").success().json();
+    assert_eq!(rows_of(&done, "pseudo_positions"), 3, "{done}");
+    assert_eq!(ids(), ["4", "5", "6", "7", "8", "9"]);
+    // The statistics say what they said, and can still be proved.
+    assert_eq!(store.number(trades), counted);
+    store.cts("verify --statistics").success();
+    store.cts("prune").success().says(&["no row is old enough"]);
+    assert_eq!(ids().len(), 6);
+    // A position whose statistics are not as they are calculated stays.
+    add(10, Some(50), "closed", "1", "NULL");
+    store.cts("prune").success().says(&["1 closed positions from 20"]);
+    assert_eq!(ids().len(), 7);
 }
