@@ -139,8 +139,8 @@ fn closed_positions_go_once_their_statistics_are_proved(store: &dyn AnyStore) {
     let add = |id: i64, days: Option<u64>, status: &str, pnl: &str, base: &str| {
         let closed = days.map_or("NULL".to_string(), |days| format!("'{}'", ago(days)));
         store.sql(&format!(
-            "INSERT INTO pseudo_positions (id, connection_id, symbol, status, closed_at, pnl, base_position_id) \
-             VALUES ({id}, 'c', 'B', '{status}', {closed}, {pnl}, {base})"
+            "INSERT INTO pseudo_positions (id, connection_id, symbol, status, closed_at, pnl, profit_loss, base_position_id) \
+             VALUES ({id}, 'c', 'B', '{status}', {closed}, {pnl}, NULL, {base})"
         ));
     };
     add(1, Some(40), "closed", "1", "NULL");
