@@ -12,7 +12,6 @@ use super::{Day, Moment, RowHash, TableDigest, WaitPolicy};
 use crate::error::{Error, Kind, Result};
 
 pub use exchange::{EXCHANGE_POSITION_COLUMNS, ExchangePositionRow, OPEN_EXCHANGE_STATUS};
-#[cfg(feature = "postgres")]
 pub use position::start_of;
 pub use position::{
     ClosedPosition, Omission, POSITION_COLUMNS, PositionRow, closed_statuses, day_text, days_of,
