@@ -6,7 +6,8 @@
 
 use std::fs;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rusqlite::types::ValueRef;
@@ -35,6 +36,10 @@ const RECORD_LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 const BATCH_GOAL: Duration = Duration::from_millis(5);
 /// Length of the WAL from which on nothing is deleted, in bytes. Upkeep resets it long before (`wal_reset`), if it can.
 const WAL_BYTES_MAX: u64 = 128 << 20;
+/// How long it is waited until it is reset, and the pause between two looks: beside a program that writes all the time it is
+/// that long for some seconds.
+const WAL_TIMEOUT: Duration = Duration::from_secs(20);
+const WAL_PAUSE: Duration = Duration::from_millis(50);
 /// Length from which on it is checkpointed, where no upkeep does it: about that at which SQLite does it by itself.
 const CHECKPOINT_BYTES: u64 = 4 << 20;
 /// Rows that are deleted between two readings of the clock.
@@ -242,12 +247,21 @@ impl RetentionStore for SqliteRetention {
 
     fn refuse_long_wal(&self) -> Result<()> {
         let path = &self.sqlite.path;
-        let bytes = self.wal_bytes();
         // Litestream resets it itself, at the latest at 500 MB (truncate-page-n).
         let is_replicated = || litestream::replicates(&self.sqlite.conn).unwrap_or_default();
-        if bytes <= WAL_BYTES_MAX || is_replicated() {
-            return Ok(());
-        }
+        let is_cancelled = || self.cancelled.load(Ordering::Relaxed);
+        let start = Instant::now();
+        let bytes = loop {
+            let bytes = self.wal_bytes();
+            if bytes <= WAL_BYTES_MAX || is_replicated() || is_cancelled() {
+                return Ok(());
+            }
+            if start.elapsed() >= WAL_TIMEOUT {
+                break bytes;
+            }
+            self.checkpoint_long_wal();
+            thread::sleep(WAL_PAUSE);
+        };
         let what = format!(
             "the WAL is {} long, and what is deleted makes it longer: nothing is deleted until it is reset",
             Bytes(bytes)
