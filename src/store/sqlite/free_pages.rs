@@ -14,6 +14,7 @@ use super::file::side_file;
 use super::lock::until_unlocked;
 use super::open_here::is_open_here;
 use super::restore::refuse_running;
+use super::running::other_services;
 use super::running_copy;
 use super::{DatabaseFile, Sqlite, file};
 use crate::error::Result;
@@ -45,10 +46,7 @@ impl OpenFreePages for DatabaseFile {
         let path = file::resolve(&self.path)?;
         let store = if is_open_here(&path) {
             let flags = OpenFlags::SQLITE_OPEN_READ_WRITE;
-            let store = Sqlite::open_with(path, self.access, flags, wait)?;
-            // The upkeep alone checkpoints: it compares the file first.
-            store.leave_checkpoints_to_upkeep()?;
-            store
+            Sqlite::open_with(path, self.access, flags, wait)?
         } else {
             refuse_running(self)?;
             if !path.exists() {
@@ -56,6 +54,11 @@ impl OpenFreePages for DatabaseFile {
             }
             Sqlite::open(&self.path, self.access, wait)?
         };
+        // The upkeep alone checkpoints, where there is one: it compares the file first, and cannot reset the WAL while another
+        // process checkpoints.
+        if is_open_here(&store.path) || !other_services(&store.path).is_empty() {
+            store.leave_checkpoints_to_upkeep()?;
+        }
         let found = free_pages(&store.conn).map_err(|e| store.error(&e))?;
         if !found.can_be_given_back {
             return Ok(None);

@@ -18,6 +18,7 @@ use super::error::{from_sqlite, is_busy};
 use super::file::{self, FileIdentity, side_file};
 use super::lock::until_unlocked;
 use super::open_here::is_open_here;
+use super::running::other_services;
 use super::{DatabaseFile, Sqlite, litestream};
 use crate::error::{Error, Kind, Result};
 use crate::store::retention::{
@@ -77,7 +78,9 @@ impl OpenRetention for DatabaseFile {
         // A commit that checkpoints takes long.
         sqlite.leave_checkpoints_to_upkeep()?;
         let is_replicated = litestream::replicates(&sqlite.conn).map_err(|e| sqlite.error(&e))?;
-        let checkpoints = !is_of_service && !is_replicated;
+        // The upkeep of a service cannot reset the WAL while another process checkpoints.
+        let has_upkeep = is_of_service || !other_services(&sqlite.path).is_empty();
+        let checkpoints = !has_upkeep && !is_replicated;
         let cancelled = Arc::clone(wait.cancelled);
         Ok(Box::new(SqliteRetention { sqlite, cancelled, checkpoints }))
     }
