@@ -73,20 +73,19 @@ impl RetentionSettings {
 }
 
 /// The days that were gone through last.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct PositionMemory {
     until: Day,
     at: Duration,
-    is_proved: bool,
+    /// Why some of them were kept.
+    refused: Option<Error>,
 }
 
 impl PositionMemory {
     /// Whether the days up to this one are to be gone through again.
-    fn is_due(memory: Option<&PositionMemory>, until: Day) -> bool {
-        memory.is_none_or(|last| {
-            let interval = if last.is_proved { INTERVAL } else { UNPROVED_INTERVAL };
-            last.until != until || since_boot().saturating_sub(last.at) >= interval
-        })
+    fn is_due(&self, until: Day) -> bool {
+        let interval = if self.refused.is_none() { INTERVAL } else { UNPROVED_INTERVAL };
+        self.until != until || since_boot().saturating_sub(self.at) >= interval
     }
 }
 
@@ -113,9 +112,15 @@ impl PositionRun<'_> {
         until: Day,
         memory: Option<&mut WalkMemory>,
     ) -> Result<Option<TableOutcome>> {
-        let last = memory.as_ref().and_then(|memory| memory.positions);
-        if matches!(access, PositionAccess::None) || !PositionMemory::is_due(last.as_ref(), until) {
+        if matches!(access, PositionAccess::None) {
             return Ok(None);
+        }
+        let last = memory.as_ref().and_then(|memory| memory.positions.as_ref());
+        if let Some(last) = last.filter(|last| !last.is_due(until)) {
+            return Ok(Some(TableOutcome {
+                refused: last.refused.clone(),
+                ..TableOutcome::of(TABLE)
+            }));
         }
         let mut outcome = TableOutcome::of(TABLE);
         if let Some(refused) = self.guard.refusal(TABLE)? {
@@ -138,14 +143,13 @@ impl PositionRun<'_> {
             }
             from = Some(Day(day.0 + 1));
         }
+        outcome.refused = unproved.error();
         if let Some(memory) = memory
             && goes_on
-            && task == WalkTask::Delete
         {
-            let is_proved = unproved.rows == 0;
-            memory.positions = Some(PositionMemory { until, at: since_boot(), is_proved });
+            let refused = outcome.refused.clone();
+            memory.positions = Some(PositionMemory { until, at: since_boot(), refused });
         }
-        outcome.refused = unproved.error();
         Ok(Some(outcome))
     }
 
