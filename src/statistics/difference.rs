@@ -74,7 +74,7 @@ impl ComparedDay {
     /// The connections of which retention has begun to delete positions, with what it has left. Their statistics are
     /// final.
     pub fn frozen(&self) -> BTreeMap<&str, &SourceLeft> {
-        let daily = self.stored.iter().filter(|row| row.table == StatisticsTable::Daily);
+        let daily = self.stored.iter().filter(|row| is_daily(row));
         daily.filter_map(|row| Some((&*row.connection_id, row.left.as_ref()?))).collect()
     }
 
@@ -104,7 +104,7 @@ impl ComparedDay {
     }
 
     fn source_rows(&self, connection_id: &str) -> Option<u64> {
-        let mut daily = self.stored.iter().filter(|row| row.table == StatisticsTable::Daily);
+        let mut daily = self.stored.iter().filter(|row| is_daily(row));
         let row = daily.find(|row| row.connection_id == connection_id)?;
         u64::try_from(row.values.source_rows?).ok()
     }
@@ -192,10 +192,8 @@ impl ComparedDay {
 
     /// The changes of a connection, each of so many rows as one transaction may write. The row of the day comes last.
     fn split(&self, connection_id: &str, rows: RowsToWrite<'_>) -> Vec<StatisticsChange> {
-        let is_daily = |row: &&StoredStatistics| {
-            row.table == StatisticsTable::Daily && row.connection_id == connection_id
-        };
-        let daily = self.stored.iter().find(is_daily);
+        let mut daily = self.stored.iter().filter(|row| is_daily(row));
+        let daily = daily.find(|row| row.connection_id == connection_id);
         let expected = daily.map(|row| (row.values.source_rows, row.values.source_digest.clone()));
         let empty = || StatisticsChange {
             day: self.day,
@@ -225,6 +223,11 @@ impl ComparedDay {
         }
         changes
     }
+}
+
+/// Whether it is the row of a day.
+fn is_daily(row: &StoredStatistics) -> bool {
+    row.table == StatisticsTable::Daily && row.key.is_some()
 }
 
 fn change_rows(change: &StatisticsChange) -> usize {

@@ -9,7 +9,7 @@ use super::span::{compare_days, next_span};
 use crate::error::Result;
 use crate::store::{
     ChangesSince, ClosedPosition, CountedRow, Day, DayRange, Moment, Omission, ReadStatistics,
-    StatisticsTable,
+    StatisticsTable, days_of,
 };
 
 /// Differences that are kept; more are counted.
@@ -95,8 +95,11 @@ fn set_aside_what_is_behind(
     reader: &mut dyn ReadStatistics,
     proof: &mut StatisticsProof,
 ) -> Result<()> {
-    let moment = Moment(reader.now()?.0.saturating_sub(BEHIND_MICROSECONDS));
-    let behind = reader.changed_days(ChangesSince { above_id: i64::MAX, moment })?.days;
+    let now = reader.now()?;
+    let moment = Moment(now.0.saturating_sub(BEHIND_MICROSECONDS));
+    let mut behind = reader.changed_days(ChangesSince { above_id: i64::MAX, moment })?.days;
+    // What is to be closed in the future was not closed just now.
+    behind.retain(|day| days_of(now).is_some_and(|today| *day <= today));
     let before = proof.differences.len();
     let found = proof.differences.iter().map(|difference| difference.key.day);
     proof.behind = found.filter(|day| behind.contains(day)).collect();

@@ -37,7 +37,8 @@ pub fn next_span(reader: &mut dyn ReadStatistics, from: Option<Day>) -> Result<O
     let Some(first) = reader.first_day(from)? else { return Ok(None) };
     let end = reader.day_after(Some(first), SPAN_ROWS)?.unwrap_or(Day(i32::MAX));
     let until = end.min(Day(first.0.saturating_add(SPAN_DAYS - 1))).max(first);
-    Ok(Some(DayRange { from: Some(first), until: Some(until) }))
+    // What is before all days comes with the first ones.
+    Ok(Some(DayRange { from: from.map(|_| first), until: Some(until) }))
 }
 
 /// Calls `on_position` with each position that counts, and `on_day` with each day of a range of which there are positions

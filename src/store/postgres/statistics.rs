@@ -239,7 +239,7 @@ impl ReadStatistics for ServerStatistics {
                     &table.read_columns(),
                     &rest,
                     &mut |fields| {
-                        StoredStatistics::read(table, fields).map_or(Ok(()), &mut *on_row)
+                        StoredStatistics::read(table, fields, None).map_or(Ok(()), &mut *on_row)
                     },
                 )?;
             }

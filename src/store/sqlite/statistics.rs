@@ -28,6 +28,8 @@ use crate::store::{
 
 /// Rows that are read for each reason to find changed days.
 const CHANGED_ROWS_MAX: usize = 1_000_000;
+/// 0001-01-01, in days since 1970-01-01.
+const FIRST_DAY: Day = Day(-719_162);
 /// The beginning of the text of a time.
 const DAY_PATTERN: &str = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]*";
 /// Bytes of a day at the beginning of the text of a time.
@@ -152,7 +154,7 @@ impl FileStatistics {
         let mut after = String::new();
         loop {
             let sql = format!(
-                "SELECT closed_at FROM pseudo_positions WHERE {condition}{after} AND closed_at GLOB '{DAY_PATTERN}' \
+                "SELECT closed_at FROM pseudo_positions WHERE {condition}{after} AND closed_at GLOB '{DAY_PATTERN}' AND typeof(closed_at) = 'text' \
                  ORDER BY closed_at LIMIT 1"
             );
             let Some(found) = self.text(&sql)? else { return Ok(None) };
@@ -211,7 +213,7 @@ impl ReadStatistics for FileStatistics {
             let column = table.day_column();
             let from = from.map_or_else(String::new, |from| bound(&format!("{column} >="), from));
             let sql = format!(
-                "SELECT {column} FROM {} WHERE {column} GLOB '{DAY_PATTERN}'{from} ORDER BY {column} LIMIT 1",
+                "SELECT {column} FROM {} WHERE {column} GLOB '{DAY_PATTERN}' AND typeof({column}) = 'text'{from} ORDER BY {column} LIMIT 1",
                 table.name()
             );
             let day = self.text(&sql)?.and_then(|text| day_of(&text));
@@ -242,7 +244,7 @@ impl ReadStatistics for FileStatistics {
     fn day_after(&mut self, from: Option<Day>, rows: u64) -> Result<Option<Day>> {
         let condition = positions_condition(DayRange { from, until: None });
         let sql = format!(
-            "SELECT closed_at FROM pseudo_positions WHERE {condition} AND closed_at GLOB '{DAY_PATTERN}' \
+            "SELECT closed_at FROM pseudo_positions WHERE {condition} AND closed_at GLOB '{DAY_PATTERN}' AND typeof(closed_at) = 'text' \
              ORDER BY closed_at LIMIT 1 OFFSET {rows}"
         );
         Ok(self.text(&sql)?.and_then(|text| day_of(&text)))
@@ -295,11 +297,17 @@ impl ReadStatistics for FileStatistics {
             let (names, types): (Vec<_>, Vec<_>) = table.read_columns().into_iter().unzip();
             let day = table.day_column();
             let mut condition = "1".to_string();
+            // Those whose day is no day come with the first days.
+            let unreadable = range.from.is_none().then_some(FIRST_DAY);
             if let Some(from) = range.from {
                 condition += &bound(&format!("{day} >="), from);
             }
             if let Some(until) = range.until {
                 condition += &bound(&format!("{day} <"), Day(until.0 + 1));
+            }
+            if unreadable.is_some() {
+                condition +=
+                    &format!(" OR {day} NOT GLOB '{DAY_PATTERN}' OR typeof({day}) <> 'text'");
             }
             let sql = format!(
                 "SELECT {} FROM {} WHERE {condition} ORDER BY id",
@@ -307,7 +315,7 @@ impl ReadStatistics for FileStatistics {
                 table.name()
             );
             self.read_rows(&sql, &types, &mut |fields, _| {
-                StoredStatistics::read(table, fields).map_or(Ok(()), &mut *on_row)
+                StoredStatistics::read(table, fields, unreadable).map_or(Ok(()), &mut *on_row)
             })?;
         }
         Ok(())

@@ -268,12 +268,20 @@ pub struct StoredStatistics {
 }
 
 impl StoredStatistics {
-    /// Reads a row of [`StatisticsTable::read_columns`]. `None` where it has no id or no day.
-    pub fn read(table: StatisticsTable, fields: &[Field<'_>]) -> Option<StoredStatistics> {
+    /// Reads a row of [`StatisticsTable::read_columns`]. One whose day cannot be read is of the day `unreadable`. `None` where
+    /// it has no id or no day.
+    pub fn read(
+        table: StatisticsTable,
+        fields: &[Field<'_>],
+        unreadable: Option<Day>,
+    ) -> Option<StoredStatistics> {
         let (id, fields) = fields.split_first()?;
         let Ok(Value::Integer(id)) = id else { return None };
         let (key_fields, fields) = fields.split_at_checked(table.key_columns().len())?;
-        let (connection_id, day, key) = read_key(table, key_fields)?;
+        let (connection_id, day, key) = read_key(table, key_fields).or_else(|| {
+            let Some(Ok(Value::Text(connection_id))) = key_fields.first() else { return None };
+            Some((connection_id.to_string(), unreadable?, None))
+        })?;
         let mut reader = FieldReader { fields: fields.iter(), has_other_type: false };
         let values = StatisticsValues {
             trades: reader.integer(),

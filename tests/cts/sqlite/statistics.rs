@@ -133,6 +133,40 @@ fn a_late_change_is_counted_while_the_service_runs_and_two_services_write_nothin
 }
 
 #[test]
+fn what_is_no_time_or_no_day_ends_nothing_and_is_said() {
+    let machine = with_history();
+    for closed_at in [
+        "x'323032362d31312d3230'",
+        "'9999-12-31 23:59:59'",
+        "'2026-13-45'",
+        "'zz'",
+        "'1795811445123'",
+        "'2026-11-20 99:00'",
+    ] {
+        machine.sql(&format!("INSERT INTO pseudo_positions (connection_id, symbol, status, closed_at, pnl) VALUES ('c1', 'odd', 'closed', {closed_at}, 1)"));
+    }
+    machine.sql("INSERT INTO pseudo_positions (connection_id, symbol, status, closed_at, pnl) VALUES ('c1', 'future', 'closed', '2999-06-01', 1)");
+    let service = served(&machine);
+    until_proved(&machine);
+    service.stop();
+    machine
+        .cts("verify --statistics")
+        .success()
+        .says(&["left out: 6 positions: closed_at is not a time\n"]);
+    machine.sql("UPDATE statistics_daily SET trade_date = '2025-11-0x' WHERE id = 5; UPDATE statistics_strategy SET period_start = 'zz' WHERE id = 9; \
+         UPDATE statistics_daily SET win_rate = 7 WHERE trade_date = '2999-06-01'");
+    machine.cts("verify --statistics").status(1).says(&[
+        "surplus:  statistics_daily, ",
+        "surplus:  statistics_strategy, ",
+        "altered:  statistics_daily, 2999-06-01, connection c1: win_rate\n",
+        "5 differences: ",
+    ]);
+    let service = served(&machine);
+    until_proved(&machine);
+    service.stop();
+}
+
+#[test]
 #[ignore = "sweep"]
 fn a_service_that_is_killed_while_it_calculates_leaves_what_the_next_start_completes() {
     let start = Machine::migrated();

@@ -18,6 +18,9 @@ use crate::store::{
     read_position,
 };
 
+/// How many times the limit of a transaction on SQLite, which has one writer at a time, one takes here.
+const LIMITS_AT_ONCE: u32 = 20;
+
 impl StatisticsStore for ServerStatistics {
     fn write(
         &mut self,
@@ -28,7 +31,9 @@ impl StatisticsStore for ServerStatistics {
         if changes.is_empty() {
             return Ok(written);
         }
-        written.lock_held = self.writing(|session, since| {
+        // No program waits for the rows of the statistics: no lock is held that another one needs.
+        let limit = limit * LIMITS_AT_ONCE;
+        self.writing(|session, since| {
             for change in changes {
                 match is_as_expected(session, change)? {
                     true => written.rows += apply(session, change)?,
