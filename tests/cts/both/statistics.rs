@@ -14,9 +14,12 @@ on_both! {
     the_statistics_of_a_day_that_retention_has_begun_with_are_final,
 }
 
+type HistoryRow =
+    (&'static str, &'static str, &'static str, &'static str, &'static str, u32, u32, &'static str);
+
 /// Day, connection, symbol, indication, strategy, minutes of the day at which it was closed, minutes that it was open,
 /// and profit. On `2026-01-05` in the order of closing: 10, -4, 0, -8, 3.5, -0.5.
-const HISTORY: &[(&str, &str, &str, &str, &str, u32, u32, &str)] = &[
+const HISTORY: &[HistoryRow] = &[
     ("2026-01-05", "c1", "BTCUSDT", "'direction'", "'main'", 70, 1, "10"),
     ("2026-01-05", "c1", "BTCUSDT", "'direction'", "'base'", 150, 2, "3.5"),
     ("2026-01-05", "c1", "BTCUSDT", "'move'", "'main'", 80, 3, "-4"),
@@ -46,7 +49,7 @@ fn position(at: usize) -> String {
         0.. => format!("'{}'", time(i64::from(closed) - i64::from(open))),
         _ => "NULL".into(),
     };
-    let column = if at % 3 == 0 { "profit_loss" } else { "pnl" };
+    let column = if at.is_multiple_of(3) { "profit_loss" } else { "pnl" };
     format!(
         "INSERT INTO pseudo_positions (connection_id, symbol, indication_type, strategy_type, status, opened_at, closed_at, {column}) \
          VALUES ('{connection}', '{symbol}', {indication}, {strategy}, '{}', {opened}, '{}', {profit})",
