@@ -1,5 +1,6 @@
 //! `cts prune`: counts what the settings of retention say is old, and deletes it while programs write.
 
+use std::cell::Cell;
 use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
@@ -7,7 +8,7 @@ use serde_json::{Value, json};
 use super::{compact, interruptible};
 use crate::backup::{Compaction, CompactionPlan, plan_compaction};
 use crate::config::Config;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, StateLeft};
 use crate::retention::{
     ClockRecord, PositionAccess, PruneRun, RetentionSettings, SizeOutcome, TableOutcome,
     TrustedClock, WalkTask, deleted_sentence, give_back,
@@ -171,16 +172,28 @@ fn prune(
         return Ok(Pruned { tables: counted, size });
     }
     let total = counted.iter().map(|table| table.rows).sum();
+    let deleted = Cell::new(0);
     let mut report = |done| {
+        deleted.set(done);
         let amount = WorkDone { done, total, unit: WorkUnit::Rows };
         (wait.on_progress)(Progress { work: LongWork::Pruning, amount });
     };
     let mut run = PruneRun { on_rows: &mut report, ..run };
-    let tables = if total == 0 { counted } else { run.by_age(WalkTask::Delete, None)? };
+    let tables = if total == 0 { Ok(counted) } else { run.by_age(WalkTask::Delete, None) };
     let mut no_report = |_| {};
     let mut run = PruneRun { on_rows: &mut no_report, ..run };
-    let size = run.by_size(WalkTask::Delete)?;
-    Ok(Pruned { tables, size })
+    tables
+        .and_then(|tables| Ok(Pruned { tables, size: run.by_size(WalkTask::Delete)? }))
+        .map_err(|error| after_deleting(deleted.get(), error))
+}
+
+/// An error after this many rows were deleted.
+fn after_deleting(rows: u64, error: Error) -> Error {
+    match rows {
+        0 => error,
+        1 => error.leaving(StateLeft::EarlierCommits).note("1 old row was deleted"),
+        _ => error.leaving(StateLeft::EarlierCommits).note(format!("{rows} old rows were deleted")),
+    }
 }
 
 /// Records the clock and, where something was deleted, that in the log and in `site_logs`.

@@ -4,6 +4,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::support::disk::Disk;
@@ -38,6 +39,21 @@ fn rows_of(json: &Value, table: &str) -> i64 {
         .filter(|found| found["table"] == table)
         .map(|found| found["rows"].as_i64().unwrap())
         .sum()
+}
+
+#[test]
+fn a_run_that_is_interrupted_says_how_many_rows_it_has_deleted() {
+    let machine = Machine::migrated();
+    fill_logs(&machine, 100_000);
+    let run = machine.cts("prune").start();
+    await_within(Duration::from_secs(60), "rows are deleted", || logs(&machine, OLD) < 100_000);
+    run.signal(Signal::INT);
+    let (code, log) = run.end();
+    assert_eq!(code, Some(75), "{log}");
+    assert!(log.contains("old rows were deleted") && log.contains("remains"), "{log}");
+    assert!(!log.contains("nothing was changed"), "{log}");
+    let left = logs(&machine, OLD);
+    assert!(left > 0 && logs(&machine, YOUNG) == 100_000, "{left}");
 }
 
 #[test]
