@@ -14,7 +14,7 @@ pub type CalculatedDay = BTreeMap<StatisticsKey, StatisticsValues>;
 #[derive(Default)]
 pub struct DayPositions {
     positions: Vec<CountedPosition>,
-    groups: Vec<Group>,
+    groups: Vec<DayGroup>,
     /// The groups by their names, one behind the other.
     by_names: HashMap<Vec<u8>, u32>,
     /// Memory for such names.
@@ -30,7 +30,7 @@ struct CountedPosition {
 }
 
 /// Positions that have all names in common.
-struct Group {
+struct DayGroup {
     connection_id: String,
     symbol: String,
     indication_type: String,
@@ -68,7 +68,13 @@ impl DayPositions {
         let group = u32::try_from(self.groups.len()).unwrap_or(u32::MAX);
         let [connection_id, symbol, indication_type, strategy_type] = names.map(|n| n.to_string());
         let digest = TableDigest::default();
-        self.groups.push(Group { connection_id, symbol, indication_type, strategy_type, digest });
+        self.groups.push(DayGroup {
+            connection_id,
+            symbol,
+            indication_type,
+            strategy_type,
+            digest,
+        });
         self.by_names.insert(self.names.clone(), group);
         group
     }
@@ -113,7 +119,7 @@ impl DayPositions {
     }
 }
 
-impl Group {
+impl DayGroup {
     fn key(&self, table: StatisticsTable, day: Day) -> StatisticsKey {
         let (symbol, kind) = match table {
             StatisticsTable::Indication => (&*self.symbol, &*self.indication_type),
