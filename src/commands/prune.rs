@@ -10,8 +10,8 @@ use crate::backup::{Compaction, CompactionPlan, plan_compaction};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result, StateLeft};
 use crate::retention::{
-    ClockRecord, PositionAccess, PruneRun, RetentionSettings, SizeOutcome, TableOutcome,
-    TrustedClock, WalkTask, deleted_sentence, give_back,
+    ClockDoubt, ClockRecord, PositionAccess, PruneRun, RetentionSettings, SizeOutcome,
+    TableOutcome, TrustedClock, WalkTask, deleted_sentence, give_back,
 };
 use crate::store::retention::RetentionStore;
 use crate::store::{KeptFree, LongWork, Progress, SiteLogEntry, WaitPolicy};
@@ -64,11 +64,11 @@ pub fn run(config: &Config, log: Log, options: PruneOptions) -> Result<u8> {
         let rows = store.read_settings()?;
         let settings = RetentionSettings::of(&rows);
         settings.faults.iter().for_each(|fault| log.warn(fault));
-        let (clock, wall) = clock(ClockRecord::find(&rows).as_ref(), options, log)?;
+        let clock = clock(&mut *store, ClockRecord::find(&rows).as_ref(), options, log)?;
         if options.trust_clock && !options.dry_run {
             store.record(&[clock.record().row()], None)?;
         }
-        let now = clock.now(wall);
+        let now = clock.now(SystemTime::now());
         let task = if options.dry_run { WalkTask::Count } else { WalkTask::Delete };
         let mut positions = PositionAccess::open(&**database, &settings, task, wait)?;
         let pruned = prune(&mut *store, &mut positions, &settings, now, options.dry_run, wait)?;
@@ -123,23 +123,34 @@ fn space_text(space: &FreedSpace, lines: &mut Lines) {
     }
 }
 
-/// The clock by which rows are old, and what the machine's shows.
+/// The clock by which rows are old. A dry run counts by a clock that nothing proves too, and says so.
 fn clock(
+    store: &mut dyn RetentionStore,
     record: Option<&ClockRecord>,
     options: PruneOptions,
     log: Log,
-) -> Result<(TrustedClock, SystemTime)> {
+) -> Result<TrustedClock> {
     let wall = SystemTime::now();
-    let record = record.filter(|_| !options.trust_clock);
-    let clock = TrustedClock::start(record, wall).ok_or_else(|| {
-        let (what, remedy) = crate::retention::ClockDoubt::BeforeBuild.sentence(wall);
-        Error::new(Kind::Config, what).remedy(remedy)
-    })?;
-    if let Some(doubt) = clock.doubt(wall) {
-        let (what, remedy) = doubt.sentence(wall);
-        log.warn(format_args!("{what}. Try: {remedy}"));
+    let started = match options.trust_clock {
+        true => Ok(TrustedClock::trusting(wall)),
+        false => TrustedClock::start(record, wall, store)?,
+    };
+    let (clock, doubt) = match started {
+        Ok(clock) => (clock.clone(), clock.doubt(wall)),
+        Err(doubt) => (TrustedClock::trusting(wall), Some(doubt)),
+    };
+    if let Some(set_back) = clock.set_back_sentence() {
+        log.warn(set_back);
     }
-    Ok((clock, wall))
+    match doubt {
+        Some(doubt @ ClockDoubt::BeforeBuild) => return Err(doubt.error(wall)),
+        Some(doubt @ ClockDoubt::Unproved { .. }) if !options.dry_run => {
+            return Err(doubt.error(wall));
+        }
+        Some(doubt) => log.warn(doubt.error(wall)),
+        None => {}
+    }
+    Ok(clock)
 }
 
 /// What was counted or deleted.
@@ -196,7 +207,7 @@ fn after_deleting(rows: u64, error: Error) -> Error {
     }
 }
 
-/// Records the clock and, where something was deleted, that in the log and in `site_logs`.
+/// Records the clock and, where something was deleted, says that in the log and in `site_logs`.
 fn record(
     store: &mut dyn RetentionStore,
     clock: &TrustedClock,
@@ -208,9 +219,12 @@ fn record(
         log.info(format_args!("✓ {message}"));
         SiteLogEntry { level: "info", message: format!("prune: {message}") }
     });
-    match entry {
-        Some(entry) => store.record(&[clock.record().row()], Some(&entry)),
-        None => Ok(()),
+    match store.record(&[clock.record().row()], entry.as_ref()) {
+        // Nothing of this run is lost with it.
+        Err(error) if entry.is_none() && matches!(error.kind, Kind::TryAgain | Kind::Blocked) => {
+            Ok(())
+        }
+        written => written,
     }
 }
 

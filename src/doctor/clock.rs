@@ -7,10 +7,7 @@ use std::time::SystemTime;
 use super::program;
 use crate::health::render::timestamp;
 use crate::store::finding::{Finding, Group};
-use crate::system::clock::built_at;
-
-/// Created by systemd-timesyncd once it has set the clock (systemd-timesyncd.service(8)).
-const SYNCHRONIZED: &str = "/run/systemd/timesync/synchronized";
+use crate::system::clock::{SYNCHRONIZED, built_at};
 
 /// Examines the clock.
 pub fn examine() -> Vec<Finding> {

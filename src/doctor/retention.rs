@@ -5,9 +5,11 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime};
 
 use crate::config::Config;
-use crate::retention::{ClockDoubt, ClockRecord, RetentionNotice, RetentionSettings, TrustedClock};
+use crate::error::{Error, Result};
+use crate::retention::{ClockRecord, RetentionNotice, RetentionSettings, TrustedClock};
 use crate::store::WaitPolicy;
 use crate::store::finding::{Finding, Group};
+use crate::store::retention::RetentionStore;
 use crate::system::clock::UtcTime;
 
 /// How long a lock on the whole database is waited for.
@@ -18,12 +20,16 @@ const NAME: &str = "retention";
 pub fn examine(config: &Config) -> Vec<Finding> {
     let cancelled = Arc::new(AtomicBool::new(false));
     let wait = WaitPolicy::silent(LOCK_TIMEOUT, &cancelled);
-    let rows = config.database.read_retention(&wait).and_then(|mut store| store.read_settings());
-    let Ok(rows) = rows else { return Vec::new() };
-    let settings = RetentionSettings::of(&rows);
-    let mut findings = settings_findings(&settings, config.prunes, RetentionNotice::find(&rows));
-    findings.extend(clock(ClockRecord::find(&rows).as_ref(), SystemTime::now()));
-    findings
+    let examine = || {
+        let mut store = config.database.read_retention(&wait)?;
+        let rows = store.read_settings()?;
+        let settings = RetentionSettings::of(&rows);
+        let announced = RetentionNotice::find(&rows);
+        let mut findings = settings_findings(&settings, config.prunes, announced);
+        findings.extend(clock(ClockRecord::find(&rows).as_ref(), SystemTime::now(), &mut *store)?);
+        Ok::<_, Error>(findings)
+    };
+    examine().unwrap_or_default()
 }
 
 /// What is said of the settings.
@@ -54,13 +60,25 @@ fn settings_findings(
     vec![Finding::good(Group::Database, NAME, format!("{set}; {when}"))]
 }
 
-/// What is said of the clock where it is not believed.
-fn clock(record: Option<&ClockRecord>, wall: SystemTime) -> Option<Finding> {
-    let doubt = match TrustedClock::start(record, wall) {
-        // The finding on the time says so.
-        None => ClockDoubt::BeforeBuild,
-        Some(clock) => clock.doubt(wall)?,
+/// What is said of the clock where it is not believed, or the record of it is not.
+fn clock(
+    record: Option<&ClockRecord>,
+    wall: SystemTime,
+    store: &mut dyn RetentionStore,
+) -> Result<Option<Finding>> {
+    let attention = |what: String| Finding::attention(Group::Clock, NAME, what);
+    let doubt = match TrustedClock::start(record, wall, store)? {
+        Err(doubt) => Some(doubt),
+        Ok(clock) => match clock.set_back_sentence() {
+            Some(set_back) => {
+                let remedy = "set the clock if it is wrong; else the next `cts prune`, or pass of a running cts, records it";
+                return Ok(Some(attention(set_back).remedy(remedy)));
+            }
+            None => clock.doubt(wall),
+        },
     };
-    let (what, remedy) = doubt.sentence(wall);
-    Some(Finding::attention(Group::Clock, NAME, what).remedy(remedy))
+    Ok(doubt.map(|doubt| {
+        let (what, remedy) = doubt.sentence(wall);
+        attention(what).remedy(remedy)
+    }))
 }

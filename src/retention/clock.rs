@@ -3,12 +3,15 @@
 //! Trusted is the time that was recorded in the database, and the time that has passed since then by a clock that nobody can
 //! set (CLOCK_BOOTTIME), as long as the machine was not started anew. After a start of the machine nobody knows how long it
 //! was off: up to a day of what its clock says is believed. A clock that is further ahead is not, until a person says that
-//! it is right. Rows are old by the earlier one of the machine's clock and the trusted one.
+//! it is right, or it was set from the network. Without a record, what other programs wrote last has to be of the last day.
+//! Rows are old by the earlier one of the machine's clock and the trusted one.
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::store::retention::{CLOCK, StoredSetting};
-use crate::system::clock::{UtcTime, boot_id, built_at, since_boot};
+use crate::error::{Error, Kind, Result};
+use crate::store::Moment;
+use crate::store::retention::{CLOCK, RetentionStore, StoredSetting};
+use crate::system::clock::{UtcTime, boot_id, built_at, is_synchronized, since_boot};
 
 /// How far ahead the clock may be after a start of the machine.
 const AHEAD_MAX: Duration = Duration::from_secs(86_400);
@@ -80,6 +83,13 @@ impl ClockRecord {
 pub enum ClockDoubt {
     /// It shows a time before this binary was built.
     BeforeBuild,
+    /// There is no record, and it is so far ahead of what other programs wrote last.
+    Unproved {
+        /// How far.
+        by: Duration,
+        /// What they wrote last.
+        newest: SystemTime,
+    },
     /// It is so far ahead of the time that is trusted.
     Ahead {
         /// How far.
@@ -101,6 +111,15 @@ impl ClockDoubt {
                 ),
                 "set the clock (`timedatectl set-ntp true`)",
             ),
+            ClockDoubt::Unproved { by, newest } => (
+                format!(
+                    "the clock shows {}, {} ahead of the newest row that other programs wrote ({}), and cts has no record of the time: nothing is deleted until they write again",
+                    shown(wall),
+                    days_and_hours(by),
+                    shown(newest)
+                ),
+                "set the clock; or, if it is right (no program wrote for so long), say so once: `cts prune --trust-clock`",
+            ),
             ClockDoubt::Ahead { by, trusted } => (
                 format!(
                     "the clock shows {}, {} ahead of what has passed by the time that cts recorded: rows are deleted as if it were {}",
@@ -112,6 +131,12 @@ impl ClockDoubt {
             ),
         }
     }
+
+    /// The same as an error: nothing is deleted for it.
+    pub fn error(self, wall: SystemTime) -> Error {
+        let (what, remedy) = self.sentence(wall);
+        Error::new(Kind::Config, what).remedy(remedy)
+    }
 }
 
 /// The clock that is trusted.
@@ -122,25 +147,43 @@ pub struct TrustedClock {
     base_since_boot: Duration,
     /// Since when the machine's clock is behind, as a time since the start of the machine.
     behind_since: Option<Duration>,
+    /// How far the record was ahead of the machine's clock, to which it was set back.
+    set_back: Option<Duration>,
 }
 
 impl TrustedClock {
-    /// The clock after this record, on a machine whose own clock shows `wall`. `None` if there is no record and the
-    /// machine's clock cannot be right.
-    pub fn start(record: Option<&ClockRecord>, wall: SystemTime) -> Option<TrustedClock> {
-        let boot = BootTime::now();
-        let elapsed = boot.as_ref().map_or_else(since_boot, |boot| boot.elapsed);
-        let base = match record {
-            None if is_before_build(wall) => return None,
-            None => wall,
-            Some(record) => trusted_after(record, wall, boot.as_ref()),
-        };
-        Some(TrustedClock { base, base_since_boot: elapsed, behind_since: None })
+    /// The clock of a database with this record, on a machine whose own clock shows `wall`; or why there is none.
+    ///
+    /// # Errors
+    /// Where what other programs wrote cannot be read.
+    pub fn start(
+        record: Option<&ClockRecord>,
+        wall: SystemTime,
+        store: &mut dyn RetentionStore,
+    ) -> Result<Result<TrustedClock, ClockDoubt>> {
+        if is_before_build(wall) {
+            return Ok(Err(ClockDoubt::BeforeBuild));
+        }
+        if is_synchronized(wall) {
+            return Ok(Ok(TrustedClock::trusting(wall)));
+        }
+        Ok(match record {
+            Some(record) => Ok(TrustedClock::after(record, wall)),
+            None => unless_unproved(newest_time(store, wall)?, wall),
+        })
+    }
+
+    fn after(record: &ClockRecord, wall: SystemTime) -> TrustedClock {
+        let trusted = trusted_after(record, wall, BootTime::now().as_ref());
+        let ahead = trusted.duration_since(wall).ok().filter(|ahead| *ahead > BEHIND_MIN);
+        let base = if ahead.is_some() { wall } else { trusted };
+        TrustedClock { base, set_back: ahead, ..TrustedClock::trusting(wall) }
     }
 
     /// A clock that takes the machine's for right.
     pub fn trusting(wall: SystemTime) -> TrustedClock {
-        TrustedClock { base: wall, base_since_boot: since_boot(), behind_since: None }
+        let base_since_boot = since_boot();
+        TrustedClock { base: wall, base_since_boot, behind_since: None, set_back: None }
     }
 
     /// The trusted time.
@@ -153,8 +196,22 @@ impl TrustedClock {
         self.trusted().min(wall)
     }
 
-    /// Compares the machine's clock with the trusted one; one that has been behind for a day is right.
+    /// What is to be said where the record was later than the machine's clock.
+    pub fn set_back_sentence(&self) -> Option<String> {
+        let by = days_and_hours(self.set_back?);
+        Some(format!(
+            "the time that cts recorded for retention is {by} ahead of the clock: the clock is believed, and recorded"
+        ))
+    }
+
+    /// Compares the machine's clock with the trusted one; one that has been behind for a day is right, and so is one that
+    /// was set from the network.
     pub fn observe(&mut self, wall: SystemTime) {
+        if self.doubt(wall).is_some_and(|doubt| doubt != ClockDoubt::BeforeBuild)
+            && is_synchronized(wall)
+        {
+            *self = TrustedClock::trusting(wall);
+        }
         let (trusted, elapsed) = (self.trusted(), since_boot());
         let is_behind = trusted.duration_since(wall).is_ok_and(|by| by > BEHIND_MIN);
         match self.behind_since.filter(|_| is_behind) {
@@ -194,6 +251,28 @@ fn is_before_build(wall: SystemTime) -> bool {
     built_at().is_some_and(|built_at| wall < built_at)
 }
 
+/// The newest time that other programs wrote and that the clock does not lie before.
+fn newest_time(store: &mut dyn RetentionStore, wall: SystemTime) -> Result<Option<SystemTime>> {
+    let since_1970 = wall.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let until = i64::try_from(since_1970.as_micros()).unwrap_or(i64::MAX);
+    let newest = store.newest_time(Moment(until))?;
+    let newest = newest.and_then(|at| u64::try_from(at.0).ok()).map(Duration::from_micros);
+    Ok(newest.map(|since_1970| UNIX_EPOCH + since_1970))
+}
+
+/// The machine's clock, unless it is further ahead of what other programs wrote last than a day. What cts wrote itself
+/// proves nothing: it has the same clock.
+fn unless_unproved(
+    newest: Option<SystemTime>,
+    wall: SystemTime,
+) -> Result<TrustedClock, ClockDoubt> {
+    let ahead = newest.and_then(|newest| Some((newest, wall.duration_since(newest).ok()?)));
+    match ahead.filter(|(_, by)| *by > AHEAD_MAX) {
+        Some((newest, by)) => Err(ClockDoubt::Unproved { by, newest }),
+        None => Ok(TrustedClock::trusting(wall)),
+    }
+}
+
 /// The trusted time after a record.
 fn trusted_after(record: &ClockRecord, wall: SystemTime, boot: Option<&BootTime>) -> SystemTime {
     let in_this_boot = record.boot.as_ref().zip(boot).filter(|(then, now)| then.id == now.id);
@@ -210,8 +289,6 @@ fn trusted_after(record: &ClockRecord, wall: SystemTime, boot: Option<&BootTime>
 
 #[cfg(test)]
 mod tests {
-    use std::time::UNIX_EPOCH;
-
     use super::*;
 
     const HOUR: Duration = Duration::from_secs(3600);
@@ -255,11 +332,23 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_before_the_build_begins_no_record() {
-        assert!(TrustedClock::start(None, UNIX_EPOCH).is_none());
-        let clock = TrustedClock::start(None, SystemTime::now()).unwrap();
-        assert_eq!(clock.now(UNIX_EPOCH), UNIX_EPOCH);
-        assert!(clock.doubt(SystemTime::now()).is_none());
-        assert!(clock.doubt(SystemTime::now() + HOUR * 25).is_some());
+    fn a_record_that_lies_in_the_future_is_set_back() {
+        let wall = SystemTime::now();
+        let record = |at| ClockRecord { at, boot: boot("another", 1) };
+        let clock = TrustedClock::after(&record(wall + HOUR * 8760), wall);
+        assert!(clock.trusted() < wall + HOUR && clock.doubt(wall + HOUR * 8760).is_some());
+        assert!(clock.set_back_sentence().unwrap().contains("365 days ahead"));
+        let clock = TrustedClock::after(&record(wall - HOUR), wall);
+        assert_eq!(clock.set_back_sentence(), None);
+    }
+
+    #[test]
+    fn without_a_record_what_other_programs_wrote_must_be_of_the_last_day() {
+        let clock = |newest| unless_unproved(newest, at(100)).map(|_| ());
+        assert_eq!(clock(None), Ok(()));
+        assert_eq!(clock(Some(at(76))), Ok(()));
+        let doubt = ClockDoubt::Unproved { by: HOUR * 25, newest: at(75) };
+        assert_eq!(clock(Some(at(75))), Err(doubt));
+        assert!(is_before_build(UNIX_EPOCH));
     }
 }

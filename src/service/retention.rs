@@ -164,7 +164,7 @@ impl AutomaticPruning {
         }
     }
 
-    /// The time by which rows are old; `None` where the clock cannot be right.
+    /// The time by which rows are old; `None` where the clock cannot be right, or nothing proves it.
     fn now(
         &mut self,
         store: &mut dyn RetentionStore,
@@ -173,22 +173,23 @@ impl AutomaticPruning {
         let (wall, found) = (SystemTime::now(), ClockRecord::find(rows));
         // Another process may have written it: a person who says that the clock is right.
         let is_own = self.recorded.as_ref().is_some_and(|(own, _)| Some(own) == found.as_ref());
+        let mut doubt = None;
         if self.clock.is_none() || !is_own {
-            self.clock = TrustedClock::start(found.as_ref(), wall);
-        }
-        let doubt = match &mut self.clock {
-            None => Some(ClockDoubt::BeforeBuild),
-            Some(clock) => {
-                clock.observe(wall);
-                clock.doubt(wall)
+            let started = TrustedClock::start(found.as_ref(), wall, store)?;
+            doubt = started.as_ref().err().copied();
+            self.clock = started.ok();
+            if let Some(set_back) = self.clock.as_ref().and_then(TrustedClock::set_back_sentence) {
+                self.log.info(format_args!("Retention: {set_back}"));
             }
-        };
-        let doubted = doubt.map_or(Ok(()), |doubt| {
-            let (what, remedy) = doubt.sentence(wall);
-            Err(Error::new(Kind::Config, what).remedy(remedy))
-        });
+        }
+        if let Some(clock) = &mut self.clock {
+            clock.observe(wall);
+            doubt = clock.doubt(wall);
+        }
+        let doubted = doubt.map_or(Ok(()), |doubt| Err(doubt.error(wall)));
         self.conditions.record(Subject::RetentionClock, &doubted);
-        let Some(clock) = &self.clock else { return Ok(None) };
+        let clock = self.clock.as_ref().filter(|_| doubt != Some(ClockDoubt::BeforeBuild));
+        let Some(clock) = clock else { return Ok(None) };
         let is_due =
             self.recorded.as_ref().is_none_or(|(_, written)| is_over(*written, RECORD_INTERVAL));
         if is_due || !is_own {

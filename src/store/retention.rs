@@ -39,10 +39,30 @@ pub const RECORD_KEYS: [&str; 2] = [ANNOUNCED, CLOCK];
 /// The category of the rows of `system_settings` that retention writes.
 pub const CATEGORY: &str = "retention";
 
-/// Whether a row of `site_logs` is an error that cts wrote itself, as SQL of both stores: cts writes level, category and
-/// message, and nothing else. A row of another program that is written in the same way is kept as long.
-pub const IS_OWN_ERROR: &str = "(t.level = 'error' AND t.category = 'database' AND t.connection_id IS NULL \
-     AND t.user_id IS NULL AND t.context IS NULL AND t.error_message IS NULL)";
+/// What is true for a row of `site_logs` that cts wrote itself, as SQL of both stores: cts writes level, category and
+/// message, and nothing else. A row of another program that is written in the same way is taken for one.
+macro_rules! is_own {
+    () => {
+        "t.category = 'database' AND t.connection_id IS NULL AND t.user_id IS NULL AND t.context IS NULL \
+         AND t.error_message IS NULL"
+    };
+}
+/// Whether a row of `site_logs` is an error that cts wrote itself.
+pub const IS_OWN_ERROR: &str = concat!("(t.level = 'error' AND ", is_own!(), ")");
+
+/// The times that other programs write when they write a row: the table `t`, the column, and which rows.
+pub const PROGRAM_TIMES: [(&str, &str, &str); 8] = [
+    ("site_logs", "t.timestamp", concat!("NOT (", is_own!(), ")")),
+    ("indications_direction", "t.calculated_at", "true"),
+    ("indications_move", "t.calculated_at", "true"),
+    ("indications_active", "t.calculated_at", "true"),
+    ("indications_optimal", "t.calculated_at", "true"),
+    ("indications_auto", "t.calculated_at", "true"),
+    ("pseudo_positions", "t.opened_at", "true"),
+    ("exchange_positions", "t.opened_at", "true"),
+];
+/// How many rows of each table are read for that, from the highest id back.
+pub const PROGRAM_ROWS: usize = 500;
 
 /// Rows of one table that retention may delete. No other rows are ever deleted by it, but for closed positions, which are
 /// deleted with their statistics.
@@ -218,6 +238,13 @@ pub trait RetentionStore {
     /// # Errors
     /// Where the lock was not free within a moment, or the rows cannot be written. Nothing is changed.
     fn record(&mut self, records: &[StoredSetting], entry: Option<&SiteLogEntry>) -> Result<()>;
+
+    /// The newest time until `until` in the last rows that other programs wrote; `None` where there is none. A table that
+    /// cannot be asked for it has none.
+    ///
+    /// # Errors
+    /// Where the database cannot be read.
+    fn newest_time(&mut self, until: Moment) -> Result<Option<Moment>>;
 
     /// Why no row of this table may be deleted: a table of another program refers to its rows, or it is not as expected.
     ///

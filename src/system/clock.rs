@@ -55,6 +55,22 @@ pub fn boot_id() -> Option<String> {
     Some(id.trim().to_string()).filter(|id| !id.is_empty())
 }
 
+/// Created by systemd-timesyncd once it has set the clock, and touched whenever it compares it (systemd-timesyncd.service(8)).
+pub const SYNCHRONIZED: &str = "/run/systemd/timesync/synchronized";
+/// How far that may be from the time that the clock shows: it is compared every 34 minutes at least (`PollIntervalMaxSec`).
+const SYNCHRONIZED_MAX: Duration = Duration::from_secs(7200);
+
+/// Whether the clock was set from the network of late, and shows that time. `false` where nobody knows.
+pub fn is_synchronized(wall: SystemTime) -> bool {
+    let touched = std::fs::metadata(SYNCHRONIZED).and_then(|file| file.modified());
+    touched.is_ok_and(|touched| is_near(touched, wall))
+}
+
+fn is_near(touched: SystemTime, wall: SystemTime) -> bool {
+    let apart = wall.duration_since(touched).unwrap_or_else(|earlier| earlier.duration());
+    apart <= SYNCHRONIZED_MAX
+}
+
 /// When this binary was built; `None` if the build did not know the time. No clock that shows an earlier time is right.
 pub fn built_at() -> Option<SystemTime> {
     let seconds = BUILT_AT_SECONDS.parse().ok().filter(|seconds| *seconds > 0)?;
@@ -162,6 +178,14 @@ pub fn civil_from_days(days: i64) -> (i64, i64, i64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_clock_that_was_set_from_the_network_is_near_the_time_of_that() {
+        let now = SystemTime::now();
+        assert!(is_near(now, now + Duration::from_secs(7000)) && is_near(now, now));
+        let year = Duration::from_secs(365 * 86_400);
+        assert!(!is_near(now, now + year) && !is_near(now, now - year));
+    }
 
     fn at(seconds: i64) -> UtcTime {
         let distance = Duration::from_secs(seconds.unsigned_abs());

@@ -12,8 +12,8 @@ use super::session::Session;
 use super::settings::{TimeLimits, TransactionMode};
 use crate::error::{Error, Kind, Result};
 use crate::store::retention::{
-    CATEGORY, DeletedBatch, OpenRetention, PrunableRow, PrunableRows, PruneRule, RetentionStore,
-    SETTING_KEYS, StoredSetting, WalkSlice,
+    CATEGORY, DeletedBatch, OpenRetention, PROGRAM_ROWS, PROGRAM_TIMES, PrunableRow, PrunableRows,
+    PruneRule, RetentionStore, SETTING_KEYS, StoredSetting, WalkSlice,
 };
 use crate::store::sql::{escaped_literal, insert_site_log, literal};
 use crate::store::{Database, Moment, SiteLogEntry, WaitPolicy};
@@ -132,6 +132,30 @@ impl RetentionStore for ServerRetention {
                 None => Ok(()),
             }
         })
+    }
+
+    fn newest_time(&mut self, until: Moment) -> Result<Option<Moment>> {
+        let mut newest = None;
+        for (table, column, rows) in PROGRAM_TIMES {
+            let found = self.reading(|session| {
+                ForeignCode::refuse_read_of(session, table)?;
+                let sql = format!(
+                    "SELECT (extract(epoch FROM max(at)) * 1000000)::bigint FROM \
+                         (SELECT {column} AS at FROM {} t WHERE {rows} ORDER BY t.id DESC LIMIT {PROGRAM_ROWS}) AS last \
+                     WHERE isfinite(at) AND at <= to_timestamp({} / 1000000.0)",
+                    session.qualified(table),
+                    until.0
+                );
+                let row = session.first_row(&sql)?;
+                Ok(row.and_then(|row| row.get(0)?.parse::<i64>().ok()))
+            });
+            match found {
+                Ok(found) => newest = newest.into_iter().chain(found).max(),
+                Err(error) if error.kind == Kind::Data && !error.is_damage() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(newest.map(Moment))
     }
 
     fn refusal(&mut self, table: &'static str) -> Result<Option<Error>> {

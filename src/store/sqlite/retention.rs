@@ -14,7 +14,7 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags, Row, params};
 
 use super::connect::{connect, interrupt_when};
-use super::error::{from_sqlite, is_busy};
+use super::error::{from_sqlite, is_busy, is_statement_fault};
 use super::file::{self, FileIdentity, side_file};
 use super::lock::until_unlocked;
 use super::open_here::is_open_here;
@@ -22,8 +22,8 @@ use super::running::other_services;
 use super::{DatabaseFile, Sqlite, litestream};
 use crate::error::{Error, Kind, Result};
 use crate::store::retention::{
-    CATEGORY, DeletedBatch, OpenRetention, PrunableRow, PrunableRows, PruneRule, RetentionStore,
-    SETTING_KEYS, StoredSetting, WalkSlice,
+    CATEGORY, DeletedBatch, OpenRetention, PROGRAM_ROWS, PROGRAM_TIMES, PrunableRow, PrunableRows,
+    PruneRule, RetentionStore, SETTING_KEYS, StoredSetting, WalkSlice,
 };
 use crate::store::schema::SQLITE;
 use crate::store::sql::{insert_site_log, literal};
@@ -169,6 +169,26 @@ impl RetentionStore for SqliteRetention {
         written
     }
 
+    fn newest_time(&mut self, until: Moment) -> Result<Option<Moment>> {
+        let mut newest: Option<Moment> = None;
+        for (table, column, rows) in PROGRAM_TIMES {
+            let sql = format!(
+                "SELECT {column} FROM {table} t WHERE {rows} ORDER BY t.id DESC LIMIT {PROGRAM_ROWS}"
+            );
+            let found = self.read(|conn| {
+                let mut statement = match conn.prepare(&sql) {
+                    Err(e) if is_statement_fault(&e) => return Ok(None),
+                    statement => statement?,
+                };
+                let times = statement.query_map([], |row| Ok(time_of(row.get_ref(0)?)))?;
+                let times = times.collect::<rusqlite::Result<Vec<_>>>()?.into_iter().flatten();
+                Ok(times.filter(|at| at.0 <= until.0).max_by_key(|at| at.0))
+            })?;
+            newest = newest.into_iter().chain(found).max_by_key(|at| at.0);
+        }
+        Ok(newest)
+    }
+
     fn refusal(&mut self, table: &'static str) -> Result<Option<Error>> {
         let referring = self.read(|conn| referring_tables(conn, table))?;
         Ok(referring.first().map(|other| {
@@ -296,6 +316,14 @@ fn referring_tables(conn: &Connection, table: &str) -> rusqlite::Result<Vec<Stri
     let is_ours = |name: &String| SQLITE.expected.tables.iter().any(|t| t.name == name.as_str());
     names.retain(|name| !is_ours(name));
     Ok(names)
+}
+
+/// The time of a value. A number is no time.
+fn time_of(value: ValueRef<'_>) -> Option<Moment> {
+    match value {
+        ValueRef::Text(text) => parse_moment(text).ok(),
+        _ => None,
+    }
 }
 
 /// A row of [`RetentionStore::read_slice`], and whether its time can be read. A number is no time.

@@ -104,6 +104,7 @@ fn announced_before(store: &dyn AnyStore, days: u64) {
 fn the_service_announces_first_and_deletes_a_day_later(store: &dyn AnyStore) {
     store.migrate();
     add_log(store, 60, "info", "engine", "old");
+    add_log(store, 0, "info", "engine", "young");
     let service = store.serve();
     service.until_ready().until("old rows will be deleted: site_logs 1 rows");
     let (_, log) = service.stop();

@@ -11,7 +11,8 @@ fn a_row_that_a_program_has_locked_is_left_and_one_that_is_referred_to_stays() {
     database.cts("migrate").success();
     database.sql(
         "INSERT INTO site_logs (timestamp, level, category, message) \
-         SELECT now() - interval '40 days', 'info', 'engine', 'old' FROM generate_series(1, 3)",
+         SELECT now() - interval '40 days', 'info', 'engine', 'old' FROM generate_series(1, 3) \
+         UNION ALL SELECT now(), 'info', 'engine', 'young'",
     );
     let old = "SELECT count(*) FROM site_logs WHERE message = 'old'";
     let mut program = database.open();
@@ -37,6 +38,9 @@ fn the_size_is_that_of_the_rows_and_not_of_the_space_that_they_have_left() {
     for _ in 0..4 {
         database.sql(FILL);
     }
+    // What proves the clock.
+    database
+        .sql("INSERT INTO site_logs (level, category, message) VALUES ('info', 'engine', 'young')");
     database.sql("ANALYZE site_logs");
     database.sql("UPDATE system_settings SET value = '16777216' WHERE key = 'database_max_bytes'");
     let done = database.cts("prune --json").success().json();

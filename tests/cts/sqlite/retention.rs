@@ -68,7 +68,7 @@ fn only_old_rows_of_the_rules_go_and_a_dry_run_says_which() {
              (datetime('now', '-400 days'), 'error', 'database', 'goes', NULL), \
              (datetime('now', '-40 days'), 'error', 'database', 'goes', 'of a program'), \
              (datetime('now', '-40 days'), 'error', 'database', 'stays', NULL), \
-             (datetime('now', '-29 days'), 'info', 'engine', 'stays', NULL), \
+             (datetime('now', '-29 days'), 'info', 'engine', 'stays', NULL), (datetime('now'), 'info', 'engine', 'stays', NULL), \
              (datetime('now', '-30 days', '+1 hour') || '-05:00', 'info', 'engine', 'stays', NULL), \
              (NULL, 'info', 'engine', 'stays', NULL), ('', 'info', 'engine', 'stays', NULL), \
              ('a year ago', 'info', 'engine', 'stays', NULL), (x'32303230', 'info', 'engine', 'stays', NULL), \
@@ -87,7 +87,7 @@ fn only_old_rows_of_the_rules_go_and_a_dry_run_says_which() {
     assert_eq!(done["tables"].as_array().unwrap().len(), dry["tables"].as_array().unwrap().len());
     assert_eq!((rows_of(&done, "site_logs"), rows_of(&done, "indications_move")), (4, 1), "{done}");
     assert_eq!(machine.number("SELECT count(*) FROM site_logs WHERE message = 'goes'"), 0);
-    assert_eq!(machine.number("SELECT count(*) FROM site_logs WHERE message = 'stays'"), 9);
+    assert_eq!(machine.number("SELECT count(*) FROM site_logs WHERE message = 'stays'"), 10);
     assert_eq!(machine.number("SELECT count(*) FROM indications_move WHERE metadata = 'stays'"), 4);
     assert_eq!(machine.number("SELECT count(*) FROM indications_move"), 4);
     assert_eq!(machine.number("SELECT count(*) FROM statistics_daily"), 1, "statistics_days is 0");
@@ -95,7 +95,7 @@ fn only_old_rows_of_the_rules_go_and_a_dry_run_says_which() {
     let entries = "SELECT count(*) FROM site_logs WHERE message LIKE 'prune: 5 old rows deleted%'";
     assert_eq!(machine.number(entries), 1);
     let everything = machine.number("SELECT count(*) FROM site_logs");
-    assert_eq!(everything, before + 9 + 1);
+    assert_eq!(everything, before + 10 + 1);
     machine.cts("prune").success().says(&["no row is old enough"]);
     assert_eq!(machine.number("SELECT count(*) FROM site_logs"), everything);
 }
@@ -145,7 +145,88 @@ fn at(time: &str, machine: &Machine, words: &str) -> Run {
     let mut command = Command::new(env!("CARGO_BIN_EXE_cts"));
     command.args(words.split_whitespace()).env_clear().env("SQLITE_DB_PATH", machine.db());
     command.env("LD_PRELOAD", FAKETIME).env("FAKETIME", time).env("DONT_FAKE_MONOTONIC", "1");
+    command.env("NO_FAKE_STAT", "1");
     Run { command }
+}
+
+const CLOCK: &str = "SELECT value FROM system_settings WHERE key = 'retention_clock'";
+
+#[test]
+fn a_clock_that_nothing_proves_deletes_nothing_until_programs_write_by_it() {
+    let machine = Machine::migrated();
+    fill_logs(&machine, 3);
+    machine.sql(
+        "INSERT INTO exchange_connections (id, name, exchange) VALUES ('c', 'c', 'x'); \
+         INSERT INTO indications_auto (connection_id, symbol, status) VALUES ('c', 'B', 'expired')",
+    );
+    let kept = || {
+        assert_eq!((logs(&machine, OLD), logs(&machine, YOUNG)), (3, 3));
+        assert_eq!(machine.number("SELECT count(*) FROM indications_auto"), 1);
+    };
+    let doubt = "ahead of the newest row that other programs wrote";
+    // None, and one that is none.
+    for record in ["", "INSERT INTO system_settings (key, value) VALUES ('retention_clock', 'x')"] {
+        machine.sql(record);
+        at("+1y", &machine, "prune").status(78).says(&[doubt, "`cts prune --trust-clock`"]);
+        at("+1y", &machine, "prune --dry-run").success().says(&[doubt, "would be deleted"]);
+        at("+1y", &machine, "doctor --port 0").run().says(&[doubt]);
+        let service = at("+1y", &machine, "serve --port 0").start();
+        service.until_ready().until(doubt);
+        let answer = service.get("/api/health/database");
+        assert!(answer.code == 200 && answer.body.contains(doubt), "{}", answer.body);
+        let (_, log) = service.stop();
+        assert!(!log.contains("will be deleted"), "{log}");
+        // What cts has written itself by that clock proves nothing.
+        at("+1y", &machine, "prune").status(78).says(&[doubt]);
+        at("-1y", &machine, "prune").status(78).says(&["before cts was built"]);
+        kept();
+    }
+    // At the right time, rows prove it, and it is recorded though nothing goes.
+    machine.sql("UPDATE system_settings SET value = '0' WHERE key = 'site_logs_days'");
+    machine.cts("prune").success().says(&["no row is old enough"]);
+    assert!(machine.texts(CLOCK)[0].starts_with("20"), "{:?}", machine.texts(CLOCK));
+    machine.sql("UPDATE system_settings SET value = '30' WHERE key = 'site_logs_days'");
+    at("+1y", &machine, "prune").success().says(&["ahead of what has passed"]);
+    assert_eq!((logs(&machine, OLD), logs(&machine, YOUNG)), (0, 3));
+    // Programs that write by a clock prove it, where there is no record.
+    machine.sql(
+        "DELETE FROM system_settings WHERE key = 'retention_clock'; \
+         INSERT INTO site_logs (timestamp, level, category, message) VALUES (datetime('now', '+1 year'), 'info', 'engine', 'later')",
+    );
+    at("+1y", &machine, "prune").success();
+    assert_eq!((logs(&machine, YOUNG), logs(&machine, "message = 'later'")), (0, 1));
+}
+
+#[test]
+fn a_record_that_lies_in_the_future_is_set_back() {
+    let machine = Machine::migrated();
+    fill_logs(&machine, 3);
+    let record = |value: &str| {
+        machine.sql(&format!(
+            "INSERT OR REPLACE INTO system_settings (key, value) VALUES ('retention_clock', {value})"
+        ));
+    };
+    let is_right = || {
+        let found = machine.number(
+            "SELECT abs(unixepoch(substr(value, 1, 19)) - unixepoch()) < 3600 FROM system_settings WHERE key = 'retention_clock'",
+        );
+        assert_eq!(found, 1, "{:?}", machine.texts(CLOCK));
+    };
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    for boot in ["another-start", boot.trim()] {
+        let future = format!("strftime('%Y-%m-%dT%H:%M:%SZ', 'now', '+1 year') || ' {boot} 1000'");
+        record(&future);
+        machine.cts("doctor --port 0").run().says(&["days ahead of the clock"]);
+        machine.cts("prune").success().says(&["days ahead of the clock: the clock is believed"]);
+        is_right();
+        at("+350d", &machine, "prune").run();
+        assert_eq!(logs(&machine, YOUNG), 3);
+        record(&future);
+        let service = machine.serve().start();
+        service.until_ready().until("days ahead of the clock");
+        service.stop();
+        is_right();
+    }
 }
 
 #[test]
@@ -183,7 +264,8 @@ fn an_adopted_database_is_told_what_will_go_and_keeps_it() {
     machine.sql(
         "CREATE TABLE indication_states (id INTEGER PRIMARY KEY, connection_id TEXT, state_key TEXT); \
          CREATE TABLE site_logs (id INTEGER PRIMARY KEY, timestamp TEXT, level TEXT NOT NULL, category TEXT NOT NULL, message TEXT NOT NULL); \
-         INSERT INTO site_logs (timestamp, level, category, message) VALUES ('2024-01-01 00:00:00', 'info', 'engine', 'old')",
+         INSERT INTO site_logs (timestamp, level, category, message) VALUES \
+             ('2024-01-01 00:00:00', 'info', 'engine', 'old'), (datetime('now'), 'info', 'engine', 'young')",
     );
     let off = machine.serve().env("CTS_RETENTION", "0").start();
     off.until_ready();
