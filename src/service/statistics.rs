@@ -24,6 +24,9 @@ const DELAY: Duration = Duration::from_secs(1);
 /// The pauses after a step that failed, and after one more.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 const FAILED_PAUSE: Duration = Duration::from_secs(10);
+/// The pause from which on the connection to a server is closed meanwhile: one that waits would stay on a server that
+/// is no longer the one to use.
+const REST_PAUSE: Duration = Duration::from_secs(1);
 /// How long a lock and a server are waited for.
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the end of the thread is waited for when the service stops.
@@ -112,6 +115,11 @@ impl StatisticsWork {
         self.conditions.record(Subject::Statistics, &step.outcome);
         for line in &step.late {
             self.log.info(line);
+        }
+        if let Some(store) = &mut self.store
+            && step.pause >= REST_PAUSE
+        {
+            store.rest();
         }
         step.pause
     }

@@ -262,6 +262,10 @@ pub trait StatisticsStore: ReadStatistics + Send {
         connection_id: &str,
         rows: &[CountedRow],
     ) -> Result<DeletedRows>;
+
+    /// Ends connections that wait for work: none comes for some seconds. The next work opens another one, to the server that
+    /// is the one to use then.
+    fn rest(&mut self) {}
 }
 
 /// A configured database whose statistics can be opened.

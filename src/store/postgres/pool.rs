@@ -242,6 +242,14 @@ impl SessionPool {
         self.cluster.admit(server)
     }
 
+    /// Ends the connections that are not in use.
+    pub fn close_idle(&self) {
+        while let Some(mut idle) = self.pool.try_get() {
+            // Else it would return to the pool.
+            idle.mark_broken();
+        }
+    }
+
     /// Runs `work` on a connection of the pool within `limit`. If the connection turns out to be lost,
     /// by a restart of the server for example, `work` runs once more on a new one.
     ///

@@ -87,6 +87,9 @@ impl ServerRetention {
                 tables.iter().map(|table| ForeignCode::refuse_write(&mut session, table));
             let checked = refused.find(Result::is_err).unwrap_or(Ok(()));
             let done = checked.and_then(|()| work(&mut session));
+            // Another server may have been promoted meanwhile.
+            let done =
+                done.and_then(|done| self.pool.cluster.admit(&session.server).map(|()| done));
             let done = done.and_then(|done| session.commit().map(|()| done));
             session.roll_back();
             done

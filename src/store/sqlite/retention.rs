@@ -103,7 +103,9 @@ impl SqliteRetention {
 
     /// Copies the WAL into the file where it is long, as far as that blocks nobody. The next one tries again where it fails.
     fn checkpoint_long_wal(&self) {
-        if self.checkpoints && self.wal_bytes() >= CHECKPOINT_BYTES {
+        // Litestream may have been started since.
+        let is_replicated = || litestream::replicates(&self.sqlite.conn).unwrap_or(true);
+        if self.checkpoints && self.wal_bytes() >= CHECKPOINT_BYTES && !is_replicated() {
             let sql = "PRAGMA wal_checkpoint(PASSIVE)";
             let _ = self.sqlite.conn.query_row(sql, [], |_| Ok(()));
         }

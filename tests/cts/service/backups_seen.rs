@@ -369,7 +369,8 @@ fn a_backup_that_failed_is_degraded_and_ready_until_one_succeeds() {
 fn damage_of_the_database_that_a_backup_meets_makes_it_unhealthy() {
     let machine = Machine::migrated();
     machine.sql("PRAGMA wal_checkpoint(TRUNCATE)");
-    let root = machine.number("SELECT rootpage FROM sqlite_schema WHERE name = 'system_settings'");
+    // A table that nothing else of the service reads.
+    let root = machine.number("SELECT rootpage FROM sqlite_schema WHERE name = 'users'");
     let mut bytes = fs::read(machine.db()).unwrap();
     let page = usize::try_from(root - 1).unwrap() * 4096;
     bytes[page..page + 64].fill(0xee);

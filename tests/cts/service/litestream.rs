@@ -6,6 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
@@ -182,30 +183,55 @@ fn started<'a>(machine: &'a Machine, program: &'a Path) -> (Service, Litestream<
     (service, litestream)
 }
 
-/// Kills both at a moment that the random number gives, while rows are written.
+/// Old rows, of which nine in ten are pruned.
+fn insert_old(machine: &Machine) {
+    machine.sql(
+        "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 4000)
+         INSERT INTO site_logs (timestamp, level, category, message)
+         SELECT iif(i % 10, '2020-01-01 00:00:00', datetime('now')), 'info', 'old', hex(randomblob(2000)) FROM n",
+    );
+}
+
+/// Kills both at a moment that the random number gives, while rows are written and, in every other round, deleted.
 fn kill_both_and_restore(program: &Path, random: &mut Random) {
     let machine = Machine::new();
     let (mut service, mut litestream) = started(&machine, program);
     let is_over = AtomicBool::new(false);
     let pause = Duration::from_micros([0, 1_000, 20_000][random.below(3)]);
-    let moment = Duration::from_millis(1_500 + random.below(3_000) as u64);
+    let moment = Duration::from_millis(random.below(3_000) as u64);
+    let prunes = random.below(2) == 1;
+    if prunes {
+        insert_old(&machine);
+    }
+    let (first_sender, first) = mpsc::channel();
     let committed = thread::scope(|scope| {
         let writer = scope.spawn(|| {
             let conn = trading_program(&machine);
             let mut committed = Vec::new();
             while !is_over.load(Ordering::Relaxed) {
                 insert(&conn, committed.len() as u64);
-                committed.push(Position::of_end(&machine, &conn));
+                let position = Position::of_end(&machine, &conn);
+                if committed.is_empty() {
+                    first_sender.send(position).unwrap();
+                }
+                committed.push(position);
                 // A WAL of 256 MiB would be a fault of its own.
                 let wal = fs::metadata(machine.path("cts.db-wal")).map_or(0, |wal| wal.len());
                 thread::sleep(if wal < 100 << 20 { pause } else { Duration::from_millis(20) });
             }
             committed
         });
+        // Litestream takes a second and more to copy what is written that fast.
+        let first = first.recv().unwrap();
+        await_that("a row is replicated", || litestream.position().is_some_and(|p| p.has(first)));
+        let pruning = prunes.then(|| scope.spawn(|| machine.cts("prune").success()));
         thread::sleep(moment);
         service.child.kill().unwrap();
         litestream.kill();
         is_over.store(true, Ordering::Relaxed);
+        if let Some(pruning) = pruning {
+            pruning.join().unwrap();
+        }
         writer.join().unwrap()
     });
     let position = litestream.position().unwrap();
@@ -234,6 +260,37 @@ fn every_replicated_row_is_restored_whenever_both_are_killed() {
     for _ in 0..ROUNDS {
         kill_both_and_restore(&program, &mut random);
     }
+}
+
+/// Old rows that are deleted, and the pages that they leave, which move others and make the file shorter.
+#[test]
+fn what_is_pruned_and_given_back_is_replicated() {
+    let Some(program) = program() else { return };
+    let machine = Machine::new();
+    let (service, litestream) = started(&machine, &program);
+    insert_old(&machine);
+    let conn = trading_program(&machine);
+    insert(&conn, 0);
+    litestream.await_all();
+    let pages = || machine.number("PRAGMA page_count");
+    let before = pages();
+    machine.cts("prune").success();
+    insert(&conn, 1);
+    litestream.await_all();
+    let after = pages();
+    assert!(after < before / 5, "{after} pages of {before}");
+    let restored = litestream.restore();
+    assert_eq!(numbers(&restored), [0, 1]);
+    let lines = |path: &Path| {
+        let sql = "SELECT id || ' ' || message FROM site_logs ORDER BY id";
+        let conn = Connection::open(path).unwrap();
+        let mut statement = conn.prepare(sql).unwrap();
+        let rows = statement.query_map([], |row| row.get::<_, String>(0)).unwrap();
+        rows.map(Result::unwrap).collect::<Vec<_>>()
+    };
+    assert_eq!(lines(&restored), lines(&machine.db()));
+    is_healthy(&machine, &restored);
+    assert_eq!(service.get("/api/health/database").code, 200);
 }
 
 /// The pages of the first rows are in no later frame: if the WAL were reset now, they would be missing.

@@ -79,6 +79,10 @@ impl StatisticsStore for ServerStatistics {
         })?;
         Ok(deleted)
     }
+
+    fn rest(&mut self) {
+        self.pool.close_idle();
+    }
 }
 
 impl ServerStatistics {
@@ -90,7 +94,10 @@ impl ServerStatistics {
             let since = Instant::now();
             let settings = "SET LOCAL synchronous_commit = off";
             session.begin(TransactionMode::ReadCommitted, LIMITS, settings)?;
-            let done = work(&mut session, since).and_then(|()| session.commit());
+            let done = work(&mut session, since);
+            // Another server may have been promoted meanwhile.
+            let done = done.and_then(|()| self.pool.cluster.admit(&session.server));
+            let done = done.and_then(|()| session.commit());
             session.roll_back();
             done.map(|()| since.elapsed())
         };
