@@ -22,7 +22,7 @@ use crate::system::visible::Lines;
 const NOTHING_REAL: &str = "real_pseudo_positions has neither a time of closing nor a profit, so there is nothing to count; the profit of a position that was promoted is in the row of pseudo_positions that it follows";
 
 /// What to do where the tables are not those of this schema.
-const REPAIR: &str =
+pub(super) const REPAIR: &str =
     "`cts verify` says what is missing; `cts migrate` or `cts repair` puts it back";
 
 /// Which positions are counted.

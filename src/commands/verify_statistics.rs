@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use super::stats::REPAIR;
 use crate::config::Config;
-use crate::error::Result;
+use crate::error::{Kind, Result};
 use crate::statistics::proof::prove;
 use crate::statistics::render::{proof_json, proof_text};
 use crate::store::WaitPolicy;
@@ -19,7 +20,10 @@ pub fn run(config: &Config, as_json: bool) -> Result<u8> {
     let cancelled = Arc::new(AtomicBool::new(false));
     let wait = WaitPolicy::silent(config.lock_timeout, &cancelled).configured();
     let mut reader = config.database.open_statistics_to_read(&wait)?;
-    let proof = prove(&mut *reader)?;
+    let proof = prove(&mut *reader).map_err(|error| match error.kind {
+        Kind::Data if error.remedy.is_none() => error.remedy(REPAIR),
+        _ => error,
+    })?;
     drop(reader);
     match as_json {
         true => print_json(&proof_json(&proof)),

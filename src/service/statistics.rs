@@ -113,7 +113,7 @@ impl StatisticsWork {
     fn note(&mut self, step: StatisticsStep) -> Duration {
         self.has_failed = false;
         self.conditions.record(Subject::Statistics, &step.outcome);
-        for line in &step.late {
+        for line in &step.notices {
             self.log.info(line);
         }
         if let Some(store) = &mut self.store

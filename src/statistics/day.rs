@@ -172,3 +172,98 @@ impl MeasuredRow {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+
+    use super::*;
+    use crate::store::{Moment, RowHasher};
+
+    const DAY: Day = Day(20_000);
+
+    /// A position of connection `c`, so many seconds into the day.
+    fn position(id: i64, second: i64, names: [&str; 3], profit: f64) -> ClosedPosition<'_> {
+        let closed_at = Moment((i64::from(DAY.0) * 86_400 + second) * 1_000_000);
+        let [symbol, indication_type, strategy_type] = names.map(Cow::Borrowed);
+        ClosedPosition {
+            id,
+            connection_id: "c".into(),
+            symbol,
+            indication_type,
+            strategy_type,
+            closed_at,
+            day: DAY,
+            opened_at: Some(Moment(closed_at.0 - id * 1_000_000)),
+            profit,
+        }
+    }
+
+    fn calculated(positions: &[ClosedPosition<'_>]) -> CalculatedDay {
+        let (mut day, mut hasher) = (DayPositions::default(), RowHasher::default());
+        positions.iter().for_each(|position| day.add(position, &position.hash(&mut hasher)));
+        day.calculate(DAY)
+    }
+
+    fn row<'d>(
+        day: &'d CalculatedDay,
+        table: StatisticsTable,
+        names: [&str; 2],
+    ) -> &'d StatisticsValues {
+        let is_it = |key: &&StatisticsKey| key.table == table && [&*key.symbol, &key.kind] == names;
+        &day[day.keys().find(is_it).unwrap()]
+    }
+
+    #[test]
+    fn a_position_counts_once_in_each_table_in_order_of_closing_and_id() {
+        let positions = [
+            position(3, 50, ["A", "move", "main"], -7.0),
+            position(2, 50, ["A", "move", ""], 4.0),
+            position(1, 60, ["B", "move", "main"], 0.0),
+            position(4, 10, ["A", "auto", "main"], 1.0),
+        ];
+        let day = calculated(&positions);
+        let by_table =
+            StatisticsTable::ALL.map(|table| day.keys().filter(|key| key.table == table).count());
+        assert_eq!(by_table, [3, 3, 1]);
+        let whole = row(&day, StatisticsTable::Daily, ["", ""]);
+        assert_eq!((whole.trades, whole.wins, whole.losses), (Some(4), Some(2), Some(1)));
+        // 1, 5, -2, -2.
+        assert_eq!((whole.highest_sum, whole.lowest_sum), (Some(5.0), Some(-2.0)));
+        assert_eq!((whole.total, whole.max_drawdown), (Some(-2.0), Some(7.0)));
+        assert_eq!((whole.win_rate, whole.profit_factor), (Some(0.5), Some(5.0 / 7.0)));
+        assert_eq!(whole.mean_hold_seconds, Some(2.5));
+        let group = row(&day, StatisticsTable::Indication, ["A", "move"]);
+        assert_eq!((group.trades, group.best, group.worst), (Some(2), Some(4.0), Some(-7.0)));
+        let without_type = row(&day, StatisticsTable::Strategy, ["A", ""]);
+        assert_eq!((without_type.total, without_type.profit_factor), (Some(4.0), None));
+        // Whatever order they come in.
+        let backwards: Vec<ClosedPosition<'_>> = positions.iter().rev().cloned().collect();
+        assert_eq!(calculated(&backwards), day);
+    }
+
+    #[test]
+    fn names_that_are_equal_behind_one_another_are_other_groups() {
+        let day = calculated(&[
+            position(1, 1, ["AB", "C", ""], 1.0),
+            position(2, 2, ["A", "BC", ""], 1.0),
+        ]);
+        assert_eq!(day.keys().filter(|key| key.table == StatisticsTable::Indication).count(), 2);
+    }
+
+    #[test]
+    fn a_sum_beyond_the_largest_double_has_no_value() {
+        let day = calculated(&[
+            position(1, 1, ["A", "", ""], f64::MAX),
+            position(2, 2, ["A", "", ""], f64::MAX),
+        ]);
+        let whole = row(&day, StatisticsTable::Daily, ["", ""]);
+        assert_eq!((whole.total, whole.total_profit, whole.highest_sum), (None, None, None));
+        assert_eq!((whole.trades, whole.best), (Some(2), Some(f64::MAX)));
+    }
+
+    #[test]
+    fn a_day_without_positions_has_no_row() {
+        assert!(calculated(&[]).is_empty());
+    }
+}

@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::consistency::{inconsistencies, source_of, sum_of_sources};
 use super::day::CalculatedDay;
 use crate::store::{
     Day, SourceLeft, StatisticsChange, StatisticsKey, StatisticsRow, StatisticsTable,
-    StatisticsValues, StoredStatistics, TableDigest,
+    StatisticsValues, StoredStatistics, TableDigest, UNREADABLE_DAY,
 };
 
 /// Rows that one change has at most, so that a transaction that makes one change holds the write lock for some
@@ -22,6 +23,18 @@ pub struct ComparedDay {
     pub present: BTreeMap<String, TableDigest>,
     /// What is stored.
     pub stored: Vec<StoredStatistics>,
+    /// The last day of which retention has deleted positions, as it has recorded.
+    pub last_final_day: Option<Day>,
+}
+
+/// Why the statistics of a day and connection cannot be calculated again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FinalReason<'s> {
+    /// Retention has begun to delete the positions, and left these.
+    Begun(&'s SourceLeft),
+    /// So many of the positions that were counted are gone, and `statistics_daily` does not say that retention deleted
+    /// them: its row was altered or deleted.
+    Unrecorded(u64),
 }
 
 /// A row of statistics that is not as it is calculated.
@@ -33,6 +46,8 @@ pub struct StatisticsDifference {
     pub kind: DifferenceKind,
     /// The columns of an altered row that differ.
     pub columns: Vec<&'static str>,
+    /// Whether the statistics are not calculated again, since their positions are gone.
+    pub is_final: bool,
 }
 
 /// How a row of statistics differs.
@@ -44,6 +59,8 @@ pub enum DifferenceKind {
     Altered,
     /// There is one without a position, or a second one.
     Surplus,
+    /// The rows of the table add up to something else than those of the other tables.
+    Unequal,
 }
 
 /// The positions of a day and connection of which retention has begun to delete some.
@@ -68,39 +85,65 @@ pub enum RestState {
     Late(u64),
     /// They are altered, or some are missing.
     Altered,
+    /// Positions are gone, and `statistics_daily` does not say that retention deleted them.
+    Unrecorded,
 }
 
 impl ComparedDay {
-    /// The connections of which retention has begun to delete positions, with what it has left. Their statistics are
-    /// final.
-    pub fn frozen(&self) -> BTreeMap<&str, &SourceLeft> {
-        let daily = self.stored.iter().filter(|row| is_daily(row));
-        daily.filter_map(|row| Some((&*row.connection_id, row.left.as_ref()?))).collect()
+    /// The connections whose statistics cannot be calculated again, because positions that were counted are gone. They
+    /// are not written.
+    pub fn finals(&self) -> BTreeMap<&str, FinalReason<'_>> {
+        let mut finals = BTreeMap::new();
+        let mut by_connection: BTreeMap<&str, Vec<&StoredStatistics>> = BTreeMap::new();
+        for row in &self.stored {
+            if let Some(left) = &row.left {
+                finals.entry(&*row.connection_id).or_insert(FinalReason::Begun(left));
+            }
+            if row.key.is_some() {
+                by_connection.entry(&row.connection_id).or_default().push(row);
+            }
+        }
+        for (connection_id, rows) in by_connection {
+            if let Some(gone) = self.unrecorded(connection_id, &rows) {
+                finals.entry(connection_id).or_insert(FinalReason::Unrecorded(gone));
+            }
+        }
+        finals
+    }
+
+    /// How many positions of a connection are gone that retention may have deleted; `None` where it has not.
+    fn unrecorded(&self, connection_id: &str, rows: &[&StoredStatistics]) -> Option<u64> {
+        let present = self.present.get(connection_id).copied().unwrap_or_default();
+        let tables = StatisticsTable::ALL.map(|table| -> Vec<&StatisticsValues> {
+            rows.iter().filter(|row| row.table == table).map(|row| &row.values).collect()
+        });
+        let [_, _, daily] = &tables;
+        let may_be_deleted = daily.is_empty() || Some(self.day) <= self.last_final_day;
+        // What one altered row says does not count against the two other tables.
+        let complete = tables.iter().filter(|rows| sum_of_sources(rows) == Some(present)).count();
+        if !may_be_deleted || complete >= 2 {
+            return None;
+        }
+        let counted = tables.iter().map(|rows| {
+            let counted = rows.iter().filter_map(|values| source_of(values));
+            counted.fold(0, |sum: u64, source| sum.saturating_add(source.rows))
+        });
+        counted.max()?.checked_sub(present.rows).filter(|gone| *gone > 0)
     }
 
     /// What retention has left of the positions.
     pub fn partly_deleted(&self) -> Vec<PartlyDeleted> {
-        let state = |(connection_id, left): (&str, &SourceLeft)| {
-            let present = self.present.get(connection_id).copied().unwrap_or_default();
-            let rows = u64::try_from(left.rows).unwrap_or_default();
-            let digest = left.digest.as_deref();
-            let expected = digest.and_then(|digest| TableDigest::from_text(rows, digest));
-            let rest = match expected {
-                Some(expected) if expected == present => RestState::Equal,
-                Some(expected) if present.rows > expected.rows => {
-                    RestState::Late(present.rows - expected.rows)
+        let state = |(connection_id, reason): (&str, FinalReason<'_>)| {
+            let (deleted, rest) = match reason {
+                FinalReason::Unrecorded(gone) => (gone, RestState::Unrecorded),
+                FinalReason::Begun(left) => {
+                    let present = self.present.get(connection_id).copied().unwrap_or_default();
+                    rest_of(left, self.source_rows(connection_id).unwrap_or_default(), present)
                 }
-                _ => RestState::Altered,
             };
-            let counted = self.source_rows(connection_id).unwrap_or_default();
-            PartlyDeleted {
-                day: self.day,
-                connection_id: connection_id.to_string(),
-                deleted: counted.saturating_sub(rows),
-                rest,
-            }
+            PartlyDeleted { day: self.day, connection_id: connection_id.to_string(), deleted, rest }
         };
-        self.frozen().into_iter().map(state).collect()
+        self.finals().into_iter().map(state).collect()
     }
 
     fn source_rows(&self, connection_id: &str) -> Option<u64> {
@@ -109,29 +152,48 @@ impl ComparedDay {
         u64::try_from(row.values.source_rows?).ok()
     }
 
-    /// What differs, but for connections of which retention has deleted positions.
+    /// What differs. Statistics whose positions are gone are compared with one another only.
     pub fn differences(&self) -> Vec<StatisticsDifference> {
-        let frozen: BTreeSet<&str> = self
-            .frozen()
-            .into_iter()
-            // As long as all of them are there, they can be compared.
-            .filter(|(id, _)| {
-                self.present.get(*id).map(|digest| digest.rows) != self.source_rows(id)
-            })
-            .map(|(id, _)| id)
-            .collect();
-        let found = self.rows_to_write(&frozen);
-        let difference =
-            |key: StatisticsKey, kind| StatisticsDifference { key, kind, columns: Vec::new() };
+        let finals: BTreeSet<&str> = self.finals().into_keys().collect();
+        // As long as all of them are there, they can be compared.
+        let are_gone = |id: &&&str| {
+            let daily = self.stored.iter().find(|row| is_daily(row) && row.connection_id == **id);
+            let counted = daily.and_then(|row| source_of(&row.values));
+            counted.is_none() || counted.as_ref() != self.present.get(**id)
+        };
+        let gone: BTreeSet<&str> = finals.iter().filter(are_gone).copied().collect();
+        let found = self.rows_to_write(&gone);
+        let difference = |key: StatisticsKey, kind| StatisticsDifference {
+            is_final: finals.contains(&*key.connection_id),
+            key,
+            kind,
+            columns: Vec::new(),
+        };
         let missing = found.inserted.iter().map(|key| (*key).clone());
         let missing = missing.map(|key| difference(key, DifferenceKind::Missing));
         let altered = found.updated.iter().map(|(id, key)| StatisticsDifference {
             columns: self.differing_columns(*id, key),
             ..difference((*key).clone(), DifferenceKind::Altered)
         });
-        let surplus = found.deleted.iter();
-        let surplus = surplus.map(|row| difference(row.shown_key(), DifferenceKind::Surplus));
-        missing.chain(altered).chain(surplus).collect()
+        let surplus =
+            |row: &&StoredStatistics| difference(row.shown_key(), DifferenceKind::Surplus);
+        let kept =
+            found.kept.iter().map(|row| StatisticsDifference { is_final: true, ..surplus(row) });
+        let surplus = found.deleted.iter().map(surplus);
+        let of_final = gone.iter().flat_map(|connection_id| {
+            let of_connection = |row: &&StoredStatistics| row.connection_id == **connection_id;
+            let rows: Vec<_> = self.stored.iter().filter(of_connection).collect();
+            let strange = rows.iter().filter(|row| row.key.is_none());
+            let strange = strange.map(|row| StatisticsDifference {
+                is_final: true,
+                ..difference(row.shown_key(), DifferenceKind::Surplus)
+            });
+            let mut found: Vec<_> = strange.collect();
+            let readable: Vec<_> = rows.into_iter().filter(|row| row.key.is_some()).collect();
+            found.extend(inconsistencies(self.day, connection_id, &readable));
+            found
+        });
+        missing.chain(altered).chain(surplus).chain(kept).chain(of_final).collect()
     }
 
     /// The columns in which a stored row differs from what is calculated.
@@ -150,8 +212,8 @@ impl ComparedDay {
 
     /// What has to be written, connection by connection.
     pub fn changes(&self) -> Vec<StatisticsChange> {
-        let frozen: BTreeSet<&str> = self.frozen().into_keys().collect();
-        let found = self.rows_to_write(&frozen);
+        let finals: BTreeSet<&str> = self.finals().into_keys().collect();
+        let found = self.rows_to_write(&finals);
         let mut by_connection: BTreeMap<&str, RowsToWrite<'_>> = BTreeMap::new();
         for key in found.inserted {
             by_connection.entry(&key.connection_id).or_default().inserted.push(key);
@@ -166,10 +228,11 @@ impl ComparedDay {
         changes.flat_map(|(connection_id, rows)| self.split(connection_id, rows)).collect()
     }
 
-    fn rows_to_write<'c>(&'c self, frozen: &BTreeSet<&str>) -> RowsToWrite<'c> {
+    /// What is to be written, but for these connections.
+    fn rows_to_write<'c>(&'c self, finals: &BTreeSet<&str>) -> RowsToWrite<'c> {
         let mut found = RowsToWrite::default();
         let mut seen: BTreeSet<&StatisticsKey> = BTreeSet::new();
-        let stored = self.stored.iter().filter(|row| !frozen.contains(&*row.connection_id));
+        let stored = self.stored.iter().filter(|row| !finals.contains(&*row.connection_id));
         for row in stored {
             let key = row.key.as_ref();
             let calculated = key.and_then(|key| self.calculated.get_key_value(key));
@@ -181,11 +244,15 @@ impl ComparedDay {
                 }
                 // What is of another period and not of cts is left alone.
                 None if key.is_none() && row.values.source_digest.is_none() => {}
+                // It may be of a day whose positions are gone.
+                None if self.last_final_day.is_some() && row.day == UNREADABLE_DAY => {
+                    found.kept.push(row);
+                }
                 _ => found.deleted.push(row),
             }
         }
         let is_new =
-            |key: &&StatisticsKey| !seen.contains(key) && !frozen.contains(&*key.connection_id);
+            |key: &&StatisticsKey| !seen.contains(key) && !finals.contains(&*key.connection_id);
         found.inserted = self.calculated.keys().filter(is_new).collect();
         found
     }
@@ -225,6 +292,22 @@ impl ComparedDay {
     }
 }
 
+/// How many of so many positions retention has deleted, and how those that are there differ from those that it has left.
+fn rest_of(left: &SourceLeft, counted: u64, present: TableDigest) -> (u64, RestState) {
+    let Some(rows) = left.rows.and_then(|rows| u64::try_from(rows).ok()) else {
+        return (counted.saturating_sub(present.rows), RestState::Altered);
+    };
+    let expected = left.digest.as_deref().and_then(|digest| TableDigest::from_text(rows, digest));
+    let rest = match expected {
+        Some(expected) if expected == present => RestState::Equal,
+        Some(expected) if present.rows > expected.rows => {
+            RestState::Late(present.rows - expected.rows)
+        }
+        _ => RestState::Altered,
+    };
+    (counted.saturating_sub(rows), rest)
+}
+
 /// Whether it is the row of a day.
 fn is_daily(row: &StoredStatistics) -> bool {
     row.table == StatisticsTable::Daily && row.key.is_some()
@@ -240,6 +323,8 @@ struct RowsToWrite<'c> {
     inserted: Vec<&'c StatisticsKey>,
     updated: Vec<(i64, &'c StatisticsKey)>,
     deleted: Vec<&'c StoredStatistics>,
+    /// Rows that are neither right nor deleted.
+    kept: Vec<&'c StoredStatistics>,
 }
 
 enum RowToWrite<'c> {
@@ -273,3 +358,6 @@ impl StoredStatistics {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
 //! Keeps the statistics current, step by step. What surely changed is found every few seconds: new positions, and those
 //! that were just closed. All else, such as a position that was altered or deleted later, or a restored backup, is found
 //! by calculating every day anew: the last week each minute, and the whole history in a rotation that takes a small part
-//! of the time. Nothing of this is stored, so that no clock and no crash can make it wrong.
+//! of the time, which is less than a minute for a small history. Nothing of this is stored, so that no clock and no crash can make it wrong.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -9,14 +9,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::difference::RestState;
+use super::difference::{PartlyDeleted, RestState};
+use super::render::counted;
 use super::span::{StatisticsScope, compare_days, next_span};
 use crate::error::{Error, Kind, Result};
+use crate::store::retention::{CLOCK, STATISTICS_DAYS};
 use crate::store::{
     ChangesSince, Day, DayRange, Moment, ReadStatistics, StatisticsChange, StatisticsStore,
-    days_of, interrupted,
+    day_of_text, days_of, interrupted,
 };
 use crate::system::clock::SteadyClock;
+use crate::system::visible::visible;
 
 /// The time between two searches for positions that surely changed: twenty times what one takes, within these limits.
 const PASS_INTERVAL: std::ops::RangeInclusive<Duration> =
@@ -31,15 +34,19 @@ const MARGIN: Duration = Duration::from_secs(60);
 const BURST: Duration = Duration::from_secs(2);
 /// Pauses of the first rotation, in times of the work before them; and those of the later ones.
 const FIRST_PAUSES: u32 = 3;
-const LATER_PAUSES: u32 = 99;
-/// The time between the ends of two rotations.
-const ROTATION_INTERVAL: Duration = Duration::from_secs(60);
+const LATER_PAUSES: u32 = 24;
+/// The least time from the end of a rotation to the next one.
+const ROTATION_INTERVAL: Duration = Duration::from_secs(15);
 /// How long a transaction holds the write lock, about.
 const WRITE_LIMIT: Duration = Duration::from_millis(5);
 /// The least pause between two transactions that write.
 const WRITE_PAUSE: Duration = Duration::from_millis(1);
 /// The most days for which statistics can be set to be kept.
 const STATISTICS_DAYS_MAX: u32 = 36_500;
+/// How many characters of a setting that is nonsense are shown.
+const SHOWN_CHARS: usize = 40;
+/// Notices of one step that are told one by one.
+const NOTICES_MAX: usize = 10;
 
 /// What a step has done.
 pub struct StatisticsStep {
@@ -47,8 +54,9 @@ pub struct StatisticsStep {
     pub pause: Duration,
     /// Days that cannot be calculated: the first one's error.
     pub outcome: Result<()>,
-    /// Positions that are in no statistics, since retention had begun to delete those of their day: a sentence each.
-    pub late: Vec<String>,
+    /// What an operator should know of statistics that are final, a sentence each: positions that are in none, since
+    /// retention had begun to delete those of their day, and statistics whose positions are gone.
+    pub notices: Vec<String>,
 }
 
 /// The state of keeping the statistics current. All of it is found again by a process that starts.
@@ -63,9 +71,9 @@ pub struct StatisticsKeeper {
     rotation: Rotation,
     /// The first days that could not be calculated.
     fault: Option<(DayRange, Error)>,
-    /// Positions that were reported as late, by day and connection.
-    reported_late: BTreeMap<(Day, String), u64>,
-    late: Vec<String>,
+    /// How many positions were reported as late or gone, by day and connection.
+    reported: BTreeMap<(Day, String), u64>,
+    notices: Vec<String>,
 }
 
 /// The rotation through all days.
@@ -92,12 +100,12 @@ impl StatisticsKeeper {
             next_recent: now,
             rotation,
             fault: None,
-            reported_late: BTreeMap::new(),
-            late: Vec::new(),
+            reported: BTreeMap::new(),
+            notices: Vec::new(),
         }
     }
 
-    /// Does what is due: one search for what surely changed, or the next days of the rotation.
+    /// Does what is due: one search for what surely changed, the last week, or the next days of the rotation.
     ///
     /// # Errors
     /// Where the database cannot be read or written. What is written is right; the step can be tried again.
@@ -105,20 +113,22 @@ impl StatisticsKeeper {
         let now = Instant::now();
         if now >= self.next_pass {
             self.pass(store)?;
+        } else if now >= self.next_recent {
+            self.keep_recent(store)?;
         } else if now >= self.rotation.next {
             self.rotate(store)?;
         }
-        let next = self.next_pass.min(self.rotation.next);
+        let next = self.next_pass.min(self.next_recent).min(self.rotation.next);
         Ok(StatisticsStep {
             pause: next.saturating_duration_since(Instant::now()),
             outcome: self.fault.clone().map_or(Ok(()), |(_, error)| Err(error)),
-            late: std::mem::take(&mut self.late),
+            notices: shortened(std::mem::take(&mut self.notices)),
         })
     }
 
     fn pass(&mut self, store: &mut dyn StatisticsStore) -> Result<()> {
         let start = Instant::now();
-        let today = self.find_changed(store)?;
+        self.find_changed(store)?;
         let scope = scope(store)?;
         while let Some(day) = self.changed.first().copied() {
             self.keep(store, DayRange::of(day), &scope)?;
@@ -126,20 +136,25 @@ impl StatisticsKeeper {
         }
         self.next_pass = Instant::now()
             + (start.elapsed() * 20).clamp(*PASS_INTERVAL.start(), *PASS_INTERVAL.end());
-        if start >= self.next_recent {
-            let start = Instant::now();
-            let recent = DayRange {
-                from: Some(Day(today.0.saturating_sub(RECENT_DAYS))),
-                until: Some(Day(today.0.saturating_add(1))),
-            };
-            self.keep(store, recent, &scope)?;
-            self.next_recent = Instant::now() + (start.elapsed() * 50).max(RECENT_INTERVAL);
-        }
         Ok(())
     }
 
-    /// Adds the days of positions that surely changed. Returns the present day.
-    fn find_changed(&mut self, store: &mut dyn StatisticsStore) -> Result<Day> {
+    /// Calculates the last week.
+    fn keep_recent(&mut self, store: &mut dyn StatisticsStore) -> Result<()> {
+        let start = Instant::now();
+        let today = days_of(store.now()?).unwrap_or(Day(0));
+        let recent = DayRange {
+            from: Some(Day(today.0.saturating_sub(RECENT_DAYS))),
+            until: Some(Day(today.0.saturating_add(1))),
+        };
+        let scope = scope(store)?;
+        self.keep(store, recent, &scope)?;
+        self.next_recent = Instant::now() + (start.elapsed() * 50).max(RECENT_INTERVAL);
+        Ok(())
+    }
+
+    /// Adds the days of positions that surely changed.
+    fn find_changed(&mut self, store: &mut dyn StatisticsStore) -> Result<()> {
         let now = store.now()?;
         let clock = SteadyClock::start();
         // A clock that was set back since the last pass has written times before it.
@@ -162,9 +177,10 @@ impl StatisticsKeeper {
                 next: Instant::now(),
             };
         }
-        self.highest_id = self.highest_id.max(found.highest_id).or(Some(i64::MIN));
+        // Lower where the last rows were deleted: SQLite gives their ids again.
+        self.highest_id = found.highest_id.or(Some(i64::MIN));
         self.last_pass = Some((now, clock));
-        Ok(days_of(now).unwrap_or(Day(0)))
+        Ok(())
     }
 
     /// Calculates the next days of the rotation.
@@ -243,14 +259,14 @@ impl StatisticsKeeper {
         scope: &StatisticsScope,
     ) -> Result<()> {
         let mut changes = Vec::new();
-        let (reported, late) = (&mut self.reported_late, &mut self.late);
+        let (reported, notices) = (&mut self.reported, &mut self.notices);
         compare_days(store, range, scope, &mut BTreeMap::new(), &mut |_, _| {}, &mut |day| {
             changes.extend(day.changes());
             for part in day.partly_deleted() {
-                let RestState::Late(count) = part.rest else { continue };
+                let Some((count, notice)) = notice(&part) else { continue };
                 let key = (part.day, part.connection_id);
                 if reported.get(&key).is_none_or(|known| *known < count) {
-                    late.push(late_text(&key, count));
+                    notices.push(notice);
                     reported.insert(key, count);
                 }
             }
@@ -288,21 +304,78 @@ fn microseconds(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
 
-fn late_text((day, connection_id): &(Day, String), count: u64) -> String {
-    format!(
-        "{count} positions of connection {connection_id} closed on {day} are in no statistics: they came after retention had begun to delete the positions of that day"
-    )
+/// What an operator should know of statistics that are final, and the number of the positions.
+fn notice(part: &PartlyDeleted) -> Option<(u64, String)> {
+    let PartlyDeleted { day, connection_id, deleted, rest } = part;
+    match rest {
+        RestState::Late(count) => {
+            let positions = counted(*count, "position");
+            let (verb, they) = if *count == 1 { ("is", "it") } else { ("are", "they") };
+            Some((
+                *count,
+                format!(
+                    "{positions} of connection {connection_id} closed on {day} {verb} in no statistics: {they} came after retention had begun to delete the positions of that day"
+                ),
+            ))
+        }
+        RestState::Unrecorded => {
+            let positions = counted(*deleted, "position");
+            Some((
+                *deleted,
+                format!(
+                    "the statistics of {day} and connection {connection_id} are left as they are: {positions} that they were calculated from cannot be read any more, and statistics_daily does not say that retention deleted them (`cts verify --statistics`)"
+                ),
+            ))
+        }
+        RestState::Equal | RestState::Altered => None,
+    }
 }
 
-/// What holds for all days: the connections, and how long statistics are kept.
+/// The first notices, and how many more there are.
+fn shortened(mut notices: Vec<String>) -> Vec<String> {
+    let more = notices.len().saturating_sub(NOTICES_MAX);
+    notices.truncate(NOTICES_MAX);
+    if more > 0 {
+        notices.push(format!("… and {more} more (`cts verify --statistics`)"));
+    }
+    notices
+}
+
+/// What holds for all days: the connections, how long statistics are kept, and which are final.
 ///
 /// # Errors
 /// Where it cannot be read.
 pub fn scope(reader: &mut dyn ReadStatistics) -> Result<StatisticsScope> {
-    let days = reader.setting("statistics_days")?.and_then(|days| days.trim().parse().ok());
-    // Nonsense deletes nothing, so that all days are kept.
-    let days: Option<u32> = days.filter(|days| (1..=STATISTICS_DAYS_MAX).contains(days));
+    let setting = reader.setting(STATISTICS_DAYS)?.unwrap_or_default();
+    let (days, setting_fault) = match setting.trim().parse::<u32>() {
+        Ok(0) => (None, None),
+        Ok(days) if days <= STATISTICS_DAYS_MAX => (Some(days), None),
+        _ if setting.is_empty() => (None, None),
+        // Nonsense deletes nothing, so that all days are kept.
+        _ => (None, Some(setting_fault(&setting))),
+    };
+    let oldest = match days {
+        Some(days) => first_kept_day(reader, days)?,
+        None => None,
+    };
+    let (connections, last_final_day) = (reader.connections()?, reader.last_final_day()?);
+    Ok(StatisticsScope { connections, oldest, last_final_day, setting_fault })
+}
+
+fn setting_fault(value: &str) -> String {
+    let shown: String = visible(value).chars().take(SHOWN_CHARS).collect();
+    format!(
+        "setting {STATISTICS_DAYS} is '{shown}', which is not a whole number of days from 0 to {STATISTICS_DAYS_MAX}: the statistics of all days are kept"
+    )
+}
+
+/// The first day that is kept for so many days. A clock that is ahead of the one that retention has recorded is believed for
+/// a day only, as it is where rows are deleted; retention records it each hour.
+fn first_kept_day(reader: &mut dyn ReadStatistics, days: u32) -> Result<Option<Day>> {
     let today = days_of(reader.now()?);
-    let oldest = days.zip(today).map(|(days, today)| Day(today.0.saturating_sub_unsigned(days)));
-    Ok(StatisticsScope { connections: reader.connections()?, oldest })
+    let recorded = reader.setting(CLOCK)?;
+    let recorded = recorded.and_then(|text| day_of_text(&text));
+    let tomorrow = recorded.map(|day| Day(day.0.saturating_add(1)));
+    let now = today.map(|today| tomorrow.map_or(today, |tomorrow| today.min(tomorrow)));
+    Ok(now.map(|now| Day(now.0.saturating_sub_unsigned(days))))
 }

@@ -28,25 +28,52 @@ pub struct StatisticsProof {
     pub rows: u64,
     /// The first rows that are not as they are calculated.
     pub differences: Vec<StatisticsDifference>,
-    /// The number of all of them.
-    pub difference_count: u64,
+    /// The number of all of them, by day.
+    by_day: BTreeMap<Day, u64>,
+    /// The number of those of statistics that are final, which no service puts right.
+    final_differences: u64,
     /// Days that differ, and on which a position was closed just now: their statistics are being calculated.
     pub behind: BTreeSet<Day>,
     /// Positions that do not count, by reason.
     pub omitted: BTreeMap<Omission, u64>,
     /// Days of which retention has deleted positions.
     pub partly_deleted: Vec<PartlyDeleted>,
+    /// What is wrong with the setting `statistics_days`.
+    pub setting_fault: Option<String>,
 }
 
 impl StatisticsProof {
     /// Whether nothing differs.
     pub fn is_proved(&self) -> bool {
-        self.difference_count == 0 && self.altered_rests().next().is_none()
+        self.difference_count() == 0
+    }
+
+    /// The number of all differences: rows of statistics, and days and connections whose positions are not those that
+    /// were counted.
+    pub fn difference_count(&self) -> u64 {
+        self.row_differences() + self.final_differences + self.altered_rests()
+    }
+
+    /// The number of those that no service puts right.
+    pub fn final_count(&self) -> u64 {
+        self.final_differences + self.altered_rests()
+    }
+
+    /// The number of rows that differ and are not shown.
+    pub fn differences_not_shown(&self) -> u64 {
+        let all = self.row_differences() + self.final_differences;
+        all.saturating_sub(self.differences.len() as u64)
+    }
+
+    fn row_differences(&self) -> u64 {
+        self.by_day.values().sum()
     }
 
     /// Days of which retention has deleted positions, and the rest of which is not as it was counted.
-    pub fn altered_rests(&self) -> impl Iterator<Item = &PartlyDeleted> {
-        self.partly_deleted.iter().filter(|part| part.rest == RestState::Altered)
+    fn altered_rests(&self) -> u64 {
+        let is_altered =
+            |part: &&PartlyDeleted| matches!(part.rest, RestState::Altered | RestState::Unrecorded);
+        self.partly_deleted.iter().filter(is_altered).count() as u64
     }
 
     fn add(&mut self, day: &ComparedDay) {
@@ -55,7 +82,12 @@ impl StatisticsProof {
         self.rows += day.stored.len() as u64;
         self.partly_deleted.extend(day.partly_deleted());
         let differences = day.differences();
-        self.difference_count += differences.len() as u64;
+        let finals = differences.iter().filter(|difference| difference.is_final).count() as u64;
+        self.final_differences += finals;
+        let others = differences.len() as u64 - finals;
+        if others > 0 {
+            *self.by_day.entry(day.day).or_default() += others;
+        }
         let room = DIFFERENCES_MAX - self.differences.len().min(DIFFERENCES_MAX);
         self.differences.extend(differences.into_iter().take(room));
     }
@@ -68,6 +100,7 @@ impl StatisticsProof {
 pub fn prove(reader: &mut dyn ReadStatistics) -> Result<StatisticsProof> {
     let mut proof = StatisticsProof::default();
     let scope = scope(reader)?;
+    proof.setting_fault.clone_from(&scope.setting_fault);
     let mut from = None;
     while let Some(range) = next_span(reader, from)? {
         let mut omitted = BTreeMap::new();
@@ -84,7 +117,7 @@ pub fn prove(reader: &mut dyn ReadStatistics) -> Result<StatisticsProof> {
     if unreadable > 0 {
         proof.omitted.insert(Omission::NoClosingTime, unreadable);
     }
-    if proof.difference_count > 0 {
+    if proof.row_differences() > 0 {
         set_aside_what_is_behind(reader, &mut proof)?;
     }
     Ok(proof)
@@ -100,11 +133,9 @@ fn set_aside_what_is_behind(
     let mut behind = reader.changed_days(ChangesSince { above_id: i64::MAX, moment })?.days;
     // What is to be closed in the future was not closed just now.
     behind.retain(|day| days_of(now).is_some_and(|today| *day <= today));
-    let before = proof.differences.len();
-    let found = proof.differences.iter().map(|difference| difference.key.day);
-    proof.behind = found.filter(|day| behind.contains(day)).collect();
-    proof.differences.retain(|difference| !behind.contains(&difference.key.day));
-    proof.difference_count -= (before - proof.differences.len()) as u64;
+    proof.behind = behind.into_iter().filter(|day| proof.by_day.remove(day).is_some()).collect();
+    let (behind, differences) = (&proof.behind, &mut proof.differences);
+    differences.retain(|found| found.is_final || !behind.contains(&found.key.day));
     Ok(())
 }
 

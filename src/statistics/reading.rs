@@ -136,7 +136,7 @@ impl KeptDays {
                 return Ok(());
             };
             if let Some(left) = left {
-                let rows = u64::try_from(left.rows).unwrap_or_default();
+                let rows = left.rows.and_then(|rows| u64::try_from(rows).ok()).unwrap_or_default();
                 let of_day = kept.rows_left.entry(key.day).or_default();
                 of_day.insert(key.connection_id.clone(), rows);
             }

@@ -24,6 +24,10 @@ pub struct StatisticsScope {
     pub connections: BTreeSet<String>,
     /// The first day of which statistics are kept.
     pub oldest: Option<Day>,
+    /// The last day of which retention has deleted positions.
+    pub last_final_day: Option<Day>,
+    /// What is wrong with the setting `statistics_days`, so that all days are kept.
+    pub setting_fault: Option<String>,
 }
 
 /// The first days from `from` on of which there are positions or statistics, as many as are read at once.
@@ -108,7 +112,8 @@ impl OpenDays<'_> {
         let present: BTreeMap<String, TableDigest> =
             positions.digests().into_iter().map(|(id, digest)| (id.to_string(), digest)).collect();
         let calculated = positions.calculate(day);
-        (self.on_day)(ComparedDay { day, calculated, present, stored })
+        let last_final_day = self.scope.last_final_day;
+        (self.on_day)(ComparedDay { day, calculated, present, stored, last_final_day })
     }
 
     /// The days that are left, and those that have statistics only.

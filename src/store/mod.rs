@@ -64,7 +64,8 @@ pub use statistics::{
     EXCHANGE_POSITION_COLUMNS, ExchangePositionRow, OPEN_EXCHANGE_STATUS, Omission, OpenStatistics,
     POSITION_COLUMNS, PositionRow, ReadStatistics, SourceLeft, StatisticsChange, StatisticsKey,
     StatisticsRow, StatisticsStore, StatisticsTable, StatisticsValues, StatisticsWritten,
-    StoredStatistics, closed_statuses, days_of, read_position, start_of,
+    StoredStatistics, UNREADABLE_DAY, closed_statuses, day_of_text, days_of, read_position,
+    start_of,
 };
 pub use wait::{WaitPolicy, WaitReason, interrupted};
 

@@ -8,6 +8,7 @@ mod row;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use super::time_text::parse_day;
 use super::{Day, Moment, RowHash, TableDigest, WaitPolicy};
 use crate::error::{Error, Kind, Result};
 
@@ -40,6 +41,26 @@ impl DayRange {
     pub fn contains(&self, day: Day) -> bool {
         self.from.is_none_or(|from| from <= day) && self.until.is_none_or(|until| day <= until)
     }
+}
+
+/// Bytes of a day at the beginning of the text of a time.
+const DAY_BYTES: usize = 10;
+
+/// The day of a row of statistics whose day cannot be read: 0001-01-01, before all others.
+pub const UNREADABLE_DAY: Day = Day(-719_162);
+
+/// The setting that records the last day of which retention has deleted positions. It is raised in the transaction that
+/// deletes them, so that their statistics are known to be final even where `statistics_daily` was altered.
+pub const DELETED_UNTIL: &str = "positions_deleted_until";
+
+/// The day that the text of a time begins with.
+pub fn day_of_text(text: &str) -> Option<Day> {
+    parse_day(text.as_bytes().get(..DAY_BYTES)?).ok()
+}
+
+/// What [`DELETED_UNTIL`] says. Nonsense is no reason to write what cannot be calculated again: it counts for all days.
+pub fn recorded_day(value: &str) -> Day {
+    day_of_text(value.trim()).unwrap_or(Day(i32::MAX))
 }
 
 /// The days of positions that were changed.
@@ -180,6 +201,13 @@ pub trait ReadStatistics {
     /// Where it cannot be read.
     fn setting(&mut self, key: &str) -> Result<Option<String>>;
 
+    /// The last day of which retention has deleted positions: as it has recorded, and where there is no record, as
+    /// `statistics_daily` says. `None` where neither does.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    fn last_final_day(&mut self) -> Result<Option<Day>>;
+
     /// The first day from `from` on of which there are positions or statistics; an earlier one from `from` on where that
     /// cannot be told without reading them.
     ///
@@ -249,7 +277,7 @@ pub trait StatisticsStore: ReadStatistics + Send {
     -> Result<StatisticsWritten>;
 
     /// Deletes positions of a day and connection in one transaction: those whose hash is as it was counted, and that no
-    /// other row refers to. They are taken away from `source_rows_left` and `source_digest_left` of that day's row of
+    /// other row refers to. The day is recorded as [`ReadStatistics::last_final_day`], and they are taken away from `source_rows_left` and `source_digest_left` of that day's row of
     /// `statistics_daily`, which begin as `source_rows` and `source_digest`; from then on the statistics of that day and
     /// connection are never calculated again.
     ///

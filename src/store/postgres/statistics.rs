@@ -13,7 +13,7 @@ use super::session::Session;
 use super::settings::{TimeLimits, TransactionMode};
 use crate::error::{Error, Result};
 use crate::store::sql::escaped_literal;
-use crate::store::statistics::start_of;
+use crate::store::statistics::{DELETED_UNTIL, recorded_day, start_of};
 use crate::store::time_text::parse_day;
 use crate::store::{
     ChangedDays, ChangesSince, Database, Day, DayRange, EXCHANGE_POSITION_COLUMNS,
@@ -120,6 +120,20 @@ impl ReadStatistics for ServerStatistics {
                 format!("SELECT value::text FROM {table} WHERE key = {}", escaped_literal(key));
             let row = session.first_row(&sql)?;
             Ok(row.and_then(|row| row.get(0).map(str::to_string)))
+        })
+    }
+
+    fn last_final_day(&mut self) -> Result<Option<Day>> {
+        if let Some(recorded) = self.setting(DELETED_UNTIL)? {
+            return Ok(Some(recorded_day(&recorded)));
+        }
+        self.reading(|session| {
+            let sql = format!(
+                "SELECT max(trade_date)::text FROM {} \
+                 WHERE source_rows_left IS NOT NULL OR source_digest_left IS NOT NULL",
+                session.qualified("statistics_daily")
+            );
+            Ok(session.first_row(&sql)?.and_then(|row| row.get(0).map(recorded_day)))
         })
     }
 

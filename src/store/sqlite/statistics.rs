@@ -18,18 +18,17 @@ use super::restore::refuse_running;
 use super::{DatabaseFile, Sqlite, file};
 use crate::error::{Error, Kind, Result};
 use crate::store::sql::literal;
+use crate::store::statistics::{DELETED_UNTIL, recorded_day};
 use crate::store::time_text::{TimeText, parse_day, parse_moment};
 use crate::store::{
     ChangedDays, ChangesSince, Database, Day, DayRange, EXCHANGE_POSITION_COLUMNS,
     ExchangePositionRow, Field, Moment, OPEN_EXCHANGE_STATUS, OpenStatistics, POSITION_COLUMNS,
-    PositionRow, ReadStatistics, StatisticsStore, StatisticsTable, StoredStatistics, ValueType,
-    WaitPolicy, closed_statuses, days_of, read_position,
+    PositionRow, ReadStatistics, StatisticsStore, StatisticsTable, StoredStatistics,
+    UNREADABLE_DAY, ValueType, WaitPolicy, closed_statuses, day_of_text, days_of, read_position,
 };
 
 /// Rows that are read for each reason to find changed days.
 const CHANGED_ROWS_MAX: usize = 1_000_000;
-/// 0001-01-01, in days since 1970-01-01.
-const FIRST_DAY: Day = Day(-719_162);
 /// The beginning of the text of a time.
 const DAY_PATTERN: &str = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]*";
 /// Bytes of a day at the beginning of the text of a time.
@@ -158,7 +157,7 @@ impl FileStatistics {
                  ORDER BY closed_at LIMIT 1"
             );
             let Some(found) = self.text(&sql)? else { return Ok(None) };
-            match day_of(&found) {
+            match day_of_text(&found) {
                 // An offset may make it the day before.
                 Some(Day(day)) => return Ok(Some(Day(day - 1))),
                 None => after = format!(" AND closed_at > {}", literal(&found)),
@@ -207,6 +206,15 @@ impl ReadStatistics for FileStatistics {
         found.optional().map(Option::flatten).map_err(|e| self.error(&e))
     }
 
+    fn last_final_day(&mut self) -> Result<Option<Day>> {
+        if let Some(recorded) = self.setting(DELETED_UNTIL)? {
+            return Ok(Some(recorded_day(&recorded)));
+        }
+        let sql = "SELECT max(trade_date) FROM statistics_daily \
+             WHERE source_rows_left IS NOT NULL OR source_digest_left IS NOT NULL";
+        Ok(self.text(sql)?.map(|day| recorded_day(&day)))
+    }
+
     fn first_day(&mut self, from: Option<Day>) -> Result<Option<Day>> {
         let mut first = self.first_position_day(from)?;
         for table in StatisticsTable::ALL {
@@ -216,7 +224,7 @@ impl ReadStatistics for FileStatistics {
                 "SELECT {column} FROM {} WHERE {column} GLOB '{DAY_PATTERN}' AND typeof({column}) = 'text'{from} ORDER BY {column} LIMIT 1",
                 table.name()
             );
-            let day = self.text(&sql)?.and_then(|text| day_of(&text));
+            let day = self.text(&sql)?.and_then(|text| day_of_text(&text));
             first = first.into_iter().chain(day).min();
         }
         Ok(first.map(|first| from.map_or(first, |from| first.max(from))))
@@ -247,7 +255,7 @@ impl ReadStatistics for FileStatistics {
             "SELECT closed_at FROM pseudo_positions WHERE {condition} AND closed_at GLOB '{DAY_PATTERN}' AND typeof(closed_at) = 'text' \
              ORDER BY closed_at LIMIT 1 OFFSET {rows}"
         );
-        Ok(self.text(&sql)?.and_then(|text| day_of(&text)))
+        Ok(self.text(&sql)?.and_then(|text| day_of_text(&text)))
     }
 
     fn read_positions(
@@ -298,7 +306,7 @@ impl ReadStatistics for FileStatistics {
             let day = table.day_column();
             let mut condition = "1".to_string();
             // Those whose day is no day come with the first days.
-            let unreadable = range.from.is_none().then_some(FIRST_DAY);
+            let unreadable = range.from.is_none().then_some(UNREADABLE_DAY);
             if let Some(from) = range.from {
                 condition += &bound(&format!("{day} >="), from);
             }
@@ -391,11 +399,6 @@ fn since_conditions(column: &str, since: Moment) -> [String; 3] {
         format!("{column} >= '{day}T{clock}'{before}"),
         format!("1{after}"),
     ]
-}
-
-/// The day that the text of a time begins with.
-fn day_of(text: &str) -> Option<Day> {
-    text.as_bytes().get(..DAY_BYTES).and_then(|day| parse_day(day).ok())
 }
 
 fn now() -> Moment {

@@ -242,8 +242,8 @@ impl StatisticsRow {
 /// What retention has left of the positions that were counted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceLeft {
-    /// Their number.
-    pub rows: i64,
+    /// Their number; `None` where it is not stored, or no number.
+    pub rows: Option<i64>,
     /// Their digest.
     pub digest: Option<String>,
 }
@@ -304,7 +304,10 @@ impl StoredStatistics {
             has_other_type: false,
         };
         let values = StatisticsValues { has_other_type: reader.has_other_type, ..values };
-        let left = reader.integer().map(|rows| SourceLeft { rows, digest: reader.text() });
+        // Nonsense too says that retention has begun.
+        let has_left =
+            reader.fields.as_slice().iter().any(|field| !matches!(field, Ok(Value::Null)));
+        let left = has_left.then(|| SourceLeft { rows: reader.integer(), digest: reader.text() });
         Some(StoredStatistics { table, id: *id, key, day, connection_id, values, left })
     }
 }

@@ -108,6 +108,7 @@ mod answers;
 mod clock;
 mod counters;
 mod drift;
+mod final_statistics;
 mod ledger;
 mod overview;
 mod plan;

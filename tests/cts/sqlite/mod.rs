@@ -32,5 +32,6 @@ mod rights;
 mod settings;
 mod starts;
 mod statistics;
+mod statistics_sweeps;
 mod unchecked;
 mod wal_pairs;

@@ -1,19 +1,15 @@
-//! The statistics on a SQLite file under faults: a damaged page, a full disk, a wrong clock, kills, two services; and a
+//! The statistics on a SQLite file under faults: a damaged page, a full disk, a wrong clock, two services; and a
 //! late change while the service runs.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::process::Command;
-use std::sync::Mutex;
 use std::time::Duration;
 
 use crate::support::disk::Disk;
-use crate::support::harness::{Machine, Run, Service, await_that, await_within, for_each, is_root};
-use crate::support::kills::kill_after;
-use crate::support::scenario::copy;
+use crate::support::harness::{Machine, Run, Service, await_that, await_within, is_root};
 
 /// Positions of 60 days.
-const HISTORY: &str = "
+pub const HISTORY: &str = "
     INSERT INTO exchange_connections (id, name) VALUES ('c1', 'one'), ('c2', 'two');
     WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 6000)
     INSERT INTO pseudo_positions (connection_id, symbol, indication_type, strategy_type, status, pnl, opened_at, closed_at)
@@ -113,6 +109,19 @@ fn a_clock_that_is_set_back_or_forward_changes_no_statistics() {
 }
 
 #[test]
+fn a_clock_that_is_ahead_of_the_recorded_one_makes_no_day_too_old() {
+    let machine = with_history();
+    machine.sql(
+        "UPDATE system_settings SET value = '20000' WHERE key = 'statistics_days'; \
+         INSERT INTO system_settings (key, value) VALUES ('retention_clock', strftime('%Y-%m-%dT%H:%M:%fZ', 'now') || ' x 1')",
+    );
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cts"));
+    command.args(["verify", "--statistics"]).env_clear().env("SQLITE_DB_PATH", machine.db());
+    command.env("LD_PRELOAD", FAKETIME).env("FAKETIME", "@2099-01-01 00:00:00");
+    Run { command }.status(1).says(&[": 61 days, 6000 positions and 0 rows of statistics\n"]);
+}
+
+#[test]
 fn a_late_change_is_counted_while_the_service_runs_and_two_services_write_nothing_twice() {
     let machine = with_history();
     machine.sql(
@@ -164,28 +173,4 @@ fn what_is_no_time_or_no_day_ends_nothing_and_is_said() {
     let service = served(&machine);
     until_proved(&machine);
     service.stop();
-}
-
-#[test]
-#[ignore = "sweep"]
-fn a_service_that_is_killed_while_it_calculates_leaves_what_the_next_start_completes() {
-    let start = Machine::migrated();
-    start.sql(HISTORY);
-    start.sql("PRAGMA wal_checkpoint(TRUNCATE)");
-    let seen = Mutex::new(BTreeSet::new());
-    for_each(0..100, |moment| {
-        let machine = Machine::new();
-        copy(&start.db(), &machine.db());
-        // The thread begins a second after the start.
-        let delay = Duration::from_millis(900 + 25 * moment);
-        assert!(kill_after(delay, machine.serve()));
-        let rows = machine.number("SELECT count(*) FROM statistics_strategy");
-        assert!(matches!(machine.cts("verify --statistics").run().0.status.code(), Some(0 | 1)));
-        let service = served(&machine);
-        until_proved(&machine);
-        service.stop();
-        seen.lock().unwrap().insert(rows);
-    });
-    // Before, in the middle, and after.
-    assert!(seen.into_inner().unwrap().len() > 3);
 }

@@ -10,8 +10,9 @@ use crate::store::postgres::copy_rows::read_selected;
 use crate::store::postgres::foreign_code::{ForeignCode, Use};
 use crate::store::postgres::session::Session;
 use crate::store::postgres::settings::TransactionMode;
+use crate::store::retention::CATEGORY;
 use crate::store::sql::escaped_literal;
-use crate::store::statistics::{CountedSource, day_text};
+use crate::store::statistics::{CountedSource, DELETED_UNTIL, day_text, recorded_day};
 use crate::store::{
     CountedRow, Day, DeletedRows, POSITION_COLUMNS, RowHash, RowHasher, StatisticsChange,
     StatisticsRow, StatisticsStore, StatisticsTable, StatisticsWritten, Value, closed_statuses,
@@ -75,7 +76,11 @@ impl StatisticsStore for ServerStatistics {
                 }
             }
             deleted.referenced = unchanged.len() as u64 - deleted.deleted;
-            if deleted.deleted > 0 { write_source(session, &source) } else { Ok(()) }
+            if deleted.deleted == 0 {
+                return Ok(());
+            }
+            record_day(session, day)?;
+            write_source(session, &source)
         })?;
         Ok(deleted)
     }
@@ -129,7 +134,8 @@ fn daily_condition(day: Day, connection_id: &str) -> String {
 /// Whether the statistics of the day and connection are as they were read, and may be written.
 fn is_as_expected(session: &mut Session, change: &StatisticsChange) -> Result<bool> {
     let sql = format!(
-        "SELECT source_rows, source_digest, source_rows_left IS NOT NULL FROM {} WHERE {} ORDER BY id LIMIT 1 FOR UPDATE",
+        "SELECT source_rows, source_digest, source_rows_left IS NOT NULL OR source_digest_left IS NOT NULL \
+         FROM {} WHERE {} ORDER BY id LIMIT 1 FOR UPDATE",
         session.qualified("statistics_daily"),
         daily_condition(change.day, &change.connection_id)
     );
@@ -220,6 +226,26 @@ fn read_source(session: &mut Session, day: Day, connection_id: &str) -> Result<C
         None => None,
     };
     CountedSource::of(found, day, connection_id)
+}
+
+/// Records that positions of this day were deleted, unless those of a later day were.
+fn record_day(session: &mut Session, day: Day) -> Result<()> {
+    let settings = session.qualified("system_settings");
+    let sql =
+        format!("SELECT value::text FROM {settings} WHERE key = '{DELETED_UNTIL}' FOR UPDATE");
+    let found = session.first_row(&sql)?;
+    let found = found.as_ref().map(|row| row.get(0).unwrap_or_default());
+    let day_text = day_text(day);
+    match found {
+        Some(found) if recorded_day(found) >= day => Ok(()),
+        Some(_) => session.run(&format!(
+            "UPDATE {settings} SET value = '{day_text}', updated_at = clock_timestamp() WHERE key = '{DELETED_UNTIL}'"
+        )),
+        None => session.run(&format!(
+            "INSERT INTO {settings} (key, value, category, value_type) \
+             VALUES ('{DELETED_UNTIL}', '{day_text}', '{CATEGORY}', 'string')"
+        )),
+    }
 }
 
 fn write_source(session: &mut Session, source: &CountedSource) -> Result<()> {

@@ -8,9 +8,11 @@ use rusqlite::{Connection, OptionalExtension, Statement, ToSql, params_from_iter
 
 use super::FileStatistics;
 use crate::error::{Error, Result};
+use crate::store::retention::CATEGORY;
+use crate::store::sqlite::catalog::text;
 use crate::store::sqlite::copy_values::read_value;
 use crate::store::sqlite::error::from_sqlite;
-use crate::store::statistics::{CountedSource, day_text};
+use crate::store::statistics::{CountedSource, DELETED_UNTIL, day_text, recorded_day};
 use crate::store::time_text::TimeText;
 use crate::store::{
     CountedRow, Day, DeletedRows, Field, POSITION_COLUMNS, RowHasher, StatisticsChange,
@@ -63,7 +65,11 @@ impl StatisticsStore for FileStatistics {
                     deleted.referenced += 1;
                 }
             }
-            if deleted.deleted > 0 { write_source(statements, &source) } else { Ok(()) }
+            if deleted.deleted == 0 {
+                return Ok(());
+            }
+            record_day(statements, day)?;
+            write_source(statements, &source)
         })?;
         Ok(deleted)
     }
@@ -156,7 +162,8 @@ fn is_as_expected(
     statements: &mut PreparedStatements<'_>,
     change: &StatisticsChange,
 ) -> Result<bool, StatisticsFault> {
-    let sql = "SELECT source_rows, source_digest, source_rows_left IS NOT NULL FROM statistics_daily \
+    let sql = "SELECT source_rows, source_digest, \
+             source_rows_left IS NOT NULL OR source_digest_left IS NOT NULL FROM statistics_daily \
          WHERE connection_id = ?1 AND trade_date = ?2 ORDER BY id LIMIT 1";
     let statement = statements.of(sql)?;
     let row = statement.query_row([&change.connection_id, &day_text(change.day)], |row| {
@@ -248,6 +255,23 @@ fn read_source(
     let found = found.optional()?;
     let found = found.as_ref().map(|(id, rows, digest)| (*id, *rows, digest.as_deref()));
     CountedSource::of(found, day, connection_id).map_err(StatisticsFault::Refused)
+}
+
+/// Records that positions of this day were deleted, unless those of a later day were.
+fn record_day(statements: &mut PreparedStatements<'_>, day: Day) -> Result<(), StatisticsFault> {
+    let sql = "SELECT value FROM system_settings WHERE key = ?1";
+    let found = statements.of(sql)?.query_row([DELETED_UNTIL], |row| row.get_ref(0).map(text));
+    if found.optional()?.flatten().is_some_and(|found| recorded_day(&found) >= day) {
+        return Ok(());
+    }
+    let update =
+        format!("UPDATE system_settings SET value = ?2, updated_at = {NOW} WHERE key = ?1");
+    let day = day_text(day);
+    if statements.of(&update)?.execute([DELETED_UNTIL, &day])? == 0 {
+        let insert = "INSERT INTO system_settings (key, value, category, value_type) VALUES (?1, ?2, ?3, 'string')";
+        statements.of(insert)?.execute([DELETED_UNTIL, &day, CATEGORY])?;
+    }
+    Ok(())
 }
 
 fn write_source(
