@@ -153,7 +153,7 @@ fn statistics_that_retention_has_begun_with_are_not_written() {
     assert_eq!((found(&day), written(&day)), (Vec::new(), (0, 0, 0)));
     let part =
         PartlyDeleted { day: DAY, connection_id: "a".into(), deleted: 3, rest: RestState::Equal };
-    assert_eq!(day.partly_deleted(), [part.clone()]);
+    assert_eq!(day.partly_deleted(), [part]);
     day.present.insert("a".into(), day.present["b"]);
     assert_eq!(day.partly_deleted()[0].rest, RestState::Late(1));
     day.present.remove("a");
