@@ -19,7 +19,9 @@ use super::file::{self, FileIdentity, side_file};
 use super::lock::until_unlocked;
 use super::open_here::is_open_here;
 use super::running::other_services;
-use super::{DatabaseFile, Sqlite, litestream};
+use super::storage::free_bytes;
+use super::wal_hold::known_hold;
+use super::{DatabaseFile, Sqlite, litestream, running_copy};
 use crate::error::{Error, Kind, Result};
 use crate::store::retention::{
     CATEGORY, DeletedBatch, OpenRetention, PROGRAM_ROWS, PROGRAM_TIMES, PrunableRow, PrunableRows,
@@ -37,6 +39,8 @@ const RECORD_LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 const BATCH_GOAL: Duration = Duration::from_millis(5);
 /// Length of the WAL from which on nothing is deleted, in bytes. Upkeep resets it long before (`wal_reset`), if it can.
 const WAL_BYTES_MAX: u64 = 128 << 20;
+/// Free bytes on the disk below which it must not become longer.
+const FREE_BYTES_MIN: u64 = 256 << 20;
 /// How long it is waited until it is reset, and the pause between two looks: beside a program that writes all the time it is
 /// that long for some seconds.
 const WAL_TIMEOUT: Duration = Duration::from_secs(20);
@@ -99,6 +103,16 @@ impl SqliteRetention {
 
     fn wal_bytes(&self) -> u64 {
         fs::metadata(side_file(&self.sqlite.path, "-wal")).map_or(0, |wal| wal.len())
+    }
+
+    /// Whether the WAL is long and a read has kept it for long, or it would fill the disk. Beside programs that write all the
+    /// time it is long now and again, and that is no reason to delete nothing.
+    fn is_wal_stuck(&self, bytes: u64) -> bool {
+        let path = &self.sqlite.path;
+        bytes > WAL_BYTES_MAX
+            && (bytes >= running_copy::wal_bytes_max(path)
+                || known_hold(path).is_some()
+                || free_bytes(path).is_some_and(|free| free < FREE_BYTES_MIN))
     }
 
     /// Copies the WAL into the file where it is long, as far as that blocks nobody. The next one tries again where it fails.
@@ -278,7 +292,7 @@ impl RetentionStore for SqliteRetention {
         let start = Instant::now();
         let bytes = loop {
             let bytes = self.wal_bytes();
-            if bytes <= WAL_BYTES_MAX || is_replicated() || is_cancelled() {
+            if !self.is_wal_stuck(bytes) || is_replicated() || is_cancelled() {
                 return Ok(());
             }
             if start.elapsed() >= WAL_TIMEOUT {

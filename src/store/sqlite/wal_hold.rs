@@ -77,6 +77,11 @@ pub fn announced_hold(path: &Path) -> Option<Duration> {
     other_services(path).into_iter().filter_map(hold_of).max()
 }
 
+/// The hold that a service of the database announces, this process or another.
+pub fn known_hold(path: &Path) -> Option<Duration> {
+    hold_of(std::process::id()).or_else(|| announced_hold(path))
+}
+
 fn hold_of(pid: u32) -> Option<Duration> {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten();
     let mut names =
