@@ -11,7 +11,8 @@ use crate::config::Config;
 use crate::error::{Error, Kind, Result, StateLeft};
 use crate::retention::{
     ClockDoubt, ClockRecord, PositionAccess, PruneRun, RetentionSettings, SizeOutcome,
-    TableOutcome, TrustedClock, WalkTask, deleted_sentence, give_back,
+    TableOutcome, TrustedClock, WalkTask, deleted_sentence, give_back, read_settings, rows_text,
+    time_text,
 };
 use crate::store::retention::RetentionStore;
 use crate::store::{KeptFree, LongWork, Progress, SiteLogEntry, WaitPolicy};
@@ -61,7 +62,7 @@ pub fn run(config: &Config, log: Log, options: PruneOptions) -> Result<u8> {
             true => database.read_retention(wait)?,
             false => database.open_retention(wait)?,
         };
-        let rows = store.read_settings()?;
+        let rows = read_settings(&mut *store)?;
         let settings = RetentionSettings::of(&rows);
         settings.faults.iter().for_each(|fault| log.warn(fault));
         let clock = clock(&mut *store, ClockRecord::find(&rows).as_ref(), options, log)?;
@@ -85,13 +86,23 @@ pub fn run(config: &Config, log: Log, options: PruneOptions) -> Result<u8> {
         match options.json {
             true => print_json(&json_of(&pruned, &space, &settings, now, options).to_string())?,
             false => {
-                let mut lines = text_of(&pruned, &settings, options.dry_run);
+                let mut lines = text_of(&pruned, options.dry_run);
                 space_text(&space, &mut lines);
                 print_lines(&lines)?;
             }
         }
-        Ok(if settings.faults.is_empty() { 0 } else { Kind::Config.exit_code() })
+        Ok(exit_code(&pruned, &settings))
     })
+}
+
+/// That of what could not be done.
+fn exit_code(pruned: &Pruned, settings: &RetentionSettings) -> u8 {
+    let refused = pruned.tables.iter().find_map(|table| table.refused.as_ref());
+    let exceeded = pruned.size.as_ref().and_then(SizeOutcome::fault);
+    match refused.or(exceeded.as_ref()).or(settings.faults.first()) {
+        Some(error) => error.kind.exit_code(),
+        None => 0,
+    }
 }
 
 /// Gives free pages back, or rebuilds the file without them.
@@ -175,6 +186,7 @@ fn prune(
         now,
         wait,
         is_gentle: false,
+        done_before: 0,
         on_rows: &mut no_report,
     };
     let counted = run.by_age(WalkTask::Count, None)?;
@@ -200,10 +212,12 @@ fn prune(
 
 /// An error after this many rows were deleted.
 fn after_deleting(rows: u64, error: Error) -> Error {
+    let were = if rows == 1 { "was" } else { "were" };
     match rows {
         0 => error,
-        1 => error.leaving(StateLeft::EarlierCommits).note("1 old row was deleted"),
-        _ => error.leaving(StateLeft::EarlierCommits).note(format!("{rows} old rows were deleted")),
+        _ => error
+            .leaving(StateLeft::EarlierCommits)
+            .note(format!("{} {were} deleted", rows_text(rows, "old "))),
     }
 }
 
@@ -228,24 +242,19 @@ fn record(
     }
 }
 
-fn text_of(pruned: &Pruned, settings: &RetentionSettings, is_dry_run: bool) -> Lines {
+fn text_of(pruned: &Pruned, is_dry_run: bool) -> Lines {
     let mut lines = Lines::new();
     let verb = if is_dry_run { "would be deleted" } else { "deleted" };
     for table in &pruned.tables {
         if table.rows > 0 {
-            lines.add(format_args!("{}: {}", table.table, rows_text(table, verb)));
+            lines.add(format_args!("{}: {}", table.table, table_text(table, verb)));
         }
-        if let Some(refused) = &table.refused {
-            lines.add(format_args!("{}: not all {verb}: {refused}", table.table));
+        if let Some(kept) = table.refused.as_ref().or(table.kept.as_ref()) {
+            lines.add(format_args!("{}: not all {verb}: {kept}", table.table));
         }
     }
-    if pruned.tables.iter().all(|table| table.rows == 0) {
+    if pruned.tables.iter().all(|table| table.rows == 0 && table.refused.is_none()) {
         lines.add("no row is old enough to be deleted");
-    }
-    for (key, value) in settings.by_key() {
-        if value.is_none() && settings.faults.is_empty() && key.ends_with("_days") {
-            lines.add(format_args!("{key} is 0: nothing is deleted by it"));
-        }
     }
     if let Some(size) = &pruned.size {
         size_text(size, is_dry_run, &mut lines);
@@ -253,28 +262,28 @@ fn text_of(pruned: &Pruned, settings: &RetentionSettings, is_dry_run: bool) -> L
     lines
 }
 
-fn rows_text(table: &TableOutcome, verb: &str) -> String {
+fn table_text(table: &TableOutcome, verb: &str) -> String {
     let times = table.oldest.zip(table.newest);
-    let times = times.map(|(oldest, newest)| format!(", from {oldest} to {newest}"));
-    format!("{} rows {verb}{}", table.rows, times.unwrap_or_default())
+    let times = times
+        .map(|(oldest, newest)| format!(", from {} to {}", time_text(oldest), time_text(newest)));
+    format!("{} {verb}{}", rows_text(table.rows, ""), times.unwrap_or_default())
 }
 
 fn size_text(size: &SizeOutcome, is_dry_run: bool, lines: &mut Lines) {
     let (before, max) = (Bytes(size.before_bytes), Bytes(size.max_bytes));
-    if is_dry_run {
-        lines.add(format_args!(
-            "rows and indexes occupy {before}, above database_max_bytes ({max}): the oldest log lines and expired indications would be deleted until they do not"
-        ));
-        return;
-    }
     for table in size.tables.iter().filter(|table| table.rows > 0) {
-        lines.add(format_args!("{}: {} for the size", table.table, rows_text(table, "deleted")));
+        lines.add(format_args!("{}: {} for the size", table.table, table_text(table, "deleted")));
     }
-    let after = Bytes(size.after_bytes);
-    let end = if size.is_exceeded() { ", and nothing more may be deleted" } else { "" };
-    lines.add(format_args!(
-        "rows and indexes occupied {before}, above database_max_bytes ({max}); now {after}{end}"
-    ));
+    match size.fault() {
+        Some(fault) => lines.add(fault),
+        None if is_dry_run => lines.add(format_args!(
+            "rows and indexes occupy {before}, above database_max_bytes ({max}): the oldest log lines, expired indications and closed positions would be deleted until they do not"
+        )),
+        None => lines.add(format_args!(
+            "rows and indexes occupied {before}, above database_max_bytes ({max}); now {}",
+            Bytes(size.after_bytes)
+        )),
+    }
 }
 
 fn json_of(
@@ -285,8 +294,13 @@ fn json_of(
     options: PruneOptions,
 ) -> Value {
     let set = settings.by_key().into_iter();
+    // What cannot be used is null.
+    let value = |key, value: Option<u64>| match settings.unusable.contains(&key) {
+        true => Value::Null,
+        false => json!(value.unwrap_or_default()),
+    };
     let set: serde_json::Map<String, Value> =
-        set.map(|(key, value)| (key.to_string(), json!(value.unwrap_or_default()))).collect();
+        set.map(|(key, set)| (key.to_string(), value(key, set))).collect();
     let faults: Vec<String> = settings.faults.iter().map(ToString::to_string).collect();
     let size = pruned.size.as_ref().map(|size| {
         json!({
@@ -319,10 +333,11 @@ fn tables_json(tables: &[TableOutcome]) -> Vec<Value> {
         json!({
             "table": table.table,
             "rows": table.rows,
-            "oldest": table.oldest.map(|at| at.to_string()),
-            "newest": table.newest.map(|at| at.to_string()),
+            "oldest": table.oldest.map(time_text),
+            "newest": table.newest.map(time_text),
             "longestLockMs": milliseconds(table.longest_lock),
             "refused": table.refused.as_ref().map(ToString::to_string),
+            "kept": table.kept.as_ref().map(ToString::to_string),
         })
     };
     tables.iter().map(table).collect()

@@ -11,6 +11,7 @@ use crate::store::WaitPolicy;
 use crate::store::finding::{Finding, Group};
 use crate::store::retention::RetentionStore;
 use crate::system::clock::UtcTime;
+use crate::system::size::Bytes;
 
 /// How long a lock on the whole database is waited for.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
@@ -26,6 +27,8 @@ pub fn examine(config: &Config) -> Vec<Finding> {
         let settings = RetentionSettings::of(&rows);
         let announced = RetentionNotice::find(&rows);
         let mut findings = settings_findings(&settings, config.prunes, announced);
+        let max_bytes = settings.database_max_bytes;
+        findings.extend(max_bytes.map(|max| size(max, &mut *store)).transpose()?.flatten());
         findings.extend(clock(ClockRecord::find(&rows).as_ref(), SystemTime::now(), &mut *store)?);
         Ok::<_, Error>(findings)
     };
@@ -58,6 +61,19 @@ fn settings_findings(
         }
     };
     vec![Finding::good(Group::Database, NAME, format!("{set}; {when}"))]
+}
+
+/// What is said of a database that is larger than it should be.
+fn size(max_bytes: u64, store: &mut dyn RetentionStore) -> Result<Option<Finding>> {
+    let used_bytes = store.used_bytes()?;
+    let what = format!(
+        "rows and indexes occupy {}, above database_max_bytes ({})",
+        Bytes(used_bytes),
+        Bytes(max_bytes)
+    );
+    let remedy = "`cts prune --dry-run` says whether rows may go for it; else raise database_max_bytes, or delete yourself what you do not need";
+    let finding = || Finding::attention(Group::Database, NAME, what).remedy(remedy);
+    Ok((used_bytes > max_bytes).then(finding))
 }
 
 /// What is said of the clock where it is not believed, or the record of it is not.

@@ -49,7 +49,7 @@ impl RetentionNotice {
 
     /// The row that it is written as.
     pub fn row(&self) -> StoredSetting {
-        StoredSetting { key: ANNOUNCED.into(), value: self.text() }
+        StoredSetting::record(ANNOUNCED, self.text())
     }
 
     /// Its text.

@@ -65,7 +65,7 @@ impl ClockRecord {
 
     /// The row that it is written as.
     pub fn row(&self) -> StoredSetting {
-        StoredSetting { key: CLOCK.into(), value: self.text() }
+        StoredSetting::record(CLOCK, self.text())
     }
 
     /// Its text.

@@ -22,7 +22,9 @@ pub use announcement::RetentionNotice;
 pub use clock::{ClockDoubt, ClockRecord, TrustedClock};
 pub use give_back::give_back;
 pub use positions::PositionAccess;
-pub use run::{PruneRun, announcement_sentence, deleted_sentence};
+pub use run::{
+    PruneRun, announcement_sentence, deleted_sentence, read_settings, rows_text, time_text,
+};
 pub use settings::RetentionSettings;
 pub use size::SizeOutcome;
 pub use walk::{TableOutcome, WalkMemory, WalkTask};

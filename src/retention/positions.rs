@@ -49,6 +49,14 @@ impl PositionAccess {
         })
     }
 
+    /// The first day from this one on of which there are positions or statistics.
+    ///
+    /// # Errors
+    /// Where they cannot be read.
+    pub fn first_day(&mut self, from: Option<Day>) -> Result<Option<Day>> {
+        self.reader().map_or(Ok(None), |reader| reader.first_day(from))
+    }
+
     fn reader(&mut self) -> Option<&mut dyn ReadStatistics> {
         match self {
             PositionAccess::None => None,
@@ -78,15 +86,24 @@ pub struct PositionMemory {
     until: Day,
     at: Duration,
     /// Why some of them were kept.
-    refused: Option<Error>,
+    kept: Option<Error>,
 }
 
 impl PositionMemory {
     /// Whether the days up to this one are to be gone through again.
     fn is_due(&self, until: Day) -> bool {
-        let interval = if self.refused.is_none() { INTERVAL } else { UNPROVED_INTERVAL };
+        let interval = if self.kept.is_none() { INTERVAL } else { UNPROVED_INTERVAL };
         self.until != until || since_boot().saturating_sub(self.at) >= interval
     }
+}
+
+/// Days of positions.
+#[derive(Clone, Copy, Debug)]
+pub struct PositionDays {
+    /// The first one; `None` is the first one that there is.
+    pub from: Option<Day>,
+    /// The last one.
+    pub until: Day,
 }
 
 /// A run through the days.
@@ -100,7 +117,7 @@ pub struct PositionRun<'r> {
 }
 
 impl PositionRun<'_> {
-    /// Counts or deletes the positions of the days up to this one whose statistics are proved.
+    /// Counts or deletes the positions of these days whose statistics are proved.
     ///
     /// # Errors
     /// What ends it: the database cannot be read or written, or `wait` was cancelled. What was deleted before is gone, and
@@ -109,25 +126,23 @@ impl PositionRun<'_> {
         &mut self,
         access: &mut PositionAccess,
         task: WalkTask,
-        until: Day,
+        days: PositionDays,
         memory: Option<&mut WalkMemory>,
     ) -> Result<Option<TableOutcome>> {
+        let PositionDays { mut from, until } = days;
         if matches!(access, PositionAccess::None) {
             return Ok(None);
         }
         let last = memory.as_ref().and_then(|memory| memory.positions.as_ref());
         if let Some(last) = last.filter(|last| !last.is_due(until)) {
-            return Ok(Some(TableOutcome {
-                refused: last.refused.clone(),
-                ..TableOutcome::of(TABLE)
-            }));
+            return Ok(Some(TableOutcome { kept: last.kept.clone(), ..TableOutcome::of(TABLE) }));
         }
         let mut outcome = TableOutcome::of(TABLE);
         if let Some(refused) = self.guard.refusal(TABLE)? {
             outcome.refused = Some(refused);
             return Ok(Some(outcome));
         }
-        let (mut from, mut unproved, mut goes_on) = (None, Unproved::default(), true);
+        let (mut unproved, mut goes_on) = (Unproved::default(), true);
         while goes_on && let Some(day) = access.reader().and_then(|r| r.first_day(from).transpose())
         {
             self.wait.check_cancelled()?;
@@ -143,12 +158,12 @@ impl PositionRun<'_> {
             }
             from = Some(Day(day.0 + 1));
         }
-        outcome.refused = unproved.error();
+        outcome.kept = unproved.error();
         if let Some(memory) = memory
             && goes_on
         {
-            let refused = outcome.refused.clone();
-            memory.positions = Some(PositionMemory { until, at: since_boot(), refused });
+            let kept = outcome.kept.clone();
+            memory.positions = Some(PositionMemory { until, at: since_boot(), kept });
         }
         Ok(Some(outcome))
     }
@@ -237,10 +252,13 @@ impl Unproved {
     fn error(&self) -> Option<Error> {
         let first = start_of(self.first?).to_string();
         let day = first.get(..10).unwrap_or_default();
-        let what = format!(
-            "{} closed positions from {day} on are kept, because the statistics of their days are not proved",
-            self.rows
-        );
+        let positions = match self.rows {
+            1 => format!("1 closed position of {day} is kept, because the statistics of its day"),
+            rows => format!(
+                "{rows} closed positions from {day} on are kept, because the statistics of their days"
+            ),
+        };
+        let what = format!("{positions} are not proved");
         Some(Error::new(Kind::Data, what).at(TABLE).remedy(
             "let `cts serve` calculate them (`cts verify --statistics` says what differs), and keep statistics as long as positions (statistics_days)",
         ))

@@ -29,17 +29,18 @@ pub fn rules_by_age(settings: &RetentionSettings, now: SystemTime) -> Vec<PruneR
     PrunableRows::ALL.into_iter().filter_map(rule).collect()
 }
 
-/// The rules for a database that is too large: log lines and expired indications of this age go, whatever their days.
+/// The rules for a database that is too large: log lines and expired indications until this moment go, whatever their
+/// days.
 pub fn rules_by_size(
     settings: &RetentionSettings,
     now: SystemTime,
-    age: Duration,
+    until: Moment,
 ) -> Vec<PruneRule> {
     let rule = |rows: PrunableRows| match rows {
         PrunableRows::SiteLogs | PrunableRows::Indications(_) => Some(PruneRule {
             rows,
-            until: before(now, age)?,
-            own_errors_until: own_errors_until(settings, now)?,
+            until,
+            own_errors_until: own_errors_until(settings, now)?.min(until),
         }),
         PrunableRows::Periods(_) | PrunableRows::Days => None,
     };
@@ -55,7 +56,7 @@ fn days_before(now: SystemTime, days: u64) -> Option<Moment> {
 }
 
 /// The moment so long before `now`; `None` before 1970.
-fn before(now: SystemTime, age: Duration) -> Option<Moment> {
+pub fn before(now: SystemTime, age: Duration) -> Option<Moment> {
     let since_1970 = now.duration_since(UNIX_EPOCH).ok()?.checked_sub(age)?;
     i64::try_from(since_1970.as_micros()).ok().map(Moment)
 }

@@ -3,19 +3,21 @@
 use std::time::{Duration, SystemTime};
 
 use super::batch::BatchSize;
-use super::positions::{PositionAccess, PositionRun};
-use super::rules::{rules_by_age, rules_by_size};
+use super::positions::{PositionAccess, PositionDays, PositionRun};
+use super::rules::rules_by_age;
 use super::settings::RetentionSettings;
-use super::size::{SizeOutcome, ages};
+use super::size::{SizeOutcome, system_time};
 use super::walk::{TableOutcome, TableWalk, WalkMemory, WalkTask};
-use crate::error::{Error, Kind, Result};
-use crate::store::WaitPolicy;
-use crate::store::retention::{PruneRule, RetentionStore};
+use crate::error::{Cause, Error, Kind, Result};
+use crate::store::retention::{PruneRule, RetentionStore, StoredSetting};
+use crate::store::{Moment, WaitPolicy};
 use crate::system::clock::UtcTime;
 use crate::system::size::Bytes;
 
 const SECONDS_PER_DAY: u64 = 86_400;
-const DAY: Duration = Duration::from_secs(SECONDS_PER_DAY);
+/// The primary result code of SQLite for a constraint, or a trigger that forbids something.
+const SQLITE_CONSTRAINT: i32 = 19;
+const REPAIR: &str = "`cts verify` says what differs, and `cts repair` puts it back";
 
 /// A run on an open database.
 pub struct PruneRun<'r> {
@@ -31,6 +33,8 @@ pub struct PruneRun<'r> {
     pub wait: &'r WaitPolicy<'r>,
     /// Whether it leaves the processor to other programs, and goes on in the next run where it takes long.
     pub is_gentle: bool,
+    /// Rows of the tables before that were counted or deleted.
+    pub done_before: u64,
     /// Called now and then with the number of rows that were counted or deleted so far.
     pub on_rows: &'r mut dyn FnMut(u64),
 }
@@ -48,98 +52,60 @@ impl PruneRun<'_> {
     ) -> Result<Vec<TableOutcome>> {
         let mut outcomes: Vec<TableOutcome> = Vec::new();
         for rule in rules_by_age(self.settings, self.now) {
-            let done = outcomes.iter().map(|outcome| outcome.rows).sum();
-            outcomes.push(self.table(rule, task, memory.as_deref_mut(), done, None)?);
+            outcomes.push(self.table(rule, task, memory.as_deref_mut(), RunEnd::None)?);
+            self.done_before = outcomes.iter().map(|outcome| outcome.rows).sum();
         }
         if let Some(days) = self.settings.positions_closed_days {
             let age = Duration::from_secs(days * SECONDS_PER_DAY);
-            let done = outcomes.iter().map(|outcome| outcome.rows).sum();
-            outcomes.extend(self.positions(age, task, memory, done, None)?);
+            let until = RetentionSettings::last_day(self.now, age);
+            let days = until.map(|until| PositionDays { from: None, until });
+            let found = days.map(|days| self.positions(days, task, memory, RunEnd::None));
+            outcomes.extend(found.transpose()?.flatten());
         }
+        self.done_before = 0;
         Ok(outcomes)
     }
 
-    /// Closed positions of this age, until the database is small enough where there is a limit.
-    fn positions(
+    /// Closed positions of these days; `None` where none may be deleted.
+    pub(super) fn positions(
         &mut self,
-        age: Duration,
+        days: PositionDays,
         task: WalkTask,
         memory: Option<&mut WalkMemory>,
-        done: u64,
-        max_bytes: Option<u64>,
+        end: RunEnd,
     ) -> Result<Option<TableOutcome>> {
-        let Some(until) = RetentionSettings::last_day(self.now, age) else { return Ok(None) };
-        let on_rows = &mut *self.on_rows;
+        let (on_rows, done) = (&mut *self.on_rows, self.done_before);
         let mut on_rows = |store: &mut dyn RetentionStore, rows: u64| {
             on_rows(done + rows);
-            max_bytes.map_or(Ok(true), |max_bytes| Ok(store.used_bytes()? > max_bytes))
+            end.goes_on(store, rows)
         };
         let guard = &mut *self.store;
         let mut run = PositionRun { guard, wait: self.wait, on_rows: &mut on_rows };
-        run.run(self.positions, task, until, memory)
+        run.run(self.positions, task, days, memory)
     }
 
-    /// Deletes the oldest rows that may be deleted until the database is small enough; `None` where it is, or has no limit.
-    ///
-    /// # Errors
-    /// As [`PruneRun::by_age`].
-    pub fn by_size(&mut self, task: WalkTask) -> Result<Option<SizeOutcome>> {
-        let Some(max_bytes) = self.settings.database_max_bytes else { return Ok(None) };
-        let before_bytes = self.store.used_bytes()?;
-        if before_bytes <= max_bytes {
-            return Ok(None);
-        }
-        let (mut after_bytes, mut tables) = (before_bytes, Vec::<TableOutcome>::new());
-        let is_counted = task == WalkTask::Count;
-        let mut memory = WalkMemory::quick();
-        let mut add = |outcome: TableOutcome| match tables
-            .iter_mut()
-            .find(|known| known.table == outcome.table)
-        {
-            Some(known) => known.join(outcome),
-            None => tables.push(outcome),
-        };
-        for age in ages().filter(|_| !is_counted) {
-            for rule in rules_by_size(self.settings, self.now, age) {
-                if after_bytes <= max_bytes {
-                    break;
-                }
-                add(self.table(rule, task, Some(&mut memory), 0, Some(max_bytes))?);
-                after_bytes = self.store.used_bytes()?;
-            }
-            if after_bytes > max_bytes && age >= DAY {
-                let outcome = self.positions(age, task, None, 0, Some(max_bytes))?;
-                outcome.into_iter().for_each(&mut add);
-                after_bytes = self.store.used_bytes()?;
-            }
-        }
-        Ok(Some(SizeOutcome { max_bytes, before_bytes, after_bytes, tables }))
-    }
-
-    /// One rule on its table, until the database is small enough where there is a limit.
-    fn table(
+    /// One rule on its table.
+    pub(super) fn table(
         &mut self,
         rule: PruneRule,
         task: WalkTask,
         memory: Option<&mut WalkMemory>,
-        done: u64,
-        max_bytes: Option<u64>,
+        end: RunEnd,
     ) -> Result<TableOutcome> {
         let table = rule.rows.table();
         let refused =
             |error: Error| TableOutcome { refused: Some(error), ..TableOutcome::of(table) };
-        if let Some(error) = unless_of_table(self.store.refusal(table))? {
-            return Ok(refused(error));
+        match self.store.refusal(table) {
+            Ok(None) => {}
+            Ok(Some(error)) => return Ok(refused(error)),
+            Err(error) if is_of_table(&error) => return Ok(refused(explained(table, error))),
+            Err(error) => return Err(error),
         }
-        let mut rows = done;
-        let on_rows = &mut *self.on_rows;
+        let (on_rows, mut rows) = (&mut *self.on_rows, self.done_before);
         let mut on_slice = |store: &mut dyn RetentionStore, more: u64| {
             rows += more;
             on_rows(rows);
-            match max_bytes {
-                Some(max_bytes) if more > 0 => Ok(store.used_bytes()? > max_bytes),
-                _ => Ok(true),
-            }
+            end.goes_on(store, more)
         };
         let batch = BatchSize::new(self.store.batch_goal());
         let mut walk = TableWalk {
@@ -152,8 +118,30 @@ impl PruneRun<'_> {
             batch,
         };
         match walk.run(memory) {
-            Err(error) if is_of_table(&error) => Ok(refused(error)),
+            Err(error) if is_of_table(&error) => Ok(refused(explained(table, error))),
             other => other,
+        }
+    }
+}
+
+/// What ends the run through a table before its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RunEnd {
+    /// Nothing.
+    None,
+    /// That the database occupies so many bytes or fewer.
+    SmallEnough(u64),
+    /// A row that may go.
+    FirstRow,
+}
+
+impl RunEnd {
+    /// Whether the run goes on after so many rows were counted or deleted.
+    fn goes_on(self, store: &mut dyn RetentionStore, rows: u64) -> Result<bool> {
+        match self {
+            RunEnd::SmallEnough(max_bytes) if rows > 0 => Ok(store.used_bytes()? > max_bytes),
+            RunEnd::FirstRow => Ok(rows == 0),
+            RunEnd::None | RunEnd::SmallEnough(_) => Ok(true),
         }
     }
 }
@@ -163,28 +151,76 @@ fn is_of_table(error: &Error) -> bool {
     error.kind == Kind::Data && !error.is_damage()
 }
 
-fn unless_of_table(found: Result<Option<Error>>) -> Result<Option<Error>> {
-    match found {
-        Err(error) if is_of_table(&error) => Ok(Some(error)),
-        other => other,
-    }
+/// The same with what to do about it.
+fn explained(table: &str, cause: Error) -> Error {
+    let is_forbidden = match cause.cause.as_deref() {
+        Some(Cause::Sqlite(code)) => code & 0xff == SQLITE_CONSTRAINT,
+        // Integrity constraint violations, and what a trigger raises.
+        Some(Cause::SqlState(state)) => state.starts_with("23") || state.starts_with("P0"),
+        _ => false,
+    };
+    let (what, remedy) = match is_forbidden {
+        true => (
+            format!("rows of {table} cannot be deleted, because a rule of the database forbids it"),
+            "drop the trigger or foreign key that forbids it, or set the days of this table to 0",
+        ),
+        false => (
+            format!("table {table} is not as cts made it, so that none of its rows is deleted"),
+            REPAIR,
+        ),
+    };
+    let error = Error { what, notes: vec![cause.what], ..cause };
+    error.remedy(remedy)
+}
+
+/// The rows of the settings and records.
+///
+/// # Errors
+/// Where they cannot be read.
+pub fn read_settings(store: &mut dyn RetentionStore) -> Result<Vec<StoredSetting>> {
+    store.read_settings().map_err(|error| match is_of_table(&error) {
+        true => {
+            let what =
+                "the settings of retention cannot be read, so that nothing is deleted".into();
+            Error { what, notes: vec![error.what], ..error }.remedy(REPAIR)
+        }
+        false => error,
+    })
+}
+
+/// A number of rows, with an adjective before the noun.
+pub fn rows_text(rows: u64, adjective: &str) -> String {
+    let noun = if rows == 1 { "row" } else { "rows" };
+    format!("{rows} {adjective}{noun}")
 }
 
 /// A sentence about what was deleted; `None` where nothing was.
 pub fn deleted_sentence(tables: &[TableOutcome], size: Option<&SizeOutcome>) -> Option<String> {
-    let all = || tables.iter().chain(size.iter().flat_map(|size| &size.tables));
-    let rows: u64 = all().map(|table| table.rows).sum();
+    let mut all: Vec<TableOutcome> = Vec::new();
+    for table in tables.iter().chain(size.iter().flat_map(|size| &size.tables)) {
+        match all.iter_mut().find(|known| known.table == table.table) {
+            Some(known) => known.join(table.clone()),
+            None => all.push(table.clone()),
+        }
+    }
+    let rows: u64 = all.iter().map(|table| table.rows).sum();
     if rows == 0 {
         return None;
     }
-    let parts = all().filter(|table| table.rows > 0);
+    let parts = all.iter().filter(|table| table.rows > 0);
     let parts: Vec<String> = parts.map(|table| format!("{} {}", table.table, table.rows)).collect();
-    let longest = all().map(|table| table.longest_lock).max().unwrap_or_default();
+    let longest = all.iter().map(|table| table.longest_lock).max().unwrap_or_default();
     Some(format!(
-        "{rows} old rows deleted ({}); the write lock was held {:.1} ms at most",
+        "{} deleted ({}); the write lock was held {:.1} ms at most",
+        rows_text(rows, "old "),
         parts.join(", "),
         longest.as_secs_f64() * 1000.0
     ))
+}
+
+/// A moment, as times are written in the log.
+pub fn time_text(at: Moment) -> String {
+    UtcTime::of(system_time(at)).rfc3339()
 }
 
 /// A sentence about what will be deleted from a moment on.
@@ -194,8 +230,8 @@ pub fn announcement_sentence(
     from: SystemTime,
 ) -> String {
     let parts = tables.iter().filter(|table| table.rows > 0).map(|table| {
-        let newest = table.newest.map(|at| format!(" to {at}")).unwrap_or_default();
-        format!("{} {} rows{newest}", table.table, table.rows)
+        let newest = table.newest.map(|at| format!(" to {}", time_text(at))).unwrap_or_default();
+        format!("{} {}{newest}", table.table, rows_text(table.rows, ""))
     });
     let size = size.map(|size| {
         let (used, max) = (Bytes(size.before_bytes), Bytes(size.max_bytes));

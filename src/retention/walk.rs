@@ -42,13 +42,16 @@ pub struct TableOutcome {
     pub longest_lock: Duration,
     /// Why nothing of the table is deleted.
     pub refused: Option<Error>,
+    /// Why some of its rows are kept that are old.
+    pub kept: Option<Error>,
 }
 
 impl TableOutcome {
     /// Of a table of which nothing was found yet.
     pub fn of(table: &'static str) -> TableOutcome {
         let longest_lock = Duration::ZERO;
-        TableOutcome { table, rows: 0, oldest: None, newest: None, longest_lock, refused: None }
+        let (oldest, newest, refused, kept) = (None, None, None, None);
+        TableOutcome { table, rows: 0, oldest, newest, longest_lock, refused, kept }
     }
 
     fn add(&mut self, rows: u64, of: &[PrunableRow]) {
@@ -84,6 +87,7 @@ impl TableOutcome {
         self.newest = most(self.newest, later.newest);
         self.longest_lock = self.longest_lock.max(later.longest_lock);
         self.refused = self.refused.take().or(later.refused);
+        self.kept = self.kept.take().or(later.kept);
     }
 }
 
@@ -108,11 +112,22 @@ struct TableMemory {
     is_whole: bool,
     /// When the last one began that went to the end, as the time since the start of the machine.
     whole_at: Duration,
+    /// The time of the oldest young row that was met since the walk began.
+    oldest_young: Option<Moment>,
+    /// Whether the walk has ended.
+    is_ended: bool,
 }
 
 impl TableMemory {
     fn whole(now: Duration) -> TableMemory {
-        TableMemory { after: i64::MIN, first_young: None, is_whole: true, whole_at: now }
+        TableMemory {
+            after: i64::MIN,
+            first_young: None,
+            is_whole: true,
+            whole_at: now,
+            oldest_young: None,
+            is_ended: true,
+        }
     }
 }
 
@@ -120,6 +135,16 @@ impl WalkMemory {
     /// For walks that end where only young rows follow one another.
     pub fn quick() -> WalkMemory {
         WalkMemory { is_quick: true, ..WalkMemory::default() }
+    }
+
+    /// The time of the oldest young row that the last walk through a table met.
+    pub fn oldest_young(&self, rows: PrunableRows) -> Option<Moment> {
+        self.tables.get(&rows)?.oldest_young
+    }
+
+    /// Whether the last walk through a table has ended, and was not given up for a while.
+    pub fn has_ended(&self, rows: PrunableRows) -> bool {
+        self.tables.get(&rows).is_none_or(|memory| memory.is_ended)
     }
 
     fn of(&mut self, rows: PrunableRows) -> &mut TableMemory {
@@ -172,6 +197,9 @@ impl TableWalk<'_> {
         let budget = if has_budget { GENTLE_BUDGET } else { Duration::MAX };
         let memory = memory.map_or(&mut whole, |memory| memory.of(self.rule.rows));
         let mut outcome = TableOutcome::of(self.rule.rows.table());
+        if memory.is_ended {
+            memory.oldest_young = None;
+        }
         let (start, mut limit, mut young) = (Instant::now(), SLICE_ROWS_FIRST, 0);
         loop {
             self.wait.check_cancelled()?;
@@ -182,12 +210,14 @@ impl TableWalk<'_> {
             memory.after = slice.last_id.unwrap_or(memory.after);
             let first_young = slice.first_young_id.map(|id| id.saturating_sub(1));
             memory.first_young = memory.first_young.or(first_young);
+            memory.oldest_young = memory.oldest_young.into_iter().chain(slice.oldest_young).min();
             young = if slice.young_at_end == slice.rows {
                 young + slice.rows
             } else {
                 slice.young_at_end
             };
             let is_end = slice.rows < limit || (!memory.is_whole && young >= YOUNG_ROWS);
+            memory.is_ended = is_end;
             if is_end {
                 let after = memory.first_young.unwrap_or(memory.after);
                 *memory = TableMemory { after, first_young: None, is_whole: false, ..*memory };

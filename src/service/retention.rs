@@ -9,12 +9,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, SystemTime};
 
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::health::{Conditions, Subject};
 use crate::retention::{
     ClockDoubt, ClockRecord, PositionAccess, PruneRun, RetentionNotice, RetentionSettings,
     SizeOutcome, TableOutcome, TrustedClock, WalkMemory, WalkTask, announcement_sentence,
-    deleted_sentence, give_back,
+    deleted_sentence, give_back, read_settings,
 };
 use crate::store::retention::{RetentionStore, StoredSetting};
 use crate::store::{Database, KeptFree, SiteLogEntry, WaitPolicy};
@@ -41,6 +41,8 @@ const SPACE_TIME: Duration = Duration::from_secs(30);
 const RECORD_INTERVAL: Duration = Duration::from_secs(3600);
 /// How often deleted rows become a row of `site_logs`.
 const ENTRY_INTERVAL: Duration = Duration::from_secs(86_400);
+/// How long nothing is looked for that may go for the size, where nothing was found.
+const EXCEEDED_INTERVAL: Duration = Duration::from_secs(600);
 /// How long the end of the thread is waited for when the service stops.
 const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -74,6 +76,7 @@ impl RetentionThread {
             deleted: Vec::new(),
             logged_at: None,
             entered_at: None,
+            exceeded: ExceededSize::default(),
         };
         let task = BackgroundTask::start(THREAD, move || own.run(&stopped))?;
         Ok(RetentionThread { cancelled, stop: Some(stop), task })
@@ -109,6 +112,7 @@ struct AutomaticPruning {
     deleted: Vec<TableOutcome>,
     logged_at: Option<Duration>,
     entered_at: Option<Duration>,
+    exceeded: ExceededSize,
 }
 
 impl AutomaticPruning {
@@ -142,7 +146,7 @@ impl AutomaticPruning {
         let cancelled = Arc::clone(&self.cancelled);
         let wait = WaitPolicy::silent(LOCK_TIMEOUT, &cancelled);
         let mut store = self.database.open_retention(&wait)?;
-        let rows = store.read_settings()?;
+        let rows = read_settings(&mut *store)?;
         let settings = RetentionSettings::of(&rows);
         self.conditions.record(Subject::RetentionSettings, &settings.fault().map_or(Ok(()), Err));
         let Some(now) = self.now(&mut *store, &rows)? else { return Ok(()) };
@@ -218,10 +222,12 @@ impl AutomaticPruning {
             now,
             wait,
             is_gentle: true,
+            done_before: 0,
             on_rows: &mut no_report,
         };
         let found = run.by_age(WalkTask::Count, Some(&mut self.memory))?;
-        let size = run.by_size(WalkTask::Count)?;
+        let size = self.exceeded.of(&mut run, WalkTask::Count, &self.conditions)?;
+        let size = size.filter(|size| size.has_more);
         if size.is_none() && found.iter().all(|table| table.rows == 0) {
             return Ok(());
         }
@@ -252,11 +258,13 @@ impl AutomaticPruning {
             now,
             wait,
             is_gentle: true,
+            done_before: 0,
             on_rows: &mut no_report,
         };
         let tables = run.by_age(WalkTask::Delete, Some(&mut self.memory))?;
-        let refused = tables.iter().find_map(|table| table.refused.clone());
-        let size = run.by_size(WalkTask::Delete)?;
+        let refused = |table: &TableOutcome| table.refused.clone().or(table.kept.clone());
+        let refused = tables.iter().find_map(refused);
+        let size = self.exceeded.of(&mut run, WalkTask::Delete, &self.conditions)?;
         let by_size = size.iter().flat_map(|size| size.tables.clone());
         for outcome in tables.into_iter().chain(by_size).filter(|outcome| outcome.rows > 0) {
             match self.deleted.iter_mut().find(|known| known.table == outcome.table) {
@@ -264,7 +272,6 @@ impl AutomaticPruning {
                 None => self.deleted.push(outcome),
             }
         }
-        self.conditions.record(Subject::DatabaseSize, &size.map_or(Ok(()), unless_exceeded));
         self.report(store)?;
         refused.map_or(Ok(()), Err)
     }
@@ -291,15 +298,28 @@ fn is_over(since: Duration, interval: Duration) -> bool {
     since_boot().saturating_sub(since) >= interval
 }
 
-/// The fault of a database that stays larger than it should be.
-fn unless_exceeded(size: SizeOutcome) -> Result<()> {
-    if !size.is_exceeded() {
-        return Ok(());
+/// The last time at which the database was too large and nothing more might be deleted.
+#[derive(Default)]
+struct ExceededSize(Option<(u64, Duration)>);
+
+impl ExceededSize {
+    /// Does what is to be done about the size, unless nothing might be deleted of late.
+    fn of(
+        &mut self,
+        run: &mut PruneRun<'_>,
+        task: WalkTask,
+        conditions: &Conditions,
+    ) -> Result<Option<SizeOutcome>> {
+        let max_bytes = run.settings.database_max_bytes;
+        let is_known =
+            |(of, at): (u64, Duration)| Some(of) == max_bytes && !is_over(at, EXCEEDED_INTERVAL);
+        if self.0.is_some_and(is_known) {
+            return Ok(None);
+        }
+        let size = run.by_size(task)?;
+        let fault = size.as_ref().and_then(SizeOutcome::fault);
+        self.0 = max_bytes.filter(|_| fault.is_some()).map(|of| (of, since_boot()));
+        conditions.record(Subject::DatabaseSize, &fault.map_or(Ok(()), Err));
+        Ok(size)
     }
-    let (used, max) = (Bytes(size.after_bytes), Bytes(size.max_bytes));
-    let what = format!(
-        "rows and indexes occupy {used}, above database_max_bytes ({max}), and nothing more may be deleted"
-    );
-    let remedy = "raise database_max_bytes, keep closed positions for fewer days (positions_closed_days), or delete what you do not need yourself";
-    Err(Error::new(Kind::Config, what).remedy(remedy))
 }

@@ -182,6 +182,8 @@ pub struct WalkSlice {
     pub last_id: Option<i64>,
     /// The id of the first one that is too young.
     pub first_young_id: Option<i64>,
+    /// The time of the oldest one that is too young.
+    pub oldest_young: Option<Moment>,
     /// How many are too young at the end of the slice, one behind the other.
     pub young_at_end: usize,
 }
@@ -194,6 +196,7 @@ impl WalkSlice {
         match rule.judge(is_readable.then_some(row.at), row.mark) {
             RowVerdict::Young => {
                 self.first_young_id = self.first_young_id.or(Some(row.id));
+                self.oldest_young = self.oldest_young.into_iter().chain([row.at]).min();
                 self.young_at_end += 1;
             }
             RowVerdict::Kept => self.young_at_end = 0,
@@ -221,8 +224,17 @@ pub struct DeletedBatch {
 pub struct StoredSetting {
     /// Its key, one of [`SETTING_KEYS`].
     pub key: String,
-    /// Its value.
+    /// Its value. What is no text and no number is shown as a literal.
     pub value: String,
+    /// Its category; `None` where there is none, or it is no text.
+    pub category: Option<String>,
+}
+
+impl StoredSetting {
+    /// A record of retention.
+    pub fn record(key: &str, value: String) -> StoredSetting {
+        StoredSetting { key: key.into(), value, category: Some(CATEGORY.into()) }
+    }
 }
 
 /// An open database whose rows are deleted by retention.

@@ -104,13 +104,14 @@ impl RetentionStore for ServerRetention {
         self.reading(|session| {
             ForeignCode::refuse_read_of(session, "system_settings")?;
             let sql = format!(
-                "SELECT key, value::text FROM {} WHERE key IN ({})",
+                "SELECT key, value::text, category::text FROM {} WHERE key IN ({}) ORDER BY key, id",
                 session.qualified("system_settings"),
                 keys.join(", ")
             );
             let setting = |row: &Row| {
                 let value = row.get(1).unwrap_or_default().to_string();
-                Ok(StoredSetting { key: row.text(0)?.to_string(), value })
+                let category = row.get(2).map(str::to_string);
+                Ok(StoredSetting { key: row.text(0)?.to_string(), value, category })
             };
             session.rows(&sql)?.iter().map(setting).collect()
         })

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags, Row, params};
 
+use super::catalog::text;
 use super::connect::{connect, interrupt_when};
 use super::error::{from_sqlite, is_busy, is_statement_fault};
 use super::file::{self, FileIdentity, side_file};
@@ -152,14 +153,14 @@ impl RetentionStore for SqliteRetention {
     fn read_settings(&mut self) -> Result<Vec<StoredSetting>> {
         let keys: Vec<String> = SETTING_KEYS.iter().map(|key| literal(key)).collect();
         let sql = format!(
-            "SELECT t.key, CAST(t.value AS TEXT) FROM system_settings t WHERE t.key IN ({})",
+            "SELECT t.key, t.value, t.category FROM system_settings t WHERE t.key IN ({}) ORDER BY t.key, t.id",
             keys.join(", ")
         );
         self.read(|conn| {
             let mut statement = conn.prepare(&sql)?;
             let rows = statement.query_map([], |row| {
-                let value: Option<String> = row.get(1)?;
-                Ok(StoredSetting { key: row.get(0)?, value: value.unwrap_or_default() })
+                let value = setting_text(row.get_ref(1)?);
+                Ok(StoredSetting { key: row.get(0)?, value, category: text(row.get_ref(2)?) })
             })?;
             rows.collect()
         })
@@ -172,7 +173,7 @@ impl RetentionStore for SqliteRetention {
         until_unlocked(&self.sqlite.path, &wait, || conn.execute_batch("BEGIN IMMEDIATE"))?;
         let transaction = Rollback(conn);
         let write = || {
-            for StoredSetting { key, value } in records {
+            for StoredSetting { key, value, .. } in records {
                 write_record(conn, key, value)?;
             }
             if let Some(entry) = entry {
@@ -332,6 +333,20 @@ fn referring_tables(conn: &Connection, table: &str) -> rusqlite::Result<Vec<Stri
     let is_ours = |name: &String| SQLITE.expected.tables.iter().any(|t| t.name == name.as_str());
     names.retain(|name| !is_ours(name));
     Ok(names)
+}
+
+/// The value of a setting as a text.
+fn setting_text(value: ValueRef<'_>) -> String {
+    match value {
+        ValueRef::Null => String::new(),
+        ValueRef::Integer(number) => number.to_string(),
+        ValueRef::Real(number) => format!("{number:?}"),
+        ValueRef::Text(text) => String::from_utf8_lossy(text).into_owned(),
+        ValueRef::Blob(bytes) => {
+            let digits: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            format!("x'{}'", digits.concat())
+        }
+    }
 }
 
 /// The time of a value. A number is no time.

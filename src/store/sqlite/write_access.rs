@@ -41,7 +41,7 @@ impl WriteObstacle {
     pub fn reason(&self) -> String {
         let cause = io::Error::from(self.errno);
         let owner = match self.owner {
-            Some(uid) if uid != geteuid().as_raw() => format!(", of {}", users::name(uid)),
+            Some(uid) if uid != geteuid().as_raw() => format!(" (of {})", users::name(uid)),
             _ => String::new(),
         };
         match self.fault {

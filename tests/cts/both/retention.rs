@@ -85,7 +85,7 @@ fn only_old_rows_of_the_rules_go_and_a_dry_run_says_which(store: &dyn AnyStore) 
     let done = store.cts("prune --json").success().json();
     assert_eq!(rows_of(&done, "statistics_daily"), 1, "{done}");
     assert_eq!(store.number("SELECT CAST(sum(total_fees) AS INTEGER) FROM statistics_daily"), 2);
-    let entries = "SELECT count(*) FROM site_logs WHERE message LIKE 'prune: % old rows deleted%'";
+    let entries = "SELECT count(*) FROM site_logs WHERE message LIKE 'prune: % old row% deleted%'";
     assert_eq!(store.number(entries), 2);
     // A second run finds nothing, and writes nothing.
     store.cts("prune").success().says(&["no row is old enough"]);
@@ -106,7 +106,7 @@ fn the_service_announces_first_and_deletes_a_day_later(store: &dyn AnyStore) {
     add_log(store, 60, "info", "engine", "old");
     add_log(store, 0, "info", "engine", "young");
     let service = store.serve();
-    service.until_ready().until("old rows will be deleted: site_logs 1 rows");
+    service.until_ready().until("old rows will be deleted: site_logs 1 row to 20");
     let (_, log) = service.stop();
     assert!(log.contains("`cts prune --dry-run`"), "{log}");
     assert_eq!(messages(store, "old"), 1);
@@ -129,7 +129,7 @@ fn the_service_announces_first_and_deletes_a_day_later(store: &dyn AnyStore) {
     assert_eq!(messages(store, "old"), 1);
     announced_before(store, 2);
     let service = store.serve();
-    service.until_ready().until("1 old rows deleted (site_logs 1)");
+    service.until_ready().until("1 old row deleted (site_logs 1)");
     service.stop();
     assert_eq!(messages(store, "old"), 0);
 }
@@ -179,6 +179,6 @@ fn closed_positions_go_once_their_statistics_are_proved(store: &dyn AnyStore) {
     assert_eq!(ids().len(), 6);
     // A position whose statistics are not as they are calculated stays.
     add(10, Some(50), "closed", "1", "NULL");
-    store.cts("prune").success().says(&["1 closed positions from 20"]);
+    store.cts("prune").success().says(&["1 closed position of 20"]);
     assert_eq!(ids().len(), 7);
 }

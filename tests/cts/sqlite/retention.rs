@@ -132,12 +132,77 @@ fn nonsense_deletes_nothing_by_its_rule_and_is_said() {
 }
 
 #[test]
-fn rows_that_another_table_refers_to_stay() {
+fn a_setting_that_is_there_twice_keeps_longest_and_one_of_another_program_deletes_nothing() {
     let machine = Machine::migrated();
     fill_logs(&machine, 3);
-    machine.sql("CREATE TABLE notes (line INTEGER REFERENCES site_logs (id) ON DELETE CASCADE)");
-    machine.cts("prune").success().says(&["table notes refers to rows of site_logs"]);
+    machine.sql("DROP INDEX idx_system_settings_key");
+    let set = |rows: &[&str]| {
+        machine.sql("DELETE FROM system_settings WHERE key = 'site_logs_days'");
+        for row in rows {
+            machine.sql(&format!(
+                "INSERT INTO system_settings (key, value, category) VALUES ('site_logs_days', {row})"
+            ));
+        }
+    };
+    let twice = "setting site_logs_days is there 2 times";
+    for (rows, said, json) in [
+        (["'7', 'retention'", "'90', 'retention'"].as_slice(), twice, "90"),
+        (&["'0', 'retention'", "'7', 'retention'"], twice, "0"),
+        (&["'7', 'retention'", "'x', 'retention'"], "site_logs_days is 'x'", "null"),
+        (&["'7', 'web'"], "has the category 'web'", "null"),
+        (&["x'37', 'retention'"], "site_logs_days is 'x'37''", "null"),
+        (&["7.5, 'retention'"], "site_logs_days is '7.5'", "null"),
+        (&["'-1', 'retention'"], "site_logs_days is '-1'", "null"),
+    ] {
+        set(rows);
+        machine.cts("prune").status(78).says(&[said]);
+        let done = machine.cts("prune --json").status(78).json();
+        assert_eq!(done["settings"]["site_logs_days"].to_string(), json, "{rows:?}");
+        assert_eq!(logs(&machine, OLD), 3, "{rows:?}");
+    }
+    set(&["'30', 'retention'"]);
+    machine.sql("INSERT INTO system_settings (key, value) VALUES ('logRetentionDays', 'ever')");
+    machine
+        .cts("prune")
+        .status(78)
+        .says(&["DELETE FROM system_settings WHERE key = 'logRetentionDays'"]);
     assert_eq!(logs(&machine, OLD), 3);
+    machine.sql("DELETE FROM system_settings WHERE key = 'logRetentionDays'");
+    machine.cts("prune").success();
+    assert_eq!(logs(&machine, OLD), 0);
+}
+
+#[test]
+fn a_table_that_cannot_be_pruned_is_said_with_a_remedy_and_keeps_no_other_from_it() {
+    let repair = "`cts repair` puts it back";
+    for (sql, code, said) in [
+        (
+            "CREATE TABLE notes (line INTEGER REFERENCES indications_move (id) ON DELETE CASCADE)",
+            65,
+            "table notes refers to rows of indications_move",
+        ),
+        ("ALTER TABLE indications_move RENAME COLUMN calculated_at TO calculated", 65, repair),
+        ("DROP TABLE indications_move", 65, repair),
+        (
+            "INSERT INTO exchange_connections (id, name, exchange) VALUES ('c', 'c', 'x'); \
+          INSERT INTO indications_move (connection_id, symbol, status, calculated_at) VALUES ('c', 'B', 'expired', '2020-01-01'); \
+          CREATE TRIGGER no BEFORE DELETE ON indications_move BEGIN SELECT raise(ABORT, 'no'); END",
+            65,
+            "drop the trigger",
+        ),
+        (
+            "ALTER TABLE system_settings RENAME COLUMN category TO kind",
+            65,
+            "the settings of retention cannot be read",
+        ),
+    ] {
+        let machine = Machine::migrated();
+        fill_logs(&machine, 3);
+        machine.sql(sql);
+        machine.cts("prune").status(code).says(&[said]);
+        let is_readable = !sql.contains("system_settings");
+        assert_eq!(logs(&machine, OLD) == 0, is_readable, "{sql}");
+    }
 }
 
 /// A run whose clock shows this time.
@@ -270,31 +335,69 @@ fn an_adopted_database_is_told_what_will_go_and_keeps_it() {
     let off = machine.serve().env("CTS_RETENTION", "0").start();
     off.until_ready();
     let service = machine.serve().start();
-    service.until_ready().until("old rows will be deleted: site_logs 1 rows");
+    service
+        .until_ready()
+        .until("old rows will be deleted: site_logs 1 row to 2024-01-01T00:00:00.000Z");
     service.stop();
     let (_, log) = off.stop();
     assert!(!log.contains("old rows"), "{log}");
     assert_eq!(logs(&machine, OLD), 1);
 }
 
+const SMALL: &str =
+    "UPDATE system_settings SET value = '16777216' WHERE key = 'database_max_bytes'";
+
 #[test]
 fn a_database_that_stays_too_large_is_degraded() {
     let machine = Machine::migrated();
-    machine.sql(
+    machine.sql(&format!(
         "INSERT INTO site_logs (timestamp, level, category, message) VALUES (datetime('now', '-2 days'), 'info', 'engine', printf('%.*c', 9000000, 'a')); \
          INSERT INTO site_logs (timestamp, level, category, message) VALUES (datetime('now', '-2 minutes'), 'info', 'engine', printf('%.*c', 9000000, 'b')); \
-         CREATE TABLE own AS SELECT zeroblob(9000000) AS content; \
-         UPDATE system_settings SET value = '16777216' WHERE key = 'database_max_bytes'",
-    );
+         CREATE TABLE own AS SELECT zeroblob(9000000) AS content; {SMALL}",
+    ));
     machine.cts("prune --dry-run").success().says(&["above database_max_bytes (16 MiB)"]);
-    let done = machine.cts("prune --json").success().json();
+    machine.cts("doctor --port 0").run().says(&["above database_max_bytes (16 MiB)"]);
     // The row of two days goes, that of two minutes stays.
+    let done = machine.cts("prune --json").status(78).json();
     assert_eq!(rows_of(&done["size"], "site_logs"), 1, "{done}");
     assert_eq!(done["size"]["exceeded"], true, "{done}");
     assert_eq!(logs(&machine, "message LIKE 'b%'"), 1);
+    let exceeded = "and nothing more may be deleted";
+    machine.cts("prune --dry-run").status(78).says(&[exceeded]);
+    machine.cts("prune").status(78).says(&[exceeded, "raise database_max_bytes"]);
+    // Nothing is announced where nothing may go.
+    let service = machine.serve().start();
+    service.until_ready();
+    let answer = service.until_status("degraded");
+    assert!(answer.body.contains(exceeded), "{}", answer.body);
+    let (_, log) = service.stop();
+    assert!(!log.contains("will be deleted"), "{log}");
     machine.sql("DROP TABLE own");
     let done = machine.cts("prune --json").success().json();
     assert_eq!(done["size"], Value::Null, "free pages are not counted: {done}");
+}
+
+#[test]
+fn the_oldest_rows_of_all_tables_go_first_for_the_size() {
+    let machine = Machine::migrated();
+    // 20 days, of each a log line and an indication of 1 MB, in turns of age.
+    machine.sql(&format!(
+        "INSERT INTO exchange_connections (id, name, exchange) VALUES ('c', 'c', 'x'); \
+         WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20) \
+         INSERT INTO site_logs (timestamp, level, category, message) \
+         SELECT datetime('now', '-' || (21 - i) || ' days'), 'info', 'engine', printf('%.*c', 1000000, 'a') FROM n; \
+         WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20) \
+         INSERT INTO indications_auto (connection_id, symbol, status, calculated_at, metadata) \
+         SELECT 'c', 'B', 'expired', datetime('now', '-' || (21 - i) || ' days', '+12 hours'), printf('%.*c', 1000000, 'a') FROM n; \
+         UPDATE system_settings SET value = '0' WHERE key = 'indications_expired_days'; {SMALL}",
+    ));
+    let done = machine.cts("prune --json").success().json();
+    assert_eq!(done["size"]["exceeded"], false, "{done}");
+    let left = machine.number("SELECT count(*) FROM site_logs WHERE category = 'engine'");
+    let left_indications = machine.number("SELECT count(*) FROM indications_auto");
+    assert!((7..10).contains(&left) && (left - left_indications).abs() <= 1, "{left} {done}");
+    let oldest = machine.number("SELECT julianday('now') - julianday(min(timestamp)) < 10 FROM site_logs WHERE category = 'engine'");
+    assert_eq!(oldest, 1);
 }
 
 #[test]
@@ -408,22 +511,44 @@ fn two_at_once_and_a_setting_that_is_changed_meanwhile_delete_no_more_than_may_g
 }
 
 #[test]
-fn a_reader_that_holds_the_wal_ends_the_deleting_before_the_wal_is_long() {
+fn a_long_wal_ends_the_deleting_only_where_it_would_fill_the_disk() {
     let machine = Machine::migrated();
     fill_logs(&machine, 10);
-    machine.sql("PRAGMA wal_checkpoint(TRUNCATE)");
-    let reader = machine.open();
-    reader.execute_batch("BEGIN; SELECT count(*) FROM site_logs").unwrap();
-    // Another program has written much meanwhile.
-    machine.sql("CREATE TABLE own AS SELECT zeroblob(140000000) AS content");
-    let done = machine.cts("prune").status(75);
-    assert!(done.all_err().contains("the WAL is"), "{}", done.all_err());
-    assert_eq!(logs(&machine, OLD), 10);
-    reader.execute_batch("COMMIT").unwrap();
-    drop(reader);
-    machine.sql("PRAGMA wal_checkpoint(TRUNCATE)");
-    machine.cts("prune").success();
+    let fill = |machine: &Machine, db: &std::path::Path| {
+        let reader = Connection::open(db).unwrap();
+        reader
+            .execute_batch("PRAGMA wal_checkpoint(TRUNCATE); BEGIN; SELECT count(*) FROM site_logs")
+            .unwrap();
+        // Another program has written much meanwhile.
+        let sql = "CREATE TABLE own AS SELECT zeroblob(140000000) AS content";
+        Connection::open(db).unwrap().execute_batch(sql).unwrap();
+        (reader, machine.cts("prune").db(db))
+    };
+    let source = machine.path("copy.db");
+    machine.sql(&format!("VACUUM INTO '{}'", source.display()));
+    let (reader, run) = fill(&machine, &machine.db());
+    run.success();
     assert_eq!(logs(&machine, OLD), 0);
+    drop(reader);
+    if !is_root() {
+        return crate::support::not_tried("a small disk: only root can mount one");
+    }
+    let disk = Disk::mount_with(&machine, "size=300m", 300 << 20);
+    let db = disk.folder.join("cts.db");
+    std::fs::copy(source, &db).unwrap();
+    Connection::open(&db).unwrap().execute_batch("PRAGMA journal_mode = WAL").unwrap();
+    let (reader, run) = fill(&machine, &db);
+    let done = run.status(75);
+    assert!(done.all_err().contains("the WAL is"), "{}", done.all_err());
+    let count = || -> i64 {
+        let sql = "SELECT count(*) FROM site_logs WHERE category = 'engine'";
+        Connection::open(&db).unwrap().query_row(sql, [], |row| row.get(0)).unwrap()
+    };
+    assert_eq!(count(), 20);
+    drop(reader);
+    Connection::open(&db).unwrap().execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
+    machine.cts("prune").db(&db).success();
+    assert_eq!(count(), 10);
 }
 
 #[test]
