@@ -11,15 +11,13 @@ use std::time::{Duration, Instant};
 
 use super::difference::{PartlyDeleted, RestState};
 use super::render::counted;
-use super::span::{StatisticsScope, compare_days, next_span};
+use super::scope::{StatisticsScope, scope};
+use super::span::{compare_days, next_span};
 use crate::error::{Error, Kind, Result};
-use crate::store::retention::{CLOCK, STATISTICS_DAYS};
 use crate::store::{
-    ChangesSince, Day, DayRange, Moment, ReadStatistics, StatisticsChange, StatisticsStore,
-    day_of_text, days_of, interrupted,
+    ChangesSince, Day, DayRange, Moment, StatisticsChange, StatisticsStore, days_of, interrupted,
 };
 use crate::system::clock::SteadyClock;
-use crate::system::visible::visible;
 
 /// The time between two searches for positions that surely changed: twenty times what one takes, within these limits.
 const PASS_INTERVAL: std::ops::RangeInclusive<Duration> =
@@ -30,8 +28,8 @@ const RECENT_INTERVAL: Duration = Duration::from_secs(40);
 const RECENT_DAYS: i32 = 7;
 /// How long a transaction of a program may take between writing a position and its commit, to be found at once.
 const MARGIN: Duration = Duration::from_secs(60);
-/// Work at the start that is done without pauses: the statistics of about a million positions.
-const BURST: Duration = Duration::from_secs(2);
+/// Work at the start that is done without pauses, but for those of a writer: the statistics of about a million positions.
+const BURST: Duration = Duration::from_secs(5);
 /// Pauses of the first rotation, in times of the work before them; and those of the later ones.
 const FIRST_PAUSES: u32 = 3;
 const LATER_PAUSES: u32 = 24;
@@ -41,10 +39,6 @@ const ROTATION_INTERVAL: Duration = Duration::from_secs(15);
 const WRITE_LIMIT: Duration = Duration::from_millis(5);
 /// The least pause between two transactions that write.
 const WRITE_PAUSE: Duration = Duration::from_millis(1);
-/// The most days for which statistics can be set to be kept.
-const STATISTICS_DAYS_MAX: u32 = 36_500;
-/// How many characters of a setting that is nonsense are shown.
-const SHOWN_CHARS: usize = 40;
 /// Notices of one step that are told one by one.
 const NOTICES_MAX: usize = 10;
 
@@ -339,43 +333,4 @@ fn shortened(mut notices: Vec<String>) -> Vec<String> {
         notices.push(format!("… and {more} more (`cts verify --statistics`)"));
     }
     notices
-}
-
-/// What holds for all days: the connections, how long statistics are kept, and which are final.
-///
-/// # Errors
-/// Where it cannot be read.
-pub fn scope(reader: &mut dyn ReadStatistics) -> Result<StatisticsScope> {
-    let setting = reader.setting(STATISTICS_DAYS)?.unwrap_or_default();
-    let (days, setting_fault) = match setting.trim().parse::<u32>() {
-        Ok(0) => (None, None),
-        Ok(days) if days <= STATISTICS_DAYS_MAX => (Some(days), None),
-        _ if setting.is_empty() => (None, None),
-        // Nonsense deletes nothing, so that all days are kept.
-        _ => (None, Some(setting_fault(&setting))),
-    };
-    let oldest = match days {
-        Some(days) => first_kept_day(reader, days)?,
-        None => None,
-    };
-    let (connections, last_final_day) = (reader.connections()?, reader.last_final_day()?);
-    Ok(StatisticsScope { connections, oldest, last_final_day, setting_fault })
-}
-
-fn setting_fault(value: &str) -> String {
-    let shown: String = visible(value).chars().take(SHOWN_CHARS).collect();
-    format!(
-        "setting {STATISTICS_DAYS} is '{shown}', which is not a whole number of days from 0 to {STATISTICS_DAYS_MAX}: the statistics of all days are kept"
-    )
-}
-
-/// The first day that is kept for so many days. A clock that is ahead of the one that retention has recorded is believed for
-/// a day only, as it is where rows are deleted; retention records it each hour.
-fn first_kept_day(reader: &mut dyn ReadStatistics, days: u32) -> Result<Option<Day>> {
-    let today = days_of(reader.now()?);
-    let recorded = reader.setting(CLOCK)?;
-    let recorded = recorded.and_then(|text| day_of_text(&text));
-    let tomorrow = recorded.map(|day| Day(day.0.saturating_add(1)));
-    let now = today.map(|today| tomorrow.map_or(today, |tomorrow| today.min(tomorrow)));
-    Ok(now.map(|now| Day(now.0.saturating_sub_unsigned(days))))
 }

@@ -16,4 +16,5 @@ pub mod report;
 pub mod report_json;
 pub mod report_table;
 pub mod running_sums;
+mod scope;
 mod span;

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::difference::{ComparedDay, PartlyDeleted, RestState, StatisticsDifference};
-use super::keeper::scope;
+use super::scope::scope;
 use super::span::{compare_days, next_span};
 use crate::error::Result;
 use crate::store::{

@@ -1,9 +1,10 @@
 //! Reads the positions and the statistics of some days, day by day.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::day::DayPositions;
 use super::difference::ComparedDay;
+use super::scope::StatisticsScope;
 use crate::error::Result;
 use crate::store::{
     ClosedPosition, Day, DayRange, Omission, ReadStatistics, RowHash, RowHasher, StoredStatistics,
@@ -17,18 +18,6 @@ const SPAN_DAYS: i32 = 31;
 
 /// 9999-12-31: a later day has no text, so that no condition of SQLite compares with it.
 const LAST_DAY: Day = Day(2_932_896);
-
-/// What holds for all days.
-pub struct StatisticsScope {
-    /// The connections that exist.
-    pub connections: BTreeSet<String>,
-    /// The first day of which statistics are kept.
-    pub oldest: Option<Day>,
-    /// The last day of which retention has deleted positions.
-    pub last_final_day: Option<Day>,
-    /// What is wrong with the setting `statistics_days`, so that all days are kept.
-    pub setting_fault: Option<String>,
-}
 
 /// The first days from `from` on of which there are positions or statistics, as many as are read at once.
 ///

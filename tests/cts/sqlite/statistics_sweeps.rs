@@ -9,17 +9,25 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 
-use super::statistics::HISTORY;
 use crate::support::disk::Disk;
 use crate::support::harness::{Machine, Service, await_that, is_root};
 
 /// Databases that are worked on at the same time, and moments of each.
-const LANES: u64 = 5;
-const MOMENTS: u64 = 20;
+const LANES: u64 = 4;
+const MOMENTS: u64 = 25;
 /// Moments after which a service completes what there is.
-const COMPLETED_EVERY: u64 = 10;
+const COMPLETED_EVERY: u64 = 12;
+
+/// Positions of 49 days.
+const HISTORY: &str = "
+    INSERT INTO exchange_connections (id, name) VALUES ('c1', 'one'), ('c2', 'two');
+    WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1200)
+    INSERT INTO pseudo_positions (connection_id, symbol, indication_type, strategy_type, status, pnl, closed_at)
+    SELECT iif(i % 3, 'c1', 'c2'), 'SYM' || (i % 5), 'type' || (i % 2), 'main', 'closed', (abs(random()) % 2001 - 1000) / 7.0,
+        strftime('%Y-%m-%d %H:%M:%f', 1.76e9 + i * 3456, 'unixepoch')
+    FROM n;";
 /// Rows of statistics_daily of the history.
-const DAYS: u64 = 122;
+const DAYS: u64 = 98;
 
 /// Every position has another profit, so that every row of statistics is to be written.
 const CHANGE: &str = "UPDATE pseudo_positions SET pnl = 1 - pnl";
@@ -99,7 +107,7 @@ fn a_service_that_is_killed_at_any_moment_leaves_whole_days() {
             execute(&db, CHANGE);
             let service = served(&machine, &db);
             // The thread begins a second after the start.
-            thread::sleep(Duration::from_millis(980 + 6 * moment));
+            thread::sleep(Duration::from_millis(980 + 4 * moment));
             drop(service);
             prove(&machine, &db, moment, &seen);
         });
@@ -126,7 +134,7 @@ fn a_disk_that_is_full_at_any_moment_leaves_whole_days() {
             disk.leave(disk.size);
             execute(&db, CHANGE);
             let service = served(&machine, &db);
-            disk.leave(moment * (28 << 10));
+            disk.leave(moment * (8 << 10));
             await_that("the disk is full, or the statistics are complete", || {
                 service.log().contains("the statistics are not kept current")
                     || number(&db, CURRENT) == DAYS
