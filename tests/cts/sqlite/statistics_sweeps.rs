@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Mutex;
 use std::thread;
-use std::time::Duration;
 
 use rusqlite::Connection;
 
@@ -30,7 +29,7 @@ const HISTORY: &str = "
 const DAYS: u64 = 98;
 
 /// Every position has another profit, so that every row of statistics is to be written.
-const CHANGE: &str = "UPDATE pseudo_positions SET pnl = 1 - pnl";
+const CHANGE: &str = "UPDATE pseudo_positions SET pnl = pnl + 1";
 /// Days and connections whose row of the day is not what their other rows add up to.
 const TORN: &str = "
     SELECT count(*) FROM statistics_daily d WHERE abs(total_pnl - (SELECT coalesce(sum(total_pnl), 1e9)
@@ -106,8 +105,10 @@ fn a_service_that_is_killed_at_any_moment_leaves_whole_days() {
         moments(&|moment| {
             execute(&db, CHANGE);
             let service = served(&machine, &db);
-            // The thread begins a second after the start.
-            thread::sleep(Duration::from_millis(980 + 4 * moment));
+            await_that("so many days are current", || {
+                number(&db, CURRENT) >= moment * DAYS / (LANES * MOMENTS)
+            });
+            // It is killed.
             drop(service);
             prove(&machine, &db, moment, &seen);
         });
@@ -134,7 +135,7 @@ fn a_disk_that_is_full_at_any_moment_leaves_whole_days() {
             disk.leave(disk.size);
             execute(&db, CHANGE);
             let service = served(&machine, &db);
-            disk.leave(moment * (8 << 10));
+            disk.leave(moment * (4 << 10));
             await_that("the disk is full, or the statistics are complete", || {
                 service.log().contains("the statistics are not kept current")
                     || number(&db, CURRENT) == DAYS
