@@ -10,8 +10,9 @@ const PAUSE_MIN: Duration = Duration::from_millis(10);
 /// The pause after a lock that was taken, which becomes longer each time.
 const BUSY_PAUSE: Duration = Duration::from_millis(2);
 const BUSY_PAUSE_MAX: Duration = Duration::from_millis(50);
-/// Rows of the first batch, of the shortest and of the longest one.
-const ROWS_FIRST: usize = 100;
+/// Rows of the first batch, of the shortest and of the longest one. On a slow disk each row of the first one may have to be
+/// read.
+const ROWS_FIRST: usize = 20;
 const ROWS_MIN: usize = 10;
 const ROWS_MAX: usize = 2000;
 

@@ -110,6 +110,8 @@ pub struct PositionDays {
 pub struct PositionRun<'r> {
     /// The database, for what keeps rows from being deleted.
     pub guard: &'r mut dyn RetentionStore,
+    /// How many rows are deleted at once.
+    pub batch: BatchSize,
     /// How long a lock is waited for, and what ends the run.
     pub wait: &'r WaitPolicy<'r>,
     /// Called with the number of positions that were counted or deleted so far; `false` ends the run.
@@ -195,26 +197,26 @@ impl PositionRun<'_> {
         connection: &ProvedConnection,
         outcome: &mut TableOutcome,
     ) -> Result<bool> {
-        let mut batch = BatchSize::new(self.guard.batch_goal());
         let mut rest: &[CountedRow] = &connection.rows;
         let mut busy_since: Option<Instant> = None;
         while !rest.is_empty() {
             self.wait.check_cancelled()?;
             self.guard.refuse_long_wal()?;
-            let (rows, later) = rest.split_at(batch.rows().min(rest.len()));
+            let rows = rest.get(..self.batch.rows()).unwrap_or(rest);
             let pause = match store.delete_counted(day, &connection.connection_id, rows) {
                 Err(error) if matches!(error.kind, Kind::TryAgain | Kind::Blocked) => {
                     self.refuse_long_wait(*busy_since.get_or_insert_with(Instant::now), error)?;
-                    batch.busy()
+                    self.batch.busy()
                 }
                 done => {
                     let done = done?;
-                    (busy_since, rest) = (None, later);
+                    busy_since = None;
+                    rest = rest.get(done.tried()..).unwrap_or_default();
                     outcome.add_day(day, done.deleted);
-                    batch.done(rows.len(), done.lock_held)
+                    self.batch.done(done.tried(), done.lock_held)
                 }
             };
-            outcome.longest_lock = outcome.longest_lock.max(batch.longest());
+            outcome.longest_lock = outcome.longest_lock.max(self.batch.longest());
             if !(self.on_rows)(self.guard, outcome.rows)? {
                 return Ok(false);
             }

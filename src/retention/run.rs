@@ -79,8 +79,9 @@ impl PruneRun<'_> {
             on_rows(done + rows);
             end.goes_on(store, rows)
         };
+        let batch = BatchSize::new(self.store.batch_goal());
         let guard = &mut *self.store;
-        let mut run = PositionRun { guard, wait: self.wait, on_rows: &mut on_rows };
+        let mut run = PositionRun { guard, batch, wait: self.wait, on_rows: &mut on_rows };
         run.run(self.positions, task, days, memory)
     }
 

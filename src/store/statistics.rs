@@ -136,6 +136,13 @@ pub struct DeletedRows {
     pub lock_held: Duration,
 }
 
+impl DeletedRows {
+    /// How many rows were tried, from the first one on.
+    pub fn tried(&self) -> usize {
+        usize::try_from(self.deleted + self.changed + self.referenced).unwrap_or(usize::MAX)
+    }
+}
+
 /// What a row of `statistics_daily` says of the positions that are left of those that it was calculated from.
 pub struct CountedSource {
     /// The id of the row.

@@ -28,6 +28,7 @@ mod refusals;
 mod refused_healing;
 mod restore;
 mod retention;
+mod retention_faults;
 mod rights;
 mod settings;
 mod starts;

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::support::disk::Disk;
 use crate::support::harness::{Machine, Run, await_within, is_root};
-use crate::support::kills::{KillSweep, kill_after};
+use crate::support::kills::kill_after;
 
 /// Of the Debian package faketime; the dynamic linker replaces `$LIB`.
 const FAKETIME: &str = "/usr/$LIB/faketime/libfaketimeMT.so.1";
@@ -433,12 +433,6 @@ fn logs_left(conn: &Connection) -> i64 {
     conn.query_row(sql, [], |row| row.get(0)).unwrap()
 }
 
-/// Nothing but rows that may go is gone.
-fn expect_sound(machine: &Machine, young: i64) {
-    assert_eq!(logs(machine, YOUNG), young);
-    assert_eq!(machine.texts("PRAGMA integrity_check"), ["ok"]);
-}
-
 #[test]
 fn a_full_disk_and_a_killed_run_leave_the_rest_for_the_next() {
     if !is_root() {
@@ -467,33 +461,6 @@ fn a_full_disk_and_a_killed_run_leave_the_rest_for_the_next() {
     assert_eq!(count(YOUNG), 20_000);
     on_disk("prune").success();
     assert_eq!((count(OLD), count(YOUNG)), (0, 20_000));
-}
-
-#[test]
-#[ignore = "kills some sixty runs"]
-fn a_run_killed_at_any_moment_deletes_only_what_may_go() {
-    let source = Machine::migrated();
-    fill_logs(&source, 5_000);
-    source.sql("PRAGMA wal_checkpoint(TRUNCATE)");
-    let fresh = || {
-        let machine = Machine::new();
-        std::fs::copy(source.db(), machine.db()).unwrap();
-        machine
-    };
-    let began = Instant::now();
-    fresh().cts("prune").success();
-    let sweep = KillSweep::over(began.elapsed());
-    for (_, delay) in sweep.moments() {
-        let machine = fresh();
-        let is_killed = kill_after(delay, machine.cts("prune"));
-        expect_sound(&machine, 5_000);
-        let is_all = logs(&machine, OLD) == 0;
-        machine.cts("prune").success();
-        assert_eq!(logs(&machine, OLD), 0);
-        expect_sound(&machine, 5_000);
-        sweep.record(is_killed, is_all);
-    }
-    assert!(sweep.found("prune").contains(&false));
 }
 
 #[test]

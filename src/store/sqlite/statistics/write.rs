@@ -19,6 +19,9 @@ use crate::store::{
     StatisticsRow, StatisticsStore, StatisticsWritten, Value, closed_statuses, read_position,
 };
 
+/// How long positions are deleted in one transaction; its commit takes some time too.
+const DELETE_TIME: Duration = Duration::from_millis(4);
+
 impl StatisticsStore for FileStatistics {
     fn write(
         &mut self,
@@ -52,10 +55,13 @@ impl StatisticsStore for FileStatistics {
         rows: &[CountedRow],
     ) -> Result<DeletedRows> {
         let mut deleted = DeletedRows::default();
-        deleted.lock_held = self.in_transaction(|statements, _| {
+        deleted.lock_held = self.in_transaction(|statements, since| {
             let mut source = read_source(statements, day, connection_id)?;
             let mut hasher = RowHasher::default();
             for row in rows {
+                if deleted.tried() > 0 && since.elapsed() >= DELETE_TIME {
+                    break;
+                }
                 if !is_unchanged(statements, row, day, &mut hasher)? {
                     deleted.changed += 1;
                 } else if delete_unreferenced(statements, row.id)? {
