@@ -1,6 +1,6 @@
 //! `cts stats`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -11,11 +11,11 @@ use crate::error::{Error, Kind, Result};
 use crate::statistics::reading::{ReadReport, ReportDays, read_exchange, read_pseudo};
 use crate::statistics::report::Grouping;
 use crate::statistics::report_json::{json_group, json_groups};
-use crate::statistics::report_table::add_table;
+use crate::statistics::report_table::{TableStyle, add_table, has_too_large};
 use crate::statistics::running_sums::LineStyle;
-use crate::store::{Omission, WaitPolicy, days_of};
+use crate::store::{Day, Omission, WaitPolicy, days_of};
 use crate::system::locale::has_utf8;
-use crate::system::output::{print_json, print_lines};
+use crate::system::output::{print_json, print_lines, terminal_width};
 use crate::system::visible::Lines;
 
 /// Why real_pseudo_positions cannot be counted.
@@ -113,8 +113,15 @@ fn text(read: &ReadReport, days: ReportDays, options: &StatsOptions) -> Lines {
         lines.add(format_args!("No position of {table} was closed {period}."));
     } else {
         lines.add(format_args!("{table} closed {period}"));
-        let style = if has_utf8() { LineStyle::Blocks } else { LineStyle::Ascii };
-        add_table(&mut lines, &read.report, options.by, style);
+        let line = if has_utf8() { LineStyle::Blocks } else { LineStyle::Ascii };
+        let style = TableStyle { line, width: terminal_width() };
+        let no_room = add_table(&mut lines, &read.report, options.by, style);
+        if !no_room.is_empty() {
+            lines.add(format_args!(
+                "the terminal has no room for more columns: {}; `--json` prints all",
+                no_room.join(", ")
+            ));
+        }
     }
     for note in notes(read, options.source) {
         lines.add(note);
@@ -129,22 +136,37 @@ fn notes(read: &ReadReport, source: TradeSource) -> Vec<String> {
     if groups.any(|group| group.drawdown_is_approximate) {
         notes.push("~ approximate: rows of these days are deleted, and what is kept of a day does not say how its trades followed one another".into());
     }
+    if has_too_large(&read.report) {
+        notes.push("- where there are trades: beyond the largest number that can be held".into());
+    }
     for (reason, rows) in &read.omitted {
+        let of_all_days = match (reason, source) {
+            (Omission::NoClosingTime, TradeSource::Pseudo) => " of all days",
+            _ => "",
+        };
         let reason = omission(*reason, source);
-        notes.push(format!("left out: {}: {reason}", rows_of(*rows)));
+        notes.push(format!("left out: {}{of_all_days}: {reason}", rows_of(*rows)));
     }
     if read.late_rows > 0 {
         let rows = rows_of(read.late_rows);
         notes.push(format!("left out: {rows}: of a day of which retention has deleted rows, and not in its statistics"));
     }
-    if let (Some(first), count) = (read.outdated_days.first(), read.outdated_days.len()) {
-        let days = match count {
-            1 => format!("{first}"),
-            count => format!("{count} days from {first} on"),
-        };
-        notes.push(format!("the statistics tables are not those of the rows yet for {days}: the numbers above are those of the rows; cts serve calculates the tables within a minute"));
+    if let Some(days) = days_of_set(&read.altered_days) {
+        notes.push(format!("the statistics tables contradict themselves or the rows for {days}, of which retention has deleted rows: `cts verify --statistics` names what differs; only a backup has what it was"));
+    }
+    if let Some(days) = days_of_set(&read.outdated_days) {
+        notes.push(format!("the statistics tables are not those of the rows yet for {days}: the numbers above are those of the rows; cts serve calculates the tables of the last 7 days within a minute, older ones as its rotation comes by"));
     }
     notes
+}
+
+/// Some days as part of a sentence; `None` where there are none.
+fn days_of_set(days: &BTreeSet<Day>) -> Option<String> {
+    let first = days.first()?;
+    Some(match days.len() {
+        1 => first.to_string(),
+        count => format!("{count} days from {first} on"),
+    })
 }
 
 fn omission(reason: Omission, source: TradeSource) -> String {
@@ -163,7 +185,7 @@ fn stats_json(read: &ReadReport, days: ReportDays, options: &StatsOptions) -> Va
     let omitted: BTreeMap<String, u64> =
         read.omitted.iter().map(|(reason, rows)| (omission(*reason, source), *rows)).collect();
     let omitted = omitted.iter().map(|(reason, rows)| json!({"reason": reason, "rows": rows}));
-    let outdated = read.outdated_days.iter().map(ToString::to_string);
+    let texts = |days: &BTreeSet<Day>| days.iter().map(ToString::to_string).collect::<Vec<_>>();
     json!({
         "source": source.name(),
         "table": source.table(),
@@ -175,7 +197,8 @@ fn stats_json(read: &ReadReport, days: ReportDays, options: &StatsOptions) -> Va
         "total": json_group(&read.report.total),
         "leftOut": omitted.collect::<Vec<_>>(),
         "lateRows": read.late_rows,
-        "outdatedStatisticsDays": outdated.collect::<Vec<_>>(),
+        "outdatedStatisticsDays": texts(&read.outdated_days),
+        "alteredStatisticsDays": texts(&read.altered_days),
         "reason": (source == TradeSource::Real).then_some(NOTHING_REAL),
     })
 }

@@ -1,6 +1,8 @@
 //! The figures of a database that cost something to take: sizes, and the rows of its tables. A thread of the service
-//! takes them now and then; every answer shows those that were taken last, with their time.
+//! takes them now and then; every answer shows those that were taken last, with their time. The threads of retention and
+//! of the statistics add what they have done.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
@@ -21,6 +23,10 @@ pub struct Figures {
     pub tables: Vec<TableFigures>,
     /// How many other tables there are that were not measured.
     pub tables_omitted: usize,
+    /// Rows that retention has deleted since the start, by table; empty where it does not run.
+    pub deleted_rows: BTreeMap<&'static str, u64>,
+    /// When the statistics were last brought up to date without a fault.
+    pub statistics_at: Option<SystemTime>,
 }
 
 /// The figures as they were taken last, shared by those who take them and those who show them.
@@ -49,6 +55,16 @@ impl FigureWatch {
             figures.tables = measured.tables;
             figures.tables_omitted = measured.omitted;
         });
+    }
+
+    /// Adds rows that retention has deleted from a table; 0 says that it may delete there.
+    pub fn add_deleted(&self, table: &'static str, rows: u64) {
+        self.replace(|figures| *figures.deleted_rows.entry(table).or_default() += rows);
+    }
+
+    /// Notes that the statistics are up to date now.
+    pub fn note_statistics(&self) {
+        self.replace(|figures| figures.statistics_at = Some(SystemTime::now()));
     }
 
     fn replace(&self, change: impl FnOnce(&mut Figures)) {

@@ -22,6 +22,7 @@ pub use announcement::RetentionNotice;
 pub use clock::{ClockDoubt, ClockRecord, TrustedClock};
 pub use give_back::give_back;
 pub use positions::PositionAccess;
+pub use rules::prunable_tables;
 pub use run::{
     PruneRun, announcement_sentence, deleted_sentence, read_settings, rows_text, time_text,
 };

@@ -11,6 +11,11 @@ const OWN_ERRORS_DAYS: u64 = 365;
 const DAY: Duration = Duration::from_secs(86_400);
 const MICROSECONDS_PER_DAY: i64 = 86_400_000_000;
 
+/// The tables from which rows may be deleted.
+pub fn prunable_tables() -> impl Iterator<Item = &'static str> {
+    PrunableRows::ALL.into_iter().map(PrunableRows::table).chain(["pseudo_positions"])
+}
+
 /// The rules by age; none for what is kept.
 pub fn rules_by_age(settings: &RetentionSettings, now: SystemTime) -> Vec<PruneRule> {
     let rule = |rows: PrunableRows| {

@@ -135,7 +135,8 @@ impl Appliance {
     /// Starts to keep the statistics. Without the thread they stay as they are, which is said.
     fn start_statistics(&self) -> Option<StatisticsThread> {
         let database = Arc::clone(&self.database);
-        let started = StatisticsThread::start(database, self.conditions.clone(), self.log);
+        let (conditions, figures) = (self.conditions.clone(), self.prober.figures().clone());
+        let started = StatisticsThread::start(database, conditions, figures, self.log);
         self.conditions.record(Subject::Statistics, &started);
         started.ok()
     }
@@ -211,7 +212,8 @@ impl Appliance {
             return None;
         }
         let database = Arc::clone(&self.database);
-        match RetentionThread::start(database, self.conditions.clone(), self.log) {
+        let (conditions, figures) = (self.conditions.clone(), self.prober.figures().clone());
+        match RetentionThread::start(database, conditions, figures, self.log) {
             Ok(thread) => Some(thread),
             Err(error) => {
                 self.conditions.record(Subject::Retention, &Err::<(), _>(error));

@@ -10,11 +10,11 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, SystemTime};
 
 use crate::error::Result;
-use crate::health::{Conditions, Subject};
+use crate::health::{Conditions, FigureWatch, Subject};
 use crate::retention::{
     ClockDoubt, ClockRecord, PositionAccess, PruneRun, RetentionNotice, RetentionSettings,
     SizeOutcome, TableOutcome, TrustedClock, WalkMemory, WalkTask, announcement_sentence,
-    deleted_sentence, give_back, read_settings,
+    deleted_sentence, give_back, prunable_tables, read_settings,
 };
 use crate::store::retention::{RetentionStore, StoredSetting};
 use crate::store::{Database, KeptFree, SiteLogEntry, WaitPolicy};
@@ -61,6 +61,7 @@ impl RetentionThread {
     pub fn start(
         database: Arc<dyn Database>,
         conditions: Conditions,
+        figures: FigureWatch,
         log: Log,
     ) -> Result<RetentionThread> {
         let (stop, stopped) = mpsc::channel();
@@ -68,6 +69,7 @@ impl RetentionThread {
         let mut own = AutomaticPruning {
             database,
             conditions,
+            figures,
             log,
             cancelled: Arc::clone(&cancelled),
             clock: None,
@@ -78,6 +80,9 @@ impl RetentionThread {
             entered_at: None,
             exceeded: ExceededSize::default(),
         };
+        for table in prunable_tables() {
+            own.figures.add_deleted(table, 0);
+        }
         let task = BackgroundTask::start(THREAD, move || own.run(&stopped))?;
         Ok(RetentionThread { cancelled, stop: Some(stop), task })
     }
@@ -101,6 +106,7 @@ impl Drop for RetentionThread {
 struct AutomaticPruning {
     database: Arc<dyn Database>,
     conditions: Conditions,
+    figures: FigureWatch,
     log: Log,
     cancelled: Arc<AtomicBool>,
     clock: Option<TrustedClock>,
@@ -267,6 +273,7 @@ impl AutomaticPruning {
         let size = self.exceeded.of(&mut run, WalkTask::Delete, &self.conditions)?;
         let by_size = size.iter().flat_map(|size| size.tables.clone());
         for outcome in tables.into_iter().chain(by_size).filter(|outcome| outcome.rows > 0) {
+            self.figures.add_deleted(outcome.table, outcome.rows);
             match self.deleted.iter_mut().find(|known| known.table == outcome.table) {
                 Some(known) => known.join(outcome),
                 None => self.deleted.push(outcome),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::process::setpriority_process;
 
 use crate::error::{Error, Result};
-use crate::health::{Conditions, Subject};
+use crate::health::{Conditions, FigureWatch, Subject};
 use crate::statistics::keeper::{StatisticsKeeper, StatisticsStep};
 use crate::store::{Database, StatisticsStore, WaitPolicy};
 use crate::system::deadline::BackgroundTask;
@@ -47,6 +47,7 @@ impl StatisticsThread {
     pub fn start(
         database: Arc<dyn Database>,
         conditions: Conditions,
+        figures: FigureWatch,
         log: Log,
     ) -> Result<StatisticsThread> {
         let (stop, stopped) = mpsc::channel();
@@ -57,6 +58,7 @@ impl StatisticsThread {
             database,
             store: None,
             conditions,
+            figures,
             has_failed: false,
             log,
         };
@@ -81,6 +83,7 @@ struct StatisticsWork {
     /// Opened anew after each failure.
     store: Option<Box<dyn StatisticsStore>>,
     conditions: Conditions,
+    figures: FigureWatch,
     /// Whether the last step failed.
     has_failed: bool,
     log: Log,
@@ -113,6 +116,9 @@ impl StatisticsWork {
     fn note(&mut self, step: StatisticsStep) -> Duration {
         self.has_failed = false;
         self.conditions.record(Subject::Statistics, &step.outcome);
+        if step.is_pass && step.outcome.is_ok() {
+            self.figures.note_statistics();
+        }
         for line in &step.notices {
             self.log.info(line);
         }

@@ -60,7 +60,8 @@ impl Agreement {
     }
 }
 
-fn is_same(stored: &Measures, rows: &Measures) -> bool {
+/// Whether counts, sums, best and worst are the same.
+pub fn is_same(stored: &Measures, rows: &Measures) -> bool {
     let counts = |of: &Measures| (of.trades, of.wins, of.losses);
     let tolerance = TOLERANCE * (rows.sum_of_wins - rows.sum_of_losses);
     counts(stored) == counts(rows)

@@ -46,6 +46,8 @@ const NOTICES_MAX: usize = 10;
 pub struct StatisticsStep {
     /// The time until the next one.
     pub pause: Duration,
+    /// Whether it has looked for all that surely changed.
+    pub is_pass: bool,
     /// Days that cannot be calculated: the first one's error.
     pub outcome: Result<()>,
     /// What an operator should know of statistics that are final, a sentence each: positions that are in none, since
@@ -105,7 +107,8 @@ impl StatisticsKeeper {
     /// Where the database cannot be read or written. What is written is right; the step can be tried again.
     pub fn step(&mut self, store: &mut dyn StatisticsStore) -> Result<StatisticsStep> {
         let now = Instant::now();
-        if now >= self.next_pass {
+        let is_pass = now >= self.next_pass;
+        if is_pass {
             self.pass(store)?;
         } else if now >= self.next_recent {
             self.keep_recent(store)?;
@@ -115,6 +118,7 @@ impl StatisticsKeeper {
         let next = self.next_pass.min(self.next_recent).min(self.rotation.next);
         Ok(StatisticsStep {
             pause: next.saturating_duration_since(Instant::now()),
+            is_pass,
             outcome: self.fault.clone().map_or(Ok(()), |(_, error)| Err(error)),
             notices: shortened(std::mem::take(&mut self.notices)),
         })

@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::agreement::Agreement;
-use super::measures::Measures;
+use super::agreement::{Agreement, is_same};
+use super::measures::{Measurement, Measures};
 use super::report::{Grouping, ReportBuilder, Trade, TradeReport};
 use crate::error::{Error, Kind, Result};
 use crate::store::{
@@ -47,20 +47,28 @@ impl ReportDays {
 pub struct ReadReport {
     /// The report.
     pub report: TradeReport,
-    /// Closed positions that are left out, by the reason. A position whose time of closing cannot be read may be of any day.
+    /// Closed positions that are left out, by the reason. Those whose time of closing cannot be read may be of any day: of
+    /// simulated positions, all there are.
     pub omitted: BTreeMap<Omission, u64>,
     /// Closed positions that came after retention had begun to delete those of their day.
     pub late_rows: u64,
     /// The days whose statistics are not those of the rows; none are looked for at the exchange.
     pub outdated_days: BTreeSet<Day>,
+    /// The days of which retention has deleted rows and whose statistics contradict one another, or the rows.
+    pub altered_days: BTreeSet<Day>,
 }
 
 impl ReadReport {
     /// One without trades.
     pub fn empty(grouping: Grouping) -> ReadReport {
         let report = ReportBuilder::new(grouping, 1).finish();
-        let (omitted, outdated_days) = (BTreeMap::new(), BTreeSet::new());
-        ReadReport { report, omitted, late_rows: 0, outdated_days }
+        ReadReport::of(report, BTreeMap::new())
+    }
+
+    /// One of which there is no more to say.
+    fn of(report: TradeReport, omitted: BTreeMap<Omission, u64>) -> ReadReport {
+        let (outdated_days, altered_days) = (BTreeSet::new(), BTreeSet::new());
+        ReadReport { report, omitted, late_rows: 0, outdated_days, altered_days }
     }
 }
 
@@ -86,8 +94,7 @@ pub fn read_exchange(
         }
         Ok(())
     })?;
-    let outdated_days = BTreeSet::new();
-    Ok(ReadReport { report: builder.finish(), omitted, late_rows: 0, outdated_days })
+    Ok(ReadReport::of(builder.finish(), omitted))
 }
 
 /// Reads the positions that are simulated.
@@ -105,10 +112,13 @@ pub fn read_pseudo(
     let kept_days: Option<i32> = statistics_days.and_then(|days| days.trim().parse().ok());
     let kept_days = kept_days.filter(|count| *count > 0);
     let kept_from = kept_days.map(|count| Day(days.until.0.saturating_sub(count - 1)));
+    let unreadable = reader.count_unreadable_times()?;
     let mut kept = KeptDays::read(reader, days)?;
     for _ in 0..ATTEMPTS {
         let mut agreement = Agreement::default();
-        let read = kept.read_with(reader, days, grouping, &connections, &mut agreement)?;
+        let mut read = kept.read_with(reader, days, grouping, &connections, &mut agreement)?;
+        read.omitted.remove(&Omission::NoClosingTime);
+        read.omitted.extend((unreadable > 0).then_some((Omission::NoClosingTime, unreadable)));
         let kept_now = KeptDays::read(reader, days)?;
         if kept_now.frozen() == kept.frozen() {
             let outdated_days = agreement.outdated_days(kept_from, not_yet);
@@ -168,7 +178,7 @@ impl KeptDays {
         let mut builder = ReportBuilder::new(grouping, days.count());
         self.add_parts(&mut builder, agreement, grouping);
         let mut omitted: BTreeMap<Omission, u64> = BTreeMap::new();
-        let mut present: BTreeMap<(Day, String), u64> = BTreeMap::new();
+        let mut present: BTreeMap<(Day, String), Measurement> = BTreeMap::new();
         reader.read_positions(days.range(), &mut |PositionRow { position, horizon }| {
             match position {
                 Err(reason) => *omitted.entry(reason).or_default() += 1,
@@ -177,7 +187,7 @@ impl KeptDays {
                 }
                 Ok(position) if self.is_frozen(position.day, &position.connection_id) => {
                     let key = (position.day, position.connection_id.into_owned());
-                    *present.entry(key).or_default() += 1;
+                    present.entry(key).or_default().add(position.profit, None);
                 }
                 Ok(position) => {
                     agreement.add(&position);
@@ -189,16 +199,40 @@ impl KeptDays {
             }
             Ok(())
         })?;
-        let late = |((day, connection), rows): (&(Day, String), &u64)| {
+        let late = |((day, connection), rows): (&(Day, String), &Measurement)| {
             let left = self.rows_left.get(day).and_then(|of_day| of_day.get(connection));
-            rows.saturating_sub(left.copied().unwrap_or_default())
+            rows.measures().trades.saturating_sub(left.copied().unwrap_or_default())
         };
         Ok(ReadReport {
-            report: builder.finish(),
-            omitted,
             late_rows: present.iter().map(late).sum(),
-            outdated_days: BTreeSet::new(),
+            altered_days: self.altered_days(&present),
+            ..ReadReport::of(builder.finish(), omitted)
         })
+    }
+
+    /// The days of which retention has deleted rows, and whose statistics are not the sums of those of their groups, or not
+    /// those of the rows where all of these are still there.
+    fn altered_days(&self, present: &BTreeMap<(Day, String), Measurement>) -> BTreeSet<Day> {
+        let mut of_groups: BTreeMap<(Day, &str), Measurement> = BTreeMap::new();
+        for (key, values) in &self.stored {
+            if key.table == StatisticsTable::Indication {
+                let sum = of_groups.entry((key.day, &*key.connection_id)).or_default();
+                sum.append(&measures(values));
+            }
+        }
+        let is_altered = |(key, values): &&(StatisticsKey, StatisticsValues)| {
+            let (day, connection_id) = (key.day, &*key.connection_id);
+            if key.table != StatisticsTable::Daily || !self.is_frozen(day, connection_id) {
+                return false;
+            }
+            let stored = measures(values);
+            let groups = of_groups.get(&(day, connection_id)).copied().unwrap_or_default();
+            let rows = present.get(&(day, connection_id.to_string())).copied().unwrap_or_default();
+            let rows = rows.measures();
+            !is_same(&stored, &groups.measures())
+                || (rows.trades == stored.trades && !is_same(&stored, &rows))
+        };
+        self.stored.iter().filter(is_altered).map(|(key, _)| key.day).collect()
     }
 
     /// Adds what is known as a whole to the report, and what is to be compared with the rows.

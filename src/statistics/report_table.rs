@@ -1,11 +1,13 @@
-//! A [`TradeReport`] as a table for a person: columns that are aligned, money with the digits that its size needs.
+//! A [`TradeReport`] as a table for a person: columns that are aligned, money with the digits that its size needs, names
+//! that are not too long, and no more columns than the terminal has room for.
 
+use std::ffi::OsStr;
 use std::time::Duration;
 
 use super::measures::Measures;
 use super::report::{Grouping, TradeGroup, TradeReport};
 use super::running_sums::{LineStyle, line};
-use crate::system::visible::{Lines, visible};
+use crate::system::visible::{Lines, escaped_to_ascii, quoted_value, visible};
 
 /// Decimal places of money, unless all amounts of a column are less than 1.
 const DECIMALS: usize = 2;
@@ -13,6 +15,34 @@ const DECIMALS_MAX: usize = 8;
 /// Amounts from which on a column is shown in scientific notation.
 const LARGE: f64 = 1e12;
 const NOTHING: &str = "-";
+/// What a missing type is called.
+const NONE: &str = "(none)";
+/// Characters of a name that are shown, and of them those at its end.
+const NAME_CHARACTERS: usize = 40;
+const NAME_END_CHARACTERS: usize = 12;
+/// The columns that a narrow terminal is spared, the first one first.
+const LEFT_OUT_FIRST: [&str; 11] = [
+    "running sum",
+    "held",
+    "draws",
+    "worst",
+    "best",
+    "fees",
+    "losses",
+    "wins",
+    "factor",
+    "expectancy",
+    "drawdown",
+];
+
+/// How a table is drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TableStyle {
+    /// With which characters.
+    pub line: LineStyle,
+    /// The characters of a line of the terminal; `None` where there is none.
+    pub width: Option<usize>,
+}
 
 /// A column: its heading and its cells, the totals last.
 struct TableColumn {
@@ -22,14 +52,24 @@ struct TableColumn {
     is_left: bool,
 }
 
-/// Adds the table to lines: the headings, a row for each group, and the totals.
-pub fn add_table(lines: &mut Lines, report: &TradeReport, grouping: Grouping, style: LineStyle) {
-    let columns = columns(report, grouping, style);
-    let width = |column: &TableColumn| {
-        let cells = column.cells.iter().map(|cell| cell.chars().count());
-        cells.chain([column.heading.len()]).max().unwrap_or_default()
-    };
-    let widths: Vec<usize> = columns.iter().map(width).collect();
+impl TableColumn {
+    fn width(&self) -> usize {
+        let cells = self.cells.iter().map(|cell| cell.chars().count());
+        cells.chain([self.heading.len()]).max().unwrap_or_default()
+    }
+}
+
+/// Adds the table to lines: the headings, a row for each group, and the totals. Returns the headings of the columns that
+/// the terminal has no room for.
+pub fn add_table(
+    lines: &mut Lines,
+    report: &TradeReport,
+    grouping: Grouping,
+    style: TableStyle,
+) -> Vec<&'static str> {
+    let mut columns = columns(report, grouping, style.line);
+    let left_out = fit(&mut columns, style.width.unwrap_or(usize::MAX));
+    let widths: Vec<usize> = columns.iter().map(TableColumn::width).collect();
     let mut row = |cell: &dyn Fn(&TableColumn) -> String| {
         let cells = columns.iter().zip(&widths).map(|(column, width)| match column.is_left {
             true => format!("{:<width$}", cell(column)),
@@ -41,6 +81,33 @@ pub fn add_table(lines: &mut Lines, report: &TradeReport, grouping: Grouping, st
     for at in 0..=report.groups.len() {
         row(&|column| column.cells.get(at).cloned().unwrap_or_default());
     }
+    left_out
+}
+
+/// Leaves out columns until a line is not longer than this. Returns their headings.
+fn fit(columns: &mut Vec<TableColumn>, width: usize) -> Vec<&'static str> {
+    let mut left_out = Vec::new();
+    for heading in LEFT_OUT_FIRST {
+        let line: usize = columns.iter().map(|column| column.width() + 2).sum();
+        if line.saturating_sub(2) <= width {
+            break;
+        }
+        if let Some(at) = columns.iter().position(|column| column.heading == heading) {
+            columns.remove(at);
+            left_out.push(heading);
+        }
+    }
+    left_out
+}
+
+/// Whether a sum is beyond the largest number, so that it is not known.
+pub fn has_too_large(report: &TradeReport) -> bool {
+    let mut groups = report.groups.iter().chain([&report.total]);
+    groups.any(|TradeGroup { measures, fees, .. }| {
+        let Measures { profit, sum_of_wins, sum_of_losses, drawdown, .. } = *measures;
+        let sums = [profit, sum_of_wins, sum_of_losses, drawdown, fees.unwrap_or_default()];
+        sums.iter().any(|sum| !sum.is_finite())
+    })
 }
 
 fn columns(report: &TradeReport, grouping: Grouping, style: LineStyle) -> Vec<TableColumn> {
@@ -53,12 +120,12 @@ fn columns(report: &TradeReport, grouping: Grouping, style: LineStyle) -> Vec<Ta
         let amounts: Vec<Option<f64>> = rows.iter().map(|group| amount(group)).collect();
         TableColumn { heading, cells: money_cells(&amounts, signed), is_left: false }
     };
-    let mut names: Vec<String> =
-        report.groups.iter().map(|group| shown_name(&group.name)).collect();
+    let named = |group: &TradeGroup| shown_name(&group.name, grouping, style);
+    let mut names: Vec<String> = report.groups.iter().map(named).collect();
     names.push("total".into());
     let mut drawdown = money("drawdown", false, &|group| Some(group.measures.drawdown));
     for (cell, group) in drawdown.cells.iter_mut().zip(&rows) {
-        if group.drawdown_is_approximate {
+        if group.drawdown_is_approximate && cell != NOTHING {
             cell.insert(0, '~');
         }
     }
@@ -87,27 +154,49 @@ fn columns(report: &TradeReport, grouping: Grouping, style: LineStyle) -> Vec<Ta
     columns
 }
 
-fn shown_name(name: &str) -> String {
-    if name.is_empty() { "(none)".into() } else { visible(name).into_owned() }
+/// A name as it is shown: one that could be taken for a missing one is in quotes, and a long one without its middle.
+fn shown_name(name: &str, grouping: Grouping, style: LineStyle) -> String {
+    let is_doubtful = name == NONE || name.starts_with('"') || name.trim() != name;
+    let shown = match name {
+        "" if grouping == Grouping::Type => NONE.into(),
+        _ if name.is_empty() || is_doubtful => quoted_value(OsStr::new(name)),
+        _ => visible(name).into_owned(),
+    };
+    match style {
+        LineStyle::Blocks => shortened(&shown, "…"),
+        LineStyle::Ascii => shortened(&escaped_to_ascii(&shown), "..."),
+    }
 }
 
+fn shortened(name: &str, gap: &str) -> String {
+    let characters = name.chars().count();
+    if characters <= NAME_CHARACTERS {
+        return name.into();
+    }
+    let kept = NAME_CHARACTERS - NAME_END_CHARACTERS - gap.chars().count();
+    let start: String = name.chars().take(kept).collect();
+    let end: String = name.chars().skip(characters - NAME_END_CHARACTERS).collect();
+    start + gap + &end
+}
+
+/// A value, unless there is none, or it is beyond the largest number.
 fn or_nothing(value: Option<f64>, shown: impl Fn(f64) -> String) -> String {
-    value.map_or_else(|| NOTHING.into(), shown)
+    value.filter(|value| value.is_finite()).map_or_else(|| NOTHING.into(), shown)
 }
 
-/// Amounts of money with the same decimal places: two, or as many as show three digits of the largest one.
+/// Amounts of money with the same decimal places: two, or as many as show three digits of the largest one. Where that would
+/// be too many digits, they are in scientific notation.
 fn money_cells(amounts: &[Option<f64>], signed: bool) -> Vec<String> {
-    let largest =
-        amounts.iter().flatten().fold(0.0, |largest: f64, amount| largest.max(amount.abs()));
+    let finite = amounts.iter().flatten().filter(|amount| amount.is_finite());
+    let largest = finite.fold(0.0, |largest: f64, amount| largest.max(amount.abs()));
     let decimals = match largest {
         0.0 | 1.0.. => DECIMALS,
         // The largest is 0.0…0ddd.
-        less => {
-            let zeros = (-less.log10()).ceil() as usize;
-            (zeros + DECIMALS).min(DECIMALS_MAX)
-        }
+        less => (-less.log10()).ceil() as usize + DECIMALS,
     };
-    let shown = |amount: f64| match (largest >= LARGE, signed && amount > 0.0) {
+    let is_scientific = largest >= LARGE || decimals > DECIMALS_MAX;
+    let shown = |amount: f64| match (is_scientific, signed && amount > 0.0) {
+        (true, _) if amount == 0.0 => "0".into(),
         (true, true) => format!("+{amount:.4e}"),
         (true, false) => format!("{amount:.4e}"),
         (false, true) => format!("+{amount:.decimals$}"),
@@ -147,10 +236,43 @@ mod tests {
         assert_eq!(shown(&[0.5, 0.000_1], false), "0.500 0.000");
         assert_eq!(shown(&[-0.012_34], true), "-0.0123");
         assert_eq!(shown(&[0.000_012_34], true), "+0.0000123");
-        assert_eq!(shown(&[1e-12], false), "0.00000000");
+        assert_eq!(shown(&[1e-6], true), "+0.00000100");
+        assert_eq!(shown(&[1e-7, 0.0], true), "+1.0000e-7 0");
+        assert_eq!(shown(&[f64::INFINITY, f64::NAN, -2.5], true), "- - -2.50");
         assert_eq!(shown(&[0.0], true), "0.00");
         assert_eq!(shown(&[1e300, 1.0], true), "+1.0000e300 +1.0000e0");
         assert_eq!(money_cells(&[None], true), ["-"]);
+    }
+
+    #[test]
+    fn a_name_is_told_from_a_missing_one_and_not_too_long() {
+        let shown = |name: &str, grouping| shown_name(name, grouping, LineStyle::Blocks);
+        assert_eq!(shown("", Grouping::Type), "(none)");
+        assert_eq!(shown("", Grouping::Symbol), "\"\"");
+        assert_eq!(shown("(none)", Grouping::Type), "\"(none)\"");
+        assert_eq!(shown(" BTC", Grouping::Symbol), "\" BTC\"");
+        assert_eq!(shown("BTC", Grouping::Symbol), "BTC");
+        let long = format!("{}end", "é".repeat(5000));
+        let shortened = format!("{}…{}end", "é".repeat(27), "é".repeat(9));
+        assert_eq!(shown(&long, Grouping::Symbol), shortened);
+        let ascii = |name: &str| shown_name(name, Grouping::Symbol, LineStyle::Ascii);
+        assert_eq!(ascii("é日"), "\\u{e9}\\u{65e5}");
+        assert_eq!(ascii(&"x".repeat(41)), format!("{}...{}", "x".repeat(25), "x".repeat(12)));
+    }
+
+    #[test]
+    fn a_narrow_terminal_is_spared_columns() {
+        let column = |heading| TableColumn { heading, cells: vec!["1".into()], is_left: false };
+        let all = || ["day", "trades", "profit", "worst", "running sum"].map(column).into();
+        let fitted = |width| {
+            let mut columns: Vec<TableColumn> = all();
+            let left_out = fit(&mut columns, width);
+            (columns.len(), left_out)
+        };
+        assert_eq!(fitted(39), (5, vec![]));
+        assert_eq!(fitted(38), (4, vec!["running sum"]));
+        assert_eq!(fitted(20), (3, vec!["running sum", "worst"]));
+        assert_eq!(fitted(1), (3, vec!["running sum", "worst"]));
     }
 
     #[test]

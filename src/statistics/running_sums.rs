@@ -84,15 +84,18 @@ pub enum LineStyle {
 }
 
 /// The numbers as a line: the lowest character for the least of them, or for 0 if that is less, the highest one for the
-/// greatest, or for 0.
+/// greatest, or for 0; `?` for one beyond the largest number.
 pub fn line(samples: &[f64], style: LineStyle) -> String {
     let characters = match style {
         LineStyle::Blocks => BLOCKS,
         LineStyle::Ascii => ASCII,
     };
-    let least = samples.iter().copied().fold(0.0, f64::min);
-    let greatest = samples.iter().copied().fold(0.0, f64::max);
+    let finite = || samples.iter().copied().filter(|sample| sample.is_finite());
+    let (least, greatest) = (finite().fold(0.0, f64::min), finite().fold(0.0, f64::max));
     let character = |sample: &f64| {
+        if !sample.is_finite() {
+            return '?';
+        }
         // Half of each, so that the difference of two large numbers stays a number.
         let share = (sample / 2.0 - least / 2.0) / (greatest / 2.0 - least / 2.0);
         let level = (share * (characters.len() - 1) as f64).round();
@@ -137,6 +140,7 @@ mod tests {
         assert_eq!(line(&[0.0, 0.0], LineStyle::Blocks), "▁▁");
         assert_eq!(line(&[-f64::MAX, f64::MAX], LineStyle::Blocks), "▁█");
         assert_eq!(line(&[], LineStyle::Ascii), "");
+        assert_eq!(line(&[1.0, f64::INFINITY, f64::NAN], LineStyle::Blocks), "█??");
     }
 
     #[test]

@@ -5,10 +5,17 @@ use std::os::fd::AsFd;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
+use rustix::termios::tcgetwinsize;
 
 use crate::error::{Error, Kind, Result};
 use crate::system::colour::{coloured, has_colour};
 use crate::system::visible::{Lines, visible_json};
+
+/// The characters of a line of the terminal that standard output is; `None` where it is none.
+pub fn terminal_width() -> Option<usize> {
+    let columns = tcgetwinsize(io::stdout()).ok()?.ws_col;
+    (columns > 0).then_some(columns.into())
+}
 
 /// Writes lines to standard output, signs coloured on a terminal. A pipe whose reader has ended is not an error.
 ///

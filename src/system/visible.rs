@@ -16,6 +16,11 @@ pub fn visible(text: &str) -> Cow<'_, str> {
     escaped(text, is_unsafe)
 }
 
+/// The text with each character that is not ASCII written as an escape, for a reader whose locale has only that.
+pub fn escaped_to_ascii(text: &str) -> Cow<'_, str> {
+    escaped(text, |c| !c.is_ascii())
+}
+
 /// A value in quotes for a message about exactly this value: white space other than a blank is written as an
 /// escape too, and so are bytes that are not UTF-8 (`\xff`).
 pub fn quoted_value(value: &OsStr) -> String {

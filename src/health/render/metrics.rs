@@ -80,6 +80,7 @@ impl Collector for Scrape {
         self.add_schema(&mut metrics)?;
         self.add_sizes(&mut metrics)?;
         self.add_tables(&mut metrics)?;
+        self.add_upkeep(&mut metrics)?;
         if let Some(backups) = &self.report.backups {
             self.add_backups(&mut metrics, backups)?;
         }
@@ -180,6 +181,21 @@ impl Scrape {
         let help = "Tables of other programs without these figures, because there are so many.";
         let omitted = measured_at.map(|_| self.figures.tables_omitted as u64);
         to.gauge("cts_tables_not_measured", help, omitted)
+    }
+
+    /// What retention has deleted, and when the statistics were up to date.
+    fn add_upkeep(&self, to: &mut Metrics<'_>) -> fmt::Result {
+        if !self.figures.deleted_rows.is_empty() {
+            let (name, help) = ("cts_retention_deleted_rows", "Rows that retention has deleted.");
+            let mut metric = to.0.encode_descriptor(name, help, None, MetricType::Counter)?;
+            for (table, rows) in &self.figures.deleted_rows {
+                let label = [("table", *table)];
+                metric.encode_family(&label)?.encode_counter::<NoLabelSet, _, f64>(rows, None)?;
+            }
+        }
+        let help = "Time when the statistics of closed positions were last brought up to date, since 1970.";
+        let at = self.figures.statistics_at.and_then(since_1970);
+        to.gauge("cts_statistics_last_success_timestamp_seconds", help, at)
     }
 
     fn add_backups(&self, to: &mut Metrics<'_>, backups: &BackupState) -> fmt::Result {

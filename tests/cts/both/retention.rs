@@ -130,6 +130,11 @@ fn the_service_announces_first_and_deletes_a_day_later(store: &dyn AnyStore) {
     announced_before(store, 2);
     let service = store.serve();
     service.until_ready().until("1 old row deleted (site_logs 1)");
+    let metrics = service.get("/metrics").body;
+    assert!(
+        metrics.contains("cts_retention_deleted_rows_total{table=\"site_logs\"} 1"),
+        "{metrics}"
+    );
     service.stop();
     assert_eq!(messages(store, "old"), 0);
 }

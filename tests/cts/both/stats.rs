@@ -11,6 +11,8 @@ on_both! {
     a_day_whose_rows_are_deleted_comes_from_the_statistics_tables,
     positions_at_the_exchange_are_counted_with_their_fees,
     a_column_that_is_missing_is_named_with_the_remedy,
+    names_and_sums_beyond_the_usual_are_shown_as_they_are,
+    statistics_of_deleted_rows_that_contradict_themselves_are_said,
 }
 
 const CONNECTIONS: &str =
@@ -257,4 +259,78 @@ fn positions_at_the_exchange_are_counted_with_their_fees(store: &dyn AnyStore) {
     let says =
         ["exchange_positions closed in the last 30 days", "  fees  running sum", "  0.750  "];
     store.changes_nothing("stats --source exchange", 0, &says);
+}
+
+fn names_and_sums_beyond_the_usual_are_shown_as_they_are(store: &dyn AnyStore) {
+    store.migrate();
+    store.sql(CONNECTIONS);
+    let day = day(store, 3);
+    let long = "é".repeat(100);
+    close(
+        store,
+        &day,
+        &[
+            ("a", "", "''", "12:10:00", 0, "1e308"),
+            ("a", &long, "'(none)'", "12:20:00", 0, "1e308"),
+            ("a", "T", "'tiny'", "12:30:00", 0, "1e-7"),
+        ],
+    );
+    let lines = |words: &str, locale: &str| {
+        let done = store.cts(words).env("LC_ALL", locale).success();
+        done.out().lines().map(str::to_string).collect::<Vec<_>>()
+    };
+    let by_type = lines("stats --by type", "C.UTF-8");
+    let cells = |line: &str| line.split_whitespace().map(str::to_string).collect::<Vec<_>>();
+    assert_eq!(cells(&by_type[2])[..2], ["\"(none)\"", "1"]);
+    assert_eq!(cells(&by_type[3])[..2], ["(none)", "1"]);
+    // The sum of all, and its mean, are beyond the largest number.
+    let total = cells(&by_type[5]);
+    assert_eq!((&*total[0], &*total[6], &*total[8]), ("total", "-", "-"), "{by_type:#?}");
+    assert!(by_type[6].contains("beyond the largest number"), "{by_type:#?}");
+    let all = stats(store, "--by symbol");
+    assert!(all["total"]["profit"].is_null() && all["groups"][0]["profit"].is_number(), "{all:#}");
+    let by_symbol = lines("stats --by symbol", "C.UTF-8");
+    assert!(by_symbol.iter().any(|line| line.starts_with("\"\" ")), "{by_symbol:#?}");
+    assert!(by_symbol.iter().all(|line| line.chars().count() < 200), "{by_symbol:#?}");
+    assert!(lines("stats --by symbol", "C").iter().all(|line| line.is_ascii()));
+    store.sql("DELETE FROM pseudo_positions WHERE symbol <> 'T'");
+    let tiny = lines("stats --by symbol", "C.UTF-8");
+    assert_eq!(cells(&tiny[2])[8], "+1.0000e-7", "{tiny:#?}");
+    if store.kind() == "sqlite" {
+        // No time, so of no day: said whatever the days are.
+        store.sql("UPDATE pseudo_positions SET closed_at = x'3230'");
+        for words in ["stats --days 1", "stats --days 3000"] {
+            store.changes_nothing(
+                words,
+                0,
+                &["left out: 1 row of all days: closed_at is not a time"],
+            );
+        }
+    }
+}
+
+fn statistics_of_deleted_rows_that_contradict_themselves_are_said(store: &dyn AnyStore) {
+    store.migrate();
+    store.sql(CONNECTIONS);
+    let days: Vec<String> = [5, 4].map(|ago| day(store, ago)).into();
+    for day in &days {
+        freeze(store, day, "a", (10.0, -25.0), 2);
+    }
+    close(
+        store,
+        &days[0],
+        &[("a", "X", "'m'", "12:10:00", 0, "10"), ("a", "X", "'m'", "12:20:00", 0, "-25")],
+    );
+    let altered = || stats(store, "")["alteredStatisticsDays"].clone();
+    assert_eq!(altered(), json!([]));
+    // The day and its groups agree, and the rows are not these.
+    store.sql("UPDATE pseudo_positions SET profit_loss = 11 WHERE profit_loss = 10");
+    assert_eq!(altered(), json!([days[0]]));
+    // The day and its groups do not agree.
+    store.sql(&format!(
+        "UPDATE statistics_daily SET total_pnl = total_pnl + 1 WHERE trade_date = '{}'",
+        days[1]
+    ));
+    assert_eq!(altered(), json!(days));
+    store.changes_nothing("stats", 0, &["contradict themselves or the rows for 2 days from"]);
 }

@@ -108,6 +108,13 @@ fn a_hanging_server_does_not_exhaust_threads_or_trigger_the_watchdog() {
         .start();
     service.until_ready();
     service.until_status("healthy");
+    // A start that took long has asked for time before.
+    let mut notification = [0; 256];
+    let mut is_ready = || {
+        let length = manager.recv(&mut notification).unwrap();
+        String::from_utf8_lossy(&notification[..length]).contains("READY=1")
+    };
+    while !is_ready() {}
     let (before, paused) = (threads(&service), Instant::now());
     cluster.pause();
     let answers = Mutex::new(Vec::new());
