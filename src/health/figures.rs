@@ -25,6 +25,8 @@ pub struct Figures {
     pub tables_omitted: usize,
     /// Rows that retention has deleted since the start, by table; empty where it does not run.
     pub deleted_rows: BTreeMap<&'static str, u64>,
+    /// When retention last went through all tables without a fault.
+    pub retention_at: Option<SystemTime>,
     /// When the statistics were last brought up to date without a fault.
     pub statistics_at: Option<SystemTime>,
 }
@@ -60,6 +62,11 @@ impl FigureWatch {
     /// Adds rows that retention has deleted from a table; 0 says that it may delete there.
     pub fn add_deleted(&self, table: &'static str, rows: u64) {
         self.replace(|figures| *figures.deleted_rows.entry(table).or_default() += rows);
+    }
+
+    /// Notes that retention has gone through all tables now.
+    pub fn note_retention(&self) {
+        self.replace(|figures| figures.retention_at = Some(SystemTime::now()));
     }
 
     /// Notes that the statistics are up to date now.

@@ -132,6 +132,9 @@ impl AutomaticPruning {
             };
             let done = done.and_then(|()| self.give_back());
             self.conditions.record(Subject::Retention, &done);
+            if done.is_ok() {
+                self.figures.note_retention();
+            }
         }
     }
 

@@ -183,7 +183,7 @@ impl Scrape {
         to.gauge("cts_tables_not_measured", help, omitted)
     }
 
-    /// What retention has deleted, and when the statistics were up to date.
+    /// What retention has deleted, and when it and the statistics were last done.
     fn add_upkeep(&self, to: &mut Metrics<'_>) -> fmt::Result {
         if !self.figures.deleted_rows.is_empty() {
             let (name, help) = ("cts_retention_deleted_rows", "Rows that retention has deleted.");
@@ -193,6 +193,9 @@ impl Scrape {
                 metric.encode_family(&label)?.encode_counter::<NoLabelSet, _, f64>(rows, None)?;
             }
         }
+        let help = "Time when retention last went through all tables, since 1970.";
+        let at = self.figures.retention_at.and_then(since_1970);
+        to.gauge("cts_retention_last_success_timestamp_seconds", help, at)?;
         let help = "Time when the statistics of closed positions were last brought up to date, since 1970.";
         let at = self.figures.statistics_at.and_then(since_1970);
         to.gauge("cts_statistics_last_success_timestamp_seconds", help, at)

@@ -3,11 +3,12 @@
 //! answers of cts.
 
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use r2d2::{ManageConnection, NopErrorHandler, Pool, PooledConnection};
+use scheduled_thread_pool::ScheduledThreadPool;
 
 use super::answer_watch::AnswerBounds;
 use super::cluster::Cluster;
@@ -85,6 +86,11 @@ impl ManageConnection for SessionSource {
     }
 }
 
+/// The threads that close idle connections, of all pools of the process. Each pool would start as many of its own, which end up
+/// to half a minute after it. They open no connection: who needs one does.
+static POOL_THREADS: LazyLock<Arc<ScheduledThreadPool>> =
+    LazyLock::new(|| Arc::new(ScheduledThreadPool::new(3)));
+
 impl SessionPool {
     /// A pool without a connection.
     ///
@@ -104,6 +110,7 @@ impl SessionPool {
             .connection_timeout(settings.connect)
             .max_lifetime(None)
             .test_on_check_out(false)
+            .thread_pool(Arc::clone(&POOL_THREADS))
             .error_handler(Box::new(NopErrorHandler))
             .build_unchecked(SessionSource { opened: Arc::clone(&opened) });
         Ok(SessionPool {

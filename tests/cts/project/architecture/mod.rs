@@ -33,7 +33,7 @@ const FOLDERS: [&[&str]; 16] = [
 ];
 
 /// Foreign crates that have one place, and that place.
-const PLACES: [(&str, &[&str]); 20] = [
+const PLACES: [(&str, &[&str]); 21] = [
     ("bytes", &["src/store/postgres/client/"]),
     ("clap", &["src/cli/"]),
     ("futures_core", &["src/store/postgres/client.rs", "src/store/postgres/client/"]),
@@ -46,6 +46,7 @@ const PLACES: [(&str, &[&str]); 20] = [
     ("rusqlite", &["src/store/sqlite/"]),
     ("rustls", &["src/store/postgres/tls/"]),
     ("rustls_native_certs", &["src/store/postgres/tls/"]),
+    ("scheduled_thread_pool", &["src/store/postgres/"]),
     ("signal_hook", &["src/system/signals.rs"]),
     ("strsim", &["src/config/known.rs"]),
     ("tiny_http", &["src/http/response.rs"]),

@@ -163,8 +163,11 @@ fn attack<T>(what: &str, service: &Service, act: impl FnOnce(SocketAddr) -> T) -
     let address = service.address();
     // The connection on which the tables are measured for the first time leaves a descriptor, which the next one uses:
     // SQLite closes none of a file while it has a lock on it (sqlite.org/src, os_unix.c, "setPendingFd").
-    await_that("the tables are measured", || {
-        service.get("/metrics").body.contains("\ncts_tables_measured_timestamp_seconds ")
+    // So do the first connections of retention and of the statistics.
+    await_that("each thread has had its connection", || {
+        let metrics = service.get("/metrics").body;
+        let done = ["tables_measured", "retention_last_success", "statistics_last_success"];
+        done.iter().all(|what| metrics.contains(&format!("\ncts_{what}_timestamp_seconds ")))
     });
     let rest = Resources { threads: 0, ..Resources::by(service) };
     let threads = settled_threads(service);
