@@ -141,18 +141,20 @@ fn the_statistics_are_those_of_the_newest_day(store: &dyn AnyStore) {
             "INSERT INTO exchange_connections (id, name) VALUES ('{connection}', 'x')"
         ));
     }
-    for (connection, day, figures) in [
-        ("a", "2026-11-28", "2, 1, 1, 2.5"),
-        ("b", "2026-11-28", "1, 1, 0, 10"),
-        ("a", "2026-11-27", "50, 50, 0, 99"),
+    for (connection, day, profits) in [
+        ("a", "2026-11-20", &[3.5, -1.0][..]),
+        ("b", "2026-11-20", &[10.0]),
+        ("a", "2026-11-19", &[99.0, 99.0, -1.0]),
     ] {
-        store.sql(&format!(
-            "INSERT INTO statistics_daily (connection_id, trade_date, total_trades, winning_trades, losing_trades, total_pnl) \
-             VALUES ('{connection}', '{day}', {figures})"
-        ));
+        for profit in profits {
+            store.sql(&format!(
+                "INSERT INTO pseudo_positions (connection_id, symbol, status, closed_at, pnl) \
+                 VALUES ('{connection}', 'X', 'closed', '{day} 12:00:00+00', {profit})"
+            ));
+        }
     }
-    let expected = json!({"day": "2026-11-28", "trades": 3, "wins": 2, "losses": 1, "profit": 12.5, "winRate": 0.666667});
-    assert_eq!(overview(&service)["statistics"], expected);
+    let expected = json!({"day": "2026-11-20", "trades": 3, "wins": 2, "losses": 1, "profit": 12.5, "winRate": 0.666667});
+    await_that("the positions are counted", || overview(&service)["statistics"] == expected);
 }
 
 fn each_reason_has_its_severity_and_the_command_to_type(store: &dyn AnyStore) {
