@@ -24,7 +24,7 @@ const DUMP: &str = r#"
 for table in $(sqlite3 /data/cts.db "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'
         AND name NOT IN ('migrations', 'site_logs') ORDER BY name"); do
     echo "$table"
-    sqlite3 /data/cts.db "SELECT * FROM $table ORDER BY 1"
+    sqlite3 /data/cts.db "SELECT * FROM $table ORDER BY 1" | sed '/|retention_\(clock\|announced\)|/d'
 done
 sqlite3 /data/cts.db "SELECT * FROM site_logs WHERE category = 'orders'"
 "#;
