@@ -8,7 +8,7 @@ use crate::support::harness::{Machine, Service, await_within};
 use crate::support::prometheus::{is_installed, promtool};
 
 /// The names of all metrics of a SQLite database with a backup, and their types.
-const METRICS: [(&str, &str); 38] = [
+const METRICS: [(&str, &str); 39] = [
     ("cts_backup_age_max_seconds", "gauge"),
     ("cts_backup_drill_failed", "gauge"),
     ("cts_backup_last_success_timestamp_seconds", "gauge"),
@@ -26,6 +26,7 @@ const METRICS: [(&str, &str); 38] = [
     ("cts_migrations_expected", "gauge"),
     ("cts_probe_duration_seconds", "histogram"),
     ("cts_retention_deleted_rows_total", "counter"),
+    ("cts_retention_last_success_timestamp_seconds", "gauge"),
     ("cts_schema_drift_objects", "gauge"),
     ("cts_statistics_last_success_timestamp_seconds", "gauge"),
     ("cts_table_rows", "gauge"),
