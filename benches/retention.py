@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """What a program that writes at full speed notices of `cts prune`, and how fast rows and pages go.
 
-    python3 benches/retention.py [--rows N] [--dir FOLDER] [--cts FILE] [--json FILE]
+    python3 benches/retention.py [--rows N] [--rate N] [--dir FOLDER] [--cts FILE] [--json FILE]
 
 A database has N old rows, half of them log lines and half expired indications, and a tenth as many young ones. `cts serve` runs
-on it, and a program commits one indication after the other, as fast as it can, with a busy timeout of 5 s. What it waits for
+on it, and a program commits one indication after the other, as fast as it can, with the settings
+of docs/sqlite.md and a busy timeout of 5 s. What it waits for
 a commit is measured for ten seconds alone, and then while `cts prune` deletes the old rows and gives their pages back. At the
 end everything is stopped, and `cts prune --compact` rebuilds the file.
 
@@ -64,6 +65,8 @@ INSERT = """
 """
 OLD = "SELECT (SELECT count(*) FROM site_logs WHERE timestamp < datetime('now', '-60 days')) + (SELECT count(*) FROM indications_direction WHERE calculated_at < datetime('now', '-60 days'))"
 OLD_DAYS, YOUNG_DAYS = 400, 2
+# Those of docs/sqlite.md.
+SETTINGS = "PRAGMA synchronous = NORMAL; PRAGMA cache_size = -65536; PRAGMA wal_autocheckpoint = 10000; PRAGMA foreign_keys = ON"
 ALONE = 10.0
 
 
@@ -80,10 +83,10 @@ class Waits:
     longest: float
 
 
-def write(db: Path, over: Event, result: "multiprocessing.Queue[Waits]") -> None:
+def write(db: Path, rate: float, over: Event, result: "multiprocessing.Queue[Waits]") -> None:
     waits, errors, start = [], 0, time.perf_counter()
     with closing(sqlite3.connect(db, isolation_level=None, timeout=5)) as conn:
-        conn.executescript("PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 0; PRAGMA foreign_keys = ON")
+        conn.executescript(SETTINGS)
         while not over.is_set():
             began = time.perf_counter()
             try:
@@ -91,6 +94,8 @@ def write(db: Path, over: Event, result: "multiprocessing.Queue[Waits]") -> None
             except sqlite3.Error:
                 errors += 1
             waits.append((time.perf_counter() - began) * 1000)
+            if rate:
+                time.sleep(max(0, start + len(waits) / rate - time.perf_counter()))
     waits.sort()
     at = lambda part: waits[min(len(waits) - 1, int(len(waits) * part))]
     seconds = time.perf_counter() - start
@@ -98,9 +103,9 @@ def write(db: Path, over: Event, result: "multiprocessing.Queue[Waits]") -> None
 
 
 @contextmanager
-def writer(db: Path, into: list[Waits]) -> Iterator[None]:
+def writer(db: Path, rate: float, into: list[Waits]) -> Iterator[None]:
     over, result = multiprocessing.Event(), multiprocessing.Queue()
-    process = multiprocessing.Process(target=write, args=(db, over, result))
+    process = multiprocessing.Process(target=write, args=(db, rate, over, result))
     process.start()
     try:
         yield
@@ -134,6 +139,8 @@ def fill(cts: Path, db: Path, rows: int) -> None:
         conn.executescript("PRAGMA synchronous = OFF;" + FILL.format(rows=rows, days=OLD_DAYS))
         conn.executescript(FILL.format(rows=rows // 10, days=YOUNG_DAYS))
         conn.executescript("PRAGMA wal_checkpoint(TRUNCATE)")
+    # What a checkpoint would write for the rows of the preparation is written before.
+    os.sync()
 
 
 def mib(db: Path) -> float:
@@ -149,16 +156,16 @@ def prune(cts: Path, db: Path, *words: str) -> tuple[dict, float]:
     return json.loads(done.stdout), time.perf_counter() - start
 
 
-def measure(cts: Path, db: Path, rows: int) -> tuple[list[Row], dict[str, object]]:
+def measure(cts: Path, db: Path, rows: int, rate: float) -> tuple[list[Row], dict[str, object]]:
     fill(cts, db, rows)
     before, waits = mib(db), []
     with closing(sqlite3.connect(db)) as conn:
         old = conn.execute(OLD).fetchone()[0]
     print(f"rows:    {old} old ones, {before:.0f} MiB", flush=True)
     with service(cts, db):
-        with writer(db, waits):
+        with writer(db, rate, waits):
             time.sleep(ALONE)
-        with writer(db, waits):
+        with writer(db, rate, waits):
             done, seconds = prune(cts, db)
         with closing(sqlite3.connect(db)) as conn:
             left = conn.execute(OLD).fetchone()[0]
@@ -190,6 +197,7 @@ def measure(cts: Path, db: Path, rows: int) -> tuple[list[Row], dict[str, object
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=positive, default=200_000, metavar="N", help="old rows (default: 200000)")
+    parser.add_argument("--rate", type=float, default=0, metavar="N", help="commits a second, in place of as many as it can")
     parser.add_argument("--dir", type=Path, default=Path("/var/tmp"), metavar="FOLDER", help="(default: /var/tmp)")
     parser.add_argument("--cts", type=Path, default=CTS, metavar="FILE", help="a binary that is built already")
     parser.add_argument("--json", type=Path, metavar="FILE")
@@ -200,7 +208,7 @@ def main() -> int:
     try:
         print(f"disk:    4 KiB write + fdatasync {shown(sync_time(folder), 'ms')}")
         print(f"machine: {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}", flush=True)
-        table, figures = measure(options.cts.resolve(), folder / "cts.db", options.rows)
+        table, figures = measure(options.cts.resolve(), folder / "cts.db", options.rows, options.rate)
     except (Failed, OSError, subprocess.CalledProcessError) as error:
         print(f"retention.py: {error}", file=sys.stderr)
         return 1

@@ -13,7 +13,8 @@
 //! A database that Litestream replicates is checkpointed by Litestream (`litestream` tells why). Here its
 //! WAL is only written to the disk, and emptied once it is long and Litestream does not run.
 
-use std::fs;
+use std::fs::{self, OpenOptions};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -35,12 +36,15 @@ use super::wal_reset::{REMAINDER_BYTES_MAX, RESET_BYTES, ResetPolicy, TRUNCATE_B
 use super::watched_wal::WatchError;
 use crate::error::Result;
 use crate::store::{Upkeep, UpkeepTurn, WaitPolicy};
+use crate::system::file_handle::open_regular;
 
 /// Size of the frames in the WAL from which on the next writer should reset it, in bytes: about the
 /// length at which SQLite checkpoints by itself.
 const LONG_BYTES: u64 = 4 << 20;
 /// Bytes of a frame before its page. (sqlite.org/fileformat2.html, 4.1)
 const FRAME_HEADER_BYTES: u64 = 24;
+/// Bytes of the WAL before its first frame.
+const WAL_HEADER_BYTES: u64 = 32;
 /// How often a long WAL is checkpointed in a row. At four hundred commits a second, half of the
 /// attempts found no new frame.
 const ATTEMPTS: usize = 8;
@@ -56,6 +60,13 @@ const IDLE_PAUSE: Duration = Duration::from_secs(1);
 /// Pause after a turn that found a long WAL. Each turn copies a page once, however often it was
 /// written: a shorter pause copies more pages in all, a longer one more at a time.
 const BUSY_PAUSE: Duration = Duration::from_millis(250);
+/// How often it is looked in the wal-index, between two turns, whether much was written since: [`LONG_BYTES`], after which
+/// the next turn begins. A program that writes as fast as it can was measured to write 250 MiB a second.
+const LOOK_PAUSE: Duration = Duration::from_millis(100);
+/// The same while the last look found new frames.
+const SHORT_LOOK_PAUSE: Duration = Duration::from_millis(20);
+/// Bytes by which the file of a WAL is shortened at once, while writers wait. (0.8 ms a MiB were measured on ext4.)
+const SHRINK_BYTES: u64 = 16 << 20;
 
 /// How long a WAL that was left to Litestream is left to it before Litestream is looked for again.
 const LITESTREAM_INTERVAL: Duration = Duration::from_secs(5);
@@ -70,6 +81,11 @@ pub struct Checkpointer {
     frame_bytes: u64,
     reset: ResetPolicy,
     watch: OverwriteWatch,
+    /// When the next turn is due at the latest.
+    due: Instant,
+    /// Frames in the WAL at the end of the last turn, and at the last look.
+    frames_at_turn: u64,
+    frames_at_look: u64,
     /// Shared with the store, which reports it: set where the file was overwritten in place.
     overwritten: Overwritten,
     /// Shared with the store too: since when readers keep more of the WAL from being copied.
@@ -114,6 +130,9 @@ impl Checkpointer {
             identity: FileIdentity::of(path),
             frame_bytes: u64::from(page_bytes) + FRAME_HEADER_BYTES,
             reset: ResetPolicy::new(),
+            due: Instant::now(),
+            frames_at_turn: 0,
+            frames_at_look: 0,
         })
     }
 
@@ -201,14 +220,21 @@ impl Checkpointer {
         }
     }
 
+    /// Writes to the disk what is in the WAL, twice: it need not be written while writers wait, nor what they have written
+    /// during the first time.
+    fn sync_wal(&self) -> Result<()> {
+        let wal = side_file(&self.path, "-wal");
+        (0..2).try_for_each(|_| litestream::sync_wal(&wal)).map_err(|e| unreadable(&wal, &e))
+    }
+
     fn wal_file_bytes(&self) -> u64 {
         fs::metadata(side_file(&self.path, "-wal")).map_or(0, |wal| wal.len())
     }
 
     /// Whether writers must be blocked to reset the WAL, and may be now.
     fn must_reset(&self, frames: &WalFrames, is_resettable: bool) -> bool {
-        let is_long = !is_resettable && self.bytes(frames.total) >= RESET_BYTES;
-        (is_long || self.wal_file_bytes() >= TRUNCATE_BYTES)
+        !is_resettable
+            && self.bytes(frames.total) >= RESET_BYTES
             && self.bytes(frames.total - frames.copied) <= REMAINDER_BYTES_MAX
             && self.reset.is_due(Instant::now())
             // The reset would have to wait for the end of the copy.
@@ -280,17 +306,64 @@ impl Checkpointer {
     /// What is done otherwise.
     ///
     /// # Errors
-    /// A checkpoint fails.
+    /// A checkpoint fails, or the WAL cannot be written.
     fn turn_alone(&mut self, stopping: &Arc<AtomicBool>) -> Result<Option<WalFrames>> {
         let Some((frames, is_resettable)) = self.checkpoint_passively()? else { return Ok(None) };
         let now = Instant::now();
         self.reset.observe(frames.copied, frames.total, now);
         self.hold.note(self.reset.held_since(), now);
         if self.must_reset(&frames, is_resettable) {
-            let is_truncated = self.wal_file_bytes() >= TRUNCATE_BYTES;
-            self.reset_wal(if is_truncated { "TRUNCATE" } else { "RESTART" }, stopping)?;
+            self.sync_wal()?;
+            self.reset_wal("RESTART", stopping)?;
+        }
+        if self.wal_file_bytes() >= TRUNCATE_BYTES {
+            self.shorten_wal(&frames, stopping)?;
         }
         Ok(Some(frames))
+    }
+
+    /// Shortens the file of a WAL that could not be reset for long: in parts while programs write, which wait for it, and at
+    /// once where none has written since the last turn.
+    fn shorten_wal(&mut self, frames: &WalFrames, stopping: &Arc<AtomicBool>) -> Result<()> {
+        let is_unchanged = u64::try_from(frames.total) == Ok(self.frames_at_turn);
+        if is_unchanged {
+            let is_free =
+                self.reset.is_due(Instant::now()) && !running_copy::is_running(&self.path);
+            return if is_free { self.reset_wal("TRUNCATE", stopping) } else { Ok(()) };
+        }
+        self.wait_for_locks(LOCK_TIMEOUT, stopping)?;
+        match self.conn.execute_batch("BEGIN IMMEDIATE") {
+            Err(e) if is_busy(&e) => return Ok(()),
+            begun => begun.map_err(|e| from_sqlite(&self.path, &e))?,
+        }
+        let cut = self.cut_wal();
+        self.conn.execute_batch("ROLLBACK").map_err(|e| from_sqlite(&self.path, &e))?;
+        cut.map_err(|e| unreadable(&side_file(&self.path, "-wal"), &e))
+    }
+
+    /// Cuts off [`SHRINK_BYTES`] that no frame uses. Called with the write lock, so that none is added.
+    fn cut_wal(&self) -> io::Result<()> {
+        let Some(frames) = self.watch.wal_frames()? else { return Ok(()) };
+        let wal = open_regular(&side_file(&self.path, "-wal"), OpenOptions::new().write(true))?;
+        let bytes = wal.metadata()?.len().saturating_sub(SHRINK_BYTES);
+        if bytes >= WAL_HEADER_BYTES + frames * self.frame_bytes {
+            wal.set_len(bytes)?;
+        }
+        Ok(())
+    }
+
+    /// Whether so much was written since the last turn that the next one is due.
+    ///
+    /// # Errors
+    /// The wal-index cannot be read.
+    fn has_grown(&mut self) -> Result<bool> {
+        let frames =
+            self.watch.wal_frames().map_err(|e| unreadable(&side_file(&self.path, "-shm"), &e))?;
+        let Some(frames) = frames else { return Ok(false) };
+        self.frames_at_look = frames;
+        // A WAL that was reset has fewer.
+        let new = frames.checked_sub(self.frames_at_turn).unwrap_or(frames);
+        Ok(new * self.frame_bytes >= LONG_BYTES)
     }
 }
 
@@ -304,6 +377,12 @@ impl Drop for Checkpointer {
 
 impl Upkeep for Checkpointer {
     fn turn(&mut self, stopping: &Arc<AtomicBool>) -> Result<UpkeepTurn> {
+        let frames_before = self.frames_at_look;
+        if !self.has_grown()? && Instant::now() < self.due {
+            let is_written = self.frames_at_look != frames_before;
+            let pause = if is_written { SHORT_LOOK_PAUSE } else { LOOK_PAUSE };
+            return Ok(UpkeepTurn { pause, was_tried: false });
+        }
         if !self.is_in_place()? || self.is_overwritten()? {
             return Ok(UpkeepTurn { pause: IDLE_PAUSE, was_tried: false });
         }
@@ -318,7 +397,9 @@ impl Upkeep for Checkpointer {
         };
         self.is_overwritten()?;
         let is_long = self.bytes(frames.total) >= LONG_BYTES;
-        Ok(UpkeepTurn { pause: if is_long { BUSY_PAUSE } else { IDLE_PAUSE }, was_tried: true })
+        self.due = Instant::now() + if is_long { BUSY_PAUSE } else { IDLE_PAUSE };
+        self.frames_at_turn = u64::try_from(frames.total).unwrap_or(0);
+        Ok(UpkeepTurn { pause: SHORT_LOOK_PAUSE, was_tried: true })
     }
 }
 

@@ -86,6 +86,14 @@ impl OverwriteWatch {
         Ok(OverwriteWatch { file: Box::leak(Box::new(file)), wal, last: None })
     }
 
+    /// Frames in the WAL; `None` where a program commits at this moment.
+    ///
+    /// # Errors
+    /// The wal-index cannot be read.
+    pub fn wal_frames(&self) -> io::Result<Option<u64>> {
+        self.wal.frames()
+    }
+
     /// A page that was changed by no checkpoint since the last state.
     fn overwritten_page(&self, conn: &Connection) -> Result<Option<u32>, WatchError> {
         let Some(last) = &self.last else { return Ok(None) };

@@ -120,6 +120,16 @@ impl WatchedWal {
         Ok((self.salts()? == salts && state.copied <= state.total).then_some(state))
     }
 
+    /// Committed frames of this generation, as the wal-index says; `None` where a program commits at this moment, and without
+    /// a wal-index.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn frames(&self) -> io::Result<Option<u64>> {
+        let header = self.index.as_ref().map(WalIndex::header).transpose()?.flatten();
+        Ok(header.map(|header| header.frames))
+    }
+
     /// Opens the file; `None` if there is none.
     ///
     /// # Errors
