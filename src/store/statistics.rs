@@ -228,7 +228,7 @@ pub trait ReadStatistics {
     /// Where they cannot be read.
     fn count_unreadable_times(&mut self) -> Result<u64>;
 
-    /// The day on which the position was closed that follows so many others, from the first of `from` on. `None` where
+    /// The day on which the position was closed that follows about so many others, from the first of `from` on. `None` where
     /// there are not so many.
     ///
     /// # Errors

