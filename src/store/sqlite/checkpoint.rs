@@ -32,6 +32,7 @@ use super::overwrite::OverwriteWatch;
 use super::running_copy;
 use super::storage::overwritten;
 use super::wal_hold::WalHold;
+use super::wal_index::WalIndexHeader;
 use super::wal_reset::{REMAINDER_BYTES_MAX, RESET_BYTES, ResetPolicy, TRUNCATE_BYTES};
 use super::watched_wal::WatchError;
 use crate::error::Result;
@@ -83,9 +84,9 @@ pub struct Checkpointer {
     watch: OverwriteWatch,
     /// When the next turn is due at the latest.
     due: Instant,
-    /// Frames in the WAL at the end of the last turn, and at the last look.
-    frames_at_turn: u64,
-    frames_at_look: u64,
+    /// What the wal-index said at the beginning of the last turn, and at the last look.
+    at_turn: WalIndexHeader,
+    at_look: WalIndexHeader,
     /// Shared with the store, which reports it: set where the file was overwritten in place.
     overwritten: Overwritten,
     /// Shared with the store too: since when readers keep more of the WAL from being copied.
@@ -131,8 +132,8 @@ impl Checkpointer {
             frame_bytes: u64::from(page_bytes) + FRAME_HEADER_BYTES,
             reset: ResetPolicy::new(),
             due: Instant::now(),
-            frames_at_turn: 0,
-            frames_at_look: 0,
+            at_turn: WalIndexHeader::default(),
+            at_look: WalIndexHeader::default(),
         })
     }
 
@@ -317,16 +318,15 @@ impl Checkpointer {
             self.reset_wal("RESTART", stopping)?;
         }
         if self.wal_file_bytes() >= TRUNCATE_BYTES {
-            self.shorten_wal(&frames, stopping)?;
+            self.shorten_wal(stopping)?;
         }
         Ok(Some(frames))
     }
 
     /// Shortens the file of a WAL that could not be reset for long: in parts while programs write, which wait for it, and at
     /// once where none has written since the last turn.
-    fn shorten_wal(&mut self, frames: &WalFrames, stopping: &Arc<AtomicBool>) -> Result<()> {
-        let is_unchanged = u64::try_from(frames.total) == Ok(self.frames_at_turn);
-        if is_unchanged {
+    fn shorten_wal(&mut self, stopping: &Arc<AtomicBool>) -> Result<()> {
+        if self.at_look.transactions == self.at_turn.transactions {
             let is_free =
                 self.reset.is_due(Instant::now()) && !running_copy::is_running(&self.path);
             return if is_free { self.reset_wal("TRUNCATE", stopping) } else { Ok(()) };
@@ -343,10 +343,10 @@ impl Checkpointer {
 
     /// Cuts off [`SHRINK_BYTES`] that no frame uses. Called with the write lock, so that none is added.
     fn cut_wal(&self) -> io::Result<()> {
-        let Some(frames) = self.watch.wal_frames()? else { return Ok(()) };
+        let Some(index) = self.watch.wal_index_header()? else { return Ok(()) };
         let wal = open_regular(&side_file(&self.path, "-wal"), OpenOptions::new().write(true))?;
         let bytes = wal.metadata()?.len().saturating_sub(SHRINK_BYTES);
-        if bytes >= WAL_HEADER_BYTES + frames * self.frame_bytes {
+        if bytes >= WAL_HEADER_BYTES + index.frames * self.frame_bytes {
             wal.set_len(bytes)?;
         }
         Ok(())
@@ -357,12 +357,12 @@ impl Checkpointer {
     /// # Errors
     /// The wal-index cannot be read.
     fn has_grown(&mut self) -> Result<bool> {
-        let frames =
-            self.watch.wal_frames().map_err(|e| unreadable(&side_file(&self.path, "-shm"), &e))?;
-        let Some(frames) = frames else { return Ok(false) };
-        self.frames_at_look = frames;
-        // A WAL that was reset has fewer.
-        let new = frames.checked_sub(self.frames_at_turn).unwrap_or(frames);
+        let index = side_file(&self.path, "-shm");
+        let header = self.watch.wal_index_header().map_err(|e| unreadable(&index, &e))?;
+        let Some(header) = header else { return Ok(false) };
+        self.at_look = header;
+        // A WAL that was reset has fewer frames.
+        let new = header.frames.checked_sub(self.at_turn.frames).unwrap_or(header.frames);
         Ok(new * self.frame_bytes >= LONG_BYTES)
     }
 }
@@ -377,12 +377,13 @@ impl Drop for Checkpointer {
 
 impl Upkeep for Checkpointer {
     fn turn(&mut self, stopping: &Arc<AtomicBool>) -> Result<UpkeepTurn> {
-        let frames_before = self.frames_at_look;
+        let transactions_before = self.at_look.transactions;
         if !self.has_grown()? && Instant::now() < self.due {
-            let is_written = self.frames_at_look != frames_before;
+            let is_written = self.at_look.transactions != transactions_before;
             let pause = if is_written { SHORT_LOOK_PAUSE } else { LOOK_PAUSE };
             return Ok(UpkeepTurn { pause, was_tried: false });
         }
+        let at_begin = self.at_look;
         if !self.is_in_place()? || self.is_overwritten()? {
             return Ok(UpkeepTurn { pause: IDLE_PAUSE, was_tried: false });
         }
@@ -398,7 +399,7 @@ impl Upkeep for Checkpointer {
         self.is_overwritten()?;
         let is_long = self.bytes(frames.total) >= LONG_BYTES;
         self.due = Instant::now() + if is_long { BUSY_PAUSE } else { IDLE_PAUSE };
-        self.frames_at_turn = u64::try_from(frames.total).unwrap_or(0);
+        self.at_turn = at_begin;
         Ok(UpkeepTurn { pause: SHORT_LOOK_PAUSE, was_tried: true })
     }
 }

@@ -25,6 +25,7 @@ use rusqlite::Connection;
 use sha2::{Digest, Sha256};
 
 use super::error::is_damage;
+use super::wal_index::WalIndexHeader;
 use super::watched_wal::{CheckpointedFrames, WalState, WatchError, WatchedWal};
 use crate::system::file_handle::open_regular;
 
@@ -86,12 +87,12 @@ impl OverwriteWatch {
         Ok(OverwriteWatch { file: Box::leak(Box::new(file)), wal, last: None })
     }
 
-    /// Frames in the WAL; `None` where a program commits at this moment.
+    /// What the wal-index says; `None` where a program commits at this moment.
     ///
     /// # Errors
-    /// The wal-index cannot be read.
-    pub fn wal_frames(&self) -> io::Result<Option<u64>> {
-        self.wal.frames()
+    /// It cannot be read.
+    pub fn wal_index_header(&self) -> io::Result<Option<WalIndexHeader>> {
+        self.wal.index_header()
     }
 
     /// A page that was changed by no checkpoint since the last state.

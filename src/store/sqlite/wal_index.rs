@@ -27,7 +27,7 @@ pub struct WalIndex {
 }
 
 /// What the header says of the last committed transaction.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WalIndexHeader {
     /// Counts transactions, from one generation of the WAL to the next too.
     pub transactions: u32,

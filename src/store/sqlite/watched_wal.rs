@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::file::side_file;
 use super::wal_file::number;
-use super::wal_index::WalIndex;
+use super::wal_index::{WalIndex, WalIndexHeader};
 use crate::system::file_handle::open_regular;
 
 const WAL_HEADER_BYTES: u64 = 32;
@@ -109,7 +109,7 @@ impl WatchedWal {
         })?;
         let frames = |count: i64| u64::try_from(count).unwrap_or(0);
         // Read last: what is committed while the others are read counts as not copied.
-        let header = self.index.as_ref().map(WalIndex::header).transpose()?.flatten();
+        let header = self.index_header()?;
         let state = WalState {
             salts,
             total: header.as_ref().map_or(frames(total), |header| header.frames),
@@ -120,14 +120,12 @@ impl WatchedWal {
         Ok((self.salts()? == salts && state.copied <= state.total).then_some(state))
     }
 
-    /// Committed frames of this generation, as the wal-index says; `None` where a program commits at this moment, and without
-    /// a wal-index.
+    /// What the wal-index says; `None` where a program commits at this moment, and without a wal-index.
     ///
     /// # Errors
     /// It cannot be read.
-    pub fn frames(&self) -> io::Result<Option<u64>> {
-        let header = self.index.as_ref().map(WalIndex::header).transpose()?.flatten();
-        Ok(header.map(|header| header.frames))
+    pub fn index_header(&self) -> io::Result<Option<WalIndexHeader>> {
+        Ok(self.index.as_ref().map(WalIndex::header).transpose()?.flatten())
     }
 
     /// Opens the file; `None` if there is none.

@@ -93,6 +93,7 @@ fn a_database_with_tables_of_litestream_is_left_to_it_until_the_wal_is_long() {
     assert_eq!(upkeep.wal_file_bytes(), 0, "it is emptied");
     assert!(can_write(&path));
     reader.execute_batch("DROP TABLE _litestream_seq").unwrap();
+    upkeep.due = Instant::now();
     upkeep.turn(&stopping).unwrap();
     let frames = upkeep.checkpoint("NOOP").unwrap().unwrap();
     assert_eq!(frames.total, frames.copied, "it is checkpointed as any other");
@@ -135,4 +136,58 @@ fn writers_are_not_blocked_while_a_copy_is_made_and_a_long_wal_is_no_fault() {
     drop(copies);
     assert!(upkeep.must_reset(&long, false) && is_fault());
     drop(reader);
+}
+
+#[test]
+fn a_turn_is_not_waited_for_once_much_was_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, reader) = held_wal(folder.path());
+    drop(reader);
+    let (mut upkeep, stopping) = (checkpointer(&path), Arc::new(AtomicBool::new(false)));
+    assert!(upkeep.turn(&stopping).unwrap().was_tried, "the first one is due");
+    write(&path, 1);
+    let look = upkeep.turn(&stopping).unwrap();
+    assert_eq!((look.was_tried, look.pause), (false, SHORT_LOOK_PAUSE));
+    let look = upkeep.turn(&stopping).unwrap();
+    assert_eq!((look.was_tried, look.pause), (false, LOOK_PAUSE), "nothing more was written");
+    write(&path, LONG_BYTES);
+    assert!(upkeep.turn(&stopping).unwrap().was_tried);
+    let frames = upkeep.checkpoint("NOOP").unwrap().unwrap();
+    assert_eq!(frames.total, frames.copied);
+}
+
+#[test]
+fn a_long_wal_file_is_shortened_in_parts_while_programs_write_and_at_once_when_none_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, reader) = held_wal(folder.path());
+    let (mut upkeep, stopping) = (checkpointer(&path), Arc::new(AtomicBool::new(false)));
+    let long = TRUNCATE_BYTES + 3 * SHRINK_BYTES;
+    write(&path, long);
+    let before = upkeep.wal_file_bytes();
+    upkeep.turn(&stopping).unwrap();
+    assert_eq!(upkeep.wal_file_bytes(), before, "all of it is used");
+    drop(reader);
+    upkeep.checkpoint("RESTART").unwrap();
+    for part in 1..=3 {
+        write(&path, 1);
+        upkeep.due = Instant::now();
+        upkeep.turn(&stopping).unwrap();
+        assert_eq!(upkeep.wal_file_bytes(), before - part * SHRINK_BYTES);
+    }
+    let rows = "SELECT count(*), sum(length(x)) FROM t";
+    let program = Connection::open(&path).unwrap();
+    let found = program.query_row(rows, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    assert_eq!(found, (6, long + 5));
+    // The WAL is long once more, and nobody writes.
+    let reader = Connection::open(&path).unwrap();
+    reader.execute_batch("BEGIN; SELECT * FROM t LIMIT 1").unwrap();
+    write(&path, TRUNCATE_BYTES);
+    upkeep.turn(&stopping).unwrap();
+    drop(reader);
+    upkeep.reset.observe(0, 0, Instant::now());
+    for _ in 0..2 {
+        upkeep.due = Instant::now();
+        upkeep.turn(&stopping).unwrap();
+    }
+    assert_eq!(upkeep.wal_file_bytes(), 0);
 }
