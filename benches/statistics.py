@@ -15,6 +15,7 @@ Goals are shown, not asserted.
 """
 
 import argparse
+import os
 import re
 import sqlite3
 import subprocess
@@ -51,6 +52,7 @@ def fill(cts: Path, db: Path, rows: int, days: float) -> None:
         with closing(sqlite3.connect(db)) as conn:
             conn.executescript("PRAGMA synchronous = OFF;" + FILL.format(rows=rows, step=days * 86400 / rows))
             conn.executescript("PRAGMA wal_checkpoint(TRUNCATE)")
+        os.sync()
 
 
 class Service:
