@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::agreement::{Agreement, is_same};
 use super::measures::{Measurement, Measures};
 use super::report::{Grouping, ReportBuilder, Trade, TradeReport};
+use super::scope::{StatisticsScope, scope};
 use crate::error::{Error, Kind, Result};
 use crate::store::{
     ClosedPosition, Day, DayRange, Moment, Omission, PositionRow, ReadStatistics, StatisticsKey,
@@ -107,11 +108,7 @@ pub fn read_pseudo(
     grouping: Grouping,
 ) -> Result<ReadReport> {
     let not_yet = Moment(reader.now()?.0.saturating_sub(SETTLING_MICROSECONDS));
-    let connections = reader.connections()?;
-    let statistics_days = reader.setting("statistics_days")?;
-    let kept_days: Option<i32> = statistics_days.and_then(|days| days.trim().parse().ok());
-    let kept_days = kept_days.filter(|count| *count > 0);
-    let kept_from = kept_days.map(|count| Day(days.until.0.saturating_sub(count - 1)));
+    let StatisticsScope { connections, oldest: kept_from, .. } = scope(reader)?;
     let unreadable = reader.count_unreadable_times()?;
     let mut kept = KeptDays::read(reader, days)?;
     for _ in 0..ATTEMPTS {
