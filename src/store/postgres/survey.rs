@@ -21,6 +21,9 @@ use crate::system::deadline::{BackgroundTask, NoResult};
 
 /// How long the other hosts are waited for once one can be used, which may be an old primary.
 const OTHERS_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long they are waited for before a commit. One that was promoted a moment ago, on a machine that is busy, takes its time,
+/// and what is committed on an old primary is lost.
+const CONFIRM_TIMEOUT: Duration = Duration::from_secs(4);
 /// How often the service asks the hosts that are not in use: a standby that was promoted is used within this time.
 const WATCH_INTERVAL: Duration = Duration::from_millis(500);
 /// How long such a host may take to answer.
@@ -103,15 +106,15 @@ impl SessionPool {
         .map(drop)
     }
 
-    /// Asks the hosts that are not in use again, where what is known of them is old: one of them may have been promoted.
+    /// Asks the hosts that are not in use again, however lately they were asked: one of them may have been promoted.
     pub(super) fn refresh_others(&self) {
-        if !self.cluster.has_several_hosts() || self.cluster.chosen().is_some() {
+        if !self.cluster.has_several_hosts() {
             return;
         }
         let (sender, answers) = mpsc::channel();
         for at in (0..self.target.hosts.len()).filter(|at| !self.cluster.is_in_use(*at)) {
             let sender = sender.clone();
-            let asked = self.ask_in_background(at, OTHERS_TIMEOUT, move |_| {
+            let asked = self.ask_in_background(at, CONFIRM_TIMEOUT, move |_| {
                 let _ = sender.send(());
             });
             if let Err(error) = asked {
@@ -119,7 +122,7 @@ impl SessionPool {
             }
         }
         drop(sender);
-        let deadline = Instant::now() + OTHERS_TIMEOUT;
+        let deadline = Instant::now() + CONFIRM_TIMEOUT;
         let left = || deadline.saturating_duration_since(Instant::now());
         while answers.recv_timeout(left()).is_ok() {}
     }
