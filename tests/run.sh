@@ -200,8 +200,9 @@ on_version() { # major version, filters
         not_tried "the tests of ${*:2} on PostgreSQL $1: it is not installed"
         return
     fi
-    CTS_TEST_POSTGRESQL=$1 run "the tests of ${*:2} on PostgreSQL $1" --features postgres --test cts -- "${@:2}" \
-        --skip ::sqlite:: --skip timescaledb
+    # None of them measures a time.
+    CTS_TEST_POSTGRESQL=$1 threads=$(($(nproc) * 2)) \
+        run "the tests of ${*:2} on PostgreSQL $1" --features postgres --test cts -- "${@:2}" --skip ::sqlite:: --skip timescaledb
 }
 if [ "${asked[*]}" = "postgres -- copy::" ]; then
     for major in 14 16 17; do
