@@ -66,7 +66,8 @@ fn a_full_disk_stops_the_statistics_and_not_the_service() {
         return;
     }
     let machine = Machine::new();
-    let disk = Disk::mount(&machine);
+    // Less than 16 MiB that are free beside the database and its WAL would be a fault of their own.
+    let disk = Disk::mount_with(&machine, "size=64m", 64 << 20);
     let db = disk.folder.join("cts.db");
     machine.cts("migrate").db(&db).success();
     rusqlite::Connection::open(&db).unwrap().execute_batch(HISTORY).unwrap();
