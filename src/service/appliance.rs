@@ -10,12 +10,10 @@ use crate::backup::BackupSettings;
 use crate::error::{Error, Kind, Result};
 use crate::health::{Conditions, Subject};
 use crate::http::server::HttpServer;
-use crate::service::backups::BackupThread;
-use crate::service::figures::FigureThread;
 use crate::service::first_start::FirstStart;
 use crate::service::prober::Prober;
-use crate::service::retention::RetentionThread;
-use crate::service::statistics::StatisticsThread;
+use crate::service::work_thread::WorkThread;
+use crate::service::{backups, figures, retention, statistics};
 use crate::store::Database;
 use crate::system::invocation;
 use crate::system::log::Log;
@@ -73,8 +71,7 @@ impl Appliance {
             return self.stop(signal, None);
         }
         // Without the thread figures are unknown, and nothing else is worse.
-        let (database, figures) = (Arc::clone(&self.database), self.prober.figures().clone());
-        let figures = FigureThread::start(database, figures);
+        let figures = figures::start(Arc::clone(&self.database), self.prober.figures().clone());
         let statistics = self.start_statistics();
         let backups = self.start_backups();
         let retention = self.start_retention();
@@ -133,10 +130,10 @@ impl Appliance {
     }
 
     /// Starts to keep the statistics. Without the thread they stay as they are, which is said.
-    fn start_statistics(&self) -> Option<StatisticsThread> {
+    fn start_statistics(&self) -> Option<WorkThread> {
         let database = Arc::clone(&self.database);
         let (conditions, figures) = (self.conditions.clone(), self.prober.figures().clone());
-        let started = StatisticsThread::start(database, conditions, figures, self.log);
+        let started = statistics::start(database, conditions, figures, self.log);
         self.conditions.record(Subject::Statistics, &started);
         started.ok()
     }
@@ -195,35 +192,27 @@ impl Appliance {
     }
 
     /// Starts the automatic backups. A service without them is degraded, not ended.
-    fn start_backups(&self) -> Option<BackupThread> {
+    fn start_backups(&self) -> Option<WorkThread> {
         let database = Arc::clone(&self.database);
-        match BackupThread::start(database, &self.backups, &self.prober, self.log) {
-            Ok(thread) => thread,
-            Err(error) => {
-                self.conditions.record(Subject::Backup, &Err::<(), _>(error));
-                None
-            }
-        }
+        let started = backups::start(database, &self.backups, &self.prober, self.log);
+        self.conditions.record(Subject::Backup, &started);
+        started.ok().flatten()
     }
 
     /// Starts to delete old rows. A service that does not is degraded, not ended.
-    fn start_retention(&self) -> Option<RetentionThread> {
+    fn start_retention(&self) -> Option<WorkThread> {
         if !self.prunes {
             return None;
         }
         let database = Arc::clone(&self.database);
         let (conditions, figures) = (self.conditions.clone(), self.prober.figures().clone());
-        match RetentionThread::start(database, conditions, figures, self.log) {
-            Ok(thread) => Some(thread),
-            Err(error) => {
-                self.conditions.record(Subject::Retention, &Err::<(), _>(error));
-                None
-            }
-        }
+        let started = retention::start(database, conditions, figures, self.log);
+        self.conditions.record(Subject::Retention, &started);
+        started.ok()
     }
 
     /// A backup that is being made is given up first: it would keep the WAL from being emptied.
-    fn stop(&self, signal: StopSignal, mut backups: Option<BackupThread>) -> Result<()> {
+    fn stop(&self, signal: StopSignal, mut backups: Option<WorkThread>) -> Result<()> {
         self.log.info(format_args!("Stopping ({})", signal.name()));
         self.notifier.stopping("finishing requests and emptying the WAL");
         if let Some(backups) = &mut backups {

@@ -2,11 +2,8 @@
 //! the service; a folder that hangs holds up nothing but this thread.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
-
-use rustix::process::setpriority_process;
 
 use crate::backup::{
     BackupFolder, BackupOwner, BackupSettings, BackupTarget, Deletions, MadeBackup, NewBackup,
@@ -16,9 +13,9 @@ use crate::backup::{
 use crate::error::{Cause, Error, Kind, Result};
 use crate::health::Subject;
 use crate::service::prober::Prober;
+use crate::service::work_thread::{WorkEnd, WorkThread, be_nice};
 use crate::store::{BackupLock, BackupSubject, DamageScope, Database, SiteLogEntry, WaitPolicy};
 use crate::system::clock::SteadyClock;
-use crate::system::deadline::BackgroundTask;
 use crate::system::log::Log;
 
 /// The name of the thread.
@@ -35,58 +32,36 @@ const DRILL_RETRY_INTERVAL: Duration = Duration::from_secs(3600);
 /// How long the end of the thread is waited for when the service stops.
 const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The running thread.
-pub struct BackupThread {
-    cancelled: Arc<AtomicBool>,
-    stop: Option<Sender<()>>,
-    task: BackgroundTask<()>,
-}
-
-impl BackupThread {
-    /// Starts the thread, where backups are to be made.
-    ///
-    /// # Errors
-    /// [`Kind::Io`] if it cannot be started.
-    pub fn start(
-        database: Arc<dyn Database>,
-        settings: &BackupSettings,
-        prober: &Prober,
-        log: Log,
-    ) -> Result<Option<BackupThread>> {
-        let (Some(folder), Some(every)) = (&settings.folder, settings.every) else {
-            return Ok(None);
-        };
-        let (stop, stopped) = mpsc::channel();
-        let cancelled = Arc::new(AtomicBool::new(false));
+/// Starts to make automatic backups; `None` where none are to be made.
+///
+/// # Errors
+/// [`Kind::Io`] if the thread cannot be started.
+pub fn start(
+    database: Arc<dyn Database>,
+    settings: &BackupSettings,
+    prober: &Prober,
+    log: Log,
+) -> Result<Option<WorkThread>> {
+    let (Some(folder), Some(every)) = (&settings.folder, settings.every) else {
+        return Ok(None);
+    };
+    let (folder, settings, prober) = (BackupFolder::at(folder), settings.clone(), prober.clone());
+    let work = move |end| {
         let mut backups = AutomaticBackups {
             database,
-            settings: settings.clone(),
-            folder: BackupFolder::at(folder),
+            settings,
+            folder,
             database_id: None,
             not_tried: None,
             schedule: Schedule::new(every),
             clock: SteadyClock::start(),
-            prober: prober.clone(),
-            cancelled: Arc::clone(&cancelled),
+            prober,
+            end,
             log,
         };
-        let task = BackgroundTask::start(THREAD, move || backups.run(&stopped))?;
-        Ok(Some(BackupThread { cancelled, stop: Some(stop), task }))
-    }
-
-    /// Asks the thread to end, without waiting for it.
-    pub fn cancel(&mut self) {
-        self.cancelled.store(true, Ordering::Relaxed);
-        drop(self.stop.take());
-    }
-}
-
-impl Drop for BackupThread {
-    /// A thread that hangs in a call of the operating system is left behind; it ends with the process.
-    fn drop(&mut self) {
-        self.cancel();
-        let _ = self.task.within(STOP_TIMEOUT);
-    }
+        backups.run();
+    };
+    WorkThread::start(THREAD, STOP_TIMEOUT, work).map(Some)
 }
 
 /// What the thread owns.
@@ -101,19 +76,18 @@ struct AutomaticBackups {
     schedule: Schedule,
     clock: SteadyClock,
     prober: Prober,
-    cancelled: Arc<AtomicBool>,
+    end: WorkEnd,
     log: Log,
 }
 
 impl AutomaticBackups {
-    fn run(&mut self, stopped: &Receiver<()>) {
-        // Where that is not permitted, backups are made all the same.
-        let _ = setpriority_process(None, NICE);
-        let cancelled = Arc::clone(&self.cancelled);
+    fn run(&mut self) {
+        be_nice(NICE);
+        let cancelled = Arc::clone(&self.end.cancelled);
         let wait = WaitPolicy::silent(LOCK_TIMEOUT, &cancelled);
         // What cannot be read is met again, and reported, when a backup is due.
         let _ = self.take_note(&wait);
-        while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(self.pause()) {
+        while self.end.pause(self.pause()) {
             if self.pause().is_zero() {
                 self.turn(&wait);
                 self.prober.backups().refresh();
@@ -246,11 +220,11 @@ impl AutomaticBackups {
         if self.database_id.is_none() {
             let _ = self.take_note(wait);
         }
-        if self.cancelled.load(Ordering::Relaxed) || self.newest_untried().is_none() {
+        if self.end.cancelled.load(Ordering::Relaxed) || self.newest_untried().is_none() {
             return;
         }
         // Another process that holds the lock may be trying it.
-        let cancelled = Arc::clone(&self.cancelled);
+        let cancelled = Arc::clone(&self.end.cancelled);
         let at_once = WaitPolicy::silent(Duration::ZERO, &cancelled);
         let Ok(lock) = lock(&*self.database, &at_once) else { return };
         if self.take_note(wait).is_ok()

@@ -12,6 +12,7 @@ mod retention;
 mod start;
 mod statistics;
 mod upkeep;
+mod work_thread;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

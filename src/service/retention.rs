@@ -5,8 +5,6 @@
 //! trading programs wait for it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, SystemTime};
 
 use crate::error::Result;
@@ -16,10 +14,10 @@ use crate::retention::{
     SizeOutcome, TableOutcome, TrustedClock, WalkMemory, WalkTask, announcement_sentence,
     deleted_sentence, give_back, prunable_tables, read_settings,
 };
+use crate::service::work_thread::{WorkEnd, WorkThread};
 use crate::store::retention::{RetentionStore, StoredSetting};
 use crate::store::{Database, KeptFree, SiteLogEntry, WaitPolicy};
 use crate::system::clock::since_boot;
-use crate::system::deadline::BackgroundTask;
 use crate::system::log::Log;
 use crate::system::size::Bytes;
 
@@ -46,32 +44,26 @@ const EXCEEDED_INTERVAL: Duration = Duration::from_secs(600);
 /// How long the end of the thread is waited for when the service stops.
 const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The running thread.
-pub struct RetentionThread {
-    cancelled: Arc<AtomicBool>,
-    stop: Option<Sender<()>>,
-    task: BackgroundTask<()>,
-}
-
-impl RetentionThread {
-    /// Starts the thread.
-    ///
-    /// # Errors
-    /// [`Kind::Io`] if it cannot be started; nothing is deleted then.
-    pub fn start(
-        database: Arc<dyn Database>,
-        conditions: Conditions,
-        figures: FigureWatch,
-        log: Log,
-    ) -> Result<RetentionThread> {
-        let (stop, stopped) = mpsc::channel();
-        let cancelled = Arc::new(AtomicBool::new(false));
+/// Starts to delete the old rows of a database that this process has open.
+///
+/// # Errors
+/// [`Kind::Io`](crate::error::Kind::Io) if the thread cannot be started; nothing is deleted then.
+pub fn start(
+    database: Arc<dyn Database>,
+    conditions: Conditions,
+    figures: FigureWatch,
+    log: Log,
+) -> Result<WorkThread> {
+    for table in prunable_tables() {
+        figures.add_deleted(table, 0);
+    }
+    WorkThread::start(THREAD, STOP_TIMEOUT, move |end| {
         let mut own = AutomaticPruning {
             database,
             conditions,
             figures,
             log,
-            cancelled: Arc::clone(&cancelled),
+            end,
             clock: None,
             recorded: None,
             memory: WalkMemory::default(),
@@ -80,26 +72,8 @@ impl RetentionThread {
             entered_at: None,
             exceeded: ExceededSize::default(),
         };
-        for table in prunable_tables() {
-            own.figures.add_deleted(table, 0);
-        }
-        let task = BackgroundTask::start(THREAD, move || own.run(&stopped))?;
-        Ok(RetentionThread { cancelled, stop: Some(stop), task })
-    }
-
-    /// Asks the thread to end, without waiting for it.
-    pub fn cancel(&mut self) {
-        self.cancelled.store(true, Ordering::Relaxed);
-        drop(self.stop.take());
-    }
-}
-
-impl Drop for RetentionThread {
-    /// A thread that hangs in a call of the operating system is left behind; it ends with the process.
-    fn drop(&mut self) {
-        self.cancel();
-        let _ = self.task.within(STOP_TIMEOUT);
-    }
+        own.run();
+    })
 }
 
 /// What the thread owns.
@@ -108,7 +82,7 @@ struct AutomaticPruning {
     conditions: Conditions,
     figures: FigureWatch,
     log: Log,
-    cancelled: Arc<AtomicBool>,
+    end: WorkEnd,
     clock: Option<TrustedClock>,
     /// The record of the clock as it was read or written last, and when it was written, as the time since the machine
     /// was started.
@@ -122,9 +96,9 @@ struct AutomaticPruning {
 }
 
 impl AutomaticPruning {
-    fn run(&mut self, stopped: &Receiver<()>) {
+    fn run(&mut self) {
         let mut pause = DELAY;
-        while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(pause) {
+        while self.end.pause(pause) {
             let done = self.pass();
             pause = match &done {
                 Err(error) if error.is_damage() => DAMAGE_INTERVAL,
@@ -140,7 +114,7 @@ impl AutomaticPruning {
 
     /// Gives back to the file system what deleted rows have left, whoever deleted them.
     fn give_back(&self) -> Result<()> {
-        let wait = WaitPolicy::silent(SPACE_LOCK_TIMEOUT, &self.cancelled);
+        let wait = WaitPolicy::silent(SPACE_LOCK_TIMEOUT, &self.end.cancelled);
         match give_back(&*self.database, KeptFree::ForReuse, SPACE_TIME, &wait)? {
             0 => {}
             bytes => {
@@ -152,7 +126,7 @@ impl AutomaticPruning {
 
     /// Deletes what is old, if that was announced a day before; else announces it.
     fn pass(&mut self) -> Result<()> {
-        let cancelled = Arc::clone(&self.cancelled);
+        let cancelled = Arc::clone(&self.end.cancelled);
         let wait = WaitPolicy::silent(LOCK_TIMEOUT, &cancelled);
         let mut store = self.database.open_retention(&wait)?;
         let rows = read_settings(&mut *store)?;

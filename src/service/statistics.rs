@@ -2,17 +2,14 @@
 //! What it cannot do is a condition of the service, which goes on.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
-
-use rustix::process::setpriority_process;
 
 use crate::error::{Error, Result};
 use crate::health::{Conditions, FigureWatch, Subject};
+use crate::service::work_thread::{WorkEnd, WorkThread, be_nice};
 use crate::statistics::keeper::{StatisticsKeeper, StatisticsStep};
 use crate::store::{Database, StatisticsStore, WaitPolicy};
-use crate::system::deadline::BackgroundTask;
 use crate::system::log::Log;
 
 /// The name of the thread.
@@ -32,53 +29,26 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the end of the thread is waited for when the service stops.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The running thread.
-pub struct StatisticsThread {
-    stopping: Arc<AtomicBool>,
-    stop: Option<Sender<()>>,
-    task: BackgroundTask<()>,
-}
-
-impl StatisticsThread {
-    /// Starts to keep the statistics of a database that this process has open.
-    ///
-    /// # Errors
-    /// [`Kind::Io`](crate::error::Kind::Io) if the thread cannot be started; the statistics stay as they are then.
-    pub fn start(
-        database: Arc<dyn Database>,
-        conditions: Conditions,
-        figures: FigureWatch,
-        log: Log,
-    ) -> Result<StatisticsThread> {
-        let (stop, stopped) = mpsc::channel();
-        let stopping = Arc::new(AtomicBool::new(false));
-        let mut work = StatisticsWork {
-            keeper: StatisticsKeeper::new(&stopping),
-            stopping: Arc::clone(&stopping),
-            database,
-            store: None,
-            conditions,
-            figures,
-            has_failed: false,
-            log,
-        };
-        let task = BackgroundTask::start(THREAD, move || work.run(&stopped))?;
-        Ok(StatisticsThread { stopping, stop: Some(stop), task })
-    }
-}
-
-impl Drop for StatisticsThread {
-    /// A thread that hangs in a call of the operating system is left behind; it ends with the process.
-    fn drop(&mut self) {
-        self.stopping.store(true, Ordering::Relaxed);
-        drop(self.stop.take());
-        let _ = self.task.within(STOP_TIMEOUT);
-    }
+/// Starts to keep the statistics of a database that this process has open.
+///
+/// # Errors
+/// [`Kind::Io`](crate::error::Kind::Io) if the thread cannot be started; the statistics stay as they are then.
+pub fn start(
+    database: Arc<dyn Database>,
+    conditions: Conditions,
+    figures: FigureWatch,
+    log: Log,
+) -> Result<WorkThread> {
+    WorkThread::start(THREAD, STOP_TIMEOUT, move |end| {
+        let keeper = StatisticsKeeper::new(&end.cancelled);
+        let (store, has_failed) = (None, false);
+        StatisticsWork { keeper, end, database, store, conditions, figures, has_failed, log }.run();
+    })
 }
 
 struct StatisticsWork {
     keeper: StatisticsKeeper,
-    stopping: Arc<AtomicBool>,
+    end: WorkEnd,
     database: Arc<dyn Database>,
     /// Opened anew after each failure.
     store: Option<Box<dyn StatisticsStore>>,
@@ -90,11 +60,10 @@ struct StatisticsWork {
 }
 
 impl StatisticsWork {
-    fn run(&mut self, stopped: &Receiver<()>) {
-        // Where that is not permitted, the statistics are kept all the same. On Linux the value is that of the thread alone.
-        let _ = setpriority_process(None, NICE);
+    fn run(&mut self) {
+        be_nice(NICE);
         let mut pause = DELAY;
-        while stopped.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
+        while self.end.pause(pause) {
             pause = match self.step() {
                 Ok(step) => self.note(step),
                 Err(error) => self.note_failure(error),
@@ -106,7 +75,7 @@ impl StatisticsWork {
         let store = match &mut self.store {
             Some(store) => store,
             None => {
-                let wait = WaitPolicy::silent(TIMEOUT, &self.stopping);
+                let wait = WaitPolicy::silent(TIMEOUT, &self.end.cancelled);
                 self.store.insert(self.database.open_statistics(&wait)?)
             }
         };
@@ -133,7 +102,7 @@ impl StatisticsWork {
     /// A failure that the next attempt does not repeat is no fault.
     fn note_failure(&mut self, error: Error) -> Duration {
         self.store = None;
-        if self.stopping.load(Ordering::Relaxed) {
+        if self.end.cancelled.load(Ordering::Relaxed) {
             return Duration::ZERO;
         }
         let is_fault = self.has_failed || error.is_damage();
