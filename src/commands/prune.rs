@@ -178,33 +178,22 @@ fn prune(
     is_dry_run: bool,
     wait: &WaitPolicy<'_>,
 ) -> Result<Pruned> {
-    let mut no_report = |_| {};
-    let mut run = PruneRun {
-        store,
-        positions,
-        settings,
-        now,
-        wait,
-        is_gentle: false,
-        done_before: 0,
-        on_rows: &mut no_report,
+    let (total, deleted) = (Cell::new(0), Cell::new(0));
+    let mut report = |done| {
+        deleted.set(done);
+        let amount = WorkDone { done, total: total.get(), unit: WorkUnit::Rows };
+        (wait.on_progress)(Progress { work: LongWork::Pruning, amount });
     };
+    let mut run = PruneRun::new(store, positions, settings, now, wait);
     let counted = run.by_age(WalkTask::Count, None)?;
     if is_dry_run {
         let size = run.by_size(WalkTask::Count)?;
         return Ok(Pruned { tables: counted, size });
     }
-    let total = counted.iter().map(|table| table.rows).sum();
-    let deleted = Cell::new(0);
-    let mut report = |done| {
-        deleted.set(done);
-        let amount = WorkDone { done, total, unit: WorkUnit::Rows };
-        (wait.on_progress)(Progress { work: LongWork::Pruning, amount });
-    };
-    let mut run = PruneRun { on_rows: &mut report, ..run };
-    let tables = if total == 0 { Ok(counted) } else { run.by_age(WalkTask::Delete, None) };
-    let mut no_report = |_| {};
-    let mut run = PruneRun { on_rows: &mut no_report, ..run };
+    total.set(counted.iter().map(|table| table.rows).sum());
+    run.on_rows = Some(&mut report);
+    let tables = if total.get() == 0 { Ok(counted) } else { run.by_age(WalkTask::Delete, None) };
+    run.on_rows = None;
     tables
         .and_then(|tables| Ok(Pruned { tables, size: run.by_size(WalkTask::Delete)? }))
         .map_err(|error| after_deleting(deleted.get(), error))

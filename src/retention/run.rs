@@ -32,11 +32,30 @@ pub struct PruneRun<'r> {
     /// How long a lock is waited for, and what ends the run.
     pub wait: &'r WaitPolicy<'r>,
     /// Whether it leaves the processor to other programs, and goes on in the next run where it takes long.
-    pub is_gentle: bool,
-    /// Rows of the tables before that were counted or deleted.
-    pub done_before: u64,
+    is_gentle: bool,
     /// Called now and then with the number of rows that were counted or deleted so far.
-    pub on_rows: &'r mut dyn FnMut(u64),
+    pub on_rows: Option<&'r mut dyn FnMut(u64)>,
+    /// Rows of the tables before that were counted or deleted.
+    done_before: u64,
+}
+
+impl<'r> PruneRun<'r> {
+    /// One that a person waits for, and that reports nothing.
+    pub fn new(
+        store: &'r mut dyn RetentionStore,
+        positions: &'r mut PositionAccess,
+        settings: &'r RetentionSettings,
+        now: SystemTime,
+        wait: &'r WaitPolicy<'r>,
+    ) -> PruneRun<'r> {
+        let (is_gentle, on_rows, done_before) = (false, None, 0);
+        PruneRun { store, positions, settings, now, wait, is_gentle, on_rows, done_before }
+    }
+
+    /// The same one beside programs that go first.
+    pub fn gently(self) -> PruneRun<'r> {
+        PruneRun { is_gentle: true, ..self }
+    }
 }
 
 impl PruneRun<'_> {
@@ -74,9 +93,9 @@ impl PruneRun<'_> {
         memory: Option<&mut WalkMemory>,
         end: RunEnd,
     ) -> Result<Option<TableOutcome>> {
-        let (on_rows, done) = (&mut *self.on_rows, self.done_before);
+        let (report, done) = (&mut self.on_rows, self.done_before);
         let mut on_rows = |store: &mut dyn RetentionStore, rows: u64| {
-            on_rows(done + rows);
+            report.as_mut().into_iter().for_each(|report| report(done + rows));
             end.goes_on(store, rows)
         };
         let batch = BatchSize::new(self.store.batch_goal());
@@ -102,10 +121,10 @@ impl PruneRun<'_> {
             Err(error) if is_of_table(&error) => return Ok(refused(explained(table, error))),
             Err(error) => return Err(error),
         }
-        let (on_rows, mut rows) = (&mut *self.on_rows, self.done_before);
+        let (report, mut rows) = (&mut self.on_rows, self.done_before);
         let mut on_slice = |store: &mut dyn RetentionStore, more: u64| {
             rows += more;
-            on_rows(rows);
+            report.as_mut().into_iter().for_each(|report| report(rows));
             end.goes_on(store, more)
         };
         let batch = BatchSize::new(self.store.batch_goal());

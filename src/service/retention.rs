@@ -197,17 +197,7 @@ impl AutomaticPruning {
         now: SystemTime,
         wait: &WaitPolicy<'_>,
     ) -> Result<()> {
-        let mut no_report = |_| {};
-        let mut run = PruneRun {
-            store,
-            positions,
-            settings,
-            now,
-            wait,
-            is_gentle: true,
-            done_before: 0,
-            on_rows: &mut no_report,
-        };
+        let mut run = PruneRun::new(store, positions, settings, now, wait).gently();
         let found = run.by_age(WalkTask::Count, Some(&mut self.memory))?;
         let size = self.exceeded.of(&mut run, WalkTask::Count, &self.conditions)?;
         let size = size.filter(|size| size.has_more);
@@ -233,17 +223,7 @@ impl AutomaticPruning {
         now: SystemTime,
         wait: &WaitPolicy<'_>,
     ) -> Result<()> {
-        let mut no_report = |_| {};
-        let mut run = PruneRun {
-            store,
-            positions,
-            settings,
-            now,
-            wait,
-            is_gentle: true,
-            done_before: 0,
-            on_rows: &mut no_report,
-        };
+        let mut run = PruneRun::new(store, positions, settings, now, wait).gently();
         let tables = run.by_age(WalkTask::Delete, Some(&mut self.memory))?;
         let refused = |table: &TableOutcome| table.refused.clone().or(table.kept.clone());
         let refused = tables.iter().find_map(refused);
