@@ -13,8 +13,7 @@
 //! A database that Litestream replicates is checkpointed by Litestream (`litestream` tells why). Here its
 //! WAL is only written to the disk, and emptied once it is long and Litestream does not run.
 
-use std::fs::{self, OpenOptions};
-use std::io;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -31,21 +30,18 @@ use super::litestream;
 use super::overwrite::OverwriteWatch;
 use super::running_copy;
 use super::storage::overwritten;
+use super::wal_file::frame_bytes;
 use super::wal_hold::WalHold;
 use super::wal_index::WalIndexHeader;
 use super::wal_reset::{REMAINDER_BYTES_MAX, RESET_BYTES, ResetPolicy, TRUNCATE_BYTES};
+use super::wal_writes;
 use super::watched_wal::WatchError;
 use crate::error::Result;
 use crate::store::{Upkeep, UpkeepTurn, WaitPolicy};
-use crate::system::file_handle::open_regular;
 
 /// Size of the frames in the WAL from which on the next writer should reset it, in bytes: about the
 /// length at which SQLite checkpoints by itself.
 const LONG_BYTES: u64 = 4 << 20;
-/// Bytes of a frame before its page. (sqlite.org/fileformat2.html, 4.1)
-const FRAME_HEADER_BYTES: u64 = 24;
-/// Bytes of the WAL before its first frame.
-const WAL_HEADER_BYTES: u64 = 32;
 /// How often a long WAL is checkpointed in a row. At four hundred commits a second, half of the
 /// attempts found no new frame.
 const ATTEMPTS: usize = 8;
@@ -66,8 +62,6 @@ const BUSY_PAUSE: Duration = Duration::from_millis(250);
 const LOOK_PAUSE: Duration = Duration::from_millis(100);
 /// The same while the last look found new frames.
 const SHORT_LOOK_PAUSE: Duration = Duration::from_millis(20);
-/// Bytes by which the file of a WAL is shortened at once, while writers wait. (0.8 ms a MiB were measured on ext4.)
-const SHRINK_BYTES: u64 = 16 << 20;
 
 /// How long a WAL that was left to Litestream is left to it before Litestream is looked for again.
 const LITESTREAM_INTERVAL: Duration = Duration::from_secs(5);
@@ -78,8 +72,8 @@ pub struct Checkpointer {
     path: PathBuf,
     /// The file that was opened.
     identity: Option<FileIdentity>,
-    /// Size of a frame of the WAL.
-    frame_bytes: u64,
+    /// Size of a page.
+    page_bytes: u64,
     reset: ResetPolicy,
     watch: OverwriteWatch,
     /// When the next turn is due at the latest.
@@ -129,7 +123,7 @@ impl Checkpointer {
             conn,
             path: path.to_path_buf(),
             identity: FileIdentity::of(path),
-            frame_bytes: u64::from(page_bytes) + FRAME_HEADER_BYTES,
+            page_bytes: u64::from(page_bytes),
             reset: ResetPolicy::new(),
             due: Instant::now(),
             at_turn: WalIndexHeader::default(),
@@ -195,7 +189,7 @@ impl Checkpointer {
     }
 
     fn bytes(&self, frames: i64) -> u64 {
-        u64::try_from(frames).unwrap_or(0) * self.frame_bytes
+        u64::try_from(frames).unwrap_or(0) * frame_bytes(self.page_bytes)
     }
 
     /// Checkpoints without blocking anybody until the next writer can reset the WAL, as far as that is
@@ -225,7 +219,7 @@ impl Checkpointer {
     /// during the first time.
     fn sync_wal(&self) -> Result<()> {
         let wal = side_file(&self.path, "-wal");
-        (0..2).try_for_each(|_| litestream::sync_wal(&wal)).map_err(|e| unreadable(&wal, &e))
+        (0..2).try_for_each(|_| wal_writes::sync(&wal)).map_err(|e| unreadable(&wal, &e))
     }
 
     fn wal_file_bytes(&self) -> u64 {
@@ -248,7 +242,7 @@ impl Checkpointer {
     fn reset_wal(&mut self, mode: &str, stopping: &Arc<AtomicBool>) -> Result<()> {
         self.wait_for_locks(LOCK_TIMEOUT, stopping)?;
         // A program that holds the write lock for long is no reader that does not end.
-        if !self.can_lock()? {
+        if self.with_write_lock(|| ())?.is_none() {
             return Ok(());
         }
         self.wait_for_locks(self.reset.block_max(), stopping)?;
@@ -263,13 +257,16 @@ impl Checkpointer {
         Ok(())
     }
 
-    /// Whether the write lock can be taken; it is released again.
-    fn can_lock(&self) -> Result<bool> {
-        match self.conn.execute_batch("BEGIN IMMEDIATE; ROLLBACK") {
-            Ok(()) => Ok(true),
-            Err(e) if is_busy(&e) => Ok(false),
-            Err(e) => Err(from_sqlite(&self.path, &e)),
+    /// Runs `work` with the write lock, and releases it; `None` where another program holds it.
+    fn with_write_lock<T>(&self, work: impl FnOnce() -> T) -> Result<Option<T>> {
+        let failed = |e: rusqlite::Error| from_sqlite(&self.path, &e);
+        match self.conn.execute_batch("BEGIN IMMEDIATE") {
+            Err(e) if is_busy(&e) => return Ok(None),
+            begun => begun.map_err(failed)?,
         }
+        let done = work();
+        self.conn.execute_batch("ROLLBACK").map_err(failed)?;
+        Ok(Some(done))
     }
 
     /// Makes the next statement wait so long for all locks together that it needs.
@@ -291,7 +288,7 @@ impl Checkpointer {
         // Its own read transaction keeps the WAL most of the time.
         self.hold.note(None, Instant::now());
         let wal = side_file(&self.path, "-wal");
-        litestream::sync_wal(&wal).map_err(|e| unreadable(&wal, &e))?;
+        wal_writes::sync(&wal).map_err(|e| unreadable(&wal, &e))?;
         let frames = self.checkpoint("NOOP")?;
         let is_long = frames.as_ref().is_some_and(|f| self.bytes(f.total) >= RESET_BYTES);
         if is_long && !running_copy::is_running(&self.path) && self.reset.is_due(Instant::now()) {
@@ -332,24 +329,12 @@ impl Checkpointer {
             return if is_free { self.reset_wal("TRUNCATE", stopping) } else { Ok(()) };
         }
         self.wait_for_locks(LOCK_TIMEOUT, stopping)?;
-        match self.conn.execute_batch("BEGIN IMMEDIATE") {
-            Err(e) if is_busy(&e) => return Ok(()),
-            begun => begun.map_err(|e| from_sqlite(&self.path, &e))?,
-        }
-        let cut = self.cut_wal();
-        self.conn.execute_batch("ROLLBACK").map_err(|e| from_sqlite(&self.path, &e))?;
-        cut.map_err(|e| unreadable(&side_file(&self.path, "-wal"), &e))
-    }
-
-    /// Cuts off [`SHRINK_BYTES`] that no frame uses. Called with the write lock, so that none is added.
-    fn cut_wal(&self) -> io::Result<()> {
-        let Some(index) = self.watch.wal_index_header()? else { return Ok(()) };
-        let wal = open_regular(&side_file(&self.path, "-wal"), OpenOptions::new().write(true))?;
-        let bytes = wal.metadata()?.len().saturating_sub(SHRINK_BYTES);
-        if bytes >= WAL_HEADER_BYTES + index.frames * self.frame_bytes {
-            wal.set_len(bytes)?;
-        }
-        Ok(())
+        let wal = side_file(&self.path, "-wal");
+        let cut = || match self.watch.wal_index_header()? {
+            Some(index) => wal_writes::cut(&wal, index.frames, self.page_bytes),
+            None => Ok(()),
+        };
+        self.with_write_lock(cut)?.unwrap_or(Ok(())).map_err(|e| unreadable(&wal, &e))
     }
 
     /// Whether so much was written since the last turn that the next one is due.
@@ -363,7 +348,7 @@ impl Checkpointer {
         self.at_look = header;
         // A WAL that was reset has fewer frames.
         let new = header.frames.checked_sub(self.at_turn.frames).unwrap_or(header.frames);
-        Ok(new * self.frame_bytes >= LONG_BYTES)
+        Ok(new * frame_bytes(self.page_bytes) >= LONG_BYTES)
     }
 }
 

@@ -7,8 +7,7 @@
 //! there: the frames in between are missing in the replica, which is restored as a damaged database. It
 //! notices a WAL file that was emptied, and begins with a snapshot. (`verify` in Litestream's db.go, 0.5.17)
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, ErrorKind};
+use std::fs;
 use std::ops::RangeInclusive;
 use std::path::Path;
 
@@ -16,7 +15,6 @@ use rusqlite::Connection;
 
 use super::file::{FileIdentity, side_file};
 use super::lock::locks_on;
-use crate::system::file_handle::open_regular;
 use crate::system::process;
 
 /// What is said of a database that it replicates, after the path.
@@ -50,15 +48,4 @@ pub fn may_have_open(path: &Path) -> bool {
 /// Whether a process is Litestream; `None` if it cannot be seen.
 pub fn is_program(pid: u32) -> Option<bool> {
     process::program(pid).map(|program| program == "litestream")
-}
-
-/// Writes what is in the WAL to the disk, as a checkpoint does before it copies.
-///
-/// # Errors
-/// It cannot be opened or written.
-pub fn sync_wal(wal: &Path) -> io::Result<()> {
-    match open_regular(wal, OpenOptions::new().read(true)) {
-        Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
-        file => file?.sync_data(),
-    }
 }

@@ -89,6 +89,7 @@ mod wal_index;
 mod wal_length;
 mod wal_match;
 mod wal_reset;
+mod wal_writes;
 mod watched_wal;
 mod write_access;
 

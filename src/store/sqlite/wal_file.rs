@@ -24,6 +24,21 @@ const SEARCHED_FRAMES_MAX: usize = 20_000;
 /// Frames of the generation before that are read, up to its last one.
 const PREVIOUS_FRAMES_MAX: usize = 1000;
 
+/// Size of a frame with a page of this size, in bytes.
+pub const fn frame_bytes(page_bytes: u64) -> u64 {
+    FRAME_HEADER_BYTES as u64 + page_bytes
+}
+
+/// The offset in the file of a frame, which are counted from 0 on.
+pub const fn frame_offset(frame: u64, page_bytes: u64) -> u64 {
+    HEADER_BYTES + frame * frame_bytes(page_bytes)
+}
+
+/// The offset in the file of the page image in a frame.
+pub const fn image_offset(frame: u64, page_bytes: u64) -> u64 {
+    frame_offset(frame, page_bytes) + FRAME_HEADER_BYTES as u64
+}
+
 /// A WAL with at least one committed transaction.
 pub struct WalFile {
     file: File,
@@ -145,11 +160,11 @@ impl WalFile {
     /// # Errors
     /// It cannot be read.
     pub fn read_image(&self, frame: usize, image: &mut [u8]) -> io::Result<()> {
-        self.file.read_exact_at(image, self.offset_of(frame) + FRAME_HEADER_BYTES as u64)
+        self.file.read_exact_at(image, image_offset(frame as u64, self.page_bytes as u64))
     }
 
     fn offset_of(&self, frame: usize) -> u64 {
-        HEADER_BYTES + frame as u64 * (FRAME_HEADER_BYTES + self.page_bytes) as u64
+        frame_offset(frame as u64, self.page_bytes as u64)
     }
 
     /// Finds the last frames of the generation before, which begins at frame number `start` or later. Of

@@ -11,12 +11,10 @@ use rusqlite::Connection;
 use sha2::{Digest, Sha256};
 
 use super::file::side_file;
-use super::wal_file::number;
+use super::wal_file::{frame_offset, image_offset, number};
 use super::wal_index::{WalIndex, WalIndexHeader};
 use crate::system::file_handle::open_regular;
 
-const WAL_HEADER_BYTES: u64 = 32;
-const FRAME_HEADER_BYTES: u64 = 24;
 /// Frames that are searched for the pages written last.
 const SEARCHED_FRAMES_MAX: u64 = 512;
 /// Frames that are remembered while they are not copied: 64 MiB of pages of 4 KiB, twice the length at which the upkeep
@@ -261,7 +259,7 @@ impl WatchedWal {
         state: &WalState,
     ) -> io::Result<Option<WatchedFrame>> {
         let mut header = [0; 16];
-        match wal.read_exact_at(&mut header, self.offset_of(frame)) {
+        match wal.read_exact_at(&mut header, frame_offset(frame, self.page_bytes)) {
             Ok(())
                 if frame < state.total || state.salts.is_some_and(|salts| header[8..] == salts) =>
             {
@@ -281,12 +279,8 @@ impl WatchedWal {
     /// The WAL cannot be read.
     pub fn image_digest(&self, wal: &File, frame: u64) -> io::Result<[u8; 32]> {
         let mut bytes = vec![0; usize::try_from(self.page_bytes).unwrap_or_default()];
-        wal.read_exact_at(&mut bytes, self.offset_of(frame) + FRAME_HEADER_BYTES)?;
+        wal.read_exact_at(&mut bytes, image_offset(frame, self.page_bytes))?;
         Ok(Sha256::digest(&bytes).into())
-    }
-
-    fn offset_of(&self, frame: u64) -> u64 {
-        WAL_HEADER_BYTES + frame * (FRAME_HEADER_BYTES + self.page_bytes)
     }
 }
 

@@ -5,6 +5,7 @@ use rusqlite::config::DbConfig;
 use super::*;
 use crate::store::sqlite::running_copy::RunningCopy;
 use crate::store::sqlite::wal_length::{LONG_WAL_BYTES, kept_wal};
+use crate::store::sqlite::wal_writes::CUT_BYTES;
 
 /// A database with a WAL, and a reader of it that does not end.
 fn held_wal(folder: &Path) -> (PathBuf, Connection) {
@@ -116,7 +117,7 @@ fn writers_are_not_blocked_while_a_copy_is_made_and_a_long_wal_is_no_fault() {
     let folder = tempfile::tempdir().unwrap();
     let (path, reader) = held_wal(folder.path());
     let upkeep = checkpointer(&path);
-    let total = i64::try_from(RESET_BYTES / upkeep.frame_bytes + 1).unwrap();
+    let total = i64::try_from(RESET_BYTES / frame_bytes(upkeep.page_bytes) + 1).unwrap();
     let long = WalFrames { total, copied: total, is_blocked: false };
     assert!(upkeep.must_reset(&long, false));
     let copies = [RunningCopy::announce(&path), RunningCopy::announce(&path)];
@@ -161,7 +162,7 @@ fn a_long_wal_file_is_shortened_in_parts_while_programs_write_and_at_once_when_n
     let folder = tempfile::tempdir().unwrap();
     let (path, reader) = held_wal(folder.path());
     let (mut upkeep, stopping) = (checkpointer(&path), Arc::new(AtomicBool::new(false)));
-    let long = TRUNCATE_BYTES + 3 * SHRINK_BYTES;
+    let long = TRUNCATE_BYTES + 3 * CUT_BYTES;
     write(&path, long);
     let before = upkeep.wal_file_bytes();
     upkeep.turn(&stopping).unwrap();
@@ -172,7 +173,7 @@ fn a_long_wal_file_is_shortened_in_parts_while_programs_write_and_at_once_when_n
         write(&path, 1);
         upkeep.due = Instant::now();
         upkeep.turn(&stopping).unwrap();
-        assert_eq!(upkeep.wal_file_bytes(), before - part * SHRINK_BYTES);
+        assert_eq!(upkeep.wal_file_bytes(), before - part * CUT_BYTES);
     }
     let rows = "SELECT count(*), sum(length(x)) FROM t";
     let program = Connection::open(&path).unwrap();
