@@ -6,17 +6,16 @@ mod position;
 mod row;
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::time_text::parse_day;
 use super::{Day, Moment, RowHash, TableDigest, WaitPolicy};
 use crate::error::{Error, Kind, Result};
 
 pub use exchange::{EXCHANGE_POSITION_COLUMNS, ExchangePositionRow, OPEN_EXCHANGE_STATUS};
-pub use position::start_of;
 pub use position::{
     ClosedPosition, Omission, POSITION_COLUMNS, PositionRow, closed_statuses, day_text, days_of,
-    read_position,
+    read_position, start_of,
 };
 pub use row::{
     SourceLeft, StatisticsKey, StatisticsRow, StatisticsTable, StatisticsValues, StoredStatistics,
@@ -112,6 +111,32 @@ pub struct StatisticsWritten {
     pub rows: u64,
     /// How long the write lock was held.
     pub lock_held: Duration,
+}
+
+impl StatisticsWritten {
+    /// Makes changes, the first of them in any case and others until the deadline. `make` returns how many rows it wrote, and
+    /// `None` where it left the change out.
+    ///
+    /// # Errors
+    /// That of `make`.
+    pub fn make<E>(
+        &mut self,
+        changes: &[StatisticsChange],
+        deadline: Instant,
+        mut make: impl FnMut(&StatisticsChange) -> std::result::Result<Option<u64>, E>,
+    ) -> std::result::Result<(), E> {
+        for change in changes {
+            match make(change)? {
+                Some(rows) => self.rows += rows,
+                None => self.left_out += 1,
+            }
+            self.changes += 1;
+            if Instant::now() >= deadline {
+                break;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// A position that was counted: what is left of it of a day that was read.

@@ -3,11 +3,13 @@
 //! A text of a time sorts by the day that it begins with. Where it has an offset, its UTC day may be the one before or
 //! after: of these two, the index alone is searched for texts with an offset.
 
+mod conditions;
 mod write;
 
 use std::collections::BTreeSet;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use conditions::{bound, closed_condition, positions_condition, since_conditions};
 use rusqlite::types::ValueRef;
 use rusqlite::{OpenFlags, OptionalExtension};
 
@@ -19,12 +21,12 @@ use super::{DatabaseFile, Sqlite, file};
 use crate::error::{Error, Kind, Result};
 use crate::store::sql::literal;
 use crate::store::statistics::{DELETED_UNTIL, recorded_day};
-use crate::store::time_text::{TimeText, parse_day, parse_moment};
+use crate::store::time_text::{parse_day, parse_moment};
 use crate::store::{
     ChangedDays, ChangesSince, Database, Day, DayRange, EXCHANGE_POSITION_COLUMNS,
     ExchangePositionRow, Field, Moment, OPEN_EXCHANGE_STATUS, OpenStatistics, POSITION_COLUMNS,
     PositionRow, ReadStatistics, StatisticsStore, StatisticsTable, StoredStatistics,
-    UNREADABLE_DAY, ValueType, WaitPolicy, closed_statuses, day_of_text, days_of, read_position,
+    UNREADABLE_DAY, ValueType, WaitPolicy, day_of_text, days_of, read_position,
 };
 
 /// Rows that are read for each reason to find changed days.
@@ -82,7 +84,7 @@ impl FileStatistics {
         self.store.error(cause)
     }
 
-    /// Calls `on_row` with the fields of each row of a query, and with the first `with_raw` value as it is stored.
+    /// Calls `on_row` with the fields of each row of a query, and with the row itself.
     fn read_rows(
         &self,
         sql: &str,
@@ -354,61 +356,6 @@ impl ReadStatistics for FileStatistics {
         }
         Ok(found)
     }
-}
-
-/// The condition of the closed positions of some days.
-fn positions_condition(range: DayRange) -> String {
-    let statuses = closed_statuses();
-    format!("closed_at IS NOT NULL AND status IN ({statuses}){}", closed_condition(range))
-}
-
-/// The condition of positions that were closed in some days, to stand behind another one.
-fn closed_condition(range: DayRange) -> String {
-    let mut condition = String::new();
-    let mut of_these_days = Vec::new();
-    if let Some(Day(from)) = range.from {
-        condition += &bound("closed_at >=", Day(from - 1));
-        of_these_days.push(bound("+closed_at >=", Day(from)));
-    }
-    if let Some(Day(until)) = range.until {
-        condition += &bound("closed_at <", Day(until + 2));
-        of_these_days.push(bound("+closed_at <", Day(until + 1)));
-    }
-    if !of_these_days.is_empty() {
-        // An offset stands behind YYYY-MM-DD HH:MM.
-        let of_these_days = of_these_days.concat();
-        condition += &format!(" AND ((1{of_these_days}) OR substr(closed_at, 17) GLOB '*[-+]*')");
-    }
-    condition
-}
-
-/// A condition that compares with a day. A day that has no text is beyond all that have one.
-fn bound(comparison: &str, day: Day) -> String {
-    match TimeText::of_day(day) {
-        Ok(text) => {
-            format!(" AND {comparison} {}", literal(&String::from_utf8_lossy(text.as_bytes())))
-        }
-        Err(_) => String::new(),
-    }
-}
-
-/// The conditions of the texts of a column that are of this moment or later: those with a space before the hour and those
-/// with a T do not sort together.
-fn since_conditions(column: &str, since: Moment) -> [String; 3] {
-    // A moment that has no text is taken for the first one of all.
-    let Ok(text) = TimeText::of_moment(since) else { return ["1", "0", "0"].map(str::to_string) };
-    let text = String::from_utf8_lossy(text.as_bytes()).into_owned();
-    let (day, clock) = text.split_at(DAY_BYTES);
-    // YYYY-MM-DD HH:MM:SS
-    let clock = clock.get(1..9).unwrap_or_default();
-    let next = Day(days_of(since).map_or(0, |day| day.0) + 1);
-    let (before, after) =
-        (bound(&format!("{column} <"), next), bound(&format!("{column} >="), next));
-    [
-        format!("{column} >= '{day} {clock}' AND {column} < '{day}T'"),
-        format!("{column} >= '{day}T{clock}'{before}"),
-        format!("1{after}"),
-    ]
 }
 
 fn now() -> Moment {

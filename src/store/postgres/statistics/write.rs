@@ -35,17 +35,10 @@ impl StatisticsStore for ServerStatistics {
         // No program waits for the rows of the statistics: no lock is held that another one needs.
         let limit = limit * LIMITS_AT_ONCE;
         self.writing(|session, since| {
-            for change in changes {
-                match is_as_expected(session, change)? {
-                    true => written.rows += apply(session, change)?,
-                    false => written.left_out += 1,
-                }
-                written.changes += 1;
-                if since.elapsed() >= limit {
-                    break;
-                }
-            }
-            Ok(())
+            written.make(changes, since + limit, |change| match is_as_expected(session, change)? {
+                true => apply(session, change).map(Some),
+                false => Ok(None),
+            })
         })?;
         Ok(written)
     }

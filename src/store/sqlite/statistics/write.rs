@@ -33,17 +33,12 @@ impl StatisticsStore for FileStatistics {
             return Ok(written);
         }
         written.lock_held = self.in_transaction(|statements, since| {
-            for change in changes {
+            written.make(changes, since + limit, |change| {
                 match is_as_expected(statements, change)? {
-                    true => written.rows += apply(statements, change)?,
-                    false => written.left_out += 1,
+                    true => apply(statements, change).map(Some),
+                    false => Ok(None),
                 }
-                written.changes += 1;
-                if since.elapsed() >= limit {
-                    break;
-                }
-            }
-            Ok(())
+            })
         })?;
         Ok(written)
     }
