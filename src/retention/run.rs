@@ -122,7 +122,7 @@ impl PruneRun<'_> {
             Err(error) => return Err(error),
         }
         let (report, mut rows) = (&mut self.on_rows, self.done_before);
-        let mut on_slice = |store: &mut dyn RetentionStore, more: u64| {
+        let mut on_rows = |store: &mut dyn RetentionStore, more: u64| {
             rows += more;
             report.as_mut().into_iter().for_each(|report| report(rows));
             end.goes_on(store, more)
@@ -134,7 +134,7 @@ impl PruneRun<'_> {
             task,
             wait: self.wait,
             is_gentle: self.is_gentle,
-            on_slice: &mut on_slice,
+            on_rows: &mut on_rows,
             batch,
         };
         match walk.run(memory) {

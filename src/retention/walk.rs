@@ -179,8 +179,9 @@ pub struct TableWalk<'w> {
     pub wait: &'w WaitPolicy<'w>,
     /// Whether it leaves the processor to other programs, and is given up for this time after a while.
     pub is_gentle: bool,
-    /// Called after each slice with the number of rows that were counted or deleted in it; `false` ends the walk.
-    pub on_slice: &'w mut dyn FnMut(&mut dyn RetentionStore, u64) -> Result<bool>,
+    /// Called with the number of rows that were counted in a slice, or deleted in a transaction, after each; `false` ends the
+    /// walk.
+    pub on_rows: &'w mut dyn FnMut(&mut dyn RetentionStore, u64) -> Result<bool>,
     /// How many rows are deleted at once.
     pub batch: BatchSize,
 }
@@ -206,7 +207,9 @@ impl TableWalk<'_> {
             let reading = Instant::now();
             let slice = self.store.read_slice(&self.rule, memory.after, limit)?;
             let took = reading.elapsed();
-            let rows = self.take(&slice, &mut outcome)?;
+            if !self.take(&slice, &mut outcome)? {
+                return Ok(outcome);
+            }
             memory.after = slice.last_id.unwrap_or(memory.after);
             let first_young = slice.first_young_id.map(|id| id.saturating_sub(1));
             memory.first_young = memory.first_young.or(first_young);
@@ -222,8 +225,7 @@ impl TableWalk<'_> {
                 let after = memory.first_young.unwrap_or(memory.after);
                 *memory = TableMemory { after, first_young: None, is_whole: false, ..*memory };
             }
-            let goes_on = (self.on_slice)(self.store, rows)?;
-            if is_end || !goes_on || start.elapsed() >= budget {
+            if is_end || start.elapsed() >= budget {
                 return Ok(outcome);
             }
             limit = next_limit(limit, took, self.store.batch_goal());
@@ -233,17 +235,19 @@ impl TableWalk<'_> {
         }
     }
 
-    /// Counts or deletes the rows of a slice that go. Returns their number.
-    fn take(&mut self, slice: &WalkSlice, outcome: &mut TableOutcome) -> Result<u64> {
-        let before = outcome.rows;
+    /// Counts or deletes the rows of a slice that go. Returns whether the walk goes on; if not, some of them may be left.
+    fn take(&mut self, slice: &WalkSlice, outcome: &mut TableOutcome) -> Result<bool> {
         match self.task {
-            WalkTask::Count => outcome.add(slice.prunable.len() as u64, &slice.prunable),
-            WalkTask::Delete => self.delete(&slice.prunable, outcome)?,
+            WalkTask::Count => {
+                let rows = slice.prunable.len() as u64;
+                outcome.add(rows, &slice.prunable);
+                (self.on_rows)(self.store, rows)
+            }
+            WalkTask::Delete => self.delete(&slice.prunable, outcome),
         }
-        Ok(outcome.rows - before)
     }
 
-    fn delete(&mut self, rows: &[PrunableRow], outcome: &mut TableOutcome) -> Result<()> {
+    fn delete(&mut self, rows: &[PrunableRow], outcome: &mut TableOutcome) -> Result<bool> {
         let mut rest = rows;
         let mut busy_since: Option<Instant> = None;
         while !rest.is_empty() {
@@ -260,13 +264,18 @@ impl TableWalk<'_> {
                     let (tried, left) = rest.split_at(done.tried.min(rest.len()));
                     outcome.add(done.deleted, tried);
                     rest = left;
-                    self.batch.done(done.tried, done.lock_held)
+                    let pause = self.batch.done(done.tried, done.lock_held);
+                    outcome.longest_lock = outcome.longest_lock.max(self.batch.longest());
+                    // What is deleted is known before anything can end the walk.
+                    if !(self.on_rows)(self.store, done.deleted)? {
+                        return Ok(false);
+                    }
+                    pause
                 }
             };
-            outcome.longest_lock = outcome.longest_lock.max(self.batch.longest());
             self.wait.pause(pause)?;
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Refuses to wait longer for the write lock than it may be waited for.
