@@ -7,18 +7,15 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::Connection;
 
 use super::error::is_busy;
 use super::file::side_file;
 use super::lock::until_unlocked;
-use super::open_here::is_open_here;
-use super::restore::refuse_running;
-use super::running::other_services;
 use super::running_copy;
-use super::{DatabaseFile, Sqlite, file};
+use super::{DatabaseFile, Sqlite};
 use crate::error::Result;
-use crate::store::{Database, FreePages, GiveBack, GivenBack, KeptFree, OpenFreePages, WaitPolicy};
+use crate::store::{FreePages, GiveBack, GivenBack, KeptFree, OpenFreePages, WaitPolicy};
 
 /// Makes the file, while it is empty, one whose free pages can be given back.
 pub const MAKE_SHRINKABLE: &str = "PRAGMA auto_vacuum = INCREMENTAL";
@@ -43,27 +40,12 @@ const CACHE_KIB: u32 = 512;
 
 impl OpenFreePages for DatabaseFile {
     fn open_free_pages(&self, wait: &WaitPolicy<'_>) -> Result<Option<Box<dyn GiveBack>>> {
-        let path = file::resolve(&self.path)?;
-        let store = if is_open_here(&path) {
-            let flags = OpenFlags::SQLITE_OPEN_READ_WRITE;
-            Sqlite::open_with(path, self.access, flags, wait)?
-        } else {
-            refuse_running(self)?;
-            if !path.exists() {
-                return Err(self.identity().absent_error());
-            }
-            Sqlite::open(&self.path, self.access, wait)?
-        };
-        // The upkeep alone checkpoints, where there is one: it compares the file first, and cannot reset the WAL while another
-        // process checkpoints.
-        if is_open_here(&store.path) || !other_services(&store.path).is_empty() {
-            store.leave_checkpoints_to_upkeep()?;
-        }
+        let store = self.open_beside(wait)?.store;
         let found = free_pages(&store.conn).map_err(|e| store.error(&e))?;
         if !found.can_be_given_back {
             return Ok(None);
         }
-        let settings = format!("PRAGMA synchronous = NORMAL; PRAGMA cache_size = -{CACHE_KIB};");
+        let settings = format!("PRAGMA cache_size = -{CACHE_KIB}");
         store.conn.execute_batch(&settings).map_err(|e| store.error(&e))?;
         Ok(Some(Box::new(ShrinkableFile { store, move_time: MOVE_TIME_MAX, has_begun: false })))
     }

@@ -22,6 +22,7 @@
 mod at_rest;
 mod backup;
 mod backup_copy;
+mod beside;
 mod catalog;
 mod checkpoint;
 mod checkup;

@@ -11,15 +11,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, OpenFlags, Row, params};
+use rusqlite::{Connection, Row, params};
 
+use super::beside::OpenBeside;
 use super::catalog::text;
-use super::connect::{connect, interrupt_when};
-use super::error::{from_sqlite, is_busy, is_statement_fault};
-use super::file::{self, FileIdentity, side_file};
+use super::error::{is_busy, is_statement_fault};
+use super::file::side_file;
 use super::lock::until_unlocked;
-use super::open_here::is_open_here;
-use super::running::other_services;
 use super::storage::free_bytes;
 use super::wal_hold::known_hold;
 use super::{DatabaseFile, Sqlite, litestream, running_copy};
@@ -31,7 +29,7 @@ use crate::store::retention::{
 use crate::store::schema::SQLITE;
 use crate::store::sql::{insert_site_log, literal};
 use crate::store::time_text::{parse_day, parse_moment};
-use crate::store::{Database, Moment, SiteLogEntry, WaitPolicy};
+use crate::store::{Moment, SiteLogEntry, WaitPolicy};
 use crate::system::size::Bytes;
 
 /// How long the lock is waited for when a record is written.
@@ -64,27 +62,13 @@ struct SqliteRetention {
 
 impl OpenRetention for DatabaseFile {
     fn open_retention(&self, wait: &WaitPolicy<'_>) -> Result<Box<dyn RetentionStore>> {
-        let path = file::resolve(&self.path)?;
-        let is_of_service = is_open_here(&path);
-        let sqlite = match is_of_service {
-            true => {
-                let mut conn = connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE, wait)?;
-                interrupt_when(&mut conn, wait.cancelled).map_err(|e| from_sqlite(&path, &e))?;
-                let identity = FileIdentity::of(&path);
-                Sqlite { identity, ..Sqlite::new(conn, path, self.access) }
-            }
-            false if !path.exists() => return Err(self.identity().absent_error()),
-            false => Sqlite::open(&self.path, self.access, wait)?,
-        };
-        // A commit that a power failure takes back leaves rows that are deleted again.
-        let settings = format!("PRAGMA synchronous = NORMAL; PRAGMA cache_size = -{CACHE_KIB}");
+        let OpenBeside { store: sqlite, has_upkeep } = self.open_beside(wait)?;
+        let settings = format!("PRAGMA cache_size = -{CACHE_KIB}");
         sqlite.conn.execute_batch(&settings).map_err(|e| sqlite.error(&e))?;
         sqlite.conn.busy_timeout(Duration::ZERO).map_err(|e| sqlite.error(&e))?;
         // A commit that checkpoints takes long.
         sqlite.leave_checkpoints_to_upkeep()?;
         let is_replicated = litestream::replicates(&sqlite.conn).map_err(|e| sqlite.error(&e))?;
-        // The upkeep of a service cannot reset the WAL while another process checkpoints.
-        let has_upkeep = is_of_service || !other_services(&sqlite.path).is_empty();
         let checkpoints = !has_upkeep && !is_replicated;
         let cancelled = Arc::clone(wait.cancelled);
         Ok(Box::new(SqliteRetention { sqlite, cancelled, checkpoints }))

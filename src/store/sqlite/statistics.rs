@@ -10,14 +10,13 @@ use std::collections::BTreeSet;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use conditions::{bound, closed_condition, positions_condition, since_conditions};
+use rusqlite::OptionalExtension;
 use rusqlite::types::ValueRef;
-use rusqlite::{OpenFlags, OptionalExtension};
 
 use super::catalog::text;
 use super::copy_values::read_value;
-use super::open_here::is_open_here;
 use super::restore::refuse_running;
-use super::{DatabaseFile, Sqlite, file};
+use super::{DatabaseFile, Sqlite};
 use crate::error::{Error, Kind, Result};
 use crate::store::sql::literal;
 use crate::store::statistics::{DELETED_UNTIL, recorded_day};
@@ -38,27 +37,8 @@ const DAY_BYTES: usize = 10;
 
 impl OpenStatistics for DatabaseFile {
     fn open_statistics(&self, wait: &WaitPolicy<'_>) -> Result<Box<dyn StatisticsStore>> {
-        let path = file::resolve(&self.path)?;
-        let is_in_service = is_open_here(&path);
-        let store = match is_in_service {
-            true => {
-                let flags = OpenFlags::SQLITE_OPEN_READ_WRITE;
-                let mut store = Sqlite::open_with(path, self.access, flags, wait)?;
-                store.link = Some(self.path.clone());
-                // The upkeep alone checkpoints: it compares the file first.
-                store.leave_checkpoints_to_upkeep()?;
-                store
-            }
-            false => {
-                refuse_running(self)?;
-                if !path.exists() {
-                    return Err(self.identity().absent_error());
-                }
-                Sqlite::open(&self.path, self.access, wait)?
-            }
-        };
-        // Statistics that a power cut takes away are calculated again.
-        let settings = "PRAGMA foreign_keys = ON; PRAGMA synchronous = NORMAL;";
+        let store = self.open_beside(wait)?.store;
+        let settings = "PRAGMA foreign_keys = ON";
         store.conn.execute_batch(settings).map_err(|e| store.error(&e))?;
         Ok(Box::new(FileStatistics { store }))
     }
