@@ -152,7 +152,7 @@ fn notes(read: &ReadReport, source: TradeSource) -> Vec<String> {
         notes.push(format!("left out: {rows}: of a day of which retention has deleted rows, and not in its statistics"));
     }
     if let Some(days) = days_of_set(&read.altered_days) {
-        notes.push(format!("the statistics tables contradict themselves or the rows for {days}, of which retention has deleted rows: `cts verify --statistics` names what differs; only a backup has what it was"));
+        notes.push(format!("the statistics tables contradict themselves or the rows for {days}, of which retention has deleted rows, or lack the row of the day: `cts verify --statistics` names what differs; only a backup has what it was"));
     }
     if let Some(days) = days_of_set(&read.outdated_days) {
         notes.push(format!("the statistics tables are not those of the rows yet for {days}: the numbers above are those of the rows; cts serve calculates the tables of the last 7 days within a minute, older ones as its rotation comes by"));

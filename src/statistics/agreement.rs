@@ -38,6 +38,12 @@ impl Agreement {
         self.change(position.day, &position.connection_id, add);
     }
 
+    /// How many positions were added of a day and connection.
+    pub fn trades(&self, day: Day, connection_id: &str) -> u64 {
+        let of_day = self.days.get(&day).and_then(|of_day| of_day.get(connection_id));
+        of_day.map_or(0, |compared| compared.rows.measures().trades)
+    }
+
     /// The days that differ. Left out are days before the first one that is kept, where nothing is stored of them, and those
     /// on which a position was closed at this moment or later, which is not expected to be counted yet.
     pub fn outdated_days(&self, kept_from: Option<Day>, not_yet: Moment) -> BTreeSet<Day> {

@@ -108,7 +108,7 @@ pub fn read_pseudo(
     grouping: Grouping,
 ) -> Result<ReadReport> {
     let not_yet = Moment(reader.now()?.0.saturating_sub(SETTLING_MICROSECONDS));
-    let StatisticsScope { connections, oldest: kept_from, .. } = scope(reader)?;
+    let StatisticsScope { connections, oldest: kept_from, last_final_day, .. } = scope(reader)?;
     let unreadable = reader.count_unreadable_times()?;
     let mut kept = KeptDays::read(reader, days)?;
     for _ in 0..ATTEMPTS {
@@ -118,7 +118,10 @@ pub fn read_pseudo(
         read.omitted.extend((unreadable > 0).then_some((Omission::NoClosingTime, unreadable)));
         let kept_now = KeptDays::read(reader, days)?;
         if kept_now.frozen() == kept.frozen() {
-            let outdated_days = agreement.outdated_days(kept_from, not_yet);
+            let mut outdated_days = agreement.outdated_days(kept_from, not_yet);
+            let gone = kept.days_without_positions(&agreement, last_final_day);
+            outdated_days.retain(|day| !gone.contains(day));
+            read.altered_days.extend(gone);
             return Ok(ReadReport { outdated_days, ..read });
         }
         kept = kept_now;
@@ -230,6 +233,33 @@ impl KeptDays {
                 || (rows.trades == stored.trades && !is_same(&stored, &rows))
         };
         self.stored.iter().filter(is_altered).map(|(key, _)| key.day).collect()
+    }
+
+    /// The days of which positions are gone that are in the statistics of their groups, and whose row of the day is gone too,
+    /// so that nothing says that retention deleted them. What is left of their positions is in the report.
+    fn days_without_positions(
+        &self,
+        left: &Agreement,
+        last_final_day: Option<Day>,
+    ) -> BTreeSet<Day> {
+        let mut of_groups: BTreeMap<(Day, &str), u64> = BTreeMap::new();
+        let mut has_daily = BTreeSet::new();
+        for (key, values) in &self.stored {
+            let of = (key.day, &*key.connection_id);
+            match key.table {
+                StatisticsTable::Daily => drop(has_daily.insert(of)),
+                StatisticsTable::Indication => {
+                    *of_groups.entry(of).or_default() += measures(values).trades;
+                }
+                StatisticsTable::Strategy => {}
+            }
+        }
+        let is_gone = |((day, connection_id), trades): &((Day, &str), u64)| {
+            Some(*day) <= last_final_day
+                && !has_daily.contains(&(*day, *connection_id))
+                && left.trades(*day, connection_id) < *trades
+        };
+        of_groups.into_iter().filter(is_gone).map(|((day, _), _)| day).collect()
     }
 
     /// Adds what is known as a whole to the report, and what is to be compared with the rows.

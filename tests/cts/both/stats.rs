@@ -334,4 +334,17 @@ fn statistics_of_deleted_rows_that_contradict_themselves_are_said(store: &dyn An
     ));
     assert_eq!(altered(), json!(days));
     store.changes_nothing("stats", 0, &["contradict themselves or the rows for 2 days from"]);
+    // Nothing but the record of the days says that positions were deleted.
+    let record = format!(
+        "INSERT INTO system_settings (key, value, category) VALUES ('positions_deleted_until', '{}', 'retention')",
+        days[1]
+    );
+    store.sql(&record);
+    store.sql("DELETE FROM statistics_daily");
+    store.sql("UPDATE pseudo_positions SET profit_loss = 10 WHERE profit_loss = 11");
+    let read = stats(store, "");
+    // The positions of the first day are still there, those of the second are not.
+    assert_eq!(read["alteredStatisticsDays"], json!([days[1]]), "{read:#}");
+    assert_eq!(read["outdatedStatisticsDays"], json!([days[0]]), "{read:#}");
+    store.changes_nothing("stats", 0, &["or lack the row of the day"]);
 }
