@@ -173,11 +173,15 @@ run_command() { # what, command
 run() { # what, arguments of cargo test
     run_command "$1" cargo test --locked --no-fail-fast "${@:2}" "--test-threads=$threads"
 }
+# The compiled tests of tests/cts, with these flags of cargo.
+tests_program() {
+    cargo test --locked --no-run "$@" 2>&1 | sed -n 's/^ *Executable tests.*(\(.*\))$/\1/p'
+}
 apart=()
 if [ "${asked[0]}" = -- ]; then
     # What has to answer within a second is tried while nothing else is; what the processors have left, which is nearly all,
     # compiles the other build, but for its binary, which would take the place of the one under test.
-    tests=$(cargo test --locked --no-run --test cts 2>&1 | sed -n 's/^ *Executable .*(\(.*\))$/\1/p')
+    tests=$(tests_program)
     chrt --idle 0 cargo test --locked --no-run --features postgres --bin cts >/dev/null 2>&1 &
     compiling=$!
     run_command "the attacks on the default build" "$tests" service::attacks "${asked[@]:1}" --include-ignored --test-threads=1
@@ -189,9 +193,10 @@ run "the tests of the default build" "${asked[@]}" --include-ignored "${apart[@]
 [ "${asked[0]}" != -- ] || asked=(postgres "${asked[@]}" copy::)
 run "the tests of the build with PostgreSQL" --features postgres "${asked[@]}" --include-ignored
 
-# On other major versions, if all tests were asked for, run what both stores pass, and on the oldest and the newest also what
-# depends on the server's catalogue and on its own programs.
+# On other major versions, if all tests were asked for, run what both stores pass about the schema, and on the oldest and the
+# newest all that both pass, and what depends on the server's catalogue and on its own programs.
 servers=$cache/postgresql
+of_the_schema=(both::acceptance both::answers both::counters both::drift both::ledger both::overview both::plan both::runs)
 of_the_catalogue=(postgres::adoption postgres::attributes postgres::counters postgres::foreign_code postgres::indexes
     postgres::refused_healing postgres::rights postgres::schema copy::follow_up copy::kept copy::targets)
 of_programs=(postgres::backup:: postgres::drill postgres::restore)
@@ -201,12 +206,13 @@ on_version() { # major version, filters
         return
     fi
     # None of them measures a time.
-    CTS_TEST_POSTGRESQL=$1 threads=$(($(nproc) * 2)) \
-        run "the tests of ${*:2} on PostgreSQL $1" --features postgres --test cts -- "${@:2}" --skip ::sqlite:: --skip timescaledb
+    CTS_TEST_POSTGRESQL=$1 run_command "the tests of ${*:2} on PostgreSQL $1" \
+        "$tests" "${@:2}" --skip ::sqlite:: --skip timescaledb "--test-threads=$(($(nproc) * 2))"
 }
 if [ "${asked[*]}" = "postgres -- copy::" ]; then
+    tests=$(tests_program --features postgres)
     for major in 14 16 17; do
-        on_version "$major" both::
+        on_version "$major" "${of_the_schema[@]}"
     done
     for major in 13 18; do
         if [ -d "$servers/clients" ]; then

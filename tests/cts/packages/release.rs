@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::Value;
 
+use crate::support::kills::tries_all;
 use crate::support::not_tried;
 use crate::support::project::source;
 
@@ -230,6 +231,11 @@ fn a_binary_for_arm64_runs_on_kernels_with_large_pages() {
 #[test]
 #[ignore = "sweep"]
 fn a_release_from_another_folder_has_the_same_bytes() {
+    if !tries_all() {
+        return not_tried(
+            "a release from another folder: it takes minutes (tests/run.sh makes it)",
+        );
+    }
     let Some(release) = shared() else { return };
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("released in another folder");
     let other = Release::copy(&folder);

@@ -9,6 +9,7 @@ use rustix::process::Signal;
 
 use crate::support::cluster::{Cluster, Database, Pooler, texts};
 use crate::support::harness::{await_that, await_within};
+use crate::support::kills::tried;
 
 /// More rows than are indexed in a transaction.
 const FILLED: &str = "
@@ -55,12 +56,12 @@ fn twenty_rounds_of_starts_through_pools_of_each_size_leave_nothing() {
         (1, ""),
         (4, "server_reset_query = DISCARD ALL\nserver_reset_query_always = 1"),
     ] {
-        for round in 0..5 {
+        for round in tried(5) {
             let database = Cluster::shared().owned();
             let pooler = database.pooler("transaction", size, more);
             let mut killed = pooler.cts("migrate");
             let mut killed = killed.command.stderr(Stdio::null()).spawn().unwrap();
-            thread::sleep(Duration::from_millis(10 + 40 * round));
+            thread::sleep(Duration::from_millis(10 + 40 * u64::from(round)));
             killed.kill().unwrap();
             killed.wait().unwrap();
             start_at_once(&database, &pooler, 32, "migrate");

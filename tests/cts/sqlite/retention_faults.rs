@@ -9,7 +9,7 @@ use rusqlite::Connection;
 
 use crate::support::disk::Disk;
 use crate::support::harness::{Machine, await_that, is_root};
-use crate::support::kills::{KillSweep, kill_after};
+use crate::support::kills::{KillSweep, kill_after, tried};
 
 /// Old log lines and closed positions of 8 days whose statistics are proved, each beside some that stay: young ones, open
 /// ones, and one that an open one refers to.
@@ -114,13 +114,13 @@ fn a_disk_that_becomes_full_at_any_moment_loses_nothing() {
     let disk = Disk::mount(&outer);
     let db = disk.folder.join("cts.db");
     let (mut full, mut complete) = (0, 0);
-    for moment in 0..100 {
+    for moment in tried(100) {
         disk.leave(32 << 20);
         for suffix in ["", "-wal", "-shm"] {
             let _ = fs::remove_file(disk.folder.join(format!("cts.db{suffix}")));
         }
         fs::copy(source.db(), &db).unwrap();
-        disk.leave(moment * (48 << 10));
+        disk.leave(u64::from(moment) * (48 << 10));
         let done = outer.cts("prune").db(&db).run();
         match done.0.status.code() {
             Some(0) => complete += 1,
@@ -138,7 +138,7 @@ fn a_disk_that_becomes_full_at_any_moment_loses_nothing() {
         }
     }
     eprintln!("{full} runs met the full disk, {complete} did not");
-    assert!(full >= 20 && complete > 0, "{full} {complete}");
+    assert!(full * 5 >= tried(100).count() && complete > 0, "{full} {complete}");
 }
 
 #[test]

@@ -10,10 +10,11 @@ use rusqlite::Connection;
 
 use crate::support::disk::Disk;
 use crate::support::harness::{Machine, Service, await_that, is_root};
+use crate::support::kills::tried;
 
 /// Databases that are worked on at the same time, and moments of each.
 const LANES: u64 = 4;
-const MOMENTS: u64 = 25;
+const MOMENTS: u32 = 25;
 /// Moments after which a service completes what there is.
 const COMPLETED_EVERY: u64 = 12;
 
@@ -70,7 +71,7 @@ fn at_moments(work: impl Fn(u64, &mut dyn FnMut(&dyn Fn(u64))) + Sync) {
         for lane in 0..LANES {
             scope.spawn(move || {
                 work(lane, &mut |at_moment| {
-                    (0..MOMENTS).for_each(|moment| at_moment(moment * LANES + lane));
+                    tried(MOMENTS).for_each(|moment| at_moment(u64::from(moment) * LANES + lane));
                 });
             });
         }
@@ -106,7 +107,7 @@ fn a_service_that_is_killed_at_any_moment_leaves_whole_days() {
             execute(&db, CHANGE);
             let service = served(&machine, &db);
             await_that("so many days are current", || {
-                number(&db, CURRENT) >= moment * DAYS / (LANES * MOMENTS)
+                number(&db, CURRENT) >= moment * DAYS / (LANES * u64::from(MOMENTS))
             });
             // It is killed.
             drop(service);

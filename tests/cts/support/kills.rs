@@ -1,24 +1,53 @@
 //! Runs that are killed at moments spread over their duration, and a count of how they ended.
 
 use std::collections::BTreeMap;
+use std::env;
 use std::fmt::Debug;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::support::harness::Run;
 
 /// Moments at which a run is killed. More follow until enough runs were killed and enough have
 /// completed, because a run may take longer or shorter than when its duration was measured.
 const MOMENTS: u32 = 60;
-const COMPLETED_AT_LEAST: u32 = 6;
+
+/// Of so many moments of a sweep those that are tried: all, or with `CTS_TEST_EVERY_NTH_MOMENT=N` every N-th. These begin
+/// at another one in each run, so that a few runs try all.
+pub fn tried(moments: u32) -> impl Iterator<Item = u32> + Send + Sync + Clone {
+    let (step, first) = step();
+    (first..moments).step_by(step as usize)
+}
+
+/// Whether all moments of sweeps are tried, however long that takes.
+pub fn tries_all() -> bool {
+    step().0 == 1
+}
+
+/// Every how many moments one is tried, and the number of the first one.
+fn step() -> (u32, u32) {
+    static STEP: OnceLock<(u32, u32)> = OnceLock::new();
+    *STEP.get_or_init(|| {
+        let text = env::var("CTS_TEST_EVERY_NTH_MOMENT").unwrap_or("1".to_string());
+        let step: u32 = text.parse().ok().filter(|step| *step > 0).expect("a positive number");
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+        let first = now.subsec_micros() % step;
+        if step > 1 {
+            eprintln!("of the moments of sweeps, every {step}. is tried, from number {first}");
+        }
+        (step, first)
+    })
+}
 
 /// Counts runs by whether they were killed, and by what was found afterwards.
 pub struct KillSweep<K> {
     duration: Duration,
     moments: u32,
+    /// Their numbers, of all moments.
+    tried: Vec<u32>,
     seen: Mutex<BTreeMap<(bool, K), u32>>,
 }
 
@@ -30,30 +59,39 @@ impl<K: Copy + Debug + Ord + Send> KillSweep<K> {
 
     /// At so many moments at least.
     pub fn at(moments: u32, duration: Duration) -> KillSweep<K> {
-        KillSweep { duration, moments, seen: Mutex::new(BTreeMap::new()) }
+        let tried = tried(moments).collect();
+        KillSweep { duration, moments, tried, seen: Mutex::new(BTreeMap::new()) }
     }
 
     fn killed_at_least(&self) -> u32 {
-        self.moments / 3
+        self.tried.len() as u32 / 3
+    }
+
+    fn completed_at_least(&self) -> u32 {
+        (self.tried.len() as u32 / 10).max(2)
     }
 
     /// The moments, each with the time from the start of the run to the kill.
     pub fn moments(&self) -> impl Iterator<Item = (u32, Duration)> + Send {
-        (0..).map_while(|moment| Some((moment, self.delay(moment)?)))
+        let spread = self.tried.iter().map(|moment| (*moment, self.share(*moment)));
+        let more = (self.moments..).map_while(|moment| Some((moment, self.later_share(moment)?)));
+        spread.chain(more).map(|(moment, share)| (moment, self.duration.mul_f64(share)))
     }
 
-    fn delay(&self, moment: u32) -> Option<Duration> {
-        let share = f64::from(moment) / f64::from(self.moments);
-        let whole_runs = if moment < self.moments {
-            share
-        } else if self.count(false) < COMPLETED_AT_LEAST {
-            share * share
+    fn share(&self, moment: u32) -> f64 {
+        f64::from(moment) / f64::from(self.moments)
+    }
+
+    /// The share of the duration after which a run is killed that follows those at all moments, while one is needed.
+    fn later_share(&self, moment: u32) -> Option<f64> {
+        let share = self.share(moment);
+        if self.count(false) < self.completed_at_least() {
+            Some(share * share)
         } else if self.count(true) < self.killed_at_least() {
-            share.fract() / 4.0
+            Some(share.fract() / 4.0)
         } else {
-            return None;
-        };
-        Some(self.duration.mul_f64(whole_runs))
+            None
+        }
     }
 
     /// Number of runs that were killed, or that completed before.

@@ -14,6 +14,7 @@ listen_addresses = '127.0.0.1'
 fsync = off
 password_encryption = 'scram-sha-256'
 shared_buffers = '16MB'
+max_wal_size = '256MB'
 log_line_prefix = '%m [%p] %q%u@%d %a '
 log_lock_waits = on
 wal_retrieve_retry_interval = '50ms'
