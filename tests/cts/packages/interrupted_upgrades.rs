@@ -2,6 +2,7 @@
 
 use super::upgrades::{FAILS, UPGRADE, installed, is_well, program, put_next};
 use crate::support::container::Container;
+use crate::support::kills::tried_from;
 
 #[test]
 #[ignore = "sweep"]
@@ -65,13 +66,13 @@ fn unpack(new: &str) -> String {
     format!("{UPGRADE} keep; cp {new} /usr/bin/unpacked; mv -f /usr/bin/unpacked /usr/bin/cts")
 }
 
-/// Interrupts an upgrade at each of its steps, from the first; after each, `then` is run.
+/// Interrupts an upgrade at its steps, from the first; after each, `then` is run.
 fn interrupt(machine: &Container, before: &str, attempt: &str, then: &str, version: &str) {
     for name in ["cp", "install", "ln", "mv", "rm", "sync", "systemctl"] {
         program(machine, &format!("/opt/kills/{name}"), KILLS);
     }
     machine.ok("systemctl stop cts; cp -a /data /root/data");
-    for step in 1.. {
+    for step in tried_from(1) {
         machine.ok(&format!(
             "{BEGIN}; {before}; echo 0 >/opt/count; echo {step} >/opt/stop; rm -f /opt/killed"
         ));

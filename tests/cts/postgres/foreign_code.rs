@@ -38,6 +38,7 @@ DECLARE
     few text[] := ARRAY['text', 'name', '"char"', 'integer', 'bigint', 'oid', 'boolean', 'varchar', 'double precision', 'regclass', 'smallint'];
     three text[] := ARRAY['xid', 'tid', 'oid', 'text', 'integer'];
     f record;
+    own text;
     a text;
     b text;
     c text;
@@ -48,16 +49,17 @@ BEGIN
             AND prorettype NOT IN ('record'::regtype, 'anyelement'::regtype, 'internal'::regtype, 'cstring'::regtype) GROUP BY proname
     LOOP
         IF f.result LIKE 'any%' OR f.result = 'trigger' THEN f.result := 'text'; END IF;
-        EXECUTE format('CREATE FUNCTION cts.%I() RETURNS %s %s', f.proname, f.result, body);
+        own := CASE f.result WHEN 'void' THEN replace(body, 'RETURN NULL', 'RETURN') ELSE body END;
+        EXECUTE format('CREATE FUNCTION cts.%I() RETURNS %s %s', f.proname, f.result, own);
         FOREACH a IN ARRAY types LOOP
-            EXECUTE format('CREATE FUNCTION cts.%I(%s) RETURNS %s %s', f.proname, a, f.result, body);
+            EXECUTE format('CREATE FUNCTION cts.%I(%s) RETURNS %s %s', f.proname, a, f.result, own);
         END LOOP;
         FOREACH a IN ARRAY few LOOP FOREACH b IN ARRAY few LOOP
-            EXECUTE format('CREATE FUNCTION cts.%I(%s, %s) RETURNS %s %s', f.proname, a, b, f.result, body);
+            EXECUTE format('CREATE FUNCTION cts.%I(%s, %s) RETURNS %s %s', f.proname, a, b, f.result, own);
         END LOOP; END LOOP;
         IF f.args > 2 OR f.variadics <> 0 THEN
             FOREACH a IN ARRAY three LOOP FOREACH b IN ARRAY three LOOP FOREACH c IN ARRAY three LOOP
-                EXECUTE format('CREATE FUNCTION cts.%I(%s, %s, %s) RETURNS %s %s', f.proname, a, b, c, f.result, body);
+                EXECUTE format('CREATE FUNCTION cts.%I(%s, %s, %s) RETURNS %s %s', f.proname, a, b, c, f.result, own);
             END LOOP; END LOOP; END LOOP;
         END IF;
     END LOOP;

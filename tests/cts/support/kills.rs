@@ -18,8 +18,13 @@ const MOMENTS: u32 = 60;
 /// Of so many moments of a sweep those that are tried: all, or with `CTS_TEST_EVERY_NTH_MOMENT=N` every N-th. These begin
 /// at another one in each run, so that a few runs try all.
 pub fn tried(moments: u32) -> impl Iterator<Item = u32> + Send + Sync + Clone {
+    tried_from(0).take_while(move |moment| *moment < moments)
+}
+
+/// As [`tried`], of moments from a number on, of which it is not known how many there are.
+pub fn tried_from(number: u32) -> impl Iterator<Item = u32> + Send + Sync + Clone {
     let (step, first) = step();
-    (first..moments).step_by(step as usize)
+    (number + first..).step_by(step as usize)
 }
 
 /// Whether all moments of sweeps are tried, however long that takes.

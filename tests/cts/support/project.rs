@@ -72,6 +72,12 @@ impl ProjectCopy {
         let mut command = Command::new(env!("CARGO"));
         command.args(["rustc", "--offline", "--locked", "--bin", self.name, "--target-dir"]);
         command.arg(target).current_dir(&self.folder);
+        // What cargo tells of the package under test would have the crates compiled anew whose build scripts ask for it.
+        for (name, _) in std::env::vars() {
+            if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
+                command.env_remove(name);
+            }
+        }
         if cfg!(feature = "postgres") {
             command.args(["--features", "postgres"]);
         }

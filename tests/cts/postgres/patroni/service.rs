@@ -4,7 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::cluster::Database;
-use crate::support::harness::Service;
+use crate::support::harness::{Service, await_that};
 use crate::support::patroni::{Node, Patroni};
 
 use super::Failure;
@@ -93,11 +93,15 @@ impl<'a> Services<'a> {
         let leader = self.patroni.leader();
         for (database, service) in [&self.by_list, &self.by_proxy] {
             service.until_status("healthy");
-            let written = database.on(&leader.server).everything();
-            for node in self.patroni.nodes().iter().filter(|node| node.name() != leader.name()) {
-                node.server.catch_up_with(&leader.server);
-                assert_eq!(database.on(&node.server).everything(), written, "{}", node.host());
-            }
+            let others = || self.patroni.nodes().iter().filter(|node| node.name() != leader.name());
+            // The service may write in between.
+            await_that("all nodes hold the same", || {
+                let written = database.on(&leader.server).everything();
+                others().all(|node| {
+                    node.server.catch_up_with(&leader.server);
+                    database.on(&node.server).everything() == written
+                })
+            });
         }
     }
 

@@ -110,7 +110,7 @@ impl ServerFiles {
 /// Memory where there is room, a disk else. The servers sync nothing, and a fifth of the time of these tests goes into the
 /// making of the 300 files of a new database on ext4.
 fn place_for_servers() -> PathBuf {
-    const ROOM: u64 = 6 << 30;
+    const ROOM: u64 = 4 << 30;
     let memory = Path::new("/dev/shm");
     let free = statvfs(memory).map_or(0, |disk| disk.f_bavail * disk.f_frsize);
     if free.min(available_memory()) >= ROOM { memory.to_path_buf() } else { env::temp_dir() }
