@@ -191,7 +191,8 @@ fi
 run "the tests of the default build" "${asked[@]}" --include-ignored "${apart[@]}"
 # The build with the PostgreSQL store: what is about PostgreSQL, or what was asked for.
 [ "${asked[0]}" != -- ] || asked=(postgres "${asked[@]}" copy::)
-tests=$(tests_program --features postgres)
+# Found before those tests build other binaries in the same folder.
+[ "${asked[*]}" != "postgres -- copy::" ] || tests=$(tests_program --features postgres)
 run "the tests of the build with PostgreSQL" --features postgres "${asked[@]}" --include-ignored
 
 # On other major versions, if all tests were asked for, run what both stores pass about the schema, and on the oldest and the

@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use crate::support::cluster::{Cluster, Database};
-use crate::support::harness::{Machine, Run, await_that, await_within, for_each};
+use crate::support::harness::{Machine, Run, await_that, for_each};
 use crate::support::hostile::{Forms, fill};
 use crate::support::kills::{KillSweep, kill_after};
 use crate::support::random::Random;
@@ -83,9 +83,7 @@ fn a_kill_at_any_moment_leaves_an_empty_schema_or_a_complete_one() {
     for_each(sweep.moments(), |(moment, delay)| {
         let database = spare.lock().unwrap().pop().unwrap_or_else(|| Cluster::shared().owned());
         let is_killed = kill_after(delay, to_server(&source, &database));
-        await_within(GONE_WITHIN, "nothing of it is left on the server", || {
-            database.sessions_of_cts() == 0
-        });
+        database.await_unused(GONE_WITHIN);
         let target = if relations(&database) == 0 { Target::Empty } else { Target::Complete };
         assert!(is_killed || target == Target::Complete);
         sweep.record(is_killed, target);

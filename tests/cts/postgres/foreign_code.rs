@@ -141,7 +141,9 @@ fn no_function_operator_type_or_view_of_another_role_is_used() {
         let first = database(&cluster);
         first.sql(older);
         lives(&first);
-        let called = called(&cluster.log());
+        let mut called = called(&cluster.log());
+        // Called only where an index is being built meanwhile. It returns nothing.
+        called.insert("pg_stat_clear_snapshot".to_string());
         assert!(called.contains("hashtextextended") && called.contains("concat"), "{called:?}");
         let second = database(&cluster);
         second.sql(older);

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::cluster::{Cluster, Database, Mode};
-use crate::support::harness::{await_that, await_within, for_each};
+use crate::support::harness::{await_that, for_each};
 use crate::support::kills::{KillSweep, kill_after};
 use crate::support::scenario::State;
 
@@ -105,9 +105,7 @@ fn a_kill_at_any_moment_leaves_the_old_database_or_the_new_one() {
             let database = spare.lock().unwrap().pop();
             let database = database.unwrap_or_else(|| trial.before.copy());
             let is_killed = kill_after(delay, database.cts(scenario.words));
-            await_within(Duration::from_secs(5), "nothing of it is left on the server", || {
-                database.sessions_of_cts() == 0
-            });
+            database.await_unused(Duration::from_secs(5));
             let state = trial.state(&database);
             assert!(is_killed || state == State::New, "it ended with work left");
             sweep.record(is_killed, state);

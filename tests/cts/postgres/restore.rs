@@ -8,7 +8,7 @@ use rustix::process::Signal;
 
 use super::backup::{cts, files, filled};
 use crate::support::cluster::{Cluster, Database, Mode, number};
-use crate::support::harness::{Machine, await_that, await_within, for_each};
+use crate::support::harness::{Machine, await_that, for_each};
 use crate::support::kills::{KillSweep, kill_after};
 
 /// What keeps every statement that creates an object waiting while another session holds the lock.
@@ -204,9 +204,7 @@ fn a_kill_at_any_moment_of_a_restore_leaves_nothing_or_all_of_it() {
     for_each(sweep.moments(), |(_, delay)| {
         let to = cluster.owned();
         let is_killed = kill_after(delay, restore(&to, &machine, &backup));
-        await_within(Duration::from_secs(20), "no session of it is left", || {
-            to.sessions_of_cts() == 0
-        });
+        to.await_unused(Duration::from_secs(20));
         let is_restored = objects(&to) > 0;
         match is_restored {
             true => to.cts("migrate").success(),

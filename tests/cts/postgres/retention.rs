@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::cluster::{Cluster, Database};
-use crate::support::harness::{await_that, await_within};
+use crate::support::cluster::Cluster;
+use crate::support::harness::await_that;
 use crate::support::kills::{KillSweep, kill_after};
 
 const FILL: &str = "INSERT INTO site_logs (timestamp, level, category, message) \
@@ -87,11 +87,8 @@ const KEPT: &str = "
 const LEFT: &str = "SELECT (SELECT count(*) FROM site_logs WHERE message = 'old')
     + (SELECT count(*) FROM pseudo_positions WHERE status = 'closed' AND id <> 702)";
 
-fn until_alone(database: &Database) {
-    await_within(Duration::from_secs(5), "nothing of cts is left on the server", || {
-        database.sessions_of_cts() == 0
-    });
-}
+/// How long what a killed cts was doing may go on on the server.
+const GONE_WITHIN: Duration = Duration::from_secs(5);
 
 #[test]
 #[ignore = "sweep"]
@@ -105,7 +102,7 @@ fn a_run_killed_at_any_moment_deletes_only_what_may_go() {
         source.cts("verify --statistics").run().0.status.code() == Some(0)
     });
     service.stop();
-    until_alone(&source);
+    source.await_unused(GONE_WITHIN);
     let expected = source.texts(KEPT);
     assert!(expected.len() > 480, "{}", expected.len());
     let whole = source.copy();
@@ -116,7 +113,7 @@ fn a_run_killed_at_any_moment_deletes_only_what_may_go() {
     for (moment, delay) in sweep.moments() {
         let database = source.copy();
         let is_killed = kill_after(delay, database.cts("prune"));
-        until_alone(&database);
+        database.await_unused(GONE_WITHIN);
         let is_part = (1..1119).contains(&database.number(LEFT));
         assert_eq!(database.texts(KEPT), expected, "moment {moment}");
         if moment % 10 == 0 {

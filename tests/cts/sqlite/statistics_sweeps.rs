@@ -15,8 +15,8 @@ use crate::support::kills::tried;
 /// Databases that are worked on at the same time, and moments of each.
 const LANES: u64 = 4;
 const MOMENTS: u32 = 25;
-/// Moments after which a service completes what there is.
-const COMPLETED_EVERY: u64 = 12;
+/// Moments after which a service completes what there is. Whichever moments are tried, some of these are among them.
+const COMPLETED_EVERY: u64 = 8;
 
 /// Positions of 49 days.
 const HISTORY: &str = "

@@ -41,7 +41,7 @@ fn step() -> (u32, u32) {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
         let first = now.subsec_micros() % step;
         if step > 1 {
-            eprintln!("of the moments of sweeps, every {step}. is tried, from number {first}");
+            eprintln!("of the moments of sweeps one in {step} is tried, from number {first} on");
         }
         (step, first)
     })
@@ -51,9 +51,7 @@ fn step() -> (u32, u32) {
 pub struct KillSweep<K> {
     duration: Duration,
     moments: u32,
-    /// Their numbers, of all moments.
-    tried: Vec<u32>,
-    seen: Mutex<BTreeMap<(bool, K), u32>>,
+    seen: Mutex<BTreeMap<(bool, K), usize>>,
 }
 
 impl<K: Copy + Debug + Ord + Send> KillSweep<K> {
@@ -64,22 +62,22 @@ impl<K: Copy + Debug + Ord + Send> KillSweep<K> {
 
     /// At so many moments at least.
     pub fn at(moments: u32, duration: Duration) -> KillSweep<K> {
-        let tried = tried(moments).collect();
-        KillSweep { duration, moments, tried, seen: Mutex::new(BTreeMap::new()) }
+        KillSweep { duration, moments, seen: Mutex::new(BTreeMap::new()) }
     }
 
-    fn killed_at_least(&self) -> u32 {
-        self.tried.len() as u32 / 3
+    fn killed_at_least(&self) -> usize {
+        tried(self.moments).count() / 3
     }
 
-    fn completed_at_least(&self) -> u32 {
-        (self.tried.len() as u32 / 10).max(2)
+    fn completed_at_least(&self) -> usize {
+        (tried(self.moments).count() / 10).max(2)
     }
 
     /// The moments, each with the time from the start of the run to the kill.
     pub fn moments(&self) -> impl Iterator<Item = (u32, Duration)> + Send {
-        let spread = self.tried.iter().map(|moment| (*moment, self.share(*moment)));
-        let more = (self.moments..).map_while(|moment| Some((moment, self.later_share(moment)?)));
+        let spread = tried(self.moments).map(|moment| (moment, self.share(moment)));
+        let more =
+            tried_from(self.moments).map_while(|moment| Some((moment, self.later_share(moment)?)));
         spread.chain(more).map(|(moment, share)| (moment, self.duration.mul_f64(share)))
     }
 
@@ -100,7 +98,7 @@ impl<K: Copy + Debug + Ord + Send> KillSweep<K> {
     }
 
     /// Number of runs that were killed, or that completed before.
-    fn count(&self, is_killed: bool) -> u32 {
+    fn count(&self, is_killed: bool) -> usize {
         let seen = self.seen.lock().unwrap();
         seen.iter().filter(|(key, _)| key.0 == is_killed).map(|(_, count)| count).sum()
     }

@@ -91,16 +91,23 @@ impl<'a> Services<'a> {
         failure.ends(old, self.patroni);
         eprintln!("{failure:?}: complete {:.1} s later", start.elapsed().as_secs_f64());
         let leader = self.patroni.leader();
+        let is_other = |node: &&Node| node.name() != leader.name();
+        let others: Vec<&Node> = self.patroni.nodes().iter().filter(is_other).collect();
         for (database, service) in [&self.by_list, &self.by_proxy] {
             service.until_status("healthy");
-            let others = || self.patroni.nodes().iter().filter(|node| node.name() != leader.name());
-            // The service may write in between.
-            await_that("all nodes hold the same", || {
-                let written = database.on(&leader.server).everything();
-                others().all(|node| {
+            await_that("the service writes nothing while the nodes are read", || {
+                let on = |node: &Node| database.on(&node.server).everything();
+                let written = on(leader);
+                let hold = |node: &&Node| {
                     node.server.catch_up_with(&leader.server);
-                    database.on(&node.server).everything() == written
-                })
+                    (node.host(), on(node))
+                };
+                let held: Vec<_> = others.iter().map(hold).collect();
+                let is_valid = on(leader) == written;
+                for (host, held) in held.iter().filter(|_| is_valid) {
+                    assert_eq!(held, &written, "{host}");
+                }
+                is_valid
             });
         }
     }

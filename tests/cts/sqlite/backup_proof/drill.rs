@@ -34,7 +34,8 @@ fn a_drill_killed_at_any_moment_leaves_the_backup_and_is_cleared_by_the_next() {
             assert!(fs::read(&file).unwrap() == data, "moment {moment}");
             assert!(trials(&folder).len() <= 1, "moment {moment}: {:?}", trials(&folder));
         }
-        eprintln!("kills within {took:?} left {left} folders");
+        let kills = tried(MOMENTS).count();
+        eprintln!("{kills} kills in {took:?} left {left} folders");
         assert!(left > 0);
         verify(&machine, &file).success();
         assert_eq!(trials(&folder), Vec::<String>::new());

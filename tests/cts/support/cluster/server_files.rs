@@ -8,11 +8,9 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::{env, fs};
 
-use rustix::fs::statvfs;
-
 use super::programs::Programs;
 use super::{NOBODY, SUPERUSER};
-use crate::support::harness::is_root;
+use crate::support::harness::{free_bytes, is_root};
 
 const END: &str = include_str!("end.sh");
 
@@ -112,7 +110,7 @@ impl ServerFiles {
 fn place_for_servers() -> PathBuf {
     const ROOM: u64 = 4 << 30;
     let memory = Path::new("/dev/shm");
-    let free = statvfs(memory).map_or(0, |disk| disk.f_bavail * disk.f_frsize);
+    let free = free_bytes(memory).unwrap_or(0);
     if free.min(available_memory()) >= ROOM { memory.to_path_buf() } else { env::temp_dir() }
 }
 

@@ -1,9 +1,12 @@
 //! The content of a database as text, to compare two states of it.
 
+use std::time::Duration;
+
 use postgres::Client;
 
 use super::Database;
 use super::database::texts;
+use crate::support::harness::await_within;
 
 /// Columns, constraints, indexes and their state, each as one line.
 const SHAPE: &str = "
@@ -70,6 +73,12 @@ impl Database<'_> {
             self.name
         );
         super::number(&mut self.admin(), &sql)
+    }
+
+    /// Waits until no session of cts is left in this database.
+    pub fn await_unused(&self, limit: Duration) {
+        let what = "no session of cts is left on the server";
+        await_within(limit, what, || self.sessions_of_cts() == 0);
     }
 
     /// Invalid indexes, as an interrupted build leaves them.

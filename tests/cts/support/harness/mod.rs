@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hasher};
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -175,13 +175,18 @@ pub fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o7777
 }
 
+/// Free bytes of the file system of a folder.
+pub fn free_bytes(folder: &Path) -> io::Result<u64> {
+    let disk = statvfs(folder)?;
+    Ok(disk.f_bavail * disk.f_frsize)
+}
+
 /// Leaves this many bytes of a file system free by a file in this folder of it. Another program may
 /// allocate meanwhile; the free space is then measured again.
 pub fn leave_free(folder: &Path, bytes: u64) {
     let filler = File::create(folder.join("filler")).unwrap();
     loop {
-        let disk = statvfs(folder).unwrap();
-        let free = disk.f_bavail * disk.f_frsize;
+        let free = free_bytes(folder).unwrap();
         if free <= bytes {
             return;
         }
