@@ -6,13 +6,13 @@ use std::io::{self, Write};
 use roff::{Inline, Roff, bold, italic, roman};
 
 use crate::config::{
-    DEFAULT_BACKUP_EVERY, DEFAULT_BACKUP_KEEP, DEFAULT_CONNECTIONS, DEFAULT_DB, DEFAULT_HOST,
-    DEFAULT_LOCK_TIMEOUT, DEFAULT_POOL_CONNECT, DEFAULT_POOL_IDLE, DEFAULT_POOL_MAX, DEFAULT_PORT,
-    DEFAULT_RETENTION, DEFAULT_WAIT,
+    DEFAULT_ARCHIVE_KEEP, DEFAULT_BACKUP_EVERY, DEFAULT_BACKUP_KEEP, DEFAULT_CONNECTIONS,
+    DEFAULT_DB, DEFAULT_HOST, DEFAULT_LOCK_TIMEOUT, DEFAULT_POOL_CONNECT, DEFAULT_POOL_IDLE,
+    DEFAULT_POOL_MAX, DEFAULT_PORT, DEFAULT_RETENTION, DEFAULT_WAIT,
 };
 
 /// When these sections were last changed; the footer of the page.
-pub const DATE: &str = "2026-11-29";
+pub const DATE: &str = "2026-11-30";
 
 /// An entry of a list: its term and what it means.
 struct Entry {
@@ -194,6 +194,11 @@ fn environment() -> Vec<Entry> {
             "CTS_BACKUP_COMPRESS",
             "1: compress the backups of the folder with zstd; pg_dump compresses by itself. Default: 0.",
         ),
+        entry(
+            "CTS_ARCHIVE_DIR",
+            "The folder of the archive of every change, from which the database of any moment is restored; SQLite only. Default: there is no archive.",
+        ),
+        entry("CTS_ARCHIVE_KEEP", default(&DEFAULT_ARCHIVE_KEEP, "How far back the archive goes.")),
         entry(
             "CTS_RETENTION",
             default(&DEFAULT_RETENTION, "0: the service deletes no old rows by itself."),

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
 
+mod archive;
 mod backup;
 mod cli;
 mod commands;
@@ -94,8 +95,8 @@ fn run(Invocation { command, flags }: &Invocation) -> Result<u8> {
             configured(&|config, log| commands::verify_backup::run(config, log, file))
         }
         Command::Backups { json } => configured(&|config, _| commands::backups::run(config, *json)),
-        Command::Restore { backup, to, dry_run } => configured(&|config, log| {
-            commands::restore::run(config, log, backup, to.as_deref(), *dry_run)
+        Command::Restore { source, to, dry_run } => configured(&|config, log| {
+            commands::restore::run(config, log, source, to.as_deref(), *dry_run)
         }),
         Command::Copy(options) => commands::copy::run(flags, &environment, options),
         Command::Stats(options) => configured(&|config, _| commands::stats::run(config, options)),

@@ -44,13 +44,17 @@ pub use keep::{EXPECTED_RULES, KeepRules};
 pub use listing::{BackupListing, Keeping, ListedBackup, list_folder};
 pub use make::{BackupTarget, MadeBackup, lock, make_locked};
 pub use manifest::Manifest;
+pub use partial::{PartialFile, write_whole};
 pub use proof::examine;
-pub use restore::{RestorePlan, Restored, execute as execute_restore, plan as plan_restore};
-pub use room::refuse_low_disk;
+pub use restore::{
+    RestorePlan, Restored, execute as execute_restore, plan as plan_restore, plan_unbuilt,
+};
+pub use room::{refuse_full_disk, refuse_low_disk};
 pub use schedule::Schedule;
 pub use settings::BackupSettings;
 pub use state::{
     Age, BackedUpDatabase, BackupInspection, BackupState, Clocks, Inspector, LastBackup, Recency,
     shown_age,
 };
+pub use trial_folder::TrialFolder;
 pub use verify::{VerifiedBackup, verify};

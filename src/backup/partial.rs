@@ -107,7 +107,7 @@ impl PartialFile {
     ///
     /// # Errors
     /// It cannot be renamed. It is removed then, and the other file is as it was.
-    fn replace(mut self, complete: &Path) -> io::Result<()> {
+    pub fn replace(mut self, complete: &Path) -> io::Result<()> {
         fs::rename(&self.path, complete)?;
         self.is_complete = true;
         Ok(())

@@ -40,8 +40,8 @@ pub struct RestorePlan {
     pub backend: Backend,
     /// The backup.
     pub origin: RestoreOrigin,
-    /// What the backup was found to hold.
-    pub content: BackupContent,
+    /// What the backup was found to hold; `None` where it is built and proved only while it is restored.
+    pub content: Option<BackupContent>,
     /// The place.
     pub place: RestorePlace,
     /// The steps, in order.
@@ -53,7 +53,7 @@ impl RestorePlan {
     fn decide(
         backend: Backend,
         origin: RestoreOrigin,
-        content: BackupContent,
+        content: Option<BackupContent>,
         place: RestorePlace,
     ) -> RestorePlan {
         let mut steps = vec![RestoreStep::LockOut, RestoreStep::Fill, RestoreStep::Migrate];
@@ -123,8 +123,32 @@ pub fn plan(
         made_at: backup.manifest.as_ref().map(|manifest| manifest.made_at.clone()),
         begun_at: UtcTime::now(),
     };
+    plan_of(database, origin, Some(content), backup.content_bytes, wait)
+}
+
+/// Plans to put a database in the place that is built only then, of so many bytes at most, and proved before it takes the place.
+/// `name` says what it is.
+///
+/// # Errors
+/// What stands in the way.
+pub fn plan_unbuilt(
+    database: &dyn Database,
+    name: String,
+    size_bytes: u64,
+    wait: &WaitPolicy<'_>,
+) -> Result<RestorePlan> {
+    let origin = RestoreOrigin { backup: name, made_at: None, begun_at: UtcTime::now() };
+    plan_of(database, origin, None, size_bytes, wait)
+}
+
+fn plan_of(
+    database: &dyn Database,
+    origin: RestoreOrigin,
+    content: Option<BackupContent>,
+    needed: u64,
+    wait: &WaitPolicy<'_>,
+) -> Result<RestorePlan> {
     let place = database.restore_place(origin.begun_at, wait)?;
-    let needed = backup.content_bytes;
     if let Some(free) = place.free_bytes.filter(|free| *free < needed.saturating_add(RESERVE_BYTES))
     {
         let (needed, free, reserve) = (Bytes(needed), Bytes(free), Bytes(RESERVE_BYTES));
@@ -189,7 +213,7 @@ pub fn execute(
     wait: &WaitPolicy<'_>,
 ) -> Result<Restored> {
     let mut draft: Option<Box<dyn RestoreDraft + '_>> = None;
-    let mut content = plan.content.clone();
+    let mut content = plan.content.clone().unwrap_or_default();
     for step in &plan.steps {
         wait.check_cancelled().map_err(|_| interrupted())?;
         match (step, &mut draft) {

@@ -2,15 +2,18 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::SystemTime;
 
 use clap::ArgMatches;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
+use crate::archive::ArchiveMoment;
 use crate::backup::BackupChoice;
 use crate::cli::definition::definition;
 use crate::cli::secrets::refuse_database_url;
 use crate::commands::copy::CopyOptions;
 use crate::commands::prune::PruneOptions;
+use crate::commands::restore::RestoreSource;
 use crate::commands::stats::{StatsOptions, TradeSource};
 use crate::config::Flags;
 use crate::error::Error;
@@ -88,8 +91,8 @@ pub enum Command {
     },
     /// `cts restore`: put a backup in place of the database.
     Restore {
-        /// The backup.
-        backup: BackupChoice,
+        /// The backup, or the moment of the archive.
+        source: RestoreSource,
         /// Where to restore it to; `None` for the place of the database.
         to: Option<PathBuf>,
         /// Print what would be done and change nothing.
@@ -241,9 +244,12 @@ fn command(matches: &ArgMatches) -> Result<Command, clap::Error> {
         },
         "backups" => Command::Backups { json: own.get_flag("json") },
         "restore" => Command::Restore {
-            backup: match own.get_one::<PathBuf>("FILE") {
-                Some(file) if file.as_os_str() != "latest" => BackupChoice::File(file.clone()),
-                _ => BackupChoice::Latest,
+            source: match (own.get_one::<PathBuf>("FILE"), own.get_one::<String>("at")) {
+                (_, Some(moment)) => RestoreSource::Archive(archive_moment(moment)?),
+                (Some(file), _) if file.as_os_str() != "latest" => {
+                    RestoreSource::Backup(BackupChoice::File(file.clone()))
+                }
+                _ => RestoreSource::Backup(BackupChoice::Latest),
             },
             to: own.get_one("to").cloned(),
             dry_run: own.get_flag("dry-run"),
@@ -267,6 +273,24 @@ fn command(matches: &ArgMatches) -> Result<Command, clap::Error> {
         }),
         "doctor" => Command::Doctor { json: own.get_flag("json") },
         _ => Command::Serve,
+    })
+}
+
+/// Reads a moment: `latest`, or a time in UTC, such as `2026-11-27 20:30:45`.
+fn archive_moment(text: &str) -> Result<ArchiveMoment, clap::Error> {
+    if text == "latest" {
+        return Ok(ArchiveMoment::Latest);
+    }
+    let time = humantime::parse_rfc3339_weak(text).ok();
+    let since = time.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
+    // What was found within a second belongs to it.
+    let rest = if text.contains('.') { 0 } else { 999 };
+    let at = since.and_then(|since| i64::try_from(since.as_millis() + rest).ok());
+    at.map(ArchiveMoment::At).ok_or_else(|| {
+        let text = format!(
+            "invalid value '{text}' for '--at <TIME>': expected latest, or a time in UTC, such as '2026-11-27 20:30:45'"
+        );
+        definition().error(ErrorKind::ValueValidation, text)
     })
 }
 

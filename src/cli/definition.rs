@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use clap::{Arg, ArgAction, value_parser};
 
 use crate::config::{
-    DEFAULT_BACKUP_EVERY, DEFAULT_BACKUP_KEEP, DEFAULT_CONNECTIONS, DEFAULT_DB, DEFAULT_HOST,
-    DEFAULT_LOCK_TIMEOUT, DEFAULT_POOL_CONNECT, DEFAULT_POOL_IDLE, DEFAULT_POOL_MAX, DEFAULT_PORT,
-    DEFAULT_RETENTION, DEFAULT_WAIT,
+    DEFAULT_ARCHIVE_KEEP, DEFAULT_BACKUP_EVERY, DEFAULT_BACKUP_KEEP, DEFAULT_CONNECTIONS,
+    DEFAULT_DB, DEFAULT_HOST, DEFAULT_LOCK_TIMEOUT, DEFAULT_POOL_CONNECT, DEFAULT_POOL_IDLE,
+    DEFAULT_POOL_MAX, DEFAULT_PORT, DEFAULT_RETENTION, DEFAULT_WAIT,
 };
 use crate::system::version::{LONG_VERSION, VERSION};
 
@@ -154,9 +154,14 @@ fn commands() -> [clap::Command; 14] {
         command("restore", "Put a backup in place of the database, which is kept")
             .after_help(RESTORE_HELP)
             .arg(
-                Arg::new("FILE").required(true).value_parser(value_parser!(PathBuf)).help(
-                    "The backup, or its name in the folder of backups; latest: the newest one",
-                ),
+                Arg::new("FILE")
+                    .required_unless_present("at")
+                    .value_parser(value_parser!(PathBuf))
+                    .help("The backup, or its name in the folder of backups; latest: the newest one"),
+            )
+            .arg(
+                value("at", "TIME", "Restore the database of this moment from the archive, or the latest")
+                    .conflicts_with("FILE"),
             )
             .arg(
                 value("to", "PATH", "Restore to this new file, and leave the database alone")
@@ -255,6 +260,8 @@ Environment (a flag takes precedence):
   CTS_BACKUP_EVERY       how often the service makes one, 0: never; default {DEFAULT_BACKUP_EVERY}
   CTS_BACKUP_KEEP        which are kept; default {DEFAULT_BACKUP_KEEP}
   CTS_BACKUP_COMPRESS    1: compress them; default 0
+  CTS_ARCHIVE_DIR        folder of the archive of every change, SQLite only; default: there is none
+  CTS_ARCHIVE_KEEP       how far back it goes; default {DEFAULT_ARCHIVE_KEEP}
   CTS_RETENTION          0: the service deletes no old rows by itself; default {DEFAULT_RETENTION}
   CTS_PG_DUMP            path of pg_dump, for backups of PostgreSQL; default: found on PATH
   CTS_LOCK_TIMEOUT       how long a command waits for the migration lock; default {DEFAULT_LOCK_TIMEOUT}

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Value, json};
 
 use super::backup::no_folder;
+use crate::archive::{ArchiveFolder, ArchiveSettings, Reach, reaches, shown};
 use crate::backup::{
     BackupFolder, BackupListing, BackupOwner, Keeping, ListedBackup, Manifest, list_folder,
 };
@@ -24,16 +25,82 @@ const DATABASE_TIMEOUT: Duration = Duration::from_secs(2);
 /// # Errors
 /// If their folder cannot be read.
 pub fn run(config: &Config, as_json: bool) -> Result<u8> {
-    let path = config.backups.folder.as_deref().ok_or_else(no_folder)?;
+    let archive = config.archive.as_ref().map(ArchiveListing::read).transpose()?;
+    let Some(path) = config.backups.folder.as_deref() else {
+        return match archive {
+            Some(archive) if as_json => print_json(&json!({"archive": archive.json()}).to_string()),
+            Some(archive) => print_lines(&archive.text()),
+            None => Err(no_folder()),
+        }
+        .map(|()| 0);
+    };
     let owner = owner(config);
     let now = SystemTime::now();
     let listing = list_folder(&BackupFolder::at(path), owner.as_ref(), &config.backups, now)?;
     if as_json {
-        print_json(&json_listing(&listing, path, now).to_string())?;
+        let mut json = json_listing(&listing, path, now);
+        json["archive"] = archive.map_or(Value::Null, |archive| archive.json());
+        print_json(&json.to_string())?;
     } else {
         print_lines(&text(&listing, path, now))?;
+        if let Some(archive) = archive {
+            print_lines(&archive.text())?;
+        }
     }
     Ok(0)
+}
+
+/// What an archive reaches.
+struct ArchiveListing {
+    folder: String,
+    reaches: Vec<Reach>,
+    bytes: u64,
+    /// A fault of its list.
+    fault: Option<String>,
+}
+
+impl ArchiveListing {
+    fn read(settings: &ArchiveSettings) -> Result<ArchiveListing> {
+        let folder = ArchiveFolder::at(&settings.folder);
+        let listed = folder.list()?;
+        Ok(ArchiveListing {
+            folder: folder.path().display().to_string(),
+            reaches: reaches(&listed.chain),
+            bytes: listed.chain.segments.iter().map(|segment| segment.bytes).sum(),
+            fault: listed.fault.map(|fault| fault.to_string()),
+        })
+    }
+
+    fn text(&self) -> Lines {
+        let mut lines = Lines::new();
+        let count = match self.reaches.len() {
+            0 => "nothing is archived yet".to_string(),
+            _ => format!("{}, restored with `cts restore --at TIME`", Bytes(self.bytes)),
+        };
+        lines.add(format_args!("archive {}: {count}", self.folder));
+        for Reach { from, to, gap } in &self.reaches {
+            if let Some(why) = gap {
+                lines.add(format_args!("  gap: {why}"));
+            }
+            lines.add(format_args!("  from {} to {}", shown(*from), shown(*to)));
+        }
+        if let Some(fault) = &self.fault {
+            lines.add(format_args!("  ⚠ {fault}"));
+        }
+        lines
+    }
+
+    fn json(&self) -> Value {
+        let reaches = self.reaches.iter().map(|reach| {
+            json!({"from": shown(reach.from), "to": shown(reach.to), "gapBefore": reach.gap})
+        });
+        json!({
+            "folder": self.folder,
+            "reaches": reaches.collect::<Vec<_>>(),
+            "sizeBytes": self.bytes,
+            "fault": self.fault,
+        })
+    }
 }
 
 /// The database in the place; `None` where it does not exist or cannot be read.

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::commands::{BackupsReading, open_read_only};
+use crate::backup::Inspector;
+use crate::commands::{ArchiveReading, BackupsReading, open_read_only};
 use crate::config::{Config, notices};
 use crate::error::{Error, Kind, Result};
 use crate::health::render::{BackupFigures, Counts, check_line};
@@ -33,6 +34,7 @@ const COULD_NOT_ASK: u8 = 3;
 /// configuration; every other fault is a result of the check.
 pub fn database(config: &Config, as_json: bool, deep: bool) -> Result<u8> {
     let backups = BackupsReading::start(config);
+    let archive = ArchiveReading::start(config)?;
     let asked = config.clone();
     let examine = move || (examine_once(&asked, deep), notices(&asked));
     let examination = BackgroundTask::start("check", examine)?;
@@ -52,7 +54,8 @@ pub fn database(config: &Config, as_json: bool, deep: bool) -> Result<u8> {
         Err(error) if matches!(error.kind, Kind::Permission | Kind::Config) => return Err(error),
         Err(error) => Report::unreachable(&*config.database, &error),
     };
-    let mut report = report.with_backups(backups.end(config));
+    let mut report =
+        report.with_backups(backups.end(config)).with_archive(archive.end(), Inspector::Command);
     report.reasons_found.extend(notices.into_iter().map(Reason::notice));
     print_result(report.check_line(), as_json.then(|| report.health_json()))?;
     Ok(report.status().exit_code())

@@ -18,14 +18,17 @@ pub mod verify;
 pub mod verify_backup;
 pub mod verify_statistics;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant, SystemTime};
 
+use crate::archive::ArchiveStatus;
 use crate::backup::{BackupFolder, BackupInspection, Clocks, Inspector, InventoryTask};
 use crate::config::{Config, notices};
 use crate::error::Result;
 use crate::store::{OpenDatabase, Progress, WaitPolicy, WaitReason};
+use crate::system::deadline::BackgroundTask;
 use crate::system::log::Log;
 use crate::system::progress::{ProgressReporter, log_wait};
 use crate::system::signals::stop_flag;
@@ -40,8 +43,8 @@ fn open_read_only(config: &Config, timeout: Duration) -> Result<Option<Box<dyn O
     Ok(opened.database.filter(|_| opened.has_tables))
 }
 
-/// How long the folder of backups is read, from the start of a command.
-const BACKUPS_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long the folder of backups, or that of the archive, is read, from the start of a command.
+const FOLDER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The backups, which are inspected on a thread of their own while a command examines the database.
 struct BackupsReading {
@@ -57,18 +60,57 @@ impl BackupsReading {
             let task = folder.read_inventory(&config.database.identity());
             (folder, task)
         });
-        BackupsReading { folder, deadline: Instant::now() + BACKUPS_TIMEOUT }
+        BackupsReading { folder, deadline: Instant::now() + FOLDER_TIMEOUT }
     }
 
     /// What was seen by now, or within 2 s of the start.
     fn end(self, config: &Config) -> BackupInspection {
         let found = self.folder.map(|(folder, task)| {
-            let unanswered = |_| Err(folder.unanswered(BACKUPS_TIMEOUT));
+            let unanswered = |_| Err(folder.unanswered(FOLDER_TIMEOUT));
             task.and_then(|task| task.until(self.deadline).unwrap_or_else(unanswered))
         });
         let clocks = Clocks { wall: SystemTime::now(), steady: None };
         let settings = config.backups.clone();
         BackupInspection { settings, found, clocks, inspector: Inspector::Command }
+    }
+}
+
+/// How the archive is doing, which is read on a thread of its own while a command examines the database.
+struct ArchiveReading {
+    folder: Option<(PathBuf, BackgroundTask<ArchiveStatus>)>,
+    deadline: Instant,
+}
+
+impl ArchiveReading {
+    /// Begins to read what the service has written there.
+    ///
+    /// # Errors
+    /// The thread cannot be started.
+    fn start(config: &Config) -> Result<ArchiveReading> {
+        let folder = config.archive.as_ref().map(|archive| archive.folder.clone());
+        let read = |folder: PathBuf| {
+            let reading = folder.clone();
+            BackgroundTask::start("archive", move || ArchiveStatus::read(&reading))
+                .map(|task| (folder, task))
+        };
+        Ok(ArchiveReading {
+            folder: folder.map(read).transpose()?,
+            deadline: Instant::now() + FOLDER_TIMEOUT,
+        })
+    }
+
+    /// What was read by now, or within 2 s of the start.
+    fn end(self) -> Option<ArchiveStatus> {
+        let (folder, task) = self.folder?;
+        let unanswered = |_| {
+            let what = format!(
+                "{}: no answer within {} s. Try: check its disk and its mount (`dmesg`, `findmnt`)",
+                folder.display(),
+                FOLDER_TIMEOUT.as_secs()
+            );
+            ArchiveStatus::unread(&folder, what)
+        };
+        Some(task.until(self.deadline).unwrap_or_else(unanswered))
     }
 }
 

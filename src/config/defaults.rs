@@ -17,6 +17,9 @@ pub const DEFAULT_BACKUP_EVERY: &str = "24h";
 /// Which backups are kept.
 pub const DEFAULT_BACKUP_KEEP: &str = "daily=7,weekly=4,monthly=6";
 
+/// How far back the archive goes.
+pub const DEFAULT_ARCHIVE_KEEP: &str = "7d";
+
 /// Whether the service deletes old rows by itself.
 pub const DEFAULT_RETENTION: &str = "1";
 

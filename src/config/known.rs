@@ -1,7 +1,7 @@
 //! The names of all settings, and the variables that look as if they were meant for cts and are not read.
 
 /// The names of all environment variables that configure cts.
-pub const VARIABLES: [&str; 23] = [
+pub const VARIABLES: [&str; 25] = [
     "DATABASE_TYPE",
     "SQLITE_DB_PATH",
     "DATABASE_URL",
@@ -18,6 +18,8 @@ pub const VARIABLES: [&str; 23] = [
     "CTS_BACKUP_EVERY",
     "CTS_BACKUP_KEEP",
     "CTS_BACKUP_COMPRESS",
+    "CTS_ARCHIVE_DIR",
+    "CTS_ARCHIVE_KEEP",
     "CTS_RETENTION",
     "CTS_PG_DUMP",
     "CTS_LOCK_TIMEOUT",

@@ -1,6 +1,7 @@
 //! The configuration: one typed value, made once from flags, environment variables and defaults, in this
 //! order of precedence. One function reads one setting; each message names its variable or flag.
 
+mod archive;
 mod backup;
 mod database;
 mod database_url;
@@ -22,6 +23,7 @@ mod without_postgresql;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::archive::ArchiveSettings;
 use crate::backup::BackupSettings;
 use crate::error::Result;
 use crate::store::Database;
@@ -53,6 +55,8 @@ pub struct Config {
     pub admin_token: Option<Secret>,
     /// Backups: where, how often, and which are kept.
     pub backups: BackupSettings,
+    /// The archive of every change, if there is one.
+    pub archive: Option<ArchiveSettings>,
     /// Whether the service deletes old rows by itself.
     pub prunes: bool,
     /// How long a command waits for the migration lock.
@@ -121,6 +125,7 @@ impl Config {
         let admin_token = http::admin_token(&env)?;
         let lock_timeout = env.duration("CTS_LOCK_TIMEOUT", DEFAULT_LOCK_TIMEOUT)?;
         let backups = backup::backups(&env, &*database)?;
+        let archive = archive::archive(&env, &*database)?;
         let prunes = env.switch_or("CTS_RETENTION", DEFAULT_RETENTION)?;
         let (settings, value_notices) = env.into_records();
         let verbosity = flags.verbosity;
@@ -130,6 +135,7 @@ impl Config {
             allowed_hosts,
             admin_token,
             backups,
+            archive,
             prunes,
             lock_timeout,
             verbosity,

@@ -62,11 +62,13 @@ pub fn read(folder: &BackupFolder, identity: &DatabaseIdentity) -> FolderExamina
     FolderExamination { readable, owner, place: place(folder.path(), database), inventory }
 }
 
-fn owner(found: &Metadata) -> FolderOwner {
+/// Owner and mode of a folder.
+pub fn owner(found: &Metadata) -> FolderOwner {
     FolderOwner { uid: found.uid(), mode: found.mode() & 0o7777 }
 }
 
-fn place(folder: &Path, database: Option<&Path>) -> FolderPlace {
+/// Where a folder is, compared with the disk of the database.
+pub fn place(folder: &Path, database: Option<&Path>) -> FolderPlace {
     let Some(folder) = existing(folder) else { return FolderPlace::Unknown };
     // tmpfs and ramfs (linux/magic.h).
     let magic = rustix::fs::statfs(&folder).map(|found| found.f_type as u64 & 0xffff_ffff);

@@ -99,7 +99,10 @@ fn findings(
     all.push(units.makers(state.every.map(shown_age)));
     all.extend(units.failed_timer_run());
     let sandbox = unit.sandbox.as_ref().filter(|_| state.every.is_some() && folder.is_absolute());
-    all.extend(sandbox.and_then(|sandbox| sandbox.examine_backups(folder)));
+    all.extend(
+        sandbox
+            .and_then(|sandbox| sandbox.examine_folder(Group::Backups, "CTS_BACKUP_DIR", folder)),
+    );
     if let Ok(read) = &read {
         all.extend(access(folder, read, unit.user.as_deref()));
         all.extend(place(folder, read.place, units));

@@ -4,6 +4,7 @@
 //!
 //! The results become [`Finding`]s by pure functions, in the files of this folder and in the stores.
 
+mod archive;
 mod backup_folder;
 mod backup_units;
 mod backups;
@@ -30,6 +31,7 @@ use crate::store::Backend;
 use crate::store::finding::{Finding, Group};
 use crate::system::deadline::BackgroundTask;
 use crate::system::log::Verbosity;
+use archive::ArchiveExamination;
 use backups::BackupExamination;
 use contents::DatabaseExamination;
 use summary::print_findings;
@@ -54,6 +56,7 @@ pub fn run(config: &Config, other: Result<Option<OtherStore>>, as_json: bool) ->
     let unit = BackgroundTask::start("unit", unit::examine)?;
     let clock = BackgroundTask::start("clock", clock::examine)?;
     let backups = BackupExamination::start(config)?;
+    let archive = ArchiveExamination::start(config)?;
 
     let mut findings = settings::examine(config, as_json || config.verbosity == Verbosity::Verbose);
     findings.extend(secrets::of_units());
@@ -73,6 +76,7 @@ pub fn run(config: &Config, other: Result<Option<OtherStore>>, as_json: bool) ->
         ..UnitExamination::default()
     });
     findings.extend(backups.until(deadline, config, &database.backed_up, &unit));
+    findings.extend(archive.map(|archive| archive.until(deadline, &unit)).unwrap_or_default());
     findings.extend(unit.findings);
     findings.extend(unit.sandbox.and_then(|sandbox| {
         let path = service_path(config)?;

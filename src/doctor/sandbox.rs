@@ -63,30 +63,29 @@ impl Sandbox {
         }
     }
 
-    /// The finding of a folder of backups that the service cannot write.
-    pub fn examine_backups(&self, folder: &Path) -> Option<Finding> {
+    /// The finding of a folder that the service cannot write: of what it keeps there, and the variable that names it.
+    pub fn examine_folder(&self, group: Group, variable: &str, folder: &Path) -> Option<Finding> {
         let (barrier, folder) = (self.barrier(folder)?, folder.display());
-        let elsewhere = "set CTS_BACKUP_DIR to a folder that the service may write";
+        let elsewhere = format!("set {variable} to a folder that the service may write");
         let (what, remedy) = match barrier {
             Barrier::PrivateTmp => (
                 format!(
                     "cts.service has a /tmp of its own (PrivateTmp=), and does not see {folder}"
                 ),
-                elsewhere.into(),
+                elsewhere,
             ),
             Barrier::ProtectHome => {
-                (format!("cts.service may not enter {folder} (ProtectHome=)"), elsewhere.into())
+                (format!("cts.service may not enter {folder} (ProtectHome=)"), elsewhere)
             }
-            Barrier::InaccessiblePaths => (
-                format!("cts.service may not enter {folder} (InaccessiblePaths=)"),
-                elsewhere.into(),
-            ),
+            Barrier::InaccessiblePaths => {
+                (format!("cts.service may not enter {folder} (InaccessiblePaths=)"), elsewhere)
+            }
             Barrier::ProtectSystem => (
                 format!("cts.service may not write {folder} ({})", self.protection()),
                 format!("systemctl edit cts: [Service] ReadWritePaths=-{folder}"),
             ),
         };
-        Some(Finding::attention(Group::Backups, "sandbox", what).remedy(remedy))
+        Some(Finding::attention(group, "sandbox", what).remedy(remedy))
     }
 
     fn protection(&self) -> String {
@@ -147,14 +146,17 @@ mod tests {
         ] {
             assert!(remedy(&shipped, path).is_some_and(|remedy| remedy.contains(part)), "{path}");
         }
-        assert_eq!(shipped.examine_backups(Path::new("/data/backups")), None);
+        let examined = |folder: &str| {
+            shipped.examine_folder(Group::Backups, "CTS_BACKUP_DIR", Path::new(folder))
+        };
+        assert_eq!(examined("/data/backups"), None);
         for (folder, part) in [
             ("/mnt/usb", "ReadWritePaths=-/mnt/usb"),
             ("/home/u/backups", "CTS_BACKUP_DIR"),
             ("/tmp/backups", "CTS_BACKUP_DIR"),
             ("/dev/shm/backups", "CTS_BACKUP_DIR"),
         ] {
-            let found = shipped.examine_backups(Path::new(folder)).unwrap();
+            let found = examined(folder).unwrap();
             assert_eq!(found.grade, Grade::Attention);
             assert!(found.remedy.unwrap().contains(part), "{folder}");
         }

@@ -45,6 +45,12 @@ pub enum Subject {
     Drill,
     /// Backups that no rule keeps are deleted.
     OldBackups,
+    /// What is committed is archived.
+    Archive,
+    /// The archive is restored for a trial.
+    ArchiveDrill,
+    /// Segments of the archive are merged and deleted as they age.
+    ArchiveCompaction,
     /// Old rows are deleted.
     Retention,
     /// The settings of retention can be used.
@@ -78,6 +84,9 @@ impl Subject {
             Subject::Backup => "the last backup failed: ",
             Subject::Drill => "the last backup was not restored for a trial: ",
             Subject::OldBackups => "old backups are not deleted: ",
+            Subject::Archive => "what is committed is not archived: ",
+            Subject::ArchiveDrill => "the archive was not restored for a trial: ",
+            Subject::ArchiveCompaction => "the archive is not compacted: ",
             Subject::Retention => "old rows are not deleted: ",
             Subject::Statistics => "the statistics are not kept current: ",
         }
@@ -100,6 +109,9 @@ impl Subject {
             Subject::Backup => "backups are made again",
             Subject::Drill => "the last backup can be restored",
             Subject::OldBackups => "old backups are deleted again",
+            Subject::Archive => "what is committed is archived again",
+            Subject::ArchiveDrill => "the archive can be restored",
+            Subject::ArchiveCompaction => "the archive is compacted again",
             Subject::Retention => "old rows are deleted again",
             Subject::RetentionSettings => "the settings of retention can be used",
             Subject::RetentionClock => "the clock agrees with the time that has passed",
@@ -144,7 +156,13 @@ impl Condition {
             Subject::SiteLog | Subject::OtherService | Subject::RetentionClock => {
                 Reason::notice(text)
             }
-            Subject::Backup | Subject::Drill | Subject::OldBackups => Reason::warning(text),
+            // The disk of these is another one, most often.
+            Subject::Backup
+            | Subject::Drill
+            | Subject::OldBackups
+            | Subject::Archive
+            | Subject::ArchiveDrill
+            | Subject::ArchiveCompaction => Reason::warning(text),
             _ if self.error.kind == Kind::Io || self.error.is_damage() => Reason::critical(text),
             _ => Reason::warning(text),
         }

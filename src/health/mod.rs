@@ -2,6 +2,7 @@
 //! ([`Report::status`]) says what that means. The JSON of HTTP and of `--check`, the line of `--check` and
 //! the text of `cts status` are renderings of the report, so they cannot disagree.
 
+mod archive;
 mod backups;
 mod conditions;
 mod figures;

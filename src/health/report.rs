@@ -6,6 +6,7 @@ use super::conditions::{Condition, Subject};
 use super::figures::Figures;
 use super::history::Sample;
 use super::reason::Reason;
+use crate::archive::ArchiveStatus;
 use crate::backup::{BackedUpDatabase, BackupState};
 use crate::error::{Error, Result};
 use crate::migrate::outlook::{MissingObject, missing_objects};
@@ -88,6 +89,8 @@ pub struct Report {
     pub database: BackedUpDatabase,
     /// What is known of its backups; `None` where they were not inspected.
     pub backups: Option<BackupState>,
+    /// How the archive of every change is doing; `None` where there is none, or it was not inspected.
+    pub archive: Option<ArchiveStatus>,
     /// The faults of the backups that the threads of the service have recorded, which are among the reasons.
     pub backup_conditions: Vec<Condition>,
     /// What is not as it should be with the backups, in a sentence that is one of the reasons.
@@ -186,6 +189,7 @@ impl Report {
             storage: StorageStatus::default(),
             database: BackedUpDatabase::unread(identity),
             backups: None,
+            archive: None,
             backup_conditions: Vec::new(),
             backup_problem: None,
             deep_check: None,

@@ -10,10 +10,11 @@ use crate::backup::BackupSettings;
 use crate::error::{Error, Kind, Result};
 use crate::health::{Conditions, Subject};
 use crate::http::server::HttpServer;
+use crate::service::archive::ArchiveThreads;
 use crate::service::first_start::FirstStart;
 use crate::service::prober::Prober;
 use crate::service::work_thread::WorkThread;
-use crate::service::{backups, figures, retention, statistics};
+use crate::service::{archive, backups, figures, retention, statistics};
 use crate::store::Database;
 use crate::system::invocation;
 use crate::system::log::Log;
@@ -47,6 +48,8 @@ pub enum ServiceEvent {
 pub struct Appliance {
     pub database: Arc<dyn Database>,
     pub backups: BackupSettings,
+    /// How far back the archive goes, if there is one.
+    pub archive_keep: Option<Duration>,
     /// Whether old rows are deleted.
     pub prunes: bool,
     pub log: Log,
@@ -75,9 +78,10 @@ impl Appliance {
         let statistics = self.start_statistics();
         let backups = self.start_backups();
         let retention = self.start_retention();
+        let archive = self.start_archive_threads();
         let signal = self.until_signal(events)?;
         // Their connections would keep the WAL from being emptied.
-        drop((retention, statistics, figures));
+        drop((archive, retention, statistics, figures));
         self.stop(signal, backups)
     }
 
@@ -127,6 +131,14 @@ impl Appliance {
             first_start.lines().iter().for_each(|line| self.log.info(line));
         }
         self.log.info("✓ Application Ready for Production");
+    }
+
+    /// Starts the threads that look after the archive, if there is one. Without them it grows, which is said.
+    fn start_archive_threads(&self) -> Option<ArchiveThreads> {
+        let (archive, keep) = (self.prober.shared_archive()?, self.archive_keep?);
+        let started = archive::start_threads(&archive, keep, &self.conditions, self.log);
+        self.conditions.record(Subject::ArchiveCompaction, &started);
+        started.ok()
     }
 
     /// Starts to keep the statistics. Without the thread they stay as they are, which is said.

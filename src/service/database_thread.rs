@@ -14,6 +14,7 @@ use crate::migrate::{self, Task, heal_online};
 use crate::service::backup_watch::BackupWatch;
 use crate::service::prober::Question;
 use crate::service::start::start_entry;
+use crate::service::upkeep::UpkeepThread;
 use crate::store::journal::Journal;
 use crate::store::{
     Database, ServerInstance, SiteLogEntry, StorageStatus, Store, WaitPolicy, write_site_log,
@@ -311,18 +312,19 @@ impl DatabaseThread {
         }
     }
 
-    /// Records the stop in `site_logs` and closes the database.
+    /// Records the stop in `site_logs`, ends the upkeep, which archives that too, and closes the database.
     ///
     /// # Errors
     ///
     /// The error of the closing; what was committed remains in the WAL. An entry that cannot be written is none.
-    pub fn close(mut self) -> Result<()> {
+    pub fn close(mut self, upkeep: Option<UpkeepThread>) -> Result<()> {
         let entry = SiteLogEntry { level: "info", message: "the service stopped".into() };
         // The service stops even if the entry cannot be written. Reading first ends in time on a server
         // that hangs.
         let _ = self.with_lock_timeout(STOP_ENTRY_TIMEOUT, |store, wait| {
             store.inspect().and_then(|_| write_site_log(store, wait, &entry))
         });
+        drop(upkeep);
         self.store.close()
     }
 }

@@ -2,6 +2,7 @@
 //! systemd, serves until a signal, and closes the database.
 
 mod appliance;
+mod archive;
 mod backup_watch;
 mod backups;
 mod database_thread;
@@ -51,7 +52,8 @@ pub fn serve(config: &Config, log: Log) -> Result<()> {
 
     let conditions = Conditions::new(log);
     let backups = BackupWatch::start(&config.backups, config.database.identity());
-    let prober = Prober::new(Arc::clone(&config.database), conditions.clone(), backups);
+    let archive = config.archive.as_ref().map(archive::start).transpose()?;
+    let prober = Prober::new(Arc::clone(&config.database), conditions.clone(), backups, archive);
     log.info(format_args!(
         "Database Type: {}",
         config.database.identity().backend.name().to_uppercase()
@@ -69,6 +71,7 @@ pub fn serve(config: &Config, log: Log) -> Result<()> {
     let appliance = Appliance {
         database: Arc::clone(&config.database),
         backups: config.backups.clone(),
+        archive_keep: config.archive.as_ref().map(|settings| settings.keep),
         prunes: config.prunes,
         log,
         notifier,

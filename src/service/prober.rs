@@ -5,6 +5,8 @@ use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::archive::{ArchiveStatus, ArchiveWriter};
+use crate::backup::Inspector;
 use crate::error::{Error, Kind, Result};
 use crate::health::render::Scrape;
 use crate::health::{Conditions, FigureWatch, History, Overview, ProbeTimes, Report};
@@ -43,6 +45,7 @@ pub struct Prober {
     database: Arc<dyn Database>,
     conditions: Conditions,
     backups: BackupWatch,
+    archive: Option<Arc<ArchiveWriter>>,
     history: History,
     figures: FigureWatch,
     probes: ProbeTimes,
@@ -69,6 +72,7 @@ impl Prober {
         database: Arc<dyn Database>,
         conditions: Conditions,
         backups: BackupWatch,
+        archive: Option<Arc<ArchiveWriter>>,
     ) -> Prober {
         let state = ProberState {
             activity: "starting".into(),
@@ -82,6 +86,7 @@ impl Prober {
             database,
             conditions,
             backups,
+            archive,
             history: History::start(figures.clone()),
             figures,
             probes: ProbeTimes::default(),
@@ -102,6 +107,21 @@ impl Prober {
     /// What the folder of backups holds.
     pub fn backups(&self) -> &BackupWatch {
         &self.backups
+    }
+
+    /// What writes the archive, if there is one.
+    pub fn archive(&self) -> Option<&ArchiveWriter> {
+        self.archive.as_deref()
+    }
+
+    /// The same, for another thread.
+    pub fn shared_archive(&self) -> Option<Arc<ArchiveWriter>> {
+        self.archive.clone()
+    }
+
+    /// How the archive is doing; `None` where there is none.
+    fn archive_status(&self) -> Option<ArchiveStatus> {
+        self.archive().map(ArchiveWriter::status)
     }
 
     /// The figures that are taken now and then.
@@ -152,14 +172,16 @@ impl Prober {
     fn unanswered(&self) -> Report {
         let report = Report::unreachable(&*self.database, &self.no_answer(REPORT_TIMEOUT))
             .with_conditions(&self.conditions.current())
-            .with_backups(self.backups.inspect());
+            .with_backups(self.backups.inspect())
+            .with_archive(self.archive_status(), Inspector::Service);
         self.history.note(&report);
         report
     }
 
     fn initializing(&self, activity: &str) -> Report {
-        let report =
-            Report::initializing(&*self.database, activity).with_backups(self.backups.inspect());
+        let report = Report::initializing(&*self.database, activity)
+            .with_backups(self.backups.inspect())
+            .with_archive(self.archive_status(), Inspector::Service);
         self.history.note(&report);
         report
     }
@@ -220,8 +242,7 @@ impl Prober {
         while let Some(closing) = thread.turn(&questions) {
             self.note_finished();
             if let Some(reply) = closing {
-                drop(upkeep);
-                let _ = reply.send(thread.close());
+                let _ = reply.send(thread.close(upkeep));
                 return;
             }
         }
@@ -267,7 +288,7 @@ impl Source for Prober {
         match replies.recv_timeout(REPORT_TIMEOUT) {
             Ok(report) => {
                 self.state().unanswered_since = None;
-                report
+                report.with_archive(self.archive_status(), Inspector::Service)
             }
             Err(_) => self.unanswered(),
         }
@@ -299,7 +320,7 @@ mod tests {
         let settings = BackupSettings { folder: None, every: None, keep, compress: false };
         let database = Arc::new(DatabaseFile { path, access });
         let backups = BackupWatch::start(&settings, database.identity());
-        let prober = Prober::new(database, conditions, backups);
+        let prober = Prober::new(database, conditions, backups, None);
         let (sender, questions) = mpsc::channel();
         prober.state().questions = Some(sender);
         prober.state().unanswered_since = Instant::now().checked_sub(REPORT_TIMEOUT);

@@ -81,8 +81,10 @@ fn prepare(
     let conditions = prober.conditions();
     conditions.record_refused(outcome.not_restored());
     prove_writable(&mut *store, conditions, &wait)?;
+    let id = prober.archive().map(|_| store.inspect().map(|found| found.database_id()));
+    let archive = prober.archive().zip(id.transpose()?).map(|(archive, id)| archive.sink(id));
     let upkeep = upkeep
-        .map(|open| open(&wait))
+        .map(|open| open(&wait, archive))
         .transpose()?
         .map(|upkeep| UpkeepThread::start(upkeep, conditions.clone()))
         .transpose()?;

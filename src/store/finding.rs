@@ -16,6 +16,8 @@ pub enum Group {
     Database,
     /// The backups and their folder.
     Backups,
+    /// The archive of every change.
+    Archive,
     /// The responses over HTTP.
     Endpoints,
     /// The systemd unit.
@@ -34,6 +36,7 @@ impl Group {
             Group::Server => "server",
             Group::Database => "database",
             Group::Backups => "backups",
+            Group::Archive => "archive",
             Group::Endpoints => "endpoints",
             Group::Service => "service",
             Group::Clock => "clock",

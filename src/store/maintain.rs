@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use super::archive::ArchiveSink;
 use super::journal::ReadJournal;
 use super::{Change, OpenDatabase, SiteLogEntry, WaitPolicy};
 use crate::error::Result;
@@ -56,8 +57,10 @@ pub trait Store: OpenDatabase + ReadJournal {
     fn close(self: Box<Self>) -> Result<()>;
 }
 
-/// Opens the upkeep of a database, on a connection of its own.
-pub type UpkeepOpener = Box<dyn FnOnce(&WaitPolicy<'_>) -> Result<Box<dyn Upkeep>> + Send>;
+/// Opens the upkeep of a database, on a connection of its own. It gives every change to the archive, if there is one.
+pub type UpkeepOpener = Box<
+    dyn FnOnce(&WaitPolicy<'_>, Option<Box<dyn ArchiveSink>>) -> Result<Box<dyn Upkeep>> + Send,
+>;
 
 /// A database that is ready for service.
 pub struct Settled {

@@ -2,6 +2,7 @@
 //! one that is open, [`Change`] is its write transaction under the migration lock, and [`Store`]
 //! maintains it. The folders below implement these traits; nothing above knows which it has.
 
+pub mod archive;
 mod backup;
 mod change;
 mod compact;

@@ -42,6 +42,12 @@ impl SteadyClock {
     }
 }
 
+/// The time of the wall clock, in milliseconds since 1970.
+pub fn unix_milliseconds() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
 /// The time since the machine was started, with that during which it slept.
 pub fn since_boot() -> Duration {
     let time = clock_gettime(ClockId::Boottime);

@@ -102,7 +102,7 @@ fn backup_takes_a_file_to_make_or_to_verify() {
 #[test]
 fn restore_takes_a_file_or_the_newest_backup() {
     let restore = |backup, to: Option<&str>, dry_run| Command::Restore {
-        backup,
+        source: RestoreSource::Backup(backup),
         to: to.map(PathBuf::from),
         dry_run,
     };

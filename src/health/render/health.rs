@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::archive::ArchiveJson;
 use super::backups::BackupsJson;
 use super::format::{json_text, milliseconds, timestamp};
 use crate::health::report::TableCount;
@@ -31,6 +32,7 @@ impl Report {
             },
             deep_check: self.deep_check.map(DeepCheckJson::of),
             backups: self.backups_json(),
+            archive: self.archive_json(),
             reasons: self.reasons(),
             summary: if self.missing().next().is_none() { Vec::new() } else { self.summary() },
             version: VERSION,
@@ -49,6 +51,8 @@ struct Health<'r> {
     deep_check: Option<DeepCheckJson>,
     #[serde(skip_serializing_if = "Option::is_none")]
     backups: Option<BackupsJson<'r>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    archive: Option<ArchiveJson<'r>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     reasons: Vec<&'r str>,
     /// Only where it is not the same as the reasons.

@@ -14,6 +14,7 @@ use prometheus_client::encoding::{
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
+use super::archive::add_metrics as add_archive;
 use crate::backup::BackupState;
 use crate::health::report::DriftCounts;
 use crate::health::{BUCKETS, Figures, RecordedProbes, Report, Status, Subject};
@@ -83,6 +84,9 @@ impl Collector for Scrape {
         self.add_upkeep(&mut metrics)?;
         if let Some(backups) = &self.report.backups {
             self.add_backups(&mut metrics, backups)?;
+        }
+        if let Some(archive) = &self.report.archive {
+            add_archive(&mut metrics, archive)?;
         }
         self.add_http(&mut metrics)?;
         self.add_process(&mut metrics)
@@ -275,11 +279,11 @@ impl Scrape {
 }
 
 /// Writes metrics, each with its description.
-struct Metrics<'e>(DescriptorEncoder<'e>);
+pub(super) struct Metrics<'e>(DescriptorEncoder<'e>);
 
 impl Metrics<'_> {
     /// A gauge without labels. Nothing where its value is not known.
-    fn gauge<V: EncodeGaugeValue>(
+    pub(super) fn gauge<V: EncodeGaugeValue>(
         &mut self,
         name: &str,
         help: &str,

@@ -1,5 +1,6 @@
 //! The renderings of a [`Report`](super::Report). They only show; what it means is decided before.
 
+mod archive;
 mod backups;
 mod check_line;
 mod drift;
@@ -10,6 +11,7 @@ mod overview;
 mod status;
 mod text;
 
+pub use archive::shown_drill;
 pub use check_line::{BackupFigures, Counts, check_line};
 pub use drift::drift_json;
 pub use format::{stored_timestamp, timestamp};

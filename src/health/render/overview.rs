@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::archive::ArchiveJson;
 use super::backups::BackupsJson;
 use super::drift::exception_json;
 use super::format::{json_text, stored_timestamp, timestamp};
@@ -43,7 +44,7 @@ impl Overview {
             accepted: report.accepted.iter().map(ToString::to_string).collect(),
             history: history.as_ref().map(|points| HistoryJson::of(points, timestamp(report.at))),
             backups: report.backups_json_with_list(),
-            archive: None,
+            archive: report.archive_json_for_administrators(),
             statistics: journal.statistics.as_ref().map(StatisticsJson::of),
             events: journal
                 .events
@@ -121,7 +122,7 @@ struct OverviewJson<'r> {
     accepted: Vec<String>,
     history: Option<HistoryJson>,
     backups: Option<BackupsJson<'r>>,
-    archive: Option<Value>,
+    archive: Option<ArchiveJson<'r>>,
     statistics: Option<StatisticsJson<'r>>,
     events: Option<Vec<EventJson>>,
     version: &'static str,

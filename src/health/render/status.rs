@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
+use super::archive::ArchiveJson;
 use super::backups::BackupsJson;
 use super::drift::{altered_json, exception_json};
 use super::format::{json_text, milliseconds, stored_timestamp, timestamp};
@@ -42,6 +43,7 @@ impl Report {
             relaxed: self.exceptions.iter().map(exception_json).collect(),
             accepted: self.accepted.iter().map(altered_json).collect(),
             backups: self.backups_json_for_administrators(),
+            archive: self.archive_json_for_administrators(),
             reasons: self.reasons(),
             version: VERSION,
             timestamp: timestamp(self.at),
@@ -63,6 +65,8 @@ struct MigrationStatus<'r> {
     accepted: Vec<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     backups: Option<BackupsJson<'r>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    archive: Option<ArchiveJson<'r>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     reasons: Vec<&'r str>,
     version: &'static str,

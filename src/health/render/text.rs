@@ -26,6 +26,7 @@ impl Report {
             text.add(format_args!("  {:<14} {existing}/{expected}", category.key));
         }
         self.add_backups(&mut text);
+        self.add_archive(&mut text);
         text.add(format_args!("Status:     {}", self.migration_status()));
         for alteration in &self.accepted {
             text.add(format_args!("  accepted: {alteration}"));

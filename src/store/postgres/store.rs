@@ -232,7 +232,7 @@ impl Store for Postgres {
     fn settle(&mut self, _: &WaitPolicy<'_>) -> Result<Settled> {
         self.inspection_timeout = INSPECTION_TIMEOUT;
         let watch = self.pool.watch();
-        let upkeep = watch.map(|watch| -> UpkeepOpener { Box::new(|_| Ok(Box::new(watch))) });
+        let upkeep = watch.map(|watch| -> UpkeepOpener { Box::new(|_, _| Ok(Box::new(watch))) });
         Ok(Settled { messages: self.warnings.clone(), upkeep })
     }
 

@@ -22,10 +22,13 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OpenFlags};
 
+use super::archive_capture::ArchiveCapture;
+use super::archive_thread::{ArchiveThread, SharedCapture};
 use super::connect::connect;
 use super::error::{from_sqlite, is_busy};
 use super::file::{FileIdentity, side_file};
 use super::file_error::unreadable;
+use super::kept_open::keep_open;
 use super::litestream;
 use super::overwrite::OverwriteWatch;
 use super::running_copy;
@@ -36,7 +39,8 @@ use super::wal_index::WalIndexHeader;
 use super::wal_reset::{REMAINDER_BYTES_MAX, RESET_BYTES, ResetPolicy, TRUNCATE_BYTES};
 use super::wal_writes;
 use super::watched_wal::WatchError;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
+use crate::store::archive::ArchiveSink;
 use crate::store::{Upkeep, UpkeepTurn, WaitPolicy};
 
 /// Size of the frames in the WAL from which on the next writer should reset it, in bytes: about the
@@ -63,12 +67,16 @@ const LOOK_PAUSE: Duration = Duration::from_millis(100);
 /// The same while the last look found new frames.
 const SHORT_LOOK_PAUSE: Duration = Duration::from_millis(20);
 
+/// How often a part is cut off the file of a WAL that the archive holds and that has become long: programs wait some 20 ms for it.
+const CUT_INTERVAL: Duration = Duration::from_secs(2);
 /// How long a WAL that was left to Litestream is left to it before Litestream is looked for again.
 const LITESTREAM_INTERVAL: Duration = Duration::from_secs(5);
 
 /// A connection that does nothing but checkpoint.
 pub struct Checkpointer {
     conn: Connection,
+    /// Another one for the archive, which holds the write lock while the first one copies.
+    writer: Option<Connection>,
     path: PathBuf,
     /// The file that was opened.
     identity: Option<FileIdentity>,
@@ -78,6 +86,8 @@ pub struct Checkpointer {
     watch: OverwriteWatch,
     /// When the next turn is due at the latest.
     due: Instant,
+    /// When the file of a WAL that the archive holds may be cut again.
+    next_cut: Instant,
     /// What the wal-index said at the beginning of the last turn, and at the last look.
     at_turn: WalIndexHeader,
     at_look: WalIndexHeader,
@@ -85,6 +95,8 @@ pub struct Checkpointer {
     overwritten: Overwritten,
     /// Shared with the store too: since when readers keep more of the WAL from being copied.
     hold: WalHold,
+    /// What is committed goes to the archive, if there is one.
+    archive: Option<ArchiveThread>,
 }
 
 /// Why the file is no longer the database that was opened, once it was overwritten in place.
@@ -109,9 +121,12 @@ impl Checkpointer {
         path: &Path,
         overwritten: Overwritten,
         hold: WalHold,
+        archive: Option<Box<dyn ArchiveSink>>,
         wait: &WaitPolicy<'_>,
     ) -> Result<Checkpointer> {
         let conn = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE, wait)?;
+        let open_writer = || connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE, wait);
+        let writer = archive.as_ref().map(|_| open_writer()).transpose()?;
         let page_bytes = conn
             .query_row("PRAGMA page_size", [], |row| row.get::<_, u32>(0))
             .map_err(|e| from_sqlite(path, &e))?;
@@ -120,12 +135,15 @@ impl Checkpointer {
             watch: watch.map_err(|e| unreadable(path, &e))?,
             overwritten,
             hold,
+            archive: archive.map(|sink| ArchiveThread::start(path, sink)).transpose()?,
             conn,
+            writer,
             path: path.to_path_buf(),
             identity: FileIdentity::of(path),
             page_bytes: u64::from(page_bytes),
             reset: ResetPolicy::new(),
             due: Instant::now(),
+            next_cut: Instant::now(),
             at_turn: WalIndexHeader::default(),
             at_look: WalIndexHeader::default(),
         })
@@ -195,6 +213,9 @@ impl Checkpointer {
     /// Checkpoints without blocking anybody until the next writer can reset the WAL, as far as that is
     /// possible. Returns the frames after the last checkpoint, and whether the next writer can.
     fn checkpoint_passively(&self) -> Result<Option<(WalFrames, bool)>> {
+        // While the archive holds the WAL, only a barrier lets the next writer reset it.
+        let is_held = self.archive_holds_wal();
+        let attempts = if is_held { 1 } else { ATTEMPTS };
         let (mut total_before, mut attempt) = (0, 0);
         loop {
             attempt += 1;
@@ -208,17 +229,19 @@ impl Checkpointer {
                 return Ok(Some((frames, true)));
             }
             // Reads that overlap keep the last frames of such a WAL from being copied for good.
-            if attempt == ATTEMPTS || (!is_copied && size_bytes >= RESET_BYTES) {
+            if attempt == attempts || (!is_copied && size_bytes >= RESET_BYTES) {
                 return Ok(Some((frames, false)));
             }
             total_before = frames.total;
         }
     }
 
-    /// Writes to the disk what is in the WAL, twice: it need not be written while writers wait, nor what they have written
-    /// during the first time.
-    fn sync_wal(&self) -> Result<()> {
+    /// Writes to the disk what is in the database and in the WAL, that twice: it need not be written while writers wait, nor
+    /// what they have written during the first time.
+    fn sync_files(&self) -> Result<()> {
         let wal = side_file(&self.path, "-wal");
+        let synced = keep_open(&self.path).and_then(|file| file.sync_data());
+        synced.map_err(|e| unreadable(&self.path, &e))?;
         (0..2).try_for_each(|_| wal_writes::sync(&wal)).map_err(|e| unreadable(&wal, &e))
     }
 
@@ -240,12 +263,12 @@ impl Checkpointer {
     /// meanwhile. The write lock is released at once when the time is over, when `stopping` is set, and
     /// after an error.
     fn reset_wal(&mut self, mode: &str, stopping: &Arc<AtomicBool>) -> Result<()> {
-        self.wait_for_locks(LOCK_TIMEOUT, stopping)?;
+        wait_for_locks(&mut self.conn, &self.path, LOCK_TIMEOUT, stopping)?;
         // A program that holds the write lock for long is no reader that does not end.
         if self.with_write_lock(|| ())?.is_none() {
             return Ok(());
         }
-        self.wait_for_locks(self.reset.block_max(), stopping)?;
+        wait_for_locks(&mut self.conn, &self.path, self.reset.block_max(), stopping)?;
         let began = Instant::now();
         match self.checkpoint(mode)? {
             Some(frames) if !frames.is_blocked => {
@@ -255,6 +278,84 @@ impl Checkpointer {
             _ => {}
         }
         Ok(())
+    }
+
+    fn capture(&self) -> Option<&SharedCapture> {
+        self.archive.as_ref().map(ArchiveThread::capture)
+    }
+
+    fn archive_holds_wal(&self) -> bool {
+        self.capture().is_some_and(|capture| capture.hold().holds_wal())
+    }
+
+    fn do_not_archive(&self, why: &str) {
+        if let Some(capture) = self.capture() {
+            capture.hold().leave(Error::new(Kind::Config, why).at(self.path.display()));
+        }
+    }
+
+    /// Has the next writer begin the WAL anew although the archive holds it: with the write lock, what is committed is captured,
+    /// the rest of the WAL is copied, and the readers of the WAL are waited for.
+    fn pass_barrier(&mut self, stopping: &Arc<AtomicBool>) -> Result<()> {
+        let Some(capture) = self.capture().cloned() else { return Ok(()) };
+        // From here to the end its thread waits.
+        let mut capture = capture.hold();
+        if !capture.prepare_barrier() {
+            return Ok(());
+        }
+        // Less is left to copy while writers wait.
+        self.checkpoint("PASSIVE")?;
+        self.pass_barrier_of(&mut capture, stopping)
+    }
+
+    fn pass_barrier_of(
+        &mut self,
+        archive: &mut ArchiveCapture,
+        stopping: &Arc<AtomicBool>,
+    ) -> Result<()> {
+        let Some(writer) = &mut self.writer else { return Ok(()) };
+        wait_for_locks(writer, &self.path, LOCK_TIMEOUT, stopping)?;
+        let Some(writer) = &self.writer else { return Ok(()) };
+        let failed = |e: rusqlite::Error| from_sqlite(&self.path, &e);
+        match writer.execute_batch("BEGIN IMMEDIATE") {
+            Err(e) if is_busy(&e) => return Ok(()),
+            begun => begun.map_err(failed)?,
+        }
+        let began = Instant::now();
+        let deadline = began + self.reset.block_max();
+        let copies = || {
+            while Instant::now() < deadline && !stopping.load(Ordering::Relaxed) {
+                let frames = self.checkpoint("PASSIVE")?;
+                if frames.is_some_and(|frames| frames.copied == frames.total) {
+                    return Ok(());
+                }
+                thread::sleep(LOCK_PAUSE);
+            }
+            Ok(())
+        };
+        let passed = archive.pass_barrier(copies);
+        let is_free =
+            passed.as_ref().is_ok_and(|passed| *passed) && self.readers_end(deadline, stopping);
+        writer.execute_batch("ROLLBACK").map_err(failed)?;
+        passed?;
+        match is_free {
+            true => self.reset.succeeded(began.elapsed(), Instant::now()),
+            false => self.reset.failed(Instant::now()),
+        }
+        Ok(())
+    }
+
+    /// Waits until no program reads the WAL. Called with the write lock, and when all of the WAL is copied, so that those that begin now
+    /// read the database file alone.
+    fn readers_end(&self, deadline: Instant, stopping: &Arc<AtomicBool>) -> bool {
+        // Where the file system does not tell, the time for them is not known either.
+        while self.watch.has_readers_elsewhere().unwrap_or(false) {
+            if Instant::now() >= deadline || stopping.load(Ordering::Relaxed) {
+                return false;
+            }
+            thread::sleep(LOCK_PAUSE);
+        }
+        true
     }
 
     /// Runs `work` with the write lock, and releases it; `None` where another program holds it.
@@ -267,16 +368,6 @@ impl Checkpointer {
         let done = work();
         self.conn.execute_batch("ROLLBACK").map_err(failed)?;
         Ok(Some(done))
-    }
-
-    /// Makes the next statement wait so long for all locks together that it needs.
-    fn wait_for_locks(&mut self, time: Duration, stopping: &Arc<AtomicBool>) -> Result<()> {
-        let (deadline, stopping) = (Instant::now() + time, Arc::clone(stopping));
-        let keep_waiting = move |_| {
-            thread::sleep(LOCK_PAUSE);
-            Instant::now() < deadline && !stopping.load(Ordering::Relaxed)
-        };
-        self.conn.busy_handler(Some(keep_waiting)).map_err(|e| from_sqlite(&self.path, &e))
     }
 
     /// What is done where Litestream replicates the database: the commits up to now are written to the disk,
@@ -310,8 +401,19 @@ impl Checkpointer {
         let now = Instant::now();
         self.reset.observe(frames.copied, frames.total, now);
         self.hold.note(self.reset.held_since(), now);
+        if self.archive_holds_wal() {
+            if self.bytes(frames.total) >= RESET_BYTES && self.reset.is_due(now) {
+                self.sync_files()?;
+                self.pass_barrier(stopping)?;
+            }
+            if self.wal_file_bytes() >= TRUNCATE_BYTES && now >= self.next_cut {
+                self.next_cut = now + CUT_INTERVAL;
+                self.cut_wal(stopping)?;
+            }
+            return Ok(Some(frames));
+        }
         if self.must_reset(&frames, is_resettable) {
-            self.sync_wal()?;
+            self.sync_files()?;
             self.reset_wal("RESTART", stopping)?;
         }
         if self.wal_file_bytes() >= TRUNCATE_BYTES {
@@ -328,7 +430,12 @@ impl Checkpointer {
                 self.reset.is_due(Instant::now()) && !running_copy::is_running(&self.path);
             return if is_free { self.reset_wal("TRUNCATE", stopping) } else { Ok(()) };
         }
-        self.wait_for_locks(LOCK_TIMEOUT, stopping)?;
+        self.cut_wal(stopping)
+    }
+
+    /// Cuts a part off the end of the file of the WAL that no frame is in any more.
+    fn cut_wal(&mut self, stopping: &Arc<AtomicBool>) -> Result<()> {
+        wait_for_locks(&mut self.conn, &self.path, LOCK_TIMEOUT, stopping)?;
         let wal = side_file(&self.path, "-wal");
         let cut = || match self.watch.wal_index_header()? {
             Some(index) => wal_writes::cut(&wal, index.frames, self.page_bytes),
@@ -352,9 +459,25 @@ impl Checkpointer {
     }
 }
 
+/// Makes the next statement of a connection wait so long for all locks together that it needs.
+fn wait_for_locks(
+    conn: &mut Connection,
+    path: &Path,
+    time: Duration,
+    stopping: &Arc<AtomicBool>,
+) -> Result<()> {
+    let (deadline, stopping) = (Instant::now() + time, Arc::clone(stopping));
+    let keep_waiting = move |_| {
+        thread::sleep(LOCK_PAUSE);
+        Instant::now() < deadline && !stopping.load(Ordering::Relaxed)
+    };
+    conn.busy_handler(Some(keep_waiting)).map_err(|e| from_sqlite(path, &e))
+}
+
 impl Drop for Checkpointer {
     /// Compares the file once more, for the store empties the WAL when it is closed after this.
     fn drop(&mut self) {
+        drop(self.archive.take());
         // What cannot be read now is met by the store.
         let _ = self.is_overwritten();
     }
@@ -370,12 +493,23 @@ impl Upkeep for Checkpointer {
         }
         let at_begin = self.at_look;
         if !self.is_in_place()? || self.is_overwritten()? {
+            self.do_not_archive("the file of the database is another one");
             return Ok(UpkeepTurn { pause: IDLE_PAUSE, was_tried: false });
         }
         let is_replicated = litestream::replicates(&self.conn);
         let frames = match self.unless_busy(is_replicated.map_err(WatchError::Database))? {
-            Some(true) => self.turn_beside_litestream(stopping)?,
-            Some(false) => self.turn_alone(stopping)?,
+            Some(true) => {
+                self.do_not_archive(
+                    "Litestream replicates this database, and holds its WAL itself",
+                );
+                self.turn_beside_litestream(stopping)?
+            }
+            Some(false) => {
+                if let Some(capture) = self.capture() {
+                    capture.hold().allow();
+                }
+                self.turn_alone(stopping)?
+            }
             None => None,
         };
         let Some(frames) = frames else {

@@ -19,6 +19,8 @@
 //! - While it is open: `storage`, `measure`, `checkpoint` with `wal_reset` and `litestream`; `overwrite` with `watched_wal` and
 //!   `wal_index`; `wal_length` with `wal_hold`; `free_pages`; `temporary`; `statistics`. Errors: `error`, `failed_call`, `file_error`.
 
+mod archive_capture;
+mod archive_thread;
 mod at_rest;
 mod backup;
 mod backup_copy;
@@ -54,10 +56,12 @@ mod hot_journal;
 mod index;
 mod inspect;
 mod journal;
+mod kept_open;
 mod ledger;
 mod litestream;
 mod lock;
 mod measure;
+mod moment;
 mod open_here;
 mod openers;
 mod overwrite;
@@ -83,6 +87,7 @@ mod store;
 mod temporary;
 mod transaction;
 mod violations;
+mod wal_capture;
 mod wal_evidence;
 mod wal_file;
 mod wal_hold;

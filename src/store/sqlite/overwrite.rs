@@ -15,7 +15,7 @@
 //! So the state is remembered before a checkpoint too: after it, the next writer may reset the WAL.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -25,9 +25,9 @@ use rusqlite::Connection;
 use sha2::{Digest, Sha256};
 
 use super::error::is_damage;
+use super::kept_open::keep_open;
 use super::wal_index::WalIndexHeader;
 use super::watched_wal::{CheckpointedFrames, WalState, WatchError, WatchedWal};
-use crate::system::file_handle::open_regular;
 
 /// Pages that are remembered: those written last, of which an older copy lacks the newest content.
 const PAGES_MAX: usize = 64;
@@ -39,8 +39,6 @@ const CLOCK_TICK_MAX: Duration = Duration::from_millis(20);
 
 /// Watches the file of a database.
 pub struct OverwriteWatch {
-    /// Never closed: to close a descriptor of the file would release the locks that SQLite holds on it in
-    /// this process. (sqlite.org/howtocorrupt.html, 2.2)
     file: &'static File,
     wal: WatchedWal,
     last: Option<WatchedState>,
@@ -82,9 +80,8 @@ impl OverwriteWatch {
     /// # Errors
     /// The file, or its wal-index, cannot be opened.
     pub fn new(path: &Path, page_bytes: u64) -> io::Result<OverwriteWatch> {
-        let file = open_regular(path, OpenOptions::new().read(true))?;
-        let wal = WatchedWal::new(path, page_bytes)?;
-        Ok(OverwriteWatch { file: Box::leak(Box::new(file)), wal, last: None })
+        let (file, wal) = (keep_open(path)?, WatchedWal::new(path, page_bytes)?);
+        Ok(OverwriteWatch { file, wal, last: None })
     }
 
     /// What the wal-index says; `None` where a program commits at this moment.
@@ -93,6 +90,14 @@ impl OverwriteWatch {
     /// It cannot be read.
     pub fn wal_index_header(&self) -> io::Result<Option<WalIndexHeader>> {
         self.wal.index_header()
+    }
+
+    /// Whether another process reads the WAL.
+    ///
+    /// # Errors
+    /// The file system does not tell.
+    pub fn has_readers_elsewhere(&self) -> io::Result<bool> {
+        self.wal.has_readers_elsewhere()
     }
 
     /// A page that was changed by no checkpoint since the last state.

@@ -261,8 +261,8 @@ impl Store for Sqlite {
         self.settled = true;
         let (path, overwritten) = (self.path.clone(), Overwritten::clone(&self.overwritten));
         let hold = self.wal_hold.clone();
-        let upkeep: UpkeepOpener = Box::new(move |wait| {
-            Checkpointer::open(&path, overwritten, hold, wait)
+        let upkeep: UpkeepOpener = Box::new(move |wait, archive| {
+            Checkpointer::open(&path, overwritten, hold, archive, wait)
                 .map(|upkeep| Box::new(upkeep) as Box<dyn Upkeep>)
         });
         Ok(Settled { messages, upkeep: Some(upkeep) })

@@ -2,13 +2,15 @@
 //!
 //! (sqlite.org/walformat.html, 2.1 "The WAL-Index Header"; `WalIndexHdr` in wal.c)
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use rustix::process::{Flock, FlockOffsetType, FlockType, fcntl_getlk};
+
 use super::file::side_file;
-use crate::system::file_handle::open_regular;
+use super::kept_open::keep_open;
 
 /// Size of one of the two copies of the header, in bytes.
 const HEADER_BYTES: usize = 48;
@@ -16,13 +18,15 @@ const HEADER_BYTES: usize = 48;
 const TRANSACTIONS_AT: usize = 8;
 /// Offset of `mxFrame`.
 const FRAMES_AT: usize = 16;
+/// Offset of `aSalt`.
+const SALTS_AT: usize = 32;
+/// The bytes that readers of the WAL lock: those of the marks 1 to 4. (`UNIX_SHM_BASE` in os_unix.c, `WAL_READ_LOCK` in wal.c)
+const READER_LOCKS: std::ops::Range<u64> = 124..128;
 /// How often a header is read while a program writes it.
 const ATTEMPTS: usize = 10;
 
 /// The open file.
 pub struct WalIndex {
-    /// Never closed: to close a descriptor of the file would release the locks that SQLite holds on it in
-    /// this process. (sqlite.org/howtocorrupt.html, 2.2)
     file: &'static File,
 }
 
@@ -33,6 +37,8 @@ pub struct WalIndexHeader {
     pub transactions: u32,
     /// Frames of this generation up to the end of the transaction.
     pub frames: u64,
+    /// The random numbers of this generation, as they stand in the header of the WAL.
+    pub salts: [u8; 8],
 }
 
 impl WalIndex {
@@ -41,10 +47,25 @@ impl WalIndex {
     /// # Errors
     /// It cannot be opened, or is not a regular file.
     pub fn open(database: &Path) -> io::Result<Option<WalIndex>> {
-        match open_regular(&side_file(database, "-shm"), OpenOptions::new().read(true)) {
+        match keep_open(&side_file(database, "-shm")) {
             Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
-            file => Ok(Some(WalIndex { file: Box::leak(Box::new(file?)) })),
+            file => Ok(Some(WalIndex { file: file? })),
         }
+    }
+
+    /// Whether another process reads the WAL, by its locks. Those of this process are not seen.
+    ///
+    /// # Errors
+    /// The file system does not tell.
+    pub fn has_readers_elsewhere(&self) -> io::Result<bool> {
+        let lock = Flock {
+            start: READER_LOCKS.start,
+            length: READER_LOCKS.end - READER_LOCKS.start,
+            pid: None,
+            typ: FlockType::WriteLock,
+            offset_type: FlockOffsetType::Set,
+        };
+        Ok(fcntl_getlk(self.file, &lock)?.is_some())
     }
 
     /// Reads the header. `None` where its two copies differ at each attempt, as they do while a program
@@ -59,7 +80,10 @@ impl WalIndex {
             let (first, second) = copies.split_at(HEADER_BYTES);
             if first == second {
                 let [transactions, frames] = [TRANSACTIONS_AT, FRAMES_AT].map(|at| word(first, at));
-                return Ok(Some(WalIndexHeader { transactions, frames: u64::from(frames) }));
+                let salts = first.get(SALTS_AT..).and_then(|rest| rest.first_chunk());
+                let salts = salts.copied().unwrap_or_default();
+                let frames = u64::from(frames);
+                return Ok(Some(WalIndexHeader { transactions, frames, salts }));
             }
         }
         Ok(None)

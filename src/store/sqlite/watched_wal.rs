@@ -126,6 +126,14 @@ impl WatchedWal {
         Ok(self.index.as_ref().map(WalIndex::header).transpose()?.flatten())
     }
 
+    /// Whether another process reads the WAL.
+    ///
+    /// # Errors
+    /// The file system does not tell.
+    pub fn has_readers_elsewhere(&self) -> io::Result<bool> {
+        self.index.as_ref().map_or(Ok(false), WalIndex::has_readers_elsewhere)
+    }
+
     /// Opens the file; `None` if there is none.
     ///
     /// # Errors

@@ -29,7 +29,7 @@ const RESETS_MAX: i32 = 10_000;
 const FRAME_BYTES: u64 = 24 + 4096;
 
 /// Where `tests/run.sh` installs it.
-fn program() -> Option<PathBuf> {
+pub fn program() -> Option<PathBuf> {
     let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache"));
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(home);
     let program = cache.unwrap_or_default().join("cts/litestream/bin/litestream");

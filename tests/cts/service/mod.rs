@@ -7,7 +7,7 @@ mod backups_seen;
 mod conditions;
 mod http;
 mod lifecycle;
-mod litestream;
+pub mod litestream;
 mod log;
 mod long_wal;
 mod metrics;

@@ -13,8 +13,14 @@ use crate::support::prometheus::{Prometheus, is_installed, monitoring_files, pro
 const TOKEN: &str = "of-the-monitoring";
 
 /// Metrics that a cts on SQLite without an archive does not have.
-const ELSEWHERE: [&str; 5] = [
+const ELSEWHERE: [&str; 11] = [
+    "cts_archive_drill_failed",
+    "cts_archive_drill_timestamp_seconds",
+    "cts_archive_gaps",
     "cts_archive_lag_seconds",
+    "cts_archive_newest_timestamp_seconds",
+    "cts_archive_restore_seconds",
+    "cts_archive_size_bytes",
     "cts_pool_connections",
     "cts_pool_connections_max",
     "cts_server_certificate_not_after_timestamp_seconds",

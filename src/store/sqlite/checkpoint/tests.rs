@@ -22,7 +22,7 @@ fn held_wal(folder: &Path) -> (PathBuf, Connection) {
 fn checkpointer(path: &Path) -> Checkpointer {
     let never = Arc::new(AtomicBool::new(false));
     let wait = WaitPolicy::silent(LOCK_TIMEOUT, &never);
-    Checkpointer::open(path, Overwritten::default(), WalHold::default(), &wait).unwrap()
+    Checkpointer::open(path, Overwritten::default(), WalHold::default(), None, &wait).unwrap()
 }
 
 fn can_write(path: &Path) -> bool {

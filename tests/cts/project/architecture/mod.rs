@@ -23,7 +23,7 @@ const FOLDERS: [&[&str]; 16] = [
     &["page"],
     &["health"],
     &["config"],
-    &["retention"],
+    &["archive", "retention"],
     &["backup", "copy", "statistics"],
     &["migrate"],
     &["store/sqlite", "store/postgres"],
@@ -33,7 +33,7 @@ const FOLDERS: [&[&str]; 16] = [
 ];
 
 /// Foreign crates that have one place, and that place.
-const PLACES: [(&str, &[&str]); 21] = [
+const PLACES: [(&str, &[&str]); 23] = [
     ("bytes", &["src/store/postgres/client/"]),
     ("clap", &["src/cli/"]),
     ("futures_core", &["src/store/postgres/client.rs", "src/store/postgres/client/"]),
@@ -55,6 +55,8 @@ const PLACES: [(&str, &[&str]); 21] = [
     ("tokio_postgres_rustls", &["src/store/postgres/tls/"]),
     ("webpki", &["src/store/postgres/tls/"]),
     ("zstd", &["src/backup/compress.rs"]),
+    ("crc", &["src/archive/ltx.rs"]),
+    ("lz4_flex", &["src/archive/ltx.rs"]),
 ];
 /// Crates that may be used anywhere: system calls, and plain values such as JSON, digests and durations.
 const ANYWHERE: [&str; 6] = ["cts_schema", "humantime", "rustix", "serde", "serde_json", "sha2"];

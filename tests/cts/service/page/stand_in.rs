@@ -142,7 +142,7 @@ pub fn healthy() -> Value {
             "others": [{"name": "_litestream_lock", "rows": 0, "isExact": true, "sizeBytes": 4096},
                 {"name": "_litestream_seq", "rows": 1, "isExact": true, "sizeBytes": 4096}], "othersOmitted": 0},
         "migrations": {"status": "complete", "expected": 4, "applied": migrations(), "pending": []},
-        "exceptions": [], "accepted": [], "history": history, "backups": backups(), "archive": null,
+        "exceptions": [], "accepted": [], "history": history, "backups": backups(), "archive": archive(),
         "statistics": {"day": &ago(0)[..10], "trades": 148, "wins": 91, "losses": 57, "profit": 412.35, "winRate": 0.6149},
         "events": [
             {"at": ago(21_300), "level": "info", "message": "restored the last backup for a trial in 4.2 s"},
@@ -184,6 +184,12 @@ fn migrations() -> Value {
         json!({"id": at + 1, "name": name, "executedAt": ago(3_542_400 - at as u64), "executionSeconds": f64::from(*ms) / 1000.0, "checksum": checksum})
     };
     names.iter().enumerate().map(row).collect()
+}
+
+fn archive() -> Value {
+    json!({"folder": "/mnt/usb/archive", "lagSeconds": 0.21, "newestAt": ago(1), "makesFullCopy": false, "gaps": 1,
+        "sizeBytes": 734_003_200, "drill": {"at": ago(40_000), "moment": ago(40_010), "restoreSeconds": 6.1, "tables": 27,
+            "comparedTables": 27, "compared_rows": 4_100_231, "failure": null}, "problem": null})
 }
 
 fn backups() -> Value {
