@@ -1,6 +1,7 @@
 //! The SQLite store: what cts does with one file, and what it refuses.
 
 mod adoption;
+mod archive;
 mod backup;
 mod backup_proof;
 mod compact;

@@ -14,14 +14,21 @@ impl AttachedStrace {
     /// Injects a fault into these system calls of the thread: `error=EIO`, `delay_enter=1000` and others, as strace(1)
     /// has them.
     pub fn inject(service: &Service, thread: &str, calls: &str, fault: &str) -> AttachedStrace {
+        let id = thread_id(service, thread);
         let strace = Command::new("strace")
             .args(["-o", "/dev/null", "-e", &format!("trace={calls}")])
             .args(["-e", &format!("inject={calls}:{fault}")])
-            .args(["-p", &thread_id(service, thread)])
+            .args(["-p", &id])
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn();
-        AttachedStrace(strace.expect("strace (Debian package strace)"))
+        let strace = AttachedStrace(strace.expect("strace (Debian package strace)"));
+        let status = format!("/proc/{}/task/{id}/status", service.child.id());
+        await_that("strace is attached", || {
+            let status = fs::read_to_string(&status).unwrap_or_default();
+            !status.contains("TracerPid:\t0\n")
+        });
+        strace
     }
 }
 
