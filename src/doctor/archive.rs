@@ -14,9 +14,7 @@ use crate::error::{Kind, Result};
 use crate::health::render::shown_drill;
 use crate::store::finding::{Finding, Group};
 use crate::system::deadline::BackgroundTask;
-use crate::system::shell::word;
 use crate::system::size::Bytes;
-use crate::system::users;
 
 /// What was read of an archive.
 struct Read {
@@ -86,7 +84,10 @@ fn findings(folder: &Path, read: &Read, service_user: Option<&str>) -> Vec<Findi
     let mut all = vec![current(&read.status)];
     all.extend(reach(&read.reaches));
     all.push(drill(&read.status));
-    all.extend(access(folder, read.owner, service_user));
+    let access = |owner| {
+        backup_folder::access(Group::Archive, folder, owner, service_user, "the archive holds")
+    };
+    all.extend(read.owner.map(access));
     all.extend(place(read.place));
     all
 }
@@ -138,36 +139,6 @@ fn drill(status: &ArchiveStatus) -> Finding {
         None => Finding::attention(group, name, format!("{what}: whether it can be is not known"))
             .remedy("the service does it once a day; journalctl -u cts says why not"),
     }
-}
-
-/// Who can read the folder, and whether the service can write it.
-fn access(
-    folder: &Path,
-    owner: Option<FolderOwner>,
-    service_user: Option<&str>,
-) -> Option<Finding> {
-    let owner = owner?;
-    let (group, name) = (Group::Archive, "folder");
-    let mode = owner.mode & 0o7777;
-    let shown = format!("{}, mode {mode:04o}, owner {}", folder.display(), users::name(owner.uid));
-    let service = service_user.and_then(|user| Some((user, users::uid(user)?)));
-    Some(match service {
-        Some((user, uid)) if uid != owner.uid && uid != 0 && mode & 0o022 == 0 => {
-            Finding::attention(
-                group,
-                name,
-                format!("{shown}: cts.service, run by {user}, may not write it"),
-            )
-            .remedy(format!("chown -R {user}: {}", word(folder)))
-        }
-        _ if mode & 0o027 != 0 => Finding::attention(
-            group,
-            name,
-            format!("{shown}: other users have access, and the archive holds keys of exchanges"),
-        )
-        .remedy(format!("chmod 700 {}", word(folder))),
-        _ => Finding::good(group, name, shown),
-    })
 }
 
 /// Whether the archive survives the disk of the database.

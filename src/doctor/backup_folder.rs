@@ -8,7 +8,10 @@ use std::sync::Arc;
 
 use crate::backup::{BackupFolder, BackupInventory};
 use crate::error::Result;
+use crate::store::finding::{Finding, Group};
 use crate::store::{Backend, DatabaseIdentity};
+use crate::system::shell::word;
+use crate::system::users;
 
 /// How many levels of devices are followed from a file system to its disks: a volume on an encrypted device in an array.
 const DEVICE_LEVELS_MAX: u32 = 8;
@@ -65,6 +68,32 @@ pub fn read(folder: &BackupFolder, identity: &DatabaseIdentity) -> FolderExamina
 /// Owner and mode of a folder.
 pub fn owner(found: &Metadata) -> FolderOwner {
     FolderOwner { uid: found.uid(), mode: found.mode() & 0o7777 }
+}
+
+/// Who can read a folder, and whether the service can write it. `holder` begins a clause about the keys that it has.
+pub fn access(
+    group: Group,
+    folder: &Path,
+    owner: FolderOwner,
+    service_user: Option<&str>,
+    holder: &str,
+) -> Finding {
+    let name = "folder";
+    let mode = owner.mode & 0o7777;
+    let shown = format!("{}, mode {mode:04o}, owner {}", folder.display(), users::name(owner.uid));
+    let service = service_user.and_then(|user| Some((user, users::uid(user)?)));
+    match service {
+        Some((user, uid)) if uid != owner.uid && uid != 0 && mode & 0o022 == 0 => {
+            let what = format!("{shown}: cts.service, run by {user}, may not write it");
+            Finding::attention(group, name, what)
+                .remedy(format!("chown -R {user}: {}", word(folder)))
+        }
+        _ if mode & 0o027 != 0 => {
+            let what = format!("{shown}: other users have access, and {holder} keys of exchanges");
+            Finding::attention(group, name, what).remedy(format!("chmod 700 {}", word(folder)))
+        }
+        _ => Finding::good(group, name, shown),
+    }
 }
 
 /// Where a folder is, compared with the disk of the database.

@@ -18,7 +18,6 @@ use crate::store::finding::{Finding, Group};
 use crate::system::deadline::BackgroundTask;
 use crate::system::shell::word;
 use crate::system::size::Bytes;
-use crate::system::users;
 
 /// How many backups are named; the others are counted.
 const BACKUPS_NAMED: usize = 3;
@@ -188,27 +187,8 @@ fn others(state: &BackupState, folder: &Path) -> Option<Finding> {
 /// Who can read the folder, and whether the service can write it.
 fn access(folder: &Path, read: &FolderExamination, service_user: Option<&str>) -> Vec<Finding> {
     let Some(owner) = read.owner else { return Vec::new() };
-    let (group, name) = (Group::Backups, "folder");
-    let mode = owner.mode & 0o7777;
-    let shown = format!("{}, mode {mode:04o}, owner {}", folder.display(), users::name(owner.uid));
-    let service = service_user.and_then(|user| Some((user, users::uid(user)?)));
-    let mut all = vec![match service {
-        Some((user, uid)) if uid != owner.uid && uid != 0 && mode & 0o022 == 0 => {
-            Finding::attention(
-                group,
-                name,
-                format!("{shown}: cts.service, run by {user}, may not write it"),
-            )
-            .remedy(format!("chown -R {user}: {}", word(folder)))
-        }
-        _ if mode & 0o027 != 0 => Finding::attention(
-            group,
-            name,
-            format!("{shown}: other users have access, and backups hold keys of exchanges"),
-        )
-        .remedy(format!("chmod 700 {}", word(folder))),
-        _ => Finding::good(group, name, shown),
-    }];
+    let mut all =
+        vec![backup_folder::access(Group::Backups, folder, owner, service_user, "backups hold")];
     if !read.readable.is_empty() {
         let named = read.readable.iter().take(BACKUPS_NAMED).map(String::as_str);
         let more = match read.readable.len().saturating_sub(BACKUPS_NAMED) {
@@ -220,7 +200,7 @@ fn access(folder: &Path, read: &FolderExamination, service_user: Option<&str>) -
             named.collect::<Vec<_>>().join(", ")
         );
         let remedy = format!("chmod 600 {}/cts-*", word(folder));
-        all.push(Finding::attention(group, "files", what).remedy(remedy));
+        all.push(Finding::attention(Group::Backups, "files", what).remedy(remedy));
     }
     all
 }
