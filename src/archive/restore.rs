@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use super::chain::{Segment, SegmentList};
 use super::folder::{ArchiveFolder, cannot_read, cannot_write};
 use crate::error::{Error, Kind, Result};
-use crate::store::{BackupSource, WaitPolicy, interrupted};
+use crate::store::{BackupSource, ProofDepth, WaitPolicy, interrupted};
 use crate::system::clock::UtcTime;
 use crate::system::size::Bytes;
 
@@ -193,6 +193,11 @@ impl ArchivedDatabase {
 impl BackupSource for ArchivedDatabase {
     fn plain_file(&self) -> Option<&Path> {
         None
+    }
+
+    /// Each page is compared with the checksum that it was archived with. A drill a day looks at the indexes too.
+    fn proof(&self) -> ProofDepth {
+        ProofDepth::Pages
     }
 
     fn unpack(&self, to: &Path, wait: &WaitPolicy<'_>) -> Result<()> {

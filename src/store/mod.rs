@@ -56,7 +56,7 @@ pub use maintain::{
     Settled, Store, UPKEEP_THREAD, Upkeep, UpkeepOpener, UpkeepTurn, write_site_log,
 };
 pub use measure::{DatabaseSizes, Measure, MeasuredTables, OTHER_TABLES_MAX, TableFigures};
-pub use restore::{BackupSource, Restore, RestoreDraft, RestoreOrigin, RestorePlace};
+pub use restore::{BackupSource, ProofDepth, Restore, RestoreDraft, RestoreOrigin, RestorePlace};
 pub use rights::MissingRights;
 #[cfg(feature = "postgres")]
 pub use rights::MissingTableRights;

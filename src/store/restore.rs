@@ -31,10 +31,24 @@ pub struct RestoreOrigin {
     pub begun_at: UtcTime,
 }
 
+/// How a database is proved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProofDepth {
+    /// Each page, and that each index has the rows of its table, which takes most of the time.
+    Everything,
+    /// Each page: each is compared with its checksum anyway.
+    Pages,
+}
+
 /// The content of a backup that was proved.
 pub trait BackupSource {
     /// Its file, if that holds the content as it is; `None` if the content is compressed.
     fn plain_file(&self) -> Option<&Path>;
+
+    /// How the database that is restored from it has to be proved.
+    fn proof(&self) -> ProofDepth {
+        ProofDepth::Everything
+    }
 
     /// Writes the content to a file that does not exist, mode 0600, and syncs it.
     ///

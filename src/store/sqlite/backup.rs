@@ -22,7 +22,7 @@ use crate::error::{Cause, Error, Kind, Result};
 use crate::store::backup::short_digest;
 use crate::store::wait::WaitClock;
 use crate::store::{
-    BackUp, BackupContent, BackupLock, BackupSubject, DamageScope, Inspect, Snapshot,
+    BackUp, BackupContent, BackupLock, BackupSubject, DamageScope, Inspect, ProofDepth, Snapshot,
     TrialDatabase, WaitPolicy, WaitReason,
 };
 
@@ -101,7 +101,7 @@ impl BackUp for DatabaseFile {
     }
 
     fn prove_backup(&self, file: &Path, wait: &WaitPolicy<'_>) -> Result<BackupContent> {
-        proof::prove(file, wait)
+        proof::prove(file, ProofDepth::Everything, wait)
     }
 
     fn restore_for_trial(&self, file: &Path, _: &WaitPolicy<'_>) -> Result<Box<dyn TrialDatabase>> {

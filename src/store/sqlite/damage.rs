@@ -9,7 +9,7 @@ use super::error::{from_sqlite, is_damage, is_uncheckable};
 use crate::error::Result;
 use crate::store::schema::SQLITE;
 use crate::store::sql::quoted;
-use crate::store::{Damage, DamageScope, Orphans, ReadExtent, Unchecked};
+use crate::store::{Damage, DamageScope, Orphans, ProofDepth, ReadExtent, Unchecked};
 
 /// Lines that a check returns at most.
 const LINES_MAX: usize = 20;
@@ -185,14 +185,18 @@ fn read_fault(line: &str) -> Option<i32> {
     digits.parse().ok().filter(|code| code & 0xff == ffi::SQLITE_IOERR)
 }
 
-/// Lines about pages, and about indexes that lack a row, from a check of everything that can be checked.
+/// Lines about pages, and with [`ProofDepth::Everything`] about indexes that lack a row, from a check of everything that can be checked.
 /// Without those about values, which are no damage: a column that has become NOT NULL, for example.
 ///
 /// # Errors
 /// If the check cannot be completed for another reason than damage.
-pub fn structural_damage(conn: &Connection) -> rusqlite::Result<Vec<String>> {
+pub fn structural_damage(conn: &Connection, depth: ProofDepth) -> rusqlite::Result<Vec<String>> {
+    let pragma = match depth {
+        ProofDepth::Everything => "integrity_check",
+        ProofDepth::Pages => "quick_check",
+    };
     conn.execute_batch("PRAGMA ignore_check_constraints = ON")?;
-    let checked = check_all(conn, "integrity_check", STRUCTURAL_LINES_MAX);
+    let checked = check_all(conn, pragma, STRUCTURAL_LINES_MAX);
     conn.execute_batch("PRAGMA ignore_check_constraints = OFF")?;
     let rows = checked?.lines;
     let is_structural = |line: &&str| {

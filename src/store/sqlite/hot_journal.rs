@@ -14,7 +14,7 @@ use super::error::from_sqlite;
 use super::file::{journal_pages, side_file};
 use super::file_error::cannot_write;
 use crate::error::{Cause, Error, Kind, Result};
-use crate::store::WaitPolicy;
+use crate::store::{ProofDepth, WaitPolicy};
 
 /// The name of the kept journal: that of the database with this behind it.
 const UNPROVED: &str = "-journal.unproved";
@@ -73,7 +73,7 @@ pub fn prove(conn: &mut Connection, path: &Path, wait: &WaitPolicy<'_>) -> Resul
         // The connection itself moves to the thread: a shared reference to it cannot.
         wait.while_working(&what, move || {
             let conn: &mut Connection = conn;
-            structural_damage(conn).map_err(|e| from_sqlite(path, &e))
+            structural_damage(conn, ProofDepth::Everything).map_err(|e| from_sqlite(path, &e))
         })?;
     let Some(line) = damage.first() else { return Ok(()) };
     let what = format!(

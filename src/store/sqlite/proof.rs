@@ -14,13 +14,15 @@ use super::recognition::refuse_foreign;
 use super::{DatabaseFile, FileAccess, catalog};
 use crate::error::{Cause, Error, Kind, Result};
 use crate::store::sql::quoted;
-use crate::store::{BackupContent, Database, Origin, TableRows, TrialDatabase, WaitPolicy};
+use crate::store::{
+    BackupContent, Database, Origin, ProofDepth, TableRows, TrialDatabase, WaitPolicy,
+};
 
 /// Proves that a file, which nobody has open, is a whole database of CTS, and counts its rows.
 ///
 /// # Errors
 /// [`Kind::Data`] where it is damaged, another program's, or without a table of CTS; or where it cannot be read.
-pub fn prove(path: &Path, wait: &WaitPolicy<'_>) -> Result<BackupContent> {
+pub fn prove(path: &Path, depth: ProofDepth, wait: &WaitPolicy<'_>) -> Result<BackupContent> {
     if matches!(file::inspect(path)?, FileContent::Missing | FileContent::Empty) {
         return Err(without_tables(path));
     }
@@ -29,7 +31,7 @@ pub fn prove(path: &Path, wait: &WaitPolicy<'_>) -> Result<BackupContent> {
     let mut conn = connect_immutable(path)?;
     interrupt_when(&mut conn, wait.cancelled).map_err(|e| failed(&e))?;
     refuse_foreign(&conn, path)?;
-    let damage = structural_damage(&conn).map_err(|e| failed(&e))?;
+    let damage = structural_damage(&conn, depth).map_err(|e| failed(&e))?;
     if let Some(line) = damage.first() {
         return Err(Error::new(Kind::Data, format!("the database in it is damaged: {line}"))
             .at(path.display())
@@ -88,6 +90,6 @@ impl TrialDatabase for TrialFile {
     }
 
     fn prove(&self, wait: &WaitPolicy<'_>) -> Result<BackupContent> {
-        prove(&self.database.path, wait)
+        prove(&self.database.path, ProofDepth::Everything, wait)
     }
 }

@@ -30,6 +30,7 @@ use super::openers::{
     is_open, openers, openers_and_locks, openers_of, refuse_openers, retry_while_open,
 };
 use super::permissions::file_mode;
+use super::proof;
 use super::restore::clean_up;
 use super::restore_intent::{
     KEPT_SIDE_FILES, Purpose, RestoreIntent, move_side_files_back, prepared_path, record_path,
@@ -40,7 +41,7 @@ use super::wal_match::refuse_mismatched_wal;
 use super::{DatabaseFile, FileAccess};
 use crate::error::{Error, Kind, Result, StateLeft};
 use crate::store::{
-    BackUp, BackupContent, BackupLock, BackupSource, Database, RestoreDraft, RestoreOrigin,
+    BackupContent, BackupLock, BackupSource, Database, ProofDepth, RestoreDraft, RestoreOrigin,
     WaitPolicy,
 };
 use crate::system::file_handle::open_regular;
@@ -53,6 +54,8 @@ pub struct FileDraft {
     access: FileAccess,
     prepared: DatabaseFile,
     intent: RestoreIntent,
+    /// How it is proved.
+    proof: ProofDepth,
     /// The file in the place, locked; `None` if there is none.
     present: Option<LockedFile>,
     /// A connection that reads it. Closed after the lock is of no more use, since that would release it.
@@ -96,6 +99,7 @@ impl FileDraft {
             access,
             prepared,
             intent,
+            proof: ProofDepth::Everything,
             present: None,
             reader: None,
             is_done: false,
@@ -221,6 +225,7 @@ impl FileDraft {
 
 impl RestoreDraft for FileDraft {
     fn fill(&mut self, backup: &dyn BackupSource, wait: &WaitPolicy<'_>) -> Result<()> {
+        self.proof = backup.proof();
         backup.unpack(&self.prepared.path, wait)
     }
 
@@ -229,7 +234,7 @@ impl RestoreDraft for FileDraft {
     }
 
     fn prove(&self, wait: &WaitPolicy<'_>) -> Result<BackupContent> {
-        self.prepared.prove_backup(&self.prepared.path, wait)
+        proof::prove(&self.prepared.path, self.proof, wait)
     }
 
     fn keep_present(&mut self, _: &WaitPolicy<'_>) -> Result<()> {
@@ -335,7 +340,7 @@ fn copy_wal(path: &Path, wait: &WaitPolicy<'_>) -> rusqlite::Result<bool> {
     conn.query_row("PRAGMA locking_mode = EXCLUSIVE", [], |_| Ok(()))?;
     conn.set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     conn.query_row("PRAGMA schema_version", [], |_| Ok(()))?;
-    if !structural_damage(&conn)?.is_empty() {
+    if !structural_damage(&conn, ProofDepth::Everything)?.is_empty() {
         return Ok(false);
     }
     hot_journal::forget(path);

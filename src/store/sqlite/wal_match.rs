@@ -27,7 +27,7 @@ use super::wal_evidence::{
 };
 use super::wal_file::WalFile;
 use crate::error::{Cause, Error, Kind, Result};
-use crate::store::WaitPolicy;
+use crate::store::{ProofDepth, WaitPolicy};
 
 /// Size of a file in bytes up to which all of it is checked.
 const SMALL_BYTES: u64 = 8 << 20;
@@ -175,7 +175,7 @@ impl<'p> Pair<'p> {
 
     /// Damage that an integrity check finds through the WAL, and not in the file alone.
     fn damage(&self, through: &Connection, alone: &Connection) -> Result<Option<Mismatch>> {
-        let check = |conn| match structural_damage(conn) {
+        let check = |conn| match structural_damage(conn, ProofDepth::Everything) {
             Err(e) if extended_code(&e) == Some(ffi::SQLITE_IOERR_SHORT_READ) => {
                 Ok(vec!["a page is beyond the end of the file".to_string()])
             }
