@@ -182,11 +182,11 @@ fn merged() -> Error {
 }
 
 impl ArchivedDatabase {
-    /// The archive, the moment and how much is read, in a clause.
+    /// The archive, the moment, and how much is read.
     pub fn shown(&self) -> String {
         let MomentPlan { at, bytes, .. } = &self.plan;
         let folder = self.folder.path().display();
-        format!("{folder} as of {}, {} of changes", shown(*at), Bytes(*bytes))
+        format!("{folder} as of {} ({})", shown(*at), Bytes(*bytes))
     }
 }
 

@@ -153,3 +153,21 @@ fn a_trial_that_fails_is_said_and_the_archive_begins_anew() {
         "{line}"
     );
 }
+
+#[test]
+fn a_database_of_litestream_is_left_to_it_which_is_said() {
+    let machine = Machine::migrated();
+    let db = trader(&machine.db());
+    db.execute_batch(CREATE).unwrap();
+    // Litestream makes this table, and has it as long as it replicates.
+    db.execute_batch("CREATE TABLE _litestream_seq (id INTEGER PRIMARY KEY, seq INTEGER)").unwrap();
+    let service = archiving(&machine).start();
+    let why = "Litestream replicates this database, and holds its WAL itself";
+    await_that("it is said", || health(&service)["reasons"].to_string().contains(why));
+    assert_eq!(health(&service)["status"], "degraded");
+    assert!(segments(&machine).is_empty());
+    db.execute_batch("DROP TABLE _litestream_seq").unwrap();
+    until_base(&machine);
+    service.until_status("healthy");
+    service.stop();
+}
