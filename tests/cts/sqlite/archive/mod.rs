@@ -172,14 +172,14 @@ fn beside_programs(db: &Path, seed: u64, recorded: &Recorded, during: impl FnOnc
     });
 }
 
-/// Restores so many archived moments, spread over all, and compares each with what was recorded. Returns how many transactions
+/// Restores so many archived moments, spread over all, and the last before each gap, and compares each with what was recorded. Returns how many transactions
 /// the newest has.
 fn prove(machine: &Machine, recorded: &Recorded, count: usize) -> u64 {
     let all = segments(machine);
     let recorded = recorded.lock().unwrap();
     let mut newest = 0;
     for (place, segment) in all.iter().enumerate() {
-        let is_last = place + 1 == all.len();
+        let is_last = all.get(place + 1).is_none_or(|next| next["gap"].is_string());
         if place % (all.len() / count + 1) != 0 && !is_last {
             continue;
         }
