@@ -9,7 +9,7 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::file::side_file;
@@ -53,6 +53,8 @@ pub struct ArchiveCapture {
     /// Whether nothing was found against it.
     is_allowed: bool,
     is_opening: bool,
+    /// Whether the transaction of the last moment is open.
+    moment: Option<Arc<AtomicBool>>,
     renewed: Instant,
     not_before: Instant,
     pause: Duration,
@@ -70,6 +72,7 @@ impl ArchiveCapture {
             capture: None,
             is_allowed: false,
             is_opening: false,
+            moment: None,
             renewed: now,
             not_before: now,
             pause: RETRY_PAUSE,
@@ -172,6 +175,7 @@ impl ArchiveCapture {
         let (captured, is_seen) = captured.unzip();
         self.give(captured)?;
         if is_seen == Some(true) {
+            self.moment = moment.keeps_wal();
             self.sink.moment(Box::new(moment));
         }
         Ok(())
@@ -294,6 +298,11 @@ impl ArchiveCapture {
         if self.capture.is_some() || Instant::now() >= self.not_before {
             self.give_up_after(Err(why));
         }
+    }
+
+    /// Whether the live database is being read for a trial of the archive, in this process: no barrier can be passed then.
+    pub fn is_moment_read(&self) -> bool {
+        self.moment.as_ref().is_some_and(|open| open.load(Ordering::Relaxed))
     }
 
     /// Whether the WAL is held.

@@ -300,7 +300,7 @@ impl Checkpointer {
         let Some(capture) = self.capture().cloned() else { return Ok(()) };
         // From here to the end its thread waits.
         let mut capture = capture.hold();
-        if !capture.prepare_barrier() {
+        if capture.is_moment_read() || !capture.prepare_barrier() {
             return Ok(());
         }
         // Less is left to copy while writers wait.
@@ -402,7 +402,8 @@ impl Checkpointer {
         self.reset.observe(frames.copied, frames.total, now);
         self.hold.note(self.reset.held_since(), now);
         if self.archive_holds_wal() {
-            if self.bytes(frames.total) >= RESET_BYTES && self.reset.is_due(now) {
+            let is_free = self.reset.is_due(now) && !running_copy::is_running(&self.path);
+            if self.bytes(frames.total) >= RESET_BYTES && is_free {
                 self.sync_files()?;
                 self.pass_barrier(stopping)?;
             }

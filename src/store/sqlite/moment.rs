@@ -40,10 +40,26 @@ struct RowsDigest {
     sha256: [u8; 32],
 }
 
+/// The connection that reads the live database.
+struct Reader {
+    conn: Connection,
+    /// Dropped after it.
+    open: OpenMark,
+}
+
+/// Says that a transaction is open until it is dropped.
+struct OpenMark(Arc<AtomicBool>);
+
+impl Drop for OpenMark {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+}
+
 /// The database, held by a read transaction until it is read.
 pub struct SqliteMoment {
     path: PathBuf,
-    reader: Option<Connection>,
+    reader: Option<Reader>,
     definitions: Option<RowsDigest>,
     /// All tables, in order, with what was read.
     tables: Vec<(String, Option<RowsDigest>)>,
@@ -58,25 +74,32 @@ impl SqliteMoment {
         let reader = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE, wait)?;
         let settings = "PRAGMA wal_autocheckpoint = 0";
         reader.query_row(settings, [], |_| Ok(())).map_err(|e| from_sqlite(path, &e))?;
-        let (path, reader) = (path.to_path_buf(), Some(reader));
+        let open = OpenMark(Arc::new(AtomicBool::new(true)));
+        let (path, reader) = (path.to_path_buf(), Some(Reader { conn: reader, open }));
         Ok(SqliteMoment { path, reader, definitions: None, tables: Vec::new() })
     }
 
     /// The connection; `None` once it was read.
     pub fn reader(&self) -> Option<&Connection> {
-        self.reader.as_ref()
+        self.reader.as_ref().map(|reader| &reader.conn)
+    }
+
+    /// Whether its transaction keeps the WAL, now and later; `None` once it was read.
+    pub fn keeps_wal(&self) -> Option<Arc<AtomicBool>> {
+        self.reader.as_ref().map(|reader| Arc::clone(&reader.open.0))
     }
 }
 
 impl DatabaseMoment for SqliteMoment {
     fn read(&mut self, wait: &WaitPolicy<'_>) -> Result<()> {
         let Some(mut reader) = self.reader.take() else { return Ok(()) };
+        let conn = &mut reader.conn;
         let failed = |e: rusqlite::Error| stopped_or(wait, from_sqlite(&self.path, &e));
-        interrupt_when(&mut reader, wait.cancelled).map_err(failed)?;
+        interrupt_when(conn, wait.cancelled).map_err(failed)?;
         let limit = ReadLimit::of(&self.path, wait.cancelled);
-        self.definitions = rows_digest(&reader, DEFINITIONS, &limit).map_err(failed)?;
-        for table in tables(&reader).map_err(failed)? {
-            let digest = table_digest(&reader, &table, &limit).map_err(failed)?;
+        self.definitions = rows_digest(conn, DEFINITIONS, &limit).map_err(failed)?;
+        for table in tables(conn).map_err(failed)? {
+            let digest = table_digest(conn, &table, &limit).map_err(failed)?;
             self.tables.push((table, digest));
         }
         Ok(())
@@ -238,7 +261,10 @@ mod tests {
         moment.reader().unwrap().execute_batch("BEGIN; SELECT * FROM t").unwrap();
         live.execute("VACUUM INTO ?1", [path("copy.db").to_str().unwrap()]).unwrap();
         live.execute("DELETE FROM t", []).unwrap();
+        let keeps_wal = moment.keeps_wal().unwrap();
+        assert!(keeps_wal.load(Ordering::Relaxed));
         moment.read(&wait).unwrap();
+        assert!(!keeps_wal.load(Ordering::Relaxed));
         let compared = moment.compare(&path("copy.db"), &wait).unwrap();
         assert_eq!(compared, MomentComparison { tables: 2, compared: 2, rows: 5 });
         for change in [

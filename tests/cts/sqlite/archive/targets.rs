@@ -6,7 +6,6 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
@@ -333,16 +332,26 @@ fn a_service_that_is_stopped_for_a_while_goes_on_without_a_gap_and_may_be_killed
     let trial = Trial::archived();
     let db = trial.machine.db();
     for is_killed in [false, true] {
-        trial.service.signal(Signal::STOP);
         let status = format!("/proc/{}/status", trial.service.child.id());
-        await_that("it is stopped", || fs::read_to_string(&status).unwrap().contains("State:\tT"));
+        await_that("it is stopped, and has not the write lock", || {
+            trial.service.signal(Signal::STOP);
+            await_that("it is stopped", || {
+                fs::read_to_string(&status).unwrap().contains("State:\tT")
+            });
+            trial.conn.busy_timeout(Duration::from_millis(300)).unwrap();
+            let is_free = trial.conn.execute_batch("BEGIN IMMEDIATE; ROLLBACK").is_ok();
+            if !is_free {
+                trial.service.signal(Signal::CONT);
+            }
+            is_free
+        });
         let before = segments(&trial.machine).len();
         let mut after = 0;
         beside_programs(&db, 31 + u64::from(is_killed), &trial.recorded, || {
             let from = trial.recorded.lock().unwrap().len();
-            while trial.recorded.lock().unwrap().len() < from + 200 {
-                thread::sleep(Duration::from_millis(10));
-            }
+            await_that("programs have written", || {
+                trial.recorded.lock().unwrap().len() >= from + 200
+            });
             after = segments(&trial.machine).len();
             trial.service.signal(if is_killed { Signal::KILL } else { Signal::CONT });
         });
