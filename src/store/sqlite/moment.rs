@@ -41,7 +41,7 @@ struct RowsDigest {
 }
 
 /// The connection that reads the live database.
-struct Reader {
+struct MomentReader {
     conn: Connection,
     /// Dropped after it.
     open: OpenMark,
@@ -59,7 +59,7 @@ impl Drop for OpenMark {
 /// The database, held by a read transaction until it is read.
 pub struct SqliteMoment {
     path: PathBuf,
-    reader: Option<Reader>,
+    reader: Option<MomentReader>,
     definitions: Option<RowsDigest>,
     /// All tables, in order, with what was read.
     tables: Vec<(String, Option<RowsDigest>)>,
@@ -75,7 +75,7 @@ impl SqliteMoment {
         let settings = "PRAGMA wal_autocheckpoint = 0";
         reader.query_row(settings, [], |_| Ok(())).map_err(|e| from_sqlite(path, &e))?;
         let open = OpenMark(Arc::new(AtomicBool::new(true)));
-        let (path, reader) = (path.to_path_buf(), Some(Reader { conn: reader, open }));
+        let (path, reader) = (path.to_path_buf(), Some(MomentReader { conn: reader, open }));
         Ok(SqliteMoment { path, reader, definitions: None, tables: Vec::new() })
     }
 
