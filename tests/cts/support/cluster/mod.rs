@@ -205,8 +205,10 @@ impl Cluster {
         standby
     }
 
-    /// Waits until this standby has replayed what the primary has written so far.
+    /// Waits until this standby has replayed what is committed on the primary so far.
     pub fn catch_up_with(&self, primary: &Cluster) {
+        // It waits for the disk, and so for all that was committed before without waiting for it.
+        primary.texts("SELECT pg_logical_emit_message(true, 'test', '')::text");
         let there = primary.texts("SELECT pg_current_wal_flush_lsn()").remove(0);
         let lag = format!("SELECT greatest('{there}'::pg_lsn - pg_last_wal_replay_lsn(), 0)");
         await_that("the standby has caught up", || self.number(&lag) == 0);
